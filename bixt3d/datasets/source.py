@@ -1,0 +1,29 @@
+"""The door through which every point data set comes in: a class whose constructor is its schema."""
+
+from abc import ABC, abstractmethod
+
+from bixt3d.types import CloudSet
+
+
+class CloudSource(ABC):
+    """A data set of clouds, as the ``data`` part of a config names it.
+
+    Args:
+        num_points: points of each cloud that the model sees.
+        normals: give the surface normals to the model as features of the points.
+        val_fraction: share of the training clouds of each class set aside to select on (0: none).
+    """
+
+    def __init__(self, num_points: int = 1024, normals: bool = False, val_fraction: float = 0.0):
+        self.num_points = num_points
+        self.normals = normals
+        self.val_fraction = val_fraction
+
+    @abstractmethod
+    def load(self) -> tuple[CloudSet, CloudSet]:
+        """Return the training and the test set, every cloud centred on its mean and scaled into the unit sphere.
+
+        Clouds hold at least ``num_points`` points; those of a cloud are in an order such that its first points are a
+        uniform sample of it. ``feats`` are normals where ``normals`` is set, else of width 0.
+        Raises InputError if the data are missing or broken.
+        """
