@@ -21,10 +21,15 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class Tokens:
-    """What the encoder reads: a vector and a position for every point, group or patch."""
+    """What the encoder reads: a vector and a position for every point, group or patch.
+
+    ``neighbor_index`` holds the nearest tokens of every token, closest first, once somebody has searched for them:
+    positions do not change from layer to layer, so one search serves them all.
+    """
 
     feats: Float[Tensor, "B T D"]
     pos: Float[Tensor, "B T P"]
+    neighbor_index: Int[Tensor, "B T K"] | None = None
 
 
 Pyramid = tuple[Tokens, ...]

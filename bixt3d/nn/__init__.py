@@ -1,0 +1,1 @@
+"""Modules with parameters; no task, no data set."""

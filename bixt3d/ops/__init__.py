@@ -1,0 +1,8 @@
+"""Functions on tensors: no modules, no parameters, no state."""
+
+from bixt3d.ops.bi_attention import bi_attention, similarity
+from bixt3d.ops.interpolate import interpolate
+from bixt3d.ops.neighbors import farthest_points, gather, knn
+from bixt3d.ops.sinusoid import sinusoid
+
+__all__ = ["bi_attention", "farthest_points", "gather", "interpolate", "knn", "similarity", "sinusoid"]

@@ -1,0 +1,8 @@
+"""Clouds and images to tokens."""
+
+from bixt3d.tokenizers.groups import GroupTokenizer
+from bixt3d.tokenizers.points import PointTokenizer, Tokenizer
+
+TOKENIZERS = (PointTokenizer, GroupTokenizer)
+
+__all__ = ["GroupTokenizer", "PointTokenizer", "TOKENIZERS", "Tokenizer"]

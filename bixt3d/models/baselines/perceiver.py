@@ -1,0 +1,62 @@
+"""The paper's second rival: Perceiver-like iterative attention, in which tokens are only read (section 3.2)."""
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bixt3d.models.encoder import Encoder, make_latents, rising_rates
+from bixt3d.nn.blocks import ReadBlock, SelfBlock
+from bixt3d.types import InputError, Pyramid
+
+
+class IterativeEncoder(Encoder):
+    """``depth`` times: latents read the tokens once, then talk to each other ``num_self`` times (``saX-dY``).
+
+    Args:
+        dim: width of latents and tokens.
+        depth: how often the tokens are read.
+        num_self: latent self-attention blocks after each reading.
+        num_heads: heads of every attention.
+        num_latents: learned vectors that describe the whole.
+        share: which readings share their cross block (self-attention blocks are never shared).
+        token_dim: width of the tokens, if another.
+        drop_path_cross: stochastic depth rate of the last cross-attention; earlier ones less, linearly.
+            A shared block keeps the rate of its first use.
+        drop_path_self: the same for self-attention.
+    """
+
+    def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
+        self,
+        dim: int = 192,
+        depth: int = 8,
+        num_self: int = 5,
+        num_heads: int = 3,
+        num_latents: int = 64,
+        *,
+        share: Literal["none", "all", "all_but_first"] = "all",
+        token_dim: int | None = None,
+        drop_path_cross: float = 0.0,
+        drop_path_self: float = 0.0,
+    ):
+        super().__init__()
+        self.dim, self.token_dims = dim, [token_dim or dim] * depth
+        num_cross = {"none": depth, "all": 1, "all_but_first": min(2, depth)}.get(share)
+        if num_cross is None:
+            raise InputError(f"unknown share '{share}': choose none, all or all_but_first")
+        self.latents = make_latents(num_latents, dim)
+        cross_rates, self_rates = rising_rates(drop_path_cross, depth), rising_rates(drop_path_self, depth * num_self)
+        self.cross = nn.ModuleList(
+            ReadBlock(dim, token_dim or dim, num_heads, rate) for rate in cross_rates[:num_cross]
+        )
+        self.selves = nn.ModuleList(
+            nn.Sequential(*[SelfBlock(dim, num_heads, self_rates[i * num_self + j]) for j in range(num_self)])
+            for i in range(depth)
+        )
+
+    def forward(self, pyramid: Pyramid) -> tuple[Float[Tensor, "#B L D"], Pyramid]:
+        latents = self.latents
+        for i, selves in enumerate(self.selves):
+            cross = self.cross[min(i, len(self.cross) - 1)]
+            latents = selves(cross(latents, pyramid[-1].feats)[0])
+        return latents, pyramid

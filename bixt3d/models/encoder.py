@@ -1,0 +1,117 @@
+"""The BiXT encoder: latents ("what") and tokens ("where") refine each other, layer by layer (paper, section 2.3)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bixt3d.nn.blocks import BiBlock, CrossBlock, ReadBlock, SelfBlock, WriteBlock
+from bixt3d.nn.refinement import Refinement
+from bixt3d.types import InputError, Pyramid, Tokens
+
+
+class Encoder(nn.Module, ABC):
+    """Learned latents that gather what a cloud is. ``dim``: width of latents; ``token_dims``: of tokens, by layer."""
+
+    dim: int
+    token_dims: list[int]
+
+    @abstractmethod
+    def forward(self, pyramid: Pyramid) -> tuple[Float[Tensor, "#B L D"], Pyramid]:
+        """Return both streams as they are: latents, and the levels with the refined tokens last."""
+
+
+def make_latents(num_latents: int, dim: int) -> nn.Parameter:
+    """Return latents as the authors start them: truncated normal, standard deviation 0.02, one set for all clouds."""
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, num_latents, dim), std=0.02))
+
+
+def rising_rates(last: float, depth: int) -> list[float]:
+    """Return stochastic depth rates that rise linearly from 0 at the first layer."""
+    return torch.linspace(0, last, depth).tolist()
+
+
+class EncoderLayer(nn.Module):
+    """One step: both sides exchange, latents talk to each other, tokens may be refined by a module of their own."""
+
+    def __init__(self, cross: CrossBlock, latents: nn.Module, refine: nn.Module):
+        super().__init__()
+        self.cross, self.latents, self.refine = cross, latents, refine
+
+    def forward(self, latents: Float[Tensor, "#B L D"], tokens: Tokens) -> tuple[Float[Tensor, "#B L D"], Tokens]:
+        latents, feats = self.cross(latents, tokens.feats)
+        return self.latents(latents), self.refine(replace(tokens, feats=feats))
+
+
+class BixtEncoder(Encoder):
+    """Bi-directional cross-attention, then latent self-attention, in every layer.
+
+    Args:
+        dim: width of the latents, and of the tokens unless ``token_dim`` says otherwise.
+        depth: number of layers.
+        num_heads: heads of every attention.
+        num_latents: learned vectors that describe the whole.
+        token_dim: width of the tokens, or one width for each layer.
+        reads: what the head will read. ``latents``: the last layer leaves the tokens as they are (classification);
+            ``tokens``: it leaves the latents as they are; ``both``: all layers are two-sided.
+        refine: module between layers that refines tokens, built as ``refine(dim, out_dim)`` for every layer but
+            the last one; None: tokens pass as they are.
+        drop_path_cross: stochastic depth rate of the last cross-attention; earlier layers less, linearly.
+        drop_path_self: the same for the latents' self-attention.
+        layer_scale: start value of LayerScale on every residual branch; None: no LayerScale.
+    """
+
+    two_sided_block = BiBlock
+
+    def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
+        self,
+        dim: int = 192,
+        depth: int = 12,
+        num_heads: int = 6,
+        num_latents: int = 64,
+        *,
+        token_dim: int | list[int] | None = None,
+        reads: Literal["latents", "tokens", "both"] = "latents",
+        refine: Callable[[int, int], Refinement] | None = None,
+        drop_path_cross: float = 0.0,
+        drop_path_self: float = 0.0,
+        layer_scale: float | None = None,
+    ):
+        super().__init__()
+        self.dim, self.token_dims = dim, self._widths(token_dim or dim, depth)
+        last_block = {"latents": ReadBlock, "tokens": WriteBlock, "both": self.two_sided_block}[reads]
+        cross_rates, self_rates = rising_rates(drop_path_cross, depth), rising_rates(drop_path_self, depth)
+        self.latents = make_latents(num_latents, dim)
+        self.layers = nn.ModuleList()
+        for i, width in enumerate(self.token_dims):
+            last = i == depth - 1
+            block = last_block if last else self.two_sided_block
+            cross = block(dim, width, num_heads, cross_rates[i], layer_scale)
+            unread = last and reads == "tokens"
+            latents = nn.Identity() if unread else SelfBlock(dim, num_heads, self_rates[i], layer_scale)
+            refined = nn.Identity() if last or refine is None else refine(width, self.token_dims[i + 1])
+            self.layers.append(EncoderLayer(cross, latents, refined))
+        if refine is None and len(set(self.token_dims)) > 1:
+            raise InputError("tokens of a width that changes from layer to layer need a refinement that changes it")
+
+    @staticmethod
+    def _widths(token_dim: int | Sequence[int], depth: int) -> list[int]:
+        widths = [token_dim] * depth if isinstance(token_dim, int) else list(token_dim)
+        if len(widths) != depth:
+            raise InputError(f"{len(widths)} token widths given for an encoder of {depth} layers")
+        return widths
+
+    def forward(self, pyramid: Pyramid) -> tuple[Float[Tensor, "#B L D"], Pyramid]:
+        *levels, tokens = pyramid
+        latents = self.latents
+        for layer in self.layers:
+            num_tokens = tokens.feats.shape[1]
+            latents, refined = layer(latents, tokens)
+            if refined.feats.shape[1] != num_tokens:
+                levels.append(tokens)
+            tokens = refined
+        return latents, (*levels, tokens)

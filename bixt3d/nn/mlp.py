@@ -1,0 +1,49 @@
+"""Feed-forward parts: the transformer's and PointMLP's, and the initialisation that BiXT uses for both."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def init_linear(module: nn.Module) -> None:
+    """Initialise a linear layer as the authors do: Xavier-uniform weights, zero biases. For ``Module.apply``."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class FeedForward(nn.Sequential):
+    """Linear, GELU, Linear: the transformer's feed-forward network."""
+
+    def __init__(self, dim: int, ratio: float = 4.0):
+        hidden = int(dim * ratio)
+        super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.apply(init_linear)
+        for linear in (self[0], self[2]):
+            nn.init.normal_(linear.bias, std=1e-6)
+
+
+class ChannelNorm(nn.BatchNorm1d):
+    """Batch normalisation of the last axis over all others: for features with channels last."""
+
+    def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        return super().forward(feats.flatten(0, -2)).view_as(feats)
+
+
+class ResidualMLP(nn.Module):
+    """PointMLP's residual block: Linear-BN-ReLU-Linear-BN plus its input, then ReLU; inner width ``ratio * dim``."""
+
+    def __init__(self, dim: int, ratio: float = 1.0):
+        super().__init__()
+        hidden = int(dim * ratio)
+        self.inner = nn.Sequential(
+            nn.Linear(dim, hidden, bias=False),
+            ChannelNorm(hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, dim, bias=False),
+            ChannelNorm(dim),
+        )
+
+    def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        return torch.relu(feats + self.inner(feats))

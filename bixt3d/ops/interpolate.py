@@ -1,0 +1,30 @@
+"""Carrying features from few points to many: the step up in PointNet++ and PointMLP decoders."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bixt3d.ops._backend import PointBackend
+from bixt3d.ops.neighbors import gather, knn, squared_distances
+from bixt3d.types import InputError
+
+
+def interpolate(
+    queries: Float[Tensor, "B T P"],
+    points: Float[Tensor, "B N P"],
+    feats: Float[Tensor, "B N D"],
+    num_neighbors: int = 3,
+    backend: PointBackend = "auto",
+) -> Float[Tensor, "B T D"]:
+    """Return features at the queries: means over their nearest points, weighted by 1 / (squared distance + 1e-8).
+
+    The weights of a query sum to 1 and are worked out in float32. A cloud with fewer than ``num_neighbors`` points
+    gives all it has (a coarse level may have a single point). Raises InputError for ``num_neighbors`` < 1.
+    """
+    if num_neighbors < 1:
+        raise InputError(f"asked to interpolate from {num_neighbors} neighbors: at least 1 is needed")
+    index = knn(queries, points, min(num_neighbors, points.shape[1]), backend)
+    distance = squared_distances(queries.float()[:, :, None], gather(points.float(), index))
+    weight = 1 / (distance + 1e-8)
+    weight = (weight / weight.sum(-1, keepdim=True)).to(feats.dtype)
+    return torch.einsum("btk,btkd->btd", weight, gather(feats, index))
