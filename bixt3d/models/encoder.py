@@ -32,7 +32,7 @@ def make_latents(num_latents: int, dim: int) -> nn.Parameter:
 
 def rising_rates(last: float, depth: int) -> list[float]:
     """Return stochastic depth rates that rise linearly from 0 at the first layer."""
-    return torch.linspace(0, last, depth).tolist()
+    return [last * i / max(1, depth - 1) for i in range(depth)]
 
 
 class EncoderLayer(nn.Module):

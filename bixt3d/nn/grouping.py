@@ -15,7 +15,7 @@ class AffineGroupLinear(nn.Module):
     """A linear layer on ``[scale * (neighbor - mean) / deviation + shift, centroid]`` for every neighbor of a group.
 
     ``mean`` is the centroid's features (``anchor``) or the mean of the group (``center``); ``deviation`` is one
-    unbiased standard deviation per cloud, over all groups, neighbors and channels, in float32, plus 1e-5.
+    unbiased standard deviation per cloud, over all groups, neighbors and channels, in float32 or finer, plus 1e-5.
     The difference is linear, so the layer is applied to the points before they are gathered: the same result for
     about 1/K of the multiplications. With ``xyz_dim`` the positions are grouped along with the features.
     """
@@ -45,10 +45,11 @@ class AffineGroupLinear(nn.Module):
         else:
             mean = grouped.mean(2, keepdim=True)
         from_centroid = gather(feats, centroid_index) @ weight_centroid.T + weight_near @ self.shift
-        deviation = self._deviation(near.float(), centroid_index, neighbor_index).to(grouped.dtype)
+        deviation = self._deviation(near, centroid_index, neighbor_index).to(grouped.dtype)
         return (grouped - mean) / deviation[:, None, None, None] + from_centroid[:, :, None]
 
     def _deviation(self, near: Tensor, centroid_index: Tensor, neighbor_index: Tensor) -> Tensor:
+        near = near.to(torch.promote_types(near.dtype, torch.float32))
         grouped = gather(near, neighbor_index)
         mean = gather(near, centroid_index)[:, :, None] if self.normalize == "anchor" else grouped.mean(2, keepdim=True)
         return (grouped - mean).flatten(1).std(1) + 1e-5

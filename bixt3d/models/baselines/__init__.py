@@ -1,6 +1,7 @@
 """What the paper compares with, built from the same parts and trained by the same tools."""
 
 from bixt3d.models.baselines.perceiver import IterativeEncoder
+from bixt3d.models.baselines.pointmlp import PointMLP, PointMLPElite
 from bixt3d.models.baselines.sequential import SequentialEncoder
 
-__all__ = ["IterativeEncoder", "SequentialEncoder"]
+__all__ = ["IterativeEncoder", "PointMLP", "PointMLPElite", "SequentialEncoder"]

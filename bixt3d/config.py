@@ -1,0 +1,88 @@
+"""Settings: one yaml file is one run, any setting can be overridden on the command line, mistakes get one sentence."""
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from bixt3d.types import InputError
+
+
+class SettingsParser(ArgumentParser):
+    """jsonargparse with errors as one sentence that names the nearest right setting."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        """Raise InputError in place of printing the usage of every option."""
+        if not self.exit_on_error:  # a parser that jsonargparse made for a part; the outer one explains
+            super().error(message, ex)
+        raise InputError(explain(message, [action.dest for action in self._actions])) from ex
+
+
+def make_settings_parser(description: str) -> SettingsParser:
+    """Return a parser that reads ``--cfg FILE``; a program adds its settings."""
+    parser = SettingsParser(description=description)
+    parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
+    return parser
+
+
+def explain(message: str, known: Iterable[str]) -> str:
+    """Turn jsonargparse's message into one sentence: where, what is wrong, and the nearest right name."""
+    where = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    if unknown := re.search(r"Option '([^']+)' is not accepted|unrecognized arguments: --(\S+)", message):
+        name = unknown[1] or unknown[2].split("=")[0]
+        owners = re.findall(r"class_path '([^']+)'", message)
+        names = _settings_of(owners[-1]) if owners else list(known)
+        setting = f"{where}.{name}" if where else name
+        return f"unknown setting '{setting}'" + _nearest(name, names)
+    if unknown := re.search(r"Expected a dot import path string: (\w+)", message):
+        return f"unknown class '{unknown[1]}' in setting '{where}'" + _nearest(unknown[1], _own_classes())
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    line = re.sub(r'^Parser key "[^"]+":\s*', "", re.sub(r"\.? Got value: Namespace.*", "", lines[-1]))
+    line = re.sub(r"<class '(\w+)'>", r"\1", line)
+    return f"setting '{where}': {line}" if where else line
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    names = sorted(set(names))
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(names)}"
+
+
+def _settings_of(class_path: str) -> list[str]:
+    module, _, name = class_path.rpartition(".")
+    classes = getattr(importlib.import_module(module), name).__mro__
+    return [setting for cls in classes for setting in inspect.signature(cls.__init__).parameters if setting != "self"]
+
+
+def _own_classes() -> list[str]:
+    modules = [module for name, module in sys.modules.items() if name.startswith("bixt3d.")]
+    return [
+        name for module in modules for name, thing in vars(module).items() if inspect.isclass(thing) and name[0] != "_"
+    ]
+
+
+def run_program(main: Callable[[], object]) -> None:
+    """Run a program's main function: wrong input ends with one sentence and exit code 2, no traceback."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def config_file(name: str) -> Path:
+    """Return the path of ``cfgs/NAME.yaml``, in a checkout or an installed package. Raises InputError if none."""
+    package = Path(__file__).parent
+    folders = [folder for folder in (package / "cfgs", package.parent / "cfgs") if folder.is_dir()]
+    files = {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+    if name not in files:
+        raise InputError(f"there is no config '{name}'" + _nearest(name, files))
+    return files[name]

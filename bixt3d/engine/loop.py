@@ -1,0 +1,155 @@
+"""Training and evaluation over clouds in memory, without knowledge of model or task."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from bixt3d.types import CloudSet, InputError
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class Learner:
+    """All that changes in the course of a training run. ``model`` is ``module`` as Fabric runs it.
+
+    Randomness is not part of it: each epoch draws its own from seed, epoch and process (see ``seed_epoch``).
+    """
+
+    module: nn.Module
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: LambdaLR
+    average: AveragedModel | None
+
+    def state(self) -> dict:
+        """Return the state to resume from."""
+        return {
+            "model": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+        }
+
+    def load_state(self, state: dict) -> None:
+        """Go on from a saved state."""
+        self.module.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+
+    def best_module(self) -> nn.Module:
+        """Return the module to evaluate and to keep: the average of the weights where there is one."""
+        return self.average.module if self.average else self.module
+
+
+def seed_epoch(seed: int, epoch: int, fabric: Fabric) -> tuple[torch.Generator, torch.Generator]:
+    """Return generators for the order of the clouds (the same in all processes) and for augmentation.
+
+    They and PyTorch's own (dropout, stochastic depth) depend on seed, epoch and process alone, so that a run resumed
+    at any epoch draws what it would have drawn.
+    """
+    of_epoch = seed * 1_000_003 + epoch * 10_007
+    torch.manual_seed(of_epoch + 1 + fabric.global_rank)
+    order = torch.Generator().manual_seed(of_epoch)
+    return order, torch.Generator(fabric.device).manual_seed(of_epoch + 1 + fabric.global_rank)
+
+
+class EpochSums:
+    """Sums of an epoch, kept on the device: reading them is the only time that the host waits for it."""
+
+    def __init__(self, device: torch.device):
+        self.sums = torch.zeros(3, device=device)  # loss, correct, clouds
+        self.bad_step = torch.full((), -1, device=device)
+        self.step = 0
+
+    def add(self, loss: Tensor, correct: Tensor, num_clouds: int) -> None:
+        loss = loss.detach()
+        self.bad_step = torch.where((self.bad_step < 0) & ~loss.isfinite(), self.step, self.bad_step)
+        self.sums += torch.stack([loss * num_clouds, correct, torch.full_like(loss, num_clouds)])
+        self.step += 1
+
+    def read(self, fabric: Fabric | None = None) -> dict[str, float]:
+        """Return mean loss and accuracy so far. Raises InputError if a loss was not finite."""
+        if (step := int(self.bad_step)) >= 0:
+            raise InputError(
+                f"the loss was not a number at step {step} of this epoch; the last checkpoint is kept: "
+                "lower --optim.lr, or use --runtime.precision 32-true"
+            )
+        loss, correct, clouds = (fabric.all_reduce(self.sums, reduce_op="sum") if fabric else self.sums).tolist()
+        return {"loss": loss / clouds, "train_accuracy": correct / clouds}
+
+
+def make_batches(
+    num_clouds: int, batch_size: int, fabric: Fabric, generator: torch.Generator
+) -> Iterator[Int[Tensor, " B"]]:
+    """Yield this process's share of every batch of a shuffled epoch; a last batch that is not full is dropped."""
+    order = torch.randperm(num_clouds, generator=generator).to(fabric.device)
+    share = batch_size // fabric.world_size
+    for first in range(0, num_clouds - batch_size + 1, batch_size):
+        yield order[first + fabric.global_rank * share :][:share]
+
+
+def train_epoch(  # noqa: PLR0913
+    learner: Learner,
+    fabric: Fabric,
+    clouds: CloudSet,
+    batch_size: int,
+    order: torch.Generator,
+    augment: Callable[[Batch], Batch],
+    step: Callable[[nn.Module, Batch], tuple[Tensor, Tensor]],
+    clip_norm: float,
+    title: str,
+) -> dict[str, float]:
+    """Train for one epoch; ``step`` returns the loss and the number of correct clouds. Returns the epoch's means."""
+    learner.model.train()
+    sums, began, shown = EpochSums(fabric.device), time.perf_counter(), 0.0
+    bar = tqdm(total=len(clouds) // batch_size, desc=title, leave=False, disable=not fabric.is_global_zero)
+    for index in make_batches(len(clouds), batch_size, fabric, order):
+        loss, correct = step(learner.model, augment(clouds[index]))
+        fabric.backward(loss)
+        if clip_norm:
+            fabric.clip_gradients(learner.model, learner.optimizer, max_norm=clip_norm, error_if_nonfinite=False)
+        learner.optimizer.step()
+        learner.optimizer.zero_grad(set_to_none=True)
+        learner.schedule.step()
+        if learner.average:
+            learner.average.update_parameters(learner.module)
+        sums.add(loss, correct, len(index))
+        bar.update()
+        if (now := time.perf_counter()) - shown > 1:
+            means, shown = sums.read(), now
+            speed = f"{sums.step * batch_size / (now - began):.0f} clouds/s"
+            bar.set_postfix_str(f"loss {means['loss']:.3f}, accuracy {means['train_accuracy']:.1%}, {speed}")
+    bar.close()
+    means = sums.read(fabric)
+    return means | {"clouds_per_second": sums.step * batch_size / (time.perf_counter() - began)}
+
+
+@torch.inference_mode()
+def predict_all(
+    model: nn.Module, clouds: CloudSet, batch_size: int, prepare: Callable[[Batch], Batch], fabric: Fabric
+) -> Tensor:
+    """Return the model's output for every cloud of a set, in order; processes share the work."""
+    model.eval()
+    share = -(-len(clouds) // fabric.world_size)
+    mine = (torch.arange(share, device=fabric.device) * fabric.world_size + fabric.global_rank) % len(clouds)
+    outputs = []
+    for index in mine.split(batch_size):
+        batch = prepare(clouds[index])
+        with fabric.autocast():
+            outputs.append(model(batch["xyz"], batch["feats"]).float())
+    output = torch.cat(outputs)
+    if fabric.world_size > 1:
+        output = fabric.all_gather(output).transpose(0, 1).flatten(0, 1)[: len(clouds)]
+    return output

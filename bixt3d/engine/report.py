@@ -1,0 +1,66 @@
+"""What a run leaves behind: metrics row by row, its result, and where to find both."""
+
+import csv
+import io
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from bixt3d.engine.checkpoint import load_weights, write_text
+from bixt3d.types import InputError
+
+
+def new_folder(root: Path, name: str) -> Path:
+    """Return a folder for a new run, named by what it runs and the time; it does not exist yet."""
+    folder = root / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    return next(path for i in range(1000) if not (path := folder if not i else Path(f"{folder}-{i}")).exists())
+
+
+def newest_run(root: Path, task: str, how: str) -> Path:
+    """Return the folder whose weights for this task are the newest. Raises InputError that says ``how`` to make one."""
+    files = sorted(root.glob("**/model.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files:
+        if load_weights(path)[1].get("task") == task:
+            return path.parent
+    raise InputError(f"there is no {task} run under {root}/ yet: make one with `{how}`")
+
+
+def commit() -> str:
+    """Return the commit of the code that runs, with + if it was changed since; empty outside a checkout."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+class RunLog:
+    """The rows of a run, one for each epoch, as metrics.csv and in TensorBoard."""
+
+    def __init__(self, folder: Path, rows: list[dict[str, float]]):
+        self.path, self.rows = folder / "metrics.csv", list(rows)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Add the row of an epoch; the file is whole at any time."""
+        self.rows.append(dict(row))
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
+        write_text(self.path, text.getvalue())
+        for name, value in row.items():
+            self.board.add_scalar(name, value, int(row["epoch"]))
+
+    def close(self) -> None:
+        """Flush TensorBoard's file."""
+        self.board.close()
+
+    def best(self, name: str) -> dict[str, float] | None:
+        """Return the row with the highest value of a column, the earliest of equals; None if no row has it."""
+        rows = [row for row in self.rows if name in row]
+        return max(rows, key=lambda row: row[name]) if rows else None

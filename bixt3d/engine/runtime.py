@@ -1,0 +1,58 @@
+"""Where a run runs: devices, precision, seeds."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from bixt3d.types import InputError
+
+
+@dataclass
+class Runtime:
+    """Where to run.
+
+    Args:
+        accelerator: auto takes a GPU when there is one.
+        devices: how many processes, each with one device.
+        num_nodes: how many machines.
+        precision: auto is bf16-mixed on GPUs that have it, else 32-true.
+        compile: compile the model with torch.compile.
+        deterministic: allow only operations that give the same result each time.
+        threads: CPU threads; None: as many as PyTorch takes.
+    """
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    compile: bool = False
+    deterministic: bool = False
+    threads: int | None = None
+
+
+def start(runtime: Runtime) -> Fabric:
+    """Return Fabric, launched: from here on every process runs the same program."""
+    if runtime.accelerator == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device was found: use --runtime.accelerator auto or cpu")
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    torch.zeros(8).exp()  # the first multi-threaded exp of a process is sometimes inaccurate; this one is not
+    torch.use_deterministic_algorithms(runtime.deterministic)
+    precision = runtime.precision
+    if precision == "auto":
+        on_gpu = runtime.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+        precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    fabric = Fabric(
+        accelerator=runtime.accelerator, devices=runtime.devices, num_nodes=runtime.num_nodes, precision=precision
+    )
+    fabric.launch()
+    return fabric
+
+
+def device_name(fabric: Fabric) -> str:
+    """Return the device in words, for result files."""
+    if fabric.device.type == "cuda":
+        return f"{fabric.world_size} x {torch.cuda.get_device_name(fabric.device)}"
+    return f"{fabric.device.type}, {fabric.world_size} x {torch.get_num_threads()} threads"

@@ -1,0 +1,117 @@
+"""PointMLP (Ma et al. 2022): four stages of affine grouping and residual MLPs, no attention."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bixt3d.models.classifier import CloudClassifier
+from bixt3d.nn.grouping import GroupBlock
+from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.types import InputError, Tokens
+
+
+class PointMLP(CloudClassifier):
+    """Groups of groups: each stage has fewer points that know more; the maximum over the last groups says the class.
+
+    It reads positions alone: features of the points are ignored.
+
+    Args:
+        num_classes: number of classes.
+        dim: width of the embedded points.
+        growth: for each stage, by how much it multiplies the width.
+        num_pre: for each stage, residual blocks on every neighbor.
+        num_post: for each stage, residual blocks on every group.
+        ratio: inner width of the residual blocks.
+        num_neighbors: neighbors of each centroid, itself included.
+        reduce: by how much each stage divides the number of points.
+        normalize: see AffineGroupLinear.
+        dropout: dropout rate before the last two linear layers.
+    """
+
+    def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
+        self,
+        num_classes: int,
+        dim: int = 64,
+        growth: Sequence[int] = (2, 2, 2, 2),
+        num_pre: Sequence[int] = (2, 2, 2, 2),
+        num_post: Sequence[int] = (2, 2, 2, 2),
+        ratio: float = 1.0,
+        *,
+        num_neighbors: int = 24,
+        reduce: int = 2,
+        normalize: Literal["anchor", "center"] = "anchor",
+        dropout: float = 0.5,
+    ):
+        super().__init__()
+        if not len(growth) == len(num_pre) == len(num_post):
+            raise InputError(
+                f"growth, num_pre and num_post need one number per stage, but have {len(growth)}, {len(num_pre)} "
+                f"and {len(num_post)}"
+            )
+        self.embedding = nn.Sequential(nn.Linear(3, dim, bias=False), ChannelNorm(dim), nn.ReLU(inplace=True))
+        self.stages = nn.ModuleList()
+        for factor, pre, post in zip(growth, num_pre, num_post, strict=True):
+            stage = GroupBlock(
+                dim,
+                dim * factor,
+                num_neighbors,
+                reduce=reduce,
+                num_pre=pre,
+                num_post=post,
+                ratio=ratio,
+                normalize=normalize,
+            )
+            self.stages.append(stage)
+            dim *= factor
+        self.head = nn.Sequential(
+            nn.Linear(dim, 512),
+            ChannelNorm(512),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(512, 256),
+            ChannelNorm(256),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(256, num_classes),
+        )
+
+    def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Float[Tensor, "B C"]:
+        tokens = Tokens(self.embedding(xyz), xyz)
+        for stage in self.stages:
+            tokens, _ = stage(tokens)
+        return self.head(tokens.feats.amax(1))
+
+
+class PointMLPElite(PointMLP):
+    """PointMLP's small variant: half the width, residual blocks of a quarter of the inner width, fewer of them.
+
+    Args:
+        num_classes: number of classes.
+        num_neighbors: neighbors of each centroid, itself included.
+        reduce: by how much each stage divides the number of points.
+        normalize: see AffineGroupLinear.
+        dropout: dropout rate before the last two linear layers.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_neighbors: int = 24,
+        reduce: int = 2,
+        normalize: Literal["anchor", "center"] = "anchor",
+        dropout: float = 0.5,
+    ):
+        super().__init__(
+            num_classes,
+            dim=32,
+            growth=(2, 2, 2, 1),
+            num_pre=(1, 1, 2, 1),
+            num_post=(1, 1, 2, 1),
+            ratio=0.25,
+            num_neighbors=num_neighbors,
+            reduce=reduce,
+            normalize=normalize,
+            dropout=dropout,
+        )

@@ -1,0 +1,32 @@
+"""Models by name: the model part of a config file, so that a preset and a training run cannot drift apart."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+import bixt3d.models.baselines  # noqa: F401 (the classes that a config may name)
+import bixt3d.models.classifier
+import bixt3d.nn.refinement
+import bixt3d.tokenizers  # noqa: F401
+from bixt3d.config import SettingsParser, config_file
+from bixt3d.models.classifier import CloudClassifier
+from bixt3d.types import InputError
+
+MakeClassifier = Callable[[int], CloudClassifier]
+
+
+def build_model(config: str | Path, num_classes: int) -> CloudClassifier:
+    """Build the model of a config: its name (``modelnet40_grouping``), the path of a yaml file, or its text.
+
+    The weights are random. Raises InputError for an unknown name or settings that do not fit.
+    """
+    text = str(config)
+    if "\n" not in text:
+        text = (Path(text) if text.endswith((".yaml", ".yml")) else config_file(text)).read_text(encoding="utf-8")
+    settings = yaml.safe_load(text)
+    if not isinstance(settings, dict) or "model" not in settings:
+        raise InputError(f"{config if text is not config else 'the config'} has no part 'model'")
+    parser = SettingsParser()
+    parser.add_argument("--model", type=MakeClassifier)
+    return parser.instantiate(parser.parse_object({"model": settings["model"]})).model(num_classes)

@@ -1,0 +1,150 @@
+"""Affine grouping against PointMLP's formula written out, and what a stage of it keeps and leaves alone."""
+
+import pytest
+import torch
+
+from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
+from bixt3d.ops import farthest_points, gather, knn
+from bixt3d.types import InputError, Tokens
+
+
+def random_tokens(num_clouds: int = 2, size: int = 12, dim: int = 5) -> Tokens:
+    generator = torch.Generator().manual_seed(0)
+    feats = torch.randn(num_clouds, size, dim, dtype=torch.float64, generator=generator)
+    return Tokens(feats, torch.randn(num_clouds, size, 3, dtype=torch.float64, generator=generator))
+
+
+def random_block(**settings) -> GroupBlock:
+    """A block from width 5 to 6 with 4 neighbors, whose parameters all matter."""
+    torch.manual_seed(0)
+    block = GroupBlock(5, 6, 4, num_pre=1, num_post=1, **settings).double()
+    for parameter in block.parameters():
+        torch.nn.init.uniform_(parameter, -1, 1)
+    return block
+
+
+def affine_group_by_formula(layer, feats, pos, centroid_index, neighbor_index):
+    """Gather, subtract, divide, scale, shift, join the centroid, then the linear layer: cloud by cloud."""
+    clouds = []
+    for feat, xyz, centroid, neighbor in zip(feats, pos, centroid_index, neighbor_index, strict=True):
+        near = torch.cat([feat, xyz], -1) if layer.near_dim > feat.shape[-1] else feat
+        groups = near[neighbor]
+        mean = near[centroid][:, None] if layer.normalize == "anchor" else groups.mean(1, keepdim=True)
+        difference = groups - mean
+        deviation = (difference - difference.mean()).square().sum().div(difference.numel() - 1).sqrt() + 1e-5
+        affine = layer.scale * difference / deviation + layer.shift
+        joined = torch.cat([affine, feat[centroid][:, None].expand(-1, neighbor.shape[1], -1)], -1)
+        clouds.append(joined @ layer.linear.weight.T)
+    return torch.stack(clouds)
+
+
+@pytest.mark.parametrize("xyz_dim", [0, 3])
+@pytest.mark.parametrize("normalize", ["anchor", "center"])
+def test_outputs_and_gradients_equal_the_formula(normalize, xyz_dim):
+    torch.manual_seed(0)
+    layer = AffineGroupLinear(5, 7, normalize, xyz_dim).double()
+    torch.nn.init.normal_(layer.scale)
+    torch.nn.init.normal_(layer.shift)
+    tokens = random_tokens()
+    centroid_index = farthest_points(tokens.pos, 6)
+    neighbor_index = knn(gather(tokens.pos, centroid_index), tokens.pos, 4)
+    leaves = [tokens.feats.requires_grad_(), *layer.parameters()] + [tokens.pos.requires_grad_()] * bool(xyz_dim)
+    ours = layer(tokens.feats, tokens.pos, centroid_index, neighbor_index)
+    formula = affine_group_by_formula(layer, tokens.feats, tokens.pos, centroid_index, neighbor_index)
+    torch.testing.assert_close(ours, formula, rtol=1e-11, atol=1e-11)
+    probe = torch.randn_like(ours)
+    expected = torch.autograd.grad(formula, leaves, probe)
+    torch.testing.assert_close(torch.autograd.grad(ours, leaves, probe), expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("normalize", "differences"), [("anchor", [2.0, 0.0]), ("center", [1.0, -1.0])])
+def test_two_points_on_a_line_are_one_deviation_of_root_two_wide(normalize, differences):
+    layer = AffineGroupLinear(1, 1, normalize).double()
+    layer.linear.weight = torch.nn.Parameter(torch.tensor([[1.0, 10.0]], dtype=torch.float64))  # [neighbor, centroid]
+    layer.shift = torch.nn.Parameter(torch.tensor([100.0], dtype=torch.float64))
+    feats = torch.tensor([[[3.0], [1.0]]], dtype=torch.float64)
+    output = layer(feats, feats, torch.tensor([[1]]), torch.tensor([[[0, 1]]]))
+    expected = torch.tensor(differences, dtype=torch.float64) / (2**0.5 + 1e-5) + 100 + 10 * 1
+    torch.testing.assert_close(output.flatten(), expected, rtol=1e-12, atol=0)
+
+
+def test_every_cloud_has_a_deviation_of_its_own():
+    torch.manual_seed(0)
+    layer, tokens = AffineGroupLinear(5, 7).double(), random_tokens()
+    inputs = (tokens.feats, tokens.pos, torch.arange(12).expand(2, 12), knn(tokens.pos, tokens.pos, 4))
+    alone = torch.cat([layer(*(value[i : i + 1] for value in inputs)) for i in (0, 1)])
+    torch.testing.assert_close(layer(*inputs), alone)
+
+
+@pytest.mark.parametrize("normalize", ["anchor", "center"])
+def test_order_of_neighbors_does_not_change_a_group(normalize):
+    block, tokens = random_block(normalize=normalize, use_xyz=True), random_tokens()
+    neighbor_index = knn(tokens.pos, tokens.pos, 4)
+    ours, _ = block(Tokens(tokens.feats, tokens.pos, neighbor_index))
+    turned, _ = block(Tokens(tokens.feats, tokens.pos, neighbor_index[:, :, [2, 0, 3, 1]]))
+    torch.testing.assert_close(turned.feats, ours.feats)
+
+
+def test_shuffled_points_give_the_same_tokens_shuffled():
+    block, tokens, order = random_block(use_xyz=True), random_tokens(), torch.randperm(12)
+    ours, _ = block(tokens)
+    shuffled, _ = block(Tokens(tokens.feats[:, order], tokens.pos[:, order]))
+    torch.testing.assert_close(shuffled.feats, ours.feats[:, order])
+    assert shuffled.pos.equal(ours.pos[:, order])
+
+
+@pytest.mark.parametrize("reduce", [1, 2])
+@pytest.mark.parametrize("normalize", ["anchor", "center"])
+def test_a_cloud_of_equal_points_gives_finite_outputs_and_gradients(normalize, reduce):
+    block = random_block(normalize=normalize, reduce=reduce).float()
+    feats = torch.full((2, 12, 5), 0.3, requires_grad=True)
+    groups, _ = block(Tokens(feats, torch.full((2, 12, 3), 0.7)))
+    groups.feats.sum().backward()
+    assert groups.feats.isfinite().all()
+    assert all(leaf.grad.isfinite().all() for leaf in (feats, *block.parameters()))
+
+
+def test_reduction_by_two_keeps_the_farthest_points():
+    tokens = random_tokens(size=13)
+    groups, centroid_index = random_block(reduce=2)(tokens)
+    assert centroid_index.equal(farthest_points(tokens.pos, 6))
+    assert groups.pos.equal(gather(tokens.pos, centroid_index))
+    assert groups.feats.shape == (2, 6, 6)
+    assert groups.neighbor_index is None
+
+
+def test_number_of_groups_goes_before_reduction():
+    groups, centroid_index = random_block(num_groups=5, reduce=2)(random_tokens())
+    assert groups.feats.shape[1] == centroid_index.shape[1] == 5
+
+
+def test_known_neighbors_are_used_and_not_searched_again(monkeypatch):
+    block, tokens = random_block().eval(), random_tokens()
+    every = torch.arange(12).expand(2, 12)
+    wrong = torch.randint(12, (2, 12, 5), generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr("bixt3d.nn.grouping.knn", lambda *_: pytest.fail("searched again"))
+    groups, centroid_index = block(Tokens(tokens.feats, tokens.pos, wrong))
+    by_formula = affine_group_by_formula(block.group, tokens.feats, tokens.pos, every, wrong[:, :, :4])
+    expected = block.post(block.pre(block.norm(by_formula).relu()).amax(2))
+    torch.testing.assert_close(groups.feats, expected)
+    assert centroid_index.equal(every)
+    assert groups.neighbor_index.equal(wrong[:, :, :4])
+
+
+def test_neighbors_found_once_serve_the_next_block_but_too_few_do_not():
+    first, second, wider = random_block(), GroupBlock(6, 6, 4).double(), GroupBlock(6, 6, 5).double()
+    groups, _ = first(random_tokens())
+    assert groups.neighbor_index.equal(knn(groups.pos, groups.pos, 4))
+    assert second(groups)[0].neighbor_index.equal(groups.neighbor_index)
+    assert wider(groups)[0].neighbor_index.equal(knn(groups.pos, groups.pos, 5))
+
+
+def test_more_neighbors_than_points_are_refused():
+    with pytest.raises(InputError, match="asked for 4 neighbors in clouds of 3 points"):
+        random_block()(random_tokens(size=3))
+
+
+def test_every_parameter_gets_a_gradient():
+    block = random_block(use_xyz=True).eval()
+    block(random_tokens())[0].feats.square().sum().backward()
+    assert [name for name, parameter in block.named_parameters() if not parameter.grad.any()] == []

@@ -1,0 +1,50 @@
+"""Refinement of tokens between encoder layers: what it adds to, and what it leaves out."""
+
+import pytest
+import torch
+
+from bixt3d.nn.refinement import GroupRefinement
+from bixt3d.ops import farthest_points, gather, knn
+from bixt3d.types import Tokens
+
+
+def random_tokens() -> Tokens:
+    generator = torch.Generator().manual_seed(0)
+    return Tokens(torch.randn(2, 12, 6, generator=generator), torch.randn(2, 12, 3, generator=generator))
+
+
+def test_as_many_tokens_stay_where_they_are_and_know_their_neighbors():
+    tokens = random_tokens()
+    refined = GroupRefinement(6, 6, num_neighbors=4)(tokens)
+    assert refined.feats.shape == tokens.feats.shape
+    assert refined.pos.equal(tokens.pos)
+    assert refined.neighbor_index.equal(knn(tokens.pos, tokens.pos, 4))
+
+
+@pytest.mark.parametrize(("out_dim", "reduce"), [(6, 1), (6, 2), (8, 2)])
+def test_groups_are_added_to_the_features_of_their_centroids(out_dim, reduce):
+    tokens, refine = random_tokens(), GroupRefinement(6, out_dim, num_neighbors=4, reduce=reduce)
+    torch.nn.init.zeros_(refine.project.weight)
+    centroid_index = torch.arange(12).expand(2, 12) if reduce == 1 else farthest_points(tokens.pos, 6)
+    refined = refine(tokens)
+    torch.testing.assert_close(refined.feats, refine.skip(gather(tokens.feats, centroid_index)))
+    assert refined.pos.equal(gather(tokens.pos, centroid_index))
+
+
+def test_a_token_depends_on_its_neighbors_but_on_no_other():
+    tokens, refine = random_tokens(), GroupRefinement(6, 6, num_neighbors=3).eval()
+    refine.block.group._deviation = lambda near, *_: near.new_ones(len(near))  # the deviation joins the whole cloud
+    feats = tokens.feats.requires_grad_()
+    refined = refine(tokens)
+    (gradient,) = torch.autograd.grad(refined.feats[0, 0].square().sum(), feats)
+    read = gradient.abs().sum(2).nonzero()
+    assert set(read[:, 0].tolist()) == {0}
+    assert set(read[:, 1].tolist()) <= set(refined.neighbor_index[0, 0].tolist())
+
+
+@pytest.mark.parametrize("out_dim", [6, 8])
+def test_every_parameter_gets_a_gradient(out_dim):
+    torch.manual_seed(0)
+    refine = GroupRefinement(6, out_dim, num_neighbors=4, num_pre=1, use_xyz=True).eval()
+    refine(random_tokens()).feats.square().sum().backward()
+    assert [name for name, parameter in refine.named_parameters() if not parameter.grad.any()] == []

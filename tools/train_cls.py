@@ -1,0 +1,229 @@
+"""Train a classifier of point clouds: python tools/train_cls.py --cfg cfgs/modelnet40_grouping.yaml"""
+
+import shlex
+import statistics
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from bixt3d.classification import (
+    HOW_TO_TRAIN,
+    TASK,
+    Sets,
+    class_logits,
+    describe_result,
+    keep_weights,
+    make_parser,
+    show_scores,
+    split_sets,
+    write_results,
+)
+from bixt3d.config import SettingsParser, run_program
+from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, save_checkpoint, write_json, write_text
+from bixt3d.engine.loop import Learner, seed_epoch, train_epoch
+from bixt3d.engine.metrics import count_correct, score_classes, smooth_cross_entropy
+from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
+from bixt3d.engine.report import RunLog, new_folder, newest_run
+from bixt3d.engine.runtime import start
+from bixt3d.types import CloudSet, InputError
+
+
+def parse_command(argv: Sequence[str]) -> tuple[Namespace, SettingsParser, Any]:
+    """Split the command line into where to run, and the settings of what to run."""
+    place = ArgumentParser(add_help=False, allow_abbrev=False)
+    place.add_argument("--run_dir", type=Path)
+    place.add_argument("--resume", nargs="?", const="newest")
+    place.add_argument("--seeds")
+    where, rest = place.parse_known_args(argv)
+    parser = make_parser(__doc__)
+    for name, text in {
+        "run_dir": "folder of the run (default: runs/NAME-TIME)",
+        "resume": "go on with the run in this folder; with no folder, the newest one",
+        "seeds": "several seeds, such as 0,1,2: a run for each, their mean and deviation",
+    }.items():
+        parser.add_argument(f"--{name}", help=text)
+    if where.resume:
+        newest = where.resume == "newest"
+        where.run_dir = newest_run(Path("runs"), TASK, HOW_TO_TRAIN) if newest else Path(where.resume)
+        if not (where.run_dir / "config.yaml").is_file():
+            raise InputError(f"{where.run_dir} is no run folder: it holds no config.yaml to go on with")
+        rest = ["--cfg", str(where.run_dir / "config.yaml"), *rest]
+    settings = parser.parse_args(rest)
+    if settings.data is None or settings.model is None:
+        raise InputError(f"no data set and model given: name a config, as in `{HOW_TO_TRAIN}`")
+    return where, parser, settings
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds of ``--seeds 0,1,2``."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--seeds takes whole numbers with commas, such as 0,1,2, not '{text}'") from error
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Train one run, or one for each seed; returns the folder."""
+    where, parser, settings = parse_command(sys.argv[1:] if argv is None else argv)
+    name = Path(str(settings.cfg[-1])).stem if settings.get("cfg") else "cls"
+    for unsaved in ("cfg", "run_dir", "resume", "seeds"):
+        settings.pop(unsaved, None)
+    seeds = parse_seeds(where.seeds) if where.seeds else [settings.seed]
+    fabric = start(settings.runtime)
+    folder = where.run_dir or Path(fabric.broadcast(str(new_folder(Path("runs"), name))))
+    clouds = [part.to(fabric.device) for part in parser.instantiate(settings).data.load()]
+    results = []
+    for seed in seeds:
+        settings.seed = seed
+        place = folder / f"seed{seed}" if where.seeds else folder
+        results.append(train_run(fabric, place, parser, settings, clouds, bool(where.resume)))
+    if where.seeds:
+        summarize(fabric, folder, seeds, results)
+    return folder
+
+
+def train_run(
+    fabric: Fabric, folder: Path, parser: SettingsParser, settings: Any, clouds: Sequence[CloudSet], resume: bool
+) -> dict[str, Any]:
+    """Train and evaluate one seed in its folder; returns what result.json holds."""
+    torch.manual_seed(settings.seed)
+    run, config = parser.instantiate(settings), parser.dump(settings)
+    sets = split_sets(tuple(clouds), run.data.val_fraction, settings.seed)
+    learner = make_learner(fabric, run, sets.train)
+    past = {"epoch": 0, "seconds": 0.0, "rows": []}
+    if resume and (folder / "checkpoint.pt").is_file():
+        past = load_checkpoint(folder / "checkpoint.pt")
+        fit_weights(learner.module, past["learner"]["model"], str(folder / "checkpoint.pt"))
+        learner.load_state(past["learner"])
+    if fabric.is_global_zero:
+        write_text(folder / "config.yaml", config)
+    log, seconds, began = RunLog(folder, past["rows"]), past["seconds"], time.perf_counter()
+    say(fabric, f"run folder {folder}, epochs {past['epoch'] + 1} to {run.train.epochs}")
+    for epoch in range(past["epoch"] + 1, run.train.epochs + 1):
+        row = {"epoch": epoch, "lr": learner.schedule.get_last_lr()[0]}
+        row |= train_one_epoch(fabric, learner, run, settings.seed, epoch, sets.train)
+        if epoch % run.train.eval_every == 0 or epoch == run.train.epochs:
+            row |= score_sets(fabric, learner.best_module(), run, sets)
+        say(fabric, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        if fabric.is_global_zero:
+            log.add(row)
+            keep_weights(folder, learner.best_module(), config, sets.train.class_names)
+            if log.best("val_accuracy") == row:
+                keep_weights(folder, learner.best_module(), config, sets.train.class_names, "best_on_val")
+            past = {"epoch": epoch, "seconds": seconds + time.perf_counter() - began, "rows": log.rows}
+            save_checkpoint(folder / "checkpoint.pt", past | {"learner": learner.state()})
+    log.close()
+    return finish_run(fabric, folder, settings, run, learner.best_module(), sets, log, past["seconds"])
+
+
+def make_learner(fabric: Fabric, run: Any, train: CloudSet) -> Learner:
+    """Return model, optimizer and schedule, ready to train."""
+    if run.train.batch_size % fabric.world_size or not 0 < run.train.batch_size <= len(train):
+        raise InputError(
+            f"a batch of {run.train.batch_size} clouds does not fit {len(train)} training clouds on "
+            f"{fabric.world_size} processes: set --train.batch_size"
+        )
+    module = run.model(len(train.class_names)).to(fabric.device)
+    average = make_average(run.optim, module)
+    optimizer = make_optimizer(run.optim, module.parameters(), fabric.device.type == "cuda")
+    schedule = make_schedule(run.optim, optimizer, run.train.epochs, len(train) // run.train.batch_size)
+    model, optimizer = fabric.setup(torch.compile(module) if run.runtime.compile else module, optimizer)
+    return Learner(module, model, optimizer, schedule, average)
+
+
+def train_one_epoch(
+    fabric: Fabric, learner: Learner, run: Any, seed: int, epoch: int, train: CloudSet
+) -> dict[str, float]:
+    """Train for one epoch; returns its mean loss, accuracy and speed."""
+    order, generator = seed_epoch(seed, epoch, fabric)
+
+    def augment(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return run.augment(batch, run.data.num_points, generator)
+
+    def step(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        logits = model(batch["xyz"], batch["feats"])
+        loss = smooth_cross_entropy(logits, batch["label"], run.train.label_smoothing)
+        return loss, count_correct(logits, batch["label"])
+
+    title = f"epoch {epoch}/{run.train.epochs}"
+    batch_size, clip_norm = run.train.batch_size, run.optim.clip_norm
+    return train_epoch(learner, fabric, train, batch_size, order, augment, step, clip_norm, title)
+
+
+def score_sets(fabric: Fabric, module: nn.Module, run: Any, sets: Sets) -> dict[str, float]:
+    """Return accuracy, mean class accuracy and loss on the test set, and on the validation set if there is one."""
+    row = {}
+    for name, clouds in {"val": sets.val, "test": sets.test}.items():
+        if clouds is not None:
+            scores = score_classes(class_logits(module, clouds, run, fabric), clouds.label, clouds.class_names)
+            row[f"{name}_accuracy"] = scores.overall_accuracy
+            row[f"{name}_mean_accuracy"], row[f"{name}_loss"] = scores.mean_accuracy, scores.loss
+    return row
+
+
+def finish_run(
+    fabric: Fabric, folder: Path, settings: Any, run: Any, module: nn.Module, sets: Sets, log: RunLog, seconds: float
+) -> dict[str, Any]:
+    """Evaluate the last epoch and write result.json, pictures and report; returns what result.json holds."""
+    logits = class_logits(module, sets.test, run, fabric)
+    scores = score_classes(logits, sets.test.label, sets.test.class_names)
+    speeds = [row["clouds_per_second"] for row in log.rows]
+    facts = {
+        "seed": settings.seed,
+        "epochs": run.train.epochs,
+        "seconds": seconds,
+        "clouds_per_second": statistics.median(speeds),
+        "best_on_test": {
+            long: {"value": row[short], "epoch": int(row["epoch"])}
+            for long, short in (("overall_accuracy", "test_accuracy"), ("mean_accuracy", "test_mean_accuracy"))
+            if (row := log.best(short))
+        },
+    }
+    if row := log.best("val_accuracy"):
+        facts["selected_on_val"] = {
+            "epoch": int(row["epoch"]),
+            "val_accuracy": row["val_accuracy"],
+            "overall_accuracy": row["test_accuracy"],
+            "mean_accuracy": row["test_mean_accuracy"],
+        }
+    result = describe_result(scores, module, fabric, facts)
+    if fabric.is_global_zero:
+        page = {
+            "rows": log.rows,
+            "command": f"python tools/train_cls.py --cfg {shlex.quote(str(folder / 'config.yaml'))}",
+            "settings": (folder / "config.yaml").read_text(encoding="utf-8"),
+            "up": getattr(run.data, "up", "y"),
+        }
+        write_results(folder, result, scores, logits, sets.test, page)
+        print(show_scores(scores))
+        print(f"report: {folder / 'report.html'}")
+    return result
+
+
+def summarize(fabric: Fabric, folder: Path, seeds: Sequence[int], results: Sequence[dict[str, Any]]) -> None:
+    """Write mean and unbiased standard deviation over the seeds, and say them."""
+    summary: dict[str, Any] = {"task": TASK, "seeds": list(seeds)}
+    for name in ("overall_accuracy", "mean_accuracy"):
+        values = [result[name] for result in results]
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        summary[name] = {"mean": statistics.mean(values), "deviation": deviation, "values": values}
+        say(fabric, f"{name} over seeds {list(seeds)}: {summary[name]['mean']:.2%} +- {deviation:.2%}")
+    if fabric.is_global_zero:
+        write_json(folder / "result.json", summary)
+
+
+def say(fabric: Fabric, line: str) -> None:
+    """Print a line once, whatever the number of processes."""
+    if fabric.is_global_zero:
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    run_program(main)
