@@ -132,7 +132,7 @@ def make_learner(fabric: Fabric, run: Any, train: CloudSet) -> Learner:
         )
     module = run.model(len(train.class_names)).to(fabric.device)
     average = make_average(run.optim, module)
-    optimizer = make_optimizer(run.optim, module.parameters(), fabric.device.type == "cuda")
+    optimizer = make_optimizer(run.optim, module.parameters())
     schedule = make_schedule(run.optim, optimizer, run.train.epochs, len(train) // run.train.batch_size)
     model, optimizer = fabric.setup(torch.compile(module) if run.runtime.compile else module, optimizer)
     return Learner(module, model, optimizer, schedule, average)
@@ -199,7 +199,7 @@ def finish_run(
             "rows": log.rows,
             "command": f"python tools/train_cls.py --cfg {shlex.quote(str(folder / 'config.yaml'))}",
             "settings": (folder / "config.yaml").read_text(encoding="utf-8"),
-            "up": getattr(run.data, "up", "y"),
+            "up": run.data.up,
         }
         write_results(folder, result, scores, logits, sets.test, page)
         print(show_scores(scores))

@@ -1,0 +1,21 @@
+"""Data sets of clouds, and what is done to a batch of them; no model."""
+
+from bixt3d.datasets.modelnet import ModelNetHDF5, ModelNetMeshes, ModelNetNormals
+from bixt3d.datasets.shapes import Shapes
+from bixt3d.datasets.source import CloudSource
+from bixt3d.datasets.split import stratified_split
+from bixt3d.datasets.transforms import CloudAugment, take_points
+
+DATASETS = (Shapes, ModelNetHDF5, ModelNetNormals, ModelNetMeshes)
+
+__all__ = [
+    "CloudAugment",
+    "CloudSource",
+    "DATASETS",
+    "ModelNetHDF5",
+    "ModelNetMeshes",
+    "ModelNetNormals",
+    "Shapes",
+    "stratified_split",
+    "take_points",
+]

@@ -1,18 +1,21 @@
 """The door through which every point data set comes in: a class whose constructor is its schema."""
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 from bixt3d.types import CloudSet
 
 
 class CloudSource(ABC):
-    """A data set of clouds, as the ``data`` part of a config names it.
+    """A data set of clouds, as the ``data`` part of a config names it. ``up`` is the axis of its clouds that points up.
 
     Args:
         num_points: points of each cloud that the model sees.
         normals: give the surface normals to the model as features of the points.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
     """
+
+    up: Literal["y", "z"] = "y"
 
     def __init__(self, num_points: int = 1024, normals: bool = False, val_fraction: float = 0.0):
         self.num_points = num_points

@@ -36,12 +36,11 @@ class Optim:
     ema: float = 0.0
 
 
-def make_optimizer(optim: Optim, parameters: Iterable[nn.Parameter], on_gpu: bool) -> Optimizer:
-    """Return the optimizer; its update is one kernel on a GPU."""
-    fused = True if on_gpu else None
+def make_optimizer(optim: Optim, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Return the optimizer, with one fused kernel for its update."""
     if optim.name == "sgd":
-        return SGD(parameters, optim.lr, optim.momentum, weight_decay=optim.weight_decay, fused=fused)
-    return AdamW(parameters, optim.lr, weight_decay=optim.weight_decay, fused=fused)
+        return SGD(parameters, optim.lr, optim.momentum, weight_decay=optim.weight_decay, fused=True)
+    return AdamW(parameters, optim.lr, weight_decay=optim.weight_decay, fused=True)
 
 
 def make_schedule(optim: Optim, optimizer: Optimizer, epochs: int, steps_per_epoch: int) -> LambdaLR:

@@ -1,5 +1,7 @@
 """Groups of points as tokens: PointMLP's affine grouping once, right after the points were embedded."""
 
+from dataclasses import replace
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,10 +21,11 @@ class GroupTokenizer(Tokenizer):
         num_groups: number of tokens; None: every point is the centroid of one.
         num_pre: residual blocks on every neighbor.
         num_post: residual blocks on every group.
+        ratio: inner width of the residual blocks, as a share of ``dim``.
         use_xyz: group positions along with features.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
         self,
         dim: int,
         points: PointTokenizer,
@@ -30,6 +33,7 @@ class GroupTokenizer(Tokenizer):
         num_groups: int | None = None,
         num_pre: int = 1,
         num_post: int = 1,
+        ratio: float = 1.0,
         use_xyz: bool = False,
     ):
         super().__init__()
@@ -41,10 +45,11 @@ class GroupTokenizer(Tokenizer):
             num_groups=num_groups,
             num_pre=num_pre,
             num_post=num_post,
+            ratio=ratio,
             use_xyz=use_xyz,
         )
 
     def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Pyramid:
         (points,) = self.points(xyz, feats)
-        groups, _ = self.group(type(points)(self.norm(points.feats), points.pos))
+        groups, _ = self.group(replace(points, feats=self.norm(points.feats)))
         return points, groups

@@ -1,0 +1,150 @@
+"""Augmentation of a whole batch in one call, on the batch's device, with randomness only from the generator given."""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from bixt3d.types import InputError
+
+POINTWISE = ("xyz", "feats", "parts")
+"""The keys of a batch that belong to points; all others belong to clouds and pass through."""
+
+
+def take_points(batch: dict[str, Tensor], num_points: int) -> dict[str, Tensor]:
+    """Return the batch with the first ``num_points`` points of every cloud: how clouds are seen in evaluation."""
+    _check_size(batch, num_points)
+    return batch | {key: batch[key][:, :num_points] for key in POINTWISE if key in batch}
+
+
+class CloudAugment:
+    """Show the model every cloud anew: other points, another size, place and pose, noise, holes.
+
+    The steps come in the order of the arguments below, but picking points comes first and dropping them last.
+
+    Args:
+        scale: smallest and largest factor of a cloud's size.
+        anisotropic: draw a factor for each axis, not one for the cloud; normals follow.
+        shift: largest shift along each axis, either way.
+        rotate: pose: as stored, turned about the axis y or z (whichever points up), or any rotation in space (uniform).
+        jitter: standard deviation of the noise added to each coordinate.
+        jitter_clip: largest size of that noise.
+        dropout: each cloud loses a share of its points, uniform in [0, dropout]; its first point left replaces them.
+        resample: show a random subset of all stored points, in random order, not the first ones.
+        shuffle: show the points in random order.
+    """
+
+    def __init__(  # noqa: PLR0913 (one argument for each line of a config)
+        self,
+        scale: tuple[float, float] = (1.0, 1.0),
+        anisotropic: bool = True,
+        shift: float = 0.0,
+        rotate: Literal["none", "y", "z", "so3"] = "none",
+        jitter: float = 0.0,
+        jitter_clip: float = 0.05,
+        dropout: float = 0.0,
+        resample: bool = False,
+        shuffle: bool = False,
+    ):
+        if not 0 < scale[0] <= scale[1]:
+            raise InputError(f"scale must be two positive factors, the smaller first, not {scale}")
+        if min(shift, jitter, jitter_clip) < 0:
+            raise InputError(f"shift {shift}, jitter {jitter} and jitter_clip {jitter_clip} must not be negative")
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout must be at least 0 and below 1, not {dropout}")
+        self.scale, self.anisotropic, self.shift = tuple(scale), anisotropic, shift
+        self.rotate = rotate
+        self.jitter, self.jitter_clip, self.dropout = jitter, jitter_clip, dropout
+        self.resample, self.shuffle = resample, shuffle
+
+    def __call__(self, batch: dict[str, Tensor], num_points: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the batch augmented, with ``num_points`` points in every cloud; the batch given stays as it is."""
+        batch = self._pick(batch, num_points, generator)
+        xyz, feats = batch["xyz"], batch["feats"]
+        normals = feats if feats.shape[2] == 3 else None
+        if self.scale != (1.0, 1.0):
+            factors = self._factors(xyz, generator)
+            xyz = xyz * factors
+            if normals is not None:  # a surface's normals scale inversely to the surface
+                normals = functional.normalize(normals / factors, dim=2)
+        if self.shift:
+            xyz = xyz + (2 * _uniform(xyz, (len(xyz), 1, 3), generator) - 1) * self.shift
+        if self.rotate != "none":
+            rotations = self._rotations(xyz, generator)
+            xyz = _apply(rotations, xyz)
+            normals = None if normals is None else _apply(rotations, normals)
+        if self.jitter:
+            noise = torch.randn(xyz.shape, generator=generator, device=xyz.device, dtype=xyz.dtype)
+            xyz = xyz + (noise * self.jitter).clamp(-self.jitter_clip, self.jitter_clip)
+        batch = batch | {"xyz": xyz, "feats": feats if normals is None else normals}
+        return self._drop(batch, generator) if self.dropout else batch
+
+    def _pick(self, batch: dict[str, Tensor], num_points: int, generator: torch.Generator) -> dict[str, Tensor]:
+        if not (self.resample or self.shuffle):
+            return take_points(batch, num_points)
+        _check_size(batch, num_points)
+        batch = batch if self.resample else take_points(batch, num_points)
+        keys = _uniform(batch["xyz"], batch["xyz"].shape[:2], generator)
+        return _select(batch, keys.argsort(dim=1, stable=True)[:, :num_points])
+
+    def _factors(self, xyz: Float[Tensor, "B N 3"], generator: torch.Generator) -> Float[Tensor, "B 1 axes"]:
+        low, high = self.scale
+        return low + (high - low) * _uniform(xyz, (len(xyz), 1, 3 if self.anisotropic else 1), generator)
+
+    def _rotations(self, xyz: Float[Tensor, "B N 3"], generator: torch.Generator) -> Float[Tensor, "B 3 3"]:
+        if self.rotate == "so3":
+            # four normal numbers point in a uniform direction, and a uniform unit quaternion is a uniform rotation
+            quaternions = torch.randn(len(xyz), 4, generator=generator, device=xyz.device, dtype=xyz.dtype)
+        else:
+            half = math.pi * _uniform(xyz, (len(xyz),), generator)
+            axis = torch.zeros(len(xyz), 3, device=xyz.device, dtype=xyz.dtype)
+            axis[:, "xyz".index(self.rotate)] = half.sin()
+            quaternions = torch.cat([half.cos().unsqueeze(1), axis], dim=1)
+        return rotation_matrices(quaternions)
+
+    def _drop(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        xyz = batch["xyz"]
+        ratio = self.dropout * _uniform(xyz, (len(xyz), 1), generator)
+        drop_mask = _uniform(xyz, xyz.shape[:2], generator) < ratio
+        first_kept_index = (~drop_mask).int().argmax(dim=1, keepdim=True)
+        own_index = torch.arange(xyz.shape[1], device=xyz.device)
+        return _select(batch, torch.where(drop_mask, first_kept_index, own_index))
+
+
+def rotation_matrices(quaternions: Float[Tensor, "B 4"]) -> Float[Tensor, "B 3 3"]:
+    """Return the rotations that quaternions (real part first, any length but 0) stand for; they turn column vectors."""
+    r, i, j, k = functional.normalize(quaternions, dim=1).unbind(dim=1)
+    rows = [
+        [1 - 2 * (j * j + k * k), 2 * (i * j - k * r), 2 * (i * k + j * r)],
+        [2 * (i * j + k * r), 1 - 2 * (i * i + k * k), 2 * (j * k - i * r)],
+        [2 * (i * k - j * r), 2 * (j * k + i * r), 1 - 2 * (i * i + j * j)],
+    ]
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
+def _apply(rotations: Float[Tensor, "B 3 3"], vectors: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
+    # a sum of products, for a matmul may round to TF32 or, under autocast, to bfloat16
+    return (rotations.unsqueeze(1) * vectors.unsqueeze(2)).sum(dim=3)
+
+
+def _select(batch: dict[str, Tensor], point_index: Int[Tensor, "B N"]) -> dict[str, Tensor]:
+    selected = {}
+    for key in POINTWISE:
+        if key in batch:
+            value = batch[key]
+            index = point_index if value.ndim == 2 else point_index.unsqueeze(2).expand(-1, -1, value.shape[2])
+            selected[key] = value.gather(1, index)
+    return batch | selected
+
+
+def _uniform(like: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def _check_size(batch: dict[str, Tensor], num_points: int) -> None:
+    stored = batch["xyz"].shape[1]
+    if num_points > stored:
+        raise InputError(f"asked for {num_points} points of clouds that have {stored}")

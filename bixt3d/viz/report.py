@@ -1,0 +1,134 @@
+"""The page that a person opens after training a classifier: one HTML file that needs nothing else."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from bixt3d.viz.plots import DPI, Row, clouds_png, confusion_png, curves_png, replace_file
+
+
+@dataclass(frozen=True)
+class PredictedCloud:
+    """A test cloud with what the model said of it; ``index`` is its place in the test set, ``confidence`` in 0..1."""
+
+    xyz: Float[np.ndarray, "N 3"]
+    truth: str
+    predicted: str
+    confidence: float
+    index: int
+
+
+@dataclass(frozen=True)
+class ClassificationReport:
+    """What the page tells.
+
+    Args:
+        title: the headline, for example the name of the run.
+        command: the line that trains this model again.
+        result: what result.json holds: ``overall_accuracy`` and ``mean_accuracy`` of the last epoch, in 0..1;
+            ``best_on_test`` with ``{"value": 0..1, "epoch": int}`` under the same two names; ``epochs``, ``seconds``,
+            ``clouds_per_second``, ``parameters``, ``device``, ``seed``, ``version``, ``commit``.
+            What is absent or None is shown as not recorded.
+        rows: the lines of metrics.csv.
+        confusion: test clouds of a true class (row) for which a class (column) was predicted, by the last epoch.
+        class_names: names of the classes in the order of ``confusion``.
+        mistakes: wrong predictions to show as pictures; the page puts the most confident first.
+        samples: right predictions to show, in this order.
+        settings: the settings of the run as yaml.
+        up: the axis of the clouds that points up in the pictures.
+    """
+
+    title: str
+    command: str
+    result: Mapping[str, Any]
+    rows: Sequence[Row]
+    confusion: Int[np.ndarray, "C C"]
+    class_names: Sequence[str]
+    mistakes: Sequence[PredictedCloud]
+    samples: Sequence[PredictedCloud]
+    settings: str
+    up: Literal["y", "z"] = "y"
+
+
+def write_report(path: Path, report: ClassificationReport) -> None:
+    """Write the page, whole or not at all. Raises OSError if the file cannot be written."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "duration": _duration, "count": _count}
+    mistakes = sorted(report.mistakes, key=lambda cloud: -cloud.confidence)
+    page = environment.get_template("report.html.j2").render(
+        report=report,
+        result=report.result,
+        best=report.result.get("best_on_test") or {},
+        classes=_classes(report.confusion, report.class_names),
+        num_clouds=int(report.confusion.sum()),
+        num_mistakes=int(report.confusion.sum() - np.trace(report.confusion)),
+        curves=[_embed(curves_png(report.rows, (panel,))) for panel in ("loss", "accuracy")],
+        confusion=_embed(confusion_png(report.confusion, report.class_names)),
+        mistakes=[(cloud, _picture(cloud, report.up)) for cloud in mistakes],
+        samples=[(cloud, _picture(cloud, report.up)) for cloud in report.samples],
+    )
+    replace_file(path, page.encode())
+
+
+def _classes(confusion: Int[np.ndarray, "C C"], names: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+    """Return a line of the table for every class, worst first, classes without test clouds last."""
+    classes = []
+    for place, name in enumerate(names):
+        total, right = int(confusion[place].sum()), int(confusion[place, place])
+        wrong = confusion[place].copy()
+        wrong[place] = 0
+        rival = int(wrong.argmax())
+        classes.append(
+            {
+                "name": name,
+                "total": total,
+                "accuracy": right / total if total else None,
+                "rival": names[rival] if wrong[rival] else None,
+                "rival_count": int(wrong[rival]),
+            }
+        )
+    return sorted(classes, key=lambda line: (line["accuracy"] is None, line["accuracy"], -line["total"]))
+
+
+def _picture(cloud: PredictedCloud, up: Literal["y", "z"]) -> Mapping[str, Any]:
+    return _embed(clouds_png(cloud.xyz[None], titles=[""], up=up))
+
+
+def _embed(png: bytes) -> Mapping[str, Any]:
+    """Return what an img element needs: the picture, and the width in pixels at which its text reads well."""
+    dots = int.from_bytes(png[16:20], "big")
+    return {"src": "data:image/png;base64," + base64.b64encode(png).decode(), "width": round(88 * dots / DPI)}
+
+
+def _percent(share: float | int | None, digits: int = 1) -> str:
+    return "not measured" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def _duration(seconds: float | int | None) -> str:
+    if seconds is None:
+        return "not recorded"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
+
+
+def _count(number: float | int | None) -> str:
+    """Return 12,345 below a hundred thousand, 1.23 M from there on."""
+    if number is None:
+        return "not recorded"
+    return f"{number / 1e6:.2f} M" if number >= 1e5 else f"{number:,.0f}"

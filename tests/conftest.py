@@ -1,0 +1,24 @@
+"""What holds for the whole test session: no trap in the first exponential, and no CUDA tests without CUDA."""
+
+import pytest
+import torch
+
+
+def pytest_sessionstart():
+    """Take one tiny single-threaded exponential: the first multi-threaded one of a process may be inaccurate."""
+    torch.zeros(8).exp()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]):
+    """Skip tests marked ``gpu`` where there is no CUDA device."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch sees none here"))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Start every test from the same random state, whatever ran before it."""
+    torch.manual_seed(0)

@@ -1,0 +1,309 @@
+import hashlib
+import io
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from bixt3d.datasets import download
+from bixt3d.datasets.download import ARCHIVES, Archive, Fingerprint, fetch, how_to_get, main
+from bixt3d.types import InputError
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the files in ``files``, with Range unless told otherwise; ``cut`` breaks the connection early once."""
+
+    files: dict[str, bytes]
+    asked: list[tuple[str, str | None]]
+    ranges: bool = True
+    cut: int | None = None
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:  # noqa: N802 (the standard library's name)
+        wanted, name = self.headers.get("Range"), self.path.lstrip("/")
+        self.server.asked.append((name, wanted))
+        if name not in self.server.files:
+            return self.send_error(404)
+        content, offset = self.server.files[name], 0
+        if wanted and self.server.ranges:
+            offset = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if offset >= len(content):
+                return self.send_error(416)
+        self.send_response(206 if offset else 200)
+        self.send_header("Content-Length", str(len(content) - offset))
+        self.end_headers()
+        end, self.server.cut = self.server.cut, None
+        self.wfile.write(content[offset:end])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 10)
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.files, server.asked = {}, []
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def zip_of(members: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, text in members.items():
+            file.writestr(name, text)
+    return buffer.getvalue()
+
+
+GOOD = zip_of({"set/list.txt": "a b c\n" * 100, "set/deep/er.txt": "x"})
+GOOD_SUM = Fingerprint(f"sha256:{hashlib.sha256(GOOD).hexdigest()}", len(GOOD))
+
+
+@pytest.fixture
+def archive_at(server: Server) -> Callable[..., Archive]:
+    def archive(*names: str, known: tuple[Fingerprint, ...] = (GOOD_SUM,), **members: str) -> Archive:
+        urls = tuple(f"http://127.0.0.1:{server.server_port}/{name}" for name in names)
+        return Archive(
+            "set.zip", urls, "below/set", "list.txt", known, {f"{key}.txt": md5 for key, md5 in members.items()}
+        )
+
+    return archive
+
+
+def files_in(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+UNPACKED = ["below/set/deep/er.txt", "below/set/list.txt"]
+
+
+def test_a_good_archive_is_unpacked_and_nothing_else_stays(server, archive_at, tmp_path):
+    server.files["good.zip"] = GOOD
+    root = tmp_path / "not/yet/there"
+    assert fetch(archive_at("good.zip"), root) == root / "below/set"
+    assert files_in(root) == UNPACKED
+    assert (root / "below/set/list.txt").read_text() == "a b c\n" * 100
+
+
+def test_what_is_there_already_is_not_fetched_again(server, archive_at, tmp_path):
+    server.files["good.zip"] = GOOD
+    fetch(archive_at("good.zip"), tmp_path)
+    fetch(archive_at("good.zip"), tmp_path)
+    assert len(server.asked) == 1
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(archive_at, tmp_path):
+    (tmp_path / "below/set").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"without list.txt: move it away"):
+        fetch(archive_at("good.zip"), tmp_path)
+
+
+def test_a_partial_download_is_resumed(server, archive_at, tmp_path):
+    server.files["good.zip"] = GOOD
+    (tmp_path / "set.zip.part").write_bytes(GOOD[:50])
+    fetch(archive_at("good.zip"), tmp_path)
+    assert server.asked == [("good.zip", "bytes=50-")]
+    assert files_in(tmp_path) == UNPACKED
+
+
+def test_a_server_that_ignores_ranges_sends_everything_again(server, archive_at, tmp_path):
+    server.files["good.zip"], server.ranges = GOOD, False
+    (tmp_path / "set.zip.part").write_bytes(GOOD[:50])
+    fetch(archive_at("good.zip"), tmp_path)
+    assert files_in(tmp_path) == UNPACKED
+
+
+def test_a_complete_part_is_used(server, archive_at, tmp_path):
+    server.files["good.zip"] = GOOD
+    (tmp_path / "set.zip.part").write_bytes(GOOD)
+    fetch(archive_at("good.zip"), tmp_path)
+    assert server.asked == [("good.zip", f"bytes={len(GOOD)}-")]
+
+
+@pytest.mark.parametrize("junk", [b"?" * 50, b"?" * 5000])
+def test_a_part_with_another_beginning_is_fetched_from_the_first_byte(junk, server, archive_at, tmp_path):
+    server.files["good.zip"] = GOOD
+    (tmp_path / "set.zip.part").write_bytes(junk)
+    fetch(archive_at("good.zip"), tmp_path)
+    assert [wanted for _, wanted in server.asked] == [f"bytes={len(junk)}-", None]
+
+
+def test_a_broken_connection_goes_on_at_the_next_mirror(server, archive_at, tmp_path):
+    server.files |= {"first.zip": GOOD, "second.zip": GOOD}
+    server.cut = 70
+    fetch(archive_at("first.zip", "second.zip"), tmp_path)
+    assert server.asked == [("first.zip", None), ("second.zip", "bytes=70-")]
+
+
+def test_a_broken_connection_keeps_what_came(server, archive_at, tmp_path):
+    server.files["good.zip"], server.cut = GOOD, 70
+    with pytest.raises(InputError, match=r"set.zip"):
+        fetch(archive_at("good.zip"), tmp_path)
+    assert (tmp_path / "set.zip.part").read_bytes() == GOOD[:70]
+
+
+def test_a_missing_file_sends_us_to_the_next_mirror(server, archive_at, tmp_path):
+    server.files["second.zip"] = GOOD
+    fetch(archive_at("first.zip", "second.zip"), tmp_path)
+    assert [name for name, _ in server.asked] == ["first.zip", "second.zip"]
+
+
+def test_another_file_is_thrown_away_and_the_next_mirror_asked(server, archive_at, tmp_path):
+    server.files |= {"other.zip": zip_of({"set/list.txt": "no"}), "good.zip": GOOD}
+    fetch(archive_at("other.zip", "good.zip"), tmp_path)
+    assert server.asked[1] == ("good.zip", None)
+
+
+def test_when_all_fail_one_sentence_says_why_and_where_to_put_the_file(server, archive_at, tmp_path):
+    server.files["other.zip"] = b"<html>"
+    with pytest.raises(InputError) as caught:
+        fetch(archive_at("gone.zip", "other.zip"), tmp_path)
+    message = str(caught.value)
+    assert "gone.zip (HTTP Error 404" in message
+    assert "other.zip (its 6 bytes have the checksum sha256:" in message
+    assert f"put it at {tmp_path / 'set.zip'}" in message
+    assert files_in(tmp_path) == []
+
+
+def test_a_page_in_place_of_the_archive_is_noticed_without_a_checksum(server, archive_at, tmp_path):
+    server.files["page.zip"] = b"<html>"
+    with pytest.raises(InputError, match="neither a zip nor a tar"):
+        fetch(archive_at("page.zip", known=()), tmp_path)
+
+
+def test_a_file_put_there_by_hand_needs_no_network_and_stays(server, archive_at, tmp_path):
+    (tmp_path / "set.zip").write_bytes(GOOD)
+    fetch(archive_at("good.zip"), tmp_path)
+    assert server.asked == []
+    assert files_in(tmp_path) == [*UNPACKED, "set.zip"]
+
+
+def test_a_wrong_file_put_there_by_hand_is_named(archive_at, tmp_path):
+    (tmp_path / "set.zip").write_bytes(GOOD[:-1])
+    with pytest.raises(InputError, match=r"set.zip is not the file to use"):
+        fetch(archive_at("good.zip"), tmp_path)
+
+
+def with_link() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        link = zipfile.ZipInfo("set/link")
+        link.external_attr = 0o120777 << 16
+        file.writestr(link, "/etc/passwd")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        zip_of({"set/list.txt": "", "../evil.txt": "!"}),
+        zip_of({"set/list.txt": "", "set/..\\..\\evil.txt": "!"}),
+        zip_of({"set/list.txt": "", "/tmp/evil.txt": "!"}),
+        zip_of({"set/list.txt": "", "C:/evil.txt": "!"}),
+        with_link(),
+    ],
+)
+def test_entries_that_leave_the_folder_are_refused_and_nothing_is_written(evil, server, archive_at, tmp_path):
+    server.files["evil.zip"] = evil
+    with pytest.raises(InputError, match="unsafe entry"):
+        fetch(archive_at("evil.zip", known=()), tmp_path / "root")
+    assert files_in(tmp_path) == []
+
+
+def tar_of(members: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as file:
+        for name, text in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            file.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def test_a_tar_without_a_folder_of_its_own_is_unpacked_too(server, archive_at, tmp_path):
+    server.files["good.tar.gz"] = tar_of({"list.txt": "", "deep/er.txt": ""})
+    fetch(archive_at("good.tar.gz", known=()), tmp_path)
+    assert files_in(tmp_path) == UNPACKED
+
+
+def test_a_tar_that_leaves_the_folder_is_refused(server, archive_at, tmp_path):
+    server.files["evil.tar.gz"] = tar_of({"list.txt": "", "../evil.txt": ""})
+    with pytest.raises(InputError, match="damaged or unsafe"):
+        fetch(archive_at("evil.tar.gz", known=()), tmp_path / "root")
+    assert files_in(tmp_path) == []
+
+
+def test_a_damaged_member_is_noticed(server, archive_at, tmp_path):
+    server.files["bad.zip"] = GOOD.replace(b"a b c\na b c", b"a b c\na b d", 1)
+    with pytest.raises(InputError, match="damaged or unsafe"):
+        fetch(archive_at("bad.zip", known=()), tmp_path)
+    assert files_in(tmp_path) == []
+
+
+def test_members_with_their_published_sums_are_accepted(server, archive_at, tmp_path):
+    server.files["good.zip"] = GOOD
+    assert fetch(archive_at("good.zip", list=hashlib.md5(b"a b c\n" * 100).hexdigest()), tmp_path).is_dir()
+
+
+def test_a_member_that_differs_from_its_published_sum_is_named(server, archive_at, tmp_path):
+    server.files["good.zip"] = GOOD
+    with pytest.raises(InputError, match=r"member list.txt"):
+        fetch(archive_at("good.zip", list="0" * 32), tmp_path)
+
+
+def test_a_root_that_cannot_be_written_is_the_users_to_mend(archive_at, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        fetch(archive_at("good.zip"), tmp_path / "file/root")
+
+
+def test_a_full_disk_is_the_users_to_mend(server, archive_at, tmp_path):
+    server.files["good.zip"] = GOOD
+    (tmp_path / "set.zip.part").symlink_to("/dev/full")
+    with pytest.raises(InputError, match="cannot write .*: No space left on device"):
+        fetch(archive_at("good.zip"), tmp_path)
+
+
+def test_the_program_exits_with_2_for_a_name_it_does_not_know(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["modelnet41"])
+    assert caught.value.code == 2
+    assert "modelnet40" in capsys.readouterr().err
+
+
+def test_the_program_fetches_or_exits_with_2_and_a_sentence(server, archive_at, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(ARCHIVES, "modelnet40", archive_at("good.zip"))
+    assert main(["modelnet40", "--root", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: could not fetch set.zip")
+    server.files["good.zip"] = GOOD
+    assert main(["modelnet40", "--root", str(tmp_path)]) == 0
+    assert f"modelnet40 is ready in {tmp_path / 'below/set'}" in capsys.readouterr().out
+
+
+def test_every_archive_has_mirrors_and_sums_of_the_right_length():
+    assert len(ARCHIVES) == 5
+    length = {"md5": 32, "sha256": 64}
+    for archive in ARCHIVES.values():
+        assert archive.urls and all(url.startswith("http") and url.endswith(archive.file) for url in archive.urls)
+        sums = [known.checksum for known in archive.known] + [f"md5:{md5}" for md5 in archive.members.values()]
+        assert all(len(digest) == length[algorithm] for algorithm, digest in (text.split(":") for text in sums))
+
+
+def test_how_to_get_names_command_mirrors_and_place():
+    words = how_to_get("modelnet40_meshes", Path("/big/ModelNet/ModelNet40"))
+    assert "python -m bixt3d.datasets.download modelnet40_meshes --root /big`" in words
+    assert "http://modelnet.cs.princeton.edu/ModelNet40.zip" in words
+    assert "put it at /big/ModelNet40.zip" in words
+    assert "the data will be in data/modelnet40_ply_hdf5_2048" in how_to_get("modelnet40", Path("mine"))

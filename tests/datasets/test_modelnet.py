@@ -1,0 +1,424 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from bixt3d.datasets import modelnet
+from bixt3d.datasets.modelnet import ModelNetHDF5, ModelNetMeshes, ModelNetNormals, normalize_clouds
+from bixt3d.types import CloudSet, InputError
+
+REAL = Path(__file__).parents[2].parent / "shared/data"
+
+
+def real(folder: str) -> Path:
+    if not (REAL / folder).is_dir():
+        pytest.skip(f"real data are absent: {REAL / folder}")
+    return REAL / folder
+
+
+def assert_normalized(clouds: CloudSet) -> None:
+    assert clouds.xyz.mean(dim=1).abs().max() < 1e-5
+    assert torch.allclose(clouds.xyz.norm(dim=2).amax(dim=1), torch.ones(len(clouds)), atol=1e-5)
+
+
+def test_a_cloud_by_hand_is_centred_and_scaled():
+    xyz = torch.tensor([[[1.0, 0, 0], [3.0, 0, 0]], [[0, 5.0, 0], [0, 5.0, 8.0]]])
+    assert normalize_clouds(xyz).tolist() == [[[-1, 0, 0], [1, 0, 0]], [[0, 0, -1], [0, 0, 1]]]
+
+
+def test_normalizing_far_from_the_origin_loses_nothing():
+    xyz = torch.rand(1, 50, 3).round(decimals=2)
+    assert torch.allclose(normalize_clouds(xyz + 1024), normalize_clouds(xyz), atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_coordinates_that_are_no_numbers_are_named(value):
+    xyz = torch.rand(3, 4, 3)
+    xyz[2, 1, 0] = value
+    with pytest.raises(InputError, match="cloud 2 of some.h5 has coordinates that are not finite"):
+        normalize_clouds(xyz, "some.h5")
+
+
+def test_a_cloud_without_extent_is_named():
+    xyz = torch.rand(3, 4, 3)
+    xyz[1] = 0.1
+    with pytest.raises(InputError, match="cloud 1 of some.h5 has all its points in one place"):
+        normalize_clouds(xyz, "some.h5")
+
+
+# HDF5 files
+
+
+def write_hdf5(path: Path, num_clouds: int = 4, num_points: int = 8, **changed: np.ndarray | None) -> None:
+    random = np.random.default_rng(len(path.name))
+    arrays = {
+        "data": random.normal(size=(num_clouds, num_points, 3)).astype(np.float32),
+        "label": np.arange(num_clouds, dtype=np.uint8)[:, None] % 2,
+    }
+    with h5py.File(path, "w") as file:
+        for name, array in (arrays | changed).items():
+            if array is not None:
+                file[name] = array
+
+
+@pytest.fixture
+def hdf5(tmp_path) -> Path:
+    (tmp_path / "shape_names.txt").write_text("bed\nchair\n")
+    (tmp_path / "train_files.txt").write_text("data/elsewhere/a.h5\n/abs/b.h5\n")
+    (tmp_path / "test_files.txt").write_text("c.h5\n")
+    for name, num_clouds in (("a.h5", 4), ("b.h5", 3), ("c.h5", 2)):
+        write_hdf5(tmp_path / name, num_clouds)
+    return tmp_path
+
+
+def test_the_files_of_the_lists_are_read_in_order_wherever_their_author_had_them(hdf5):
+    train, test = ModelNetHDF5(str(hdf5), num_points=8).load()
+    assert (len(train), len(test)) == (7, 2)
+    assert train.class_names == ("bed", "chair")
+    assert train.label.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert train.feats.shape == (7, 8, 0)
+    assert_normalized(train)
+
+
+def test_labels_without_a_second_axis_are_read_too(hdf5):
+    write_hdf5(hdf5 / "c.h5", 2, label=np.array([1, 0], dtype=np.int64))
+    assert ModelNetHDF5(str(hdf5), num_points=8).load()[1].label.tolist() == [1, 0]
+
+
+def test_normals_become_feats_as_they_are(hdf5):
+    normal = np.random.default_rng(0).normal(size=(4, 8, 3)).astype(np.float32)
+    for name, num_clouds in (("a.h5", 4), ("b.h5", 3), ("c.h5", 2)):
+        write_hdf5(hdf5 / name, num_clouds, normal=normal[:num_clouds])
+    train, test = ModelNetHDF5(str(hdf5), num_points=8, normals=True).load()
+    assert np.array_equal(train.feats[:4], normal)
+    assert np.array_equal(test.feats, normal[:2])
+
+
+def bad_value(index: tuple[int, ...], value: float) -> np.ndarray:
+    data = np.random.default_rng(0).normal(size=(4, 8, 3)).astype(np.float32)
+    data[index] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"data": bad_value((3, 2, 1), np.nan)}, "cloud 3 of {path} has coordinates that are not finite numbers"),
+        ({"data": bad_value((2,), 0)}, "cloud 2 of {path} has all its points in one place"),
+        ({"label": np.array([0, 1, 2, 0])}, "cloud 2 of {path} has a label outside the 2 classes of shape_names.txt"),
+        ({"label": np.array([0, -1, 2, 0])}, "cloud 1 of {path} has a label outside the 2 classes of shape_names.txt"),
+        ({"label": np.array([0, 1])}, "{path} must hold one integer label for each of its 4 clouds"),
+        ({"label": np.array([0.0, 1, 1, 0])}, "{path} must hold one integer label for each of its 4 clouds"),
+        ({"label": None}, "{path} has no dataset 'label' (it has data)"),
+        ({"data": None, "points": np.zeros(3)}, "{path} has no dataset 'data' (it has label, points)"),
+        (
+            {"data": np.zeros((4, 8, 2), np.float32)},
+            "{path} must hold data of shape (clouds, points, 3) as floats, not float32 (4, 8, 2)",
+        ),
+        (
+            {"data": bad_value((0, 0, 0), 0)[:, :7]},
+            "asked for 8 points, but the clouds of {path} have 7; set --data.num_points to at most 7",
+        ),
+    ],
+)
+def test_each_fault_of_a_file_is_one_sentence_with_its_name(hdf5, changed, sentence):
+    write_hdf5(hdf5 / "a.h5", **changed)
+    with pytest.raises(InputError) as caught:
+        ModelNetHDF5(str(hdf5), num_points=8).load()
+    assert str(caught.value) == sentence.format(path=hdf5 / "a.h5")
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({}, "{path} has no dataset 'normal' (it has data, label); set --data.normals false to do without"),
+        ({"normal": np.zeros((4, 7, 3))}, "{path} has data of shape (4, 8, 3), but normal of shape (4, 7, 3)"),
+        ({"normal": bad_value((1, 0, 0), np.inf)}, "cloud 1 of {path} has normals that are not finite numbers"),
+    ],
+)
+def test_normals_that_are_asked_for_must_be_there(hdf5, changed, sentence):
+    write_hdf5(hdf5 / "a.h5", **changed)
+    with pytest.raises(InputError) as caught:
+        ModelNetHDF5(str(hdf5), num_points=8, normals=True).load()
+    assert str(caught.value) == sentence.format(path=hdf5 / "a.h5")
+
+
+def test_files_of_different_sizes_are_refused(hdf5):
+    write_hdf5(hdf5 / "b.h5", num_points=9)
+    with pytest.raises(InputError, match=r"b.h5 have 9 points, but those of .*a.h5 have 8"):
+        ModelNetHDF5(str(hdf5), num_points=8).load()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", None])
+def test_a_truncated_or_foreign_file_is_named(hdf5, content):
+    path = hdf5 / "a.h5"
+    path.write_bytes(path.read_bytes()[:-200] if content is None else content)
+    with pytest.raises(InputError, match=r"a.h5 cannot be read as HDF5"):
+        ModelNetHDF5(str(hdf5), num_points=8).load()
+
+
+@pytest.mark.parametrize("name", ["a.h5", "shape_names.txt", "test_files.txt"])
+def test_a_missing_file_is_named(hdf5, name):
+    (hdf5 / name).unlink()
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        ModelNetHDF5(str(hdf5), num_points=8).load()
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (ModelNetHDF5, ("download modelnet40 --root", "huggingface.co", "modelnet40_ply_hdf5_2048.zip")),
+        (ModelNetNormals, ("download modelnet40_normals --root", "modelnet40_normal_resampled.tar.gz")),
+        (ModelNetMeshes, ("download modelnet10_meshes --root", "princeton.edu", "ModelNet10.zip")),
+    ],
+)
+def test_without_data_one_sentence_says_how_to_get_them_or_do_without(source, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        source().load()
+    assert all(word in str(caught.value) for word in (*words, "by hand", "cfgs/shapes_cls.yaml"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_readers_import_neither_h5py_nor_torch_geometric():
+    check = (
+        "import sys, bixt3d.datasets.modelnet as m; print([n for n in ('h5py', 'torch_geometric') if n in sys.modules])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(modelnet.__file__).parents[2])}
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=environment, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_real_modelnet10_is_whole():
+    train, test = ModelNetHDF5(str(real("modelnet10_ply_hdf5_1024"))).load()
+    assert (len(train), len(test), len(train.class_names)) == (3991, 908, 10)
+    assert test.label.bincount().tolist() == [50, 100, 100, 86, 86, 100, 86, 100, 100, 100]
+    assert_normalized(train)
+
+
+# text files with normals
+
+
+def write_texts(root: Path, subset: str = "modelnet40", num_lines: int = 20) -> Path:
+    random = np.random.default_rng(0)
+    (root / f"{subset}_shape_names.txt").write_text("bed\nnight_stand\n")
+    (root / f"{subset}_train.txt").write_text("night_stand_0001\nbed_0001\n")
+    (root / f"{subset}_test.txt").write_text("night_stand_0002\n")
+    for name, cloud in (("night_stand", "night_stand_0001"), ("bed", "bed_0001"), ("night_stand", "night_stand_0002")):
+        (root / name).mkdir(exist_ok=True)
+        np.savetxt(root / name / f"{cloud}.txt", random.normal(size=(num_lines, 6)), "%.6f", ",")
+    return root
+
+
+def texts(root: Path, **arguments: object) -> ModelNetNormals:
+    return ModelNetNormals(str(root), **({"num_points": 8, "stored_points": 16} | arguments))
+
+
+@pytest.mark.parametrize("subset", ["modelnet40", "modelnet10"])
+def test_the_class_is_the_name_without_its_number(tmp_path, subset):
+    train, test = texts(write_texts(tmp_path, subset), subset=subset).load()
+    assert (train.label.tolist(), test.label.tolist()) == ([1, 0], [1])
+    assert train.xyz.shape == train.feats.shape == (2, 16, 3)
+    assert_normalized(train)
+
+
+def test_normals_keep_to_their_points_and_points_are_distinct(tmp_path):
+    write_texts(tmp_path)
+    lines = np.arange(120.0).reshape(20, 6)
+    np.savetxt(tmp_path / "bed/bed_0001.txt", lines, "%.1f", ",")
+    bed = texts(tmp_path).load()[0]
+    first = bed.feats[1, :, 0]
+    assert len(set(first.tolist())) == 16 and set(first.tolist()) <= set(lines[:, 3])
+    assert first.tolist() != sorted(first.tolist())
+    # the coordinates are those of the same lines: they grow together along a line
+    assert torch.corrcoef(torch.stack([first, bed.xyz[1, :, 0]]))[0, 1] > 0.9999
+
+
+def test_without_normals_feats_are_empty_and_the_cache_serves_both(tmp_path):
+    write_texts(tmp_path)
+    with_normals, without = texts(tmp_path).load()[0], texts(tmp_path, normals=False).load()[0]
+    assert without.feats.shape == (2, 16, 0)
+    assert torch.equal(with_normals.xyz, without.xyz)
+    assert len(list(tmp_path.glob("*.npz"))) == 2  # train and test
+
+
+def test_the_second_read_comes_from_the_cache(tmp_path):
+    first = texts(write_texts(tmp_path)).load()
+    for path in tmp_path.glob("*/*.txt"):
+        path.unlink()
+    second = texts(tmp_path).load()
+    assert all(torch.equal(a.xyz, b.xyz) and torch.equal(a.feats, b.feats) for a, b in zip(first, second, strict=True))
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_changed_list_or_number_of_points_is_read_anew(tmp_path):
+    texts(write_texts(tmp_path)).load()
+    (tmp_path / "modelnet40_train.txt").write_text("bed_0001\n")
+    assert len(texts(tmp_path).load()[0]) == 1
+    assert texts(tmp_path, stored_points=9).load()[0].xyz.shape[1] == 9
+
+
+def test_a_broken_cache_is_read_anew(tmp_path):
+    before = texts(write_texts(tmp_path)).load()[0]
+    for path in tmp_path.glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert torch.equal(texts(tmp_path).load()[0].xyz, before.xyz)
+
+
+def test_a_folder_that_cannot_be_written_gets_its_cache_elsewhere(tmp_path, monkeypatch):
+    root = tmp_path / "read_only"
+    root.mkdir()
+    write_texts(root)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(modelnet.os, "access", lambda path, mode: Path(path) != root)
+    texts(root).load()
+    assert len(list((tmp_path / "home/bixt3d").glob("read_only_*/*.npz"))) == 2
+    assert list(root.glob("*.npz")) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "{path} is missing, though its list names it"),
+        ("1,2,3,0,0,1\n" * 5, "asked for 16 stored points, but {path} has 5; set --data.stored_points to at most 5"),
+        ("1,2,3\n" * 20, "{path} must hold lines of six finite numbers x,y,z,nx,ny,nz"),
+        ("1,2,nan,0,0,1\n" * 20, "{path} must hold lines of six finite numbers x,y,z,nx,ny,nz"),
+        ("1,2,3,0,0,1\n" * 20, "cloud 0 of {path} has all its points in one place"),
+        ("1,2,x,0,0,1\n" * 20, "{path} must hold lines of x,y,z,nx,ny,nz: "),
+    ],
+)
+def test_each_fault_of_a_text_is_one_sentence_with_its_name(tmp_path, content, sentence):
+    path = write_texts(tmp_path) / "bed/bed_0001.txt"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(InputError) as caught:
+        texts(tmp_path).load()
+    assert str(caught.value).startswith(sentence.format(path=path))
+    assert list(tmp_path.glob("*.npz")) == []
+
+
+def test_an_unknown_class_and_too_many_points_are_refused(tmp_path):
+    write_texts(tmp_path)
+    with pytest.raises(InputError, match="set --data.stored_points to at least 17"):
+        texts(tmp_path, num_points=17).load()
+    (tmp_path / "modelnet40_train.txt").write_text("sofa_0001\n")
+    with pytest.raises(InputError, match="lists sofa_0001, but 'sofa' is not a class name"):
+        texts(tmp_path).load()
+
+
+def test_the_real_sample_with_normals_is_read(tmp_path):
+    source = real("modelnet40_normal_resampled_sample")
+    for path in source.iterdir():  # links, so that the cache comes to lie here
+        (tmp_path / path.name).symlink_to(path)
+    train, test = ModelNetNormals(str(tmp_path)).load()
+    assert (len(train), len(test), len(train.class_names)) == (9, 14, 40)
+    assert train.label.tolist() == [0, 0, 0, 1, 1, 1, 3, 3, 3]
+    assert train.feats.shape == (9, 2048, 3)
+    unit_mask = (train.feats.norm(dim=2) - 1).abs() < 1e-2
+    assert unit_mask.float().mean() > 0.999  # the files give (1, 1, 1) for a few points on faces without area
+    assert_normalized(test)
+
+
+# meshes
+
+TETRAHEDRON = "0 0 0\n2 0 0\n0 2 0\n0 0 2\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n"
+SQUARE = "0 0 5\n1 0 5\n1 1 5\n0 1 5\n4 0 1 2 3"  # one face of four corners, no newline at the end
+
+
+@pytest.fixture
+def meshes(tmp_path) -> Path:
+    pytest.importorskip("torch_geometric.datasets", reason="needs torch-geometric", exc_type=ImportError)
+    for split, number in (("train", 1), ("test", 2)):
+        for name, text in (("chair", f"OFF4 4 0\n{TETRAHEDRON}"), ("bed", f"OFF\n# a square\n4 1 0\n{SQUARE}")):
+            path = tmp_path / f"ModelNet10/raw/{name}/{split}/{name}_000{number}.off"
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+    return tmp_path
+
+
+def sampled(root: Path, **arguments: object) -> ModelNetMeshes:
+    return ModelNetMeshes(str(root), **({"num_points": 100, "stored_points": 200, "normals": True} | arguments))
+
+
+def test_meshes_become_clouds_on_their_faces(meshes):
+    train, test = sampled(meshes).load()
+    assert train.class_names == ("bed", "chair")
+    assert train.label.tolist() == test.label.tolist() == [0, 1]
+    assert train.xyz.shape == train.feats.shape == (2, 200, 3)
+    assert_normalized(train)
+    assert train.xyz[0, :, 2].abs().max() < 1e-5  # the square is flat
+    assert train.feats[0].abs().sum(dim=0).tolist() == [0, 0, 200]
+    sides = {tuple(normal) for normal in train.feats[1].abs().round(decimals=3).tolist()}
+    assert len(sides) == 4  # of the tetrahedron of the file that begins with "OFF4 4 0"
+
+
+def test_the_seed_decides_about_the_points_and_the_global_generator_does_not(meshes):
+    first = sampled(meshes).load()[0].xyz
+    state = torch.get_rng_state()
+    for path in (meshes / "ModelNet10").glob("processed*/*"):
+        path.unlink()
+    assert torch.equal(sampled(meshes).load()[0].xyz, first)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(sampled(meshes, seed=1).load()[0].xyz, first)
+
+
+def test_meshes_are_sampled_once(meshes):
+    first = sampled(meshes).load()[0]
+    for path in meshes.rglob("*.off"):
+        path.write_text("never read again")
+    assert torch.equal(sampled(meshes, normals=False).load()[0].xyz, first.xyz)
+    assert sampled(meshes, normals=False).load()[0].feats.shape == (2, 200, 0)
+
+
+def test_a_new_mesh_is_noticed(meshes):
+    sampled(meshes).load()
+    (meshes / "ModelNet10/raw/bed/train/bed_0009.off").write_text(f"OFF\n4 4 0\n{TETRAHEDRON}")
+    assert sampled(meshes).load()[0].label.tolist() == [0, 0, 1]
+
+
+def test_a_zip_unpacked_by_hand_has_no_raw_folder(meshes):
+    (meshes / "ModelNet10/raw").rename(meshes / "ModelNet40")
+    assert sampled(meshes, name="40").load()[0].label.tolist() == [0, 1]
+
+
+def test_meshes_on_a_disk_that_cannot_be_written_are_cached_elsewhere(meshes, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(meshes / "home"))
+    monkeypatch.setattr(modelnet.os, "access", lambda path, mode: "ModelNet10" not in str(path))
+    sampled(meshes).load()
+    assert len(list((meshes / "home/bixt3d").rglob("training.pt"))) == 1
+    assert [path.name for path in (meshes / "ModelNet10").iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it does not begin with OFF"),
+        ("ply\n", "it does not begin with OFF"),
+        ("OFF\n4 4 0\n0 0 0\n", "it ends before its 4 vertices and 4 faces"),
+        ("OFF\n", ""),
+        ("OFF\n3 1 0\n0 0 0\n1 1 1\n2 2 2\n3 0 1 2\n", ""),  # no area
+        ("OFF\n3 1 0\n0 0 0\n1 x 1\n2 2 0\n3 0 1 2\n", ""),
+        ("OFF\n3 1 0\n0 0 0\n1 1 1\n2 2 0\n3 0 1 7\n", ""),
+        ("OFF\n3 0 0\n0 0 0\n1 1 1\n2 2 0\n", ""),
+    ],
+)
+def test_a_broken_mesh_is_named_and_leaves_no_cache(meshes, text, reason):
+    path = meshes / "ModelNet10/raw/bed/test/bed_0002.off"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        sampled(meshes).load()
+    assert str(caught.value).startswith(f"{path} is not a mesh that can be sampled: {reason}")
+    assert list(meshes.rglob("test.pt*")) == []
+    path.write_text(f"OFF4 4 0\n{TETRAHEDRON}")
+    assert len(sampled(meshes).load()[1]) == 2
+
+
+def test_nothing_is_fetched_where_meshes_are_missing(meshes):
+    for path in meshes.rglob("test/*.off"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"has no meshes in \*/test/\*.off"):
+        sampled(meshes).load()

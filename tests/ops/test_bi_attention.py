@@ -1,0 +1,117 @@
+"""Facts about the bi-directional operator: what it is, in every backend, outputs and gradients."""
+
+from inspect import unwrap
+
+import pytest
+import torch
+from torch import Tensor
+
+from bixt3d.ops import bi_attention, similarity
+from bixt3d.types import InputError
+
+BACKENDS = ["torch", "sdpa", "auto"]
+HEADS, HEAD_DIM = 2, 3
+
+
+def random_parts(num_tokens: int, num_latents: int, latent_batch: int = 2, scale: float = 1.0) -> list[Tensor]:
+    """Return refs and values of latents, then of tokens, in float64, asking for gradients."""
+    shapes = [(latent_batch, num_latents)] * 2 + [(2, num_tokens)] * 2
+    return [(torch.randn(*shape, HEADS, HEAD_DIM).double() * scale).requires_grad_() for shape in shapes]
+
+
+def attend_slowly(latent_refs: Tensor, latent_values: Tensor, token_refs: Tensor, token_values: Tensor):
+    """Return two ordinary softmax attentions, cloud by cloud and head by head, each the other's queries as keys."""
+
+    def read(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return torch.softmax(queries @ keys.T / HEAD_DIM**0.5, 1) @ values
+
+    latents, tokens = [], []
+    for b in range(len(token_refs)):
+        lat = [part[b % len(latent_refs)].unbind(1) for part in (latent_refs, latent_values)]
+        tok = [part[b].unbind(1) for part in (token_refs, token_values)]
+        latents.append(torch.cat([read(lat[0][h], tok[0][h], tok[1][h]) for h in range(HEADS)], 1))
+        tokens.append(torch.cat([read(tok[0][h], lat[0][h], lat[1][h]) for h in range(HEADS)], 1))
+    return torch.stack(latents), torch.stack(tokens)
+
+
+def run(attend, parts: list[Tensor]) -> list[Tensor]:
+    """Return both outputs and the gradients of all four inputs, of a loss that weighs every output differently."""
+    outputs = attend(*parts)
+    generator = torch.Generator().manual_seed(1)
+    loss = sum((torch.randn(out.shape, generator=generator, dtype=out.dtype) * out).sum() for out in outputs)
+    return [*outputs, *torch.autograd.grad(loss, parts)]
+
+
+@pytest.mark.parametrize("num_tokens", [1, 63, 100])
+@pytest.mark.parametrize("num_latents", [1, 5])
+@pytest.mark.parametrize("latent_batch", [1, 2])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_it_is_two_attentions_with_shared_refs(backend: str, latent_batch: int, num_latents: int, num_tokens: int):
+    parts = random_parts(num_tokens, num_latents, latent_batch)
+    found = run(lambda *parts: bi_attention(*parts, backend=backend), parts)
+    for one, other in zip(found, run(attend_slowly, parts), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_latent_and_two_tokens_by_hand(backend: str):
+    # one head of width 1: similarities 0 and log 3, so the latent weighs the tokens 1/4 and 3/4;
+    # a token reads the only latent there is
+    latent_ref, latent_value = torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 7.0)
+    token_refs, token_values = (
+        torch.tensor([1.0, 3.0]).log().view(1, 2, 1, 1),
+        torch.tensor([4.0, 8.0]).view(1, 2, 1, 1),
+    )
+    latents, tokens = bi_attention(latent_ref, latent_value, token_refs, token_values, backend)
+    torch.testing.assert_close(latents.flatten(), torch.tensor([4 / 4 + 3 * 8 / 4]))
+    torch.testing.assert_close(tokens.flatten(), torch.tensor([7.0, 7.0]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_latents_shared_by_the_batch_add_up(backend: str):
+    shared = random_parts(9, 4, latent_batch=1)
+    own = [part.detach().expand(2, -1, -1, -1).clone().requires_grad_() for part in shared[:2]] + shared[2:]
+    outputs = run(lambda *parts: bi_attention(*parts, backend=backend), shared)
+    expected = run(lambda *parts: bi_attention(*parts, backend=backend), own)
+    expected[2:4] = [grad.sum(0, keepdim=True) for grad in expected[2:4]]
+    for one, other in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_refs_and_values_may_be_strided_parts_of_one_projection(backend: str):
+    fused = [torch.randn(2, count, 2, HEADS, HEAD_DIM).double().requires_grad_() for count in (5, 63)]
+    strided = [part for projection in fused for part in projection.unbind(2)]
+    assert not any(part.is_contiguous() for part in strided)
+    found = run(lambda *parts: bi_attention(*parts, backend=backend), strided)
+    for one, other in zip(found, run(attend_slowly, [part.contiguous() for part in strided]), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_large_similarities_stay_finite(backend: str):
+    parts = [part.detach().float().requires_grad_() for part in random_parts(63, 5, scale=1e4)]
+    assert all(tensor.isfinite().all() for tensor in run(lambda *parts: bi_attention(*parts, backend=backend), parts))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_shuffled_tokens_give_shuffled_tokens_and_the_same_latents(backend: str):
+    latent_refs, latent_values, token_refs, token_values = random_parts(63, 5)
+    order = torch.randperm(63)
+    latents, tokens = bi_attention(latent_refs, latent_values, token_refs, token_values, backend)
+    shuffled = bi_attention(latent_refs, latent_values, token_refs[:, order], token_values[:, order], backend)
+    torch.testing.assert_close(shuffled[0], latents)
+    torch.testing.assert_close(shuffled[1], tokens[:, order])
+
+
+def test_similarity_is_the_scaled_dot_product_of_every_pair():
+    latent_refs, _, token_refs, _ = random_parts(4, 3)
+    found = similarity(latent_refs, token_refs)
+    assert found.shape == (2, HEADS, 3, 4)
+    expected = (latent_refs[1, 2, 1] * token_refs[1, 3, 1]).sum() / HEAD_DIM**0.5
+    torch.testing.assert_close(found[1, 1, 2, 3], expected)
+
+
+def test_an_unknown_backend_is_refused_with_the_choices():
+    with pytest.raises(InputError, match="unknown backend 'flash': choose auto, torch or sdpa"):
+        unwrap(bi_attention)(*random_parts(2, 1), backend="flash")

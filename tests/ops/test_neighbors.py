@@ -1,0 +1,276 @@
+"""Facts about choosing points: by hand, as properties, and the same from every backend."""
+
+import sys
+import weakref
+from inspect import unwrap
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bixt3d.ops import _backend, neighbors
+from bixt3d.ops.neighbors import farthest_points, gather, knn, squared_distances
+from bixt3d.types import InputError
+
+SIZES = [1, 2, 63, 100, 1000]
+BACKENDS = ["torch", "wheel", "cluster"]
+
+
+def need(backend: str) -> None:
+    if backend == "cluster":
+        pytest.importorskip("torch_cluster", reason="torch_cluster is not installed (requirements-cluster.txt)")
+
+
+def line(*x: float) -> Tensor:
+    """Return one cloud of points at these places of the first axis."""
+    return torch.tensor(x)[None, :, None] * torch.tensor([1.0, 0, 0])
+
+
+def grid(side: int) -> Tensor:
+    """Return one cloud: the whole-numbered points of a cube, in which nearly every distance is a tie."""
+    axis = torch.arange(float(side))
+    return torch.cartesian_prod(axis, axis, axis)[None]
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of all tensors made inside that are alive at the same time, and keeps the largest sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive = self.peak = 0
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage(), args)
+        return result
+
+    def _count(self, storage: torch.UntypedStorage, args: tuple) -> None:
+        inputs = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, Tensor)}
+        if storage.data_ptr() in inputs:
+            return  # a view, or written in place
+        size = storage.nbytes()
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.alive -= size
+
+
+def test_gather_takes_entries_of_each_cloud_in_the_shape_of_the_index():
+    values = torch.tensor([[[1.0, 2], [3, 4], [5, 6]], [[10, 20], [30, 40], [50, 60]]])
+    assert gather(values, torch.tensor([[2, 0], [1, 1]])).tolist() == [[[5, 6], [1, 2]], [[30, 40], [30, 40]]]
+    assert gather(values, torch.tensor([[[2], [0]], [[1], [1]]])).tolist() == [
+        [[[5, 6]], [[1, 2]]],
+        [[[30, 40]], [[30, 40]]],
+    ]
+    assert gather(values[..., 0], torch.tensor([[2, 2], [0, 1]])).tolist() == [[5, 5], [10, 30]]
+
+
+def test_gather_sends_gradients_back_to_the_entries_it_took():
+    values = torch.zeros(1, 3, 1, requires_grad=True)
+    gather(values, torch.tensor([[2, 0, 2]])).sum().backward()
+    assert values.grad.flatten().tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_farthest_points_of_a_line(backend: str):
+    need(backend)
+    clouds = torch.cat([line(0, 1, 2, 10), line(5, 6, 1, 5.5)])
+    assert farthest_points(clouds, 3, backend).tolist() == [[0, 3, 2], [0, 2, 1]]
+
+
+def test_farthest_points_takes_the_lowest_index_of_a_tie():
+    assert farthest_points(line(0, 1, -1, 1, -1), 3, "torch").tolist() == [[0, 1, 2]]
+    assert farthest_points(line(0, 0, 0), 2, "torch").tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_knn_of_a_line_is_closest_first(backend: str):
+    need(backend)
+    queries, points = torch.cat([line(0.1, 9), line(2.2, 2.6)]), torch.cat([line(0, 1, 3, 10), line(4, 3, 2, 1)])
+    assert knn(queries, points, 3, backend).tolist() == [[[0, 1, 2], [3, 2, 1]], [[2, 1, 3], [1, 2, 0]]]
+
+
+@pytest.mark.parametrize("backend", ["torch", "wheel"])
+def test_knn_gives_ties_to_the_lower_index(backend: str):
+    points = line(1, -1, 5, 1, -1, -5)
+    assert knn(line(0), points, 3, backend).tolist() == [[[0, 1, 3]]]
+    assert knn(line(0), points, 6, backend).tolist() == [[[0, 1, 3, 4, 2, 5]]]
+    assert knn(line(0), points.flip(1), 3, backend).tolist() == [[[1, 2, 4]]]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("backend", ["wheel", "cluster"])
+def test_farthest_points_of_every_backend_are_the_same(backend: str, size: int):
+    need(backend)
+    points = torch.randn(3, size, 3)
+    for num_points in {1, (size + 1) // 2, size}:
+        expected = farthest_points(points, num_points, "torch")
+        assert torch.equal(farthest_points(points, num_points, backend), expected)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("backend", ["wheel", "cluster"])
+def test_knn_of_every_backend_is_the_same(backend: str, size: int):
+    need(backend)
+    queries, points = torch.randn(2, 9, 3), torch.randn(2, size, 3)
+    for num_neighbors in {1, min(24, size)}:
+        expected = knn(queries, points, num_neighbors, "torch")
+        assert torch.equal(knn(queries, points, num_neighbors, backend), expected)
+
+
+@pytest.mark.parametrize("num_neighbors", [1, 5, 7, 26, 27, 124, 125])
+def test_knn_wheel_equals_torch_where_distances_tie(num_neighbors: int):
+    points = grid(5)
+    assert torch.equal(knn(points, points, num_neighbors, "wheel"), knn(points, points, num_neighbors, "torch"))
+
+
+@pytest.mark.parametrize("num_neighbors", [1, 3, 4, 10, 60])
+def test_knn_wheel_equals_torch_where_points_are_duplicated(num_neighbors: int):
+    points = torch.randn(2, 20, 3).repeat(1, 3, 1)[:, torch.randperm(60)]
+    assert torch.equal(knn(points, points, num_neighbors, "wheel"), knn(points, points, num_neighbors, "torch"))
+
+
+@pytest.mark.parametrize("backend", ["torch", "wheel"])
+def test_knn_is_what_a_stable_sort_of_distances_gives(backend: str):
+    points = torch.cat([grid(3), torch.randint(0, 3, (1, 27, 3)).float()])
+    distance = torch.cdist(points.double(), points.double()).square().round()
+    expected = distance.argsort(dim=-1, stable=True)[..., :8]
+    assert torch.equal(knn(points, points, 8, backend), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("side", [3, 5])
+def test_farthest_points_of_a_grid_are_farthest_whoever_wins_a_tie(backend: str, side: int):
+    need(backend)
+    points = grid(side)
+    chosen = farthest_points(points, side**3 // 2, backend)[0]
+    distance = squared_distances(points[0][:, None], points)
+    assert chosen[0] == 0
+    for step in range(1, len(chosen)):
+        nearest = distance[:, chosen[:step]].amin(1)
+        assert nearest[chosen[step]] == nearest.max() > 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_neighbors_are_the_same_under_autocast(backend: str):
+    need(backend)
+    points = torch.randn(2, 200, 3) + 10
+    expected = farthest_points(points, 50, backend), knn(points, points, 8, backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(farthest_points(points, 50, backend), expected[0])
+        assert torch.equal(knn(points, points, 8, backend), expected[1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_neighbors_are_worked_out_in_float32_whatever_the_points_are_stored_in(backend: str, dtype: torch.dtype):
+    need(backend)
+    points = torch.randn(1, 40, 3).to(dtype)
+    assert torch.equal(farthest_points(points, 20, backend), farthest_points(points.float(), 20, "torch"))
+    expected = knn(points.float()[:, :9], points.float(), 1, "torch")
+    assert torch.equal(knn(points[:, :9], points, 1, backend), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_neighbors_of_points_with_six_axes(backend: str):
+    need(backend)
+    points = torch.randn(2, 100, 6)
+    points[..., :3] = 1  # only the other axes tell the points apart
+    assert torch.equal(farthest_points(points, 30, backend), farthest_points(points[..., 3:], 30, "torch"))
+    assert torch.equal(knn(points[:, :9], points, 5, backend), knn(points[:, :9, 3:], points[..., 3:], 5, "torch"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_layout_of_the_points_in_memory_does_not_matter(backend: str):
+    need(backend)
+    points = torch.randn(2, 3, 100).transpose(1, 2)
+    queries = torch.randn(2, 18, 5)[:, ::2, 1:4]
+    assert torch.equal(farthest_points(points, 30, backend), farthest_points(points.contiguous(), 30, backend))
+    expected = knn(queries.contiguous(), points.contiguous(), 5, backend)
+    assert torch.equal(knn(queries, points, 5, backend), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_points_that_require_gradients_have_neighbors_like_any_other(backend: str):
+    need(backend)
+    points = torch.randn(2, 50, 3)
+    learned = points.clone().requires_grad_()
+    for index, expected in [
+        (farthest_points(learned, 10, backend), farthest_points(points, 10, backend)),
+        (knn(learned, learned, 4, backend), knn(points, points, 4, backend)),
+    ]:
+        assert torch.equal(index, expected) and not index.requires_grad
+
+
+def test_knn_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch):
+    queries, points = torch.randn(3, 37, 3), torch.randn(3, 100, 3)
+    expected = knn(queries, points, 7, "torch")
+    for budget in (1, 20_000, 100_000):
+        monkeypatch.setattr(neighbors, "KNN_BYTE_BUDGET", budget)
+        assert torch.equal(knn(queries, points, 7, "torch"), expected)
+
+
+def test_knn_keeps_its_budget_of_bytes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(neighbors, "KNN_BYTE_BUDGET", 200_000)
+    queries, points = torch.randn(2, 100, 3), torch.randn(2, 500, 3)
+    with PeakMemory() as memory:
+        index = knn(queries, points, 4, "torch")
+    assert 100_000 < memory.peak - 2 * index.nbytes <= 200_000  # the answer comes once in parts, once together
+
+
+def test_more_points_than_the_cloud_has_are_refused():
+    points = torch.randn(1, 4, 3)
+    with pytest.raises(InputError, match="asked for 5 farthest points of clouds of 4 points"):
+        farthest_points(points, 5)
+    with pytest.raises(InputError, match="asked for 5 neighbors in clouds of 4 points"):
+        knn(points, points, 5)
+    for call in (lambda: farthest_points(points, 0), lambda: knn(points, points, 0)):
+        with pytest.raises(InputError, match="asked for 0"):
+            call()
+
+
+def test_an_unknown_backend_is_refused_with_the_choices():
+    with pytest.raises(InputError, match="unknown backend 'fast': choose auto, torch, wheel or cluster"):
+        unwrap(_backend.choose_point_backend)("fast", torch.zeros(1, 2, 3), "scipy", cluster_on_cuda=True)
+
+
+@pytest.mark.parametrize("backend, wanted", [("wheel", "torch_quickfps"), ("cluster", "torch_cluster")])
+def test_a_backend_asked_for_by_name_but_missing_is_refused_with_the_reason(
+    backend: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_backend, "is_installed", lambda package: False)
+    with pytest.raises(InputError, match=f"backend '{backend}' needs the package {wanted}: install requirements"):
+        farthest_points(torch.randn(1, 4, 3), 2, backend)
+
+
+def test_auto_falls_back_in_silence(monkeypatch: pytest.MonkeyPatch):
+    points = torch.zeros(1, 2, 3)
+    assert _backend.choose_point_backend("auto", points, "scipy", cluster_on_cuda=True) == "wheel"
+    monkeypatch.setattr(_backend, "is_installed", lambda package: False)
+    assert _backend.choose_point_backend("auto", points, "scipy", cluster_on_cuda=True) == "torch"
+
+
+def test_asking_for_a_package_does_not_import_it():
+    assert _backend.is_installed("this") and "this" not in sys.modules
+    assert not _backend.is_installed("no_such_package")
+
+
+def test_the_wheel_is_refused_off_the_cpu():
+    with pytest.raises(InputError, match="runs on CPU tensors only, these are on meta"):
+        knn(torch.zeros(1, 2, 3, device="meta"), torch.zeros(1, 2, 3, device="meta"), 1, "wheel")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["auto", "torch", "cluster"])
+def test_neighbors_on_a_gpu_are_those_of_the_cpu(backend: str):
+    need(backend)
+    points = torch.randn(3, 1000, 3)
+    on_gpu = points.cuda()
+    assert torch.equal(farthest_points(on_gpu, 300, backend).cpu(), farthest_points(points, 300, "torch"))
+    assert torch.equal(knn(on_gpu, on_gpu, 24, backend).cpu(), knn(points, points, 24, "torch"))

@@ -1,0 +1,161 @@
+"""The rules of the house that a machine can check: who imports whom, what is lazy, how long a file is."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "bixt3d"
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
+
+MAY_IMPORT = {
+    "types": set(),
+    "config": {"types"},  # for InputError
+    "ops": {"types"},
+    "nn": {"types", "ops"},
+    "tokenizers": {"types", "ops", "nn"},
+    "models": {"types", "ops", "nn", "tokenizers", "config"},
+    "datasets": {"types"},
+    "viz": {"types"},
+    "engine": {"types", "config"},
+}
+for meeting_place in ("classification", "predictor"):  # where model, data, training and pictures of a task meet
+    MAY_IMPORT[meeting_place] = set(MAY_IMPORT)
+
+ONLY_IN = {
+    "triton": ("ops/triton/",),
+    "torch_cluster": ("ops/_backend.py", "ops/neighbors.py"),
+    "torch_quickfps": ("ops/_backend.py", "ops/neighbors.py"),
+    "open3d": ("viz/", "datasets/files.py"),
+    "matplotlib": ("viz/",),
+    "plotly": ("viz/",),
+    "lightning_fabric": ("engine/", "classification.py"),
+}
+LAZY = {  # package: where it may be imported at the top of a file all the same
+    "torch_cluster": (),
+    "torch_quickfps": (),
+    "scipy": (),
+    "open3d": (),
+    "matplotlib": (),
+    "plotly": (),
+    "h5py": (),
+    "sklearn": (),
+    "torch_geometric": (),
+    "triton": ("ops/triton/",),
+    "lightning_fabric": ("engine/", "classification.py"),
+}
+FORBIDDEN_AT_START = [
+    "lightning_fabric",
+    "torch_geometric",
+    "sklearn",
+    "matplotlib",
+    "plotly",
+    "open3d",
+    "scipy",
+    "h5py",
+]
+FORBIDDEN_AT_START += ["jsonargparse", "torch_cluster", "torch_quickfps"]
+
+
+def imported(node: ast.AST) -> list[str]:
+    """Return the full names of the modules that one statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"a relative import in line {node.lineno}"
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def imports(path: Path) -> list[str]:
+    """Return all that a file imports, at its top and inside functions."""
+    return [name for node in ast.walk(ast.parse(path.read_text())) for name in imported(node)]
+
+
+def statements_run_at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run when a file is imported: no bodies of functions, no ``if TYPE_CHECKING``."""
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        for field in ("body", "orelse", "finalbody", "handlers"):
+            children = getattr(node, field, None)
+            yield from statements_run_at_import(children if isinstance(children, list) else [])
+
+
+def eager_imports(path: Path) -> list[str]:
+    """Return what a file imports when it is imported itself."""
+    body = ast.parse(path.read_text()).body
+    return [name for node in statements_run_at_import(body) for name in imported(node)]
+
+
+def room(name: str) -> str:
+    """Return the room of a file: its folder in the package, or the file itself."""
+    return name.split("/")[0].removesuffix(".py")
+
+
+def test_there_are_files_to_check():
+    assert {"types.py", "ops/neighbors.py", "nn/blocks.py", "models/encoder.py"} <= set(NAMES)
+
+
+def test_an_import_is_found_wherever_it_hides(tmp_path: Path):
+    """The checks below stand or fall with this one."""
+    (tmp_path / "a.py").write_text(
+        "import os.path\nclass A:\n    import b.c\n    def f(self):\n        from d import e\n"
+        "try:\n    import g\nexcept ImportError:\n    import h\nif A:\n    pass\nelse:\n    import i\n"
+        "if TYPE_CHECKING:\n    import j\n"
+    )
+    assert set(eager_imports(tmp_path / "a.py")) == {"os.path", "b.c", "g", "h", "i"}
+    assert set(imports(tmp_path / "a.py")) == {"os.path", "b.c", "g", "h", "i", "d.e", "j"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_rooms_import_only_what_the_house_allows(path: Path):
+    own = room(path.relative_to(PACKAGE).as_posix())
+    if own == "__init__":
+        assert imports(path) == []
+        return
+    assert own in MAY_IMPORT, f"room '{own}' has no rule: add it here and to CONTRIBUTING.md"
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("bixt3d.")}
+    assert used - {own} <= MAY_IMPORT[own]
+    assert not {name.split(".")[0] for name in imports(path)} & {"tools", "tests"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_special_package_is_imported_only_in_its_place(path: Path):
+    name = path.relative_to(PACKAGE).as_posix()
+    for package in {name.split(".")[0] for name in imports(path)} & set(ONLY_IN):
+        assert name.startswith(ONLY_IN[package]), f"{package} may be imported only in {ONLY_IN[package]}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_heavy_package_is_imported_only_when_it_is_needed(path: Path):
+    name = path.relative_to(PACKAGE).as_posix()
+    for package in {name.split(".")[0] for name in eager_imports(path)} & set(LAZY):
+        assert name.startswith(LAZY[package]), f"import {package} inside a function"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_file_has_a_name_that_says_something_and_can_be_read_in_one_sitting(path: Path):
+    assert path.stem not in ("utils", "util", "common", "helpers", "helper", "misc")
+    longest = 400 if "triton" in path.parts else 250
+    assert len(path.read_text().splitlines()) <= longest
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_annotations_are_not_strings_from_the_future(path: Path):
+    """Beartype could not check them."""
+    assert "__future__.annotations" not in imports(path)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, bixt3d, bixt3d.types, bixt3d.ops, bixt3d.tokenizers, bixt3d.models, bixt3d.datasets\n"
+    code += f"print(*sorted(set({FORBIDDEN_AT_START}) & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert found.stdout.split() == []

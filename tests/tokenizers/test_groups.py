@@ -1,0 +1,79 @@
+"""Facts about groups of points as tokens."""
+
+import pytest
+import torch
+
+from bixt3d.ops import farthest_points, gather
+from bixt3d.tokenizers import TOKENIZERS, GroupTokenizer, PointTokenizer
+from bixt3d.types import InputError
+
+
+def build(num_groups: int | None = None, **settings) -> GroupTokenizer:
+    return GroupTokenizer(16, PointTokenizer(8), num_neighbors=4, num_groups=num_groups, **settings)
+
+
+def cloud() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.rand(2, 20, 3), torch.rand(2, 20, 0)
+
+
+def test_levels_are_points_then_groups():
+    xyz, feats = cloud()
+    points, groups = build(num_groups=5)(xyz, feats)
+    assert points.feats.shape == (2, 20, 8) and torch.equal(points.pos, xyz)
+    assert groups.feats.shape == (2, 5, 16)
+    assert torch.equal(groups.pos, gather(xyz, farthest_points(xyz, 5)))
+
+
+@pytest.mark.parametrize("num_groups", [None, 20])
+def test_every_point_can_be_a_centroid_in_its_own_order(num_groups: int | None):
+    xyz, feats = cloud()
+    _, groups = build(num_groups)(xyz, feats)
+    assert groups.feats.shape == (2, 20, 16) and torch.equal(groups.pos, xyz)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("use_xyz", [True, False])
+def test_shuffled_points_give_shuffled_tokens(use_xyz: bool, training: bool):
+    (xyz, feats), order, tokenizer = cloud(), torch.randperm(20), build(use_xyz=use_xyz).train(training)
+    _, groups = tokenizer(xyz, feats)
+    _, shuffled = tokenizer(xyz[:, order], feats[:, order])
+    torch.testing.assert_close(shuffled.feats, groups.feats[:, order], rtol=1e-4, atol=1e-5)
+    assert torch.equal(shuffled.pos, groups.pos[:, order])
+
+
+def test_few_groups_do_not_depend_on_the_order_of_the_points_but_the_first():
+    """Farthest point sampling starts at the first point; the order of the others does not matter."""
+    (xyz, feats), tokenizer = cloud(), build(num_groups=5)
+    order = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + torch.randperm(19)])
+    torch.testing.assert_close(
+        tokenizer(xyz[:, order], feats)[1].feats, tokenizer(xyz, feats)[1].feats, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_token_reads_its_neighbors_only(monkeypatch: pytest.MonkeyPatch):
+    """Of two clusters far from each other one moves: the tokens of the other stay, once the common scale is fixed."""
+    xyz = torch.rand(1, 20, 3)
+    xyz[:, 10:] += 50
+    moved = xyz.clone()
+    moved[:, 10:13] += 0.3
+    tokenizer = build().eval()
+    monkeypatch.setattr(tokenizer.group.group, "_deviation", lambda *_: torch.ones(1))
+    (_, groups), (_, found) = (tokenizer(points, points[..., :0]) for points in (xyz, moved))
+    torch.testing.assert_close(found.feats[:, :10], groups.feats[:, :10])
+    assert not torch.allclose(found.feats[:, 10:], groups.feats[:, 10:])
+
+
+def test_more_groups_or_neighbors_than_points_are_refused():
+    with pytest.raises(InputError, match="asked for 21 farthest points of clouds of 20 points"):
+        build(num_groups=21)(*cloud())
+    with pytest.raises(InputError, match="asked for 4 neighbors in clouds of 3 points"):
+        build()(torch.rand(1, 3, 3), torch.rand(1, 3, 0))
+
+
+def test_normals_that_are_missing_are_refused():
+    with pytest.raises(InputError, match="reads normals, but the clouds come with 0 features"):
+        GroupTokenizer(16, PointTokenizer(8, normals=True), num_neighbors=4)(*cloud())
+
+
+def test_every_tokenizer_is_listed_once():
+    assert set(TOKENIZERS) == {PointTokenizer, GroupTokenizer} and len(TOKENIZERS) == 2

@@ -1,0 +1,144 @@
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from bixt3d.viz.report import ClassificationReport, PredictedCloud, write_report
+
+RESULT = {
+    "overall_accuracy": 0.9123,
+    "mean_accuracy": 0.8765,
+    "per_class": {"chair": 0.9, "<b>table & co</b>": 0.95, "empty": None},
+    "best_on_test": {
+        "overall_accuracy": {"value": 0.9345, "epoch": 7},
+        "mean_accuracy": {"value": 0.8912, "epoch": 8},
+    },
+    "epochs": 10,
+    "seconds": 3725.0,
+    "clouds_per_second": 1834.6,
+    "parameters": 1_612_042,
+    "device": "NVIDIA H200",
+    "seed": 0,
+    "version": "0.1.0",
+    "commit": "3f2a91c",
+}
+
+
+def predicted(index: int, truth: str, said: str, confidence: float) -> PredictedCloud:
+    xyz = np.random.default_rng(index).normal(size=(64, 3)).astype(np.float32)
+    return PredictedCloud(xyz, truth, said, confidence, index)
+
+
+REPORT = ClassificationReport(
+    title="tables & <chairs>",
+    command='python tools/train_cls.py --name "a & b"',
+    result=RESULT,
+    rows=[{"epoch": 1, "lr": 0.1, "loss": 1.0, "train_accuracy": 0.5, "test_accuracy": 0.6}],
+    confusion=np.array([[9, 1, 0], [1, 19, 0], [0, 0, 0]]),
+    class_names=("chair", "<b>table & co</b>", "empty"),
+    mistakes=[predicted(4, "chair", "<b>table & co</b>", 0.61), predicted(17, "<b>table & co</b>", "chair", 0.98)],
+    samples=[predicted(2, "chair", "chair", 0.99)],
+    settings="seed: 0\nname: <script>",
+)
+
+
+class Page(HTMLParser):
+    """Collects the elements, what they point to, and the text of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.links, self.words = [], [], []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "action")]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def page(**changes) -> Page:
+        path = tmp_path / "report.html"
+        write_report(path, dataclasses.replace(REPORT, **changes))
+        assert list(tmp_path.iterdir()) == [path]
+        return Page(path.read_text(encoding="utf-8"))
+
+    return page
+
+
+def test_the_headline_is_the_last_epoch_and_the_best_is_named_as_what_it_is(write):
+    text = write().text
+    assert "91.23 % overall accuracy" in text and "87.65 % mean class accuracy" in text
+    assert "best_on_test: overall accuracy 93.5 % in epoch 7, mean class accuracy 89.1 % in epoch 8." in text
+    assert text.index("91.23 %") < text.index("best_on_test") < text.index("This is not the headline")
+
+
+def test_the_run_is_described(write):
+    text = write().text
+    for fact in ("1.61 M", "1 h 02 min", "1,835", "NVIDIA H200", "seed 0", "3f2a91c", "0.1.0"):
+        assert fact in text
+
+
+def test_names_are_text_and_never_markup(write):
+    page = write()
+    assert "script" not in page.tags
+    assert "tables & <chairs>" in page.text and "<b>table & co</b>" in page.text
+    assert 'python tools/train_cls.py --name "a & b"' in page.text and "name: <script>" in page.text
+
+
+def test_the_page_needs_nothing_from_elsewhere(write, tmp_path):
+    page = write()
+    assert len(page.links) == 6  # two curves, the matrix, three clouds
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    source = re.sub(r"data:image/png;base64,[\w+/=]+", "", (tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert not re.search(r"https?:|url\(|@import|<link|<script", source)
+
+
+def test_classes_come_worst_first_and_those_without_clouds_last(write):
+    text = write().text
+    table = text[text.index("Classes, worst first") : text.index("Most confident mistakes")]
+    assert "chair 90.0 % 10 <b>table & co</b> (1) <b>table & co</b> 95.0 % 20 chair (1) empty – 0 –" in table
+
+
+def test_the_most_confident_mistake_comes_first(write):
+    text = write().text
+    assert "2 of 2 mistakes among 30 test clouds" in text
+    first, second = "index 17: truth <b>table & co</b> , said chair with 98 %", "index 4: truth chair"
+    assert text.index(first) < text.index(second)
+
+
+def test_a_model_without_mistakes_is_praised_in_one_sentence(write):
+    text = write(mistakes=[], samples=[], confusion=np.diag([10, 20, 0])).text
+    assert "No mistakes among 30 test clouds." in text and "Recognized" not in text
+
+
+def test_mistakes_without_pictures_are_still_counted(write):
+    assert "2 mistakes among 30 test clouds, none of them kept as a picture." in write(mistakes=[]).text
+
+
+def test_a_run_without_evaluation_is_shown_as_not_measured(write):
+    rows = [{"epoch": 1, "loss": 1.0, "train_accuracy": 0.5}]
+    text = write(result={"epochs": 1}, rows=rows, confusion=np.zeros((3, 3), np.int64), mistakes=[]).text
+    assert "not measured overall accuracy" in text and "best_on_test" not in text and "not recorded" in text
+
+
+def test_no_rows_at_all_still_give_a_page(write):
+    assert "91.23 %" in write(rows=[]).text
+
+
+def test_forty_classes_give_forty_lines(write):
+    names = tuple(f"class {place}" for place in range(40))
+    page = write(class_names=names, confusion=np.eye(40, dtype=np.int64))
+    assert page.tags.count("tr") == 41
+
+
+def test_a_missing_folder_is_an_error_and_nothing_is_left(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_report(tmp_path / "missing" / "report.html", REPORT)
+    assert list(tmp_path.iterdir()) == []
