@@ -1,0 +1,37 @@
+"""bixt3d: BiXT for point clouds. Latents and tokens attend to each other at once, linear in the number of points.
+
+Everything here is imported on first use: ``import bixt3d`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "InputError": "types",
+    "Prediction": "predictor",
+    "Predictor": "predictor",
+    "build_model": "models.presets",
+    "load_run": "predictor",
+    "BixtClassifier": "models",
+    "BixtEncoder": "models",
+    "IterativeEncoder": "models",
+    "PointMLP": "models",
+    "PointMLPElite": "models",
+    "SequentialEncoder": "models",
+    "GroupTokenizer": "tokenizers",
+    "PointTokenizer": "tokenizers",
+    "from_pyg": "datasets.pyg",
+    "to_pyg": "datasets.pyg",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bixt3d' has no attribute '{name}'")
+    return getattr(import_module(f"bixt3d.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -141,7 +141,7 @@ def write_results(
     test: CloudSet,
     page: Mapping[str, Any],
 ) -> None:
-    """Write result.json, curves.png, confusion.png and report.html; ``page`` holds rows, command, settings and up."""
+    """Write result.json, curves.png, confusion.png and report.html; ``page`` holds title, rows, command, settings and up."""
     from bixt3d.viz.plots import draw_confusion, draw_curves
     from bixt3d.viz.report import ClassificationReport, write_report
 
@@ -151,7 +151,6 @@ def write_results(
         draw_confusion(scores.confusion, test.class_names, folder / "confusion.png")
         mistakes, samples = _pick_clouds(logits.cpu(), test)
         report = ClassificationReport(
-            title=folder.name,
             result=result,
             confusion=scores.confusion,
             class_names=test.class_names,

@@ -1,11 +1,16 @@
-"""What holds for the whole test session: no trap in the first exponential, and no CUDA tests without CUDA."""
+"""What holds for the whole test session: one thread, no trap in the first exponential, no CUDA tests without CUDA."""
 
 import pytest
 import torch
 
 
 def pytest_sessionstart():
-    """Take one tiny single-threaded exponential: the first multi-threaded one of a process may be inaccurate."""
+    """Compute on one thread, and take one tiny exponential: the first multi-threaded one may be inaccurate.
+
+    On the tests' tiny tensors several threads only wait for each other: where they outnumber the free cores, the suite
+    takes many times longer.
+    """
+    torch.set_num_threads(1)
     torch.zeros(8).exp()
 
 

@@ -196,6 +196,7 @@ def finish_run(
     result = describe_result(scores, module, fabric, facts)
     if fabric.is_global_zero:
         page = {
+            "title": folder.name,
             "rows": log.rows,
             "command": f"python tools/train_cls.py --cfg {shlex.quote(str(folder / 'config.yaml'))}",
             "settings": (folder / "config.yaml").read_text(encoding="utf-8"),

@@ -1,6 +1,7 @@
 """Data sets of clouds, and what is done to a batch of them; no model."""
 
-from bixt3d.datasets.modelnet import ModelNetHDF5, ModelNetMeshes, ModelNetNormals
+from bixt3d.datasets.meshes import ModelNetMeshes
+from bixt3d.datasets.modelnet import ModelNetHDF5, ModelNetNormals
 from bixt3d.datasets.shapes import Shapes
 from bixt3d.datasets.source import CloudSource
 from bixt3d.datasets.split import stratified_split

@@ -1,70 +1,17 @@
-"""Simple solids as triangles with normals, for building objects out of them, and the sampling of their surface.
+"""Simple solids as triangles with normals, for building objects out of them.
 
 The up axis is y and the front looks along +z; angles are in degrees. Letters: T triangles, K points of a line.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy import ndarray
 
+from bixt3d.datasets.surface import Mesh, Number, join, unit
+
 NUM_SIDES = 20  # of the polygon that stands for a circle
-
-Number = float | int  # lengths and angles may be written as whole numbers; a type check takes annotations at their word
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """Triangles with an outward unit normal at each corner."""
-
-    corners: Float[ndarray, "T 3 3"]
-    normals: Float[ndarray, "T 3 3"]
-
-    def moved(self, x: Number = 0.0, y: Number = 0.0, z: Number = 0.0) -> "Mesh":
-        """Return the mesh shifted."""
-        return Mesh(self.corners + np.array([x, y, z], dtype=float), self.normals)
-
-    def turned(self, axis: str, degrees: Number) -> "Mesh":
-        """Return the mesh turned about the axis ``"x"``, ``"y"`` or ``"z"`` through the origin."""
-        matrix = rotation(axis, degrees)
-        return Mesh(self.corners @ matrix.T, self.normals @ matrix.T)
-
-    def stretched(self, x: Number = 1.0, y: Number = 1.0, z: Number = 1.0) -> "Mesh":
-        """Return the mesh scaled along the axes; a negative factor mirrors it."""
-        factors = np.array([x, y, z], dtype=float)
-        return Mesh(self.corners * factors, _unit(self.normals / factors))
-
-
-def join(meshes: Sequence[Mesh]) -> Mesh:
-    """Return one mesh with the triangles of all."""
-    return Mesh(np.concatenate([mesh.corners for mesh in meshes]), np.concatenate([mesh.normals for mesh in meshes]))
-
-
-def both_sides(mesh: Mesh) -> Mesh:
-    """Return the mesh and its mirror image in the plane x = 0."""
-    return join([mesh, mesh.stretched(x=-1)])
-
-
-def four_corners(mesh: Mesh) -> Mesh:
-    """Return the mesh and its mirror images in the planes x = 0 and z = 0."""
-    return join([both_sides(mesh), both_sides(mesh.stretched(z=-1))])
-
-
-def around(mesh: Mesh, count: int, start: Number = 0.0) -> Mesh:
-    """Return ``count`` copies of the mesh, spread evenly about the y axis."""
-    return join([mesh.turned("y", start + 360 * k / count) for k in range(count)])
-
-
-def rotation(axis: str, degrees: Number) -> Float[ndarray, "3 3"]:
-    """Return the matrix that turns about a coordinate axis, counterclockwise seen from the axis' tip."""
-    first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    matrix = np.eye(3)
-    matrix[[first, second], [first, second]] = cos
-    matrix[first, second], matrix[second, first] = -sin, sin
-    return matrix
 
 
 def spline(points: Sequence | ndarray, num: int, closed: bool = False) -> Float[ndarray, "K axes"]:
@@ -134,7 +81,7 @@ def ellipsoid(width: Number, height: Number, depth: Number, squareness: Number =
     line, circle = (np.stack([np.cos(angle), np.sin(angle)], axis=1) for angle in (tilt, turn))
     radii = np.array([width, height, depth], dtype=float) / 2
     corners = _sweep(_power(line, power), _power(circle, power)) * radii
-    normals = _unit(_sweep(_power(line, 2 - power), _power(circle, 2 - power)) / radii)
+    normals = unit(_sweep(_power(line, 2 - power), _power(circle, 2 - power)) / radii)
     return Mesh(_split(corners[:-1], corners[1:]), _split(normals[:-1], normals[1:]))
 
 
@@ -146,14 +93,14 @@ def tube(path: Sequence | ndarray, radius: Number | Sequence | ndarray, sides: i
     length = np.linalg.norm(step, axis=1, keepdims=True)
     along = step / length
     aside = np.eye(3)[np.abs(along).sum(axis=0).argmin()]
-    across = _unit(np.cross(aside, along))
+    across = unit(np.cross(aside, along))
     frame = np.stack([across, np.cross(along, across)], axis=1)
     angle = np.linspace(0, 2 * np.pi, sides + 1) + np.pi / sides
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ frame
     rings = path[:, None] + radius[:, None, None] * circle
     if sides < 6:
         return _flat_quads(np.concatenate([_quads(rings[:-1], rings[1:]), *_caps(path, rings)]))
-    normals = _unit(circle - (np.gradient(radius)[:, None] / length * along)[:, None])
+    normals = unit(circle - (np.gradient(radius)[:, None] / length * along)[:, None])
     ends = _flat_quads(np.concatenate(_caps(path, rings)))
     return join([Mesh(_split(rings[:-1], rings[1:]), _split(normals[:-1], normals[1:])), ends])
 
@@ -171,30 +118,6 @@ def extrude(outline: Sequence | ndarray, thickness: Number) -> Mesh:
     walls = np.stack([back[:-1], back[1:], front[1:], front[:-1]], axis=1)
     walls = Mesh(_halves(walls), _halves(np.stack([normals[0], normals[1], normals[1], normals[0]], axis=1)))
     return join([walls, _fan(front, 1.0), _fan(back, -1.0)])
-
-
-def sample_surface(
-    meshes: Sequence[Mesh], num_points: int, rng: np.random.Generator, least_share: Number = 0.02
-) -> tuple[Float[ndarray, "N 3"], Float[ndarray, "N 3"], Int[ndarray, " N"]]:
-    """Return points spread over the meshes by area, in random order, their normals and the index of their mesh.
-
-    A mesh gets at least about ``least_share`` of the points, however small it is.
-    """
-    mesh, index = join(meshes), np.repeat(np.arange(len(meshes)), [len(mesh.corners) for mesh in meshes])
-    first, second, third = mesh.corners.transpose(1, 0, 2)
-    area = np.linalg.norm(np.cross(second - first, third - first), axis=1)
-    share = np.bincount(index, area) / area.sum()
-    bound = np.cumsum(area * (np.maximum(share, least_share) / share)[index])
-    place = (np.arange(num_points) + rng.random(num_points)) / num_points  # one in each equal slice of the area
-    triangle = rng.permutation(np.minimum(np.searchsorted(bound, place * bound[-1], side="right"), len(bound) - 1))
-    away, across = np.sqrt(rng.random(num_points)), rng.random(num_points)
-    weight = np.stack([1 - away, away * (1 - across), away * across], axis=1)[:, None]
-    xyz, normals = ((weight @ of_corner[triangle])[:, 0] for of_corner in (mesh.corners, mesh.normals))
-    return xyz, _unit(normals), index[triangle]
-
-
-def _unit(vectors: Float[ndarray, "*any 3"]) -> Float[ndarray, "*any 3"]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 def _power(values: ndarray, power: Number) -> ndarray:
@@ -235,7 +158,7 @@ def _split(low: Float[ndarray, "K sides 3"], high: Float[ndarray, "K sides 3"]) 
 
 def _flat_quads(quads: Float[ndarray, "quads 4 3"]) -> Mesh:
     """Return the mesh of quads that run counterclockwise seen from outside, each with one normal."""
-    normal = _unit(np.cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1]))
+    normal = unit(np.cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1]))
     return Mesh(_halves(quads), _halves(np.broadcast_to(normal[:, None], quads.shape)))
 
 

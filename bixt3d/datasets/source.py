@@ -1,7 +1,11 @@
 """The door through which every point data set comes in: a class whose constructor is its schema."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from bixt3d.types import CloudSet
 
@@ -30,3 +34,8 @@ class CloudSource(ABC):
         uniform sample of it. ``feats`` are normals where ``normals`` is set, else of width 0.
         Raises InputError if the data are missing or broken.
         """
+
+
+def cloud_set(points: Float[Tensor, "S N P"], label: Int[Tensor, " S"], names: Sequence[str]) -> CloudSet:
+    """Return the set of clouds whose points are x, y, z and then their features."""
+    return CloudSet(points[..., :3].contiguous(), points[..., 3:].contiguous(), label, tuple(names))

@@ -64,3 +64,11 @@ class RunLog:
         """Return the row with the highest value of a column, the earliest of equals; None if no row has it."""
         rows = [row for row in self.rows if name in row]
         return max(rows, key=lambda row: row[name]) if rows else None
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a metrics.csv; none if there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bixt3d.datasets import download
-from bixt3d.datasets.download import ARCHIVES, Archive, Fingerprint, fetch, how_to_get, main
+from bixt3d.datasets.archives import ARCHIVES, Archive, Fingerprint, how_to_get
+from bixt3d.datasets.download import fetch, main
 from bixt3d.types import InputError
 
 

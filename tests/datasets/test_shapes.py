@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from bixt3d.datasets import primitives
-from bixt3d.datasets.primitives import Mesh, box, cylinder, ellipsoid, extrude, lathe, sample_surface, spline, tube
+from bixt3d.datasets.primitives import box, cylinder, ellipsoid, extrude, lathe, spline, tube
 from bixt3d.datasets.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES, RECIPES, Shapes, make_shape
+from bixt3d.datasets.surface import Mesh, sample_surface
 from bixt3d.types import InputError
 
 

@@ -1,0 +1,66 @@
+# make demo: from an empty machine to a trained model and a picture of what it does
+# make test: everything the tests need, then lint and tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --disable-pip-version-check -q
+ROOT := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && echo yes)
+# Open3D opens windows with libusb, libgl, libegl, libgomp, and draws without a display with vulkan; torch-cluster needs g++
+SYSTEM := libusb-1.0-0 libgl1 libegl1 libgomp1 libvulkan1 mesa-vulkan-drivers g++
+
+.PHONY: demo setup test check test-gpu bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/core.done
+	$(BIN)/python tools/train_cls.py --cfg cfgs/shapes_cls.yaml --run_dir runs/demo
+	$(BIN)/python tools/test_cls.py --checkpoint runs/demo
+	@echo "The report lies in $(CURDIR)/runs/demo/report.html: open it in a browser."
+
+setup: $(VENV)/core.done
+
+test: $(VENV)/test.done $(VENV)/cluster.done check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/test.done
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+test-gpu: $(VENV)/test.done
+	$(BIN)/python -m pytest -m gpu
+
+bench: $(VENV)/test.done
+	$(BIN)/python tools/bench.py
+
+clean:
+	rm -rf $(VENV) *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+		{ echo "bixt3d needs Python 3.10 to 3.13: name one, as in make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$(ROOT)" ] && apt-get update -qq && apt-get install -y -qq python3-venv; } || \
+		{ echo "Python has no venv here: install it with sudo apt-get install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/core.done: $(VENV)/bin/python pyproject.toml
+	@echo "Installing bixt3d and what it needs into $(VENV) (PyTorch brings its CUDA libraries: 5 GB, a few minutes)"
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/test.done: $(VENV)/core.done requirements.txt
+	@echo "Installing what the tests need (Open3D and others)"
+	$(PIP) -r requirements.txt
+	@missing=$$(for package in $(SYSTEM); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done); \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$(ROOT)" ]; then echo "Installing system libraries: $$missing"; apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; \
+	else echo "Not installed, not root: $$missing (sudo apt-get install $$missing)"; fi
+	@touch $@
+
+# source only, and it must see the installed torch; a wheel that pip kept may be of another torch: then it does not import
+$(VENV)/cluster.done: $(VENV)/test.done requirements-cluster.txt
+	@echo "Building torch-cluster against the installed torch, once: about 10 minutes on one core"
+	-$(PIP) setuptools wheel ninja
+	-MAX_JOBS=$$(nproc) $(PIP) --no-build-isolation -r requirements-cluster.txt
+	@$(BIN)/python -W ignore -c 'import torch_cluster' 2>/dev/null || \
+		MAX_JOBS=$$(nproc) $(PIP) --no-build-isolation --force-reinstall --no-deps --no-cache-dir -r requirements-cluster.txt || \
+		echo "torch-cluster could not be built: its tests will be skipped, everything else works without it"
+	@touch $@

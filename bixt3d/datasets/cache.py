@@ -1,0 +1,54 @@
+"""Clouds that are slow to read or to sample: made once, stored in a file, whole or not at all."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from bixt3d.types import InputError
+
+
+def cached(path: Path, build: Callable[[], Float[np.ndarray, "S N P"]]) -> Float[np.ndarray, "S N P"]:
+    """Return the points stored in the file; where it is absent or broken, build them and store them there."""
+    try:
+        with path.open("rb") as raw, np.load(raw) as file:
+            return file["points"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        points = build()
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, points=points)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"cannot write the cache {path} ({error.strerror}): make room for it") from error
+    return points
+
+
+def cache_folder(root: Path) -> Path:
+    """Return ``root`` if one may write there, else a folder of the user's for it."""
+    if os.access(root, os.W_OK):
+        return root
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "bixt3d"
+    folder = home / f"{root.name}_{short_hash(str(root.resolve()))}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def short_hash(*words: str) -> str:
+    """Return a short name for what a cache was made from: other words, another name."""
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
+
+
+def check_stored(num_points: int, stored_points: int) -> None:
+    """Raise InputError if more points are asked for than are stored of each cloud."""
+    if num_points > stored_points:
+        raise InputError(
+            f"asked for {num_points} points, but {stored_points} are stored of each cloud; "
+            f"set --data.stored_points to at least {num_points}"
+        )

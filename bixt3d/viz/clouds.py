@@ -1,0 +1,111 @@
+"""Sheets of clouds as PNG, seen from above at an angle.
+
+``clouds_png`` returns the bytes of a picture, ``draw_clouds`` writes them to a file, whole or not at all.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from bixt3d.viz.picture import INK, replace_file, to_png
+
+PALETTE = (
+    *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#e3c800", "#7a3b1e"),
+    *("#c3c378", "#004b4b", "#8787ff", "#781e78", "#f04b69", "#003ca5", "#f0b4b4", "#1ed2e1"),
+    *("#785a78", "#c3874b", "#78694b", "#a5005a", "#a5d25a", "#695a00", "#a587c3", "#4b960f"),
+)
+"""Colors of categories and parts: Okabe and Ito's, then each the farthest from all before, also to the color-blind."""
+
+Colors = Int[np.ndarray, "S N"] | Float[np.ndarray, "S N"] | Float[np.ndarray, "S N 3"]
+"""Of points: places in PALETTE (which starts anew at its end), or values from low to high, or RGB in 0..1."""
+
+
+def draw_clouds(
+    clouds: Float[np.ndarray, "S N 3"],
+    path: Path,
+    *,
+    titles: Sequence[str],
+    colors: Colors | None = None,
+    columns: int = 4,
+    up: Literal["y", "z"] = "y",
+) -> None:
+    """Write the picture that `clouds_png` makes."""
+    replace_file(path, clouds_png(clouds, titles=titles, colors=colors, columns=columns, up=up))
+
+
+def clouds_png(
+    clouds: Float[np.ndarray, "S N 3"],
+    *,
+    titles: Sequence[str],
+    colors: Colors | None = None,
+    columns: int = 4,
+    up: Literal["y", "z"] = "y",
+) -> bytes:
+    """Return a sheet of clouds, each as large as its place allows; without ``colors`` the colors show the height."""
+    from matplotlib.figure import Figure
+
+    if not len(clouds) == len(titles) > 0:
+        raise ValueError(f"{len(clouds)} clouds with {len(titles)} titles: give at least one cloud, and each its title")
+    if colors is None:
+        colors = clouds[:, :, "xyz".index(up)]
+    columns = min(columns, len(clouds))
+    lines, side = math.ceil(len(clouds) / columns), 2.3
+    band = 0.3 if any(titles) else 0.0  # inches above each picture
+    width, height = side * columns, (side + band) * lines
+    figure = Figure(figsize=(width, height))
+    for place, (xyz, title) in enumerate(zip(clouds, titles, strict=True)):
+        line, column = divmod(place, columns)
+        bottom = height - (line + 1) * (side + band)
+        axes = figure.add_axes((side * column / width, bottom / height, side / width, side / height))
+        _draw_cloud(axes, project(xyz, up), _rgb(colors[place]))
+        axes.set_title(title, fontsize=9, color=INK, pad=3, parse_math=False)
+    return to_png(figure)
+
+
+def project(
+    xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y", azimuth: float = 35.0, elevation: float = 25.0
+) -> Float[np.ndarray, "N 3"]:
+    """Turn points into the axes of a picture: right, up, towards the viewer.
+
+    At 0 degrees the viewer looks along -z with y up, or along +y with z up. Azimuth turns the cloud's front to the
+    right, elevation is the viewer's.
+    """
+    right, high, near = xyz.T if up == "y" else (xyz[:, 0], xyz[:, 2], -xyz[:, 1])
+    turn, tilt = math.radians(azimuth), math.radians(elevation)
+    right, near = right * math.cos(turn) + near * math.sin(turn), near * math.cos(turn) - right * math.sin(turn)
+    high, near = high * math.cos(tilt) - near * math.sin(tilt), near * math.cos(tilt) + high * math.sin(tilt)
+    return np.stack([right, high, near], axis=1)
+
+
+def _rgb(colors: Int[np.ndarray, " N"] | Float[np.ndarray, "*N"]) -> Float[np.ndarray, "N 3"]:
+    import matplotlib
+    from matplotlib.colors import to_rgb
+
+    if colors.ndim == 2:
+        return colors
+    if np.issubdtype(colors.dtype, np.integer):
+        return np.array([to_rgb(color) for color in PALETTE])[colors % len(PALETTE)]
+    share = (colors - colors.min()) / max(np.ptp(colors), 1e-9)
+    return matplotlib.colormaps["viridis"](0.05 + 0.8 * share)[:, :3]  # without the yellow, which white swallows
+
+
+def _draw_cloud(axes: Any, points: Float[np.ndarray, "N 3"], rgb: Float[np.ndarray, "N 3"]) -> None:
+    """Draw points given as right, up, near: the far ones first, smaller and paler."""
+    points = points - (points.max(axis=0) + points.min(axis=0)) / 2
+    points = points / max(np.linalg.norm(points, axis=1).max(), 1e-9)
+    order = points[:, 2].argsort()
+    points, rgb = points[order], rgb[order]
+    closer = 5.0 / (5.0 - points[:, 2:])  # perspective from five radii away
+    flat = points[:, :2] * closer
+    depth = (points[:, 2:] - points[0, 2]) / max(np.ptp(points[:, 2]), 1e-9)
+    rgb = rgb + (1 - rgb) * 0.55 * (1 - depth)
+    area = np.clip(1.1e4 / len(points), 1.0, 60.0) * closer[:, 0] ** 2
+    axes.scatter(flat[:, 0], flat[:, 1], s=area, c=rgb, linewidths=0)
+    middle = (flat.max(axis=0) + flat.min(axis=0)) / 2
+    half = 1.12 * max(np.ptp(flat, axis=0).max() / 2, 0.3)
+    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
+    axes.set_axis_off()
