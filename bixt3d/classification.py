@@ -141,7 +141,7 @@ def write_results(
     test: CloudSet,
     page: Mapping[str, Any],
 ) -> None:
-    """Write result.json, curves.png, confusion.png and report.html; ``page`` holds title, rows, command, settings and up."""
+    """Write result.json, two pictures and report.html; ``page`` holds title, rows, command, settings and up."""
     from bixt3d.viz.plots import draw_confusion, draw_curves
     from bixt3d.viz.report import ClassificationReport, write_report
 

@@ -33,8 +33,10 @@ def make_settings_parser(description: str) -> SettingsParser:
 def explain(message: str, known: Iterable[str]) -> str:
     """Turn jsonargparse's message into one sentence: where, what is wrong, and the nearest right name."""
     where = ".".join(re.findall(r'Parser key "([^"]+)"', message))
-    if unknown := re.search(r"Option '([^']+)' is not accepted|unrecognized arguments: --(\S+)", message):
-        name = unknown[1] or unknown[2].split("=")[0]
+    if unknown := re.search(
+        r"Option '([^']+)' is not accepted|does not accept option '([^']+)'|unrecognized arguments: --(\S+)", message
+    ):
+        name = next(filter(None, unknown.groups())).split("=")[0]
         owners = re.findall(r"class_path '([^']+)'", message)
         names = _settings_of(owners[-1]) if owners else list(known)
         setting = f"{where}.{name}" if where else name
