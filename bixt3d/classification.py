@@ -46,6 +46,13 @@ class Train:
     label_smoothing: float = 0.2
     eval_every: int = 1
 
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "eval_batch_size", "eval_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.label_smoothing <= 0.5:
+            raise InputError(f"train.label_smoothing must lie between 0 and 0.5, not be {self.label_smoothing}")
+
 
 def make_parser(description: str) -> SettingsParser:
     """Return the parser of all settings of a classification run."""
@@ -141,7 +148,8 @@ def write_results(
     test: CloudSet,
     page: Mapping[str, Any],
 ) -> None:
-    """Write result.json, two pictures and report.html; ``page`` holds title, rows, command, settings and up."""
+    """Write result.json, three pictures and report.html; ``page`` holds title, rows, command, settings and up."""
+    from bixt3d.viz.clouds import draw_clouds
     from bixt3d.viz.plots import draw_confusion, draw_curves
     from bixt3d.viz.report import ClassificationReport, write_report
 
@@ -150,6 +158,14 @@ def write_results(
         draw_curves(page["rows"], folder / "curves.png")
         draw_confusion(scores.confusion, test.class_names, folder / "confusion.png")
         mistakes, samples = _pick_clouds(logits.cpu(), test)
+        shown = [*samples, *mistakes][:24]
+        draw_clouds(
+            np.stack([cloud.xyz for cloud in shown]),
+            folder / "predictions.png",
+            titles=[f"{cloud.predicted} {cloud.confidence:.0%}" + _truth(cloud) for cloud in shown],
+            columns=8,
+            up=page["up"],
+        )
         report = ClassificationReport(
             result=result,
             confusion=scores.confusion,
@@ -161,6 +177,10 @@ def write_results(
         write_report(folder / "report.html", report)
     except OSError as error:
         raise InputError(f"could not write the report in {folder}: {error.strerror}; result.json is there") from error
+
+
+def _truth(cloud: Any) -> str:
+    return "" if cloud.truth == cloud.predicted else f" (is {cloud.truth})"
 
 
 def _pick_clouds(logits: Tensor, test: CloudSet, most: int = 12) -> tuple[list, list]:

@@ -7,8 +7,9 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from bixt3d.types import InputError
 
@@ -22,17 +23,27 @@ class SettingsParser(ArgumentParser):
             super().error(message, ex)
         raise InputError(explain(message, [action.dest for action in self._actions])) from ex
 
+    def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
+        """Build what the settings describe. Raises InputError for a value in place of a group of settings."""
+        for name in self.groups:
+            if name in settings and not isinstance(settings[name], Namespace):
+                raise InputError(f"setting '{name}' is a group of settings, not the value {settings[name]}")
+        return super().instantiate(settings, **options)
+
 
 def make_settings_parser(description: str) -> SettingsParser:
     """Return a parser that reads ``--cfg FILE``; a program adds its settings."""
-    parser = SettingsParser(description=description)
+    parser = SettingsParser(description=description, allow_abbrev=False)
     parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
     return parser
 
 
 def explain(message: str, known: Iterable[str]) -> str:
     """Turn jsonargparse's message into one sentence: where, what is wrong, and the nearest right name."""
-    where = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    if broken := re.match(r"(Problems parsing|Unexpected) config: ", message):
+        problem = re.sub(r'in "<unicode string>",', "at", " ".join(message[broken.end() :].split()))
+        return f"the config file holds no settings in yaml: {problem}"
+    where = ".".join(re.findall(r"""(?:Parser key "|Group ')([^"']+)["']""", message))
     if unknown := re.search(
         r"Option '([^']+)' is not accepted|does not accept option '([^']+)'|unrecognized arguments: --(\S+)", message
     ):
@@ -40,17 +51,22 @@ def explain(message: str, known: Iterable[str]) -> str:
         owners = re.findall(r"class_path '([^']+)'", message)
         names = _settings_of(owners[-1]) if owners else list(known)
         setting = f"{where}.{name}" if where else name
-        return f"unknown setting '{setting}'" + _nearest(name, names)
+        return f"unknown setting '{setting}'" + _nearest(name if owners else setting, names)
     if unknown := re.search(r"Expected a dot import path string: (\w+)", message):
         return f"unknown class '{unknown[1]}' in setting '{where}'" + _nearest(unknown[1], _own_classes())
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     line = re.sub(r'^Parser key "[^"]+":\s*', "", re.sub(r"\.? Got value: Namespace.*", "", lines[-1]))
     line = re.sub(r"<class '(\w+)'>", r"\1", line)
+    line = re.sub(r"Expected a typing.Literal\[(.*?)\]", r"Expected one of \1", line)
     return f"setting '{where}': {line}" if where else line
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
-    names = sorted(set(names))
+    group = name.rpartition(".")[0] + "."
+    names = sorted({one for one in names if not one.endswith(".help") and one != "print_shtab"})
+    if of_group := [one for one in names if one.startswith(group)]:  # optim.lrr is near optim.lr, not near train
+        close = difflib.get_close_matches(name[len(group) :], [one[len(group) :] for one in of_group], n=1, cutoff=0.5)
+        return f"; did you mean '{group}{close[0]}'?" if close else f"; there are: {', '.join(of_group)}"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(names)}"
 
@@ -58,7 +74,13 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 def _settings_of(class_path: str) -> list[str]:
     module, _, name = class_path.rpartition(".")
     classes = getattr(importlib.import_module(module), name).__mro__
-    return [setting for cls in classes for setting in inspect.signature(cls.__init__).parameters if setting != "self"]
+    settings = [inspect.signature(cls.__init__).parameters.values() for cls in classes]
+    return [
+        one.name
+        for its in settings
+        for one in its
+        if one.name != "self" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
 
 
 def _own_classes() -> list[str]:

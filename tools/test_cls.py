@@ -2,7 +2,7 @@
 
 import json
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,14 @@ from bixt3d.types import InputError
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Evaluate a run and write its files anew; returns what result.json holds."""
-    place = ArgumentParser(add_help=False, allow_abbrev=False)
+    place = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     place.add_argument("--checkpoint", type=Path)
     place.add_argument("--votes", type=int, default=1)
     place.add_argument("--out", type=Path)
-    where, rest = place.parse_known_args(sys.argv[1:] if argv is None else argv)
+    try:
+        where, rest = place.parse_known_args(sys.argv[1:] if argv is None else argv)
+    except ArgumentError as error:
+        raise InputError(str(error)) from error
     parser = make_parser(__doc__)
     parser.add_argument("--checkpoint", help="run folder, or its model.safetensors (default: the newest run)")
     parser.add_argument("--votes", help="average the prediction over so many scalings of each cloud (default: 1)")
@@ -44,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         raise InputError(f"--votes must be at least 1, not {where.votes}")
     path, weights, metadata = read_run(where.checkpoint or newest_run(Path("runs"), TASK, HOW_TO_TRAIN))
     settings = parser.parse_args([f"--cfg={_as_argument(metadata['config'])}", *rest])
-    run, fabric = parser.instantiate(settings), start(settings.runtime)
+    run = parser.instantiate(settings)
+    fabric = start(run.runtime)
     _, test = run.data.load()
     test = test.to(fabric.device)
     class_names = tuple(json.loads(metadata["class_names"]))

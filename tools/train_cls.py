@@ -4,7 +4,7 @@ import shlex
 import statistics
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,14 @@ from bixt3d.types import CloudSet, InputError
 
 def parse_command(argv: Sequence[str]) -> tuple[Namespace, SettingsParser, Any]:
     """Split the command line into where to run, and the settings of what to run."""
-    place = ArgumentParser(add_help=False, allow_abbrev=False)
+    place = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     place.add_argument("--run_dir", type=Path)
     place.add_argument("--resume", nargs="?", const="newest")
     place.add_argument("--seeds")
-    where, rest = place.parse_known_args(argv)
+    try:
+        where, rest = place.parse_known_args(argv)
+    except ArgumentError as error:
+        raise InputError(str(error)) from error
     parser = make_parser(__doc__)
     for name, text in {
         "run_dir": "folder of the run (default: runs/NAME-TIME)",
@@ -64,9 +67,12 @@ def parse_command(argv: Sequence[str]) -> tuple[Namespace, SettingsParser, Any]:
 def parse_seeds(text: str) -> list[int]:
     """Return the seeds of ``--seeds 0,1,2``."""
     try:
-        return [int(part) for part in text.split(",")]
+        seeds = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise InputError(f"--seeds takes whole numbers with commas, such as 0,1,2, not '{text}'") from error
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"--seeds {text} names a seed twice: its second run would replace the first")
+    return seeds
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -75,16 +81,17 @@ def main(argv: Sequence[str] | None = None) -> Path:
     name = Path(str(settings.cfg[-1])).stem if settings.get("cfg") else "cls"
     for unsaved in ("cfg", "run_dir", "resume", "seeds"):
         settings.pop(unsaved, None)
-    seeds = parse_seeds(where.seeds) if where.seeds else [settings.seed]
-    fabric = start(settings.runtime)
+    seeds = [settings.seed] if where.seeds is None else parse_seeds(where.seeds)
+    run = parser.instantiate(settings)
+    fabric = start(run.runtime)
     folder = where.run_dir or Path(fabric.broadcast(str(new_folder(Path("runs"), name))))
-    clouds = [part.to(fabric.device) for part in parser.instantiate(settings).data.load()]
+    clouds = [part.to(fabric.device) for part in run.data.load()]
     results = []
     for seed in seeds:
         settings.seed = seed
-        place = folder / f"seed{seed}" if where.seeds else folder
+        place = folder if where.seeds is None else folder / f"seed{seed}"
         results.append(train_run(fabric, place, parser, settings, clouds, bool(where.resume)))
-    if where.seeds:
+    if where.seeds is not None:
         summarize(fabric, folder, seeds, results)
     return folder
 
@@ -97,23 +104,26 @@ def train_run(
     run, config = parser.instantiate(settings), parser.dump(settings)
     sets = split_sets(tuple(clouds), run.data.val_fraction, settings.seed)
     learner = make_learner(fabric, run, sets.train)
+    class_logits(learner.module, sets.train.subset(torch.tensor([0])), run, fabric)  # what does not fit stops here
     past = {"epoch": 0, "seconds": 0.0, "rows": []}
     if resume and (folder / "checkpoint.pt").is_file():
         past = load_checkpoint(folder / "checkpoint.pt")
         fit_weights(learner.module, past["learner"]["model"], str(folder / "checkpoint.pt"))
         learner.load_state(past["learner"])
+    elif fabric.is_global_zero:  # another run's checkpoint in this folder must not be taken for this one's
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
     if fabric.is_global_zero:
         write_text(folder / "config.yaml", config)
-    log, seconds, began = RunLog(folder, past["rows"]), past["seconds"], time.perf_counter()
+    log, seconds, began = RunLog(folder, past["rows"], fabric.is_global_zero), past["seconds"], time.perf_counter()
     say(fabric, f"run folder {folder}, epochs {past['epoch'] + 1} to {run.train.epochs}")
     for epoch in range(past["epoch"] + 1, run.train.epochs + 1):
-        row = {"epoch": epoch, "lr": learner.schedule.get_last_lr()[0]}
+        row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
         row |= train_one_epoch(fabric, learner, run, settings.seed, epoch, sets.train)
         if epoch % run.train.eval_every == 0 or epoch == run.train.epochs:
             row |= score_sets(fabric, learner.best_module(), run, sets)
         say(fabric, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        log.add(row)
         if fabric.is_global_zero:
-            log.add(row)
             keep_weights(folder, learner.best_module(), config, sets.train.class_names)
             if log.best("val_accuracy") == row:
                 keep_weights(folder, learner.best_module(), config, sets.train.class_names, "best_on_val")
@@ -130,7 +140,10 @@ def make_learner(fabric: Fabric, run: Any, train: CloudSet) -> Learner:
             f"a batch of {run.train.batch_size} clouds does not fit {len(train)} training clouds on "
             f"{fabric.world_size} processes: set --train.batch_size"
         )
-    module = run.model(len(train.class_names)).to(fabric.device)
+    try:
+        module = run.model(len(train.class_names)).to(fabric.device)
+    except ValueError as error:  # such as PyTorch's, for a dropout rate of 2
+        raise InputError(f"the model cannot be built as the settings say: {error}") from error
     average = make_average(run.optim, module)
     optimizer = make_optimizer(run.optim, module.parameters())
     schedule = make_schedule(run.optim, optimizer, run.train.epochs, len(train) // run.train.batch_size)

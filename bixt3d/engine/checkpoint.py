@@ -1,5 +1,6 @@
 """Files that are either whole or not there: checkpoints to resume from, weights to share, small text files."""
 
+import contextlib
 import errno
 import json
 import os
@@ -27,7 +28,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
             f"could not write {path}: {_reason(error)}; free some space or choose another folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder itself may be what is wrong
+            temporary.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

@@ -41,12 +41,22 @@ class Learner:
         }
 
     def load_state(self, state: dict) -> None:
-        """Go on from a saved state."""
+        """Go on from a saved state, but with this run's own learning rate, weight decay and so on."""
         self.module.load_state_dict(state["model"])
+        own = [{name: value for name, value in group.items() if name != "params"} for group in self._groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        if self.average:
+        self.schedule.load_state_dict(state["schedule"] | {"base_lrs": self.schedule.base_lrs})
+        for group, settings, base, factor in zip(
+            self._groups, own, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
+        ):
+            group.update(settings | {"lr": base * factor(self.schedule.last_epoch)})
+        self.schedule._last_lr = [group["lr"] for group in self._groups]
+        if self.average and state["average"]:  # an average that is new starts with the next update
             self.average.load_state_dict(state["average"])
+
+    @property
+    def _groups(self) -> list[dict]:
+        return self.optimizer.param_groups
 
     def best_module(self) -> nn.Module:
         """Return the module to evaluate and to keep: the average of the weights where there is one."""
@@ -142,6 +152,9 @@ def predict_all(
 ) -> Tensor:
     """Return the model's output for every cloud of a set, in order; processes share the work."""
     model.eval()
+    if fabric.world_size > 1:  # each process has seen other clouds: BatchNorm's statistics are those of the first
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
     share = -(-len(clouds) // fabric.world_size)
     mine = (torch.arange(share, device=fabric.device) * fabric.world_size + fabric.global_rank) % len(clouds)
     outputs = []

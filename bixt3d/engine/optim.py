@@ -10,6 +10,8 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from bixt3d.types import InputError
+
 
 @dataclass
 class Optim:
@@ -34,6 +36,15 @@ class Optim:
     warmup_epochs: float = 0.0
     clip_norm: float = 1.0
     ema: float = 0.0
+
+    def __post_init__(self):
+        if not self.lr > 0:
+            raise InputError(f"optim.lr must be positive, not {self.lr}")
+        for name in ("min_lr", "weight_decay", "momentum", "warmup_epochs", "clip_norm"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"optim.{name} must not be negative, but is {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"optim.ema must be at least 0 and below 1, not {self.ema}")
 
 
 def make_optimizer(optim: Optim, parameters: Iterable[nn.Parameter]) -> Optimizer:

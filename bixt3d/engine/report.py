@@ -40,13 +40,16 @@ def commit() -> str:
 class RunLog:
     """The rows of a run, one for each epoch, as metrics.csv and in TensorBoard."""
 
-    def __init__(self, folder: Path, rows: list[dict[str, float]]):
-        self.path, self.rows = folder / "metrics.csv", list(rows)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
+    def __init__(self, folder: Path, rows: list[dict[str, float]], write: bool = True):
+        self.path, self.rows, self.board = folder / "metrics.csv", list(rows), None
+        if write:  # of several processes only the first does
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
 
     def add(self, row: Mapping[str, float]) -> None:
         """Add the row of an epoch; the file is whole at any time."""
         self.rows.append(dict(row))
+        if self.board is None:
+            return
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -58,7 +61,8 @@ class RunLog:
 
     def close(self) -> None:
         """Flush TensorBoard's file."""
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
 
     def best(self, name: str) -> dict[str, float] | None:
         """Return the row with the highest value of a column, the earliest of equals; None if no row has it."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from bixt3d.types import InputError
 
@@ -33,6 +34,12 @@ class Runtime:
     deterministic: bool = False
     threads: int | None = None
 
+    def __post_init__(self):
+        for name in ("devices", "num_nodes", "threads"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InputError(f"runtime.{name} must be at least 1, not {count}")
+
 
 def start(runtime: Runtime) -> Fabric:
     """Return Fabric, launched: from here on every process runs the same program."""
@@ -47,9 +54,12 @@ def start(runtime: Runtime) -> Fabric:
     if precision == "auto":
         on_gpu = runtime.accelerator in ("auto", "cuda") and torch.cuda.is_available()
         precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
-    fabric = Fabric(
-        accelerator=runtime.accelerator, devices=runtime.devices, num_nodes=runtime.num_nodes, precision=precision
-    )
+    where = {"accelerator": runtime.accelerator, "devices": runtime.devices, "num_nodes": runtime.num_nodes}
+    try:
+        fabric = Fabric(**where, precision=precision)
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"this machine cannot run as the --runtime settings say: {reason}") from error
     fabric.launch()
     return fabric
 

@@ -27,6 +27,8 @@ class Encoder(nn.Module, ABC):
 
 def make_latents(num_latents: int, dim: int) -> nn.Parameter:
     """Return latents as the authors start them: truncated normal, standard deviation 0.02, one set for all clouds."""
+    if min(num_latents, dim) < 1:
+        raise InputError(f"an encoder needs at least 1 latent of width 1, not {num_latents} of width {dim}")
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, num_latents, dim), std=0.02))
 
 
@@ -100,6 +102,8 @@ class BixtEncoder(Encoder):
 
     @staticmethod
     def _widths(token_dim: int | Sequence[int], depth: int) -> list[int]:
+        if depth < 1:
+            raise InputError(f"an encoder has at least 1 layer, not {depth}")
         widths = [token_dim] * depth if isinstance(token_dim, int) else list(token_dim)
         if len(widths) != depth:
             raise InputError(f"{len(widths)} token widths given for an encoder of {depth} layers")

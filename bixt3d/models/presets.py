@@ -23,7 +23,10 @@ def build_model(config: str | Path, num_classes: int) -> CloudClassifier:
     """
     text = str(config)
     if "\n" not in text:
-        text = (Path(text) if text.endswith((".yaml", ".yml")) else config_file(text)).read_text(encoding="utf-8")
+        path = Path(text) if text.endswith((".yaml", ".yml")) else config_file(text)
+        if not path.is_file():
+            raise InputError(f"there is no config file {path}")
+        text = path.read_text(encoding="utf-8")
     settings = yaml.safe_load(text)
     if not isinstance(settings, dict) or "model" not in settings:
         raise InputError(f"{config if text is not config else 'the config'} has no part 'model'")

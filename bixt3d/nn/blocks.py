@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from bixt3d.nn.attention import BiAttention, ReadAttention, SelfAttention
 from bixt3d.nn.mlp import FeedForward
+from bixt3d.types import InputError
 
 
 class DropPath(nn.Module):
@@ -13,6 +14,8 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float = 0.0):
         super().__init__()
+        if not 0 <= rate < 1:
+            raise InputError(f"a rate of stochastic depth must be at least 0 and below 1, not {rate}")
         self.rate = rate
 
     def forward(self, branch: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:

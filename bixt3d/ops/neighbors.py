@@ -1,7 +1,9 @@
 """Choosing points: farthest point sampling, k nearest neighbors, and gathering by index."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
@@ -120,28 +122,29 @@ def _rank_key(distance: Tensor, index: Tensor) -> Tensor:
 
 
 def _knn_wheel(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
+    """Search by k-d trees, one for each cloud; put ties in order; where the choice is in doubt, ask the reference."""
+    num_candidates = min(num_neighbors + 1, points.shape[1])
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        search = pool.map(lambda cloud: _knn_tree(*cloud, num_neighbors), zip(queries, points, strict=True))
-        return torch.stack(list(search))
+        search = pool.map(_search_tree, queries.numpy(), points.numpy(), repeat(num_candidates))
+        candidates = torch.from_numpy(np.stack(list(search)))
+    distance = squared_distances(queries[:, :, None], gather(points, candidates))
+    key = _rank_key(distance, candidates)
+    unordered = (key[..., 1:] <= key[..., :-1]).any(-1)
+    candidates[unordered] = key[unordered].sort(-1).values & 0xFFFFFFFF
+    index = candidates[..., :num_neighbors]
+    if num_candidates > num_neighbors:
+        doubtful = distance[..., -1] <= distance[..., :-1].amax(-1) * (1 + 1e-5)
+        for cloud in doubtful.any(1).nonzero().flatten().tolist():
+            rows = doubtful[cloud].nonzero().flatten()
+            index[cloud, rows] = _knn(queries[cloud, None, rows], points[cloud, None], num_neighbors)[0]
+    return index.contiguous()
 
 
-def _knn_tree(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    """Search one cloud by k-d tree; where a tie or rounding could change the k nearest, ask the reference."""
+def _search_tree(queries: np.ndarray, points: np.ndarray, num_candidates: int) -> np.ndarray:
     from scipy.spatial import cKDTree
 
-    num_candidates = min(num_neighbors + 1, len(points))
-    tree = cKDTree(points.numpy(), leafsize=16, balanced_tree=False, compact_nodes=False)
-    candidates = torch.from_numpy(tree.query(queries.numpy(), num_candidates)[1]).view(len(queries), num_candidates)
-    distance = squared_distances(queries[:, None], points[candidates])
-    key = _rank_key(distance, candidates).sort(dim=1).values
-    index = key[:, :num_neighbors] & 0xFFFFFFFF
-    if num_candidates == len(points):
-        return index
-    edge, beyond = distance[:, :-1].amax(1), distance[:, -1]
-    doubtful = (beyond <= edge * (1 + 1e-5)).nonzero().squeeze(1)
-    if len(doubtful):
-        index[doubtful] = _knn(queries[None, doubtful], points[None], num_neighbors)[0]
-    return index
+    tree = cKDTree(points, leafsize=16, balanced_tree=False, compact_nodes=False)
+    return tree.query(queries, num_candidates)[1].reshape(len(queries), num_candidates).astype(np.int64, copy=False)
 
 
 def _knn_cluster(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:

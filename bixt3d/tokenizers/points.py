@@ -41,6 +41,8 @@ class PointTokenizer(Tokenizer):
         scale: float = 2 * math.pi,
     ):
         super().__init__()
+        if num_features < 2:
+            raise InputError(f"a sinusoidal encoding needs at least 2 features per axis, not {num_features}")
         self.dim, self.normals = dim, normals
         self.num_features, self.temperature, self.scale = num_features, temperature, scale
         self.project = nn.Linear((6 if normals else 3) * num_features, dim)

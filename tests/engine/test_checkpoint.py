@@ -1,0 +1,164 @@
+"""Files are whole or not there, broken ones are named, and no file runs code."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bixt3d.engine.checkpoint import (
+    fit_weights,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+    write_json,
+    write_text,
+    write_whole,
+)
+from bixt3d.types import InputError
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_text_is_written_into_folders_that_do_not_exist_yet(tmp_path):
+    write_json(tmp_path / "a" / "b.json", {"x": [1, 2]})
+    assert (tmp_path / "a" / "b.json").read_text() == '{\n  "x": [\n    1,\n    2\n  ]\n}\n'
+    assert files(tmp_path / "a") == ["b.json"]
+
+
+@pytest.mark.parametrize("error", [OSError("the cable is out"), RuntimeError("PytorchStreamWriter failed")])
+def test_a_writer_that_fails_half_way_leaves_the_old_file(tmp_path, error):
+    def half(path: Path):
+        path.write_text("ha")
+        raise error
+
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(InputError, match=r"could not write .*a\.txt: (the cable|Pytorch)") as caught:
+        write_whole(tmp_path / "a.txt", half)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert files(tmp_path) == ["a.txt"]
+
+
+def test_an_interrupted_writer_leaves_nothing_either(tmp_path):
+    def stopped(path: Path):
+        path.write_text("ha")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "a.txt", stopped)
+    assert files(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
+def test_a_full_disk_is_called_by_its_name(tmp_path):
+    def full(path: Path):
+        with open("/dev/full", "w") as file:
+            file.write("x")
+
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(InputError, match="the disk is full; free some space"):
+        write_whole(tmp_path / "a.txt", full)
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
+def test_a_checkpoint_that_does_not_fit_on_the_disk_gets_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("bixt3d.engine.checkpoint.os.getpid", lambda: "full")
+    (tmp_path / ".a.pt.full.tmp").symlink_to("/dev/full")  # the file that is written before it is moved
+    with pytest.raises(InputError, match="could not write") as caught:
+        save_checkpoint(tmp_path / "a.pt", {"w": torch.zeros(100_000)})
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path) == []
+    assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.parametrize("place", ["file", "file/deeper", "/proc/nobody/here"])
+def test_a_place_that_takes_no_files_is_refused_with_one_sentence(tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="could not write") as caught:
+        write_text(tmp_path / place / "a.txt", "x")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="could not write"):
+        save_weights(tmp_path / place / "a.safetensors", {"w": torch.zeros(1)}, {})
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    state = {"epoch": 3, "rows": [{"loss": 0.5}], "learner": {"model": {"w": torch.arange(3.0)}, "average": None}}
+    save_checkpoint(tmp_path / "c.pt", state)
+    loaded = load_checkpoint(tmp_path / "c.pt")
+    assert loaded["learner"]["model"]["w"].tolist() == [0, 1, 2]
+    assert (loaded["epoch"], loaded["rows"], loaded["learner"]["average"]) == (3, [{"loss": 0.5}], None)
+
+
+def test_weights_come_back_with_what_is_said_of_them(tmp_path):
+    save_weights(tmp_path / "w.safetensors", {"w": torch.arange(6.0).view(2, 3).T}, {"task": "naps"})
+    weights, metadata = load_weights(tmp_path / "w.safetensors")
+    assert weights["w"].tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert metadata == {"task": "naps"}
+
+
+@pytest.mark.parametrize(
+    ("load", "save"),
+    [(load_checkpoint, lambda path, weights: save_checkpoint(path, weights)), (load_weights, save_weights)],
+)
+@pytest.mark.parametrize("harm", ["missing", "folder", "empty", "garbage", "truncated"])
+def test_a_file_that_is_missing_or_broken_is_named(tmp_path, load, save, harm):
+    path = tmp_path / "w.bin"
+    save(path, {"w": torch.randn(1000)}, *([{}] if save is save_weights else []))
+    whole = path.read_bytes()
+    path.unlink()
+    if harm == "folder":
+        path.mkdir()
+    elif harm != "missing":
+        path.write_bytes({"empty": b"", "garbage": b"\x93junk" * 99, "truncated": whole[: len(whole) // 2]}[harm])
+    with pytest.raises(InputError, match=r"w\.bin") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+class Trap:
+    """Unpickling this writes a file."""
+
+    def __reduce__(self):
+        return Path.write_text, (Path(TRAP[0]), "code of the file was run")
+
+
+TRAP = [""]
+
+
+def test_loading_a_checkpoint_runs_no_code_of_the_file(tmp_path):
+    TRAP[0] = str(tmp_path / "sprung")
+    torch.save({"epoch": Trap()}, tmp_path / "evil.pt")
+    with pytest.raises(InputError, match="not a checkpoint"):
+        load_checkpoint(tmp_path / "evil.pt")
+    assert not (tmp_path / "sprung").exists()
+    pickle.loads(pickle.dumps(Trap()))
+    assert (tmp_path / "sprung").exists()  # the trap works
+
+
+def test_weights_that_fit_are_taken():
+    model = nn.Linear(2, 1)
+    fit_weights(model, {"weight": torch.tensor([[3.0, 4]]), "bias": torch.tensor([5.0])}, "here")
+    assert model(torch.ones(1, 2)).item() == 12
+
+
+@pytest.mark.parametrize(
+    ("foreign", "what"),
+    [
+        ({"weight": torch.ones(1, 2)}, "1 tensors missing, 0 unknown, 0 of another shape .such as bias"),
+        ({"weight": torch.ones(1, 2), "bias": torch.ones(1), "more": torch.ones(1)}, "0 tensors missing, 1 unknown"),
+        ({"weight": torch.ones(1, 3), "bias": torch.ones(1)}, "1 of another shape .such as weight"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_and_change_nothing(foreign, what):
+    model = nn.Linear(2, 1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(InputError, match=f"here holds the weights of another model: .*{what}"):
+        fit_weights(model, foreign, "here")
+    assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())

@@ -1,0 +1,192 @@
+"""The training loop: who sees which cloud, what is random, what stops it, and going on as if nothing had happened."""
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from bixt3d.engine.loop import EpochSums, Learner, make_batches, predict_all, seed_epoch, train_epoch
+from bixt3d.engine.optim import Optim, make_average, make_optimizer, make_schedule
+from bixt3d.types import CloudSet, InputError
+
+
+class Process(Fabric):
+    """What is asked of one of several processes, without starting any."""
+
+    def __init__(self, rank: int, world_size: int):
+        self.rank, self.size = rank, world_size
+
+    global_rank = property(lambda self: self.rank)
+    world_size = property(lambda self: self.size)
+    device = property(lambda self: torch.device("cpu"))
+
+
+def batches(num_clouds: int, batch_size: int, rank: int = 0, world_size: int = 1, seed: int = 0) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [index.tolist() for index in make_batches(num_clouds, batch_size, Process(rank, world_size), generator)]
+
+
+@pytest.mark.parametrize(("num_clouds", "batch_size", "num_batches"), [(10, 3, 3), (9, 3, 3), (3, 3, 1), (5, 1, 5)])
+def test_batches_are_full_and_show_no_cloud_twice(num_clouds, batch_size, num_batches):
+    seen = batches(num_clouds, batch_size)
+    assert [len(batch) for batch in seen] == [batch_size] * num_batches
+    flat = sum(seen, [])
+    assert len(set(flat)) == len(flat)
+    assert set(flat) <= set(range(num_clouds))
+
+
+def test_the_clouds_left_out_differ_from_epoch_to_epoch():
+    left_out = {frozenset(range(7)) - set(sum(batches(7, 3, seed=seed), [])) for seed in range(20)}
+    assert len(left_out) > 1
+
+
+def test_two_processes_share_the_batches_of_one():
+    alone = batches(11, 4)
+    first, second = batches(11, 4, 0, 2), batches(11, 4, 1, 2)
+    assert [a + b for a, b in zip(first, second, strict=True)] == alone
+    assert not set(sum(first, [])) & set(sum(second, []))
+
+
+def draws(seed: int, epoch: int, rank: int = 0) -> tuple[float, float, float]:
+    """Return what order, augmentation and dropout draw first."""
+    order, augment = seed_epoch(seed, epoch, Process(rank, 4))
+    return torch.rand(1, generator=order).item(), torch.rand(1, generator=augment).item(), torch.rand(1).item()
+
+
+def test_randomness_depends_on_seed_epoch_and_process_alone():
+    expected = draws(0, 5)
+    torch.rand(1000)
+    draws(3, 1)
+    assert draws(0, 5) == expected
+    assert len({draw for seed, epoch in [(0, 1), (0, 2), (1, 1), (1, 2)] for draw in draws(seed, epoch)[:2]}) == 8
+
+
+def test_processes_agree_on_the_order_but_augment_and_drop_out_for_themselves():
+    first, second = draws(0, 1, rank=0), draws(0, 1, rank=1)
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+    assert first[2] != second[2]
+
+
+def test_means_weigh_every_cloud_alike():
+    sums = EpochSums(torch.device("cpu"))
+    sums.add(torch.tensor(1.0), torch.tensor(3.0), 3)
+    sums.add(torch.tensor(5.0), torch.tensor(0.0), 1)
+    assert sums.read() == {"loss": 2.0, "train_accuracy": 0.75}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_with_the_first_such_step(bad):
+    sums = EpochSums(torch.device("cpu"))
+    for loss in (1.0, 2.0, bad, 1.0, float("nan")):
+        sums.add(torch.tensor(loss), torch.tensor(0.0), 1)
+    with pytest.raises(InputError, match="not a number at step 2 of this epoch.*lower --optim.lr"):
+        sums.read()
+
+
+class Reader(nn.Module):
+    """Judges a cloud by its mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm1d(3), nn.Linear(3, 2)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, xyz: torch.Tensor, feats: torch.Tensor) -> torch.Tensor:
+        return self.head(self.dropout(self.norm(xyz.mean(1))))
+
+
+def make_clouds(num_clouds: int = 12) -> CloudSet:
+    label = torch.arange(num_clouds) % 2
+    xyz = torch.randn(num_clouds, 5, 3) + label.view(-1, 1, 1)
+    return CloudSet(xyz, xyz[..., :0], label, ("left", "right"))
+
+
+def make_learner(fabric: Fabric, optim: Optim) -> Learner:
+    torch.manual_seed(1)
+    module = Reader()
+    average, optimizer = make_average(optim, module), make_optimizer(optim, module.parameters())
+    schedule = make_schedule(optim, optimizer, epochs=4, steps_per_epoch=3)
+    model, optimizer = fabric.setup(module, optimizer)
+    return Learner(module, model, optimizer, schedule, average)
+
+
+def train(fabric: Fabric, learner: Learner, epochs: range, clouds: CloudSet) -> dict[str, float]:
+    def step(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(batch["xyz"], batch["feats"])
+        return nn.functional.cross_entropy(logits, batch["label"]), (logits.argmax(1) == batch["label"]).sum().float()
+
+    for epoch in epochs:
+        order, _ = seed_epoch(0, epoch, fabric)
+        means = train_epoch(learner, fabric, clouds, 4, order, lambda batch: batch, step, 1.0, "epoch")
+    return means
+
+
+@pytest.fixture
+def fabric() -> Fabric:
+    return Fabric(accelerator="cpu", devices=1)
+
+
+OPTIM = Optim(lr=0.05, min_lr=0.0, warmup_epochs=1.0, ema=0.5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_run_that_goes_on_from_a_saved_state_is_the_run_that_never_stopped(fabric, name):
+    optim, clouds = Optim(**vars(OPTIM) | {"name": name}), make_clouds()
+    whole = make_learner(fabric, optim)
+    train(fabric, whole, range(1, 5), clouds)
+    first = make_learner(fabric, optim)
+    train(fabric, first, range(1, 3), clouds)
+    second = make_learner(fabric, optim)
+    second.load_state(first.state())
+    assert second.schedule.get_last_lr() == first.schedule.get_last_lr()
+    train(fabric, second, range(3, 5), clouds)
+    for one, other in ((whole.module, second.module), (whole.average, second.average)):
+        assert all(tensor.equal(other.state_dict()[key]) for key, tensor in one.state_dict().items())
+
+
+def test_a_new_learning_rate_holds_for_a_run_that_goes_on(fabric):
+    first = make_learner(fabric, OPTIM)
+    train(fabric, first, range(1, 3), make_clouds())
+    second = make_learner(fabric, Optim(**vars(OPTIM) | {"lr": OPTIM.lr / 10, "weight_decay": 0.5}))
+    second.load_state(first.state())
+    (lr,) = first.schedule.get_last_lr()
+    group = second.optimizer.param_groups[0]
+    assert second.schedule.get_last_lr() == [pytest.approx(lr / 10)] == [group["lr"]]
+    assert group["weight_decay"] == 0.5
+    train(fabric, second, range(3, 4), make_clouds())
+    assert group["lr"] == pytest.approx(OPTIM.lr / 10 / 4)  # two thirds down the cosine: (1 + cos 120 degrees) / 2
+
+
+def test_training_lowers_the_loss_and_tells_the_speed(fabric):
+    learner, clouds = make_learner(fabric, Optim(lr=0.1)), make_clouds(40)
+    before = train(fabric, learner, range(1, 2), clouds)
+    after = train(fabric, learner, range(2, 5), clouds)
+    assert after["loss"] < before["loss"]
+    assert after["clouds_per_second"] > 0
+
+
+def test_a_gradient_is_clipped_to_the_norm_asked_for(fabric):
+    learner, clouds = make_learner(fabric, Optim(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0)), make_clouds(4)
+    clouds = CloudSet(clouds.xyz * 1000, clouds.feats, clouds.label, clouds.class_names)
+    learner.module.norm = nn.Identity()
+    before = [weight.clone() for weight in learner.module.parameters()]
+    train(fabric, learner, range(1, 2), clouds)  # one step
+    moved = torch.cat([(a - b).flatten() for a, b in zip(learner.module.parameters(), before, strict=True)])
+    assert moved.norm().item() == pytest.approx(1.0, rel=1e-3)
+
+
+def test_evaluation_keeps_the_order_and_changes_nothing(fabric):
+    module, clouds = Reader(), make_clouds(7)
+    state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    together = predict_all(module, clouds, 7, lambda batch: batch, fabric)
+    by_three = predict_all(module, clouds, 3, lambda batch: batch, fabric)
+    torch.testing.assert_close(by_three, together)
+    torch.testing.assert_close(together, module.eval()(clouds.xyz, clouds.feats))
+    assert all(tensor.equal(module.state_dict()[key]) for key, tensor in state.items())
+
+
+def test_the_average_is_what_is_evaluated_and_kept(fabric):
+    learner = make_learner(fabric, OPTIM)
+    assert learner.best_module() is learner.average.module
+    assert make_learner(fabric, Optim(ema=0.0)).best_module() is not None

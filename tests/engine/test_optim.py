@@ -1,0 +1,93 @@
+"""Optimizers, the learning rate step by step, and the moving average of weights."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bixt3d.engine.optim import Optim, make_average, make_optimizer, make_schedule
+from bixt3d.types import InputError
+
+
+def rates(optim: Optim, epochs: int, steps_per_epoch: int) -> list[float]:
+    """Return the learning rate of every step of a run, and the one after its end."""
+    optimizer = make_optimizer(optim, [nn.Parameter(torch.zeros(1))])
+    schedule = make_schedule(optim, optimizer, epochs, steps_per_epoch)
+    seen = [optimizer.param_groups[0]["lr"]]
+    for _ in range(epochs * steps_per_epoch):
+        optimizer.step()
+        schedule.step()
+        seen.append(optimizer.param_groups[0]["lr"])
+    return seen
+
+
+def test_the_learning_rate_follows_a_cosine_from_lr_to_min_lr():
+    assert rates(Optim(lr=1.0, min_lr=0.2), 2, 2) == pytest.approx(
+        [0.2 + 0.8 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(5)]
+    )
+
+
+def test_the_learning_rate_by_hand():
+    half = math.sqrt(0.5)
+    expected = [1.0, (1 + half) / 2, 0.5, (1 - half) / 2, 0.0]
+    assert rates(Optim(lr=1.0, min_lr=0.0), 4, 1) == pytest.approx(expected, abs=1e-12)
+
+
+def test_warm_up_rises_linearly_and_never_starts_at_zero():
+    seen = rates(Optim(lr=1.0, min_lr=0.0, warmup_epochs=1.5), 4, 2)  # 3 steps of warm-up
+    assert seen[:4] == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1.0])
+    assert seen[3:] == sorted(seen[3:], reverse=True)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 1.0, 3.0, 7.0])
+def test_the_learning_rate_is_never_above_lr_and_ends_on_the_floor(warmup):
+    seen = rates(Optim(lr=0.1, min_lr=0.005, warmup_epochs=warmup), 3, 5)
+    assert max(seen) <= 0.1 + 1e-12
+    if warmup < 3:
+        assert seen[-1] == pytest.approx(0.005)
+
+
+def test_one_step_of_sgd_by_hand():
+    weight = nn.Parameter(torch.tensor([2.0]))
+    optimizer = make_optimizer(Optim(name="sgd", lr=0.1, momentum=0.5, weight_decay=0.5), [weight])
+    for _ in range(2):
+        weight.grad = torch.tensor([1.0])
+        optimizer.step()
+    # gradient with decay 1 + 0.5 * 2 = 2, weight 1.8; then 1 + 0.9 plus half of 2 = 2.9, weight 1.51
+    assert weight.item() == pytest.approx(1.51)
+
+
+def test_one_step_of_adamw_by_hand():
+    weight = nn.Parameter(torch.tensor([2.0]))
+    optimizer = make_optimizer(Optim(name="adamw", lr=0.1, weight_decay=0.5), [weight])
+    weight.grad = torch.tensor([-3.0])
+    optimizer.step()
+    # decay apart from the gradient: 2 - 0.1 * 0.5 * 2; the first step has the size of the learning rate
+    assert weight.item() == pytest.approx(1.9 + 0.1)
+
+
+def test_the_average_follows_weights_and_statistics():
+    model = nn.BatchNorm1d(1)
+    average = make_average(Optim(ema=0.75), model)
+    with torch.no_grad():
+        model.weight.fill_(4.0)
+    average.update_parameters(model)  # the first update copies
+    with torch.no_grad():
+        model.weight.fill_(8.0)
+        model.running_mean.fill_(4.0)
+    average.update_parameters(model)
+    assert average.module.weight.item() == pytest.approx(0.75 * 4 + 0.25 * 8)
+    assert average.module.running_mean.item() == pytest.approx(0.25 * 4)
+
+
+def test_without_ema_there_is_no_average():
+    assert make_average(Optim(ema=0.0), nn.Linear(1, 1)) is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lr": 0.0}, {"lr": -1.0}, {"min_lr": -1.0}, {"clip_norm": -1.0}, {"warmup_epochs": -1.0}, {"ema": 1.0}]
+)
+def test_a_setting_that_makes_no_sense_is_refused_by_name(wrong):
+    with pytest.raises(InputError, match=f"optim.{next(iter(wrong))} must"):
+        Optim(**wrong)

@@ -1,0 +1,99 @@
+"""Rows of metrics, names of run folders, and which run is the newest."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from bixt3d.engine.checkpoint import save_weights
+from bixt3d.engine.report import RunLog, commit, new_folder, newest_run, read_rows
+from bixt3d.types import InputError
+
+ROWS = [{"epoch": 1.0, "loss": 2.0}, {"epoch": 2.0, "loss": 0.123456789, "test_accuracy": 0.5}]
+
+
+def make_run(folder: Path, task: str, time: float) -> Path:
+    save_weights(folder / "model.safetensors", {"w": torch.zeros(1)}, {"task": task})
+    os.utime(folder / "model.safetensors", (time, time))
+    return folder
+
+
+def test_rows_come_back_and_a_column_may_begin_late(tmp_path):
+    log = RunLog(tmp_path, [])
+    for row in ROWS:
+        log.add(row)
+    log.close()
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,loss,test_accuracy\n1,2,\n2,0.123457,0.5\n"
+    assert read_rows(tmp_path / "metrics.csv") == [
+        {"epoch": 1.0, "loss": 2.0},
+        {"epoch": 2.0, "loss": 0.123457, "test_accuracy": 0.5},
+    ]
+
+
+def test_a_run_that_goes_on_keeps_its_rows(tmp_path):
+    log = RunLog(tmp_path, ROWS)
+    log.add({"epoch": 3.0, "loss": 0.1})
+    log.close()
+    assert [row["epoch"] for row in read_rows(tmp_path / "metrics.csv")] == [1, 2, 3]
+    assert len(ROWS) == 2
+
+
+def test_tensorboard_shows_each_value_at_its_epoch(tmp_path):
+    log = RunLog(tmp_path, [])
+    for row in ROWS:
+        log.add(row)
+    log.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [(event.step, round(event.value, 6)) for event in board.Scalars("loss")] == [(1, 2.0), (2, 0.123457)]
+    assert [event.step for event in board.Scalars("test_accuracy")] == [2]
+
+
+def test_a_log_that_is_not_to_write_writes_nothing(tmp_path):
+    log = RunLog(tmp_path / "run", [], write=False)
+    log.add(ROWS[0])
+    log.close()
+    assert log.rows == ROWS[:1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_row_is_the_earliest_of_equals(tmp_path):
+    log = RunLog(tmp_path, [{"epoch": float(i), "a": a} for i, a in enumerate([0.1, 0.5, 0.5, 0.2])], write=False)
+    assert log.best("a")["epoch"] == 1
+    assert log.best("b") is None
+
+
+def test_no_file_no_rows(tmp_path):
+    assert read_rows(tmp_path / "metrics.csv") == []
+
+
+def test_two_runs_of_one_second_get_two_folders(tmp_path):
+    folders = []
+    for _ in range(12):
+        folders.append(new_folder(tmp_path, "shapes"))
+        assert not folders[-1].exists()
+        folders[-1].mkdir()
+    assert len(set(folders)) == 12
+    assert all(folder.parent == tmp_path and folder.name.startswith("shapes-") for folder in folders)
+
+
+def test_the_newest_run_is_the_one_of_this_task_written_last(tmp_path):
+    make_run(tmp_path / "b", "classification", 1000)
+    expected = make_run(tmp_path / "a" / "seed3", "classification", 3000)
+    make_run(tmp_path / "c", "classification", 2000)
+    make_run(tmp_path / "d", "segmentation", 4000)
+    assert newest_run(tmp_path, "classification", "make demo") == expected
+
+
+@pytest.mark.parametrize("folder", ["empty", "missing", "other"])
+def test_where_no_run_is_one_learns_how_to_make_one(tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    make_run(tmp_path / "other", "segmentation", 1000)
+    with pytest.raises(InputError, match=r"there is no classification run under .* yet: make one with `make demo`"):
+        newest_run(tmp_path / folder, "classification", "make demo")
+
+
+def test_the_commit_is_a_word_or_nothing():
+    assert commit() == "" or commit().split() == [commit()]

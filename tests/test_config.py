@@ -1,0 +1,197 @@
+"""Settings: every config runs, every mistake gets one sentence that names the nearest right thing."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import bixt3d.config
+from bixt3d.classification import make_parser
+from bixt3d.config import config_file
+from bixt3d.models.presets import build_model
+from bixt3d.types import InputError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "cfgs").glob("*.yaml"))
+SHAPES = next(path for path in CONFIGS if path.stem == "shapes_cls")
+
+
+def parse(*arguments: str):
+    return make_parser("a test").parse_args([f"--cfg={SHAPES}", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        ("--optim.lrr=1", "unknown setting 'optim.lrr'; did you mean 'optim.lr'?"),
+        ("--train.epoch=3", "unknown setting 'train.epoch'; did you mean 'train.epochs'?"),
+        ("--sed=1", "unknown setting 'sed'; did you mean 'seed'?"),
+        ("--augment.shuffel=true", "unknown setting 'augment.shuffel'; did you mean 'augment.shuffle'?"),
+        ("--model.encoder.dpth=6", "unknown setting 'model.encoder.dpth'; did you mean 'depth'?"),
+        ("--data.num_pints=6", "unknown setting 'data.num_pints'; did you mean 'num_points'?"),
+        ("--data=Shaps", "unknown class 'Shaps' in setting 'data'; did you mean 'Shapes'?"),
+        (
+            "--model.tokenizer=PontTokenizer",
+            "unknown class 'PontTokenizer' in setting 'model.tokenizer'; did you mean 'PointTokenizer'?",
+        ),
+        ("--optim.lr=fast", "setting 'optim.lr': Expected a float. Got value: fast"),
+        ("--optim.name=adam", "setting 'optim.name': Expected one of 'sgd', 'adamw'. Got value: adam"),
+        ("--model.encoder.depth=two", "setting 'model.encoder.depth': Expected a int. Got value: two"),
+        ("--train.epochs=1.5", "setting 'train.epochs': Expected a int. Got value: 1.5"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_that_names_the_nearest_right_thing(mistake, sentence):
+    with pytest.raises(InputError) as caught:
+        parse(mistake)
+    assert str(caught.value) == sentence
+
+
+def test_where_nothing_is_near_all_settings_of_the_group_are_named():
+    with pytest.raises(InputError) as caught:
+        parse("--augment.upp=z")
+    assert re.fullmatch(r"unknown setting 'augment.upp'; there are: (augment\.\w+(, )?)+", str(caught.value))
+    with pytest.raises(InputError, match="there are: normals, num_points, seed, test_per_class") as caught:
+        parse("--data.xyzzy=z")
+    assert "kwargs" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "mistake", "sentence"),
+    [
+        ("optim", "lrr", "unknown setting 'optim.lrr'; did you mean 'optim.lr'"),
+        ("augment", "shft", "unknown setting 'augment.shft'; did you mean 'augment.shift'"),
+        (None, "sead", "unknown setting 'sead'; did you mean 'seed'"),
+        ("model.init_args.encoder.init_args", "dpth", "unknown setting 'model.encoder.dpth'; did you mean 'depth'"),
+        ("data.init_args", "num_point", "unknown setting 'data.num_point'; did you mean 'num_points'"),
+    ],
+)
+def test_a_mistake_in_a_file_is_found_as_one_on_the_command_line(tmp_path, where, mistake, sentence):
+    settings = yaml.safe_load(SHAPES.read_text())
+    part = settings
+    for key in where.split(".") if where else ():
+        part = part[key]
+    part[mistake] = 1
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(InputError) as caught:
+        make_parser("a test").parse_args([f"--cfg={tmp_path / 'wrong.yaml'}"])
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "Namespace" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [None, "- a list", "model: [", "\x00", "seed: 0\n  lr: 1\n"])
+def test_a_file_that_is_missing_or_no_yaml_gets_one_sentence(tmp_path, text):
+    if text is not None:
+        (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        make_parser("a test").parse_args([f"--cfg={tmp_path / 'x.yaml'}"])
+    assert ("no settings in yaml" if text else "File does not exist: ") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_command_line_says_wins():
+    settings = parse("--optim.lr=0.5", "--model.encoder.depth=7", "--data.num_points=99", "--seed=3")
+    assert (settings.optim.lr, settings.seed) == (0.5, 3)
+    assert settings.model.init_args.encoder.init_args.depth == 7
+    assert settings.data.init_args.num_points == 99
+    assert settings.model.init_args.encoder.init_args.dim == parse().model.init_args.encoder.init_args.dim
+
+
+def test_help_lists_settings_with_type_default_and_meaning(capsys):
+    with pytest.raises(SystemExit) as caught:
+        make_parser("a test").parse_args(["--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    meanings = {
+        "--seed": "seed of weights, shuffling and augmentation",
+        "--train.label_smoothing": "probability given to the other classes",
+        "--optim.ema": "decay of an exponential moving average of the weights",
+        "--augment.jitter": "standard deviation of the noise",
+        "--runtime.threads": "CPU threads",
+    }
+    for name, meaning in meanings.items():
+        assert re.search(re.escape(name) + r"\b[^-]*" + re.escape(meaning), text), name
+    assert re.search(r"--optim\.lr LR highest learning rate\. \(type: float, default: 0\.001\)", text)
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) >= 5
+
+
+def small_cloud_size(settings) -> int:
+    """Return few points, but enough for all groups and neighbors of a config."""
+    largest = [int(size) for size in re.findall(r"(?:num_groups|num_neighbors)'?[=:] ?(\d+)", str(settings.model))]
+    reduces = "PointMLP" in settings.model.class_path or re.search(r"reduce'?[=:] ?[2-9]", str(settings.model))
+    return min(settings.data.init_args.num_points, max([32, *largest]) + 8 if not reduces else max([512, *largest]))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_parses_builds_its_model_and_predicts(path):
+    settings = make_parser("a test").parse_args([f"--cfg={path}"])
+    assert settings.data is not None
+    model = build_model(path.stem, 40).eval()
+    xyz = torch.randn(2, small_cloud_size(settings), 3)
+    feats = torch.randn(2, xyz.shape[1], 3 if settings.data.init_args.get("normals") else 0)
+    with torch.inference_mode():
+        logits = model(xyz, feats)
+    assert logits.shape == (2, 40)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_settings_as_saved_are_the_settings(path, tmp_path):
+    parser = make_parser("a test")
+    settings = parser.parse_args([f"--cfg={path}"])
+    settings.pop("cfg")
+    (tmp_path / "config.yaml").write_text(parser.dump(settings))
+    again = parser.parse_args([f"--cfg={tmp_path / 'config.yaml'}"])
+    again.pop("cfg")
+    assert again == settings
+    assert parser.dump(again) == parser.dump(settings)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_header_of_a_config_says_how_to_run_it_and_what_was_measured(path):
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(f"python tools/train_cls.py --cfg cfgs/{path.name}" in line for line in header)
+    assert any(line.startswith("# Measured") for line in header)
+
+
+def test_a_model_is_built_from_a_name_a_path_or_a_text():
+    sizes = [
+        [tuple(weight.shape) for weight in build_model(config, 7).parameters()]
+        for config in ("shapes_cls", SHAPES, SHAPES.read_text())
+    ]
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert sizes[0][-1] == (7,)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ("shapes_clss", "no config 'shapes_clss'; did you mean 'shapes_cls'"),
+        ("seed: 0\nmodle: 1\n", "has no part 'model'"),
+        ("model: {class_path: PontMLP}\n", "unknown class 'PontMLP' in setting 'model'; did you mean 'PointMLP'"),
+        ("nowhere/x.yaml", "nowhere/x.yaml"),
+    ],
+)
+def test_a_model_that_cannot_be_built_gets_one_sentence(config, sentence):
+    with pytest.raises(InputError) as caught:
+        build_model(config, 7)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_program_ends_with_one_sentence_and_code_2(capsys):
+    def main():
+        raise InputError("no such cloud")
+
+    with pytest.raises(SystemExit) as caught:
+        bixt3d.config.run_program(main)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: no such cloud\n"
+
+
+def test_a_config_is_found_by_its_name():
+    assert config_file("shapes_cls") == SHAPES

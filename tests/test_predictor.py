@@ -1,0 +1,223 @@
+"""A trained run in three lines, on clouds as people have them."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bixt3d
+from bixt3d import load_run
+from bixt3d.classification import keep_weights
+from bixt3d.engine.checkpoint import save_weights
+from bixt3d.models.presets import build_model
+from bixt3d.predictor import Predictor
+from bixt3d.types import InputError
+
+NAMES = ["bed", "car", "mug"]
+CONFIG = """
+data: {class_path: Shapes, init_args: {num_points: 32, normals: NORMALS}}
+model:
+  class_path: BixtClassifier
+  init_args:
+    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, normals: NORMALS}}
+    encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4}}
+"""
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path) -> MakeRun:
+    """Return a function that writes a run with random weights."""
+
+    def make(normals: bool = False) -> Path:
+        config = CONFIG.replace("NORMALS", str(normals).lower())
+        torch.manual_seed(0)
+        model = build_model(config, len(NAMES))
+        torch.nn.init.normal_(model.head.weight)  # a new head says nothing
+        keep_weights(tmp_path, model, config, NAMES)
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def predictor(make_run) -> Predictor:
+    return load_run(make_run())
+
+
+def cloud(num_points: int = 32, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(num_points, 3)).astype(np.float32)
+
+
+def close(first, second) -> bool:
+    return first.name == second.name and first.probabilities == pytest.approx(second.probabilities, abs=1e-5)
+
+
+def test_three_lines_say_what_a_cloud_is(make_run):
+    model = load_run(make_run())
+    prediction = model.predict(cloud())
+    assert prediction.name in NAMES
+    assert prediction.confidence == prediction.probabilities[prediction.name] == max(prediction.probabilities.values())
+    assert sorted(prediction.probabilities) == NAMES
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
+    assert list(prediction.probabilities.values()) == sorted(prediction.probabilities.values(), reverse=True)
+
+
+def test_a_prediction_repeats_itself_and_leaves_randomness_alone(predictor):
+    state = torch.get_rng_state()
+    assert predictor.predict(cloud(100)) == predictor.predict(cloud(100))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_prediction_is_that_of_the_model_on_the_normalized_cloud(predictor):
+    xyz = torch.from_numpy(cloud())
+    xyz = xyz - xyz.mean(0)
+    xyz = (xyz / xyz.norm(dim=1).max())[None]
+    probability = predictor.model(xyz, xyz[..., :0]).softmax(1)[0]  # the order of points does not matter
+    found = predictor.predict(cloud()).probabilities
+    assert [found[name] for name in NAMES] == pytest.approx(probability.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("make", [np.float64, torch.from_numpy, lambda a: torch.from_numpy(a).double()])
+def test_arrays_and_tensors_of_any_precision_are_taken(predictor, make):
+    assert close(predictor.predict(make(cloud())), predictor.predict(cloud()))
+
+
+def test_a_batch_and_a_list_are_predicted_cloud_by_cloud(predictor):
+    clouds = [cloud(seed=seed) for seed in range(3)]
+    expected = [predictor.predict(one) for one in clouds]
+    assert all(map(close, predictor.predict(np.stack(clouds)), expected))
+    assert all(map(close, predictor.predict(clouds), expected))
+    assert len(predictor.predict([cloud(10), cloud(1000)])) == 2
+    assert predictor.predict([]) == []
+
+
+def test_pyg_data_and_batches_are_taken(predictor):
+    from torch_geometric.data import Batch, Data
+
+    graphs = [Data(pos=torch.from_numpy(cloud(size, size))) for size in (32, 40)]
+    expected = [predictor.predict(cloud(size, size)) for size in (32, 40)]
+    assert close(predictor.predict(graphs[0]), expected[0])
+    assert all(map(close, predictor.predict(Batch.from_data_list(graphs)), expected))
+    assert all(map(close, predictor.predict(graphs), expected))
+
+
+def test_a_pyg_data_set_is_predicted_as_a_whole(predictor, tmp_path):
+    from torch_geometric.data import Data, InMemoryDataset
+
+    class Clouds(InMemoryDataset):
+        def __init__(self):
+            super().__init__(str(tmp_path / "pyg"))
+            self.data, self.slices = self.collate([Data(pos=torch.from_numpy(cloud(seed=seed))) for seed in range(3)])
+
+    expected = [predictor.predict(cloud(seed=seed)) for seed in range(3)]
+    assert all(map(close, predictor.predict(Clouds()), expected))
+
+
+def test_normals_of_pyg_data_are_read(make_run):
+    from torch_geometric.data import Data
+
+    predictor = load_run(make_run(normals=True))
+    expected = predictor.predict(cloud(), normals=cloud(seed=1))
+    for key in ("normal", "x"):
+        graph = Data(pos=torch.from_numpy(cloud()), **{key: torch.from_numpy(cloud(seed=1))})
+        assert close(predictor.predict(graph), expected)
+    assert not close(predictor.predict(cloud(), normals=cloud(seed=2)), expected)
+
+
+@pytest.mark.parametrize("num_points", [2, 31, 33, 500])
+def test_a_cloud_may_have_any_number_of_points(predictor, num_points):
+    assert predictor.predict(cloud(num_points)).name in NAMES
+
+
+def test_where_a_cloud_lies_and_how_large_it_is_do_not_matter(predictor):
+    for moved in (cloud() + np.float32([5, -3, 2]), cloud() * 100, cloud() * 0.01 + 1):
+        found, expected = predictor.predict(moved), predictor.predict(cloud())
+        assert found.name == expected.name
+        assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-3)
+
+
+def with_nan() -> np.ndarray:
+    xyz = cloud()
+    xyz[3, 1] = np.nan
+    return xyz
+
+
+@pytest.mark.parametrize(
+    ("clouds", "sentence"),
+    [
+        (with_nan(), "not finite"),
+        (cloud() * np.float32(np.inf), "not finite"),
+        ([cloud(), with_nan()], "not finite"),
+        (np.ones((32, 3), np.float32), "all its points in one place"),
+        (cloud(1), "all its points in one place"),
+        (np.zeros((0, 3), np.float32), "shape"),
+        (np.zeros((0, 32, 3), np.float32), "shape"),
+        (cloud()[:, :2], "shape"),
+        (cloud().T, "shape"),
+        (cloud()[0], "shape"),
+        (cloud()[None, None], "shape"),
+        ("chair.ply", "expected"),
+        (None, "expected"),
+        ([cloud()[:, :2]], "shape"),
+        (np.full((4, 3), "x"), "numbers"),
+    ],
+    ids=str,
+)
+def test_what_is_no_cloud_is_refused_with_one_sentence(predictor, clouds, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        predictor.predict(clouds)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_reads_normals_asks_for_them(make_run):
+    predictor = load_run(make_run(normals=True))
+    with pytest.raises(InputError, match="reads normals: give them as normals="):
+        predictor.predict(cloud())
+    with pytest.raises(InputError, match=r"normals of shape \(31, 3\) do not fit points of shape \(32, 3\)"):
+        predictor.predict(cloud(), normals=cloud(31))
+    with pytest.raises(InputError, match="1 normals for 2 clouds"):
+        predictor.predict([cloud(), cloud()], normals=[cloud()])
+
+
+def test_normals_that_the_model_does_not_read_change_nothing(predictor):
+    assert predictor.predict(cloud(), normals=cloud(seed=1)) == predictor.predict(cloud())
+
+
+def test_the_weights_are_enough_wherever_they_lie(make_run, tmp_path_factory):
+    folder = make_run()
+    expected = load_run(folder).predict(cloud())
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "renamed.safetensors"
+    shutil.move(folder / "model.safetensors", elsewhere)
+    assert load_run(elsewhere).predict(cloud()) == expected
+    assert load_run(str(elsewhere)).predict(cloud()) == expected
+
+
+def test_what_is_no_run_is_refused_with_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="there are no weights"):
+        load_run(tmp_path)
+    with pytest.raises(InputError, match="there are no weights"):
+        load_run(tmp_path / "nowhere")
+    save_weights(tmp_path / "model.safetensors", {"w": torch.zeros(1)}, {"task": "poetry"})
+    with pytest.raises(InputError, match="does not come from a classification run"):
+        load_run(tmp_path)
+    keep_weights(tmp_path, torch.nn.Linear(1, 1), CONFIG.replace("NORMALS", "false"), NAMES)
+    with pytest.raises(InputError, match="holds the weights of another model"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", bixt3d.__all__)
+def test_what_the_package_promises_can_be_imported(name):
+    namespace: dict[str, object] = {}
+    exec(f"from bixt3d import {name}", namespace)
+    assert namespace[name].__name__ == name
+    assert name in dir(bixt3d)
+
+
+def test_what_the_package_does_not_promise_cannot():
+    with pytest.raises(AttributeError, match="no attribute 'load_runs'"):
+        bixt3d.load_runs  # noqa: B018

@@ -1,0 +1,117 @@
+"""Evaluating a trained run again: the same figures, votes that repeat, the newest run, and what does not fit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import test_cls
+
+from bixt3d.datasets.shapes import Shapes
+from bixt3d.types import CloudSet, InputError
+
+SCORES = ("overall_accuracy", "mean_accuracy", "per_class", "parameters")
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch, request):
+    """Draw no report, which takes longer than all the rest, where a test does not ask for one."""
+    if "with_pictures" not in request.fixturenames:
+        monkeypatch.setattr(test_cls, "write_results", lambda *anything: None)
+
+
+@pytest.fixture
+def with_pictures():
+    """Ask for the report."""
+
+
+def test_the_figures_are_those_that_training_wrote(tiny_run, tmp_path, capsys, with_pictures):
+    result = test_cls.main([f"--checkpoint={tiny_run}", f"--out={tmp_path / 'out'}"])
+    trained = json.loads((tiny_run / "result.json").read_text())
+    assert {name: result[name] for name in SCORES} == {name: trained[name] for name in SCORES}
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
+    assert (tmp_path / "out" / "report.html").stat().st_size > 1000
+    said = capsys.readouterr().out
+    assert f"overall accuracy {result['overall_accuracy']:.2%}" in said
+    assert "airplane" in said
+
+
+def test_the_weights_alone_are_enough(tiny_run, tmp_path):
+    moved = tmp_path / "elsewhere.safetensors"
+    shutil.copy(tiny_run / "model.safetensors", moved)
+    (out := tmp_path / "out").mkdir()
+    result = test_cls.main([f"--checkpoint={moved}", f"--out={out}"])
+    assert result["per_class"] == test_cls.main([f"--checkpoint={tiny_run}", f"--out={out}"])["per_class"]
+
+
+def test_results_go_into_the_run_unless_another_folder_is_named(tiny_run, tmp_path, monkeypatch):
+    places = []
+    monkeypatch.setattr(test_cls, "write_results", lambda folder, *rest: places.append(folder))
+    test_cls.main([f"--checkpoint={tiny_run}"])
+    test_cls.main([f"--checkpoint={tiny_run}", f"--out={tmp_path}"])
+    assert places == [tiny_run / "test", tmp_path]
+
+
+def test_votes_repeat_themselves_and_differ_from_one_look(tiny_run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(test_cls, "write_results", lambda folder, result, scores, logits, *rest: seen.append(logits))
+    for votes in (1, 3, 3):
+        result = test_cls.main([f"--checkpoint={tiny_run}", f"--votes={votes}"])
+        assert result["votes"] == votes
+    assert seen[1].equal(seen[2])
+    assert not seen[0].softmax(1).allclose(seen[1].softmax(1))
+    assert seen[1].exp().sum(1).allclose(seen[1].new_ones(len(seen[1])))  # logs of probabilities
+
+
+def test_the_newest_run_is_taken_where_none_is_named(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_run, "runs/somewhere")
+    assert test_cls.main([])["checkpoint"] == str(Path("runs/somewhere/model.safetensors"))
+
+
+def test_other_clouds_can_be_named_on_the_command_line(tiny_run, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(test_cls, "write_results", lambda folder, result, scores, *rest: sizes.append(scores))
+    test_cls.main([f"--checkpoint={tiny_run}", "--data.test_per_class=1", "--data.train_per_class=1"])
+    assert sizes[0].confusion.sum() == 16
+
+
+def test_where_there_is_no_run_one_learns_how_to_make_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="make one with `python tools/train_cls.py --cfg cfgs/shapes_cls.yaml`"):
+        test_cls.main([])
+
+
+def test_clouds_of_other_classes_are_refused(tiny_run, monkeypatch):
+    load = Shapes.load
+
+    def load_fewer(self) -> tuple[CloudSet, CloudSet]:
+        train, test = load(self)
+        first = test.subset((test.label < 2).nonzero().squeeze(1))
+        return train, CloudSet(first.xyz, first.feats, first.label, test.class_names[:2])
+
+    monkeypatch.setattr(Shapes, "load", load_fewer)
+    with pytest.raises(InputError, match=r"knows 16 classes \(airplane, .*\), but the data set has 2 \(airplane, bed"):
+        test_cls.main([f"--checkpoint={tiny_run}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--votes=0"], "--votes must be at least 1"),
+        (["--votes=many"], "--votes: invalid int value: 'many'"),
+        (["--checkpoint=nowhere"], "there are no weights nowhere"),
+        (["--checkpoint=junk.safetensors"], "junk.safetensors is not a safetensors file"),
+        (["--vots=3"], "unknown setting 'vots'; did you mean 'votes'"),
+        (["--model.encoder.depth=3"], "holds the weights of another model"),
+        (["--data.num_points=0"], "num_points must be positive"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_nonsense_is_refused_with_one_sentence(tiny_run, tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    Path("junk.safetensors").write_bytes(b"junk")
+    named = [] if arguments[0].startswith("--checkpoint") else [f"--checkpoint={tiny_run}"]
+    with pytest.raises(InputError, match=sentence) as caught:
+        test_cls.main([*named, *arguments])
+    assert "\n" not in str(caught.value)
