@@ -38,6 +38,8 @@ class Train:
         eval_batch_size: clouds at a time in evaluation; changes no result.
         label_smoothing: probability given to the other classes.
         eval_every: evaluate after every so many epochs, and after the last.
+        balance: let rare classes count as much as frequent ones: in training, the log of how frequent a class is
+            is added to its logit (Menon et al. 2021, "Long-tail learning via logit adjustment").
     """
 
     epochs: int = 300
@@ -45,6 +47,7 @@ class Train:
     eval_batch_size: int = 64
     label_smoothing: float = 0.2
     eval_every: int = 1
+    balance: bool = False
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "eval_batch_size", "eval_every"):

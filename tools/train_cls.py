@@ -28,7 +28,7 @@ from bixt3d.classification import (
 from bixt3d.config import SettingsParser, run_program
 from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, save_checkpoint, write_json, write_text
 from bixt3d.engine.loop import Learner, seed_epoch, train_epoch
-from bixt3d.engine.metrics import count_correct, score_classes, smooth_cross_entropy
+from bixt3d.engine.metrics import count_correct, log_frequency, score_classes, smooth_cross_entropy
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, new_folder, newest_run
 from bixt3d.engine.runtime import start
@@ -110,10 +110,10 @@ def train_run(
         past = load_checkpoint(folder / "checkpoint.pt")
         fit_weights(learner.module, past["learner"]["model"], str(folder / "checkpoint.pt"))
         learner.load_state(past["learner"])
-    elif fabric.is_global_zero:  # another run's checkpoint in this folder must not be taken for this one's
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
     if fabric.is_global_zero:
         write_text(folder / "config.yaml", config)
+        if not past["epoch"]:  # what an earlier run left here must not be taken for this one's
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
     log, seconds, began = RunLog(folder, past["rows"], fabric.is_global_zero), past["seconds"], time.perf_counter()
     say(fabric, f"run folder {folder}, epochs {past['epoch'] + 1} to {run.train.epochs}")
     for epoch in range(past["epoch"] + 1, run.train.epochs + 1):
@@ -156,13 +156,14 @@ def train_one_epoch(
 ) -> dict[str, float]:
     """Train for one epoch; returns its mean loss, accuracy and speed."""
     order, generator = seed_epoch(seed, epoch, fabric)
+    prior = log_frequency(train.label, len(train.class_names)) if run.train.balance else 0.0
 
     def augment(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return run.augment(batch, run.data.num_points, generator)
 
     def step(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = model(batch["xyz"], batch["feats"])
-        loss = smooth_cross_entropy(logits, batch["label"], run.train.label_smoothing)
+        loss = smooth_cross_entropy(logits.float() + prior, batch["label"], run.train.label_smoothing)
         return loss, count_correct(logits, batch["label"])
 
     title = f"epoch {epoch}/{run.train.epochs}"

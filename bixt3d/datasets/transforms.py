@@ -28,6 +28,7 @@ class CloudAugment:
     Args:
         scale: smallest and largest factor of a cloud's size.
         anisotropic: draw a factor for each axis, not one for the cloud; normals follow.
+        mirror: axes along which to mirror every other cloud, such as "xz" (never the one that points up).
         shift: largest shift along each axis, either way.
         rotate: pose: as stored, turned about the axis y or z (whichever points up), or any rotation in space (uniform).
         jitter: standard deviation of the noise added to each coordinate.
@@ -41,6 +42,7 @@ class CloudAugment:
         self,
         scale: tuple[float, float] = (1.0, 1.0),
         anisotropic: bool = True,
+        mirror: Literal["", "x", "y", "z", "xy", "xz"] = "",
         shift: float = 0.0,
         rotate: Literal["none", "y", "z", "so3"] = "none",
         jitter: float = 0.0,
@@ -56,7 +58,7 @@ class CloudAugment:
         if not 0 <= dropout < 1:
             raise InputError(f"dropout must be at least 0 and below 1, not {dropout}")
         self.scale, self.anisotropic, self.shift = tuple(scale), anisotropic, shift
-        self.rotate = rotate
+        self.mirror, self.rotate = mirror, rotate
         self.jitter, self.jitter_clip, self.dropout = jitter, jitter_clip, dropout
         self.resample, self.shuffle = resample, shuffle
 
@@ -65,7 +67,7 @@ class CloudAugment:
         batch = self._pick(batch, num_points, generator)
         xyz, feats = batch["xyz"], batch["feats"]
         normals = feats if feats.shape[2] == 3 else None
-        if self.scale != (1.0, 1.0):
+        if self.scale != (1.0, 1.0) or self.mirror:
             factors = self._factors(xyz, generator)
             xyz = xyz * factors
             if normals is not None:  # a surface's normals scale inversely to the surface
@@ -92,7 +94,11 @@ class CloudAugment:
 
     def _factors(self, xyz: Float[Tensor, "B N 3"], generator: torch.Generator) -> Float[Tensor, "B 1 axes"]:
         low, high = self.scale
-        return low + (high - low) * _uniform(xyz, (len(xyz), 1, 3 if self.anisotropic else 1), generator)
+        factors = low + (high - low) * _uniform(xyz, (len(xyz), 1, 3 if self.anisotropic else 1), generator)
+        if not self.mirror:
+            return factors
+        mirrored = torch.tensor([axis in self.mirror for axis in "xyz"], device=xyz.device)
+        return factors * torch.where(mirrored & (_uniform(xyz, (len(xyz), 1, 3), generator) < 0.5), -1.0, 1.0)
 
     def _rotations(self, xyz: Float[Tensor, "B N 3"], generator: torch.Generator) -> Float[Tensor, "B 3 3"]:
         if self.rotate == "so3":

@@ -43,20 +43,12 @@ class Learner:
     def load_state(self, state: dict) -> None:
         """Go on from a saved state, but with this run's own learning rate, weight decay and so on."""
         self.module.load_state_dict(state["model"])
-        own = [{name: value for name, value in group.items() if name != "params"} for group in self._groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"] | {"base_lrs": self.schedule.base_lrs})
-        for group, settings, base, factor in zip(
-            self._groups, own, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
-        ):
-            group.update(settings | {"lr": base * factor(self.schedule.last_epoch)})
-        self.schedule._last_lr = [group["lr"] for group in self._groups]
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state["optimizer"]["state"]})
+        one_before = {"base_lrs": self.schedule.base_lrs, "last_epoch": state["schedule"]["last_epoch"] - 1}
+        self.schedule.load_state_dict(state["schedule"] | one_before)
+        self.schedule.step()
         if self.average and state["average"]:  # an average that is new starts with the next update
             self.average.load_state_dict(state["average"])
-
-    @property
-    def _groups(self) -> list[dict]:
-        return self.optimizer.param_groups
 
     def best_module(self) -> nn.Module:
         """Return the module to evaluate and to keep: the average of the weights where there is one."""

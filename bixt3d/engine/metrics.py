@@ -53,6 +53,11 @@ def smooth_cross_entropy(
     return cross_entropy(logits.float(), labels, label_smoothing=smoothing * num_classes / (num_classes - 1))
 
 
+def log_frequency(label: Int[Tensor, " S"], num_classes: int) -> Float[Tensor, " C"]:
+    """Return the log of the share of each class in a set: a classifier's prior; about -20 for a class that is absent."""
+    return (torch.bincount(label, minlength=num_classes) / len(label)).clamp(min=1e-9).log()
+
+
 @torch.no_grad()
 def count_correct(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
     """Return how many clouds are classified right, on the device."""

@@ -214,3 +214,18 @@ def test_the_host_never_waits_for_the_device():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert_equal(shown, expected)
+
+
+def test_mirroring_flips_the_axes_named_in_about_half_of_the_clouds_and_normals_with_them():
+    xyz = torch.tensor([[[1.0, 2.0, 3.0]]]).expand(200, 1, 3)
+    batch = {
+        "xyz": xyz,
+        "feats": torch.nn.functional.normalize(xyz, dim=2),
+        "label": torch.zeros(200, dtype=torch.long),
+    }
+    shown = CloudAugment(mirror="xz")(batch, 1, seeded())
+    assert torch.equal(shown["xyz"].abs(), xyz)
+    flipped = (shown["xyz"] < 0).float().mean((0, 1))
+    assert flipped[1] == 0 and 0.35 < flipped[0] < 0.65 and 0.35 < flipped[2] < 0.65
+    assert not torch.equal(shown["xyz"][..., 0] < 0, shown["xyz"][..., 2] < 0)  # each axis by itself
+    torch.testing.assert_close(shown["feats"], torch.nn.functional.normalize(shown["xyz"], dim=2))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bixt3d.engine.metrics import count_correct, score_classes, smooth_cross_entropy
+from bixt3d.engine.metrics import count_correct, log_frequency, score_classes, smooth_cross_entropy
 
 
 def logits_of(predicted: list[int], num_classes: int) -> torch.Tensor:
@@ -54,3 +54,9 @@ def test_the_loss_is_computed_in_full_precision():
 
 def test_right_answers_are_counted():
     assert count_correct(logits_of([0, 1, 1, 2], 3), torch.tensor([0, 1, 2, 2])).item() == 3
+
+
+def test_the_log_frequency_of_classes_is_their_share_of_the_set():
+    label = torch.tensor([0, 0, 0, 2])
+    torch.testing.assert_close(log_frequency(label, 3)[[0, 2]].exp(), torch.tensor([0.75, 0.25]))
+    assert log_frequency(label, 3)[1] < -20  # absent, but finite
