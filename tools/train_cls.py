@@ -30,7 +30,7 @@ from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, save_checkpoi
 from bixt3d.engine.loop import Learner, seed_epoch, train_epoch
 from bixt3d.engine.metrics import count_correct, log_frequency, score_classes, smooth_cross_entropy
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
-from bixt3d.engine.report import RunLog, new_folder, newest_run
+from bixt3d.engine.report import RunLog, commit, new_folder, newest_run
 from bixt3d.engine.runtime import start
 from bixt3d.types import CloudSet, InputError
 
@@ -101,6 +101,7 @@ def train_run(
 ) -> dict[str, Any]:
     """Train and evaluate one seed in its folder; returns what result.json holds."""
     torch.manual_seed(settings.seed)
+    commit()  # of the code as it is now: it may change before the run ends
     run, config = parser.instantiate(settings), parser.dump(settings)
     sets = split_sets(tuple(clouds), run.data.val_fraction, settings.seed)
     learner = make_learner(fabric, run, sets.train)

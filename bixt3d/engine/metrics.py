@@ -54,7 +54,7 @@ def smooth_cross_entropy(
 
 
 def log_frequency(label: Int[Tensor, " S"], num_classes: int) -> Float[Tensor, " C"]:
-    """Return the log of the share of each class in a set: a classifier's prior; about -20 for a class that is absent."""
+    """Return the log of the share of each class in a set; about -20 for a class that is absent."""
     return (torch.bincount(label, minlength=num_classes) / len(label)).clamp(min=1e-9).log()
 
 

@@ -5,6 +5,7 @@ import io
 import subprocess
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -28,8 +29,9 @@ def newest_run(root: Path, task: str, how: str) -> Path:
     raise InputError(f"there is no {task} run under {root}/ yet: make one with `{how}`")
 
 
+@cache
 def commit() -> str:
-    """Return the commit of the code that runs, with + if it was changed since; empty outside a checkout."""
+    """Return the commit of the code at the first call, with + where files differ from it; empty outside a checkout."""
     try:
         command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
