@@ -1,5 +1,6 @@
 """A trained run in three lines, on clouds as people have them."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -221,3 +222,14 @@ def test_what_the_package_promises_can_be_imported(name):
 def test_what_the_package_does_not_promise_cannot():
     with pytest.raises(AttributeError, match="no attribute 'load_runs'"):
         bixt3d.load_runs  # noqa: B018
+
+
+def test_the_lines_of_the_readme_run(make_run, tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    run = make_run()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/demo").symlink_to(run, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    exec(block, {"points": cloud(100)})
+    assert capsys.readouterr().out.strip() in NAMES
