@@ -14,6 +14,8 @@ from bixt3d.types import Pyramid
 class GroupTokenizer(Tokenizer):
     """Embed every point, then describe the neighborhood of every point, or of a few chosen by farthest point sampling.
 
+    The sinusoidal features of its centroid, projected, are added to every token, as to the patches of an image.
+
     Args:
         dim: width of the tokens.
         points: how single points are embedded, and how wide.
@@ -38,6 +40,8 @@ class GroupTokenizer(Tokenizer):
     ):
         super().__init__()
         self.dim, self.points, self.norm = dim, points, ChannelNorm(points.dim)
+        like_points = {"num_features": points.num_features, "temperature": points.temperature, "scale": points.scale}
+        self.position = PointTokenizer(dim, **like_points)
         self.group = GroupBlock(
             points.dim,
             dim,
@@ -52,4 +56,5 @@ class GroupTokenizer(Tokenizer):
     def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Pyramid:
         (points,) = self.points(xyz, feats)
         groups, _ = self.group(replace(points, feats=self.norm(points.feats)))
-        return points, groups
+        (positions,) = self.position(groups.pos, groups.pos[..., :0])
+        return points, replace(groups, feats=groups.feats + positions.feats)
