@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import train_cls
 
 TINY = """
 data: {class_path: Shapes, init_args: {train_per_class: 4, test_per_class: 2, num_points: 64}}
@@ -36,6 +35,8 @@ def tiny(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def train(tiny: Path) -> Train:
     """Return a function that trains with the tiny config and more arguments, in a folder, and returns the folder."""
+
+    import train_cls  # not at the top: pytest loads this file before jaxtyping may look at bixt3d
 
     def run(folder: Path, *arguments: str) -> Path:
         return train_cls.main([f"--cfg={tiny}", f"--run_dir={folder}", *arguments])
