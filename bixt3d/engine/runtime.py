@@ -67,7 +67,7 @@ def start(runtime: Runtime) -> Fabric:
 def keep_freed_memory() -> None:
     """Tell the C library to keep freed memory: by default it returns every large tensor to the system at once.
 
-    Asking for it again costs a fifth to a third of a training step on a CPU (tools/bench.py --suite train).
+    Asking for it again made a training step 1.37 times slower on two CPU threads (tools/bench.py --suite train).
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl does not

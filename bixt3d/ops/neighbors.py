@@ -33,7 +33,7 @@ def farthest_points(
     """Return indices of points far apart: the first point, then again and again the one farthest from those chosen.
 
     Deterministic, float32; among points equally far the lowest index is chosen. The backend ``wheel``
-    (torch-quickfps, exact, 5 to 30 times faster on a CPU) may choose another among points *exactly* equally far.
+    (torch-quickfps, exact, 4 to 7 times faster on two CPU threads) may choose another of points *exactly* equally far.
     Raises InputError if a cloud has fewer than ``num_points`` points.
     """
     if not 1 <= num_points <= points.shape[1]:
