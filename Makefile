@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check -q
 ROOT := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && echo yes)
 # Open3D opens windows with libusb, libgl, libegl, libgomp, and draws without a display with vulkan; torch-cluster needs g++
-SYSTEM := libusb-1.0-0 libgl1 libegl1 libgomp1 libvulkan1 mesa-vulkan-drivers g++
+# and Python's headers
+SYSTEM := libusb-1.0-0 libgl1 libegl1 libgomp1 libvulkan1 mesa-vulkan-drivers g++ python3-dev
 
 .PHONY: demo setup test check test-gpu bench clean
 .DELETE_ON_ERROR:
@@ -51,7 +52,7 @@ $(VENV)/test.done: $(VENV)/core.done requirements.txt
 	$(PIP) -r requirements.txt
 	@missing=$$(for package in $(SYSTEM); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done); \
 	if [ -z "$$missing" ]; then :; \
-	elif [ "$(ROOT)" ]; then echo "Installing system libraries: $$missing"; apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; \
+	elif [ "$(ROOT)" ]; then echo "Installing system libraries: $$missing"; { apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; } || echo "Could not be installed: $$missing"; \
 	else echo "Not installed, not root: $$missing (sudo apt-get install $$missing)"; fi
 	@touch $@
 
