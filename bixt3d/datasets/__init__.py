@@ -7,12 +7,9 @@ from bixt3d.datasets.source import CloudSource
 from bixt3d.datasets.split import stratified_split
 from bixt3d.datasets.transforms import CloudAugment, take_points
 
-DATASETS = (Shapes, ModelNetHDF5, ModelNetNormals, ModelNetMeshes)
-
 __all__ = [
     "CloudAugment",
     "CloudSource",
-    "DATASETS",
     "ModelNetHDF5",
     "ModelNetMeshes",
     "ModelNetNormals",

@@ -3,6 +3,4 @@
 from bixt3d.tokenizers.groups import GroupTokenizer
 from bixt3d.tokenizers.points import PointTokenizer, Tokenizer
 
-TOKENIZERS = (PointTokenizer, GroupTokenizer)
-
-__all__ = ["GroupTokenizer", "PointTokenizer", "TOKENIZERS", "Tokenizer"]
+__all__ = ["GroupTokenizer", "PointTokenizer", "Tokenizer"]

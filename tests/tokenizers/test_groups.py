@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bixt3d.ops import farthest_points, gather
-from bixt3d.tokenizers import TOKENIZERS, GroupTokenizer, PointTokenizer
+from bixt3d.tokenizers import GroupTokenizer, PointTokenizer
 from bixt3d.types import InputError
 
 
@@ -73,7 +73,3 @@ def test_more_groups_or_neighbors_than_points_are_refused():
 def test_normals_that_are_missing_are_refused():
     with pytest.raises(InputError, match="reads normals, but the clouds come with 0 features"):
         GroupTokenizer(16, PointTokenizer(8, normals=True), num_neighbors=4)(*cloud())
-
-
-def test_every_tokenizer_is_listed_once():
-    assert set(TOKENIZERS) == {PointTokenizer, GroupTokenizer} and len(TOKENIZERS) == 2

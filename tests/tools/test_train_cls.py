@@ -1,6 +1,7 @@
 """Training end to end on tiny procedural shapes: it learns, can be killed, repeats itself, and refuses nonsense."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -8,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import torch
 import train_cls
@@ -319,3 +322,24 @@ def test_a_mistake_ends_the_program_with_code_2_and_one_line(tmp_path, tiny):
     assert output == ""
     assert errors == "error: unknown setting 'optim.lrr'; did you mean 'optim.lr'?\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("balance", "loss"), [("false", math.log(2)), ("true", 0.5623)])
+def test_balanced_training_starts_from_how_frequent_the_classes_are(train, tmp_path, balance: str, loss: float):
+    """A new head says nothing: cross entropy is log 2, or with balance the entropy of shares of 3/4 and 1/4."""
+    root = tmp_path / "unbalanced"
+    root.mkdir()
+    (root / "shape_names.txt").write_text("often\nrare\n")
+    for split in ("train", "test"):
+        (root / f"{split}_files.txt").write_text(f"{split}.h5\n")
+        with h5py.File(root / f"{split}.h5", "w") as file:
+            file["data"] = np.random.default_rng(0).normal(size=(16, 64, 3)).astype(np.float32)
+            file["label"] = np.array([0] * 12 + [1] * 4, dtype=np.uint8)[:, None]
+    run = train(
+        tmp_path / "run",
+        f'--data={{"class_path": "ModelNetHDF5", "init_args": {{"root": "{root}", "num_points": 64}}}}',
+        f"--train.balance={balance}",
+        "--train.epochs=1",
+        "--train.label_smoothing=0",
+    )
+    assert read_rows(run / "metrics.csv")[0]["loss"] == pytest.approx(loss, abs=1e-3)
