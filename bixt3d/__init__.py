@@ -7,11 +7,17 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "FileCloud": "datasets.files",
     "InputError": "types",
+    "PartPrediction": "predictor",
+    "PartPredictor": "predictor",
     "Prediction": "predictor",
     "Predictor": "predictor",
     "build_model": "models.presets",
+    "build_segmenter": "models.presets",
+    "estimate_normals": "ops.normals",
     "load_run": "predictor",
+    "read_file": "datasets.files",
     "BixtClassifier": "models",
     "BixtEncoder": "models",
     "IterativeEncoder": "models",

@@ -1,22 +1,32 @@
 """A trained run, ready to predict: what the Python API and the programs in tools/ share."""
 
+import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
+from bixt3d.datasets.arrays import as_clouds
 from bixt3d.datasets.normalize import normalize_clouds
-from bixt3d.datasets.pyg import from_pyg
+from bixt3d.datasets.source import CloudSource
+from bixt3d.datasets.upright import Up, turn_upright
 from bixt3d.engine.checkpoint import fit_weights, load_weights
 from bixt3d.models.classifier import CloudClassifier
-from bixt3d.models.presets import build_model
+from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.segmenter import CloudSegmenter
+from bixt3d.ops import interpolate
 from bixt3d.types import InputError
+
+TASKS = ("classification", "part segmentation")
+CHUNK = 2**16
+"""Points that get their part at a time."""
 
 
 @dataclass(frozen=True)
@@ -28,41 +38,90 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-class Predictor:
+@dataclass(frozen=True, eq=False)
+class PartPrediction:
+    """What a part segmenter says of one cloud: ``part_names[parts[i]]`` is the part of its point i.
+
+    ``shares``: part of the points that each part of the category has, highest first.
+    """
+
+    category: str
+    parts: Int[Tensor, " N"]
+    part_names: tuple[str, ...]
+    shares: dict[str, float]
+
+
+class CloudPredictor:
+    """What all trained models have in common: clouds reach them upright, in the unit sphere, and of one size.
+
+    Args:
+        model: the trained model.
+        num_points: points of each cloud that it sees.
+        normals: whether it reads normals.
+        up: the axis that pointed up in training.
+    """
+
+    def __init__(self, model: nn.Module, num_points: int, normals: bool = False, up: Up = "y"):
+        self.model, self.num_points, self.normals, self.up = model.eval(), num_points, normals, up
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device
+
+    def _prepare(
+        self, xyz: Tensor, feats: Tensor, up: Up | None
+    ) -> tuple[Float[Tensor, "1 N 3"], Int[Tensor, " M"], Float[Tensor, "1 M F"]]:
+        """Return the whole cloud as in training, the points of it that the model sees, and their feats."""
+        if self.normals and feats.shape[-1] != 3:
+            raise InputError(
+                "this model reads normals: give them as normals=, or as `normal` of the PyG data; where there are "
+                "none, bixt3d.estimate_normals(xyz) guesses them"
+            )
+        up = up or self.up
+        xyz = normalize_clouds(turn_upright(xyz.double(), up, self.up)[None], "the input").float()
+        generator = torch.Generator().manual_seed(0)
+        index = torch.randperm(xyz.shape[1], generator=generator)[: self.num_points]
+        if missing := self.num_points - len(index):
+            index = torch.cat([index, torch.randint(xyz.shape[1], (missing,), generator=generator)])
+        if self.normals:
+            if not torch.isfinite(feats).all():
+                raise InputError("the input has normals that are not finite numbers")
+            return xyz, index, turn_upright(feats.float()[index], up, self.up)[None]
+        return xyz, index, xyz.new_zeros(1, len(index), 0)
+
+
+class Predictor(CloudPredictor):
     """A trained classifier that takes clouds as people have them."""
 
-    def __init__(self, model: CloudClassifier, class_names: Sequence[str], num_points: int, normals: bool = False):
-        self.model, self.class_names = model.eval(), tuple(class_names)
-        self.num_points, self.normals = num_points, normals
+    def __init__(
+        self,
+        model: CloudClassifier,
+        class_names: Sequence[str],
+        num_points: int,
+        normals: bool = False,
+        up: Up = "y",
+    ):
+        super().__init__(model, num_points, normals, up)
+        self.class_names = tuple(class_names)
 
     @torch.inference_mode()
-    def predict(self, clouds: Any, normals: Any = None) -> Prediction | list[Prediction]:
+    def predict(self, clouds: Any, normals: Any = None, up: Up | None = None) -> Prediction | list[Prediction]:
         """Say what clouds are: one Prediction for one cloud, a list for several.
 
         Takes an array or tensor ``(N, 3)`` or ``(B, N, 3)``, with ``normals`` of the same shape where the model reads
         them; a PyG ``Data`` or ``Batch`` (``pos``, and ``normal`` or ``x``); or a list of any of these. Clouds may have
         any number of points: they are centred, scaled and sampled as in training (a fixed random choice, with
-        replacement where there are too few). Raises InputError for coordinates that are not finite.
+        replacement where there are too few). ``up``: what is up in the clouds, y, z, -y or -z; by default that of
+        training. Raises InputError for coordinates that are not finite.
         """
-        single, pairs = _as_clouds(clouds, normals)
-        device = next(self.model.parameters()).device
+        single, pairs = as_clouds(clouds, normals)
         answers = []
         for xyz, feats in pairs:
-            xyz, feats = self._prepare(xyz, feats)
-            logits = self.model(xyz.to(device), feats.to(device))[0].float()
+            xyz, index, feats = self._prepare(xyz, feats, up)
+            logits = self.model(xyz[:, index].to(self.device), feats.to(self.device))[0].float()
             answers.append(self._describe(logits.softmax(0).cpu()))
         return answers[0] if single else answers
-
-    def _prepare(self, xyz: Tensor, feats: Tensor) -> tuple[Tensor, Tensor]:
-        if self.normals and feats.shape[-1] != 3:
-            raise InputError("this model reads normals: give them as normals=, or as `normal` of the PyG data")
-        xyz = normalize_clouds(xyz.float()[None], "the input")
-        feats = feats.float()[None] if self.normals else xyz.new_zeros(1, xyz.shape[1], 0)
-        generator = torch.Generator().manual_seed(0)
-        index = torch.randperm(xyz.shape[1], generator=generator)[: self.num_points]
-        if missing := self.num_points - len(index):
-            index = torch.cat([index, torch.randint(xyz.shape[1], (missing,), generator=generator)])
-        return xyz[:, index], feats[:, index]
 
     def _describe(self, probability: Tensor) -> Prediction:
         order = probability.argsort(descending=True, stable=True).tolist()
@@ -71,56 +130,104 @@ class Predictor:
         return Prediction(name, ranked[name], ranked)
 
 
-def _as_clouds(clouds: Any, normals: Any) -> tuple[bool, list[tuple[Tensor, Tensor]]]:
-    """Return whether one cloud was given, and every cloud as (xyz, feats)."""
-    if isinstance(clouds, (np.ndarray, Tensor)):
-        xyz = _as_tensor(clouds)
-        if xyz.ndim not in (2, 3) or xyz.shape[-1] != 3 or 0 in xyz.shape:
-            raise InputError(f"clouds have the shape (N, 3) or (B, N, 3), not {tuple(xyz.shape)}")
-        feats = xyz[..., :0] if normals is None else _as_tensor(normals)
-        if feats.shape[:-1] != xyz.shape[:-1]:
-            raise InputError(f"normals of shape {tuple(feats.shape)} do not fit points of shape {tuple(xyz.shape)}")
-        return (True, [(xyz, feats)]) if xyz.ndim == 2 else (False, list(zip(xyz, feats, strict=True)))
-    if isinstance(clouds, (list, tuple)):
-        each = normals if normals is not None else [None] * len(clouds)
-        if len(each) != len(clouds):
-            raise InputError(f"got {len(each)} normals for {len(clouds)} clouds")
-        return False, [pair for cloud, its in zip(clouds, each, strict=True) for pair in _as_clouds(cloud, its)[1]]
-    if clouds is None or isinstance(clouds, (str, bytes, Path)):
-        raise InputError(f"expected an array, a tensor, PyG data or a list of these, not {type(clouds).__name__}")
-    from torch_geometric.data import Batch, Data
+class PartPredictor(CloudPredictor):
+    """A trained part segmenter that takes clouds as people have them, and labels all their points."""
 
-    return isinstance(clouds, Data) and not isinstance(clouds, Batch), from_pyg(clouds)
+    def __init__(
+        self,
+        model: CloudSegmenter,
+        part_names: Sequence[str],
+        class_parts: Mapping[str, Sequence[int]],
+        num_points: int,
+        normals: bool = False,
+        up: Up = "y",
+    ):
+        super().__init__(model, num_points, normals, up)
+        self.part_names = tuple(part_names)
+        self.class_parts = {name: tuple(parts) for name, parts in class_parts.items()}
+        self.class_names = tuple(class_parts)
+
+    @torch.inference_mode()
+    def predict(
+        self, clouds: Any, normals: Any = None, category: str | None = None, up: Up | None = None
+    ) -> PartPrediction | list[PartPrediction]:
+        """Say which part each point of clouds is: one PartPrediction for one cloud, a list for several.
+
+        Takes what `Predictor.predict` takes. The model sees as many points of a cloud as in training; every other point
+        gets the mean probabilities of the three nearest of them. A point's part is the most probable of its category.
+        That is ``category`` for all clouds; without it, that whose parts have the largest total probability, or an
+        InputError that lists the categories, if the model wants to be told.
+        """
+        self.check_category(category)
+        single, pairs = as_clouds(clouds, normals)
+        answers = [self._label(*self._prepare(xyz, feats, up), category) for xyz, feats in pairs]
+        return answers[0] if single else answers
+
+    def check_category(self, category: str | None) -> None:
+        """Raise InputError for a category that the model does not know, or for none where it wants to be told."""
+        listed = ", ".join(self.class_names)
+        if category is None and self.model.reads_category:
+            raise InputError(f"this model wants to be told the category of the shape, one of: {listed}")
+        if category is not None and category not in self.class_parts:
+            near = difflib.get_close_matches(category, self.class_names, 1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; there are: {listed}"
+            raise InputError(f"this model knows no category '{category}'{hint}")
+
+    def _label(self, xyz: Tensor, index: Tensor, feats: Tensor, category: str | None) -> PartPrediction:
+        label = torch.tensor([self.class_names.index(category) if category else 0], device=self.device)
+        seen = xyz[:, index]
+        logits = self.model(seen.to(self.device), feats.to(self.device), label)
+        probability = logits.float().softmax(2).cpu()
+        totals = probability.sum((0, 1))
+        category = category or max(self.class_names, key=lambda name: totals[list(self.class_parts[name])].sum())
+        own = torch.tensor(self.class_parts[category])
+        probability = probability[:, :, own]
+        parts = torch.cat([interpolate(some, seen, probability)[0].argmax(1) for some in xyz.split(CHUNK, dim=1)])
+        shares = parts.bincount(minlength=len(own)) / len(parts)
+        order = shares.argsort(descending=True, stable=True).tolist()
+        ranked = {self.part_names[int(own[i])]: float(shares[i]) for i in order}
+        return PartPrediction(category, own[parts], self.part_names, ranked)
 
 
-def _as_tensor(array: np.ndarray | Tensor) -> Tensor:
-    try:
-        return torch.as_tensor(array)
-    except TypeError as error:
-        raise InputError(f"clouds are arrays of numbers, not of {array.dtype}") from error
-
-
-def read_run(run: str | Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+def read_run(run: str | Path, task: str | None = None) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
     """Return the weights file of a run folder (or the file given), its weights, and the settings they come with.
 
-    Raises InputError if there is none, or if it was not written by a classification run of bixt3d.
+    Raises InputError if there is none, or if no run of bixt3d wrote it, or one for another task than ``task``.
     """
     path = Path(run)
     path = path / "model.safetensors" if path.is_dir() else path
     weights, metadata = load_weights(path)
-    if metadata.get("task") != "classification":
-        raise InputError(f"{path} does not come from a classification run of bixt3d")
+    if metadata.get("task") not in TASKS:
+        raise InputError(f"{path} does not come from a run of bixt3d")
+    if task not in (None, metadata["task"]):
+        raise InputError(f"{path} comes from a {metadata['task']} run, but a {task} run is needed here")
     return path, weights, metadata
 
 
-def load_run(run: str | Path, device: str | torch.device = "cpu") -> Predictor:
-    """Load a trained classifier: from a run folder, or from its ``model.safetensors`` alone.
+def load_run(run: str | Path, device: str | torch.device = "cpu") -> Predictor | PartPredictor:
+    """Load a trained classifier or part segmenter: from a run folder, or from its ``model.safetensors`` alone.
 
     Raises InputError if there is none, or if its weights do not fit its settings.
     """
     path, weights, metadata = read_run(run)
-    class_names, settings = json.loads(metadata["class_names"]), yaml.safe_load(metadata["config"])
-    model = build_model(metadata["config"], len(class_names))
+    class_names, data = json.loads(metadata["class_names"]), yaml.safe_load(metadata["config"])["data"]
+    options = {"num_points": data["init_args"]["num_points"], "normals": data["init_args"].get("normals", False)}
+    options["up"] = _up_axis(data)
+    if metadata["task"] == "classification":
+        model = build_model(metadata["config"], len(class_names))
+        fit_weights(model, weights, str(path))
+        return Predictor(model.to(device), class_names, **options)
+    part_names, class_parts = (json.loads(metadata[key]) for key in ("part_names", "class_parts"))
+    model = build_segmenter(metadata["config"], len(part_names), len(class_names))
     fit_weights(model, weights, str(path))
-    data = settings["data"]["init_args"]
-    return Predictor(model.to(device), class_names, data["num_points"], data.get("normals", False))
+    return PartPredictor(model.to(device), part_names, {name: class_parts[name] for name in class_names}, **options)
+
+
+def _up_axis(data: Mapping[str, Any]) -> Up:
+    """Return the axis that points up in a data set, as its settings or its class say; y if the class is not here."""
+    module, _, name = data["class_path"].rpartition(".")
+    try:
+        source = getattr(import_module(module or "bixt3d.datasets"), name)
+    except (ImportError, AttributeError):
+        source = CloudSource
+    return data["init_args"].get("up") or source.up

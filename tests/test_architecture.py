@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "viz": {"types"},
     "engine": {"types", "config"},
 }
-for meeting_place in ("classification", "predictor"):  # where model, data, training and pictures of a task meet
+for meeting_place in ("predictor", "tasks", "export"):  # where model, data, training and pictures of a task meet
     MAY_IMPORT[meeting_place] = set(MAY_IMPORT)
 
 ONLY_IN = {
@@ -33,7 +33,8 @@ ONLY_IN = {
     "open3d": ("viz/", "datasets/files.py"),
     "matplotlib": ("viz/",),
     "plotly": ("viz/",),
-    "lightning_fabric": ("engine/", "classification.py"),
+    "lightning_fabric": ("engine/", "tasks/"),
+    "trimesh": ("datasets/files.py",),
 }
 LAZY = {  # package: where it may be imported at the top of a file all the same
     "torch_cluster": (),
@@ -45,8 +46,9 @@ LAZY = {  # package: where it may be imported at the top of a file all the same
     "h5py": (),
     "sklearn": (),
     "torch_geometric": (),
+    "trimesh": (),
     "triton": ("ops/triton/",),
-    "lightning_fabric": ("engine/", "classification.py"),
+    "lightning_fabric": ("engine/", "tasks/"),
 }
 FORBIDDEN_AT_START = [
     "lightning_fabric",
@@ -57,6 +59,7 @@ FORBIDDEN_AT_START = [
     "open3d",
     "scipy",
     "h5py",
+    "trimesh",
 ]
 FORBIDDEN_AT_START += ["jsonargparse", "torch_cluster", "torch_quickfps"]
 

@@ -8,17 +8,27 @@ import torch
 import yaml
 
 import bixt3d.config
-from bixt3d.classification import make_parser
 from bixt3d.config import config_file
-from bixt3d.models.presets import build_model
+from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.tasks.classification import Classification
+from bixt3d.tasks.part_segmentation import PartSegmentation
+from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "cfgs").glob("*.yaml"))
 SHAPES = next(path for path in CONFIGS if path.stem == "shapes_cls")
+TASKS = {task.program: task for task in (Classification(), PartSegmentation())}
+
+
+def task_of(path: Path) -> Task:
+    """Return the task of the program that the header of a config names."""
+    program = re.search(rf"^#   python tools/train_(\w+).py --cfg cfgs/{path.name}$", path.read_text(), re.MULTILINE)
+    assert program, f"{path} does not say how to run it"
+    return TASKS[program[1]]
 
 
 def parse(*arguments: str):
-    return make_parser("a test").parse_args([f"--cfg={SHAPES}", *arguments])
+    return Classification().make_parser("a test").parse_args([f"--cfg={SHAPES}", *arguments])
 
 
 @pytest.mark.parametrize(
@@ -74,7 +84,7 @@ def test_a_mistake_in_a_file_is_found_as_one_on_the_command_line(tmp_path, where
     part[mistake] = 1
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(settings))
     with pytest.raises(InputError) as caught:
-        make_parser("a test").parse_args([f"--cfg={tmp_path / 'wrong.yaml'}"])
+        Classification().make_parser("a test").parse_args([f"--cfg={tmp_path / 'wrong.yaml'}"])
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "Namespace" not in str(caught.value)
@@ -85,7 +95,7 @@ def test_a_file_that_is_missing_or_no_yaml_gets_one_sentence(tmp_path, text):
     if text is not None:
         (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(InputError) as caught:
-        make_parser("a test").parse_args([f"--cfg={tmp_path / 'x.yaml'}"])
+        Classification().make_parser("a test").parse_args([f"--cfg={tmp_path / 'x.yaml'}"])
     assert ("no settings in yaml" if text else "File does not exist: ") in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -100,7 +110,7 @@ def test_what_the_command_line_says_wins():
 
 def test_help_lists_settings_with_type_default_and_meaning(capsys):
     with pytest.raises(SystemExit) as caught:
-        make_parser("a test").parse_args(["--help"])
+        Classification().make_parser("a test").parse_args(["--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     meanings = {
@@ -122,26 +132,31 @@ def test_there_are_configs():
 def small_cloud_size(settings) -> int:
     """Return few points, but enough for all groups and neighbors of a config."""
     largest = [int(size) for size in re.findall(r"(?:num_groups|num_neighbors)'?[=:] ?(\d+)", str(settings.model))]
+    if "Segmenter" in settings.model.class_path:
+        return settings.data.init_args.num_points
     reduces = "PointMLP" in settings.model.class_path or re.search(r"reduce'?[=:] ?[2-9]", str(settings.model))
     return min(settings.data.init_args.num_points, max([32, *largest]) + 8 if not reduces else max([512, *largest]))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_parses_builds_its_model_and_predicts(path):
-    settings = make_parser("a test").parse_args([f"--cfg={path}"])
-    assert settings.data is not None
-    model = build_model(path.stem, 40).eval()
+    task = task_of(path)
+    settings = task.make_parser("a test").parse_args([f"--cfg={path}"])
     xyz = torch.randn(2, small_cloud_size(settings), 3)
     feats = torch.randn(2, xyz.shape[1], 3 if settings.data.init_args.get("normals") else 0)
     with torch.inference_mode():
-        logits = model(xyz, feats)
-    assert logits.shape == (2, 40)
+        if task.program == "cls":
+            logits, shape = build_model(path.stem, 40).eval()(xyz, feats), (2, 40)
+        else:
+            model = build_segmenter(path.stem, 50, 16).eval()
+            logits, shape = model(xyz, feats, torch.tensor([3, 15])), (*xyz.shape[:2], 50)
+    assert logits.shape == shape
     assert logits.isfinite().all()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_settings_as_saved_are_the_settings(path, tmp_path):
-    parser = make_parser("a test")
+    parser = task_of(path).make_parser("a test")
     settings = parser.parse_args([f"--cfg={path}"])
     settings.pop("cfg")
     (tmp_path / "config.yaml").write_text(parser.dump(settings))
@@ -153,8 +168,8 @@ def test_settings_as_saved_are_the_settings(path, tmp_path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_header_of_a_config_says_how_to_run_it_and_what_was_measured(path):
+    assert task_of(path)
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    assert any(f"python tools/train_cls.py --cfg cfgs/{path.name}" in line for line in header)
     assert any(line.startswith("# Measured") for line in header)
 
 

@@ -1,5 +1,6 @@
 """A trained run in three lines, on clouds as people have them."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -11,10 +12,10 @@ import torch
 
 import bixt3d
 from bixt3d import load_run
-from bixt3d.classification import keep_weights
 from bixt3d.engine.checkpoint import save_weights
-from bixt3d.models.presets import build_model
-from bixt3d.predictor import Predictor
+from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.segmenter import CloudSegmenter
+from bixt3d.predictor import PartPredictor, Predictor
 from bixt3d.types import InputError
 
 NAMES = ["bed", "car", "mug"]
@@ -28,6 +29,11 @@ model:
 """
 
 MakeRun = Callable[..., Path]
+
+
+def keep_weights(folder: Path, model: torch.nn.Module, config: str, names: list[str]) -> None:
+    metadata = {"task": "classification", "config": config, "class_names": json.dumps(names)}
+    save_weights(folder / "model.safetensors", model.state_dict(), metadata)
 
 
 @pytest.fixture
@@ -204,11 +210,172 @@ def test_what_is_no_run_is_refused_with_one_sentence(tmp_path):
     with pytest.raises(InputError, match="there are no weights"):
         load_run(tmp_path / "nowhere")
     save_weights(tmp_path / "model.safetensors", {"w": torch.zeros(1)}, {"task": "poetry"})
-    with pytest.raises(InputError, match="does not come from a classification run"):
+    with pytest.raises(InputError, match="does not come from a run of bixt3d"):
         load_run(tmp_path)
     keep_weights(tmp_path, torch.nn.Linear(1, 1), CONFIG.replace("NORMALS", "false"), NAMES)
     with pytest.raises(InputError, match="holds the weights of another model"):
         load_run(tmp_path)
+
+
+def lying(upright: np.ndarray) -> np.ndarray:
+    """Return a cloud whose y is up so that its z is."""
+    x, y, z = upright.T
+    return np.stack([x, -z, y], axis=1)
+
+
+def test_a_cloud_lying_on_its_back_is_turned_upright(make_run):
+    for normals in (False, True):
+        predictor, normal = load_run(make_run(normals)), cloud(seed=1) if normals else None
+        turned = None if normal is None else lying(normal)
+        expected = predictor.predict(cloud(), normal)
+        assert close(predictor.predict(cloud(), normal, up="y"), expected)
+        assert close(predictor.predict(lying(cloud()), turned, up="z"), expected)
+        assert not close(predictor.predict(lying(cloud()), turned), expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "up"),
+    [
+        ("{class_path: Shapes, init_args: {num_points: 32}}", "y"),
+        ("{class_path: bixt3d.datasets.ModelNetMeshes, init_args: {num_points: 32}}", "z"),
+        ("{class_path: bixt3d.datasets.ModelNetHDF5, init_args: {num_points: 32, up: z}}", "z"),
+        ("{class_path: nowhere.Mine, init_args: {num_points: 32}}", "y"),
+        ("{class_path: nowhere.Mine, init_args: {num_points: 32, up: z}}", "z"),
+    ],
+    ids=str,
+)
+def test_the_axis_that_points_up_is_that_of_the_training_set(tmp_path, source, up):
+    config = CONFIG.replace("{class_path: Shapes, init_args: {num_points: 32, normals: NORMALS}}", source)
+    config = config.replace("NORMALS", "false")
+    keep_weights(tmp_path, build_model(config, len(NAMES)), config, NAMES)
+    assert load_run(tmp_path).up == up
+
+
+PARTS = ("table/top", "table/leg", "mug/body", "mug/handle", "mug/lid")
+CLASS_PARTS = {"table": (0, 1), "mug": (2, 3, 4)}
+PART_CONFIG = """
+data: {class_path: Shapes, init_args: {num_points: 32, normals: false}}
+model:
+  class_path: TokenSegmenter
+  init_args:
+    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16}}
+    encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: tokens}}
+    use_category: USE
+"""
+
+
+@pytest.fixture
+def make_part_run(tmp_path) -> MakeRun:
+    """Return a function that writes a part segmenter with random weights."""
+
+    def make(use_category: bool = False) -> Path:
+        config = PART_CONFIG.replace("USE", str(use_category).lower())
+        model = build_segmenter(config, len(PARTS), len(CLASS_PARTS))
+        torch.nn.init.normal_(model.head.weight)
+        if use_category:
+            torch.nn.init.normal_(model.category.weight)
+        names = {"class_names": list(CLASS_PARTS), "part_names": PARTS, "class_parts": CLASS_PARTS}
+        metadata = {"task": "part segmentation", "config": config} | {k: json.dumps(v) for k, v in names.items()}
+        save_weights(tmp_path / "model.safetensors", model.state_dict(), metadata)
+        return tmp_path
+
+    return make
+
+
+class Halves(CloudSegmenter):
+    """Calls what is above the middle the first part of both categories, the rest the second, and tables likelier."""
+
+    reads_category = False
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, xyz: torch.Tensor, feats: torch.Tensor, category: torch.Tensor) -> torch.Tensor:
+        height = xyz[..., 1] * self.scale
+        table = torch.stack([height, -height], dim=-1)
+        return torch.cat([table, table - 1, torch.full_like(height, -30)[..., None]], dim=-1)
+
+
+def test_three_lines_say_which_part_each_point_is(make_part_run):
+    model = load_run(make_part_run())
+    assert isinstance(model, PartPredictor)
+    found = model.predict(cloud(100))
+    assert found.part_names == PARTS
+    assert found.category in CLASS_PARTS
+    assert found.parts.shape == (100,)
+    assert set(found.parts.tolist()) <= set(CLASS_PARTS[found.category])
+    assert list(found.shares) == sorted(found.shares, key=found.shares.get, reverse=True)
+    for part in CLASS_PARTS[found.category]:
+        assert found.shares[PARTS[part]] == pytest.approx(float((found.parts == part).float().mean()))
+
+
+@pytest.mark.parametrize("num_points", [5, 64, 65, 3000])
+def test_every_point_gets_its_part_however_many_the_model_sees(num_points):
+    predictor = PartPredictor(Halves(), PARTS, CLASS_PARTS, num_points=64)
+    xyz = torch.rand(num_points, 3) * torch.tensor([0.1, 10, 0.1])
+    found = predictor.predict(xyz + 100)
+    height = xyz[:, 1] - xyz[:, 1].mean()
+    clear = height.abs() > 0.5  # the model's points are up to a few tenths apart
+    assert found.category == "table"
+    assert torch.equal(found.parts[clear], (height[clear] < 0).long())
+    assert sum(found.shares.values()) == pytest.approx(1)
+
+
+def test_points_are_labelled_in_chunks(monkeypatch):
+    predictor = PartPredictor(Halves(), PARTS, CLASS_PARTS, num_points=64)
+    whole = predictor.predict(cloud(100)).parts
+    monkeypatch.setattr("bixt3d.predictor.CHUNK", 7)
+    assert torch.equal(predictor.predict(cloud(100)).parts, whole)
+
+
+def test_the_parts_are_those_of_the_category_named():
+    predictor = PartPredictor(Halves(), PARTS, CLASS_PARTS, num_points=64)
+    free, table, mug = (predictor.predict(cloud(50), category=name) for name in (None, "table", "mug"))
+    assert (free.category, table.category, mug.category) == ("table", "table", "mug")
+    assert torch.equal(free.parts, table.parts)
+    assert torch.equal(mug.parts, table.parts + 2)
+    assert list(mug.shares)[-1] == "mug/lid"
+    assert mug.shares["mug/lid"] == 0
+
+
+def test_a_shape_is_turned_upright_before_its_parts_are_told():
+    predictor = PartPredictor(Halves(), PARTS, CLASS_PARTS, num_points=64)
+    expected = predictor.predict(cloud(50)).parts
+    assert torch.equal(predictor.predict(lying(cloud(50)), up="z").parts, expected)
+    assert not torch.equal(predictor.predict(lying(cloud(50))).parts, expected)
+
+
+def test_several_clouds_give_several_answers_and_repeat_themselves(make_part_run):
+    model = load_run(make_part_run())
+    first, second = model.predict([cloud(10), cloud(90)])
+    assert (len(first.parts), len(second.parts)) == (10, 90)
+    assert torch.equal(model.predict(cloud(90)).parts, second.parts)
+
+
+def test_a_model_that_reads_the_category_asks_for_it(make_part_run):
+    model = load_run(make_part_run(use_category=True))
+    with pytest.raises(InputError, match="wants to be told the category of the shape, one of: table, mug"):
+        model.predict(cloud())
+    with pytest.raises(InputError, match="knows no category 'mugg'; did you mean 'mug'"):
+        model.predict(cloud(), category="mugg")
+    with pytest.raises(InputError, match="knows no category 'airplane'; there are: table, mug"):
+        model.predict(cloud(), category="airplane")
+    assert {name.split("/")[0] for name in model.predict(cloud(), category="mug").shares} == {"mug"}
+
+
+def test_the_category_that_is_told_is_the_one_the_model_reads(make_part_run):
+    model = load_run(make_part_run(use_category=True))
+    xyz = torch.from_numpy(cloud()).double()
+    xyz = ((xyz - xyz.mean(0)) / (xyz - xyz.mean(0)).norm(dim=1).max()).float()[None]
+    own = torch.tensor(CLASS_PARTS["mug"])
+    expected = own[model.model(xyz, xyz[..., :0], torch.tensor([1]))[0][:, own].argmax(1)]
+    assert torch.equal(model.predict(cloud(), category="mug").parts, expected)
+
+
+def test_normals_that_are_not_finite_are_refused(make_run):
+    with pytest.raises(InputError, match="normals that are not finite"):
+        load_run(make_run(normals=True)).predict(cloud(), normals=with_nan())
 
 
 @pytest.mark.parametrize("name", bixt3d.__all__)

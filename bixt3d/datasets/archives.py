@@ -34,6 +34,7 @@ class Archive:
 HUGGINGFACE = "https://huggingface.co/datasets"
 POINTMLP_RELEASES = "https://github.com/ma-xu/pointMLP-pytorch/releases/download"
 NORMALS = "modelnet40_normal_resampled"
+STANFORD = "https://shapenet.cs.stanford.edu/media"
 PART_ZIP = "shapenetcore_partanno_segmentation_benchmark_v0_normal.zip"
 ARCHIVES = {
     "modelnet40": Archive(
@@ -90,6 +91,23 @@ ARCHIVES = {
             Fingerprint("sha256:5d08db8ccf9c82132f790cc0789bb073df8e3e88126b8c032434234d40a9ac14", 709_025_658),
         ),
     ),
+    "shapenetpart_hdf5": Archive(
+        file="shapenet_part_seg_hdf5_data.zip",
+        urls=(f"{STANFORD}/shapenet_part_seg_hdf5_data.zip",),
+        folder="hdf5_data",
+        holds="train_hdf5_file_list.txt",
+        members={
+            "ply_data_train0.h5": "e7152ff588ae6c87eb1156823df05855",
+            "ply_data_train1.h5": "b4894a082211418b61b5a707fedb4f56",
+            "ply_data_train2.h5": "508eeeee96053b90388520c37df3a8b8",
+            "ply_data_train3.h5": "88574c3d5c61d0f3156b9e02cd6cda03",
+            "ply_data_train4.h5": "418cb01104740bf1353b792331cb5878",
+            "ply_data_train5.h5": "26e65c8827b08f7c340cd03f902e27e8",
+            "ply_data_val0.h5": "628b4b3cbc17765de2114d104e51b9c9",
+            "ply_data_test0.h5": "fa3fb32b179128ede32c2c948ed83efc",
+            "ply_data_test1.h5": "5eb63ae378831c665282c8f22b6c1249",
+        },
+    ),
 }
 
 
@@ -104,8 +122,8 @@ def how_to_get(name: str, folder: Path) -> str:
     return f"run `{command}`, or {by_hand}" + ("" if fits else f" (the data will be in {root / archive.folder})")
 
 
-def missing_data(folder: Path, holds: str, archive: str) -> InputError:
+def missing_data(folder: Path, holds: str, archive: str, config: str = "shapes_cls") -> InputError:
     """Return the error for data that are not there, which says how to get them or do without."""
     return InputError(
-        f"{folder / holds} is missing: {how_to_get(archive, folder)}; cfgs/shapes_cls.yaml trains without any data set"
+        f"{folder / holds} is missing: {how_to_get(archive, folder)}; cfgs/{config}.yaml trains without any data set"
     )

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +14,31 @@ from bixt3d.types import InputError
 
 def cached(path: Path, build: Callable[[], Float[np.ndarray, "S N P"]]) -> Float[np.ndarray, "S N P"]:
     """Return the points stored in the file; where it is absent or broken, build them and store them there."""
+    return cached_arrays(path, lambda: {"points": build()})["points"]
+
+
+def cached_arrays(path: Path, build: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    """Return the arrays stored in the file; where it is absent or broken, build them and store them there."""
     try:
         with path.open("rb") as raw, np.load(raw) as file:
-            return file["points"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        points = build()
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        arrays = build()
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:
-            np.savez(file, points=points)
+            np.savez(file, **arrays)
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"cannot write the cache {path} ({error.strerror}): make room for it") from error
-    return points
+    return arrays
 
 
 def cache_folder(root: Path) -> Path:
     """Return ``root`` if one may write there, else a folder of the user's for it."""
-    if os.access(root, os.W_OK):
+    marked_read_only = not root.stat().st_mode & 0o222  # the superuser may write there all the same, but should not
+    if os.access(root, os.W_OK) and not marked_read_only:
         return root
     home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "bixt3d"
     folder = home / f"{root.name}_{short_hash(str(root.resolve()))}"

@@ -6,13 +6,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
 from tqdm import tqdm
 
 from bixt3d.datasets.archives import missing_data
 from bixt3d.datasets.cache import cache_folder, cached, check_stored, short_hash
-from bixt3d.datasets.normalize import check_each, normalize_clouds
+from bixt3d.datasets.normalize import normalize_clouds
+from bixt3d.datasets.reading import read_clouds, read_lines
 from bixt3d.datasets.source import CloudSource, cloud_set
 from bixt3d.types import CloudSet, InputError
 
@@ -43,26 +43,13 @@ class ModelNetHDF5(CloudSource):
         """Return the training and the test set, in the order of the files."""
         root = Path(self.root).expanduser()
         _check_present(root, "train_files.txt", "modelnet40")
-        names = _lines(root / "shape_names.txt")
+        names = read_lines(root / "shape_names.txt")
         return self._read(root, "train", names), self._read(root, "test", names)
 
     def _read(self, root: Path, split: str, names: list[str]) -> CloudSet:
         # the lists give the paths on their author's disk
-        paths = [root / PurePosixPath(line).name for line in _lines(root / f"{split}_files.txt")]
-        pieces = []
-        for path in paths:
-            data, label = _read_hdf5(path, len(names), self.normals)
-            if data.shape[1] < self.num_points:
-                raise InputError(
-                    f"asked for {self.num_points} points, but the clouds of {path} have {data.shape[1]}; "
-                    f"set --data.num_points to at most {data.shape[1]}"
-                )
-            if pieces and data.shape[1] != pieces[0][0].shape[1]:
-                others = pieces[0][0].shape[1]
-                raise InputError(
-                    f"the clouds of {path} have {data.shape[1]} points, but those of {paths[0]} have {others}"
-                )
-            pieces.append((data, label))
+        paths = [root / PurePosixPath(line).name for line in read_lines(root / f"{split}_files.txt")]
+        pieces = read_clouds(paths, self.num_points, self.normals, len(names), "shape_names.txt")
         points, label = (torch.cat(column) for column in zip(*pieces, strict=True))
         return cloud_set(points, label, names)
 
@@ -96,11 +83,11 @@ class ModelNetNormals(CloudSource):
         root = Path(self.root).expanduser()
         check_stored(self.num_points, self.stored_points)
         _check_present(root, f"{self.subset}_train.txt", "modelnet40_normals")
-        names = _lines(root / f"{self.subset}_shape_names.txt")
+        names = read_lines(root / f"{self.subset}_shape_names.txt")
         return self._read(root, "train", names), self._read(root, "test", names)
 
     def _read(self, root: Path, split: str, names: list[str]) -> CloudSet:
-        listed = _lines(root / f"{self.subset}_{split}.txt")
+        listed = read_lines(root / f"{self.subset}_{split}.txt")
         classes = [cloud.rpartition("_")[0] for cloud in listed]
         for cloud, name in zip(listed, classes, strict=True):
             if name not in names:
@@ -111,44 +98,6 @@ class ModelNetNormals(CloudSource):
         points = torch.from_numpy(cached(cache, lambda: _read_texts(paths, self.stored_points)))
         label = torch.tensor([names.index(name) for name in classes])
         return cloud_set(points if self.normals else points[..., :3], label, names)
-
-
-def _read_hdf5(path: Path, num_classes: int, normals: bool) -> tuple[Float[Tensor, "S N P"], Int[Tensor, " S"]]:
-    arrays = _read_arrays(path, ("data", "label", "normal") if normals else ("data", "label"))
-    data, label = arrays["data"], arrays["label"].reshape(-1)
-    if data.ndim != 3 or data.shape[2] != 3 or 0 in data.shape or data.dtype.kind != "f":
-        raise InputError(f"{path} must hold data of shape (clouds, points, 3) as floats, not {data.dtype} {data.shape}")
-    if len(label) != len(data) or label.dtype.kind not in "iu":
-        raise InputError(f"{path} must hold one integer label for each of its {len(data)} clouds")
-    label = torch.from_numpy(label.astype(np.int64))
-    known_mask = (label >= 0) & (label < num_classes)
-    check_each(known_mask, str(path), f"has a label outside the {num_classes} classes of shape_names.txt")
-    xyz = normalize_clouds(torch.from_numpy(data.astype(np.float32)), str(path))
-    if not normals:
-        return xyz, label
-    if arrays["normal"].shape != data.shape:
-        raise InputError(f"{path} has data of shape {data.shape}, but normal of shape {arrays['normal'].shape}")
-    normal = torch.from_numpy(arrays["normal"].astype(np.float32))
-    check_each(torch.isfinite(normal).flatten(1).all(dim=1), str(path), "has normals that are not finite numbers")
-    return torch.cat([xyz, normal], dim=2), label
-
-
-def _read_arrays(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-    import h5py
-
-    if not path.is_file():
-        raise InputError(f"{path} is missing, though the list of files names it")
-    try:
-        with h5py.File(path, "r") as file:
-            held = sorted(name for name in file if isinstance(file[name], h5py.Dataset))
-            arrays = {name: file[name][()] for name in wanted if name in held}
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as HDF5 ({error}): fetch or write it again") from error
-    for name in wanted:
-        if name not in arrays:
-            advice = "; set --data.normals false to do without" if name == "normal" else ""
-            raise InputError(f"{path} has no dataset {name!r} (it has {', '.join(held) or 'none'}){advice}")
-    return arrays
 
 
 def _read_texts(paths: Sequence[Path], num_points: int) -> Float[np.ndarray, "S N 6"]:
@@ -175,15 +124,6 @@ def _read_text(path: Path, num_points: int) -> Float[np.ndarray, "N 6"]:
         raise InputError(f"{path} must hold lines of six finite numbers x,y,z,nx,ny,nz")
     points[:, :3] = normalize_clouds(torch.from_numpy(points[None, :, :3]), str(path))[0].numpy()
     return points
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise InputError(f"{path} is missing")
-    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    if not lines:
-        raise InputError(f"{path} is empty")
-    return lines
 
 
 def _check_present(root: Path, file: str, archive: str) -> None:

@@ -3,19 +3,21 @@
 Each category is a short recipe that draws a style and proportions, and returns the solids of each part.
 """
 
+from collections.abc import Iterator
 from difflib import get_close_matches
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int, Int64
 from numpy import ndarray
 from numpy.random import Generator
+from torch import Tensor
 
 from bixt3d.datasets.recipe import Recipe
 from bixt3d.datasets.recipes_furniture import bed, chair, lamp, shelf, sofa, stool, table
 from bixt3d.datasets.recipes_handheld import bottle, guitar, hammer, knife, mug, vase
 from bixt3d.datasets.recipes_vehicles import airplane, car, rocket
-from bixt3d.datasets.source import CloudSource
+from bixt3d.datasets.source import PartSource
 from bixt3d.datasets.surface import join, rotation, sample_surface
 from bixt3d.types import CloudSet, InputError
 
@@ -72,7 +74,7 @@ def make_shape(
     return xyz.astype(np.float32), normals.astype(np.float32), part
 
 
-class Shapes(CloudSource):
+class Shapes(PartSource):
     """Procedural objects of 16 categories (airplane to vase) with labelled parts; nothing to download.
 
     Args:
@@ -107,6 +109,11 @@ class Shapes(CloudSource):
     def load(self) -> tuple[CloudSet, CloudSet]:
         """Return the training and the test set; an object depends on the seed, its split, class and index alone."""
         return self._make(0, self.train_per_class), self._make(1, self.test_per_class)
+
+    def full_clouds(self) -> Iterator[tuple[Float[Tensor, "N 3"], Float[Tensor, "N F"], Int[Tensor, " N"]]]:
+        """Yield xyz, feats and parts of every test object; it has no more points than `load` gives."""
+        test = self._make(1, self.test_per_class)
+        yield from zip(test.xyz, test.feats, test.parts, strict=True)
 
     def _make(self, split: int, per_class: int) -> CloudSet:
         shapes = [

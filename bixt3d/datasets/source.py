@@ -1,7 +1,8 @@
 """The door through which every point data set comes in: a class whose constructor is its schema."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from jaxtyping import Float, Int
@@ -36,6 +37,29 @@ class CloudSource(ABC):
         """
 
 
+class PartSource(CloudSource):
+    """A data set whose points know the part of the object they lie on; parts are numbered over all categories."""
+
+    @abstractmethod
+    def full_clouds(self) -> Iterator[tuple[Float[Tensor, "N 3"], Float[Tensor, "N F"], Int[Tensor, " N"]]]:
+        """Yield xyz, feats and parts of every test shape with all its original points, in their original order.
+
+        The shapes come in the order of the test set and are normalized as `load` does.
+        """
+
+
 def cloud_set(points: Float[Tensor, "S N P"], label: Int[Tensor, " S"], names: Sequence[str]) -> CloudSet:
     """Return the set of clouds whose points are x, y, z and then their features."""
     return CloudSet(points[..., :3].contiguous(), points[..., 3:].contiguous(), label, tuple(names))
+
+
+def part_set(
+    points: Float[Tensor, "S N P"],
+    parts: Int[Tensor, "S N"],
+    label: Int[Tensor, " S"],
+    part_names: Sequence[str],
+    class_parts: Mapping[str, tuple[int, ...]],
+) -> CloudSet:
+    """Return the set of clouds with parts; its classes are those of ``class_parts``, in that order."""
+    clouds = cloud_set(points, label, tuple(class_parts))
+    return replace(clouds, parts=parts, part_names=tuple(part_names), class_parts=class_parts)

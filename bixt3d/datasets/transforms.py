@@ -120,6 +120,34 @@ class CloudAugment:
         return _select(batch, torch.where(drop_mask, first_kept_index, own_index))
 
 
+def cut_and_mix(batch: dict[str, Tensor], rate: float) -> tuple[dict[str, Tensor], Float[Tensor, " B"]]:
+    """Replace one side of some clouds, beyond a random plane, by the same side of the next cloud of the batch.
+
+    A cloud is mixed with probability ``rate``, and then keeps a share of its points uniform in [0, 1]; points and
+    features keep their number. Returns the batch with ``other_label``, the class of the cloud that gave the rest, and
+    the share that each cloud kept (CutMix, Yun et al. 2019, for clouds as in RSMix and PointCutMix). Draws from
+    PyTorch's own generator, for labels are mixed where the loss is worked out.
+    """
+    xyz, num_points = batch["xyz"], batch["xyz"].shape[1]
+    mixed = torch.rand(len(xyz), device=xyz.device) < rate
+    kept = torch.where(mixed, (torch.rand(len(xyz), device=xyz.device) * (num_points + 1)).floor(), num_points)
+    direction = torch.randn(len(xyz), 1, 3, device=xyz.device)
+    other = {key: batch[key].roll(1, 0) for key in ("xyz", "feats", "label")}
+    rank = torch.arange(num_points, device=xyz.device).expand(xyz.shape[:2])
+    near = (xyz * direction).sum(2).argsort(1)  # first the points on this side of the plane
+    near_other = (other["xyz"] * direction).sum(2).argsort(1)
+    own_mask = (rank < kept[:, None])[..., None]
+    joined = {}
+    for key in ("xyz", "feats"):
+        width = batch[key].shape[2]
+        ours, theirs = (
+            values.gather(1, index[..., None].expand(-1, -1, width))
+            for values, index in ((batch[key], near), (other[key], near_other))
+        )
+        joined[key] = torch.where(own_mask, ours, theirs)
+    return batch | joined | {"other_label": other["label"]}, kept / num_points
+
+
 def rotation_matrices(quaternions: Float[Tensor, "B 4"]) -> Float[Tensor, "B 3 3"]:
     """Return the rotations that quaternions (real part first, any length but 0) stand for; they turn column vectors."""
     r, i, j, k = functional.normalize(quaternions, dim=1).unbind(dim=1)

@@ -16,6 +16,10 @@ from tqdm import tqdm
 from bixt3d.types import CloudSet, InputError
 
 Batch = dict[str, Tensor]
+Step = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
+"""Returns the loss of a batch, and how many of its clouds (or which share of each, summed) are right."""
+Forward = Callable[[nn.Module, Batch], tuple[Tensor, ...]]
+"""Returns any number of tensors with a row for each cloud of a batch."""
 
 
 @dataclass
@@ -109,7 +113,7 @@ def train_epoch(  # noqa: PLR0913
     batch_size: int,
     order: torch.Generator,
     augment: Callable[[Batch], Batch],
-    step: Callable[[nn.Module, Batch], tuple[Tensor, Tensor]],
+    step: Step,
     clip_norm: float,
     title: str,
 ) -> dict[str, float]:
@@ -140,9 +144,9 @@ def train_epoch(  # noqa: PLR0913
 
 @torch.inference_mode()
 def predict_all(
-    model: nn.Module, clouds: CloudSet, batch_size: int, prepare: Callable[[Batch], Batch], fabric: Fabric
-) -> Tensor:
-    """Return the model's output for every cloud of a set, in order; processes share the work."""
+    model: nn.Module, clouds: CloudSet, batch_size: int, forward: Forward, fabric: Fabric
+) -> tuple[Tensor, ...]:
+    """Return what ``forward(model, batch)`` gives for every cloud of a set, in order; processes share the work."""
     model.eval()
     if fabric.world_size > 1:  # each process has seen other clouds: BatchNorm's statistics are those of the first
         for buffer in model.buffers():
@@ -151,10 +155,9 @@ def predict_all(
     mine = (torch.arange(share, device=fabric.device) * fabric.world_size + fabric.global_rank) % len(clouds)
     outputs = []
     for index in mine.split(batch_size):
-        batch = prepare(clouds[index])
         with fabric.autocast():
-            outputs.append(model(batch["xyz"], batch["feats"]).float())
-    output = torch.cat(outputs)
+            outputs.append(forward(model, clouds[index]))
+    merged = tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
     if fabric.world_size > 1:
-        output = fabric.all_gather(output).transpose(0, 1).flatten(0, 1)[: len(clouds)]
-    return output
+        merged = tuple(fabric.all_gather(part).transpose(0, 1).flatten(0, 1)[: len(clouds)] for part in merged)
+    return merged

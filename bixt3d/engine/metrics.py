@@ -1,6 +1,7 @@
 """What a classifier is worth: by scikit-learn, from logits and labels."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -43,14 +44,18 @@ def score_classes(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], class
 
 
 def smooth_cross_entropy(
-    logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"], smoothing: float = 0.0
-) -> Float[Tensor, ""]:
+    logits: Float[Tensor, "B C"],
+    labels: Int[Tensor, " B"],
+    smoothing: float = 0.0,
+    reduction: Literal["mean", "none"] = "mean",
+) -> Float[Tensor, "*B"]:
     """Return cross entropy with label smoothing spread over the *other* classes, as PointMLP does (FACTS: section 4).
 
     PyTorch's own spreads it over all classes; this is the same with a larger smoothing.
     """
     num_classes = logits.shape[1]
-    return cross_entropy(logits.float(), labels, label_smoothing=smoothing * num_classes / (num_classes - 1))
+    whole = smoothing * num_classes / (num_classes - 1)
+    return cross_entropy(logits.float(), labels, label_smoothing=whole, reduction=reduction)
 
 
 def log_frequency(label: Int[Tensor, " S"], num_classes: int) -> Float[Tensor, " C"]:

@@ -5,9 +5,8 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bixt3d.models.encoder import Encoder
+from bixt3d.models.encoder import Encoder, check_fit
 from bixt3d.tokenizers import Tokenizer
-from bixt3d.types import InputError
 
 
 class CloudClassifier(nn.Module, ABC):
@@ -30,10 +29,7 @@ class BixtClassifier(CloudClassifier):
 
     def __init__(self, num_classes: int, tokenizer: Tokenizer, encoder: Encoder, dropout: float = 0.0):
         super().__init__()
-        if tokenizer.dim != encoder.token_dims[0]:
-            raise InputError(
-                f"the tokenizer makes tokens of width {tokenizer.dim}, but the encoder reads {encoder.token_dims[0]}"
-            )
+        check_fit(tokenizer, encoder)
         self.tokenizer, self.encoder = tokenizer, encoder
         self.norm = nn.LayerNorm(encoder.dim, eps=1e-6)
         self.dropout = nn.Dropout(dropout)

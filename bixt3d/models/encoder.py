@@ -11,18 +11,31 @@ from torch import Tensor, nn
 
 from bixt3d.nn.blocks import BiBlock, CrossBlock, ReadBlock, SelfBlock, WriteBlock
 from bixt3d.nn.refinement import Refinement
+from bixt3d.tokenizers import Tokenizer
 from bixt3d.types import InputError, Pyramid, Tokens
 
 
 class Encoder(nn.Module, ABC):
-    """Learned latents that gather what a cloud is. ``dim``: width of latents; ``token_dims``: of tokens, by layer."""
+    """Learned latents that gather what a cloud is. ``dim``: width of latents; ``token_dims``: of tokens, by layer.
+
+    ``level_dims``: widths of the levels that it returns in place of the one that it reads.
+    """
 
     dim: int
     token_dims: list[int]
+    level_dims: list[int]
 
     @abstractmethod
     def forward(self, pyramid: Pyramid) -> tuple[Float[Tensor, "#B L D"], Pyramid]:
         """Return both streams as they are: latents, and the levels with the refined tokens last."""
+
+
+def check_fit(tokenizer: Tokenizer, encoder: Encoder) -> None:
+    """Raise InputError if the encoder reads tokens of another width than the tokenizer makes."""
+    if tokenizer.dim != encoder.token_dims[0]:
+        raise InputError(
+            f"the tokenizer makes tokens of width {tokenizer.dim}, but the encoder reads {encoder.token_dims[0]}"
+        )
 
 
 def make_latents(num_latents: int, dim: int) -> nn.Parameter:
@@ -44,9 +57,13 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.cross, self.latents, self.refine = cross, latents, refine
 
-    def forward(self, latents: Float[Tensor, "#B L D"], tokens: Tokens) -> tuple[Float[Tensor, "#B L D"], Tokens]:
+    def forward(
+        self, latents: Float[Tensor, "#B L D"], tokens: Tokens
+    ) -> tuple[Float[Tensor, "#B L D"], Tokens, Tokens]:
+        """Return latents, tokens, and tokens refined."""
         latents, feats = self.cross(latents, tokens.feats)
-        return self.latents(latents), self.refine(replace(tokens, feats=feats))
+        tokens = replace(tokens, feats=feats)
+        return self.latents(latents), tokens, self.refine(tokens)
 
 
 class BixtEncoder(Encoder):
@@ -88,6 +105,7 @@ class BixtEncoder(Encoder):
         last_block = {"latents": ReadBlock, "tokens": WriteBlock, "both": self.two_sided_block}[reads]
         cross_rates, self_rates = rising_rates(drop_path_cross, depth), rising_rates(drop_path_self, depth)
         self.latents = make_latents(num_latents, dim)
+        self.level_dims = []
         self.layers = nn.ModuleList()
         for i, width in enumerate(self.token_dims):
             last = i == depth - 1
@@ -97,6 +115,8 @@ class BixtEncoder(Encoder):
             latents = nn.Identity() if unread else SelfBlock(dim, num_heads, self_rates[i], layer_scale)
             refined = nn.Identity() if last or refine is None else refine(width, self.token_dims[i + 1])
             self.layers.append(EncoderLayer(cross, latents, refined))
+            if last or getattr(refined, "reduce", 1) > 1:
+                self.level_dims.append(width)
         if refine is None and len(set(self.token_dims)) > 1:
             raise InputError("tokens of a width that changes from layer to layer need a refinement that changes it")
 
@@ -113,9 +133,8 @@ class BixtEncoder(Encoder):
         *levels, tokens = pyramid
         latents = self.latents
         for layer in self.layers:
-            num_tokens = tokens.feats.shape[1]
-            latents, refined = layer(latents, tokens)
-            if refined.feats.shape[1] != num_tokens:
+            latents, tokens, refined = layer(latents, tokens)
+            if refined.feats.shape[1] != tokens.feats.shape[1]:
                 levels.append(tokens)
             tokens = refined
         return latents, (*levels, tokens)

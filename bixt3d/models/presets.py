@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -11,16 +12,27 @@ import bixt3d.nn.refinement
 import bixt3d.tokenizers  # noqa: F401
 from bixt3d.config import SettingsParser, config_file
 from bixt3d.models.classifier import CloudClassifier
+from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import InputError
 
 MakeClassifier = Callable[[int], CloudClassifier]
+MakeSegmenter = Callable[[int, int], CloudSegmenter]
 
 
 def build_model(config: str | Path, num_classes: int) -> CloudClassifier:
-    """Build the model of a config: its name (``modelnet40_grouping``), the path of a yaml file, or its text.
+    """Build the classifier of a config: its name (``modelnet40_grouping``), the path of a yaml file, or its text.
 
     The weights are random. Raises InputError for an unknown name or settings that do not fit.
     """
+    return _make(config, MakeClassifier)(num_classes)
+
+
+def build_segmenter(config: str | Path, num_parts: int, num_categories: int) -> CloudSegmenter:
+    """Build the part segmenter of a config (``shapenetpart_encdec``), as `build_model` does a classifier."""
+    return _make(config, MakeSegmenter)(num_parts, num_categories)
+
+
+def _make(config: str | Path, kind: Any) -> Any:
     text = str(config)
     if "\n" not in text:
         path = Path(text) if text.endswith((".yaml", ".yml")) else config_file(text)
@@ -31,5 +43,5 @@ def build_model(config: str | Path, num_classes: int) -> CloudClassifier:
     if not isinstance(settings, dict) or "model" not in settings:
         raise InputError(f"{config if text is not config else 'the config'} has no part 'model'")
     parser = SettingsParser()
-    parser.add_argument("--model", type=MakeClassifier)
-    return parser.instantiate(parser.parse_object({"model": settings["model"]})).model(num_classes)
+    parser.add_argument("--model", type=kind)
+    return parser.instantiate(parser.parse_object({"model": settings["model"]})).model

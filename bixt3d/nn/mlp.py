@@ -31,6 +31,13 @@ class ChannelNorm(nn.BatchNorm1d):
         return super().forward(feats.flatten(0, -2)).view_as(feats)
 
 
+class LinearNorm(nn.Sequential):
+    """Linear, BN, ReLU: PointMLP's plain layer. The linear layer has no bias, for normalisation takes it away."""
+
+    def __init__(self, dim: int, out_dim: int):
+        super().__init__(nn.Linear(dim, out_dim, bias=False), ChannelNorm(out_dim), nn.ReLU(inplace=True))
+
+
 class ResidualMLP(nn.Module):
     """PointMLP's residual block: Linear-BN-ReLU-Linear-BN plus its input, then ReLU; inner width ``ratio * dim``."""
 

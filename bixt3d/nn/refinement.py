@@ -11,7 +11,12 @@ from bixt3d.types import Tokens
 
 
 class Refinement(nn.Module, ABC):
-    """Refine the tokens between two layers. Built as ``Refinement(dim, out_dim)`` by the encoder."""
+    """Refine the tokens between two layers. Built as ``Refinement(dim, out_dim)`` by the encoder.
+
+    ``reduce``: by how much it divides their number.
+    """
+
+    reduce: int = 1
 
     @abstractmethod
     def forward(self, tokens: Tokens) -> Tokens:
@@ -45,6 +50,7 @@ class GroupRefinement(Refinement):
         use_xyz: bool = False,
     ):
         super().__init__()
+        self.reduce = reduce
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.block = GroupBlock(
             dim, out_dim, num_neighbors, reduce=reduce, num_pre=num_pre, num_post=num_post, use_xyz=use_xyz

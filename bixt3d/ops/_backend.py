@@ -4,6 +4,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from bixt3d.types import InputError
@@ -19,13 +20,16 @@ def is_installed(package: str) -> bool:
 
 
 def choose_point_backend(backend: PointBackend, points: Tensor, wheel: str, cluster_on_cuda: bool) -> str:
-    """Return the backend that runs: ``torch``, ``wheel`` (a compiled CPU package from PyPI) or ``cluster``.
+    """Return the backend that runs: ``torch``, ``wheel`` (a compiled CPU package from PyPI), ``cluster`` or ``export``.
 
-    ``auto`` takes the wheel on a CPU, and on a GPU torch-cluster where it is the faster one and installed.
+    ``auto`` takes the wheel on a CPU, and on a GPU torch-cluster where it is the faster one and installed; while
+    torch.export looks on, the form made for it, which nobody can ask for by name.
     Raises InputError if a backend asked for by name cannot run here.
     """
     on_cpu = points.device.type == "cpu"
     if backend == "auto":
+        if torch.compiler.is_exporting():
+            return "export"
         if on_cpu and is_installed(wheel):
             return "wheel"
         return "cluster" if points.is_cuda and cluster_on_cuda and is_installed("torch_cluster") else "torch"

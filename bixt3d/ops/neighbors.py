@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
+from typing import no_type_check
 
 import numpy as np
 import torch
@@ -40,9 +41,12 @@ def farthest_points(
         raise InputError(f"asked for {num_points} farthest points of clouds of {points.shape[1]} points")
     points = points.float()
     backend = choose_point_backend(backend, points, "torch_quickfps", cluster_on_cuda=True)
-    return {"torch": _farthest_points, "wheel": _farthest_points_wheel, "cluster": _farthest_points_cluster}[backend](
-        points, num_points
-    )
+    return {
+        "torch": _farthest_points,
+        "wheel": _farthest_points_wheel,
+        "cluster": _farthest_points_cluster,
+        "export": _farthest_points_export,
+    }[backend](points, num_points)
 
 
 def knn(
@@ -62,7 +66,9 @@ def knn(
         raise InputError(f"asked for {num_neighbors} neighbors in clouds of {points.shape[1]} points")
     queries, points = queries.detach().float(), points.detach().float()
     backend = choose_point_backend(backend, points, "scipy", cluster_on_cuda=False)
-    return {"torch": _knn, "wheel": _knn_wheel, "cluster": _knn_cluster}[backend](queries, points, num_neighbors)
+    return {"torch": _knn, "wheel": _knn_wheel, "cluster": _knn_cluster, "export": _knn_export}[backend](
+        queries, points, num_neighbors
+    )
 
 
 def squared_distances(a: Float[Tensor, "... P"], b: Float[Tensor, "... P"]) -> Float[Tensor, "..."]:
@@ -104,6 +110,28 @@ def _farthest_points_cluster(points: Tensor, num_points: int) -> Tensor:
     return index.view(num_clouds, num_points) - size * torch.arange(num_clouds, device=points.device)[:, None]
 
 
+@no_type_check  # torch cannot trace a loop whose body checks its arguments
+def _farthest_points_export(points: Tensor, num_points: int) -> Tensor:
+    """One loop in the exported graph; unrolled, as an export sees a loop of Python, it would be a graph of its own."""
+
+    def is_unfinished(step, last, nearest, index):
+        return step < num_points
+
+    def choose_next(step, last, nearest, index):
+        distance = torch.zeros_like(nearest)
+        for axis in points.unbind(-1):
+            difference = axis - axis.gather(1, last)
+            distance = distance + difference * difference
+        nearest = torch.minimum(nearest, distance)
+        last = nearest.argmax(1, keepdim=True)
+        return step + 1, last, nearest, index.scatter(1, step.expand_as(last), last)
+
+    index = points.new_zeros(points.shape[0], num_points, dtype=torch.int64)
+    last, nearest = torch.zeros_like(index[:, :1]), torch.full_like(points[..., 0], torch.inf)
+    step = torch.ones((), dtype=torch.int64, device=points.device)
+    return torch.while_loop(is_unfinished, choose_next, (step, last, nearest, index))[-1]
+
+
 def _knn(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
     bytes_per_query = points.shape[0] * points.shape[1] * 24  # one int64 key, its copies and float32 distances
     chunk = max(1, KNN_BYTE_BUDGET // bytes_per_query)
@@ -119,6 +147,16 @@ def _knn_chunk(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
 def _rank_key(distance: Tensor, index: Tensor) -> Tensor:
     """Return integers that sort by distance, then by index: bits of a float >= 0 have the order of the float."""
     return (distance.view(torch.int32).long() << 32) | index
+
+
+def _knn_export(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
+    """All in one chunk, for an export does not know how many clouds there will be.
+
+    ONNX cannot look at the bits of a float, but there the order of ties is part of the definition of TopK.
+    """
+    if not torch.onnx.is_in_onnx_export():
+        return _knn_chunk(queries, points, num_neighbors)
+    return squared_distances(queries[:, :, None], points[:, None]).topk(num_neighbors, largest=False).indices
 
 
 def _knn_wheel(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:

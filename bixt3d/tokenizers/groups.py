@@ -39,7 +39,8 @@ class GroupTokenizer(Tokenizer):
         use_xyz: bool = False,
     ):
         super().__init__()
-        self.dim, self.points, self.norm = dim, points, ChannelNorm(points.dim)
+        self.dim, self.level_dims = dim, [points.dim, dim]
+        self.points, self.norm = points, ChannelNorm(points.dim)
         like_points = {"num_features": points.num_features, "temperature": points.temperature, "scale": points.scale}
         self.position = PointTokenizer(dim, **like_points)
         self.group = GroupBlock(

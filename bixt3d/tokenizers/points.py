@@ -12,9 +12,10 @@ from bixt3d.types import InputError, Pyramid, Tokens
 
 
 class Tokenizer(nn.Module, ABC):
-    """Turn clouds into tokens. ``dim`` is the width of the tokens of the last level."""
+    """Turn clouds into tokens. ``dim``: width of the tokens of the last level; ``level_dims``: of all levels."""
 
     dim: int
+    level_dims: list[int]
 
     @abstractmethod
     def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Pyramid:
@@ -43,7 +44,7 @@ class PointTokenizer(Tokenizer):
         super().__init__()
         if num_features < 2:
             raise InputError(f"a sinusoidal encoding needs at least 2 features per axis, not {num_features}")
-        self.dim, self.normals = dim, normals
+        self.dim, self.level_dims, self.normals = dim, [dim], normals
         self.num_features, self.temperature, self.scale = num_features, temperature, scale
         self.project = nn.Linear((6 if normals else 3) * num_features, dim)
         self.project.apply(init_linear)

@@ -61,7 +61,7 @@ def clouds_png(
         line, column = divmod(place, columns)
         bottom = height - (line + 1) * (side + band)
         axes = figure.add_axes((side * column / width, bottom / height, side / width, side / height))
-        _draw_cloud(axes, project(xyz, up), _rgb(colors[place]))
+        draw_points(axes, *frame(xyz, up), color_points(colors[place]))
         axes.set_title(title, fontsize=9, color=INK, pad=3, parse_math=False)
     return to_png(figure)
 
@@ -81,7 +81,8 @@ def project(
     return np.stack([right, high, near], axis=1)
 
 
-def _rgb(colors: Int[np.ndarray, " N"] | Float[np.ndarray, "*N"]) -> Float[np.ndarray, "N 3"]:
+def color_points(colors: Int[np.ndarray, " N"] | Float[np.ndarray, "*N"]) -> Float[np.ndarray, "N 3"]:
+    """Return the RGB of points from one cloud's ``Colors``."""
     import matplotlib
     from matplotlib.colors import to_rgb
 
@@ -93,19 +94,42 @@ def _rgb(colors: Int[np.ndarray, " N"] | Float[np.ndarray, "*N"]) -> Float[np.nd
     return matplotlib.colormaps["viridis"](0.05 + 0.8 * share)[:, :3]  # without the yellow, which white swallows
 
 
-def _draw_cloud(axes: Any, points: Float[np.ndarray, "N 3"], rgb: Float[np.ndarray, "N 3"]) -> None:
-    """Draw points given as right, up, near: the far ones first, smaller and paler."""
+def frame(
+    xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y"
+) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "2"], float]:
+    """Return what a viewer sees five radii away: points as right, up, near in radii, and the square picture around them.
+
+    The picture is given by its middle and half its side, on the plane through the middle of the cloud.
+    """
+    points = project(xyz, up)
     points = points - (points.max(axis=0) + points.min(axis=0)) / 2
     points = points / max(np.linalg.norm(points, axis=1).max(), 1e-9)
+    flat = points[:, :2] * perspective(points)
+    half = 1.12 * max(np.ptp(flat, axis=0).max() / 2, 0.3)
+    return points, (flat.max(axis=0) + flat.min(axis=0)) / 2, float(half)
+
+
+def perspective(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 1"]:
+    """Return how much larger than in the middle of the cloud things look at these points."""
+    return 5.0 / (5.0 - points[:, 2:])
+
+
+def draw_points(
+    axes: Any,
+    points: Float[np.ndarray, "N 3"],
+    middle: Float[np.ndarray, "2"],
+    half: float,
+    rgb: Float[np.ndarray, "N 3"],
+    fade: float = 0.55,
+) -> None:
+    """Draw framed points: the far ones first, smaller, and paler by up to ``fade``."""
     order = points[:, 2].argsort()
     points, rgb = points[order], rgb[order]
-    closer = 5.0 / (5.0 - points[:, 2:])  # perspective from five radii away
+    closer = perspective(points)
     flat = points[:, :2] * closer
     depth = (points[:, 2:] - points[0, 2]) / max(np.ptp(points[:, 2]), 1e-9)
-    rgb = rgb + (1 - rgb) * 0.55 * (1 - depth)
+    rgb = rgb + (1 - rgb) * fade * (1 - depth)
     area = np.clip(1.1e4 / len(points), 1.0, 60.0) * closer[:, 0] ** 2
     axes.scatter(flat[:, 0], flat[:, 1], s=area, c=rgb, linewidths=0)
-    middle = (flat.max(axis=0) + flat.min(axis=0)) / 2
-    half = 1.12 * max(np.ptp(flat, axis=0).max() / 2, 0.3)
     axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
     axes.set_axis_off()

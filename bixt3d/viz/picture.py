@@ -5,6 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 DPI = 144
 """Dots in an inch of every picture."""
 
@@ -20,6 +23,43 @@ def replace_file(path: Path, content: bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+class Canvas:
+    """A picture put together from pictures, words and dots, in pixels from its upper left corner."""
+
+    def __init__(self, width: int, height: int):
+        from matplotlib.figure import Figure
+
+        self.height = height
+        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+
+    def image(self, picture: UInt8[np.ndarray, "_ _ 3"], x: int, y: int) -> None:
+        """Paste a picture, pixel by pixel; x, y: its upper left corner."""
+        self.figure.figimage(picture, x, self.height - y - len(picture))
+
+    def words(self, text: str, x: float, y: float, size: float = 9.0, color: str = INK, **style: Any) -> None:
+        """Write a line with its middle at the height y; ``style`` is matplotlib's, such as ``ha`` or ``fontweight``."""
+        self.figure.text(
+            *self._share(x, y), text, fontsize=size, color=color, va="center", parse_math=False, **style
+        )
+
+    def dot(self, color: str, x: float, y: float, size: float = 7.0) -> None:
+        """Draw a dot of this diameter in points."""
+        from matplotlib.lines import Line2D
+
+        at = self._share(x, y)
+        dot = Line2D([at[0]], [at[1]], marker="o", markersize=size, color=color, markeredgewidth=0, linewidth=0)
+        dot.set_transform(self.figure.transFigure)
+        self.figure.add_artist(dot)
+
+    def png(self) -> bytes:
+        """Return the bytes of the picture."""
+        return to_png(self.figure)
+
+    def _share(self, x: float, y: float) -> tuple[float, float]:
+        width, height = self.figure.get_size_inches() * DPI
+        return x / width, 1 - y / height
 
 
 def to_png(figure: Any) -> bytes:

@@ -24,6 +24,10 @@ _ACCURACIES = (
     ("val_mean_accuracy", "val, class mean", _VAL, "--"),
     ("test_accuracy", "test", _TEST, "-"),
     ("test_mean_accuracy", "test, class mean", _TEST, "--"),
+    ("val_instance_miou", "val, instance mIoU", _VAL, "-."),
+    ("val_class_miou", "val, class mIoU", _VAL, ":"),
+    ("test_instance_miou", "test, instance mIoU", _TEST, "-."),
+    ("test_class_miou", "test, class mIoU", _TEST, ":"),
 )
 
 
@@ -35,7 +39,8 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
 def curves_png(rows: Sequence[Row], panels: Sequence[Literal["loss", "accuracy"]] = ("loss", "accuracy")) -> bytes:
     """Return loss and accuracy over the epochs side by side, each line with its last value.
 
-    Reads ``epoch``, ``loss``, ``train_accuracy`` and ``{val,test}_{loss,accuracy,mean_accuracy}`` where they are.
+    Reads ``epoch``, ``loss``, ``train_accuracy`` and ``{val,test}_{loss,accuracy,mean_accuracy,instance_miou,class_miou}``
+    where they are.
     """
     from matplotlib.figure import Figure
 
@@ -58,7 +63,8 @@ def _draw_lines(axes: Any, rows: Sequence[Row], panel: Literal["loss", "accuracy
             axes.plot(*zip(*measured, strict=True), dash, color=color, linewidth=1.6, zorder=3)
             axes.plot(*measured[-1], "o", color=color, markersize=4.5, zorder=4)
             ends.append((measured[-1][1], f"{word} {measured[-1][1]:.{digits}f}{unit}", color))
-    axes.set_title("Loss" if panel == "loss" else "Accuracy in %", loc="left", color=INK, fontweight="bold")
+    words = "Accuracy and mIoU in %" if any("miou" in key for row in rows for key in row) else "Accuracy in %"
+    axes.set_title("Loss" if panel == "loss" else words, loc="left", color=INK, fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_RULE)
     axes.tick_params(colors=INK, labelsize=9, length=0)

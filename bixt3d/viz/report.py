@@ -1,4 +1,4 @@
-"""The page that a person opens after training a classifier: one HTML file that needs nothing else."""
+"""The page that a person opens after training: one HTML file that needs nothing else."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -26,21 +26,16 @@ class PredictedCloud:
 
 
 @dataclass(frozen=True)
-class ClassificationReport:
-    """What the page tells.
+class Report:
+    """What the page of any run tells.
 
     Args:
         title: the headline, for example the name of the run.
         command: the line that trains this model again.
-        result: what result.json holds: ``overall_accuracy`` and ``mean_accuracy`` of the last epoch, in 0..1;
-            ``best_on_test`` with ``{"value": 0..1, "epoch": int}`` under the same two names; ``epochs``, ``seconds``,
-            ``clouds_per_second``, ``parameters``, ``device``, ``seed``, ``version``, ``commit``.
-            What is absent or None is shown as not recorded.
+        result: what result.json holds: the figures of the headline, in 0..1; ``best_on_test`` with
+            ``{"value": 0..1, "epoch": int}`` under the same names; ``epochs``, ``seconds``, ``clouds_per_second``,
+            ``parameters``, ``device``, ``seed``, ``version``, ``commit``. What is absent is shown as not recorded.
         rows: the lines of metrics.csv.
-        confusion: test clouds of a true class (row) for which a class (column) was predicted, by the last epoch.
-        class_names: names of the classes in the order of ``confusion``.
-        mistakes: wrong predictions to show as pictures; the page puts the most confident first.
-        samples: right predictions to show, in this order.
         settings: the settings of the run as yaml.
         up: the axis of the clouds that points up in the pictures.
     """
@@ -49,16 +44,70 @@ class ClassificationReport:
     command: str
     result: Mapping[str, Any]
     rows: Sequence[Row]
+    settings: str
+    up: Literal["y", "z"]
+
+
+@dataclass(frozen=True)
+class ClassificationReport(Report):
+    """What the page of a classifier tells beyond that.
+
+    Args:
+        confusion: test clouds of a true class (row) for which a class (column) was predicted, by the last epoch.
+        class_names: names of the classes in the order of ``confusion``.
+        mistakes: wrong predictions to show as pictures; the page puts the most confident first.
+        samples: right predictions to show, in this order.
+    """
+
     confusion: Int[np.ndarray, "C C"]
     class_names: Sequence[str]
     mistakes: Sequence[PredictedCloud]
     samples: Sequence[PredictedCloud]
-    settings: str
-    up: Literal["y", "z"] = "y"
 
 
-def write_report(path: Path, report: ClassificationReport) -> None:
-    """Write the page, whole or not at all. Raises OSError if the file cannot be written."""
+@dataclass(frozen=True)
+class PartReport(Report):
+    """What the page of a part segmenter tells beyond that.
+
+    Args:
+        num_clouds: clouds of the test set.
+        sheets: pictures as PNG, each with its title and a sentence.
+    """
+
+    num_clouds: int
+    sheets: Sequence[tuple[str, str, bytes]]
+
+
+def write_class_report(path: Path, report: ClassificationReport) -> None:
+    """Write the page of a classifier, whole or not at all. Raises OSError if the file cannot be written."""
+    mistakes = sorted(report.mistakes, key=lambda cloud: -cloud.confidence)
+    _write(
+        path,
+        "class_report.html.j2",
+        report,
+        headline={"overall_accuracy": "overall accuracy", "mean_accuracy": "mean class accuracy"},
+        classes=_classes(report.confusion, report.class_names),
+        num_clouds=int(report.confusion.sum()),
+        num_mistakes=int(report.confusion.sum() - np.trace(report.confusion)),
+        confusion=_embed(confusion_png(report.confusion, report.class_names)),
+        mistakes=[(cloud, _picture(cloud, report.up)) for cloud in mistakes],
+        samples=[(cloud, _picture(cloud, report.up)) for cloud in report.samples],
+    )
+
+
+def write_part_report(path: Path, report: PartReport) -> None:
+    """Write the page of a part segmenter, whole or not at all. Raises OSError if the file cannot be written."""
+    _write(
+        path,
+        "part_report.html.j2",
+        report,
+        headline={"instance_miou": "instance mIoU", "class_miou": "class mIoU"},
+        categories=sorted(report.result.get("per_category", {}).items(), key=lambda line: line[1]),
+        sheets=[(title, words, _embed(png)) for title, words, png in report.sheets],
+    )
+
+
+def _write(path: Path, template: str, report: Report, **more: Any) -> None:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -69,18 +118,12 @@ def write_report(path: Path, report: ClassificationReport) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "duration": _duration, "count": _count}
-    mistakes = sorted(report.mistakes, key=lambda cloud: -cloud.confidence)
-    page = environment.get_template("report.html.j2").render(
+    page = environment.get_template(template).render(
         report=report,
         result=report.result,
         best=report.result.get("best_on_test") or {},
-        classes=_classes(report.confusion, report.class_names),
-        num_clouds=int(report.confusion.sum()),
-        num_mistakes=int(report.confusion.sum() - np.trace(report.confusion)),
         curves=[_embed(curves_png(report.rows, (panel,))) for panel in ("loss", "accuracy")],
-        confusion=_embed(confusion_png(report.confusion, report.class_names)),
-        mistakes=[(cloud, _picture(cloud, report.up)) for cloud in mistakes],
-        samples=[(cloud, _picture(cloud, report.up)) for cloud in report.samples],
+        **more,
     )
     replace_file(path, page.encode())
 

@@ -294,7 +294,7 @@ def test_the_program_fetches_or_exits_with_2_and_a_sentence(server, archive_at, 
 
 
 def test_every_archive_has_mirrors_and_sums_of_the_right_length():
-    assert len(ARCHIVES) == 5
+    assert len(ARCHIVES) == 6
     length = {"md5": 32, "sha256": 64}
     for archive in ARCHIVES.values():
         assert archive.urls and all(url.startswith("http") and url.endswith(archive.file) for url in archive.urls)

@@ -177,6 +177,13 @@ def test_objects_stand_upright():
         assert xyz[parts == back, 2].mean() < xyz[parts == seat, 2].mean()
 
 
+def test_full_clouds_are_the_test_objects():
+    source = Shapes(1, 2, num_points=64, normals=True)
+    test = source.load()[1]
+    xyz, feats, parts = (torch.stack(column) for column in zip(*source.full_clouds(), strict=True))
+    assert torch.equal(xyz, test.xyz) and torch.equal(feats, test.feats) and torch.equal(parts, test.parts)
+
+
 def test_feats_are_empty_unless_normals_are_asked_for(small_sets):
     train, _ = Shapes(12, 2, num_points=256).load()
     assert train.feats.shape == (12 * len(CLASS_NAMES), 256, 0)

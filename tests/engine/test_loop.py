@@ -179,8 +179,12 @@ def test_a_gradient_is_clipped_to_the_norm_asked_for(fabric):
 def test_evaluation_keeps_the_order_and_changes_nothing(fabric):
     module, clouds = Reader(), make_clouds(7)
     state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
-    together = predict_all(module, clouds, 7, lambda batch: batch, fabric)
-    by_three = predict_all(module, clouds, 3, lambda batch: batch, fabric)
+
+    def forward(module: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
+        return (module(batch["xyz"], batch["feats"]),)
+
+    (together,) = predict_all(module, clouds, 7, forward, fabric)
+    (by_three,) = predict_all(module, clouds, 3, forward, fabric)
     torch.testing.assert_close(by_three, together)
     torch.testing.assert_close(together, module.eval()(clouds.xyz, clouds.feats))
     assert all(tensor.equal(module.state_dict()[key]) for key, tensor in state.items())

@@ -64,7 +64,7 @@ def test_the_last_layer_changes_only_what_is_read(
 ):
     layer = make(**SMALL, reads=reads).layers[-1]
     latents, (tokens,) = torch.randn(2, 5, 24), flat_tokens()
-    new_latents, new_tokens = layer(latents, tokens)
+    new_latents, new_tokens, _ = layer(latents, tokens)
     assert torch.equal(new_latents, latents) != latents_change
     assert torch.equal(new_tokens.feats, tokens.feats) != tokens_change
 
@@ -73,7 +73,7 @@ def test_the_last_layer_changes_only_what_is_read(
 def test_all_layers_but_the_last_change_both_sides(make: type[BixtEncoder]):
     for layer in make(**SMALL).layers[:-1]:
         latents, (tokens,) = torch.randn(2, 5, 24), flat_tokens()
-        new_latents, new_tokens = layer(latents, tokens)
+        new_latents, new_tokens, _ = layer(latents, tokens)
         assert not torch.allclose(new_latents, latents) and not torch.allclose(new_tokens.feats, tokens.feats)
 
 
@@ -205,7 +205,8 @@ def test_hierarchy_halves_the_tokens_at_every_layer_but_the_last():
     latents, pyramid = encoder(fine)
     assert latents.shape == (2, 5, 24)
     assert [tuple(level.feats.shape[1:]) for level in pyramid] == [(32, 8), (16, 16), (8, 16), (4, 32)]
-    assert pyramid[0] is fine[0]
+    assert pyramid[0].pos is fine[0].pos and not torch.equal(pyramid[0].feats, fine[0].feats)  # as layer 1 left them
+    assert encoder.level_dims == [8, 16, 16, 32]
     for finer, coarser in zip(pyramid, pyramid[1:], strict=False):
         assert torch.equal(coarser.pos[:, 0], finer.pos[:, 0])  # farthest point sampling starts at the first
         same = (coarser.pos[:, :, None] == finer.pos[:, None]).all(-1)
@@ -217,7 +218,7 @@ def test_levels_of_a_tokenizer_stay_below_those_of_the_encoder():
     _, flat = BixtEncoder(**SMALL)((points, groups))
     assert len(flat) == 2 and flat[0] is points
     _, pyramid = BixtEncoder(**SMALL, refine=hierarchy)((points, groups))
-    assert [level.feats.shape[1] for level in pyramid] == [64, 32, 16, 8] and pyramid[1] is groups
+    assert [level.feats.shape[1] for level in pyramid] == [64, 32, 16, 8] and pyramid[0] is points
 
 
 def test_simple_grouping_searches_neighbors_once(monkeypatch: pytest.MonkeyPatch):

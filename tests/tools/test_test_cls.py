@@ -8,6 +8,7 @@ import pytest
 import test_cls
 
 from bixt3d.datasets.shapes import Shapes
+from bixt3d.tasks import classification
 from bixt3d.types import CloudSet, InputError
 
 SCORES = ("overall_accuracy", "mean_accuracy", "per_class", "parameters")
@@ -17,7 +18,7 @@ SCORES = ("overall_accuracy", "mean_accuracy", "per_class", "parameters")
 def without_pictures(monkeypatch, request):
     """Draw no report, which takes longer than all the rest, where a test does not ask for one."""
     if "with_pictures" not in request.fixturenames:
-        monkeypatch.setattr(test_cls, "write_results", lambda *anything: None)
+        monkeypatch.setattr(classification, "write_results", lambda *anything: None)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_the_weights_alone_are_enough(tiny_run, tmp_path):
 
 def test_results_go_into_the_run_unless_another_folder_is_named(tiny_run, tmp_path, monkeypatch):
     places = []
-    monkeypatch.setattr(test_cls, "write_results", lambda folder, *rest: places.append(folder))
+    monkeypatch.setattr(classification, "write_results", lambda folder, *rest: places.append(folder))
     test_cls.main([f"--checkpoint={tiny_run}"])
     test_cls.main([f"--checkpoint={tiny_run}", f"--out={tmp_path}"])
     assert places == [tiny_run / "test", tmp_path]
@@ -54,7 +55,7 @@ def test_results_go_into_the_run_unless_another_folder_is_named(tiny_run, tmp_pa
 
 def test_votes_repeat_themselves_and_differ_from_one_look(tiny_run, monkeypatch):
     seen = []
-    monkeypatch.setattr(test_cls, "write_results", lambda folder, result, scores, logits, *rest: seen.append(logits))
+    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.logits))
     for votes in (1, 3, 3):
         result = test_cls.main([f"--checkpoint={tiny_run}", f"--votes={votes}"])
         assert result["votes"] == votes
@@ -71,9 +72,9 @@ def test_the_newest_run_is_taken_where_none_is_named(tiny_run, tmp_path, monkeyp
 
 def test_other_clouds_can_be_named_on_the_command_line(tiny_run, monkeypatch):
     sizes = []
-    monkeypatch.setattr(test_cls, "write_results", lambda folder, result, scores, *rest: sizes.append(scores))
+    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: sizes.append(ours))
     test_cls.main([f"--checkpoint={tiny_run}", "--data.test_per_class=1", "--data.train_per_class=1"])
-    assert sizes[0].confusion.sum() == 16
+    assert sizes[0].scores.confusion.sum() == 16
 
 
 def test_where_there_is_no_run_one_learns_how_to_make_one(tmp_path, monkeypatch):

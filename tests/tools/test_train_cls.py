@@ -18,6 +18,7 @@ import train_cls
 from bixt3d.datasets.shapes import Shapes
 from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
 from bixt3d.engine.report import read_rows
+from bixt3d.tasks import classification, training
 from bixt3d.types import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ def without_pictures(monkeypatch):
     def write_result(folder: Path, result: dict, *rest) -> None:
         write_json(folder / "result.json", result)
 
-    monkeypatch.setattr(train_cls, "write_results", write_result)
+    monkeypatch.setattr(classification, "write_results", write_result)
 
 
 def weights_of(folder: Path, name: str = "model") -> dict[str, torch.Tensor]:
@@ -84,7 +85,7 @@ def test_the_headline_is_the_last_epoch_not_the_best(tmp_path, train, monkeypatc
         accuracy = next(faked)
         return {"test_accuracy": accuracy, "test_mean_accuracy": accuracy, "test_loss": 1.0}
 
-    monkeypatch.setattr(train_cls, "score_sets", score)
+    monkeypatch.setattr(training, "score_sets", score)
     result = result_of(train(tmp_path / "run"))
     assert result["best_on_test"]["overall_accuracy"] == {"value": 0.75, "epoch": 1}
     assert result["overall_accuracy"] < 0.5  # what the last weights reach, whatever the rows say
@@ -218,7 +219,7 @@ def test_two_processes_write_one_set_of_files_and_agree_with_one_that_evaluates(
     assert output.count("report: ") == 1
     assert [row["epoch"] for row in read_rows(folder / "metrics.csv")] == [1]
     seen = []
-    monkeypatch.setattr(test_cls, "write_results", lambda folder, result, scores, *rest: seen.append(scores))
+    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.scores))
     alone, (row,) = test_cls.main([f"--checkpoint={folder}", "--runtime.devices=1"]), read_rows(folder / "metrics.csv")
     assert alone["overall_accuracy"] == result_of(folder)["overall_accuracy"]
     assert row["test_accuracy"] == pytest.approx(alone["overall_accuracy"], rel=1e-5)

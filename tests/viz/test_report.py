@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from bixt3d.viz.report import ClassificationReport, PredictedCloud, write_report
+from bixt3d.viz.report import ClassificationReport, PredictedCloud, write_class_report
 
 RESULT = {
     "overall_accuracy": 0.9123,
@@ -32,6 +32,7 @@ def predicted(index: int, truth: str, said: str, confidence: float) -> Predicted
 
 
 REPORT = ClassificationReport(
+    up="y",
     title="tables & <chairs>",
     command='python tools/train_cls.py --name "a & b"',
     result=RESULT,
@@ -65,7 +66,7 @@ class Page(HTMLParser):
 def write(tmp_path):
     def page(**changes) -> Page:
         path = tmp_path / "report.html"
-        write_report(path, dataclasses.replace(REPORT, **changes))
+        write_class_report(path, dataclasses.replace(REPORT, **changes))
         assert list(tmp_path.iterdir()) == [path]
         return Page(path.read_text(encoding="utf-8"))
 
@@ -140,5 +141,5 @@ def test_forty_classes_give_forty_lines(write):
 
 def test_a_missing_folder_is_an_error_and_nothing_is_left(tmp_path):
     with pytest.raises(FileNotFoundError):
-        write_report(tmp_path / "missing" / "report.html", REPORT)
+        write_class_report(tmp_path / "missing" / "report.html", REPORT)
     assert list(tmp_path.iterdir()) == []

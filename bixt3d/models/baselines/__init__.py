@@ -2,6 +2,7 @@
 
 from bixt3d.models.baselines.perceiver import IterativeEncoder
 from bixt3d.models.baselines.pointmlp import PointMLP, PointMLPElite
+from bixt3d.models.baselines.pointmlp_segmenter import PointMLPSegmenter
 from bixt3d.models.baselines.sequential import SequentialEncoder
 
-__all__ = ["IterativeEncoder", "PointMLP", "PointMLPElite", "SequentialEncoder"]
+__all__ = ["IterativeEncoder", "PointMLP", "PointMLPElite", "PointMLPSegmenter", "SequentialEncoder"]

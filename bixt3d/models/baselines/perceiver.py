@@ -40,7 +40,7 @@ class IterativeEncoder(Encoder):
         drop_path_self: float = 0.0,
     ):
         super().__init__()
-        self.dim, self.token_dims = dim, [token_dim or dim] * depth
+        self.dim, self.token_dims, self.level_dims = dim, [token_dim or dim] * depth, [token_dim or dim]
         num_cross = {"none": depth, "all": 1, "all_but_first": min(2, depth)}.get(share)
         if num_cross is None:
             raise InputError(f"unknown share '{share}': choose none, all or all_but_first")

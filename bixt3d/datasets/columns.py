@@ -1,0 +1,175 @@
+"""Positions and normals in plain numbers: text files, and arrays as .npy, .npz and HDF5 keep them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from bixt3d.types import InputError
+
+Points = tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"] | None]
+"""Positions and, where they are known, unit normals."""
+
+XYZ_KEYS = ("data", "xyz", "points", "pos", "arr_0")
+NORMAL_KEYS = ("normals", "normal")
+NORMAL_COLUMNS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"))
+
+
+def split_columns(table: Shaped[np.ndarray, "N C"]) -> Points:
+    """Return the first three columns as positions, and the first three of the rest that are unit vectors as normals.
+
+    Unit vectors: nine of ten rows have a length between 0.98 and 1.02, none is longer (ShapeNetPart has a few of length
+    0). All else (intensity, colors, labels) is left out. Raises InputError for fewer than three columns.
+    """
+    if table.shape[1] < 3:
+        raise InputError(f"has {_count(table.shape[1], 'column')}, but a point takes three: x, y, z")
+    table = as_numbers(table)
+    for first in range(3, table.shape[1] - 2):
+        vectors = table[:, first : first + 3]
+        length = _length(vectors)
+        if (length < 1.02).all() and (length > 0.98).mean() >= 0.9:
+            return table[:, :3], unit_normals(vectors)
+    return table[:, :3], None
+
+
+def unit_normals(vectors: Shaped[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"] | None:
+    """Return vectors that are said to be normals with length 1; those without a direction are 0.
+
+    None if more than one of ten has no direction, or if any is not finite.
+    """
+    vectors = as_numbers(vectors)
+    length = _length(vectors)
+    directed_mask = length > 1e-6
+    if not np.isfinite(length).all() or directed_mask.mean() < 0.9:
+        return None
+    return np.where(directed_mask, vectors / np.where(directed_mask, length, 1), 0)
+
+
+def _length(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 1"]:
+    with np.errstate(over="ignore"):
+        return np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def as_numbers(array: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Return an array in double precision, so that no position far from the origin loses digits."""
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"holds no numbers, but {array.dtype}")
+    with np.errstate(invalid="ignore"):  # broken files hold broken floats
+        return array.astype(np.float64)
+
+
+def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points]:
+    """Return the clouds of named arrays: one for ``(N, 3)`` or more columns, S for ``(S, N, 3)`` or more."""
+    xyz = next((arrays[key] for key in XYZ_KEYS if key in arrays), None)
+    if xyz is None:
+        raise InputError(f"has no array named {', '.join(XYZ_KEYS[:-1])} (it has {', '.join(arrays) or 'none'})")
+    if xyz.ndim not in (2, 3) or 0 in xyz.shape:
+        raise InputError(f"has points of shape {xyz.shape}: write (N, 3), or (S, N, 3) for several clouds")
+    normals = next((arrays[key] for key in NORMAL_KEYS if key in arrays), None)
+    if normals is not None and normals.shape != (*xyz.shape[:-1], 3):
+        raise InputError(f"has points of shape {xyz.shape}, but normals of shape {normals.shape}")
+    clouds = [split_columns(table) for table in (xyz if xyz.ndim == 3 else xyz[None])]
+    if normals is None:
+        return clouds
+    of_cloud = normals if normals.ndim == 3 else normals[None]
+    return [(positions, unit_normals(own)) for (positions, _), own in zip(clouds, of_cloud, strict=True)]
+
+
+def read_arrays(path: Path) -> list[Points]:
+    """Return the clouds of a .npy or .npz file; nothing pickled is opened."""
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {"data": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except Exception as error:  # noqa: BLE001 (zip, header and pickle errors have nothing in common)
+        raise InputError("cannot be read as NumPy's .npy or .npz of plain numbers: write it again") from error
+    return split_arrays(arrays)
+
+
+def read_hdf5(path: Path) -> list[Points]:
+    """Return the clouds of an HDF5 file: of its dataset ``data`` and, where there is one, ``normal``."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            arrays = {name: file[name][()] for name in file if name in (*XYZ_KEYS, *NORMAL_KEYS)}
+            held = list(file)
+    except Exception as error:  # noqa: BLE001 (h5py raises OSError, KeyError and RuntimeError for broken files)
+        raise InputError("cannot be read as HDF5: write it again") from error
+    return split_arrays(arrays or dict.fromkeys(held, np.zeros(0)))
+
+
+def read_text(path: Path) -> list[Points]:
+    """Return the cloud of a text file: a point in each line, parted by spaces, tabs, commas or semicolons.
+
+    A header is used where it names x, y, z (and nx, ny, nz), else skipped, as are lines that begin with # or //.
+    A number alone in the first line, as in .pts, is the number of points.
+    """
+    raw = path.read_bytes()
+    if b"\0" in raw:
+        raise InputError("is not text: write a point in each line, x y z")
+    lines = [line.rstrip(" ,;\t") for line in raw.decode("utf-8-sig", errors="replace").splitlines()]
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line and not line.isspace()]
+    first = next((place for place, (_, line) in enumerate(numbered) if _is_numeric(line)), None)
+    skipped = numbered[:first]
+    if first is None or sum(not line.lstrip().startswith(("#", "//")) for _, line in skipped) > 1:
+        raise InputError("holds no points: write one in each line, x y z")
+    count = None
+    if [len(_fields(line)) > 1 for _, line in numbered[first : first + 2]] == [False, True]:
+        count, first = numbered[first][1].strip(), first + 1
+    table = _table([(number, line) for number, line in numbered[first:] if not line.lstrip().startswith("#")])
+    if count is not None and float(count) != len(table):
+        raise InputError(f"says that it holds {count} points, but has {_count(len(table), 'line')} of them")
+    return [_by_name(table, skipped[-1][1] if skipped else "") or split_columns(table)]
+
+
+def _by_name(table: Float[np.ndarray, "N C"], header: str) -> Points | None:
+    names = [name.strip("\"'").lower() for name in _fields(header.lstrip("#/ "))]
+    if len(names) != table.shape[1] or not {"x", "y", "z"} <= set(names):
+        return None
+    xyz = table[:, [names.index(axis) for axis in "xyz"]]
+    known = next((columns for columns in NORMAL_COLUMNS if set(columns) <= set(names)), None)
+    return xyz, unit_normals(table[:, [names.index(column) for column in known]]) if known else None
+
+
+def _fields(line: str) -> list[str]:
+    if ";" in line:  # where decimals may be written with a comma
+        return [field.strip() for field in line.replace(",", ".").split(";")]
+    return [field.strip() for field in line.split(",")] if "," in line else line.split()
+
+
+def _is_numeric(line: str) -> bool:
+    return all(map(_is_number, _fields(line)))
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _table(numbered: Sequence[tuple[int, str]]) -> Float[np.ndarray, "N C"]:
+    semicolons, commas = ";" in numbered[0][1], "," in numbered[0][1]
+    lines = [line.replace(",", ".") if semicolons else line for _, line in numbered]
+    try:
+        return np.loadtxt(lines, np.float64, delimiter=";" if semicolons else "," if commas else None, ndmin=2)
+    except ValueError as error:
+        raise InputError(_first_fault(numbered)) from error
+
+
+def _first_fault(numbered: Sequence[tuple[int, str]]) -> str:
+    columns = len(_fields(numbered[0][1]))
+    for number, line in numbered:
+        fields = _fields(line)
+        if len(fields) != columns:
+            return f"has {_count(len(fields), 'column')} in line {number}, but {columns} in line {numbered[0][0]}"
+        if not _is_numeric(line):
+            return f"has {next(field for field in fields if not _is_number(field))!r} in line {number}, not a number"
+    return "has a line that cannot be read as numbers"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,150 @@
+"""People's own files: clouds as they are, meshes as points spread over their surface."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from bixt3d.datasets.columns import Points, read_arrays, read_hdf5, read_text, unit_normals
+from bixt3d.datasets.pcd import read_pcd
+from bixt3d.datasets.surface import Mesh, sample_surface, unit
+from bixt3d.types import InputError
+
+READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
+READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
+MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
+SUFFIXES = (*MESHES, *READERS)
+"""Extensions of the files that can be read, in small letters."""
+
+FARTHEST = 1e18
+"""No coordinate may be larger: its square would not be a float32."""
+
+
+@dataclass(frozen=True)
+class FileCloud:
+    """A cloud of a file; ``normals`` have length 1 (a few may be 0), or are None where the file has none.
+
+    ``from_mesh``: the points were spread over a surface, and the normals are those of its faces.
+    """
+
+    name: str
+    xyz: Float[np.ndarray, "N 3"]
+    normals: Float[np.ndarray, "N 3"] | None = None
+    from_mesh: bool = False
+
+
+def read_file(path: str | Path, num_points: int = 10_000) -> list[FileCloud]:
+    """Return the clouds of a file: one, but for arrays of several.
+
+    A mesh gives ``num_points`` points spread over its faces by area, always the same. A .ply without faces is a cloud.
+    Raises InputError if the file is missing, of an unknown kind or broken, if it has points that are not finite, or all
+    of them in one place.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path} is of an unknown kind: known are {', '.join(SUFFIXES)}")
+    try:
+        if not path.stat().st_size:
+            raise InputError("is empty")
+        if suffix in MESHES:
+            found, from_mesh = _read_mesh(path, num_points)
+        else:
+            found, from_mesh = READERS[suffix](path), False
+        for xyz, _ in found:
+            check_points(xyz)
+    except InputError as error:
+        raise InputError(f"{path} {error}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    names = [path.name] if len(found) == 1 else [f"{path.name}[{i}]" for i in range(len(found))]
+    return [FileCloud(name, *points, from_mesh) for name, points in zip(names, found, strict=True)]
+
+
+def find_files(places: Sequence[str | Path]) -> list[Path]:
+    """Return files as they are named, and those of known kinds in folders and below them, in order of their names.
+
+    Hidden files are passed over. Raises InputError for a folder that holds no such file.
+    """
+    found: dict[Path, None] = {}
+    for place in map(Path, places):
+        files = sorted(_known_files(place)) if place.is_dir() else [place]
+        if not files:
+            raise InputError(f"the folder {place} holds no file that can be read: known are {', '.join(SUFFIXES)}")
+        found |= dict.fromkeys(files)
+    return list(found)
+
+
+def _known_files(folder: Path) -> list[Path]:
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def check_points(xyz: Float[np.ndarray, "N 3"], what: str = "point") -> None:
+    """Raise InputError for points that are not finite, or that are all in one place."""
+    broken = np.flatnonzero(~(np.abs(xyz) < FARTHEST).all(axis=1))
+    if len(broken):
+        raise InputError(
+            f"has {len(xyz)} {what}s, {len(broken)} of which hold NaN, infinity or more than {FARTHEST:g} (the first "
+            f"is number {broken[0] + 1}): remove them"
+        )
+    if len(xyz) < 2:
+        raise InputError(f"has {len(xyz)} {what}{'s' * (len(xyz) != 1)}: a cloud takes many")
+    if (xyz == xyz[0]).all():
+        raise InputError(f"has all its {len(xyz)} {what}s in one place")
+
+
+_HINT = "it is damaged, or of another format than its name says"
+_HINTS = {
+    ".ply": "it is damaged, or no PLY file, or a binary one with faces of several sizes (export it as triangles)",
+    ".gltf": "it is damaged, or a file that it refers to is missing",
+}
+
+
+def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
+    """Return the points of a file that may be a mesh, and whether it is one."""
+    import trimesh
+
+    try:
+        pieces = trimesh.load_scene(path, process=False, skip_materials=True).dump()
+        meshes = [piece for piece in pieces if isinstance(piece, trimesh.Trimesh) and len(piece.faces)]
+        corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces] for mesh in meshes]
+        if any(triangles.shape[1:] != (3, 3) for triangles in corners):
+            raise ValueError("a vertex takes three coordinates")
+    except Exception as error:  # noqa: BLE001 (trimesh raises whatever a broken file leads to)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"cannot be read ({reason}): {_HINTS.get(path.suffix.lower(), _HINT)}") from error
+    if corners:
+        return [_sample(np.concatenate(corners), num_points)], True
+    vertices = [piece for piece in pieces if len(piece.vertices)]
+    if path.suffix.lower() == ".ply" and vertices:
+        return [_cloud_of_ply(vertices[0])], False
+    if vertices:
+        raise InputError("is a mesh without faces: give it faces, or write its points as .ply or .xyz")
+    raise InputError(f"holds no mesh: {_HINT}")
+
+
+def _sample(corners: Float[np.ndarray, "T 3 3"], num_points: int) -> Points:
+    check_points(corners.reshape(-1, 3), "corner")
+    first, second, third = (corners / np.abs(corners).max()).transpose(1, 0, 2)
+    across = np.cross(second - first, third - first)
+    if not across.any():
+        raise InputError("has only faces without area: there is nothing to spread points over")
+    mesh = Mesh(corners, np.repeat(unit(across)[:, None], 3, axis=1))
+    xyz, normals, _ = sample_surface([mesh], num_points, np.random.default_rng(0))
+    return xyz, normals
+
+
+def _cloud_of_ply(cloud: Any) -> Points:
+    vertex = cloud.metadata["_ply_raw"]["vertex"]  # the only place where trimesh leaves normals of points
+    if len(cloud.vertices) < vertex["length"]:
+        raise InputError(f"says that it holds {vertex['length']} points, but it ends after {len(cloud.vertices)}")
+    xyz, names = np.asarray(cloud.vertices, np.float64), ("nx", "ny", "nz")
+    if not set(names) <= set(vertex["properties"]):
+        return xyz, None
+    return xyz, unit_normals(np.stack([np.ravel(vertex["data"][name]) for name in names], axis=1))

@@ -1,0 +1,98 @@
+"""Files of published data sets, read such that every fault is one sentence with the name of its file."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bixt3d.datasets.normalize import check_each, normalize_clouds
+from bixt3d.types import InputError
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not blank. Raises InputError if there are none."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing")
+    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{path} is empty")
+    return lines
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds. Raises InputError if it is missing or holds something else."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing")
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}): fetch or write it again") from error
+
+
+def read_arrays(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the wanted datasets of an HDF5 file. Raises InputError if it or one of them is missing."""
+    import h5py
+
+    if not path.is_file():
+        raise InputError(f"{path} is missing, though the list of files names it")
+    try:
+        with h5py.File(path, "r") as file:
+            held = sorted(name for name in file if isinstance(file[name], h5py.Dataset))
+            arrays = {name: file[name][()] for name in wanted if name in held}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as HDF5 ({error}): fetch or write it again") from error
+    for name in wanted:
+        if name not in arrays:
+            advice = "; set --data.normals false to do without" if name == "normal" else ""
+            raise InputError(f"{path} has no dataset {name!r} (it has {', '.join(held) or 'none'}){advice}")
+    return arrays
+
+
+def read_clouds(
+    paths: Sequence[Path], num_points: int, normals: bool, num_classes: int, classes_in: str
+) -> list[tuple[Float[Tensor, "S N P"], Int[Tensor, " S"]]]:
+    """Return normalized points (x, y, z and, if asked for, normals) and labels of each HDF5 file of clouds.
+
+    ``classes_in`` says in errors where the classes are listed. Raises InputError for a broken file, fewer than
+    ``num_points`` points, or files whose clouds differ in size.
+    """
+    pieces = []
+    for path in paths:
+        points, label = _read_file(path, normals, num_classes, classes_in)
+        size, first_size = points.shape[1], (pieces[0][0] if pieces else points).shape[1]
+        if size < num_points:
+            raise InputError(
+                f"asked for {num_points} points, but the clouds of {path} have {size}; "
+                f"set --data.num_points to at most {size}"
+            )
+        if size != first_size:
+            raise InputError(f"the clouds of {path} have {size} points, but those of {paths[0]} have {first_size}")
+        pieces.append((points, label))
+    return pieces
+
+
+def _read_file(
+    path: Path, normals: bool, num_classes: int, classes_in: str
+) -> tuple[Float[Tensor, "S N P"], Int[Tensor, " S"]]:
+    arrays = read_arrays(path, ("data", "label", "normal") if normals else ("data", "label"))
+    data, label = arrays["data"], arrays["label"].reshape(-1)
+    if data.ndim != 3 or data.shape[2] != 3 or 0 in data.shape or data.dtype.kind != "f":
+        raise InputError(f"{path} must hold data of shape (clouds, points, 3) as floats, not {data.dtype} {data.shape}")
+    if len(label) != len(data) or label.dtype.kind not in "iu":
+        raise InputError(f"{path} must hold one integer label for each of its {len(data)} clouds")
+    label = torch.from_numpy(label.astype(np.int64))
+    known_mask = (label >= 0) & (label < num_classes)
+    check_each(known_mask, str(path), f"has a label outside the {num_classes} classes of {classes_in}")
+    xyz = normalize_clouds(torch.from_numpy(data.astype(np.float32)), str(path))
+    if not normals:
+        return xyz, label
+    if arrays["normal"].shape != data.shape:
+        raise InputError(f"{path} has data of shape {data.shape}, but normal of shape {arrays['normal'].shape}")
+    normal = torch.from_numpy(arrays["normal"].astype(np.float32))
+    check_each(torch.isfinite(normal).flatten(1).all(dim=1), str(path), "has normals that are not finite numbers")
+    return torch.cat([xyz, normal], dim=2), label

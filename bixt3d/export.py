@@ -1,0 +1,174 @@
+"""A trained run as one file that needs no bixt3d to run: a program of torch.export, or an ONNX model.
+
+The file takes any number of clouds, each of ``num_points`` points that are centred and scaled as in training. Farthest
+point sampling and the search for neighbors are inside, and so are the names of what it predicts.
+"""
+
+import importlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import torch
+import yaml
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bixt3d.datasets.shapes import Shapes
+from bixt3d.engine.checkpoint import fit_weights, write_whole
+from bixt3d.models.classifier import CloudClassifier
+from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.segmenter import CloudSegmenter
+from bixt3d.predictor import read_run
+from bixt3d.types import InputError
+
+Format = Literal["torch", "onnx"]
+Clouds = dict[str, Tensor]
+SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
+TOLERANCE = 1e-3
+"""How far the logits of a file may be from the model's, as a share of the largest of them."""
+
+
+class ExportForm(nn.Module):
+    """A model whose file asks for no more than the model reads: ``xyz``, and ``feats`` and ``category`` where needed."""
+
+    def __init__(self, model: CloudClassifier | CloudSegmenter):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        xyz: Float[Tensor, "B N 3"],
+        feats: Float[Tensor, "B N 3"] | None = None,
+        category: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "B ..."]:
+        feats = xyz[..., :0] if feats is None else feats
+        if isinstance(self.model, CloudClassifier):
+            return self.model(xyz, feats)
+        return self.model(xyz, feats, xyz.new_zeros(xyz.shape[0], dtype=torch.int64) if category is None else category)
+
+
+def export_run(run: str | Path, kind: Format = "onnx", out: Path | None = None) -> tuple[Path, str]:
+    """Export a run, compare the file with the model, and write it; returns its path and what the comparison found.
+
+    The file lies beside the run's weights unless ``out`` names another place. Raises InputError if there is no such
+    run, a package is missing, or the file would not compute what the model does: then nothing is written.
+    """
+    if kind not in SUFFIX:
+        raise InputError(f"unknown format '{kind}': choose {' or '.join(SUFFIX)}")
+    if kind == "onnx" and not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
+        raise InputError('an ONNX model needs onnx, onnxscript and onnxruntime: pip install "bixt3d[export]"')
+    path, form, facts = load_form(run)
+    clouds = example_clouds(form, facts)
+    few = {name: values[:2] for name, values in clouds.items()}
+    content, call = {"torch": to_torch, "onnx": to_onnx}[kind](form, few, facts)
+    found = compare(call, form, clouds)
+    out = out or path.with_suffix(SUFFIX[kind])
+    write_whole(out, lambda temporary: temporary.write_bytes(content))
+    return out, found
+
+
+def load_form(run: str | Path) -> tuple[Path, ExportForm, dict[str, str]]:
+    """Return the weights' path of a run, its model ready to be exported, and what the file will say about itself."""
+    path, weights, metadata = read_run(run)
+    names = {key: metadata[key] for key in ("class_names", "part_names", "class_parts") if key in metadata}
+    num_classes = len(json.loads(names["class_names"]))
+    if "part_names" in names:
+        model = build_segmenter(metadata["config"], len(json.loads(names["part_names"])), num_classes)
+    else:
+        model = build_model(metadata["config"], num_classes)
+    fit_weights(model, weights, str(path))
+    data = yaml.safe_load(metadata["config"])["data"]
+    module, _, source = data["class_path"].rpartition(".")
+    facts = {
+        "task": metadata["task"],
+        **names,
+        "num_points": str(data["init_args"]["num_points"]),
+        "normals": json.dumps(data["init_args"].get("normals", False)),
+        "up": data["init_args"].get("up") or getattr(importlib.import_module(module), source).up,
+    }
+    return path, ExportForm(model).eval(), facts
+
+
+def example_clouds(form: ExportForm, facts: dict[str, str]) -> Clouds:
+    """Return one procedural object of each kind, as the inputs that the file will take."""
+    normals = json.loads(facts["normals"])
+    _, shapes = Shapes(train_per_class=1, test_per_class=1, num_points=int(facts["num_points"]), normals=normals).load()
+    clouds = {"xyz": shapes.xyz}
+    if normals:
+        clouds["feats"] = shapes.feats
+    if getattr(form.model, "reads_category", False):
+        clouds["category"] = shapes.label % len(json.loads(facts["class_names"]))
+    return clouds
+
+
+def to_torch(form: ExportForm, clouds: Clouds, facts: dict[str, str]) -> tuple[bytes, Callable[[Clouds], Tensor]]:
+    """Return the content of a file for `torch.export.load`, and a function that runs it."""
+    program = torch.export.export(form, (), clouds, dynamic_shapes=_any_number(clouds))
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are for the authors of torch
+        torch.export.save(program, file, extra_files={"metadata.json": json.dumps(facts)})
+        loaded = torch.export.load(io.BytesIO(file.getvalue())).module()
+    return file.getvalue(), lambda clouds: loaded(**clouds)
+
+
+def to_onnx(form: ExportForm, clouds: Clouds, facts: dict[str, str]) -> tuple[bytes, Callable[[Clouds], Tensor]]:
+    """Return the content of an ONNX file, and a function that runs it in onnxruntime."""
+    import onnx_ir.passes.common
+    import onnxruntime
+    import onnxscript.optimizer
+
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells at length what it leaves as it is
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            form,
+            kwargs=clouds,
+            input_names=list(clouds),
+            output_names=["logits"],
+            dynamic_shapes=_any_number(clouds),
+            dynamo=True,
+            verbose=False,
+            optimize=False,  # for it takes the 1e-8 of `interpolate` for 0; of what it does, these two are enough:
+        )
+    onnxscript.optimizer.fold_constants(program.model, onnx_shape_inference=True)
+    onnxscript.optimizer.remove_unused_nodes(program.model)
+    onnx_ir.passes.common.ClearMetadataAndDocStringPass()(program.model)  # a third of a small file, with paths of ours
+    program.model.metadata_props.update(facts)
+    content = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def call(clouds: Clouds) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: values.numpy() for name, values in clouds.items()})[0])
+
+    return content, call
+
+
+def _any_number(clouds: Clouds) -> dict[str, dict]:
+    batch = torch.export.Dim("batch", min=1)
+    return {name: {0: batch} for name in clouds}
+
+
+@torch.no_grad()
+def compare(call: Callable[[Clouds], Tensor], form: ExportForm, clouds: Clouds) -> str:
+    """Say how near a file comes to its model, on batches of several sizes. Raises InputError where it is too far."""
+    expected = form(**clouds)
+    total = len(expected)
+    ends = (0, 1, total // 3, total)
+    batches = [{name: values[a:b] for name, values in clouds.items()} for a, b in zip(ends, ends[1:], strict=False)]
+    logits = torch.cat([call(batch) for batch in batches])
+    furthest = float((logits - expected).abs().max())
+    same = logits.argmax(-1) == expected.argmax(-1)
+    found = (
+        f"{int(same.sum())} of {same.numel()} labels are the model's, and the logits differ by {furthest:.1e} at most "
+        f"(they reach {float(expected.abs().max()):.1f})"
+    )
+    if not furthest <= TOLERANCE * max(1.0, float(expected.abs().max())):
+        raise InputError(f"the file would not compute what the model does, so it was not written: only {found}")
+    return found

@@ -1,0 +1,92 @@
+"""PointMLP's decoder (Ma et al. 2022): from few points that know much back to all points, level by level."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bixt3d.nn.mlp import ChannelNorm, LinearNorm, ResidualMLP
+from bixt3d.ops import interpolate
+from bixt3d.types import InputError, Pyramid
+
+
+class DecoderBlock(nn.Module):
+    """Carry features to the next finer level, join them with what that level knew, refine the result."""
+
+    def __init__(self, dim: int, skip_dim: int, out_dim: int, num_blocks: int, ratio: float):
+        super().__init__()
+        self.fuse = LinearNorm(skip_dim + dim, out_dim)
+        self.refine = nn.Sequential(*[ResidualMLP(out_dim, ratio) for _ in range(num_blocks)])
+
+    def forward(self, feats: Float[Tensor, "B T D"], carried: Float[Tensor, "B T C"]) -> Float[Tensor, "B T O"]:
+        return self.refine(self.fuse(torch.cat([feats, carried], -1)))
+
+
+class PointMLPDecoder(nn.Module):
+    """Features by inverse-distance interpolation and skip connections, a global context of every level, the category.
+
+    Built as ``PointMLPDecoder(num_parts, num_categories, level_dims, ...)``.
+
+    Args:
+        num_parts: number of parts, over all categories.
+        num_categories: number of categories.
+        level_dims: widths of the levels, finest first.
+        dims: widths of the decoder's steps, from the coarsest level to the finest.
+        num_blocks: for each step, residual blocks on every point.
+        ratio: inner width of the residual blocks.
+        context_dim: width of the global context.
+        category_dim: width of the category's embedding; 0: the category is not read.
+        dropout: dropout rate before the last linear layer.
+    """
+
+    def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
+        self,
+        num_parts: int,
+        num_categories: int,
+        level_dims: Sequence[int],
+        dims: Sequence[int] = (512, 256, 128, 128),
+        num_blocks: Sequence[int] = (4, 4, 4, 4),
+        *,
+        ratio: float = 1.0,
+        context_dim: int = 64,
+        category_dim: int = 64,
+        dropout: float = 0.5,
+    ):
+        super().__init__()
+        steps = len(level_dims) - 1
+        if not len(dims) == len(num_blocks) == steps:
+            raise InputError(
+                f"a decoder of {steps + 1} levels takes {steps} steps, but dims has {len(dims)} numbers and num_blocks "
+                f"{len(num_blocks)}"
+            )
+        self.num_categories, self.reads_category = num_categories, category_dim > 0
+        self.blocks = nn.ModuleList()
+        dim = level_dims[-1]
+        for skip_dim, out_dim, num in zip(reversed(level_dims[:-1]), dims, num_blocks, strict=True):
+            self.blocks.append(DecoderBlock(dim, skip_dim, out_dim, num, ratio))
+            dim = out_dim
+        self.level_context = nn.ModuleList([LinearNorm(level_dim, context_dim) for level_dim in level_dims])
+        self.context = LinearNorm(context_dim * len(level_dims), context_dim)
+        if self.reads_category:
+            self.category = nn.Sequential(
+                LinearNorm(num_categories, category_dim), LinearNorm(category_dim, category_dim)
+            )
+        self.head = nn.Sequential(
+            nn.Linear(dim + context_dim + category_dim, 128),
+            ChannelNorm(128),
+            nn.Dropout(dropout),
+            nn.Linear(128, num_parts),
+        )
+
+    def forward(self, pyramid: Pyramid, category: Int[Tensor, " B"]) -> Float[Tensor, "B N C"]:
+        """Return the logits of every part for every point of the finest level."""
+        feats = pyramid[-1].feats
+        for block, fine, coarse in zip(self.blocks, pyramid[-2::-1], pyramid[:0:-1], strict=True):
+            feats = block(fine.feats, interpolate(fine.pos, coarse.pos, feats))
+        maxima = [layer(level.feats).amax(1) for layer, level in zip(self.level_context, pyramid, strict=True)]
+        known = [self.context(torch.cat(maxima, -1))]
+        if self.reads_category:
+            known.append(self.category(nn.functional.one_hot(category, self.num_categories).to(feats.dtype)))
+        context = torch.cat(known, -1)[:, None].expand(-1, feats.shape[1], -1)
+        return self.head(torch.cat([feats, context], -1))

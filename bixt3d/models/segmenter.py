@@ -1,0 +1,109 @@
+"""Whole models that say which part of an object each point is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bixt3d.models.decoder import PointMLPDecoder
+from bixt3d.models.encoder import Encoder, check_fit
+from bixt3d.tokenizers import Tokenizer
+from bixt3d.types import InputError, Tokens
+
+MakeDecoder = Callable[[int, int, Sequence[int]], PointMLPDecoder]
+"""Builds a decoder for a number of parts, a number of categories, and the widths of the levels."""
+
+
+class CloudSegmenter(nn.Module, ABC):
+    """A model that labels every point with a part. Built as ``Model(num_parts, num_categories, ...)``.
+
+    ``reads_category``: whether it is told the category of each cloud; if not, ``category`` changes nothing.
+    """
+
+    reads_category: bool
+
+    @abstractmethod
+    def forward(
+        self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"], category: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B N C"]:
+        """Return the logits of every part, of all categories, for every point."""
+
+
+class TokenSegmenter(CloudSegmenter):
+    """Every point a token; one linear layer reads the tokens of the last layer ("naive", paper section 3.4).
+
+    The paper does not say whether, or how, this model is told the category: here an embedding of it, zero at first,
+    is added to the tokens.
+
+    Args:
+        num_parts: number of parts, over all categories.
+        num_categories: number of categories.
+        tokenizer: how a cloud becomes tokens, one for every point.
+        encoder: how tokens and latents refine each other; it must return tokens (``reads: tokens`` or ``both``).
+        use_category: tell the model the category of each cloud.
+        dropout: dropout rate before the linear layer.
+    """
+
+    def __init__(
+        self,
+        num_parts: int,
+        num_categories: int,
+        tokenizer: Tokenizer,
+        encoder: Encoder,
+        use_category: bool = True,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        check_fit(tokenizer, encoder)
+        self.reads_category = use_category
+        self.tokenizer, self.encoder = tokenizer, encoder
+        if use_category:
+            self.category = nn.Embedding(num_categories, tokenizer.dim)
+            nn.init.zeros_(self.category.weight)
+        self.norm = nn.LayerNorm(encoder.token_dims[-1], eps=1e-6)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.token_dims[-1], num_parts)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"], category: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B N C"]:
+        *_, tokens = self.tokenizer(xyz, feats)
+        if self.reads_category:
+            tokens = Tokens(tokens.feats + self.category(category)[:, None], tokens.pos, tokens.neighbor_index)
+        _, (*_, tokens) = self.encoder((tokens,))
+        if tokens.feats.shape[1] != xyz.shape[1]:
+            raise InputError(
+                f"{tokens.feats.shape[1]} tokens cannot label {xyz.shape[1]} points: this model takes a tokenizer and "
+                "refinements that keep every point, a DecoderSegmenter takes any"
+            )
+        return self.head(self.dropout(self.norm(tokens.feats)))
+
+
+class DecoderSegmenter(CloudSegmenter):
+    """Fewer tokens at each layer, then PointMLP's decoder back to every point ("EncDec", paper section 3.4).
+
+    Args:
+        num_parts: number of parts, over all categories.
+        num_categories: number of categories.
+        tokenizer: how a cloud becomes tokens; its first level holds every point.
+        encoder: how tokens and latents refine each other; it must return tokens (``reads: tokens`` or ``both``).
+        decoder: how all levels together label the points.
+    """
+
+    def __init__(
+        self, num_parts: int, num_categories: int, tokenizer: Tokenizer, encoder: Encoder, decoder: MakeDecoder
+    ):
+        super().__init__()
+        check_fit(tokenizer, encoder)
+        self.tokenizer, self.encoder = tokenizer, encoder
+        self.decoder = decoder(num_parts, num_categories, [*tokenizer.level_dims[:-1], *encoder.level_dims])
+        self.reads_category = self.decoder.reads_category
+
+    def forward(
+        self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"], category: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B N C"]:
+        _, pyramid = self.encoder(self.tokenizer(xyz, feats))
+        return self.decoder(pyramid, category)

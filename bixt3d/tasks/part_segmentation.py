@@ -1,0 +1,225 @@
+"""The task of saying which part each point belongs to: settings, training step, scores, and what a run shows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bixt3d.config import SettingsParser
+from bixt3d.datasets import CloudAugment, PartSource, take_points
+from bixt3d.engine.checkpoint import write_json
+from bixt3d.engine.loop import Batch, Step, predict_all
+from bixt3d.engine.part_metrics import (
+    CONVENTION,
+    POINTMLP_CONVENTION,
+    PartScores,
+    choose_parts,
+    parts_mask,
+    score_parts,
+)
+from bixt3d.models.presets import MakeSegmenter
+from bixt3d.ops import interpolate
+from bixt3d.tasks.task import Evaluation, Task, Train
+from bixt3d.types import CloudSet, InputError
+
+if TYPE_CHECKING:
+    from bixt3d.viz.parts import PartCloud
+
+
+@dataclass
+class PartEvaluation(Evaluation):
+    """The parts predicted for every cloud of a set (of the points that were scored), and their scores."""
+
+    xyz: list[Float[Tensor, "N 3"]]
+    predicted: list[Int[Tensor, " N"]]
+    truth: list[Int[Tensor, " N"]]
+    scores: PartScores
+    loss: float | None = None  # not known of points that the model did not see
+
+    def row(self) -> dict[str, float]:
+        scores = self.scores
+        row = {"instance_miou": scores.instance_miou, "class_miou": scores.class_miou, "accuracy": scores.accuracy}
+        return row if self.loss is None else row | {"loss": self.loss}
+
+    def facts(self) -> dict[str, Any]:
+        scores = self.scores
+        return {
+            "convention": CONVENTION,
+            "instance_miou": scores.instance_miou,
+            "class_miou": scores.class_miou,
+            "accuracy": scores.accuracy,
+            "per_category": scores.per_category,
+            "pointmlp": {
+                "convention": POINTMLP_CONVENTION,
+                "instance_miou": scores.pointmlp_instance_miou,
+                "class_miou": scores.pointmlp_class_miou,
+            },
+        }
+
+    def text(self) -> str:
+        scores = self.scores
+        width = max(len(name) for name in scores.per_category)
+        return "\n".join(
+            [
+                f"{'category':{width}}     mIoU",
+                *(f"{name:{width}} {iou:8.2%}" for name, iou in scores.per_category.items()),
+                f"instance mIoU {scores.instance_miou:.2%}, class mIoU {scores.class_miou:.2%} ({CONVENTION})",
+                f"instance mIoU {scores.pointmlp_instance_miou:.2%}, class mIoU {scores.pointmlp_class_miou:.2%} "
+                f"({POINTMLP_CONVENTION})",
+                f"points right {scores.accuracy:.2%}",
+            ]
+        )
+
+
+class PartSegmentation(Task):
+    """Say which part of its object each point belongs to."""
+
+    name = "part segmentation"
+    program = "partseg"
+    example = "python tools/train_partseg.py --cfg cfgs/shapes_partseg.yaml"
+    headline = {"instance_miou": "instance_miou", "class_miou": "class_miou"}
+
+    def add_settings(self, parser: SettingsParser) -> None:
+        parser.add_argument("--data", type=PartSource, help="the data set")
+        parser.add_argument("--model", type=MakeSegmenter, help="the model")
+        parser.add_argument("--train", type=Train, default=Train())
+
+    def build(self, run: Any, clouds: CloudSet) -> nn.Module:
+        return run.model(len(clouds.part_names), len(clouds.class_names))
+
+    def names(self, clouds: CloudSet) -> dict[str, Any]:
+        return {
+            "class_names": list(clouds.class_names),
+            "part_names": list(clouds.part_names),
+            "class_parts": {name: list(clouds.class_parts[name]) for name in clouds.class_names},
+        }
+
+    def make_step(self, run: Any, train: CloudSet) -> Step:
+        mask = _mask(train)
+
+        def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+            logits, parts = model(batch["xyz"], batch["feats"], batch["label"]), batch["parts"]
+            loss = cross_entropy(
+                logits.float().flatten(0, 1), parts.flatten(), label_smoothing=run.train.label_smoothing
+            )
+            right = choose_parts(logits.detach(), batch["label"], mask) == parts
+            return loss, right.float().mean(1).sum()
+
+        return step
+
+    def evaluate(self, module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> Evaluation:
+        shown = take_points({"xyz": clouds.xyz, "parts": clouds.parts}, run.data.num_points)
+        predicted, free, loss = predict_parts(module, clouds, run, fabric, votes)
+        truth = shown["parts"]
+        scores = score_parts(predicted, free, truth, clouds.label, clouds.class_names, clouds.class_parts)
+        return PartEvaluation(list(shown["xyz"]), list(predicted), list(truth), scores, float(loss.mean()))
+
+    def write_results(
+        self, folder: Path, result: dict[str, Any], evaluation: Evaluation, test: CloudSet, page: Mapping[str, Any]
+    ) -> None:
+        write_results(folder, result, evaluation, test, page)
+
+
+def predict_parts(
+    model: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1
+) -> tuple[Int[Tensor, "S N"], Int[Tensor, "S N"], Float[Tensor, " S"]]:
+    """Return for the points that the model sees: parts within the category, parts among all, loss of every cloud."""
+    mask, looks = _mask(clouds), _looks(run, fabric, votes)
+
+    def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        log_probability, parts = _log_probability(model, batch, looks), batch["parts"][:, : run.data.num_points]
+        loss = -log_probability.gather(2, parts[:, :, None]).mean((1, 2))
+        return choose_parts(log_probability, batch["label"], mask), log_probability.argmax(2), loss
+
+    return predict_all(model, clouds, run.train.eval_batch_size, forward, fabric)
+
+
+def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> PartEvaluation:
+    """Score every original point of every test cloud; labels come from the three nearest points that the model saw."""
+    mask, looks = _mask(clouds), _looks(run, fabric, votes)
+    predicted, freely, truth, points = [], [], [], []
+    module.eval()
+    for i, (xyz, _, parts) in enumerate(run.data.full_clouds()):
+        batch = clouds[torch.tensor([i], device=clouds.label.device)]
+        with torch.inference_mode(), fabric.autocast():
+            seen = _log_probability(module, batch, looks).exp()
+            every = interpolate(xyz.to(seen.device)[None], batch["xyz"][:, : run.data.num_points], seen)
+            predicted.append(choose_parts(every, batch["label"], mask)[0])
+        freely.append(every[0].argmax(1))
+        truth.append(parts.to(seen.device))
+        points.append(xyz)
+    scores = score_parts(predicted, freely, truth, clouds.label, clouds.class_names, clouds.class_parts)
+    return PartEvaluation(points, predicted, truth, scores)
+
+
+def _mask(clouds: CloudSet) -> Tensor:
+    return parts_mask(clouds.class_parts, clouds.class_names, len(clouds.part_names)).to(clouds.label.device)
+
+
+def _looks(run: Any, fabric: Fabric, votes: int) -> list:
+    """Return how a batch is looked at: as it is, then scaled at random along its axes, the same at every call."""
+    generator = torch.Generator(fabric.device).manual_seed(0)
+    scale = CloudAugment(scale=(0.8, 1.25))
+    looks = [lambda batch: take_points(batch, run.data.num_points)]
+    return looks + [lambda batch: scale(batch, run.data.num_points, generator)] * (votes - 1)
+
+
+def _log_probability(model: nn.Module, batch: Batch, looks: list) -> Float[Tensor, "B N P"]:
+    total = 0.0
+    for look in looks:
+        seen = look(batch)
+        total = total + model(seen["xyz"], seen["feats"], seen["label"]).float().softmax(2)
+    return (total / len(looks)).log()
+
+
+def write_results(
+    folder: Path, result: dict[str, Any], evaluation: PartEvaluation, test: CloudSet, page: Mapping[str, Any]
+) -> None:
+    """Write result.json, curves, two sheets of test clouds and report.html; `page` as Task.write_results says."""
+    from bixt3d.viz.parts import parts_png
+    from bixt3d.viz.picture import replace_file
+    from bixt3d.viz.plots import draw_curves
+    from bixt3d.viz.report import PartReport, write_part_report
+
+    write_json(folder / "result.json", result)
+    try:
+        draw_curves(page["rows"], folder / "curves.png")
+        sheets = []
+        for name, title, words, index in _pick_clouds(evaluation, test):
+            shown = [show_cloud(evaluation, test, i) for i in index]
+            png, who = parts_png(shown, test.part_names, page["up"])
+            replace_file(folder / f"{name}.png", png)
+            sheets.append((title, f"{words} Drawn by {who}.", png))
+        report = PartReport(result=result, num_clouds=len(test), sheets=sheets, **page)
+        write_part_report(folder / "report.html", report)
+    except OSError as error:
+        raise InputError(f"could not write the report in {folder}: {error.strerror}; result.json is there") from error
+
+
+def show_cloud(evaluation: PartEvaluation, test: CloudSet, i: int) -> "PartCloud":
+    """Return what a picture shows of the test cloud ``i``: truth, prediction, and its IoU as a title."""
+    from bixt3d.viz.parts import PartCloud
+
+    category, iou = test.class_names[int(test.label[i])], evaluation.scores.shape_iou[i]
+    xyz, predicted, truth = (
+        tensors[i].cpu().numpy() for tensors in (evaluation.xyz, evaluation.predicted, evaluation.truth)
+    )
+    return PartCloud(xyz, predicted, test.class_parts[category], f"{category} (index {i}), IoU {iou:.1%}", truth)
+
+
+def _pick_clouds(evaluation: PartEvaluation, test: CloudSet, most: int = 8) -> list[tuple[str, str, str, list[int]]]:
+    """Return which clouds a run shows: the first of each category, and those with the lowest IoU."""
+    label = test.label.cpu().numpy()
+    firsts = [int(np.flatnonzero(label == category)[0]) for category in np.unique(label)]
+    worst = evaluation.scores.shape_iou.argsort(kind="stable")[:most]
+    return [
+        ("predictions", "Examples", "The first test cloud of each category.", firsts),
+        ("worst", "Worst", f"The {len(worst)} test clouds with the lowest IoU.", worst.tolist()),
+    ]

@@ -1,0 +1,98 @@
+"""The program behind every ``tools/test_*.py``: evaluate a trained run once more."""
+
+import json
+import sys
+from argparse import ArgumentError, ArgumentParser
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning_fabric import Fabric
+from torch import nn
+
+from bixt3d.engine.checkpoint import fit_weights
+from bixt3d.engine.report import newest_run, read_rows
+from bixt3d.engine.runtime import start
+from bixt3d.predictor import read_run
+from bixt3d.tasks.task import Evaluation, Task
+from bixt3d.types import CloudSet, InputError
+
+Evaluate = Callable[[nn.Module, CloudSet, Any, Fabric, int], Evaluation]
+
+
+def test(
+    task: Task, description: str | None, argv: Sequence[str] | None = None, full: Evaluate | None = None
+) -> dict[str, Any]:
+    """Evaluate a run and write its files anew; returns what result.json holds.
+
+    ``full``: where a task has it, another way to evaluate, asked for by ``--full``.
+    """
+    place = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    place.add_argument("--checkpoint", type=Path)
+    place.add_argument("--votes", type=int, default=1)
+    place.add_argument("--out", type=Path)
+    if full:
+        place.add_argument("--full", action="store_true")
+    try:
+        where, rest = place.parse_known_args(sys.argv[1:] if argv is None else argv)
+    except ArgumentError as error:
+        raise InputError(str(error)) from error
+    parser = task.make_parser(description)
+    parser.add_argument("--checkpoint", help="run folder, or its model.safetensors (default: the newest run)")
+    parser.add_argument("--votes", help="average the prediction over so many scalings of each cloud (default: 1)")
+    parser.add_argument("--out", help="folder for the results (default: test/ in the run folder)")
+    if full:
+        parser.add_argument("--full", help="score every original point, not only those that the model sees")
+    if "--help" in rest or "-h" in rest:
+        parser.parse_args(["--help"])
+    if where.votes < 1:
+        raise InputError(f"--votes must be at least 1, not {where.votes}")
+    path, weights, metadata = read_run(where.checkpoint or newest_run(Path("runs"), task.name, task.example), task.name)
+    run = parser.instantiate(parser.parse_args([f"--cfg={_as_argument(metadata['config'])}", *rest]))
+    fabric = start(run.runtime)
+    _, clouds = run.data.load()
+    clouds = clouds.to(fabric.device)
+    check_names(path, task.names(clouds), metadata)
+    model = task.build(run, clouds)
+    fit_weights(model, weights, str(path))
+    model = model.to(fabric.device)
+    is_full = bool(full) and where.full
+    evaluation = (full if is_full else task.evaluate)(model, clouds, run, fabric, where.votes)
+    facts = {"checkpoint": str(path), "votes": where.votes} | ({"full": is_full} if full else {})
+    result = task.describe_result(evaluation, model, fabric, facts)
+    if fabric.is_global_zero:
+        how = f"--checkpoint {path.parent} --votes {where.votes}" + " --full" * is_full
+        page = {
+            "title": f"{path.parent.name}, evaluated with {where.votes} votes" + ", every point" * is_full,
+            "rows": read_rows(path.parent / "metrics.csv"),
+            "command": f"python tools/test_{task.program}.py {how}",
+            "settings": metadata["config"],
+            "up": run.data.up,
+        }
+        out = where.out or path.parent / "test"
+        task.write_results(out, result, evaluation, clouds, page)
+        print(evaluation.text())
+        print(f"checkpoint: {path}, votes: {where.votes}\nreport: {out / 'report.html'}")
+    return result
+
+
+def check_names(path: Path, given: dict[str, Any], metadata: dict[str, str]) -> None:
+    """Raise InputError if the data set's classes or parts are not those that the weights were trained for."""
+    for key, names in given.items():
+        known = json.loads(metadata[key])
+        if known != json.loads(json.dumps(names)):
+            kind = {"class_names": "classes", "part_names": "parts"}.get(key, key.replace("_", " "))
+            raise InputError(
+                f"{path} knows {len(known)} {kind} ({_first(known)}), but the data set has "
+                f"{len(names)} ({_first(names)}): give the data it was trained on"
+            )
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(list(names)[:3]) + ", ..."
+
+
+def _as_argument(config: str) -> str:
+    """Return a config as one line, which ``--cfg`` takes in place of a file."""
+    return json.dumps(yaml.safe_load(config))

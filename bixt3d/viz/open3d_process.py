@@ -1,0 +1,87 @@
+"""Open3D in a process of its own: ``python -m bixt3d.viz.open3d_process render|show JOB.npz``.
+
+Where a driver or a library is missing, Open3D does not raise: it ends the process. It also writes to the terminal, and
+it brings threads and GPU contexts that a process with PyTorch need not have.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+_FINE, _MANY = 2500, 6000  # points up to which balls are round, and above which they may be coarse
+
+
+def render(job: Any) -> None:
+    """Write the pictures of all clouds of a job, as the viewer of ``clouds.frame`` sees them: every point a small ball.
+
+    Colors are exact on the side of a ball that is turned to the light, and darker on the other.
+    """
+    import open3d
+
+    size = 2 * int(job["size"])  # drawn twice as large: the mean of four pixels smooths the edges
+    renderer = open3d.visualization.rendering.OffscreenRenderer(size, size)
+    renderer.scene.set_background([1.0, 1.0, 1.0, 1.0])
+    renderer.scene.view.set_post_processing(False)  # it would change the colors
+    material = open3d.visualization.rendering.MaterialRecord()
+    material.shader = "defaultUnlit"
+    camera = np.diag([1.0, -1.0, -1.0, 1.0])  # Open3D's axes are right, down, away
+    camera[2, 3] = 5.0
+    images = []
+    for place in range(int(job["num"])):
+        points, rgb, (right, high), half = (job[f"{name}{place}"] for name in ("points", "rgb", "middle", "half"))
+        scale = size / (2 * half)
+        lens = np.array([[5 * scale, 0, size / 2 - right * scale], [0, 5 * scale, size / 2 + high * scale], [0, 0, 1]])
+        renderer.scene.clear_geometry()
+        renderer.scene.add_geometry("cloud", _balls(points, rgb), material)
+        renderer.setup_camera(lens, camera, size, size)
+        image = np.asarray(renderer.render_to_image())
+        images.append(image.reshape(size // 2, 2, size // 2, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8))
+    np.save(str(job["out"]), np.stack(images))
+
+
+def _balls(points: np.ndarray, rgb: np.ndarray) -> Any:
+    import open3d
+
+    num = len(points)
+    ball = open3d.geometry.TriangleMesh.create_sphere(1.0, 6 if num <= _FINE else 4 if num <= _MANY else 3)
+    corners, faces = np.asarray(ball.vertices), np.asarray(ball.triangles)
+    radius = np.clip(0.8 / num**0.5, 0.007, 0.06)
+    light = np.clip(0.75 + corners @ (-0.2, 0.45, 0.35), 0.55, 1.0)  # from above, a little from the left
+    mesh = open3d.geometry.TriangleMesh(
+        open3d.utility.Vector3dVector((points[:, None] + radius * corners).reshape(-1, 3).astype(np.float64)),
+        open3d.utility.Vector3iVector((faces + len(corners) * np.arange(num)[:, None, None]).reshape(-1, 3)),
+    )
+    mesh.vertex_colors = open3d.utility.Vector3dVector((rgb[:, None] * light[:, None]).reshape(-1, 3))
+    return mesh
+
+
+def show(job: Any) -> None:
+    """Open a window with the point sets of a job, and wait until it is closed; the list of their names is the legend."""
+    import open3d
+
+    up = "yz".index(str(job["up"]))
+    shown = []
+    for place, name in enumerate(job["names"]):
+        cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(job[f"points{place}"].astype(np.float64)))
+        cloud.colors = open3d.utility.Vector3dVector(job[f"rgb{place}"].astype(np.float64))
+        shown.append({"name": f"{place + 1:02d} {name}", "geometry": cloud})
+    corners = np.concatenate([job[f"points{place}"] for place in range(len(shown))])
+    middle, radius = (corners.max(axis=0) + corners.min(axis=0)) / 2, np.ptp(corners, axis=0).max()
+    eye = middle + radius * np.array([[0.7, 0.8, 1.6], [0.7, -1.6, 0.8]])[up]
+    open3d.visualization.draw(
+        shown,
+        title=str(job["title"]),
+        show_ui=True,
+        bg_color=(1.0, 1.0, 1.0, 1.0),
+        show_skybox=False,
+        point_size=6,
+        lookat=middle,
+        eye=eye,
+        up=np.eye(3)[1 + up],
+    )
+
+
+if __name__ == "__main__":
+    with np.load(sys.argv[2]) as job:
+        {"render": render, "show": show}[sys.argv[1]](job)

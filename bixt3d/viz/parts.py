@@ -1,0 +1,115 @@
+"""Sheets of clouds with the part of every point: truth, prediction and errors side by side, with the parts' names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from bixt3d.viz.clouds import PALETTE, color_points
+from bixt3d.viz.picture import Canvas, replace_file
+from bixt3d.viz.scene import render_clouds
+
+RIGHT, WRONG = "#c4c9ce", "#d1242f"
+"""Colors of points whose predicted part is the true one, and of the others."""
+
+_SIDE, _LEGEND, _TITLE, _HEAD = 330, 210, 40, 30  # pixels
+_LINE = 25  # of a legend, at most
+
+
+@dataclass(frozen=True)
+class PartCloud:
+    """A cloud with the predicted part of every point and, where known, the true one, as places in the parts' names.
+
+    ``parts`` are those of the cloud's category: the first of them has the first color of the palette.
+    """
+
+    xyz: Float[np.ndarray, "N 3"]
+    predicted: Int[np.ndarray, " N"]
+    parts: Sequence[int]
+    title: str = ""
+    truth: Int[np.ndarray, " N"] | None = None
+
+    def rgb(self, labels: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N 3"]:
+        """Return the colors of parts."""
+        return color_points(labels - min(self.parts))
+
+    def legend(self, part_names: Sequence[str]) -> list[tuple[int, str, str]]:
+        """Return number, short name and color of every part that is in the truth or the prediction.
+
+        ``chair/seat`` is ``seat`` in the legend of a chair; a part of another category keeps its whole name.
+        """
+        present = set(self.predicted.tolist()) | set([] if self.truth is None else self.truth.tolist())
+        own = len(self.parts) < len(part_names)
+        return [
+            (
+                part,
+                part_names[part].rpartition("/")[2] if own and part in self.parts else part_names[part],
+                PALETTE[(part - min(self.parts)) % len(PALETTE)],
+            )
+            for part in sorted(present)
+        ]
+
+    def errors(self) -> Float[np.ndarray, "N 3"]:
+        """Return the colors that tell right points from wrong ones."""
+        from matplotlib.colors import to_rgb
+
+        return np.array([to_rgb(RIGHT), to_rgb(WRONG)])[(self.predicted != self.truth).astype(int)]
+
+
+def draw_parts(path: Path, clouds: Sequence[PartCloud], part_names: Sequence[str], up: Literal["y", "z"] = "y") -> str:
+    """Write the sheet that `parts_png` makes; returns who drew it."""
+    png, who = parts_png(clouds, part_names, up)
+    replace_file(path, png)
+    return who
+
+
+def parts_png(
+    clouds: Sequence[PartCloud], part_names: Sequence[str], up: Literal["y", "z"] = "y"
+) -> tuple[bytes, str]:
+    """Return a sheet of clouds, and who drew it as `render_clouds` says.
+
+    Where the truth of all clouds is known, each has a row: truth, prediction, errors, names. Else only the prediction
+    and names are shown, three clouds in a row.
+    """
+    if not clouds:
+        raise ValueError("a sheet needs at least one cloud")
+    with_truth = all(cloud.truth is not None for cloud in clouds)
+    panels = [panel for cloud in clouds for panel in _panels(cloud, with_truth)]
+    images, who = render_clouds([cloud.xyz for cloud, _ in panels], [rgb for _, rgb in panels], up, _SIDE)
+    each = len(panels) // len(clouds)
+    columns = 1 if with_truth else min(3, len(clouds))
+    cell, top = each * _SIDE + _LEGEND, _HEAD if with_truth else 0
+    canvas = Canvas(columns * cell, top + -(-len(clouds) // columns) * (_TITLE + _SIDE))
+    for place, head in enumerate(("truth", "prediction", "errors") if with_truth else ()):
+        canvas.words(head, (place + 0.5) * _SIDE, _HEAD * 0.6, 11, ha="center", fontweight="bold")
+    for place, cloud in enumerate(clouds):
+        x, y = place % columns * cell, top + place // columns * (_TITLE + _SIDE)
+        canvas.words(cloud.title, x + 16, y + _TITLE * 0.6, 9.5)
+        for step in range(each):
+            canvas.image(images[place * each + step], x + step * _SIDE, y + _TITLE)
+        _write_legend(canvas, cloud, part_names, x + each * _SIDE, y + _TITLE)
+    return canvas.png(), who
+
+
+def _panels(cloud: PartCloud, with_truth: bool) -> list[tuple[PartCloud, Float[np.ndarray, "N 3"]]]:
+    if not with_truth:
+        return [(cloud, cloud.rgb(cloud.predicted))]
+    return [(cloud, rgb) for rgb in (cloud.rgb(cloud.truth), cloud.rgb(cloud.predicted), cloud.errors())]
+
+
+def _write_legend(canvas: Canvas, cloud: PartCloud, part_names: Sequence[str], x: float, y: float) -> None:
+    lines = [(name, color) for _, name, color in cloud.legend(part_names)]
+    if cloud.truth is not None:
+        wrong = float((cloud.predicted != cloud.truth).mean())
+        lines += [("", ""), (f"right {1 - wrong:.1%}", RIGHT), (f"wrong {wrong:.1%}", WRONG)]
+    step = min(_LINE, _SIDE / len(lines))
+    size = 9.0 * step / _LINE
+    start = y + (_SIDE - step * len(lines)) / 2
+    for place, (name, color) in enumerate(lines):
+        if name:
+            middle = start + (place + 0.5) * step
+            canvas.dot(color, x + 12, middle, 0.9 * size)
+            canvas.words(name, x + 28, middle, min(size, size * 20 / len(name)))

@@ -1,0 +1,158 @@
+"""Clouds in three dimensions: pictures by Open3D or, where it cannot draw, by matplotlib; a window; PLY files."""
+
+import functools
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from bixt3d.types import InputError
+from bixt3d.viz.clouds import draw_points, frame
+from bixt3d.viz.picture import DPI, replace_file
+
+LIBRARIES = "sudo apt-get install libvulkan1 mesa-vulkan-drivers libgl1 libegl1 libgomp1 libusb-1.0-0"
+"""What brings Open3D all it needs to draw on Debian or Ubuntu, with or without a display."""
+
+MOST_POINTS = 10_000
+"""Points of a cloud that a picture shows; of larger clouds it shows a fixed random choice."""
+
+Up = Literal["y", "z"]
+
+
+def write_ply(
+    path: Path,
+    xyz: Float[np.ndarray, "N 3"],
+    rgb: Float[np.ndarray, "N 3"],
+    normals: Float[np.ndarray, "N 3"] | None = None,
+) -> None:
+    """Write points with colors in 0..1 as a binary PLY file, which any viewer opens."""
+    columns = {"x": xyz, "nx": normals, "red": np.round(255 * np.clip(rgb, 0, 1))}
+    names = {"x": ("x", "y", "z"), "nx": ("nx", "ny", "nz"), "red": ("red", "green", "blue")}
+    fields = [
+        (name, "<f4" if first != "red" else "u1", array[:, place])
+        for first, array in columns.items()
+        if array is not None
+        for place, name in enumerate(names[first])
+    ]
+    table = np.empty(len(xyz), dtype=[(name, kind) for name, kind, _ in fields])
+    for name, _, values in fields:
+        table[name] = values
+    lines = [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind, _ in fields]
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(xyz)}", *lines, "end_header", ""]
+    replace_file(path, "\n".join(head).encode() + table.tobytes())
+
+
+@functools.cache
+def renderer() -> tuple[Literal["open3d", "matplotlib"], str]:
+    """Return who draws pictures here, and why it is not Open3D: one sentence that says what to install, or "".
+
+    Open3D is tried once for each process, in a process of its own.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        problem = _draw_with_open3d([np.zeros((1, 3))], [np.zeros((1, 3))], "y", 8, Path(folder) / "out.npy")
+    return ("matplotlib", problem) if problem else ("open3d", "")
+
+
+def render_clouds(
+    clouds: Sequence[Float[np.ndarray, "_ 3"]], rgb: Sequence[Float[np.ndarray, "_ 3"]], up: Up = "y", size: int = 330
+) -> tuple[list[UInt8[np.ndarray, "_ _ 3"]], str]:
+    """Return a square picture of every cloud, seen as `clouds.project` says, and who drew them.
+
+    That is "Open3D", or "matplotlib, because ..." with what to install. A picture may fail, but it ends no program.
+    """
+    chosen = [_choose(len(xyz)) for xyz in clouds]
+    clouds = [xyz[index] for xyz, index in zip(clouds, chosen, strict=True)]
+    rgb = [color[index] for color, index in zip(rgb, chosen, strict=True)]
+    _, problem = renderer()
+    if not problem:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "out.npy"
+            problem = _draw_with_open3d(clouds, rgb, up, size, out)
+            if not problem:
+                return list(np.load(out)), "Open3D"
+    pairs = zip(clouds, rgb, strict=True)
+    return [_draw_with_matplotlib(xyz, color, up, size) for xyz, color in pairs], f"matplotlib, because {problem}"
+
+
+def has_display() -> bool:
+    """Say whether a window can be opened: asked before Open3D is, which may crash without a display."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def show_clouds(
+    clouds: Sequence[Float[np.ndarray, "_ 3"]],
+    rgb: Sequence[Float[np.ndarray, "_ 3"]],
+    names: Sequence[str],
+    title: str,
+    up: Up = "y",
+) -> None:
+    """Open a window with all clouds and wait until it is closed; the list of their names shows and hides them.
+
+    Raises InputError where there is no display, or no Open3D that can use it.
+    """
+    if not has_display():
+        raise InputError("there is no display here to open a window on: leave out --window, the files say the same")
+    with tempfile.TemporaryDirectory() as folder:
+        job = {"names": np.array(list(names)), "title": title, "up": up}
+        for place, (xyz, color) in enumerate(zip(clouds, rgb, strict=True)):
+            job |= {f"points{place}": xyz, f"rgb{place}": color}
+        if problem := _run_open3d("show", job, Path(folder), timeout=None):
+            raise InputError(f"no window could be opened: {problem}")
+
+
+def _choose(num_points: int) -> Any:
+    if num_points <= MOST_POINTS:
+        return slice(None)
+    return np.random.default_rng(0).choice(num_points, MOST_POINTS, replace=False)
+
+
+def _draw_with_open3d(clouds: Sequence[Any], rgb: Sequence[Any], up: Up, size: int, out: Path) -> str:
+    job: dict[str, Any] = {"num": len(clouds), "size": size, "out": str(out)}
+    for place, (xyz, color) in enumerate(zip(clouds, rgb, strict=True)):
+        points, middle, half = frame(xyz, up)
+        job |= {f"points{place}": points, f"middle{place}": middle, f"half{place}": half, f"rgb{place}": color}
+    return _run_open3d("render", job, out.parent, timeout=60 + 10 * len(clouds))
+
+
+def _run_open3d(what: str, job: dict[str, Any], folder: Path, timeout: float | None) -> str:
+    """Run a job in a process of its own; returns what went wrong, or ""."""
+    np.savez(folder / "job.npz", **job)
+    command = [sys.executable, "-m", "bixt3d.viz.open3d_process", what, str(folder / "job.npz")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # the modules we see
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout, env=environment)
+    except subprocess.TimeoutExpired:
+        return f"Open3D did not finish within {timeout:.0f} seconds: {_advice()}"
+    except OSError as error:
+        return f"no process for Open3D could be started ({error})"
+    return "" if done.returncode == 0 else _explain(done.stderr, done.returncode)
+
+
+def _explain(stderr: str, code: int) -> str:
+    last = (stderr.strip().splitlines() or [""])[-1]
+    if "No module named 'open3d'" in last:
+        return "Open3D is not installed: get it with `pip install open3d`"
+    if last.startswith(("ImportError", "OSError")):
+        return f"Open3D cannot be loaded here ({last.partition(': ')[2]}): {_advice()}"
+    return f"Open3D cannot draw here (its process ended with code {code}): {_advice()}"
+
+
+def _advice() -> str:
+    return f"get what it needs with `{LIBRARIES}`" if sys.platform == "linux" else "update the graphics driver"
+
+
+def _draw_with_matplotlib(xyz: Any, rgb: Any, up: Up, size: int) -> UInt8[np.ndarray, "_ _ 3"]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(size / DPI, size / DPI), dpi=DPI)
+    canvas = FigureCanvasAgg(figure)
+    draw_points(figure.add_axes((0, 0, 1, 1)), *frame(xyz, up), rgb, fade=0.3)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

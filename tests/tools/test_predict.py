@@ -1,0 +1,246 @@
+"""Predicting people's files: tables, JSON, pictures, broken files among good ones, and what stops everything."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import predict
+import pytest
+import torch
+import trimesh
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from bixt3d.datasets.files import find_files, read_file
+from bixt3d.engine.checkpoint import save_weights
+from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.predictor import load_run
+from bixt3d.types import InputError
+from bixt3d.viz.clouds import PALETTE
+
+ROOT = Path(__file__).parents[2]
+SCANS = ROOT.parent / "shared" / "data" / "scans"
+CLASSES = ["bed", "car", "mug"]
+PARTS = {"part_names": ["table/top", "table/leg", "mug/body", "mug/lid"], "class_names": ["table", "mug"]}
+PARTS["class_parts"] = {"table": [0, 1], "mug": [2, 3]}
+TOKENS = "tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, normals: NORMALS}}"
+ENCODER = (
+    "encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: ROLE}}"
+)
+DATA = "data: {class_path: Shapes, init_args: {num_points: 64, normals: NORMALS}}"
+
+MakeRun = Callable[..., Path]
+
+
+def config(model: str, normals: bool, role: str, more: str = "") -> str:
+    text = f"{DATA}\nmodel:\n  class_path: {model}\n  init_args:\n    {TOKENS}\n    {ENCODER}\n{more}"
+    return text.replace("NORMALS", str(normals).lower()).replace("ROLE", role)
+
+
+def keep(folder: Path, model: torch.nn.Module, metadata: dict) -> Path:
+    torch.nn.init.normal_(model.head.weight)  # a new head says nothing
+    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    save_weights(folder / "model.safetensors", model.state_dict(), metadata)
+    return folder
+
+
+@pytest.fixture
+def class_run(tmp_path) -> MakeRun:
+    """Return a function that writes a classifier with random weights."""
+
+    def make(folder: Path = tmp_path / "class_run", normals: bool = False) -> Path:
+        text = config("BixtClassifier", normals, "latents")
+        metadata = {"task": "classification", "config": text, "class_names": CLASSES}
+        return keep(folder, build_model(text, len(CLASSES)), metadata)
+
+    return make
+
+
+@pytest.fixture
+def part_run(tmp_path) -> MakeRun:
+    """Return a function that writes a part segmenter with random weights."""
+
+    def make(folder: Path = tmp_path / "part_run", use_category: bool = False) -> Path:
+        text = config("TokenSegmenter", False, "tokens", f"    use_category: {str(use_category).lower()}\n")
+        return keep(folder, build_segmenter(text, 4, 2), {"task": "part segmentation", "config": text, **PARTS})
+
+    return make
+
+
+@pytest.fixture
+def clouds(tmp_path) -> Path:
+    """Return a folder of three files: two clouds of one name in two folders, and a mesh."""
+    folder = tmp_path / "clouds"
+    for name, seed in (("a/chair.xyz", 0), ("b/chair.xyz", 1)):
+        (folder / name).parent.mkdir(parents=True)
+        np.savetxt(folder / name, np.random.default_rng(seed).normal(size=(100, 3)))
+    trimesh.creation.box((1, 2, 3)).export(folder / "box.stl")
+    return folder
+
+
+def test_a_table_shows_the_likeliest_classes(class_run, clouds, capsys):
+    run = class_run()
+    assert predict.main([str(clouds / "a/chair.xyz"), f"--checkpoint={run}", "--top=2"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    (cloud,) = read_file(clouds / "a/chair.xyz")
+    expected = list(load_run(run).predict(cloud.xyz).probabilities.items())[:2]
+    assert head == f"{clouds}/a/chair.xyz: 100 points"
+    assert [row.split() for row in rows] == [[f"{share:.1%}", name] for name, share in expected]
+
+
+def test_folders_are_walked_and_json_is_a_line_for_each_file(class_run, clouds, capsys):
+    assert predict.main([str(clouds), f"--checkpoint={class_run()}", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [facts["file"] for facts in found] == [str(path) for path in find_files([clouds])]
+    for facts in found:
+        assert sorted(facts["probabilities"]) == CLASSES
+        assert facts["confidence"] == facts["probabilities"][facts["class"]]
+    assert [facts["points"] for facts in found] == [100, 100, 10_000]
+
+
+def test_a_table_shows_the_share_of_each_part(part_run, clouds, capsys):
+    assert predict.main([str(clouds / "box.stl"), f"--checkpoint={part_run()}", "--category=mug"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head == f"{clouds}/box.stl: 10000 points spread over the surface, mug"
+    assert {row.split()[1] for row in rows} == {"body", "lid"}
+    assert sum(float(row.split()[0].rstrip("%")) for row in rows) == pytest.approx(100, abs=0.2)
+
+
+def test_json_of_parts_has_their_whole_names(part_run, clouds, capsys):
+    predict.main([str(clouds / "a"), f"--checkpoint={part_run()}", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["category"] in PARTS["class_names"]
+    assert all(name.startswith(facts["category"] + "/") for name in facts["shares"])
+
+
+def test_a_broken_file_is_reported_and_stops_no_other(class_run, clouds, capsys):
+    (clouds / "b/broken.ply").write_bytes(bytes(range(256)))
+    (clouds / "b/flat.xyz").write_text("1 2 3\n1 2 3\n")
+    (clouds / "empty").mkdir()
+    places = [clouds / "missing.obj", clouds, clouds / "empty"]
+    assert predict.main([*map(str, places), f"--checkpoint={class_run()}", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert len([json.loads(line) for line in out.splitlines()]) == 3
+    faults = ["there is no file", "the folder .*empty holds no file", "broken.ply cannot be read", "flat.xyz has all"]
+    said = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(said) == len(faults)
+    assert all(re.search(fault, line) for line, fault in zip(said, faults, strict=True))
+
+
+def test_the_program_ends_with_code_1_after_a_broken_file(class_run, clouds):
+    (clouds / "a/broken.ply").write_bytes(b"junk")
+    command = [sys.executable, str(ROOT / "tools/predict.py"), str(clouds / "a"), f"--checkpoint={class_run()}"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert ended.returncode == 1
+    assert "chair.xyz: 100 points" in ended.stdout
+    assert ended.stderr.startswith("error: ") and "broken.ply cannot be read" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "required: FILE_OR_FOLDER"),
+        (["nowhere.ply"], "there is no file nowhere.ply"),
+        (["empty"], "the folder empty holds no file that can be read: known are .ply"),
+        (["a.xyz", "--checkpoint=nowhere"], "there are no weights nowhere"),
+        (["a.xyz", "--up=x"], "argument --up: invalid choice"),
+        (["a.xyz", "--up", "-y"], "argument --up: expected one argument; write --up=-y"),
+        (["a.xyz", "--top=0"], "--top must be at least 1"),
+        (["a.xyz", "--chekpoint=x"], "unrecognized arguments: --chekpoint=x"),
+        (["a.xyz", "--category=mug"], "--category is for models of parts"),
+        (["a.xyz", "--out=a.xyz"], "could not make the folder a.xyz"),
+        (["a.xyz", "--checkpoint=parts", "--category=mugg"], "knows no category 'mugg'; did you mean 'mug'"),
+        (["a.xyz", "--checkpoint=parts"], "wants to be told the category of the shape, one of: table, mug"),
+    ],
+    ids=str,
+)
+def test_what_lets_nothing_be_done_gets_one_sentence(class_run, part_run, tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("a.xyz").write_text("0 0 0\n1 1 1\n")
+    part_run(tmp_path / "parts", use_category=True)
+    named = any("checkpoint" in argument or "chekpoint" in argument for argument in arguments)
+    with pytest.raises(InputError, match=sentence) as caught:
+        predict.main([*arguments, *([] if named else [f"--checkpoint={class_run()}"])])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_newest_run_of_any_task_is_taken(class_run, part_run, clouds, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(clouds / "a"), "--json"]
+    with pytest.raises(InputError, match="there is no run under runs/ yet: make one with `python tools/train_cls.py"):
+        predict.main(arguments)
+    runs = [class_run(tmp_path / "runs/one"), part_run(tmp_path / "runs/two")]
+    for newest, key in ((0, "class"), (1, "category")):
+        for place, run in enumerate(runs):
+            os.utime(run / "model.safetensors", (1e9, 1e9 + (place == newest)))
+        predict.main(arguments)
+        assert key in json.loads(capsys.readouterr().out)
+
+
+def test_normals_are_estimated_where_the_model_wants_them_and_the_file_has_none(class_run, clouds, capsys):
+    predict.main([str(clouds), f"--checkpoint={class_run(normals=True)}"])
+    heads = [line for line in capsys.readouterr().out.splitlines() if ": " in line]
+    assert [line.endswith(", normals estimated") for line in heads] == [True, True, False]
+
+
+def test_up_says_how_the_files_lie(class_run, tmp_path, capsys):
+    cloud = np.random.default_rng(0).normal(size=(80, 3)) * (1, 2, 4)
+    np.save(tmp_path / "y.npy", cloud)
+    np.save(tmp_path / "z.npy", cloud[:, [0, 2, 1]] * (1, -1, 1))
+    run, said = class_run(), []
+    for name, up in (("y", []), ("y", ["--up=y"]), ("z", ["--up=z"]), ("z", [])):
+        predict.main([str(tmp_path / f"{name}.npy"), f"--checkpoint={run}", "--json", *up])
+        said.append(json.loads(capsys.readouterr().out)["probabilities"])
+    assert said[0] == said[1] == pytest.approx(said[2], abs=1e-5)
+    assert said[0] != pytest.approx(said[3], abs=1e-5)
+
+
+def test_a_classifier_leaves_points_picture_and_page_of_every_cloud(class_run, clouds, tmp_path, capsys):
+    with h5py.File(clouds / "two.h5", "w") as file:
+        file["data"] = np.random.default_rng(0).normal(size=(2, 50, 3))
+    out = tmp_path / "new/out"
+    predict.main([str(clouds), f"--checkpoint={class_run()}", f"--out={out}", "--json"])
+    names = ["chair", "chair-2", "box", "two_0", "two_1"]
+    expected = {f"{name}_prediction.{ending}" for name in names for ending in ("ply", "png", "html")}
+    assert {path.name for path in out.iterdir()} == expected
+    told = [json.loads(line)["out"] for line in capsys.readouterr().out.splitlines()]
+    assert {Path(path).name for paths in told for path in paths} == expected
+    second = np.loadtxt(clouds / "b/chair.xyz")
+    np.testing.assert_allclose(read_file(out / "chair-2_prediction.ply")[0].xyz, second, rtol=1e-5)
+    with Image.open(out / "box_prediction.png") as picture:
+        assert min(picture.size) > 200
+    assert "plotly" in (out / "box_prediction.html").read_text(encoding="utf-8").lower()
+
+
+def test_the_colors_of_points_say_their_part_and_no_input_is_replaced(part_run, clouds, capsys):
+    folder, run = clouds / "a", part_run()
+    trimesh.PointCloud(np.random.default_rng(0).normal(size=(300, 3))).export(folder / "shape.ply")
+    before = (folder / "shape.ply").read_bytes()
+    predict.main([str(folder / "shape.ply"), f"--checkpoint={run}", f"--out={folder}"])
+    assert (folder / "shape.ply").read_bytes() == before
+    (cloud,) = read_file(folder / "shape.ply")
+    found = load_run(run).predict(cloud.xyz)
+    first = PARTS["class_parts"][found.category][0]
+    expected = np.array([to_rgb(PALETTE[part - first]) for part in found.parts.tolist()]) * 255
+    colored = trimesh.load(folder / "shape_prediction.ply")
+    np.testing.assert_allclose(colored.vertices, cloud.xyz, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(colored.colors)[:, :3], expected, atol=0.51)
+    assert (folder / "shape_prediction.png").is_file() and (folder / "shape_prediction.html").is_file()
+
+
+@pytest.mark.skipif(not SCANS.is_dir(), reason=f"{SCANS} is not there")
+def test_real_scans_are_predicted_for_both_tasks(class_run, part_run, capsys):
+    for run in (class_run(), part_run()):
+        assert predict.main([str(SCANS), f"--checkpoint={run}", "--json"]) == 0
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        points = {facts["name"]: facts["points"] for facts in found}
+        assert points["igea.ply"] == 134_345 and points["fragment.pcd"] == 113_662
+        assert len(points) == 5

@@ -1,0 +1,218 @@
+"""Say what your own clouds and meshes are, or which parts they have: python tools/predict.py FILE_OR_FOLDER ..."""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from bixt3d.config import run_program
+from bixt3d.datasets.files import SUFFIXES, FileCloud, find_files, read_file
+from bixt3d.datasets.normalize import normalize_clouds
+from bixt3d.datasets.upright import UPS, turn_upright
+from bixt3d.ops.normals import estimate_normals
+from bixt3d.predictor import PartPrediction, PartPredictor, Prediction, Predictor, load_run
+from bixt3d.types import InputError
+
+HOW_TO_TRAIN = "python tools/train_cls.py --cfg cfgs/shapes_cls.yaml"
+MESH_POINTS = 10_000
+"""Points spread over a mesh; more where the model sees more."""
+PNG_POINTS = 4000
+"""Points of a cloud that the picture of a classified cloud shows."""
+
+
+class Parser(ArgumentParser):
+    """Argparse with errors as one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError in place of printing the usage."""
+        raise InputError(f"{message}; write --up=-y" if message.startswith("argument --up: expected") else message)
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """Return what the command line says."""
+    parser = Parser(description=__doc__, epilog=f"Files: {' '.join(SUFFIXES)}", allow_abbrev=False)
+    parser.add_argument("places", nargs="+", metavar="FILE_OR_FOLDER", help="folders are searched for known files")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="run folder, or its model.safetensors (default: the newest run)"
+    )
+    parser.add_argument(
+        "--up", choices=UPS, help="what is up in the files; --up=-y for most cameras (default: as trained)"
+    )
+    parser.add_argument("--category", help="category of all shapes, for a model of parts (which may need it)")
+    parser.add_argument("--top", type=int, default=5, help="classes shown of each cloud (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each cloud")
+    parser.add_argument("--out", type=Path, help="folder for a colored .ply, a .png and a .html of each cloud")
+    arguments = parser.parse_args(argv)
+    if arguments.top < 1:
+        raise InputError(f"--top must be at least 1, not {arguments.top}")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
+    arguments = parse(argv)
+    paths, faults = collect(arguments.places)
+    predictor = load_run(arguments.checkpoint or newest_run(), "cuda" if torch.cuda.is_available() else "cpu")
+    check(arguments, predictor)
+    taken: set[str] = set()
+    for path in tqdm(paths, unit="file", disable=True if len(paths) == 1 else None):  # None: only on a terminal
+        try:
+            for cloud in read_file(path, max(MESH_POINTS, predictor.num_points)):
+                predict_cloud(path, cloud, predictor, arguments, taken)
+        except InputError as error:
+            faults += 1
+            say_fault(error)
+    if arguments.out and isinstance(predictor, PartPredictor):
+        say_who_drew()
+    return 1 if faults else 0
+
+
+def collect(places: Sequence[str]) -> tuple[list[Path], int]:
+    """Return the files, and how many places have none, which are reported. Raises InputError if all have none."""
+    paths: dict[Path, None] = {}
+    faults = []
+    for place in places:
+        try:
+            found = find_files([place])
+            if not found[0].exists():
+                raise InputError(f"there is no file {place}")
+            paths |= dict.fromkeys(found)
+        except InputError as error:
+            faults.append(error)
+    if not paths:
+        raise faults[0]
+    for error in faults:
+        say_fault(error)
+    return list(paths), len(faults)
+
+
+def newest_run() -> Path:
+    """Return the folder of the newest run of any task."""
+    files = sorted(Path("runs").glob("**/model.safetensors"), key=lambda path: path.stat().st_mtime)
+    if not files:
+        raise InputError(f"there is no run under runs/ yet: make one with `{HOW_TO_TRAIN}`")
+    return files[-1].parent
+
+
+def check(arguments: Namespace, predictor: Predictor | PartPredictor) -> None:
+    """Raise InputError for what no file could mend."""
+    if isinstance(predictor, PartPredictor):
+        predictor.check_category(arguments.category)
+    elif arguments.category:
+        raise InputError("--category is for models of parts, and this run says which class a cloud is: leave it out")
+    if arguments.out:
+        try:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"could not make the folder {arguments.out}: {error.strerror}") from error
+
+
+def say_fault(error: InputError) -> None:
+    """Report a file that could not be predicted."""
+    tqdm.write(f"error: {error}", file=sys.stderr)
+
+
+def say_who_drew() -> None:
+    """Tell people whose pictures could be better what to install."""
+    from bixt3d.viz.scene import renderer
+
+    _, problem = renderer()
+    if problem:
+        print(f"pictures were drawn by matplotlib, because {problem}", file=sys.stderr)
+
+
+def predict_cloud(
+    path: Path, cloud: FileCloud, predictor: Predictor | PartPredictor, arguments: Namespace, taken: set[str]
+) -> None:
+    """Predict one cloud of a file, print what it is, and write its files where they are asked for."""
+    estimated = predictor.normals and cloud.normals is None
+    try:
+        normals = estimate_normals(torch.from_numpy(cloud.xyz)) if estimated else cloud.normals
+        told = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
+        prediction = predictor.predict(cloud.xyz, normals, up=arguments.up, **told)
+    except InputError as error:
+        raise InputError(f"{path.parent / cloud.name}: {error}") from error
+    facts = {"file": str(path), "name": cloud.name, "points": len(cloud.xyz), **describe(prediction)}
+    if estimated:
+        facts["normals"] = "estimated"
+    if arguments.out:
+        base = arguments.out / free_name(cloud.name, taken)
+        facts["out"] = write_files(base, cloud, prediction, predictor, arguments.up or predictor.up)
+    tqdm.write(json.dumps(facts) if arguments.json else table(cloud, facts, arguments.top), file=sys.stdout)
+
+
+def describe(prediction: Any) -> dict[str, Any]:
+    """Return what a line of JSON says of a prediction."""
+    if isinstance(prediction, PartPrediction):
+        return {"category": prediction.category, "shares": prediction.shares}
+    return {
+        "class": prediction.name,
+        "confidence": prediction.confidence,
+        "probabilities": prediction.probabilities,
+    }
+
+
+def table(cloud: FileCloud, facts: dict[str, Any], top: int) -> str:
+    """Return a table for people: the likeliest classes, or the parts with the share of points that they have."""
+    what = "points spread over the surface" if cloud.from_mesh else "points"
+    head = f"{facts['file'].removesuffix(Path(facts['file']).name)}{cloud.name}: {facts['points']} {what}"
+    head += ", normals estimated" * ("normals" in facts)
+    if "category" in facts:
+        head += f", {facts['category']}"
+        ranked = {name.removeprefix(f"{facts['category']}/"): share for name, share in facts["shares"].items()}
+    else:
+        ranked = dict(list(facts["probabilities"].items())[:top])
+    return "\n".join([head, *(f"{share:9.1%}  {name}" for name, share in ranked.items())])
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """Return a name for the files of a cloud that no other cloud has, without an extension."""
+    stem, place = Path(name).stem, Path(name).suffix.partition("[")[2].rstrip("]")
+    base = f"{stem}_{place}" if place else stem
+    free, number = base, 1
+    while free.lower() in taken:
+        number += 1
+        free = f"{base}-{number}"
+    taken.add(free.lower())
+    return f"{free}_prediction"  # of another name than the file: they may share a folder
+
+
+def write_files(
+    base: Path, cloud: FileCloud, prediction: Prediction | PartPrediction, predictor: Any, up: str
+) -> list[str]:
+    """Write colored points as they lie in the file, and a picture and a page that show them upright; returns paths."""
+    from bixt3d.viz.clouds import color_points, draw_clouds
+    from bixt3d.viz.page import write_html
+    from bixt3d.viz.parts import PartCloud, draw_parts
+    from bixt3d.viz.scene import write_ply
+
+    upright = turn_upright(torch.from_numpy(cloud.xyz), up, predictor.up)
+    view, up = normalize_clouds(upright[None])[0].float().numpy(), predictor.up
+    ply, png, page = (base.with_name(f"{base.name}.{ending}") for ending in ("ply", "png", "html"))
+    try:
+        if isinstance(prediction, PartPrediction):
+            names, own = prediction.part_names, predictor.class_parts[prediction.category]
+            shown = PartCloud(view, prediction.parts.numpy(), own, f"{cloud.name}: {prediction.category}")
+            rgb = shown.rgb(shown.predicted)
+            draw_parts(png, [shown], names, up)
+        else:
+            names = (f"{prediction.name} {prediction.confidence:.0%}",)
+            shown = PartCloud(view, np.zeros(len(view), np.int64), (0,), f"{cloud.name}: {names[0]}")
+            rgb = color_points(view[:, "xyz".index(up)])
+            few = np.random.default_rng(0).permutation(len(view))[:PNG_POINTS]
+            draw_clouds(view[None, few], png, titles=names, up=up)
+        write_html(page, [shown], names, cloud.name, up)
+        write_ply(ply, cloud.xyz, rgb, cloud.normals)
+    except OSError as error:
+        raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error
+    return [str(ply), str(png), str(page)]
+
+
+if __name__ == "__main__":
+    run_program(lambda: sys.exit(main()))

@@ -1,0 +1,17 @@
+"""Evaluate a part segmenter on its test set: python tools/test_partseg.py [--checkpoint RUN] [--votes 10] [--full]"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bixt3d.config import run_program
+from bixt3d.tasks.part_segmentation import PartSegmentation, evaluate_fully
+from bixt3d.tasks.testing import test
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Evaluate a run and write its files anew; returns what result.json holds."""
+    return test(PartSegmentation(), __doc__, argv, evaluate_fully)
+
+
+if __name__ == "__main__":
+    run_program(main)
