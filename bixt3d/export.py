@@ -4,7 +4,6 @@ The file takes any number of clouds, each of ``num_points`` points that are cent
 point sampling and the search for neighbors are inside, and so are the names of what it predicts.
 """
 
-import importlib
 import io
 import json
 import logging
@@ -15,16 +14,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import yaml
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bixt3d.datasets.shapes import Shapes
-from bixt3d.engine.checkpoint import fit_weights, write_whole
+from bixt3d.engine.checkpoint import write_whole
 from bixt3d.models.classifier import CloudClassifier
-from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.models.segmenter import CloudSegmenter
-from bixt3d.predictor import read_run
+from bixt3d.predictor import PartPredictor, Predictor, load_run
 from bixt3d.types import InputError
 
 Format = Literal["torch", "onnx"]
@@ -35,7 +32,7 @@ TOLERANCE = 1e-3
 
 
 class ExportForm(nn.Module):
-    """A model whose file asks for no more than the model reads: ``xyz``, and ``feats`` and ``category`` where needed."""
+    """A model whose file asks for what the model reads: always ``xyz``, ``feats`` and ``category`` where needed."""
 
     def __init__(self, model: CloudClassifier | CloudSegmenter):
         super().__init__()
@@ -63,47 +60,41 @@ def export_run(run: str | Path, kind: Format = "onnx", out: Path | None = None) 
         raise InputError(f"unknown format '{kind}': choose {' or '.join(SUFFIX)}")
     if kind == "onnx" and not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
         raise InputError('an ONNX model needs onnx, onnxscript and onnxruntime: pip install "bixt3d[export]"')
-    path, form, facts = load_form(run)
-    clouds = example_clouds(form, facts)
+    predictor = load_run(run)
+    form, clouds = ExportForm(predictor.model).eval(), example_clouds(predictor)
     few = {name: values[:2] for name, values in clouds.items()}
-    content, call = {"torch": to_torch, "onnx": to_onnx}[kind](form, few, facts)
+    content, call = {"torch": to_torch, "onnx": to_onnx}[kind](form, few, describe(predictor))
     found = compare(call, form, clouds)
-    out = out or path.with_suffix(SUFFIX[kind])
+    weights = Path(run) / "model" if Path(run).is_dir() else Path(run)
+    out = out or weights.with_suffix(SUFFIX[kind])
     write_whole(out, lambda temporary: temporary.write_bytes(content))
     return out, found
 
 
-def load_form(run: str | Path) -> tuple[Path, ExportForm, dict[str, str]]:
-    """Return the weights' path of a run, its model ready to be exported, and what the file will say about itself."""
-    path, weights, metadata = read_run(run)
-    names = {key: metadata[key] for key in ("class_names", "part_names", "class_parts") if key in metadata}
-    num_classes = len(json.loads(names["class_names"]))
-    if "part_names" in names:
-        model = build_segmenter(metadata["config"], len(json.loads(names["part_names"])), num_classes)
-    else:
-        model = build_model(metadata["config"], num_classes)
-    fit_weights(model, weights, str(path))
-    data = yaml.safe_load(metadata["config"])["data"]
-    module, _, source = data["class_path"].rpartition(".")
+def describe(predictor: Predictor | PartPredictor) -> dict[str, str]:
+    """Return what the file says about itself: task, names, and what clouds must be like; lists and dicts as JSON."""
     facts = {
-        "task": metadata["task"],
-        **names,
-        "num_points": str(data["init_args"]["num_points"]),
-        "normals": json.dumps(data["init_args"].get("normals", False)),
-        "up": data["init_args"].get("up") or getattr(importlib.import_module(module), source).up,
+        "task": "classification",
+        "class_names": json.dumps(predictor.class_names),
+        "num_points": str(predictor.num_points),
+        "normals": json.dumps(predictor.normals),
+        "up": predictor.up,
     }
-    return path, ExportForm(model).eval(), facts
+    if isinstance(predictor, PartPredictor):
+        names = {"part_names": json.dumps(predictor.part_names), "class_parts": json.dumps(predictor.class_parts)}
+        facts |= {"task": "part segmentation", **names}
+    return facts
 
 
-def example_clouds(form: ExportForm, facts: dict[str, str]) -> Clouds:
+def example_clouds(predictor: Predictor | PartPredictor) -> Clouds:
     """Return one procedural object of each kind, as the inputs that the file will take."""
-    normals = json.loads(facts["normals"])
-    _, shapes = Shapes(train_per_class=1, test_per_class=1, num_points=int(facts["num_points"]), normals=normals).load()
+    objects = Shapes(train_per_class=1, test_per_class=1, num_points=predictor.num_points, normals=predictor.normals)
+    _, shapes = objects.load()
     clouds = {"xyz": shapes.xyz}
-    if normals:
+    if predictor.normals:
         clouds["feats"] = shapes.feats
-    if getattr(form.model, "reads_category", False):
-        clouds["category"] = shapes.label % len(json.loads(facts["class_names"]))
+    if getattr(predictor.model, "reads_category", False):
+        clouds["category"] = shapes.label % len(predictor.class_names)
     return clouds
 
 
@@ -126,7 +117,7 @@ def to_onnx(form: ExportForm, clouds: Clouds, facts: dict[str, str]) -> tuple[by
 
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells at length what it leaves as it is
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # they are for the authors of the exporter
         program = torch.onnx.export(
             form,
             kwargs=clouds,
@@ -159,10 +150,8 @@ def _any_number(clouds: Clouds) -> dict[str, dict]:
 def compare(call: Callable[[Clouds], Tensor], form: ExportForm, clouds: Clouds) -> str:
     """Say how near a file comes to its model, on batches of several sizes. Raises InputError where it is too far."""
     expected = form(**clouds)
-    total = len(expected)
-    ends = (0, 1, total // 3, total)
-    batches = [{name: values[a:b] for name, values in clouds.items()} for a, b in zip(ends, ends[1:], strict=False)]
-    logits = torch.cat([call(batch) for batch in batches])
+    batches = slice(0, 1), slice(1, 6), slice(6, None)
+    logits = torch.cat([call({name: values[batch] for name, values in clouds.items()}) for batch in batches])
     furthest = float((logits - expected).abs().max())
     same = logits.argmax(-1) == expected.argmax(-1)
     found = (

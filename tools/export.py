@@ -11,7 +11,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Export a run; returns the file."""
     parser = SettingsParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("run", type=str, help="run folder, or its model.safetensors")
-    parser.add_argument("--format", type=Format, default="onnx", help="torch: for torch.export.load; onnx: for any runtime")
+    parser.add_argument(
+        "--format", type=Format, default="onnx", help="torch: for torch.export.load; onnx: for any runtime"
+    )
     parser.add_argument("--out", type=Path | None, help="the file (default: model.onnx or model.pt2 in the run folder)")
     where = parser.parse_args(argv)
     out, found = export_run(where.run, where.format, where.out)

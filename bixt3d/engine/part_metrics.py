@@ -50,9 +50,9 @@ def choose_parts(
 
 
 def score_parts(
-    predicted: Sequence[Int[Tensor, " N"]],
-    predicted_freely: Sequence[Int[Tensor, " N"]],
-    truth: Sequence[Int[Tensor, " N"]],
+    predicted: Sequence[Int[Tensor, " _"]],
+    predicted_freely: Sequence[Int[Tensor, " _"]],
+    truth: Sequence[Int[Tensor, " _"]],
     category: Int[Tensor, " S"],
     class_names: Sequence[str],
     class_parts: Mapping[str, Sequence[int]],

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 class PartEvaluation(Evaluation):
     """The parts predicted for every cloud of a set (of the points that were scored), and their scores."""
 
-    xyz: list[Float[Tensor, "N 3"]]
-    predicted: list[Int[Tensor, " N"]]
-    truth: list[Int[Tensor, " N"]]
+    xyz: list[Float[Tensor, "_ 3"]]
+    predicted: list[Int[Tensor, " _"]]
+    truth: list[Int[Tensor, " _"]]
     scores: PartScores
     loss: float | None = None  # not known of points that the model did not see
 

@@ -161,7 +161,7 @@ def test_weights_that_nobody_can_place_are_refused(tmp_path):
         (["junk.safetensors"], "junk.safetensors is not a safetensors file"),
         (["run", "--format=tflite"], "'format': .*torch.*onnx.*tflite"),
         (["run", "--fromat=onnx"], "unknown setting 'fromat'; did you mean 'format'"),
-        ([], "run"),
+        ([], "the following arguments are required: run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
