@@ -133,19 +133,21 @@ def cut_and_mix(batch: dict[str, Tensor], rate: float) -> tuple[dict[str, Tensor
     kept = torch.where(mixed, (torch.rand(len(xyz), device=xyz.device) * (num_points + 1)).floor(), num_points)
     direction = torch.randn(len(xyz), 1, 3, device=xyz.device)
     other = {key: batch[key].roll(1, 0) for key in ("xyz", "feats", "label")}
-    rank = torch.arange(num_points, device=xyz.device).expand(xyz.shape[:2])
-    near = (xyz * direction).sum(2).argsort(1)  # first the points on this side of the plane
-    near_other = (other["xyz"] * direction).sum(2).argsort(1)
-    own_mask = (rank < kept[:, None])[..., None]
-    joined = {}
-    for key in ("xyz", "feats"):
-        width = batch[key].shape[2]
-        ours, theirs = (
-            values.gather(1, index[..., None].expand(-1, -1, width))
-            for values, index in ((batch[key], near), (other[key], near_other))
-        )
-        joined[key] = torch.where(own_mask, ours, theirs)
+    ours, theirs = (_rank((clouds["xyz"] * direction).sum(2)) for clouds in (batch, other))
+    # of ours those on this side come first, of theirs those on the other side last, else all keep their order
+    index = (ours >= kept[:, None]).int().argsort(dim=1, stable=True)
+    other_index = (theirs >= kept[:, None]).int().argsort(dim=1, stable=True)
+    own_mask = (torch.arange(num_points, device=xyz.device) < kept[:, None])[..., None]
+    joined = {
+        key: torch.where(own_mask, _select(batch, index)[key], _select(other, other_index)[key])
+        for key in ("xyz", "feats")
+    }
     return batch | joined | {"other_label": other["label"]}, kept / num_points
+
+
+def _rank(values: Float[Tensor, "B N"]) -> Int[Tensor, "B N"]:
+    """Return the place of every value among those of its cloud, from the smallest."""
+    return values.argsort(1).argsort(1)
 
 
 def rotation_matrices(quaternions: Float[Tensor, "B 4"]) -> Float[Tensor, "B 3 3"]:

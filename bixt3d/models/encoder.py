@@ -19,8 +19,10 @@ class Encoder(nn.Module, ABC):
     """Learned latents that gather what a cloud is. ``dim``: width of latents; ``token_dims``: of tokens, by layer.
 
     ``level_dims``: widths of the levels that it returns in place of the one that it reads.
+    ``reads``: what its last layer prepares for the head.
     """
 
+    reads: Literal["latents", "tokens", "both"]
     dim: int
     token_dims: list[int]
     level_dims: list[int]
@@ -101,7 +103,7 @@ class BixtEncoder(Encoder):
         layer_scale: float | None = None,
     ):
         super().__init__()
-        self.dim, self.token_dims = dim, self._widths(token_dim or dim, depth)
+        self.reads, self.dim, self.token_dims = reads, dim, self._widths(token_dim or dim, depth)
         last_block = {"latents": ReadBlock, "tokens": WriteBlock, "both": self.two_sided_block}[reads]
         cross_rates, self_rates = rising_rates(drop_path_cross, depth), rising_rates(drop_path_self, depth)
         self.latents = make_latents(num_latents, dim)

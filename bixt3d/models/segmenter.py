@@ -30,6 +30,15 @@ class CloudSegmenter(nn.Module, ABC):
         """Return the logits of every part, of all categories, for every point."""
 
 
+def _check_fit(tokenizer: Tokenizer, encoder: Encoder) -> None:
+    check_fit(tokenizer, encoder)
+    if encoder.reads == "latents":
+        raise InputError(
+            "a part segmenter reads tokens, but the last layer of this encoder prepares latents: take a BixtEncoder "
+            "with reads: tokens"
+        )
+
+
 class TokenSegmenter(CloudSegmenter):
     """Every point a token; one linear layer reads the tokens of the last layer ("naive", paper section 3.4).
 
@@ -55,7 +64,7 @@ class TokenSegmenter(CloudSegmenter):
         dropout: float = 0.0,
     ):
         super().__init__()
-        check_fit(tokenizer, encoder)
+        _check_fit(tokenizer, encoder)
         self.reads_category = use_category
         self.tokenizer, self.encoder = tokenizer, encoder
         if use_category:
@@ -97,7 +106,7 @@ class DecoderSegmenter(CloudSegmenter):
         self, num_parts: int, num_categories: int, tokenizer: Tokenizer, encoder: Encoder, decoder: MakeDecoder
     ):
         super().__init__()
-        check_fit(tokenizer, encoder)
+        _check_fit(tokenizer, encoder)
         self.tokenizer, self.encoder = tokenizer, encoder
         self.decoder = decoder(num_parts, num_categories, [*tokenizer.level_dims[:-1], *encoder.level_dims])
         self.reads_category = self.decoder.reads_category

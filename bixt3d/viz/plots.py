@@ -39,8 +39,8 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
 def curves_png(rows: Sequence[Row], panels: Sequence[Literal["loss", "accuracy"]] = ("loss", "accuracy")) -> bytes:
     """Return loss and accuracy over the epochs side by side, each line with its last value.
 
-    Reads ``epoch``, ``loss``, ``train_accuracy`` and ``{val,test}_{loss,accuracy,mean_accuracy,instance_miou,class_miou}``
-    where they are.
+    Reads ``epoch``, ``loss``, ``train_accuracy`` and, after ``val_`` or ``test_``, ``loss``, ``accuracy``,
+    ``mean_accuracy``, ``instance_miou`` and ``class_miou`` where they are.
     """
     from matplotlib.figure import Figure
 

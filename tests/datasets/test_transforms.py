@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
-from bixt3d.datasets.transforms import CloudAugment, rotation_matrices, take_points
+from bixt3d.datasets.transforms import CloudAugment, cut_and_mix, rotation_matrices, take_points
 from bixt3d.types import InputError
 
 
@@ -229,3 +230,34 @@ def test_mirroring_flips_the_axes_named_in_about_half_of_the_clouds_and_normals_
     assert flipped[1] == 0 and 0.35 < flipped[0] < 0.65 and 0.35 < flipped[2] < 0.65
     assert not torch.equal(shown["xyz"][..., 0] < 0, shown["xyz"][..., 2] < 0)  # each axis by itself
     torch.testing.assert_close(shown["feats"], torch.nn.functional.normalize(shown["xyz"], dim=2))
+
+
+def test_clouds_that_are_not_mixed_stay_as_they_are():
+    batch = batch_of()
+    mixed, share = cut_and_mix(batch, 0.0)
+    assert torch.equal(mixed["xyz"], batch["xyz"]) and torch.equal(mixed["feats"], batch["feats"])
+    assert share.tolist() == [1.0] * 6
+    assert mixed["other_label"].tolist() == [5, 0, 1, 2, 3, 4]
+
+
+def test_a_mixed_cloud_has_one_side_of_its_own_and_the_other_of_another_cloud():
+    torch.manual_seed(3)
+    batch = batch_of()
+    mixed, share = cut_and_mix(batch, 1.0)
+    assert 0 < share.min() < share.max() < 1
+    for i in range(6):
+        own = [any((point == old).all() for old in batch["xyz"][i]) for point in mixed["xyz"][i]]
+        other = [any((point == old).all() for old in batch["xyz"][i - 1]) for point in mixed["xyz"][i]]
+        kept = round(20 * share[i].item())
+        assert own == [True] * kept + [False] * (20 - kept)
+        assert other == [not one for one in own]
+        for half, rest in ((mixed["xyz"][i, :kept], batch["xyz"][i]), (mixed["xyz"][i, kept:], batch["xyz"][i - 1])):
+            left = torch.stack([point for point in rest if not (point == half).all(1).any()])
+            line = LogisticRegression(C=1e6).fit(torch.cat([half, left]), [1] * len(half) + [0] * len(left))
+            assert line.score(torch.cat([half, left]), [1] * len(half) + [0] * len(left)) == 1.0  # cut by a plane
+
+
+def test_points_of_a_mixed_cloud_keep_their_features():
+    batch = batch_of()
+    mixed, _ = cut_and_mix(batch | {"feats": batch["xyz"] * 2}, 1.0)
+    assert torch.equal(mixed["feats"], mixed["xyz"] * 2)

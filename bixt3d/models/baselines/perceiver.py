@@ -26,6 +26,8 @@ class IterativeEncoder(Encoder):
         drop_path_self: the same for self-attention.
     """
 
+    reads = "latents"
+
     def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
         self,
         dim: int = 192,
