@@ -52,13 +52,29 @@ def explain(message: str, known: Iterable[str]) -> str:
         names = _settings_of(owners[-1]) if owners else list(known)
         setting = f"{where}.{name}" if where else name
         return f"unknown setting '{setting}'" + _nearest(name if owners else setting, names)
-    if unknown := re.search(r"Expected a dot import path string: (\w+)", message):
-        return f"unknown class '{unknown[1]}' in setting '{where}'" + _nearest(unknown[1], _own_classes())
+    if sentence := _explain_class(message, where):
+        return sentence
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     line = re.sub(r'^Parser key "[^"]+":\s*', "", re.sub(r"\.? Got value: Namespace.*", "", lines[-1]))
     line = re.sub(r"<class '(\w+)'>", r"\1", line)
     line = re.sub(r"Expected a typing.Literal\[(.*?)\]", r"Expected one of \1", line)
     return f"setting '{where}': {line}" if where else line
+
+
+def _explain_class(message: str, where: str) -> str | None:
+    """Return the sentence about a class that is not known, or known but of no use here; None if it is about neither."""
+    ways = (
+        r"Expected a dot import path string: (\w+)",
+        r"Expected '([\w.]+)' to be a subclass of",
+        r"Import path ([\w.]+) does not correspond to a subclass of",
+    )
+    found = re.search("|".join(ways), message)
+    if not found:
+        return None
+    name, classes = next(filter(None, found.groups())).rpartition(".")[2], _own_classes()
+    if name in classes:
+        return f"setting '{where}' cannot be a {name}: that class is meant for another task or another setting"
+    return f"unknown class '{name}' in setting '{where}'" + _nearest(name, classes)
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

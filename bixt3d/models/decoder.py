@@ -8,19 +8,28 @@ from torch import Tensor, nn
 
 from bixt3d.nn.mlp import ChannelNorm, LinearNorm, ResidualMLP
 from bixt3d.ops import interpolate
-from bixt3d.types import InputError, Pyramid
+from bixt3d.types import InputError, Pyramid, Tokens
 
 
 class DecoderBlock(nn.Module):
-    """Carry features to the next finer level, join them with what that level knew, refine the result."""
+    """Carry features to the next finer level, join them with what that level knew, refine the result.
+
+    The first layer is linear on ``[fine | carried]``, and so is interpolation: the layer is applied to the few coarse
+    tokens before they are carried, with the same result.
+    """
 
     def __init__(self, dim: int, skip_dim: int, out_dim: int, num_blocks: int, ratio: float):
         super().__init__()
+        self.dims = [skip_dim, dim]
         self.fuse = LinearNorm(skip_dim + dim, out_dim)
         self.refine = nn.Sequential(*[ResidualMLP(out_dim, ratio) for _ in range(num_blocks)])
 
-    def forward(self, feats: Float[Tensor, "B T D"], carried: Float[Tensor, "B T C"]) -> Float[Tensor, "B T O"]:
-        return self.refine(self.fuse(torch.cat([feats, carried], -1)))
+    def forward(self, fine: Tokens, coarse: Tokens) -> Float[Tensor, "B T O"]:
+        """Return the features of the fine level."""
+        linear, *rest = self.fuse
+        weight_fine, weight_coarse = linear.weight.split(self.dims, 1)
+        carried = interpolate(fine.pos, coarse.pos, coarse.feats @ weight_coarse.T)
+        return self.refine(nn.Sequential(*rest)(fine.feats @ weight_fine.T + carried))
 
 
 class PointMLPDecoder(nn.Module):
@@ -60,6 +69,11 @@ class PointMLPDecoder(nn.Module):
                 f"a decoder of {steps + 1} levels takes {steps} steps, but dims has {len(dims)} numbers and num_blocks "
                 f"{len(num_blocks)}"
             )
+        if min(context_dim, *dims, category_dim + 1) < 1:
+            raise InputError(
+                f"dims and context_dim of a decoder must be at least 1 and category_dim at least 0, not {list(dims)}, "
+                f"{context_dim} and {category_dim}"
+            )
         self.num_categories, self.reads_category = num_categories, category_dim > 0
         self.blocks = nn.ModuleList()
         dim = level_dims[-1]
@@ -81,12 +95,15 @@ class PointMLPDecoder(nn.Module):
 
     def forward(self, pyramid: Pyramid, category: Int[Tensor, " B"]) -> Float[Tensor, "B N C"]:
         """Return the logits of every part for every point of the finest level."""
-        feats = pyramid[-1].feats
-        for block, fine, coarse in zip(self.blocks, pyramid[-2::-1], pyramid[:0:-1], strict=True):
-            feats = block(fine.feats, interpolate(fine.pos, coarse.pos, feats))
+        tokens = pyramid[-1]
+        for block, fine in zip(self.blocks, pyramid[-2::-1], strict=True):
+            tokens = Tokens(block(fine, tokens), fine.pos)
         maxima = [layer(level.feats).amax(1) for layer, level in zip(self.level_context, pyramid, strict=True)]
         known = [self.context(torch.cat(maxima, -1))]
         if self.reads_category:
-            known.append(self.category(nn.functional.one_hot(category, self.num_categories).to(feats.dtype)))
-        context = torch.cat(known, -1)[:, None].expand(-1, feats.shape[1], -1)
-        return self.head(torch.cat([feats, context], -1))
+            known.append(self.category(nn.functional.one_hot(category, self.num_categories).to(maxima[0].dtype)))
+        linear, *rest = self.head  # what a cloud's points share is multiplied once
+        dim = tokens.feats.shape[2]
+        weight_feats, weight_known = linear.weight.split([dim, linear.in_features - dim], 1)
+        shared = torch.cat(known, -1) @ weight_known.T + linear.bias
+        return nn.Sequential(*rest)(tokens.feats @ weight_feats.T + shared[:, None])

@@ -56,7 +56,7 @@ class ReadAttention(nn.Module):
         self.apply(init_linear)
 
     def forward(self, reader: Float[Tensor, "#B R D"], source: Float[Tensor, "#B S C"]) -> Float[Tensor, "B R D"]:
-        num_clouds = max(len(reader), len(source))
+        num_clouds = max(reader.shape[0], source.shape[0])
         query = self.query(reader).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         key, value = self.key_value(source).unflatten(-1, (2, -1, self.head_dim)).unbind(-3)
         shape = (num_clouds, -1, -1, -1)

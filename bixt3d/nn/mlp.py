@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bixt3d.types import InputError
+
 
 def init_linear(module: nn.Module) -> None:
     """Initialise a linear layer as the authors do: Xavier-uniform weights, zero biases. For ``Module.apply``."""
@@ -28,6 +30,8 @@ class ChannelNorm(nn.BatchNorm1d):
     """Batch normalisation of the last axis over all others: for features with channels last."""
 
     def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        if self.training and feats.shape[:-1].numel() == 1:
+            raise InputError("batch normalization cannot train on one cloud at a time: set --train.batch_size to more")
         return super().forward(feats.flatten(0, -2)).view_as(feats)
 
 
@@ -44,6 +48,8 @@ class ResidualMLP(nn.Module):
     def __init__(self, dim: int, ratio: float = 1.0):
         super().__init__()
         hidden = int(dim * ratio)
+        if hidden < 1:
+            raise InputError(f"a residual block of width {dim} has no inner width left by a ratio of {ratio}")
         self.inner = nn.Sequential(
             nn.Linear(dim, hidden, bias=False),
             ChannelNorm(hidden),

@@ -45,7 +45,7 @@ def _bi_attention(latent_refs: Tensor, latent_values: Tensor, token_refs: Tensor
 
 
 def _bi_attention_sdpa(latent_refs: Tensor, latent_values: Tensor, token_refs: Tensor, token_values: Tensor):
-    shape = (len(token_refs), -1, -1, -1)
+    shape = (token_refs.shape[0], -1, -1, -1)
     lat_refs, lat_values = (part.expand(shape).transpose(1, 2) for part in (latent_refs, latent_values))
     tok_refs, tok_values = (part.transpose(1, 2) for part in (token_refs, token_values))
     latents = scaled_dot_product_attention(lat_refs, tok_refs, tok_values)

@@ -1,7 +1,9 @@
 """The task of saying which part each point belongs to: settings, training step, scores, and what a run shows."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,10 +118,10 @@ class PartSegmentation(Task):
 
     def evaluate(self, module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> Evaluation:
         shown = take_points({"xyz": clouds.xyz, "parts": clouds.parts}, run.data.num_points)
-        predicted, free, loss = predict_parts(module, clouds, run, fabric, votes)
-        truth = shown["parts"]
+        *parts, loss = predict_parts(module, clouds, run, fabric, votes)
+        predicted, free, truth = (list(labels) for labels in (*parts, shown["parts"]))
         scores = score_parts(predicted, free, truth, clouds.label, clouds.class_names, clouds.class_parts)
-        return PartEvaluation(list(shown["xyz"]), list(predicted), list(truth), scores, float(loss.mean()))
+        return PartEvaluation(list(shown["xyz"]), predicted, truth, scores, float(loss.mean()))
 
     def write_results(
         self, folder: Path, result: dict[str, Any], evaluation: Evaluation, test: CloudSet, page: Mapping[str, Any]
@@ -150,8 +152,8 @@ def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric
         batch = clouds[torch.tensor([i], device=clouds.label.device)]
         with torch.inference_mode(), fabric.autocast():
             seen = _log_probability(module, batch, looks).exp()
-            every = interpolate(xyz.to(seen.device)[None], batch["xyz"][:, : run.data.num_points], seen)
-            predicted.append(choose_parts(every, batch["label"], mask)[0])
+        every = interpolate(xyz.to(seen.device)[None], batch["xyz"][:, : run.data.num_points], seen)
+        predicted.append(choose_parts(every, batch["label"], mask)[0])
         freely.append(every[0].argmax(1))
         truth.append(parts.to(seen.device))
         points.append(xyz)
@@ -163,20 +165,33 @@ def _mask(clouds: CloudSet) -> Tensor:
     return parts_mask(clouds.class_parts, clouds.class_names, len(clouds.part_names)).to(clouds.label.device)
 
 
-def _looks(run: Any, fabric: Fabric, votes: int) -> list:
-    """Return how a batch is looked at: as it is, then scaled at random along its axes, the same at every call."""
-    generator = torch.Generator(fabric.device).manual_seed(0)
+def _looks(run: Any, fabric: Fabric, votes: int) -> list[Callable[[Batch], Batch]]:
+    """Return how a batch is looked at: as it is, then with its axes scaled by factors in [0.8, 1.25].
+
+    The factors are the same for all clouds and at every call, so that no figure depends on the size of batches.
+    """
     scale = CloudAugment(scale=(0.8, 1.25))
-    looks = [lambda batch: take_points(batch, run.data.num_points)]
-    return looks + [lambda batch: scale(batch, run.data.num_points, generator)] * (votes - 1)
+
+    def look(batch: Batch, vote: int) -> Batch:
+        batch = take_points(batch, run.data.num_points)
+        if not vote:
+            return batch
+        as_one = {key: batch[key].flatten(0, 1)[None] for key in ("xyz", "feats")}
+        as_one = scale(as_one, as_one["xyz"].shape[1], torch.Generator(fabric.device).manual_seed(vote))
+        return batch | {key: points.view_as(batch[key]) for key, points in as_one.items()}
+
+    return [partial(look, vote=vote) for vote in range(votes)]
 
 
-def _log_probability(model: nn.Module, batch: Batch, looks: list) -> Float[Tensor, "B N P"]:
-    total = 0.0
-    for look in looks:
+def _log_probability(
+    model: nn.Module, batch: Batch, looks: Sequence[Callable[[Batch], Batch]]
+) -> Float[Tensor, "B N P"]:
+    def log_probability(look: Callable[[Batch], Batch]) -> Tensor:
         seen = look(batch)
-        total = total + model(seen["xyz"], seen["feats"], seen["label"]).float().softmax(2)
-    return (total / len(looks)).log()
+        return model(seen["xyz"], seen["feats"], seen["label"]).float().log_softmax(2)
+
+    # added as logarithms: probabilities too small for float32 would all be 0, and leave no order of the parts
+    return reduce(torch.logaddexp, map(log_probability, looks)) - math.log(len(looks))
 
 
 def write_results(

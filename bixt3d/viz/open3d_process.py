@@ -48,12 +48,19 @@ def _balls(points: np.ndarray, rgb: np.ndarray) -> Any:
     corners, faces = np.asarray(ball.vertices), np.asarray(ball.triangles)
     radius = np.clip(0.8 / num**0.5, 0.007, 0.06)
     light = np.clip(0.75 + corners @ (-0.2, 0.45, 0.35), 0.55, 1.0)  # from above, a little from the left
-    mesh = open3d.geometry.TriangleMesh(
-        open3d.utility.Vector3dVector((points[:, None] + radius * corners).reshape(-1, 3).astype(np.float64)),
-        open3d.utility.Vector3iVector((faces + len(corners) * np.arange(num)[:, None, None]).reshape(-1, 3)),
+    # not the older open3d.geometry.TriangleMesh: of that, Open3D 0.20 drew triangles between wrong corners, without end
+    mesh = open3d.t.geometry.TriangleMesh(
+        _tensor((points[:, None] + radius * corners).reshape(-1, 3), np.float32),
+        _tensor((faces + len(corners) * np.arange(num)[:, None, None]).reshape(-1, 3), np.int32),
     )
-    mesh.vertex_colors = open3d.utility.Vector3dVector((rgb[:, None] * light[:, None]).reshape(-1, 3))
+    mesh.vertex.colors = _tensor((rgb[:, None] * light[:, None]).reshape(-1, 3), np.float32)
     return mesh
+
+
+def _tensor(array: np.ndarray, kind: Any) -> Any:
+    import open3d
+
+    return open3d.core.Tensor(array.astype(kind))
 
 
 def show(job: Any) -> None:

@@ -66,9 +66,7 @@ def draw_parts(path: Path, clouds: Sequence[PartCloud], part_names: Sequence[str
     return who
 
 
-def parts_png(
-    clouds: Sequence[PartCloud], part_names: Sequence[str], up: Literal["y", "z"] = "y"
-) -> tuple[bytes, str]:
+def parts_png(clouds: Sequence[PartCloud], part_names: Sequence[str], up: Literal["y", "z"] = "y") -> tuple[bytes, str]:
     """Return a sheet of clouds, and who drew it as `render_clouds` says.
 
     Where the truth of all clouds is known, each has a row: truth, prediction, errors, names. Else only the prediction
@@ -100,7 +98,7 @@ def _panels(cloud: PartCloud, with_truth: bool) -> list[tuple[PartCloud, Float[n
     return [(cloud, rgb) for rgb in (cloud.rgb(cloud.truth), cloud.rgb(cloud.predicted), cloud.errors())]
 
 
-def _write_legend(canvas: Canvas, cloud: PartCloud, part_names: Sequence[str], x: float, y: float) -> None:
+def _write_legend(canvas: Canvas, cloud: PartCloud, part_names: Sequence[str], x: float | int, y: float | int) -> None:
     lines = [(name, color) for _, name, color in cloud.legend(part_names)]
     if cloud.truth is not None:
         wrong = float((cloud.predicted != cloud.truth).mean())

@@ -38,13 +38,13 @@ class Canvas:
         """Paste a picture, pixel by pixel; x, y: its upper left corner."""
         self.figure.figimage(picture, x, self.height - y - len(picture))
 
-    def words(self, text: str, x: float, y: float, size: float = 9.0, color: str = INK, **style: Any) -> None:
+    def words(
+        self, text: str, x: float | int, y: float | int, size: float | int = 9.0, color: str = INK, **style: Any
+    ) -> None:
         """Write a line with its middle at the height y; ``style`` is matplotlib's, such as ``ha`` or ``fontweight``."""
-        self.figure.text(
-            *self._share(x, y), text, fontsize=size, color=color, va="center", parse_math=False, **style
-        )
+        self.figure.text(*self._share(x, y), text, fontsize=size, color=color, va="center", parse_math=False, **style)
 
-    def dot(self, color: str, x: float, y: float, size: float = 7.0) -> None:
+    def dot(self, color: str, x: float | int, y: float | int, size: float | int = 7.0) -> None:
         """Draw a dot of this diameter in points."""
         from matplotlib.lines import Line2D
 
@@ -57,7 +57,7 @@ class Canvas:
         """Return the bytes of the picture."""
         return to_png(self.figure)
 
-    def _share(self, x: float, y: float) -> tuple[float, float]:
+    def _share(self, x: float | int, y: float | int) -> tuple[float, float]:
         width, height = self.figure.get_size_inches() * DPI
         return x / width, 1 - y / height
 

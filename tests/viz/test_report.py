@@ -5,7 +5,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from bixt3d.viz.report import ClassificationReport, PredictedCloud, write_class_report
+from bixt3d.viz.plots import curves_png
+from bixt3d.viz.report import (
+    ClassificationReport,
+    PartReport,
+    PredictedCloud,
+    write_class_report,
+    write_part_report,
+)
 
 RESULT = {
     "overall_accuracy": 0.9123,
@@ -143,3 +150,67 @@ def test_a_missing_folder_is_an_error_and_nothing_is_left(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_class_report(tmp_path / "missing" / "report.html", REPORT)
     assert list(tmp_path.iterdir()) == []
+
+
+PARTS = PartReport(
+    up="y",
+    title="parts & <pieces>",
+    command="python tools/train_partseg.py --cfg a.yaml",
+    result={
+        "convention": "ShapeNetPart's protocol <own>",
+        "instance_miou": 0.8123,
+        "class_miou": 0.7654,
+        "accuracy": 0.9012,
+        "per_category": {"table": 0.9, "<b>mug & co</b>": 0.25, "chair": 0.5},
+        "pointmlp": {"convention": "PointMLP's convention <free>", "instance_miou": 0.7999, "class_miou": 0.7111},
+        "best_on_test": {
+            "instance_miou": {"value": 0.8345, "epoch": 7},
+            "class_miou": {"value": 0.7712, "epoch": 8},
+        },
+        "epochs": 10,
+    },
+    rows=[{"epoch": 1, "lr": 0.1, "loss": 1.0, "train_accuracy": 0.5, "test_instance_miou": 0.6}],
+    settings="seed: 0",
+    num_clouds=1234,
+    sheets=[("Examples", "The first of <each>.", curves_png([])), ("Worst", "The worst.", curves_png([]))],
+)
+
+
+@pytest.fixture
+def write_parts(tmp_path):
+    def page(**changes) -> Page:
+        write_part_report(tmp_path / "report.html", dataclasses.replace(PARTS, **changes))
+        assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+        return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+
+    return page
+
+
+def test_the_headline_of_parts_is_the_last_epoch_and_every_figure_has_its_convention(write_parts):
+    text = write_parts().text
+    assert "Part segmentation of 3 categories, tested on 1,234 clouds" in text
+    assert "81.23 % instance mIoU 76.54 % class mIoU On the test set, by the weights of the last epoch (10)." in text
+    assert "ShapeNetPart's protocol <own>. Points right: 90.12 %." in text
+    assert "PointMLP's convention <free>: instance mIoU 79.99 %, class mIoU 71.11 %." in text
+    assert "best_on_test: instance mIoU 83.5 % in epoch 7, class mIoU 77.1 % in epoch 8." in text
+    assert text.index("81.23 %") < text.index("best_on_test") < text.index("This is not the headline")
+
+
+def test_categories_come_worst_first(write_parts):
+    assert "mIoU <b>mug & co</b> 25.0 % chair 50.0 % table 90.0 % Examples" in write_parts().text
+
+
+def test_the_page_of_parts_holds_its_pictures_and_needs_nothing_from_elsewhere(write_parts, tmp_path):
+    page = write_parts()
+    assert "script" not in page.tags and "b" not in page.tags
+    assert "parts & <pieces>" in page.text and "Examples The first of <each>." in page.text
+    assert len(page.links) == 4  # two curves, two sheets
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    source = re.sub(r"data:image/png;base64,[\w+/=]+", "", (tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert not re.search(r"https?:|url\(|@import|<link|<script", source)
+
+
+def test_a_run_of_parts_without_evaluation_is_shown_as_not_measured(write_parts):
+    text = write_parts(result={"epochs": 1}, rows=[], sheets=[]).text
+    assert "not measured instance mIoU not measured class mIoU" in text and "not recorded" in text
+    assert not any(word in text for word in ("convention", "best_on_test", "Examples"))
