@@ -41,7 +41,7 @@ class LayerAttention:
 
     @property
     def symmetry(self) -> float | None:
-        """How alike both maps of a latent are: correlation over the tokens, mean over the latents; None if one-sided."""
+        """How alike both maps of a latent are: correlation over tokens, mean over latents; None if one-sided."""
         if self.reads is None or self.writes is None:
             return None
         pairs = torch.stack([self.reads, self.writes.T])

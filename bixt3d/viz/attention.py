@@ -1,4 +1,4 @@
-"""Sheets of what latents look at, layer by layer: which points they read, and which points read them (paper, appendix D)."""
+"""Sheets of what latents look at, layer by layer: which points they read, and which points read them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,11 +32,12 @@ class AttentionMap:
 
 
 def choose_latents(maps: Sequence[AttentionMap], num: int = 4) -> list[int]:
-    """Return latents worth a look: in the last layer that reads, the one with the highest peak, then always the one
-    whose map is the least like those chosen before (by total variation)."""
+    """Return latents worth a look, by what they read in the last layer in which they read.
+
+    The first has the highest peak; each further one is the least like those before it (by total variation).
+    """
     reads = next((one.reads for one in reversed(maps) if one.reads is not None), None)
-    if reads is None:
-        raise ValueError("no layer has latents that read")
+    reads = maps[-1].writes.T if reads is None else reads
     chosen = [int(reads.max(axis=1).argmax())]
     while len(chosen) < min(num, len(reads)):
         apart = np.abs(reads[:, None] - reads[None, chosen]).sum(axis=2).min(axis=1)

@@ -97,9 +97,9 @@ def color_points(colors: Int[np.ndarray, " N"] | Float[np.ndarray, "*N"]) -> Flo
 def frame(
     xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y"
 ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "2"], float]:
-    """Return what a viewer sees five radii away: points as right, up, near in radii, and the square picture around them.
+    """Return what a viewer sees five radii away: points as right, up, near in radii, and the square around them.
 
-    The picture is given by its middle and half its side, on the plane through the middle of the cloud.
+    The square is given by its middle and half its side, on the plane through the middle of the cloud.
     """
     points = project(xyz, up)
     points = points - (points.max(axis=0) + points.min(axis=0)) / 2

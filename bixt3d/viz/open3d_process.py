@@ -64,25 +64,26 @@ def _tensor(array: np.ndarray, kind: Any) -> Any:
 
 
 def show(job: Any) -> None:
-    """Open a window with the point sets of a job, and wait until it is closed; the list of their names is the legend."""
+    """Open a window with the point sets of a job and wait until it is closed; the list of names is the legend."""
     import open3d
 
     up = "yz".index(str(job["up"]))
+    material = open3d.visualization.rendering.MaterialRecord()
+    material.shader, material.sRGB_color, material.point_size = "defaultUnlit", True, 7.0
     shown = []
     for place, name in enumerate(job["names"]):
         cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(job[f"points{place}"].astype(np.float64)))
         cloud.colors = open3d.utility.Vector3dVector(job[f"rgb{place}"].astype(np.float64))
-        shown.append({"name": f"{place + 1:02d} {name}", "geometry": cloud})
+        shown.append({"name": f"{place + 1:02d} {name}", "geometry": cloud, "material": material})
     corners = np.concatenate([job[f"points{place}"] for place in range(len(shown))])
     middle, radius = (corners.max(axis=0) + corners.min(axis=0)) / 2, np.ptp(corners, axis=0).max()
-    eye = middle + radius * np.array([[0.7, 0.8, 1.6], [0.7, -1.6, 0.8]])[up]
+    eye = middle + radius * np.array([[0.5, 0.6, 1.3], [0.5, -1.3, 0.6]])[up]
     open3d.visualization.draw(
         shown,
         title=str(job["title"]),
         show_ui=True,
         bg_color=(1.0, 1.0, 1.0, 1.0),
         show_skybox=False,
-        point_size=6,
         lookat=middle,
         eye=eye,
         up=np.eye(3)[1 + up],

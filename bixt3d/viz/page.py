@@ -45,9 +45,7 @@ def write_html(
     """
     if not 0 < len(clouds) <= MOST_CLOUDS:
         raise ValueError(f"a page shows 1 to {MOST_CLOUDS} clouds, not {len(clouds)}")
-    sections = [
-        _section(cloud, part_names, up, with_library=place == 0) for place, cloud in enumerate(clouds)
-    ]
+    sections = [_section(cloud, part_names, up, with_library=place == 0) for place, cloud in enumerate(clouds)]
     page = f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>
 <body><h1>{html.escape(title)}</h1>
@@ -79,11 +77,17 @@ def _section(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"],
 def _figure(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"]) -> Any:
     from plotly.subplots import make_subplots
 
-    kinds = {"prediction": cloud.predicted} if cloud.truth is None else {"truth": cloud.truth, "prediction": cloud.predicted}
+    kinds = (
+        {"prediction": cloud.predicted}
+        if cloud.truth is None
+        else {"truth": cloud.truth, "prediction": cloud.predicted}
+    )
     figure = make_subplots(
         1, len(kinds), specs=[[{"type": "scene"}] * len(kinds)], subplot_titles=list(kinds), horizontal_spacing=0.01
     )
     xyz = cloud.xyz if up == "z" else cloud.xyz[:, [0, 2, 1]] * (1, -1, 1)  # the browser turns around z
+    middle, radius = (xyz.max(axis=0) + xyz.min(axis=0)) / 2, max(float(np.ptp(xyz, axis=0).max()) / 2, 1e-9)
+    xyz = (xyz - middle) / radius
     size = float(np.clip(220 / len(xyz) ** 0.5, 1.5, 6))
     named = set()
     for column, (kind, labels) in enumerate(kinds.items(), 1):
@@ -97,13 +101,13 @@ def _figure(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"]) 
             wrong = cloud.predicted != cloud.truth
             name = f"wrong points ({wrong.mean():.1%})"
             figure.add_trace(_points(xyz[wrong], name, WRONG, 1.5 * size, visible="legendonly"), 1, column)
-    axis = {"visible": False}
-    camera = {"eye": {"x": -0.95, "y": -1.35, "z": 0.75}, "up": {"x": 0, "y": 0, "z": 1}}
-    figure.update_scenes(
-        xaxis=axis, yaxis=axis, zaxis=axis, aspectmode="data", camera=camera, dragmode="turntable", bgcolor="white"
-    )
+    axis = {"visible": False, "range": [-1.04, 1.04]}
+    camera = {"eye": {"x": -0.85, "y": -1.2, "z": 0.67}, "up": {"x": 0, "y": 0, "z": 1}}
+    figure.update_scenes(xaxis=axis, yaxis=axis, zaxis=axis, aspectmode="cube", camera=camera, dragmode="turntable")
     figure.update_layout(
-        margin={"l": 0, "r": 0, "t": 30, "b": 0}, legend={"itemsizing": "constant"}, template="plotly_white",
+        margin={"l": 0, "r": 0, "t": 30, "b": 0},
+        legend={"itemsizing": "constant"},
+        template="plotly_white",
         font={"color": INK},
     )
     return figure

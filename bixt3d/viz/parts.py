@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from bixt3d.viz.clouds import PALETTE, color_points
 from bixt3d.viz.picture import Canvas, replace_file
-from bixt3d.viz.scene import render_clouds
+from bixt3d.viz.scene import render_clouds, show_clouds
 
 RIGHT, WRONG = "#c4c9ce", "#d1242f"
 """Colors of points whose predicted part is the true one, and of the others."""
@@ -90,6 +90,20 @@ def parts_png(clouds: Sequence[PartCloud], part_names: Sequence[str], up: Litera
             canvas.image(images[place * each + step], x + step * _SIDE, y + _TITLE)
         _write_legend(canvas, cloud, part_names, x + each * _SIDE, y + _TITLE)
     return canvas.png(), who
+
+
+def show_parts(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"] = "y") -> None:
+    """Open a window and wait until it is closed: a set of points for each part, truth left of prediction.
+
+    Raises InputError as `show_clouds` does.
+    """
+    sets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    width = 1.2 * float(np.ptp(cloud.xyz[:, 0]))
+    for kind, labels, shift in (("truth", cloud.truth, -width), ("prediction", cloud.predicted, 0.0)):
+        for part, name, _ in cloud.legend(part_names) if labels is not None else ():
+            if (chosen := labels == part).any():
+                sets[f"{kind}: {name}"] = cloud.xyz[chosen] + np.array([shift, 0, 0]), cloud.rgb(labels)[chosen]
+    show_clouds([xyz for xyz, _ in sets.values()], [rgb for _, rgb in sets.values()], list(sets), cloud.title, up)
 
 
 def _panels(cloud: PartCloud, with_truth: bool) -> list[tuple[PartCloud, Float[np.ndarray, "N 3"]]]:

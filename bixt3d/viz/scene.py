@@ -1,5 +1,6 @@
 """Clouds in three dimensions: pictures by Open3D or, where it cannot draw, by matplotlib; a window; PLY files."""
 
+import ctypes
 import functools
 import os
 import subprocess
@@ -81,8 +82,25 @@ def render_clouds(
 
 
 def has_display() -> bool:
-    """Say whether a window can be opened: asked before Open3D is, which may crash without a display."""
-    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    """Say whether a window can be opened: asked before Open3D is, which waits for ever on a display that is gone."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    if os.environ.get("DISPLAY"):
+        return _answers()
+    return bool(os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _answers() -> bool:
+    """Say whether the X server that DISPLAY names is there; a name may outlive its server, as in tmux after ssh -X."""
+    try:
+        x11 = ctypes.CDLL("libX11.so.6")
+    except OSError:
+        return True  # it cannot be asked
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    display = ctypes.c_void_p(x11.XOpenDisplay(None))
+    if display:
+        x11.XCloseDisplay(display)
+    return bool(display)
 
 
 def show_clouds(
@@ -97,7 +115,7 @@ def show_clouds(
     Raises InputError where there is no display, or no Open3D that can use it.
     """
     if not has_display():
-        raise InputError("there is no display here to open a window on: leave out --window, the files say the same")
+        raise InputError("there is no display to open a window on: leave out --window, the files show the same")
     with tempfile.TemporaryDirectory() as folder:
         job = {"names": np.array(list(names)), "title": title, "up": up}
         for place, (xyz, color) in enumerate(zip(clouds, rgb, strict=True)):
@@ -117,7 +135,7 @@ def _draw_with_open3d(clouds: Sequence[Any], rgb: Sequence[Any], up: Up, size: i
     for place, (xyz, color) in enumerate(zip(clouds, rgb, strict=True)):
         points, middle, half = frame(xyz, up)
         job |= {f"points{place}": points, f"middle{place}": middle, f"half{place}": half, f"rgb{place}": color}
-    return _run_open3d("render", job, out.parent, timeout=60 + 10 * len(clouds))
+    return _run_open3d("render", job, out.parent, timeout=60.0 + 10 * len(clouds))
 
 
 def _run_open3d(what: str, job: dict[str, Any], folder: Path, timeout: float | None) -> str:
@@ -126,7 +144,9 @@ def _run_open3d(what: str, job: dict[str, Any], folder: Path, timeout: float | N
     command = [sys.executable, "-m", "bixt3d.viz.open3d_process", what, str(folder / "job.npz")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # the modules we see
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout, env=environment)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=timeout, env=environment
+        )
     except subprocess.TimeoutExpired:
         return f"Open3D did not finish within {timeout:.0f} seconds: {_advice()}"
     except OSError as error:

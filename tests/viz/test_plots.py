@@ -68,12 +68,11 @@ def test_a_missing_folder_is_an_error_and_is_not_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_miou_is_drawn_among_the_accuracies_and_in_percent():
-    measured = [row | {"test_instance_miou": 0.2 * row["epoch"], "test_class_miou": 0.3} for row in ROWS]
-    assert curves_png(measured, ("loss",)) == curves_png(ROWS, ("loss",))
-    assert curves_png(measured, ("accuracy",)) != curves_png(ROWS, ("accuracy",))
-    for name in ("instance_miou", "class_miou"):
-        other = [row | {f"test_{name}": 0.1} for row in measured]
-        assert curves_png(other, ("accuracy",)) != curves_png(measured, ("accuracy",))
-        moved = [row | {f"val_{name}": row[f"test_{name}"], f"test_{name}": ""} for row in measured]
-        assert curves_png(moved, ("accuracy",)) != curves_png(measured, ("accuracy",))  # another color
+def test_miou_is_drawn_among_the_accuracies():
+    plain = curves_png(ROWS[:2], ("accuracy",))
+    pictures = {plain}
+    for key in ("val_instance_miou", "val_class_miou", "test_instance_miou", "test_class_miou"):
+        rows = [row | {key: 0.2} for row in ROWS[:2]]
+        pictures.add(curves_png(rows, ("accuracy",)))
+    assert len(pictures) == 5  # each with a line, a color and a name of its own
+    assert curves_png(rows, ("loss",)) == curves_png(ROWS[:2], ("loss",))

@@ -1,0 +1,102 @@
+"""The page to turn clouds in: whole in itself, upright, a trace for each part, limited in size."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bixt3d.viz.clouds import PALETTE
+from bixt3d.viz.page import MOST_CLOUDS, MOST_POINTS, write_html
+from bixt3d.viz.parts import PartCloud
+
+NAMES = ("chair/seat", "chair/back", "chair/leg")
+
+
+def pole(up: int, num_points: int = 60) -> np.ndarray:
+    """Return points on a line that rises along an axis."""
+    xyz = np.zeros((num_points, 3))
+    xyz[:, up] = np.linspace(5, 7, num_points)
+    return xyz
+
+
+def thirds(num_points: int = 60) -> np.ndarray:
+    return np.arange(num_points) * 3 // num_points
+
+
+def plots(path: Path) -> list[list[dict]]:
+    """Return the traces of every plot on a page."""
+    decoder, page = json.JSONDecoder(), path.read_text()
+    starts = re.finditer(r"Plotly\.newPlot\(\s*\"[\w-]+\",\s*", page)
+    return [decoder.raw_decode(page, start.end())[0] for start in starts]
+
+
+def numbers(values: dict | list) -> np.ndarray:
+    """Return an array as plotly writes it: a list, or bytes of float32."""
+    if isinstance(values, list):
+        return np.array(values)
+    return np.frombuffer(base64.b64decode(values["bdata"]), np.float32)
+
+
+def test_a_page_needs_nothing_else(tmp_path):
+    path = tmp_path / "a.html"
+    write_html(path, [PartCloud(pole(1), thirds(), (0, 1, 2), "one <1>")] * 2, NAMES, "run <b>")
+    page = path.read_text()
+    assert not re.search(r"<(script|link)[^>]*\b(src|href)=", page)
+    assert len(re.findall(r"plotly\.js v\d", page)) == 1  # the library, once for all clouds
+    assert "<h1>run &lt;b&gt;</h1>" in page and page.count("<h2>one &lt;1&gt;</h2>") == 2
+    assert len(plots(path)) == 2 and list(tmp_path.iterdir()) == [path]
+
+
+def test_every_part_is_a_trace_with_the_color_of_the_legend(tmp_path):
+    write_html(tmp_path / "a.html", [PartCloud(pole(1), thirds(), (0, 1, 2))], NAMES, "run")
+    ((seat, back, leg),) = plots(tmp_path / "a.html")
+    assert [trace["name"] for trace in (seat, back, leg)] == ["seat", "back", "leg"]
+    assert [trace["marker"]["color"] for trace in (seat, back, leg)] == list(PALETTE[:3])
+    assert [len(numbers(trace["x"])) for trace in (seat, back, leg)] == [20, 20, 20]
+
+
+@pytest.mark.parametrize("up", ["y", "z"])
+def test_what_is_up_is_up_on_the_page_and_fills_it(tmp_path, up):
+    write_html(tmp_path / "a.html", [PartCloud(pole("xyz".index(up)), thirds(), (0, 1, 2))], NAMES, "run", up)
+    low, _, high = plots(tmp_path / "a.html")[0]
+    assert numbers(low["z"]).min() == pytest.approx(-1) and numbers(high["z"]).max() == pytest.approx(1)
+    assert np.abs(numbers(low["x"])).max() < 1e-6 and np.abs(numbers(low["y"])).max() < 1e-6
+
+
+def test_left_stays_left_and_the_front_comes_to_the_viewer(tmp_path):
+    """The page's viewer looks along its y axis, with x to the right."""
+    cloud = PartCloud(np.array([[-1.0, 0, 0], [0, 0, 1], [1, 0, -1]]), np.array([0, 1, 2]), (0, 1, 2))
+    write_html(tmp_path / "a.html", [cloud], NAMES, "run", "y")
+    left, front, _ = plots(tmp_path / "a.html")[0]
+    assert numbers(left["x"])[0] == -1 and numbers(front["y"])[0] == -1
+
+
+def test_truth_and_prediction_share_a_legend_and_errors_can_be_marked(tmp_path):
+    cloud = PartCloud(pole(1), np.zeros(60, int), (0, 1, 2), truth=thirds())
+    write_html(tmp_path / "a.html", [cloud], NAMES, "run")
+    *truth, predicted, wrong = plots(tmp_path / "a.html")[0]
+    assert [trace["scene"] for trace in truth] == ["scene"] * 3 and predicted["scene"] == "scene2"
+    assert (predicted["name"], predicted["legendgroup"], predicted["showlegend"]) == ("seat", "seat", False)
+    assert wrong["name"] == "wrong points (66.7%)" and wrong["visible"] == "legendonly"
+    assert len(numbers(wrong["x"])) == 40
+
+
+def test_a_large_cloud_is_thinned_and_the_page_says_so(tmp_path):
+    num = MOST_POINTS + 1000
+    cloud = PartCloud(pole(1, num), thirds(num), (0, 1, 2), truth=thirds(num))
+    write_html(tmp_path / "a.html", [cloud], NAMES, "run")
+    assert "20,000 of 21,000 points are shown" in (tmp_path / "a.html").read_text()
+    *truth, wrong = plots(tmp_path / "a.html")[0][:3] + plots(tmp_path / "a.html")[0][-1:]
+    assert sum(len(numbers(trace["x"])) for trace in truth) == MOST_POINTS
+    assert len(numbers(wrong["x"])) == 0
+    write_html(tmp_path / "b.html", [PartCloud(pole(1), thirds(), (0, 1, 2))], NAMES, "run")
+    assert "points are shown" not in (tmp_path / "b.html").read_text()
+
+
+@pytest.mark.parametrize("num", [0, MOST_CLOUDS + 1])
+def test_a_page_takes_only_as_many_clouds_as_a_browser_draws(tmp_path, num):
+    with pytest.raises(ValueError, match=f"1 to {MOST_CLOUDS} clouds, not {num}"):
+        write_html(tmp_path / "a.html", [PartCloud(pole(1), thirds(), (0, 1, 2))] * num, NAMES, "run")
