@@ -86,7 +86,9 @@ def attention_png(
     canvas.words(title, 16, 22, 11, fontweight="bold")
     for column, one in enumerate(maps):
         alike = "" if one.symmetry is None else f", symmetry {one.symmetry:.2f}"
-        canvas.words(f"layer {column + 1}{alike}", _LEFT + (column + 0.5) * side, 50, 9, ha="center")
+        canvas.words(
+            f"layer {column + 1}{alike}", _LEFT + (column + 0.5) * side, 50, 9 * min(1, side / 260), ha="center"
+        )
     for row in range(2 * len(latents)):
         middle = _HEAD + row * (side + _NOTE) + side / 2
         canvas.words(f"latent {latents[row // 2]}", 16, middle - 12, 10, fontweight="bold")

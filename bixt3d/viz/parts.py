@@ -42,11 +42,11 @@ class PartCloud:
         ``chair/seat`` is ``seat`` in the legend of a chair; a part of another category keeps its whole name.
         """
         present = set(self.predicted.tolist()) | set([] if self.truth is None else self.truth.tolist())
-        own = len(self.parts) < len(part_names)
+        same = len({part_names[part].rpartition("/")[0] for part in self.parts}) == 1  # and not all categories
         return [
             (
                 part,
-                part_names[part].rpartition("/")[2] if own and part in self.parts else part_names[part],
+                part_names[part].rpartition("/")[2] if same and part in self.parts else part_names[part],
                 PALETTE[(part - min(self.parts)) % len(PALETTE)],
             )
             for part in sorted(present)
@@ -85,7 +85,7 @@ def parts_png(clouds: Sequence[PartCloud], part_names: Sequence[str], up: Litera
         canvas.words(head, (place + 0.5) * _SIDE, _HEAD * 0.6, 11, ha="center", fontweight="bold")
     for place, cloud in enumerate(clouds):
         x, y = place % columns * cell, top + place // columns * (_TITLE + _SIDE)
-        canvas.words(cloud.title, x + 16, y + _TITLE * 0.6, 9.5)
+        canvas.words(cloud.title, x + 16, y + _TITLE * 0.6, min(9.5, 0.8 * cell / max(len(cloud.title), 1)))
         for step in range(each):
             canvas.image(images[place * each + step], x + step * _SIDE, y + _TITLE)
         _write_legend(canvas, cloud, part_names, x + each * _SIDE, y + _TITLE)
@@ -124,4 +124,4 @@ def _write_legend(canvas: Canvas, cloud: PartCloud, part_names: Sequence[str], x
         if name:
             middle = start + (place + 0.5) * step
             canvas.dot(color, x + 12, middle, 0.9 * size)
-            canvas.words(name, x + 28, middle, min(size, size * 20 / len(name)))
+            canvas.words(name, x + 28, middle, min(size, 140 / len(name)))  # so small that it is not cut
