@@ -115,7 +115,8 @@ def to_onnx(form: ExportForm, clouds: Clouds, facts: dict[str, str]) -> tuple[by
     import onnxruntime
     import onnxscript.optimizer
 
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells at length what it leaves as it is
+    for name in ("onnxscript", "torch.onnx._internal.exporter._registration"):  # too talkative
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are for the authors of the exporter
         program = torch.onnx.export(
