@@ -42,7 +42,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         "--checkpoint", type=Path, help="run folder, or its model.safetensors (default: the newest run)"
     )
     parser.add_argument(
-        "--up", choices=UPS, help="what is up in the files; --up=-y for most cameras (default: as trained)"
+        "--up",
+        choices=UPS,
+        help="what is up in the files; --up=-y for most cameras (default: as trained, but -y for a .pcd if that is y)",
     )
     parser.add_argument("--category", help="category of all shapes, for a model of parts (which may need it)")
     parser.add_argument("--top", type=int, default=5, help="classes shown of each cloud (default: 5)")
@@ -127,15 +129,24 @@ def say_who_drew() -> None:
         print(f"pictures were drawn by matplotlib, because {problem}", file=sys.stderr)
 
 
+def choose_up(path: Path, asked: str | None, trained: str) -> str:
+    """Return what is up in a file, unless it is said: as in training, but a .pcd comes from a sensor, never y up.
+
+    Depth cameras write -y up; lidars z up, which is taken for granted only where the model was trained so.
+    """
+    return asked or ("-y" if path.suffix.lower() == ".pcd" and trained == "y" else trained)
+
+
 def predict_cloud(
     path: Path, cloud: FileCloud, predictor: Predictor | PartPredictor, arguments: Namespace, taken: set[str]
 ) -> None:
     """Predict one cloud of a file, print what it is, and write its files where they are asked for."""
     estimated = predictor.normals and cloud.normals is None
+    up = choose_up(path, arguments.up, predictor.up)
     try:
         normals = estimate_normals(torch.from_numpy(cloud.xyz)) if estimated else cloud.normals
         told = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
-        prediction = predictor.predict(cloud.xyz, normals, up=arguments.up, **told)
+        prediction = predictor.predict(cloud.xyz, normals, up=up, **told)
     except InputError as error:
         raise InputError(f"{path.parent / cloud.name}: {error}") from error
     facts = {"file": str(path), "name": cloud.name, "points": len(cloud.xyz), **describe(prediction)}
@@ -143,7 +154,7 @@ def predict_cloud(
         facts["normals"] = "estimated"
     if arguments.out:
         base = arguments.out / free_name(cloud.name, taken)
-        facts["out"] = write_files(base, cloud, prediction, predictor, arguments.up or predictor.up)
+        facts["out"] = write_files(base, cloud, prediction, predictor, up)
     tqdm.write(json.dumps(facts) if arguments.json else table(cloud, facts, arguments.top), file=sys.stdout)
 
 

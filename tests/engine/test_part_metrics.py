@@ -1,13 +1,17 @@
 """Scores of a part segmenter: by hand, by both conventions, and as scikit-learn works them out."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bixt3d.datasets import PartHDF5
 from bixt3d.engine.part_metrics import PartScores, choose_parts, parts_mask, score_parts
 
+PRINCETON = Path(__file__).parents[3] / "shared/data/psb_partseg"
 NAMES = ("mug", "table", "vase")
 PARTS = {"mug": (0, 1), "table": (2, 3, 4), "vase": (5,)}
 MUG, TABLE, VASE = range(3)
@@ -107,3 +111,16 @@ def test_scores_are_those_of_scikit_learn():
     assert scores.pointmlp_class_miou == pytest.approx(np.mean([free[row].mean() for row in rows.values()]))
     assert scores.accuracy == pytest.approx(metrics.accuracy_score(torch.cat(truth), torch.cat(predicted)))
     assert len({scores.instance_miou, scores.class_miou, scores.pointmlp_instance_miou}) == 3
+
+
+def test_the_floor_of_the_princeton_benchmark_is_what_readme_says():
+    if not PRINCETON.is_dir():
+        pytest.skip(f"real data are absent: {PRINCETON}")
+    train, test = PartHDF5(str(PRINCETON), num_points=1024, include_val=False).load()
+    largest = torch.stack(
+        [train.parts[train.label == row].flatten().bincount().argmax() for row in range(len(train.class_names))]
+    )
+    predicted = list(largest[test.label][:, None].expand(-1, 1024))
+    truth = list(test.parts[:, :1024])
+    scores = score_parts(predicted, predicted, truth, test.label, test.class_names, test.class_parts)
+    assert f"{100 * scores.instance_miou:.1f} {100 * scores.accuracy:.1f}" == "27.1 56.1"

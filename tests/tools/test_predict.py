@@ -203,6 +203,22 @@ def test_up_says_how_the_files_lie(class_run, tmp_path, capsys):
     assert said[0] != pytest.approx(said[3], abs=1e-5)
 
 
+def test_a_pcd_is_taken_for_what_a_depth_camera_saw_unless_it_is_said(class_run, tmp_path, capsys):
+    cloud = np.random.default_rng(0).normal(size=(80, 3)) * (1, 2, 4)
+    np.savetxt(tmp_path / "a.xyz", cloud)
+    rows = "\n".join(" ".join(map(str, row)) for row in cloud.tolist())
+    head = "FIELDS x y z\nSIZE 8 8 8\nTYPE F F F\nWIDTH 80\nHEIGHT 1\nDATA ascii\n"
+    (tmp_path / "a.pcd").write_text(head + rows)
+    run, said = class_run(), []
+    for name, up in (("a.pcd", []), ("a.xyz", ["--up=-y"]), ("a.pcd", ["--up=y"]), ("a.xyz", [])):
+        predict.main([str(tmp_path / name), f"--checkpoint={run}", "--json", *up])
+        said.append(json.loads(capsys.readouterr().out)["probabilities"])
+    assert said[0] == pytest.approx(said[1], abs=1e-5)
+    assert said[2] == pytest.approx(said[3], abs=1e-5)
+    assert said[0] != pytest.approx(said[2], abs=1e-5)
+    assert predict.choose_up(Path("a.pcd"), None, "z") == "z"  # as lidars write
+
+
 def test_a_classifier_leaves_points_picture_and_page_of_every_cloud(class_run, clouds, tmp_path, capsys):
     with h5py.File(clouds / "two.h5", "w") as file:
         file["data"] = np.random.default_rng(0).normal(size=(2, 50, 3))
