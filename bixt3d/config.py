@@ -51,7 +51,7 @@ def explain(message: str, known: Iterable[str]) -> str:
         owners = re.findall(r"class_path '([^']+)'", message)
         names = _settings_of(owners[-1]) if owners else list(known)
         setting = f"{where}.{name}" if where else name
-        return f"unknown setting '{setting}'" + _nearest(name if owners else setting, names)
+        return f"unknown setting '{setting}'" + nearest(name if owners else setting, names)
     if sentence := _explain_class(message, where):
         return sentence
     lines = [line.strip() for line in message.splitlines() if line.strip()]
@@ -74,10 +74,11 @@ def _explain_class(message: str, where: str) -> str | None:
     name, classes = next(filter(None, found.groups())).rpartition(".")[2], _own_classes()
     if name in classes:
         return f"setting '{where}' cannot be a {name}: that class is meant for another task or another setting"
-    return f"unknown class '{name}' in setting '{where}'" + _nearest(name, classes)
+    return f"unknown class '{name}' in setting '{where}'" + nearest(name, classes)
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return the end of a sentence about a name that is not known: the nearest one, or all there are."""
     group = name.rpartition(".")[0] + "."
     names = sorted({one for one in names if not one.endswith(".help") and one != "print_shtab"})
     if of_group := [one for one in names if one.startswith(group)]:  # optim.lrr is near optim.lr, not near train
@@ -124,5 +125,5 @@ def config_file(name: str) -> Path:
     folders = [folder for folder in (package / "cfgs", package.parent / "cfgs") if folder.is_dir()]
     files = {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
     if name not in files:
-        raise InputError(f"there is no config '{name}'" + _nearest(name, files))
+        raise InputError(f"there is no config '{name}'" + nearest(name, files))
     return files[name]

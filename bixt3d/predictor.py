@@ -1,6 +1,5 @@
 """A trained run, ready to predict: what the Python API and the programs in tools/ share."""
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import yaml
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bixt3d.config import nearest
 from bixt3d.datasets.arrays import as_clouds
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.source import CloudSource
@@ -165,13 +165,11 @@ class PartPredictor(CloudPredictor):
 
     def check_category(self, category: str | None) -> None:
         """Raise InputError for a category that the model does not know, or for none where it wants to be told."""
-        listed = ", ".join(self.class_names)
         if category is None and self.model.reads_category:
+            listed = ", ".join(self.class_names)
             raise InputError(f"this model wants to be told the category of the shape, one of: {listed}")
         if category is not None and category not in self.class_parts:
-            near = difflib.get_close_matches(category, self.class_names, 1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; there are: {listed}"
-            raise InputError(f"this model knows no category '{category}'{hint}")
+            raise InputError(f"this model knows no category '{category}'" + nearest(category, self.class_names))
 
     def _label(self, xyz: Tensor, index: Tensor, feats: Tensor, category: str | None) -> PartPrediction:
         label = torch.tensor([self.class_names.index(category) if category else 0], device=self.device)

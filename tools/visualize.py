@@ -1,7 +1,5 @@
 """Look at what a run predicts: python tools/visualize.py [RUN] [--worst] [--category chair] [--attention] [--html]"""
 
-import difflib
-import json
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -11,19 +9,16 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-import yaml
 from torch import nn
 
-from bixt3d.config import run_program
+from bixt3d.config import nearest, run_program
 from bixt3d.datasets import CloudSource
-from bixt3d.engine.checkpoint import fit_weights
 from bixt3d.engine.report import newest_run
-from bixt3d.engine.runtime import start
 from bixt3d.models.attention_maps import LayerAttention, attention_maps
 from bixt3d.predictor import read_run
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.part_segmentation import PartEvaluation, PartSegmentation, show_cloud
-from bixt3d.tasks.testing import check_names
+from bixt3d.tasks.testing import open_run
 from bixt3d.types import CloudSet, InputError
 from bixt3d.viz.attention import AttentionMap, choose_latents, draw_attention
 from bixt3d.viz.clouds import draw_clouds
@@ -115,16 +110,10 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
 
 def predict(arguments: Namespace, rest: Sequence[str]) -> Shown:
     """Load a run and its test set, and predict the clouds that are asked for."""
-    path, weights, metadata = read_run(arguments.run or find_run())
-    task = TASKS[metadata["task"]]
-    parser = task.make_parser(__doc__)
-    run = parser.instantiate(parser.parse_args([f"--cfg={json.dumps(yaml.safe_load(metadata['config']))}", *rest]))
-    fabric = start(run.runtime)
-    test = run.data.load()[1].to(fabric.device)
-    check_names(path, task.names(test), metadata)
-    model = task.build(run, test)
-    fit_weights(model, weights, str(path))
-    model = model.to(fabric.device)
+    checkpoint = arguments.run or find_run()
+    task = TASKS[read_run(checkpoint)[2]["task"]]
+    trained = open_run(task, task.make_parser(__doc__), checkpoint, rest)
+    run, fabric, model, test = trained.run, trained.fabric, trained.model, trained.test
     index = choose(arguments, test)
     some = test.subset(torch.tensor(index, device=fabric.device))
     evaluation = task.evaluate(model, some, run, fabric)
@@ -135,7 +124,7 @@ def predict(arguments: Namespace, rest: Sequence[str]) -> Shown:
         order = sorted(range(len(found)), key=lambda i: found[i][0])[: arguments.count]
         index, found = [index[i] for i in order], [found[i] for i in order]
     clouds = [cloud for _, cloud in found]
-    return Shown(path, model, test, run.data, test.part_names if has_parts else ("cloud",), index, clouds)
+    return Shown(trained.path, model, test, run.data, test.part_names if has_parts else ("cloud",), index, clouds)
 
 
 def find_run() -> Path:
@@ -167,12 +156,6 @@ def choose(arguments: Namespace, test: CloudSet) -> list[int]:
         return places
     spread = np.linspace(0, len(places) - 1, min(arguments.count, len(places))).round().astype(int)
     return [places[place] for place in spread]
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """Return the end of a sentence about a name that is not known."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(names)}"
 
 
 def describe_parts(evaluation: Any, some: CloudSet, i: int, place: int) -> tuple[float, PartCloud]:

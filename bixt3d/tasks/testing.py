@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from lightning_fabric import Fabric
 from torch import nn
 
+from bixt3d.config import SettingsParser
 from bixt3d.engine.checkpoint import fit_weights
 from bixt3d.engine.report import newest_run, read_rows
 from bixt3d.engine.runtime import start
@@ -48,15 +50,8 @@ def test(
         parser.parse_args(["--help"])
     if where.votes < 1:
         raise InputError(f"--votes must be at least 1, not {where.votes}")
-    path, weights, metadata = read_run(where.checkpoint or newest_run(Path("runs"), task.name, task.example), task.name)
-    run = parser.instantiate(parser.parse_args([f"--cfg={_as_argument(metadata['config'])}", *rest]))
-    fabric = start(run.runtime)
-    _, clouds = run.data.load()
-    clouds = clouds.to(fabric.device)
-    check_names(path, task.names(clouds), metadata)
-    model = task.build(run, clouds)
-    fit_weights(model, weights, str(path))
-    model = model.to(fabric.device)
+    trained = open_run(task, parser, where.checkpoint or newest_run(Path("runs"), task.name, task.example), rest)
+    path, run, fabric, model, clouds = trained.path, trained.run, trained.fabric, trained.model, trained.test
     is_full = bool(full) and where.full
     evaluation = (full if is_full else task.evaluate)(model, clouds, run, fabric, where.votes)
     facts = {"checkpoint": str(path), "votes": where.votes} | ({"full": is_full} if full else {})
@@ -67,7 +62,7 @@ def test(
             "title": f"{path.parent.name}, evaluated with {where.votes} votes" + ", every point" * is_full,
             "rows": read_rows(path.parent / "metrics.csv"),
             "command": f"python tools/test_{task.program}.py {how}",
-            "settings": metadata["config"],
+            "settings": trained.config,
             "up": run.data.up,
         }
         out = where.out or path.parent / "test"
@@ -75,6 +70,34 @@ def test(
         print(evaluation.text())
         print(f"checkpoint: {path}, votes: {where.votes}\nreport: {out / 'report.html'}")
     return result
+
+
+@dataclass
+class TrainedRun:
+    """A trained model on its device, with the test set and the settings that it was trained with."""
+
+    path: Path
+    config: str
+    run: Any
+    fabric: Fabric
+    model: nn.Module
+    test: CloudSet
+
+
+def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Sequence[str]) -> TrainedRun:
+    """Load a run folder, or its weights; ``overrides`` change its settings, such as ``--data.root=FOLDER``.
+
+    Raises InputError if there is none, if it is of another task, or if its data have other classes or parts.
+    """
+    path, weights, metadata = read_run(checkpoint, task.name)
+    config = json.dumps(yaml.safe_load(metadata["config"]))  # in one line, `--cfg` takes it in place of a file
+    run = parser.instantiate(parser.parse_args([f"--cfg={config}", *overrides]))
+    fabric = start(run.runtime)
+    test = run.data.load()[1].to(fabric.device)
+    check_names(path, task.names(test), metadata)
+    model = task.build(run, test)
+    fit_weights(model, weights, str(path))
+    return TrainedRun(path, metadata["config"], run, fabric, model.to(fabric.device), test)
 
 
 def check_names(path: Path, given: dict[str, Any], metadata: dict[str, str]) -> None:
@@ -91,8 +114,3 @@ def check_names(path: Path, given: dict[str, Any], metadata: dict[str, str]) -> 
 
 def _first(names: Sequence[str]) -> str:
     return ", ".join(list(names)[:3]) + ", ..."
-
-
-def _as_argument(config: str) -> str:
-    """Return a config as one line, which ``--cfg`` takes in place of a file."""
-    return json.dumps(yaml.safe_load(config))
