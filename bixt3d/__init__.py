@@ -8,11 +8,15 @@ from typing import Any
 
 _HOMES = {
     "FileCloud": "datasets.files",
+    "ImagePrediction": "image_predictor",
+    "ImagePredictor": "image_predictor",
+    "ImageSegmentationPredictor": "image_predictor",
     "InputError": "types",
     "PartPrediction": "predictor",
     "PartPredictor": "predictor",
     "Prediction": "predictor",
     "Predictor": "predictor",
+    "SegmentationPrediction": "image_predictor",
     "build_model": "models.presets",
     "build_segmenter": "models.presets",
     "estimate_normals": "ops.normals",

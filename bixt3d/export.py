@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bixt3d.datasets.shapes import Shapes
 from bixt3d.engine.checkpoint import write_whole
+from bixt3d.image_predictor import ImageModel
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.predictor import PartPredictor, Predictor, load_run
@@ -61,6 +62,8 @@ def export_run(run: str | Path, kind: Format = "onnx", out: Path | None = None) 
     if kind == "onnx" and not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
         raise InputError('an ONNX model needs onnx, onnxscript and onnxruntime: pip install "bixt3d[export]"')
     predictor = load_run(run)
+    if isinstance(predictor, ImageModel):
+        raise InputError(f"{run} is a run on images, which cannot be exported yet: only runs on clouds can")
     form, clouds = ExportForm(predictor.model).eval(), example_clouds(predictor)
     few = {name: values[:2] for name, values in clouds.items()}
     content, call = {"torch": to_torch, "onnx": to_onnx}[kind](form, few, describe(predictor))

@@ -18,13 +18,14 @@ from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.source import CloudSource
 from bixt3d.datasets.upright import Up, turn_upright
 from bixt3d.engine.checkpoint import fit_weights, load_weights
+from bixt3d.image_predictor import IMAGE_TASKS, ImagePredictor, ImageSegmentationPredictor, make_image_predictor
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.ops import interpolate
 from bixt3d.types import InputError
 
-TASKS = ("classification", "part segmentation")
+TASKS = ("classification", "part segmentation", *IMAGE_TASKS)
 CHUNK = 2**16
 """Points that get their part at a time."""
 
@@ -198,16 +199,22 @@ def read_run(run: str | Path, task: str | None = None) -> tuple[Path, dict[str, 
     if metadata.get("task") not in TASKS:
         raise InputError(f"{path} does not come from a run of bixt3d")
     if task not in (None, metadata["task"]):
-        raise InputError(f"{path} comes from a {metadata['task']} run, but a {task} run is needed here")
+        own, other = (f"a{'n' * (name[0] in 'aeiou')} {name} run" for name in (metadata["task"], task))
+        raise InputError(f"{path} comes from {own}, but {other} is needed here")
     return path, weights, metadata
 
 
-def load_run(run: str | Path, device: str | torch.device = "cpu") -> Predictor | PartPredictor:
-    """Load a trained classifier or part segmenter: from a run folder, or from its ``model.safetensors`` alone.
+def load_run(
+    run: str | Path, device: str | torch.device = "cpu"
+) -> Predictor | PartPredictor | ImagePredictor | ImageSegmentationPredictor:
+    """Load a trained model: from a run folder, or from its ``model.safetensors`` alone.
 
-    Raises InputError if there is none, or if its weights do not fit its settings.
+    Classifiers and part segmenters of clouds give a Predictor or PartPredictor, those of images an ImagePredictor or
+    ImageSegmentationPredictor. Raises InputError if there is no such run, or if its weights do not fit its settings.
     """
     path, weights, metadata = read_run(run)
+    if metadata["task"] in IMAGE_TASKS:
+        return make_image_predictor(str(path), weights, metadata, device)
     class_names, data = json.loads(metadata["class_names"]), yaml.safe_load(metadata["config"])["data"]
     options = {"num_points": data["init_args"]["num_points"], "normals": data["init_args"].get("normals", False)}
     options["up"] = _up_axis(data)

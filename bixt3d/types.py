@@ -2,9 +2,10 @@
 
 Dimension letters: B batch, S clouds in a set, N points, P axes of a position, F features of a point,
 G groups (centroids), K neighbors of a group, T tokens, L latents, D width, H heads, E width of a head.
+Of images: X rows and Y columns of pixels, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -24,12 +25,14 @@ class Tokens:
     """What the encoder reads: a vector and a position for every point, group or patch.
 
     ``neighbor_index`` holds the nearest tokens of every token, closest first, once somebody has searched for them:
-    positions do not change from layer to layer, so one search serves them all.
+    positions do not change from layer to layer, so one search serves them all. ``grid`` is the number of rows and of
+    columns where the tokens are the patches of an image, row after row.
     """
 
     feats: Float[Tensor, "B T D"]
     pos: Float[Tensor, "B T P"]
     neighbor_index: Int[Tensor, "B T K"] | None = None
+    grid: tuple[int, int] | None = None
 
 
 Pyramid = tuple[Tokens, ...]
@@ -55,6 +58,10 @@ class CloudSet:
         """Return the batch of these clouds: ``xyz``, ``feats``, ``label`` and, where known, ``parts``."""
         batch = {"xyz": self.xyz[index], "feats": self.feats[index], "label": self.label[index]}
         return batch if self.parts is None else batch | {"parts": self.parts[index]}
+
+    def batches(self, indices: Iterable[Int[Tensor, " _"]], seed: int | None = None) -> Iterator[dict[str, Tensor]]:
+        """Yield the batch of each index; ``seed`` is for sets that augment as they read, which clouds do not."""
+        return (self[index] for index in indices)
 
     def subset(self, index: Int[Tensor, " B"]) -> "CloudSet":
         """Return the set of these clouds alone, with the same names."""

@@ -9,15 +9,20 @@ import yaml
 
 import bixt3d.config
 from bixt3d.config import config_file
+from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.tasks.classification import Classification
+from bixt3d.tasks.image_classification import ImageClassification
+from bixt3d.tasks.image_segmentation import ImageSegmentation
 from bixt3d.tasks.part_segmentation import PartSegmentation
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "cfgs").glob("*.yaml"))
 SHAPES = next(path for path in CONFIGS if path.stem == "shapes_cls")
-TASKS = {task.program: task for task in (Classification(), PartSegmentation())}
+TASKS = {
+    task.program: task for task in (Classification(), PartSegmentation(), ImageClassification(), ImageSegmentation())
+}
 
 
 def task_of(path: Path) -> Task:
@@ -46,7 +51,7 @@ def parse(*arguments: str):
             "unknown class 'PontTokenizer' in setting 'model.tokenizer'; did you mean 'PointTokenizer'?",
         ),
         ("--optim.lr=fast", "setting 'optim.lr': Expected a float. Got value: fast"),
-        ("--optim.name=adam", "setting 'optim.name': Expected one of 'sgd', 'adamw'. Got value: adam"),
+        ("--optim.name=adam", "setting 'optim.name': Expected one of 'sgd', 'adamw', 'lamb'. Got value: adam"),
         ("--model.encoder.depth=two", "setting 'model.encoder.depth': Expected a int. Got value: two"),
         ("--train.epochs=1.5", "setting 'train.epochs': Expected a int. Got value: 1.5"),
     ],
@@ -138,10 +143,24 @@ def small_cloud_size(settings) -> int:
     return min(settings.data.init_args.num_points, max([32, *largest]) + 8 if not reduces else max([512, *largest]))
 
 
+def predict_images(task: Task, path: Path) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """Return what the model of a config says of two small images, and the shape that it should have."""
+    image = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        if task.program == "imgcls":
+            return build_image_classifier(path.stem, 40).eval()(image), (2, 40)
+        return build_image_segmenter(path.stem, 50).eval()(image), (2, 50, 64, 96)
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_parses_builds_its_model_and_predicts(path):
     task = task_of(path)
     settings = task.make_parser("a test").parse_args([f"--cfg={path}"])
+    if task.unit == "images":
+        logits, shape = predict_images(task, path)
+        assert logits.shape == shape
+        assert logits.isfinite().all()
+        return
     xyz = torch.randn(2, small_cloud_size(settings), 3)
     feats = torch.randn(2, xyz.shape[1], 3 if settings.data.init_args.get("normals") else 0)
     with torch.inference_mode():
@@ -152,6 +171,19 @@ def test_a_config_parses_builds_its_model_and_predicts(path):
             logits, shape = model(xyz, feats, torch.tensor([3, 15])), (*xyz.shape[:2], 50)
     assert logits.shape == shape
     assert logits.isfinite().all()
+
+
+def test_images_are_cut_to_a_size_that_their_model_reads():
+    sizes = {}
+    for path in CONFIGS:
+        task = task_of(path)
+        if task.unit == "images":
+            run = task.make_parser("a test").instantiate_classes(
+                task.make_parser("a test").parse_args([f"--cfg={path}"])
+            )
+            sizes[path.stem] = (run.data.size, run.model(3).tokenizer.stride)
+    assert len(sizes) >= 10
+    assert not [name for name, (size, stride) in sizes.items() if size % stride]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

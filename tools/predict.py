@@ -1,25 +1,31 @@
-"""Say what your own clouds and meshes are, or which parts they have: python tools/predict.py FILE_OR_FOLDER ..."""
+"""Say what your clouds, meshes and images are, or which parts they have: python tools/predict.py FILE_OR_FOLDER ..."""
 
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from predict_images import FreeName, find_images, predict_image
 from tqdm import tqdm
 
 from bixt3d.config import run_program
 from bixt3d.datasets.files import SUFFIXES, FileCloud, find_files, read_file
+from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.upright import UPS, turn_upright
+from bixt3d.engine.checkpoint import load_weights
+from bixt3d.image_predictor import IMAGE_TASKS, ImageModel
 from bixt3d.ops.normals import estimate_normals
 from bixt3d.predictor import PartPrediction, PartPredictor, Prediction, Predictor, load_run
 from bixt3d.types import InputError
 
 HOW_TO_TRAIN = "python tools/train_cls.py --cfg cfgs/shapes_cls.yaml"
+HOW_TO_TRAIN_ON_IMAGES = "python tools/train_imgcls.py --cfg cfgs/cifar10.yaml"
 MESH_POINTS = 10_000
 """Points spread over a mesh; more where the model sees more."""
 PNG_POINTS = 4000
@@ -36,10 +42,10 @@ class Parser(ArgumentParser):
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """Return what the command line says."""
-    parser = Parser(description=__doc__, epilog=f"Files: {' '.join(SUFFIXES)}", allow_abbrev=False)
+    parser = Parser(description=__doc__, epilog=f"Files: {' '.join((*SUFFIXES, *ENDINGS))}", allow_abbrev=False)
     parser.add_argument("places", nargs="+", metavar="FILE_OR_FOLDER", help="folders are searched for known files")
     parser.add_argument(
-        "--checkpoint", type=Path, help="run folder, or its model.safetensors (default: the newest run)"
+        "--checkpoint", type=Path, help="run folder, or its model.safetensors (default: the newest run on such files)"
     )
     parser.add_argument(
         "--up",
@@ -47,9 +53,11 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         help="what is up in the files; --up=-y for most cameras (default: as trained, but -y for a .pcd if that is y)",
     )
     parser.add_argument("--category", help="category of all shapes, for a model of parts (which may need it)")
-    parser.add_argument("--top", type=int, default=5, help="classes shown of each cloud (default: 5)")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON for each cloud")
-    parser.add_argument("--out", type=Path, help="folder for a colored .ply, a .png and a .html of each cloud")
+    parser.add_argument("--top", type=int, default=5, help="classes shown of each file (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each cloud or image")
+    parser.add_argument(
+        "--out", type=Path, help="folder for a colored .ply, a .png and a .html of each cloud, a .png of each image"
+    )
     arguments = parser.parse_args(argv)
     if arguments.top < 1:
         raise InputError(f"--top must be at least 1, not {arguments.top}")
@@ -59,14 +67,15 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
     arguments = parse(argv)
-    paths, faults = collect(arguments.places)
-    predictor = load_run(arguments.checkpoint or newest_run(), "cuda" if torch.cuda.is_available() else "cpu")
+    run = arguments.checkpoint or newest_run(any(map(names_images, arguments.places)))
+    predictor = load_run(run, "cuda" if torch.cuda.is_available() else "cpu")
+    of_images = isinstance(predictor, ImageModel)
+    paths, faults = collect(arguments.places, find_images if of_images else find_files)
     check(arguments, predictor)
-    taken: set[str] = set()
+    predict, name = predict_image if of_images else predict_file, partial(free_name, taken=set())
     for path in tqdm(paths, unit="file", disable=True if len(paths) == 1 else None):  # None: only on a terminal
         try:
-            for cloud in read_file(path, max(MESH_POINTS, predictor.num_points)):
-                predict_cloud(path, cloud, predictor, arguments, taken)
+            predict(path, predictor, arguments, name)
         except InputError as error:
             faults += 1
             say_fault(error)
@@ -75,13 +84,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if faults else 0
 
 
-def collect(places: Sequence[str]) -> tuple[list[Path], int]:
+def names_images(place: str) -> bool:
+    """Say whether a place is an image, or a folder with images and no clouds."""
+    path = Path(place)
+    endings = {one.suffix.lower() for one in (path.rglob("*") if path.is_dir() else [path])}
+    return bool(endings & set(ENDINGS)) and not endings & set(SUFFIXES)
+
+
+def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) -> tuple[list[Path], int]:
     """Return the files, and how many places have none, which are reported. Raises InputError if all have none."""
     paths: dict[Path, None] = {}
     faults = []
     for place in places:
         try:
-            found = find_files([place])
+            found = find([place])
             if not found[0].exists():
                 raise InputError(f"there is no file {place}")
             paths |= dict.fromkeys(found)
@@ -94,17 +110,22 @@ def collect(places: Sequence[str]) -> tuple[list[Path], int]:
     return list(paths), len(faults)
 
 
-def newest_run() -> Path:
-    """Return the folder of the newest run of any task."""
-    files = sorted(Path("runs").glob("**/model.safetensors"), key=lambda path: path.stat().st_mtime)
-    if not files:
-        raise InputError(f"there is no run under runs/ yet: make one with `{HOW_TO_TRAIN}`")
-    return files[-1].parent
+def newest_run(of_images: bool) -> Path:
+    """Return the folder of the newest run on images, or on clouds."""
+    files = sorted(Path("runs").glob("**/model.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files:
+        if (load_weights(path)[1].get("task") in IMAGE_TASKS) == of_images:
+            return path.parent
+    how = HOW_TO_TRAIN_ON_IMAGES if of_images else HOW_TO_TRAIN
+    raise InputError(f"there is no run{' on images' * of_images} under runs/ yet: make one with `{how}`")
 
 
-def check(arguments: Namespace, predictor: Predictor | PartPredictor) -> None:
+def check(arguments: Namespace, predictor: Predictor | PartPredictor | ImageModel) -> None:
     """Raise InputError for what no file could mend."""
-    if isinstance(predictor, PartPredictor):
+    if isinstance(predictor, ImageModel):
+        if arguments.category or arguments.up:
+            raise InputError("--up and --category are for clouds, and this run reads images: leave them out")
+    elif isinstance(predictor, PartPredictor):
         predictor.check_category(arguments.category)
     elif arguments.category:
         raise InputError("--category is for models of parts, and this run says which class a cloud is: leave it out")
@@ -137,8 +158,16 @@ def choose_up(path: Path, asked: str | None, trained: str) -> str:
     return asked or ("-y" if path.suffix.lower() == ".pcd" and trained == "y" else trained)
 
 
+def predict_file(path: Path, predictor: Predictor | PartPredictor, arguments: Namespace, name: FreeName) -> None:
+    """Predict all clouds of a file."""
+    if path.suffix.lower() in ENDINGS and path.exists():
+        raise InputError(f"{path} is an image, but the run reads clouds and meshes; see --checkpoint")
+    for cloud in read_file(path, max(MESH_POINTS, predictor.num_points)):
+        predict_cloud(path, cloud, predictor, arguments, name)
+
+
 def predict_cloud(
-    path: Path, cloud: FileCloud, predictor: Predictor | PartPredictor, arguments: Namespace, taken: set[str]
+    path: Path, cloud: FileCloud, predictor: Predictor | PartPredictor, arguments: Namespace, name: FreeName
 ) -> None:
     """Predict one cloud of a file, print what it is, and write its files where they are asked for."""
     estimated = predictor.normals and cloud.normals is None
@@ -153,7 +182,7 @@ def predict_cloud(
     if estimated:
         facts["normals"] = "estimated"
     if arguments.out:
-        base = arguments.out / free_name(cloud.name, taken)
+        base = arguments.out / name(cloud.name)
         facts["out"] = write_files(base, cloud, prediction, predictor, up)
     tqdm.write(json.dumps(facts) if arguments.json else table(cloud, facts, arguments.top), file=sys.stdout)
 

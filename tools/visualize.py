@@ -1,26 +1,33 @@
-"""Look at what a run predicts: python tools/visualize.py [RUN] [--worst] [--category chair] [--attention] [--html]"""
+"""Look at what a run predicts: python tools/visualize.py [RUN] [--worst] [--category chair] [--attention] [--html]
+
+With --attention --image FILE, RUN may also be the name of an image model, such as bixt_ti_l64_p16.
+"""
 
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
+import visualize_images
 from torch import nn
+from visualize_choice import check_latents, choose, to_numpy
 
 from bixt3d.config import nearest, run_program
 from bixt3d.datasets import CloudSource
 from bixt3d.engine.report import newest_run
-from bixt3d.models.attention_maps import LayerAttention, attention_maps
+from bixt3d.image_predictor import IMAGE_TASKS
+from bixt3d.models.attention_maps import attention_maps
 from bixt3d.predictor import read_run
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.part_segmentation import PartEvaluation, PartSegmentation, show_cloud
 from bixt3d.tasks.testing import open_run
 from bixt3d.types import CloudSet, InputError
-from bixt3d.viz.attention import AttentionMap, choose_latents, draw_attention
+from bixt3d.viz.attention import choose_latents, draw_attention
 from bixt3d.viz.clouds import draw_clouds
 from bixt3d.viz.page import MOST_CLOUDS, write_html
 from bixt3d.viz.parts import PartCloud, draw_parts, show_parts
@@ -63,12 +70,15 @@ def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
     parser = Parser(description=__doc__, allow_abbrev=False)
     parser.epilog = "Settings of the run can be changed, as in --data.root=FOLDER"
     parser.add_argument("run", nargs="?", type=Path, help="run folder (default: the newest, of parts if there is one)")
+    parser.add_argument("--image", type=Path, nargs="+", help="draw these image files, by a run or model of images")
     parser.add_argument("--index", type=int, nargs="+", help="places in the test set (default: spread over it)")
-    parser.add_argument("--category", help="only shapes of this category")
+    parser.add_argument("--category", help="only clouds or images of this category")
     parser.add_argument("--worst", action="store_true", help="the worst predictions first")
-    parser.add_argument("--count", type=int, help="how many clouds (default: 6, or 2 with --attention)")
+    parser.add_argument("--count", type=int, help="how many clouds or images (default: 6, or 2 with --attention)")
     parser.add_argument("--attention", action="store_true", help="draw what the latents look at")
     parser.add_argument("--latents", type=int, nargs="+", help="these latents (default: four that differ)")
+    parser.add_argument("--layer", type=int, help="all latents of this layer of images (default: the last two-sided)")
+    parser.add_argument("--weights", type=Path, help="a checkpoint of the authors, for an image model by its name")
     parser.add_argument("--html", action="store_true", help="write pages to turn in a browser, and PLY files")
     parser.add_argument("--window", action="store_true", help="open a window for each cloud")
     parser.add_argument("--out", type=Path, help="folder for the pictures (default: pictures/ in the run folder)")
@@ -79,8 +89,9 @@ def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
             raise InputError(f"unknown option '{word}'" + nearest(word, options))
     if arguments.index and (arguments.category or arguments.worst):
         raise InputError("--index names the clouds: leave out --category and --worst")
-    if arguments.latents and not arguments.attention:
-        raise InputError("--latents needs --attention")
+    for name in ("latents", "layer"):
+        if getattr(arguments, name) is not None and not arguments.attention:
+            raise InputError(f"--{name} needs --attention")
     if arguments.count is None:
         arguments.count = 2 if arguments.attention else 6
     if arguments.count < 1:
@@ -89,8 +100,10 @@ def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
-    """Draw clouds of a run; returns the files written."""
+    """Draw clouds or images of a run; returns the files written."""
     arguments, rest = parse(argv)
+    if is_about_images(arguments):
+        return visualize_images.main(arguments, rest)
     shown = predict(arguments, rest)
     out = arguments.out or shown.path.parent / "pictures"
     try:
@@ -108,11 +121,21 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     return files
 
 
+def is_about_images(arguments: Namespace) -> bool:
+    """Say whether images are to be drawn. Raises InputError for a run that is none."""
+    if arguments.image or arguments.weights or visualize_images.names_preset(arguments.run):
+        return True
+    arguments.run = arguments.run or find_run()
+    of_images = read_run(arguments.run)[2]["task"] in IMAGE_TASKS
+    if arguments.layer is not None and not of_images:
+        raise InputError("--layer is for images: clouds are drawn in all layers")
+    return of_images
+
+
 def predict(arguments: Namespace, rest: Sequence[str]) -> Shown:
     """Load a run and its test set, and predict the clouds that are asked for."""
-    checkpoint = arguments.run or find_run()
-    task = TASKS[read_run(checkpoint)[2]["task"]]
-    trained = open_run(task, task.make_parser(__doc__), checkpoint, rest)
+    task = TASKS[read_run(arguments.run)[2]["task"]]
+    trained = open_run(task, task.make_parser(__doc__), arguments.run, rest)
     run, fabric, model, test = trained.run, trained.fabric, trained.model, trained.test
     index = choose(arguments, test)
     some = test.subset(torch.tensor(index, device=fabric.device))
@@ -128,34 +151,16 @@ def predict(arguments: Namespace, rest: Sequence[str]) -> Shown:
 
 
 def find_run() -> Path:
-    """Return the newest run of parts, or if there is none, the newest of classes."""
+    """Return the newest run of parts, or if there is none, the newest of classes, or else of images."""
     parts, classes = TASKS.values()
-    try:
-        return newest_run(Path("runs"), parts.name, parts.example)
-    except InputError:
-        return newest_run(Path("runs"), classes.name, classes.example)
-
-
-def choose(arguments: Namespace, test: CloudSet) -> list[int]:
-    """Return the places of the clouds to predict: those named, or all to find the worst of, or some evenly spread."""
-    if arguments.index:
-        if wrong := [place for place in arguments.index if not 0 <= place < len(test)]:
-            raise InputError(f"--index {wrong[0]}: the test set has {len(test)} clouds, 0 to {len(test) - 1}")
-        return arguments.index
-    places = list(range(len(test)))
-    if arguments.category:
-        if arguments.category not in test.class_names:
-            raise InputError(
-                f"there is no category '{arguments.category}'" + nearest(arguments.category, test.class_names)
-            )
-        label = test.class_names.index(arguments.category)
-        places = [place for place, its in enumerate(test.label.tolist()) if its == label]
-        if not places:
-            raise InputError(f"the test set has no cloud of category '{arguments.category}'")
-    if arguments.worst:
-        return places
-    spread = np.linspace(0, len(places) - 1, min(arguments.count, len(places))).round().astype(int)
-    return [places[place] for place in spread]
+    for find in (
+        lambda: newest_run(Path("runs"), parts.name, parts.example),
+        lambda: newest_run(Path("runs"), classes.name, classes.example),
+        visualize_images.find_run,
+    ):
+        with suppress(InputError):
+            return find()
+    return newest_run(Path("runs"), classes.name, classes.example)  # says how to make one
 
 
 def describe_parts(evaluation: Any, some: CloudSet, i: int, place: int) -> tuple[float, PartCloud]:
@@ -200,19 +205,6 @@ def draw_attentions(shown: Shown, out: Path, latents: Sequence[int] | None) -> l
         symmetry = " ".join("-" if one.symmetry is None else f"{one.symmetry:.2f}" for one in maps)
         print(f"{files[-1]}, drawn by {who}; symmetry of its layers: {symmetry}", flush=True)
     return files
-
-
-def to_numpy(layer: LayerAttention) -> AttentionMap:
-    """Return a layer as the pictures take it."""
-    arrays = (None if one is None else one.numpy() for one in (layer.pos, layer.reads, layer.writes))
-    return AttentionMap(*arrays, layer.symmetry)
-
-
-def check_latents(latents: Sequence[int] | None, maps: Sequence[AttentionMap]) -> None:
-    """Raise InputError for a latent that the model does not have."""
-    num = min(len(one.reads) if one.reads is not None else one.writes.shape[1] for one in maps)
-    if wrong := [latent for latent in latents or () if not 0 <= latent < num]:
-        raise InputError(f"--latents {wrong[0]}: this model has {num} latents, 0 to {num - 1}")
 
 
 def write_pages(shown: Shown, out: Path) -> list[Path]:

@@ -1,8 +1,11 @@
-"""Data sets of clouds, and what is done to a batch of them; no model."""
+"""Data sets of clouds and of images, and what is done to them; no model."""
 
+from bixt3d.datasets.image_transforms import ImageAugment, SceneAugment
+from bixt3d.datasets.images import ImageFolder, ImageSource
 from bixt3d.datasets.meshes import ModelNetMeshes
 from bixt3d.datasets.modelnet import ModelNetHDF5, ModelNetNormals
 from bixt3d.datasets.part_hdf5 import PartHDF5
+from bixt3d.datasets.sceneparse import SceneParse, SceneSource
 from bixt3d.datasets.shapenetpart import ShapeNetPart
 from bixt3d.datasets.shapes import Shapes
 from bixt3d.datasets.source import CloudSource, PartSource
@@ -12,11 +15,17 @@ from bixt3d.datasets.transforms import CloudAugment, cut_and_mix, take_points
 __all__ = [
     "CloudAugment",
     "CloudSource",
+    "ImageAugment",
+    "ImageFolder",
+    "ImageSource",
     "ModelNetHDF5",
     "ModelNetMeshes",
     "ModelNetNormals",
     "PartHDF5",
     "PartSource",
+    "SceneAugment",
+    "SceneParse",
+    "SceneSource",
     "ShapeNetPart",
     "Shapes",
     "cut_and_mix",

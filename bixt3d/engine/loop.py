@@ -1,8 +1,9 @@
-"""Training and evaluation over clouds in memory, without knowledge of model or task."""
+"""Training and evaluation over sets of clouds or images, without knowledge of model or task."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -13,13 +14,27 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from bixt3d.types import CloudSet, InputError
+from bixt3d.types import InputError
 
 Batch = dict[str, Tensor]
 Step = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
-"""Returns the loss of a batch, and how many of its clouds (or which share of each, summed) are right."""
+"""Returns the loss of a batch, and how many of its examples (or which share of each, summed) are right."""
 Forward = Callable[[nn.Module, Batch], tuple[Tensor, ...]]
-"""Returns any number of tensors with a row for each cloud of a batch."""
+"""Returns any number of tensors with a row for each example of a batch."""
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """A set of examples: clouds in memory, or images that are read when they are needed."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, indices: Iterable[Int[Tensor, " _"]], seed: int | None = None) -> Iterator[Batch]:
+        """Yield the batches of these examples, in order; one of images that differ in size may come as several.
+
+        ``seed``: show the examples as in training, augmented as the seed and the place of each say (None: as they are).
+        """
+        ...
 
 
 @dataclass
@@ -46,8 +61,12 @@ class Learner:
 
     def load_state(self, state: dict) -> None:
         """Go on from a saved state, but with this run's own learning rate, weight decay and so on."""
+        own, saved = self.optimizer.state_dict()["param_groups"], state["optimizer"]["param_groups"]
+        if [group["params"] for group in own] != [group["params"] for group in saved]:
+            raise InputError("the checkpoint decays other weights than this run: go on with its own optim.decay_norms")
+        groups = [old | new for old, new in zip(saved, own, strict=True)]  # lamb counts its steps there
         self.module.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state["optimizer"]["state"]})
+        self.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": groups})
         one_before = {"base_lrs": self.schedule.base_lrs, "last_epoch": state["schedule"]["last_epoch"] - 1}
         self.schedule.load_state_dict(state["schedule"] | one_before)
         self.schedule.step()
@@ -60,7 +79,7 @@ class Learner:
 
 
 def seed_epoch(seed: int, epoch: int, fabric: Fabric) -> tuple[torch.Generator, torch.Generator]:
-    """Return generators for the order of the clouds (the same in all processes) and for augmentation.
+    """Return generators for the order of the examples (the same in all processes) and for augmentation.
 
     They and PyTorch's own (dropout, stochastic depth) depend on seed, epoch and process alone, so that a run resumed
     at any epoch draws what it would have drawn.
@@ -75,14 +94,14 @@ class EpochSums:
     """Sums of an epoch, kept on the device: reading them is the only time that the host waits for it."""
 
     def __init__(self, device: torch.device):
-        self.sums = torch.zeros(3, device=device)  # loss, correct, clouds
+        self.sums = torch.zeros(3, device=device)  # loss, correct, examples
         self.bad_step = torch.full((), -1, device=device)
         self.step = 0
 
-    def add(self, loss: Tensor, correct: Tensor, num_clouds: int) -> None:
+    def add(self, loss: Tensor, correct: Tensor, num_examples: int) -> None:
         loss = loss.detach()
         self.bad_step = torch.where((self.bad_step < 0) & ~loss.isfinite(), self.step, self.bad_step)
-        self.sums += torch.stack([loss * num_clouds, correct, torch.full_like(loss, num_clouds)])
+        self.sums += torch.stack([loss * num_examples, correct, torch.full_like(loss, num_examples)])
         self.step += 1
 
     def read(self, fabric: Fabric | None = None) -> dict[str, float]:
@@ -92,37 +111,39 @@ class EpochSums:
                 f"the loss was not a number at step {step} of this epoch; the last checkpoint is kept: "
                 "lower --optim.lr, or use --runtime.precision 32-true"
             )
-        loss, correct, clouds = (fabric.all_reduce(self.sums, reduce_op="sum") if fabric else self.sums).tolist()
-        return {"loss": loss / clouds, "train_accuracy": correct / clouds}
+        loss, correct, total = (fabric.all_reduce(self.sums, reduce_op="sum") if fabric else self.sums).tolist()
+        return {"loss": loss / total, "train_accuracy": correct / total}
 
 
 def make_batches(
-    num_clouds: int, batch_size: int, fabric: Fabric, generator: torch.Generator
+    num_examples: int, batch_size: int, fabric: Fabric, generator: torch.Generator
 ) -> Iterator[Int[Tensor, " B"]]:
     """Yield this process's share of every batch of a shuffled epoch; a last batch that is not full is dropped."""
-    order = torch.randperm(num_clouds, generator=generator).to(fabric.device)
+    order = torch.randperm(num_examples, generator=generator).to(fabric.device)
     share = batch_size // fabric.world_size
-    for first in range(0, num_clouds - batch_size + 1, batch_size):
+    for first in range(0, num_examples - batch_size + 1, batch_size):
         yield order[first + fabric.global_rank * share :][:share]
 
 
-def train_epoch(  # noqa: PLR0913
+def train_epoch(
     learner: Learner,
     fabric: Fabric,
-    clouds: CloudSet,
-    batch_size: int,
-    order: torch.Generator,
-    augment: Callable[[Batch], Batch],
+    batches: Iterable[Batch],
+    num_steps: int,
     step: Step,
     clip_norm: float,
     title: str,
+    unit: str = "clouds",
 ) -> dict[str, float]:
-    """Train for one epoch; ``step`` returns the loss and the number of correct clouds. Returns the epoch's means."""
+    """Train on the batches of an epoch, of which there are ``num_steps``; ``step`` returns loss and number correct.
+
+    Returns the epoch's means, and how many examples all processes saw in a second, under ``<unit>_per_second``.
+    """
     learner.model.train()
-    sums, began, shown = EpochSums(fabric.device), time.perf_counter(), 0.0
-    bar = tqdm(total=len(clouds) // batch_size, desc=title, leave=False, disable=not fabric.is_global_zero)
-    for index in make_batches(len(clouds), batch_size, fabric, order):
-        loss, correct = step(learner.model, augment(clouds[index]))
+    sums, began, shown, seen = EpochSums(fabric.device), time.perf_counter(), 0.0, 0
+    bar = tqdm(total=num_steps, desc=title, leave=False, disable=not fabric.is_global_zero)
+    for batch in batches:
+        loss, correct = step(learner.model, batch)
         fabric.backward(loss)
         if clip_norm:
             fabric.clip_gradients(learner.model, learner.optimizer, max_norm=clip_norm, error_if_nonfinite=False)
@@ -131,33 +152,36 @@ def train_epoch(  # noqa: PLR0913
         learner.schedule.step()
         if learner.average:
             learner.average.update_parameters(learner.module)
-        sums.add(loss, correct, len(index))
+        num_examples = len(next(iter(batch.values())))
+        sums.add(loss, correct, num_examples)
+        seen += num_examples * fabric.world_size
         bar.update()
         if (now := time.perf_counter()) - shown > 1:
             means, shown = sums.read(), now
-            speed = f"{sums.step * batch_size / (now - began):.0f} clouds/s"
+            speed = f"{seen / (now - began):.0f} {unit}/s"
             bar.set_postfix_str(f"loss {means['loss']:.3f}, accuracy {means['train_accuracy']:.1%}, {speed}")
     bar.close()
     means = sums.read(fabric)
-    return means | {"clouds_per_second": sums.step * batch_size / (time.perf_counter() - began)}
+    return means | {f"{unit}_per_second": seen / (time.perf_counter() - began)}
 
 
 @torch.inference_mode()
 def predict_all(
-    model: nn.Module, clouds: CloudSet, batch_size: int, forward: Forward, fabric: Fabric
+    model: nn.Module, examples: Examples, batch_size: int, forward: Forward, fabric: Fabric
 ) -> tuple[Tensor, ...]:
-    """Return what ``forward(model, batch)`` gives for every cloud of a set, in order; processes share the work."""
+    """Return what ``forward(model, batch)`` gives for every example of a set, in order; processes share the work."""
     model.eval()
-    if fabric.world_size > 1:  # each process has seen other clouds: BatchNorm's statistics are those of the first
+    if fabric.world_size > 1:  # each process has seen others: BatchNorm's statistics are those of the first
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, 0)
-    share = -(-len(clouds) // fabric.world_size)
-    mine = (torch.arange(share, device=fabric.device) * fabric.world_size + fabric.global_rank) % len(clouds)
+    total = len(examples)
+    share = -(-total // fabric.world_size)
+    mine = (torch.arange(share, device=fabric.device) * fabric.world_size + fabric.global_rank) % total
     outputs = []
-    for index in mine.split(batch_size):
+    for batch in examples.batches(mine.split(batch_size)):
         with fabric.autocast():
-            outputs.append(forward(model, clouds[index]))
+            outputs.append(forward(model, batch))
     merged = tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
     if fabric.world_size > 1:
-        merged = tuple(fabric.all_gather(part).transpose(0, 1).flatten(0, 1)[: len(clouds)] for part in merged)
+        merged = tuple(fabric.all_gather(part).transpose(0, 1).flatten(0, 1)[:total] for part in merged)
     return merged

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -15,20 +15,22 @@ from bixt3d.types import InputError
 
 @dataclass
 class Optim:
-    """How weights are updated: linear warm-up, then a cosine from ``lr`` to ``min_lr``, step by step.
+    """How weights are updated: linear warm-up, then from ``lr`` down to ``min_lr``, step by step.
 
     Args:
-        name: optimizer.
+        name: optimizer; lamb is timm's.
         lr: highest learning rate.
         min_lr: learning rate at the end.
-        weight_decay: weight decay, on all parameters.
+        weight_decay: weight decay.
         momentum: momentum of sgd.
         warmup_epochs: epochs in which the learning rate rises from 0.
         clip_norm: largest norm of the gradient; 0: not clipped.
         ema: decay of an exponential moving average of the weights, evaluated in their place; 0: none.
+        schedule: how the learning rate falls: along half a cosine, or along a line (poly, power 1).
+        decay_norms: decay all parameters; if not, no vectors (norms, biases) and no latents, as is usual on images.
     """
 
-    name: Literal["sgd", "adamw"] = "adamw"
+    name: Literal["sgd", "adamw", "lamb"] = "adamw"
     lr: float = 1e-3
     min_lr: float = 1e-5
     weight_decay: float = 0.05
@@ -36,6 +38,8 @@ class Optim:
     warmup_epochs: float = 0.0
     clip_norm: float = 1.0
     ema: float = 0.0
+    schedule: Literal["cosine", "poly"] = "cosine"
+    decay_norms: bool = True
 
     def __post_init__(self):
         if not self.lr > 0:
@@ -47,21 +51,42 @@ class Optim:
             raise InputError(f"optim.ema must be at least 0 and below 1, not {self.ema}")
 
 
-def make_optimizer(optim: Optim, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Return the optimizer, with one fused kernel for its update."""
+def make_optimizer(optim: Optim, named: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
+    """Return the optimizer of a model's named parameters, with one fused kernel for its update where there is one."""
+    groups = _groups(optim, named)
     if optim.name == "sgd":
-        return SGD(parameters, optim.lr, optim.momentum, weight_decay=optim.weight_decay, fused=True)
-    return AdamW(parameters, optim.lr, weight_decay=optim.weight_decay, fused=True)
+        return SGD(groups, optim.lr, optim.momentum, weight_decay=optim.weight_decay, fused=True)
+    if optim.name == "adamw":
+        return AdamW(groups, optim.lr, weight_decay=optim.weight_decay, fused=True)
+    from timm.optim import Lamb
+
+    return Lamb(groups, optim.lr, weight_decay=optim.weight_decay, max_grad_norm=None)  # clip_norm does that
 
 
-def make_schedule(optim: Optim, optimizer: Optimizer, epochs: int, steps_per_epoch: int) -> LambdaLR:
-    """Return the schedule: to be stepped after every update."""
-    warmup, total, floor = optim.warmup_epochs * steps_per_epoch, epochs * steps_per_epoch, optim.min_lr / optim.lr
+def _groups(optim: Optim, named: Iterable[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
+    parameters = list(named)
+    if optim.decay_norms:
+        return [{"params": [parameter for _, parameter in parameters]}]
+    free = [name.rpartition(".")[2] == "latents" or parameter.ndim < 2 for name, parameter in parameters]
+    return [
+        {"params": [parameter for (_, parameter), one in zip(parameters, free, strict=True) if not one]},
+        {
+            "params": [parameter for (_, parameter), one in zip(parameters, free, strict=True) if one],
+            "weight_decay": 0.0,
+        },
+    ]
+
+
+def make_schedule(optim: Optim, optimizer: Optimizer, num_steps: int, steps_per_epoch: int) -> LambdaLR:
+    """Return the schedule of a run of so many steps: to be stepped after every update."""
+    warmup, floor = optim.warmup_epochs * steps_per_epoch, optim.min_lr / optim.lr
 
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
-        progress = min(1.0, (step - warmup) / max(1.0, total - warmup))
+        progress = min(1.0, (step - warmup) / max(1.0, num_steps - warmup))
+        if optim.schedule == "poly":
+            return floor + (1 - floor) * (1 - progress)
         return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
 
     return LambdaLR(optimizer, factor)

@@ -3,6 +3,7 @@
 The layers themselves keep no matrix. Hooks see what goes into every cross-attention while a model predicts as always.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,19 +16,21 @@ from bixt3d.models.encoder import Encoder, EncoderLayer
 from bixt3d.nn.attention import BiAttention, ReadAttention
 from bixt3d.nn.blocks import BiBlock, CrossBlock, ReadBlock, SequentialBlock, WriteBlock
 from bixt3d.ops.bi_attention import similarity
-from bixt3d.types import InputError
+from bixt3d.types import InputError, Tokens
 
 
 @dataclass(frozen=True)
 class LayerAttention:
-    """The similarities of one layer for one cloud, before any softmax; ``pos`` are positions of the tokens.
+    """The similarities of one layer for one cloud or image, before any softmax; ``pos`` are positions of the tokens.
 
     In a bi-directional layer both are the same. Where latents do not read or tokens do not, theirs is None.
+    ``grid``: rows and columns of an image's patches; the tokens are row after row of them.
     """
 
     pos: Float[Tensor, "T P"]
     read_similarity: Float[Tensor, "H L T"] | None = None
     write_similarity: Float[Tensor, "H L T"] | None = None
+    grid: tuple[int, int] | None = None
 
     @property
     def reads(self) -> Float[Tensor, "L T"] | None:
@@ -49,7 +52,6 @@ class LayerAttention:
         return float(torch.cosine_similarity(*pairs, dim=-1).mean())
 
 
-@torch.no_grad()
 def attention_maps(
     model: nn.Module, xyz: Float[Tensor, "N 3"], feats: Float[Tensor, "N F"], category: int | None = None
 ) -> list[LayerAttention]:
@@ -57,10 +59,23 @@ def attention_maps(
 
     Raises InputError for a model without latents.
     """
+    given = [xyz[None], feats[None]] + ([] if category is None else [torch.tensor([category], device=xyz.device)])
+    return _look(model, given)
+
+
+def image_attention_maps(model: nn.Module, image: Float[Tensor, "3 X Y"]) -> list[LayerAttention]:
+    """Return the attention of every layer while a model looks at one image, normalized as in training.
+
+    Raises InputError for a model without latents, or for a size that the stride of its patches does not divide.
+    """
+    return _look(model, [image[None]])
+
+
+@torch.no_grad()
+def _look(model: nn.Module, given: Sequence[Tensor]) -> list[LayerAttention]:
     encoder = next((part for part in model.modules() if isinstance(part, Encoder)), None)
     if encoder is None:
         raise InputError(f"a {type(model).__name__} has no latents whose attention could be shown")
-    given = [xyz[None], feats[None]] + ([] if category is None else [torch.tensor([category], device=xyz.device)])
     layers: list[LayerAttention] = []
     hooks, training = _watch(encoder, layers), model.training
     try:
@@ -74,16 +89,20 @@ def attention_maps(
 
 def _watch(encoder: Encoder, layers: list[LayerAttention]) -> list[Any]:
     """Add to ``layers`` whatever the encoder computes from now on, until the hooks returned are removed."""
-    here: dict[str, Tensor] = {}
-    hooks = [encoder.register_forward_pre_hook(lambda _, args: here.update(pos=args[0][-1].pos[0]))]
+    here: dict[str, Tokens] = {}
+    hooks = [encoder.register_forward_pre_hook(lambda _, args: here.update(tokens=args[0][-1]))]
     for part in encoder.modules():
         if isinstance(part, EncoderLayer):
-            hooks.append(part.register_forward_pre_hook(lambda _, args: here.update(pos=args[1].pos[0])))
+            hooks.append(part.register_forward_pre_hook(lambda _, args: here.update(tokens=args[1])))
         elif isinstance(part, CrossBlock):
-            hooks.append(part.register_forward_pre_hook(lambda *_: layers.append(LayerAttention(here["pos"].cpu()))))
+            hooks.append(part.register_forward_pre_hook(lambda *_: layers.append(_start(here["tokens"]))))
             for attention, latents_read, tokens_read in _directions(part):
                 hooks.append(attention.register_forward_hook(partial(_record, layers, latents_read, tokens_read)))
     return hooks
+
+
+def _start(tokens: Tokens) -> LayerAttention:
+    return LayerAttention(tokens.pos[0].cpu(), grid=tokens.grid)
 
 
 def _directions(block: CrossBlock) -> list[tuple[nn.Module, bool, bool]]:

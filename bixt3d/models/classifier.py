@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from bixt3d.models.encoder import Encoder, check_fit
 from bixt3d.tokenizers import Tokenizer
+from bixt3d.types import Pyramid
 
 
 class CloudClassifier(nn.Module, ABC):
@@ -17,7 +18,25 @@ class CloudClassifier(nn.Module, ABC):
         """Return the logits of every class."""
 
 
-class BixtClassifier(CloudClassifier):
+class LatentHead(nn.Module):
+    """Tokenizer, encoder, and a head that reads the mean of the latents: what classifiers of all inputs share."""
+
+    def __init__(self, num_classes: int, tokenizer: nn.Module, encoder: Encoder, dropout: float):
+        super().__init__()
+        self.tokenizer, self.encoder = tokenizer, encoder
+        self.norm = nn.LayerNorm(encoder.dim, eps=1e-6)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.dim, num_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def classify(self, pyramid: Pyramid) -> Float[Tensor, "B C"]:
+        """Return the logits of tokens."""
+        latents, _ = self.encoder(pyramid)
+        return self.head(self.dropout(self.norm(latents.mean(1))))
+
+
+class BixtClassifier(LatentHead, CloudClassifier):
     """Tokens and latents refine each other; the mean of the latents says the class (paper, section 2.3).
 
     Args:
@@ -28,15 +47,8 @@ class BixtClassifier(CloudClassifier):
     """
 
     def __init__(self, num_classes: int, tokenizer: Tokenizer, encoder: Encoder, dropout: float = 0.0):
-        super().__init__()
         check_fit(tokenizer, encoder)
-        self.tokenizer, self.encoder = tokenizer, encoder
-        self.norm = nn.LayerNorm(encoder.dim, eps=1e-6)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(encoder.dim, num_classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        super().__init__(num_classes, tokenizer, encoder, dropout)
 
     def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Float[Tensor, "B C"]:
-        latents, _ = self.encoder(self.tokenizer(xyz, feats))
-        return self.head(self.dropout(self.norm(latents.mean(1))))
+        return self.classify(self.tokenizer(xyz, feats))

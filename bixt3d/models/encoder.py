@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bixt3d.nn.blocks import BiBlock, CrossBlock, ReadBlock, SelfBlock, WriteBlock
 from bixt3d.nn.refinement import Refinement
-from bixt3d.tokenizers import Tokenizer
+from bixt3d.tokenizers import ImageTokenizer, Tokenizer
 from bixt3d.types import InputError, Pyramid, Tokens
 
 
@@ -32,7 +32,7 @@ class Encoder(nn.Module, ABC):
         """Return both streams as they are: latents, and the levels with the refined tokens last."""
 
 
-def check_fit(tokenizer: Tokenizer, encoder: Encoder) -> None:
+def check_fit(tokenizer: Tokenizer | ImageTokenizer, encoder: Encoder) -> None:
     """Raise InputError if the encoder reads tokens of another width than the tokenizer makes."""
     if tokenizer.dim != encoder.token_dims[0]:
         raise InputError(
@@ -79,6 +79,8 @@ class BixtEncoder(Encoder):
         token_dim: width of the tokens, or one width for each layer.
         reads: what the head will read. ``latents``: the last layer leaves the tokens as they are (classification);
             ``tokens``: it leaves the latents as they are; ``both``: all layers are two-sided.
+        keep_layers: layers, counted from 1, whose tokens are returned as levels of their own (for a decoder that reads
+            several), though their number does not change.
         refine: module between layers that refines tokens, built as ``refine(dim, out_dim)`` for every layer but
             the last one; None: tokens pass as they are.
         drop_path_cross: stochastic depth rate of the last cross-attention; earlier layers less, linearly.
@@ -97,6 +99,7 @@ class BixtEncoder(Encoder):
         *,
         token_dim: int | list[int] | None = None,
         reads: Literal["latents", "tokens", "both"] = "latents",
+        keep_layers: list[int] | None = None,
         refine: Callable[[int, int], Refinement] | None = None,
         drop_path_cross: float = 0.0,
         drop_path_self: float = 0.0,
@@ -107,6 +110,7 @@ class BixtEncoder(Encoder):
         last_block = {"latents": ReadBlock, "tokens": WriteBlock, "both": self.two_sided_block}[reads]
         cross_rates, self_rates = rising_rates(drop_path_cross, depth), rising_rates(drop_path_self, depth)
         self.latents = make_latents(num_latents, dim)
+        self.kept = self._kept(keep_layers or [], depth)
         self.level_dims = []
         self.layers = nn.ModuleList()
         for i, width in enumerate(self.token_dims):
@@ -117,7 +121,7 @@ class BixtEncoder(Encoder):
             latents = nn.Identity() if unread else SelfBlock(dim, num_heads, self_rates[i], layer_scale)
             refined = nn.Identity() if last or refine is None else refine(width, self.token_dims[i + 1])
             self.layers.append(EncoderLayer(cross, latents, refined))
-            if last or getattr(refined, "reduce", 1) > 1:
+            if last or i in self.kept or getattr(refined, "reduce", 1) > 1:
                 self.level_dims.append(width)
         if refine is None and len(set(self.token_dims)) > 1:
             raise InputError("tokens of a width that changes from layer to layer need a refinement that changes it")
@@ -131,12 +135,21 @@ class BixtEncoder(Encoder):
             raise InputError(f"{len(widths)} token widths given for an encoder of {depth} layers")
         return widths
 
+    @staticmethod
+    def _kept(keep_layers: Sequence[int], depth: int) -> set[int]:
+        if wrong := [layer for layer in keep_layers if not 1 <= layer < depth]:
+            raise InputError(
+                f"keep_layers names layer {wrong[0]}, but only the layers 1 to {depth - 1} of {depth} can be kept: "
+                "the last one is always returned"
+            )
+        return {layer - 1 for layer in keep_layers}
+
     def forward(self, pyramid: Pyramid) -> tuple[Float[Tensor, "#B L D"], Pyramid]:
         *levels, tokens = pyramid
         latents = self.latents
-        for layer in self.layers:
+        for i, layer in enumerate(self.layers):
             latents, tokens, refined = layer(latents, tokens)
-            if refined.feats.shape[1] != tokens.feats.shape[1]:
+            if i in self.kept or refined.feats.shape[1] != tokens.feats.shape[1]:
                 levels.append(tokens)
             tokens = refined
         return latents, (*levels, tokens)

@@ -6,6 +6,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from bixt3d.nn.mlp import init_linear
 from bixt3d.ops import bi_attention
+from bixt3d.ops._backend import AttentionBackend
 from bixt3d.types import InputError
 
 
@@ -19,8 +20,10 @@ def check_heads(dim: int, num_heads: int) -> int:
 class BiAttention(nn.Module):
     """Latents and tokens attend to each other through one similarity of their refs (paper, section 2.2).
 
-    Heads have the width ``latent_dim / num_heads`` on both sides.
+    Heads have the width ``latent_dim / num_heads`` on both sides. ``backend`` may be set on a module: see bi_attention.
     """
+
+    backend: AttentionBackend = "auto"
 
     def __init__(self, latent_dim: int, token_dim: int, num_heads: int):
         super().__init__()
@@ -36,7 +39,7 @@ class BiAttention(nn.Module):
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B T C"]]:
         latent_refs, latent_values = self._split(self.latent_ref_value(latents))
         token_refs, token_values = self._split(self.token_ref_value(tokens))
-        latents, tokens = bi_attention(latent_refs, latent_values, token_refs, token_values)
+        latents, tokens = bi_attention(latent_refs, latent_values, token_refs, token_values, self.backend)
         return self.latent_out(latents), self.token_out(tokens)
 
     def _split(self, ref_value: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,10 +42,7 @@ class AffineGroupLinear(nn.Module):
         deviation = self._deviation(near, centroid_index, neighbor_index).to(feats.dtype)
         projected = near @ (weight_near * self.scale).T / deviation[:, None, None]
         grouped = gather(projected, neighbor_index)
-        if self.normalize == "anchor":
-            mean = gather(projected, centroid_index)
-        else:
-            mean = grouped.mean(2)
+        mean = gather(projected, centroid_index) if self.normalize == "anchor" else grouped.mean(2)
         from_centroid = gather(feats, centroid_index) @ weight_centroid.T + weight_near @ self.shift
         return grouped + (from_centroid - mean)[:, :, None]
 

@@ -31,6 +31,7 @@ class ClassTrain(Train):
         eval_batch_size: clouds at a time in evaluation; changes no result.
         label_smoothing: probability given to the other classes.
         eval_every: evaluate after every so many epochs, and after the last.
+        steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
         balance: let rare classes count as much as frequent ones: in training, the log of how frequent a class is
             is added to its logit (Menon et al. 2021, "Long-tail learning via logit adjustment").
         mix: probability that one side of a training cloud is replaced by that of another, and its label in proportion
@@ -119,9 +120,15 @@ class Classification(Task):
         return ClassEvaluation(logits, score_classes(logits, clouds.label, clouds.class_names))
 
     def write_results(
-        self, folder: Path, result: dict[str, Any], evaluation: Evaluation, test: CloudSet, page: Mapping[str, Any]
+        self,
+        folder: Path,
+        result: dict[str, Any],
+        evaluation: Evaluation,
+        test: CloudSet,
+        run: Any,
+        page: Mapping[str, Any],
     ) -> None:
-        write_results(folder, result, evaluation, test, page)
+        write_results(folder, result, evaluation, test, {**page, "up": run.data.up})
 
 
 def class_logits(model: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> Float[Tensor, "S C"]:

@@ -124,9 +124,15 @@ class PartSegmentation(Task):
         return PartEvaluation(list(shown["xyz"]), predicted, truth, scores, float(loss.mean()))
 
     def write_results(
-        self, folder: Path, result: dict[str, Any], evaluation: Evaluation, test: CloudSet, page: Mapping[str, Any]
+        self,
+        folder: Path,
+        result: dict[str, Any],
+        evaluation: Evaluation,
+        test: CloudSet,
+        run: Any,
+        page: Mapping[str, Any],
     ) -> None:
-        write_results(folder, result, evaluation, test, page)
+        write_results(folder, result, evaluation, test, {**page, "up": run.data.up})
 
 
 def predict_parts(
@@ -197,7 +203,7 @@ def _log_probability(
 def write_results(
     folder: Path, result: dict[str, Any], evaluation: PartEvaluation, test: CloudSet, page: Mapping[str, Any]
 ) -> None:
-    """Write result.json, curves, two sheets of test clouds and report.html; `page` as Task.write_results says."""
+    """Write result.json, curves, two sheets of test clouds and report.html; ``page`` also says what is up."""
     from bixt3d.viz.parts import parts_png
     from bixt3d.viz.picture import replace_file
     from bixt3d.viz.plots import draw_curves

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from argparse import ArgumentError, ArgumentParser
+from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from torch import nn
 
 from bixt3d.config import SettingsParser
 from bixt3d.engine.checkpoint import fit_weights
+from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import newest_run, read_rows
 from bixt3d.engine.runtime import start
 from bixt3d.predictor import read_run
 from bixt3d.tasks.task import Evaluation, Task
-from bixt3d.types import CloudSet, InputError
+from bixt3d.types import InputError
 
-Evaluate = Callable[[nn.Module, CloudSet, Any, Fabric, int], Evaluation]
+Evaluate = Callable[[nn.Module, Examples, Any, Fabric, int], Evaluation]
 
 
 def test(
@@ -30,46 +31,53 @@ def test(
 
     ``full``: where a task has it, another way to evaluate, asked for by ``--full``.
     """
+    parser = task.make_parser(description)
+    where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task.votes, bool(full))
+    trained = open_run(task, parser, where.checkpoint or newest_run(Path("runs"), task.name, task.example), rest)
+    path, run, fabric, model, examples = trained.path, trained.run, trained.fabric, trained.model, trained.test
+    is_full = bool(full) and where.full
+    evaluation = (full if is_full else task.evaluate)(model, examples, run, fabric, where.votes)
+    facts = {"checkpoint": str(path)} | ({"votes": where.votes} if task.votes else {})
+    result = task.describe_result(evaluation, model, fabric, facts | ({"full": is_full} if full else {}))
+    if fabric.is_global_zero:
+        how = f"--checkpoint {path.parent}" + f" --votes {where.votes}" * task.votes + " --full" * is_full
+        votes = f" with {where.votes} votes" * task.votes
+        page = {
+            "title": f"{path.parent.name}, evaluated{votes}" + ", every point" * is_full,
+            "rows": read_rows(path.parent / "metrics.csv"),
+            "command": f"python tools/test_{task.program}.py {how}",
+            "settings": trained.config,
+        }
+        out = where.out or path.parent / "test"
+        task.write_results(out, result, evaluation, examples, run, page)
+        print(evaluation.text())
+        print(f"checkpoint: {path}" + f", votes: {where.votes}" * task.votes + f"\nreport: {out / 'report.html'}")
+    return result
+
+
+def parse_place(parser: SettingsParser, argv: Sequence[str], votes: bool, full: bool) -> tuple[Namespace, list[str]]:
+    """Split the command line into what to evaluate and how, and settings of the run that are to change."""
     place = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     place.add_argument("--checkpoint", type=Path)
-    place.add_argument("--votes", type=int, default=1)
     place.add_argument("--out", type=Path)
+    place.set_defaults(votes=1)
+    parser.add_argument("--checkpoint", help="run folder, or its model.safetensors (default: the newest run)")
+    parser.add_argument("--out", help="folder for the results (default: test/ in the run folder)")
+    if votes:
+        place.add_argument("--votes", type=int, default=1)
+        parser.add_argument("--votes", help="average the prediction over so many scalings of each cloud (default: 1)")
     if full:
         place.add_argument("--full", action="store_true")
+        parser.add_argument("--full", help="score every original point, not only those that the model sees")
     try:
-        where, rest = place.parse_known_args(sys.argv[1:] if argv is None else argv)
+        where, rest = place.parse_known_args(argv)
     except ArgumentError as error:
         raise InputError(str(error)) from error
-    parser = task.make_parser(description)
-    parser.add_argument("--checkpoint", help="run folder, or its model.safetensors (default: the newest run)")
-    parser.add_argument("--votes", help="average the prediction over so many scalings of each cloud (default: 1)")
-    parser.add_argument("--out", help="folder for the results (default: test/ in the run folder)")
-    if full:
-        parser.add_argument("--full", help="score every original point, not only those that the model sees")
     if "--help" in rest or "-h" in rest:
         parser.parse_args(["--help"])
     if where.votes < 1:
         raise InputError(f"--votes must be at least 1, not {where.votes}")
-    trained = open_run(task, parser, where.checkpoint or newest_run(Path("runs"), task.name, task.example), rest)
-    path, run, fabric, model, clouds = trained.path, trained.run, trained.fabric, trained.model, trained.test
-    is_full = bool(full) and where.full
-    evaluation = (full if is_full else task.evaluate)(model, clouds, run, fabric, where.votes)
-    facts = {"checkpoint": str(path), "votes": where.votes} | ({"full": is_full} if full else {})
-    result = task.describe_result(evaluation, model, fabric, facts)
-    if fabric.is_global_zero:
-        how = f"--checkpoint {path.parent} --votes {where.votes}" + " --full" * is_full
-        page = {
-            "title": f"{path.parent.name}, evaluated with {where.votes} votes" + ", every point" * is_full,
-            "rows": read_rows(path.parent / "metrics.csv"),
-            "command": f"python tools/test_{task.program}.py {how}",
-            "settings": trained.config,
-            "up": run.data.up,
-        }
-        out = where.out or path.parent / "test"
-        task.write_results(out, result, evaluation, clouds, page)
-        print(evaluation.text())
-        print(f"checkpoint: {path}, votes: {where.votes}\nreport: {out / 'report.html'}")
-    return result
+    return where, rest
 
 
 @dataclass
@@ -81,7 +89,7 @@ class TrainedRun:
     run: Any
     fabric: Fabric
     model: nn.Module
-    test: CloudSet
+    test: Examples
 
 
 def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Sequence[str]) -> TrainedRun:
@@ -93,7 +101,7 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
     config = json.dumps(yaml.safe_load(metadata["config"]))  # in one line, `--cfg` takes it in place of a file
     run = parser.instantiate(parser.parse_args([f"--cfg={config}", *overrides]))
     fabric = start(run.runtime)
-    test = run.data.load()[1].to(fabric.device)
+    test = task.load(run)[1].to(fabric.device)
     check_names(path, task.names(test), metadata)
     model = task.build(run, test)
     fit_weights(model, weights, str(path))

@@ -6,21 +6,22 @@ import sys
 import time
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from bixt3d.config import SettingsParser
 from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, save_checkpoint, write_json, write_text
-from bixt3d.engine.loop import Learner, seed_epoch, train_epoch
+from bixt3d.engine.loop import Examples, Learner, make_batches, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit, new_folder, newest_run
 from bixt3d.engine.runtime import start
 from bixt3d.tasks.task import Sets, Task, split_sets
-from bixt3d.types import CloudSet, InputError
+from bixt3d.types import InputError
 
 
 def train(task: Task, description: str | None, argv: Sequence[str] | None = None) -> Path:
@@ -33,12 +34,12 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
     run = parser.instantiate(settings)
     fabric = start(run.runtime)
     folder = where.run_dir or Path(fabric.broadcast(str(new_folder(Path("runs"), name))))
-    clouds = [part.to(fabric.device) for part in run.data.load()]
+    loaded = [part.to(fabric.device) for part in task.load(run)]
     results = []
     for seed in seeds:
         settings.seed = seed
         place = folder if where.seeds is None else folder / f"seed{seed}"
-        results.append(train_run(task, fabric, place, parser, settings, clouds, bool(where.resume)))
+        results.append(train_run(task, fabric, place, parser, settings, loaded, bool(where.resume)))
     if where.seeds is not None:
         summarize(task, fabric, folder, seeds, results)
     return folder
@@ -90,31 +91,28 @@ def train_run(
     folder: Path,
     parser: SettingsParser,
     settings: Any,
-    clouds: Sequence[CloudSet],
+    loaded: Sequence[Examples],
     resume: bool,
 ) -> dict[str, Any]:
     """Train and evaluate one seed in its folder; returns what result.json holds."""
     torch.manual_seed(settings.seed)
     commit()  # of the code as it is now: it may change before the run ends
     run, config = parser.instantiate(settings), parser.dump(settings)
-    sets = split_sets(tuple(clouds), run.data.val_fraction, settings.seed)
+    sets = split_sets(tuple(loaded), run.data.val_fraction, settings.seed)
     learner = make_learner(task, fabric, run, sets.train)
     task.evaluate(learner.module, sets.train.subset(torch.tensor([0])), run, fabric)  # what does not fit stops here
-    past = {"epoch": 0, "seconds": 0.0, "rows": []}
-    if resume and (folder / "checkpoint.pt").is_file():
-        past = load_checkpoint(folder / "checkpoint.pt")
-        fit_weights(learner.module, past["learner"]["model"], str(folder / "checkpoint.pt"))
-        learner.load_state(past["learner"])
+    past = take_up(task, fabric, folder, run, learner, resume)
     if fabric.is_global_zero:
         write_text(folder / "config.yaml", config)
         if not past["epoch"]:  # what an earlier run left here must not be taken for this one's
             (folder / "checkpoint.pt").unlink(missing_ok=True)
     log, seconds, began = RunLog(folder, past["rows"], fabric.is_global_zero), past["seconds"], time.perf_counter()
-    say(fabric, f"run folder {folder}, epochs {past['epoch'] + 1} to {run.train.epochs}")
-    for epoch in range(past["epoch"] + 1, run.train.epochs + 1):
+    last = run.train.num_epochs(len(sets.train))
+    say(fabric, f"run folder {folder}, epochs {past['epoch'] + 1} to {last}")
+    for epoch in range(past["epoch"] + 1, last + 1):
         row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
         row |= train_one_epoch(task, fabric, learner, run, epoch, sets.train)
-        if epoch % run.train.eval_every == 0 or epoch == run.train.epochs:
+        if epoch % run.train.eval_every == 0 or epoch == last:
             row |= score_sets(task, fabric, learner.best_module(), run, sets)
         say(fabric, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
         log.add(row)
@@ -128,11 +126,23 @@ def train_run(
     return finish_run(task, fabric, folder, run, learner.best_module(), sets, log, past["seconds"])
 
 
-def make_learner(task: Task, fabric: Fabric, run: Any, train: CloudSet) -> Learner:
+def take_up(task: Task, fabric: Fabric, folder: Path, run: Any, learner: Learner, resume: bool) -> dict[str, Any]:
+    """Give a learner the state that it goes on from, or its first weights; returns epoch, seconds and rows so far."""
+    if resume and (folder / "checkpoint.pt").is_file():
+        past = load_checkpoint(folder / "checkpoint.pt")
+        fit_weights(learner.module, past["learner"]["model"], str(folder / "checkpoint.pt"))
+        learner.load_state(past["learner"])
+        return past
+    if words := task.start_weights(learner.module, run):
+        say(fabric, words)
+    return {"epoch": 0, "seconds": 0.0, "rows": []}
+
+
+def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learner:
     """Return model, optimizer and schedule, ready to train."""
     if run.train.batch_size % fabric.world_size or not 0 < run.train.batch_size <= len(train):
         raise InputError(
-            f"a batch of {run.train.batch_size} clouds does not fit {len(train)} training clouds on "
+            f"a batch of {run.train.batch_size} {task.unit} does not fit {len(train)} training {task.unit} on "
             f"{fabric.world_size} processes: set --train.batch_size"
         )
     try:
@@ -140,32 +150,33 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: CloudSet) -> Learn
     except ValueError as error:  # such as PyTorch's, for a dropout rate of 2
         raise InputError(f"the model cannot be built as the settings say: {error}") from error
     average = make_average(run.optim, module)
-    optimizer = make_optimizer(run.optim, module.parameters())
-    schedule = make_schedule(run.optim, optimizer, run.train.epochs, len(train) // run.train.batch_size)
+    optimizer = make_optimizer(run.optim, module.named_parameters())
+    steps = run.train.num_steps(len(train))
+    schedule = make_schedule(run.optim, optimizer, steps, len(train) // run.train.batch_size)
     model, optimizer = fabric.setup(torch.compile(module) if run.runtime.compile else module, optimizer)
     return Learner(module, model, optimizer, schedule, average)
 
 
 def train_one_epoch(
-    task: Task, fabric: Fabric, learner: Learner, run: Any, epoch: int, train: CloudSet
+    task: Task, fabric: Fabric, learner: Learner, run: Any, epoch: int, train: Examples
 ) -> dict[str, float]:
     """Train for one epoch; returns its mean loss, accuracy and speed."""
     order, generator = seed_epoch(run.seed, epoch, fabric)
-
-    def augment(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return run.augment(batch, run.data.num_points, generator)
-
-    title, clip_norm = f"epoch {epoch}/{run.train.epochs}", run.optim.clip_norm
+    full = len(train) // run.train.batch_size
+    num_steps = min(full, run.train.num_steps(len(train)) - (epoch - 1) * full)
+    indices = islice(make_batches(len(train), run.train.batch_size, fabric, order), num_steps)
+    batches = map(task.make_augment(run, generator), train.batches(indices, order.initial_seed()))
+    title = f"epoch {epoch}/{run.train.num_epochs(len(train))}"
     step = task.make_step(run, train)
-    return train_epoch(learner, fabric, train, run.train.batch_size, order, augment, step, clip_norm, title)
+    return train_epoch(learner, fabric, batches, num_steps, step, run.optim.clip_norm, title, task.unit)
 
 
 def score_sets(task: Task, fabric: Fabric, module: nn.Module, run: Any, sets: Sets) -> dict[str, float]:
     """Return the scores on the test set, and on the validation set if there is one."""
     row = {}
-    for name, clouds in {"val": sets.val, "test": sets.test}.items():
-        if clouds is not None:
-            scores = task.evaluate(module, clouds, run, fabric).row()
+    for name, examples in {"val": sets.val, "test": sets.test}.items():
+        if examples is not None:
+            scores = task.evaluate(module, examples, run, fabric).row()
             row |= {f"{name}_{column}": value for column, value in scores.items()}
     return row
 
@@ -181,12 +192,12 @@ def finish_run(
     seconds: float,
 ) -> dict[str, Any]:
     """Evaluate the last epoch and write result.json, pictures and report; returns what result.json holds."""
-    evaluation = task.evaluate(module, sets.test, run, fabric)
+    evaluation, speed = task.evaluate(module, sets.test, run, fabric), f"{task.unit}_per_second"
     facts = {
         "seed": run.seed,
-        "epochs": run.train.epochs,
+        "epochs": len(log.rows),
         "seconds": seconds,
-        "clouds_per_second": statistics.median(row["clouds_per_second"] for row in log.rows),
+        speed: statistics.median(row[speed] for row in log.rows),
         "best_on_test": {
             name: {"value": row[f"test_{column}"], "epoch": int(row["epoch"])}
             for name, column in task.headline.items()
@@ -203,9 +214,8 @@ def finish_run(
             "rows": log.rows,
             "command": f"python tools/train_{task.program}.py --cfg {shlex.quote(str(folder / 'config.yaml'))}",
             "settings": (folder / "config.yaml").read_text(encoding="utf-8"),
-            "up": run.data.up,
         }
-        task.write_results(folder, result, evaluation, sets.test, page)
+        task.write_results(folder, result, evaluation, sets.test, run, page)
         print(evaluation.text())
         print(f"report: {folder / 'report.html'}")
     return result

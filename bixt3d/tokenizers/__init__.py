@@ -1,6 +1,7 @@
 """Clouds and images to tokens."""
 
 from bixt3d.tokenizers.groups import GroupTokenizer
+from bixt3d.tokenizers.patches import ConvTokenizer, ImageTokenizer, PatchTokenizer
 from bixt3d.tokenizers.points import PointTokenizer, Tokenizer
 
-__all__ = ["GroupTokenizer", "PointTokenizer", "Tokenizer"]
+__all__ = ["ConvTokenizer", "GroupTokenizer", "ImageTokenizer", "PatchTokenizer", "PointTokenizer", "Tokenizer"]

@@ -105,8 +105,8 @@ def make_clouds(num_clouds: int = 12) -> CloudSet:
 def make_learner(fabric: Fabric, optim: Optim) -> Learner:
     torch.manual_seed(1)
     module = Reader()
-    average, optimizer = make_average(optim, module), make_optimizer(optim, module.parameters())
-    schedule = make_schedule(optim, optimizer, epochs=4, steps_per_epoch=3)
+    average, optimizer = make_average(optim, module), make_optimizer(optim, module.named_parameters())
+    schedule = make_schedule(optim, optimizer, num_steps=12, steps_per_epoch=3)
     model, optimizer = fabric.setup(module, optimizer)
     return Learner(module, model, optimizer, schedule, average)
 
@@ -118,7 +118,8 @@ def train(fabric: Fabric, learner: Learner, epochs: range, clouds: CloudSet) -> 
 
     for epoch in epochs:
         order, _ = seed_epoch(0, epoch, fabric)
-        means = train_epoch(learner, fabric, clouds, 4, order, lambda batch: batch, step, 1.0, "epoch")
+        batches = clouds.batches(make_batches(len(clouds), 4, fabric, order))
+        means = train_epoch(learner, fabric, batches, len(clouds) // 4, step, 1.0, "epoch")
     return means
 
 
@@ -130,7 +131,7 @@ def fabric() -> Fabric:
 OPTIM = Optim(lr=0.05, min_lr=0.0, warmup_epochs=1.0, ema=0.5)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
 def test_a_run_that_goes_on_from_a_saved_state_is_the_run_that_never_stopped(fabric, name):
     optim, clouds = Optim(**vars(OPTIM) | {"name": name}), make_clouds()
     whole = make_learner(fabric, optim)
@@ -156,6 +157,14 @@ def test_a_new_learning_rate_holds_for_a_run_that_goes_on(fabric):
     assert group["weight_decay"] == 0.5
     train(fabric, second, range(3, 4), make_clouds())
     assert group["lr"] == pytest.approx(OPTIM.lr / 10 / 4)  # two thirds down the cosine: (1 + cos 120 degrees) / 2
+
+
+def test_a_run_does_not_go_on_where_other_weights_decay(fabric):
+    first = make_learner(fabric, OPTIM)
+    train(fabric, first, range(1, 2), make_clouds())
+    second = make_learner(fabric, Optim(**vars(OPTIM) | {"decay_norms": False}))
+    with pytest.raises(InputError, match="go on with its own optim.decay_norms"):
+        second.load_state(first.state())
 
 
 def test_training_lowers_the_loss_and_tells_the_speed(fabric):
@@ -188,6 +197,43 @@ def test_evaluation_keeps_the_order_and_changes_nothing(fabric):
     torch.testing.assert_close(by_three, together)
     torch.testing.assert_close(together, module.eval()(clouds.xyz, clouds.feats))
     assert all(tensor.equal(module.state_dict()[key]) for key, tensor in state.items())
+
+
+class Pieces:
+    """A set whose batches come in several pieces, as those of images of several sizes do."""
+
+    def __init__(self, clouds: CloudSet):
+        self.clouds = clouds
+
+    def __len__(self) -> int:
+        return len(self.clouds)
+
+    def batches(self, indices, seed=None):
+        return self.clouds.batches(piece for index in indices for piece in index.split(2))
+
+
+def test_a_batch_may_come_in_pieces(fabric):
+    module, clouds = Reader(), make_clouds(7)
+
+    def forward(module: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
+        return (module(batch["xyz"], batch["feats"]),)
+
+    (whole,), (pieces,) = (predict_all(module, some, 5, forward, fabric) for some in (clouds, Pieces(clouds)))
+    torch.testing.assert_close(pieces, whole)
+
+
+def test_batches_of_clouds_are_made_when_they_are_asked_for():
+    clouds, drawn = make_clouds(4), []
+
+    def indices():
+        for place in range(4):
+            drawn.append(place)
+            yield torch.tensor([place])
+
+    batches = clouds.batches(indices(), seed=3)
+    assert drawn == []
+    assert next(batches)["xyz"].equal(clouds.xyz[:1])
+    assert drawn == [0]
 
 
 def test_the_average_is_what_is_evaluated_and_kept(fabric):

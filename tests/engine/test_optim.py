@@ -12,8 +12,8 @@ from bixt3d.types import InputError
 
 def rates(optim: Optim, epochs: int, steps_per_epoch: int) -> list[float]:
     """Return the learning rate of every step of a run, and the one after its end."""
-    optimizer = make_optimizer(optim, [nn.Parameter(torch.zeros(1))])
-    schedule = make_schedule(optim, optimizer, epochs, steps_per_epoch)
+    optimizer = make_optimizer(optim, [("weight", nn.Parameter(torch.zeros(1)))])
+    schedule = make_schedule(optim, optimizer, epochs * steps_per_epoch, steps_per_epoch)
     seen = [optimizer.param_groups[0]["lr"]]
     for _ in range(epochs * steps_per_epoch):
         optimizer.step()
@@ -34,6 +34,12 @@ def test_the_learning_rate_by_hand():
     assert rates(Optim(lr=1.0, min_lr=0.0), 4, 1) == pytest.approx(expected, abs=1e-12)
 
 
+def test_the_learning_rate_of_a_line_by_hand():
+    assert rates(Optim(lr=1.0, min_lr=0.2, schedule="poly"), 4, 1) == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    with_warmup = rates(Optim(lr=1.0, min_lr=0.0, schedule="poly", warmup_epochs=1.0), 3, 2)
+    assert with_warmup == pytest.approx([1 / 3, 2 / 3, 1.0, 0.75, 0.5, 0.25, 0.0])
+
+
 def test_warm_up_rises_linearly_and_never_starts_at_zero():
     seen = rates(Optim(lr=1.0, min_lr=0.0, warmup_epochs=1.5), 4, 2)  # 3 steps of warm-up
     assert seen[:4] == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1.0])
@@ -50,7 +56,7 @@ def test_the_learning_rate_is_never_above_lr_and_ends_on_the_floor(warmup):
 
 def test_one_step_of_sgd_by_hand():
     weight = nn.Parameter(torch.tensor([2.0]))
-    optimizer = make_optimizer(Optim(name="sgd", lr=0.1, momentum=0.5, weight_decay=0.5), [weight])
+    optimizer = make_optimizer(Optim(name="sgd", lr=0.1, momentum=0.5, weight_decay=0.5), [("weight", weight)])
     for _ in range(2):
         weight.grad = torch.tensor([1.0])
         optimizer.step()
@@ -60,11 +66,42 @@ def test_one_step_of_sgd_by_hand():
 
 def test_one_step_of_adamw_by_hand():
     weight = nn.Parameter(torch.tensor([2.0]))
-    optimizer = make_optimizer(Optim(name="adamw", lr=0.1, weight_decay=0.5), [weight])
+    optimizer = make_optimizer(Optim(name="adamw", lr=0.1, weight_decay=0.5), [("weight", weight)])
     weight.grad = torch.tensor([-3.0])
     optimizer.step()
     # decay apart from the gradient: 2 - 0.1 * 0.5 * 2; the first step has the size of the learning rate
     assert weight.item() == pytest.approx(1.9 + 0.1)
+
+
+def test_one_step_of_lamb_by_hand():
+    weight = nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = make_optimizer(Optim(name="lamb", lr=0.1, weight_decay=0.5), [("weight", weight)])
+    weight.grad = torch.tensor([100.0, -100.0])
+    optimizer.step()
+    # update: sign of the gradient plus decay (1 + 1.5, -1 + 2), scaled to the weights' norm, 5; nothing is clipped
+    update = torch.tensor([2.5, 1.0])
+    expected = torch.tensor([3.0, 4.0]) - 0.1 * 5 * update / update.norm()
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
+def test_vectors_and_latents_are_decayed_only_if_that_is_asked_for(name):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.latents, self.linear = nn.Parameter(torch.ones(1, 2, 3)), nn.Linear(3, 3)
+            self.encoder = nn.ModuleDict({"latents": nn.LayerNorm(3)})
+
+    def decays(decay_norms: bool) -> dict[str, float]:
+        model = Model()
+        optim = Optim(name=name, weight_decay=0.1, decay_norms=decay_norms)
+        groups = make_optimizer(optim, model.named_parameters()).param_groups
+        assert sum(len(group["params"]) for group in groups) == 5
+        decay = {id(one): group["weight_decay"] for group in groups for one in group["params"]}
+        return {name: decay[id(parameter)] for name, parameter in model.named_parameters()}
+
+    assert set(decays(True).values()) == {0.1}
+    assert [name for name, decay in decays(False).items() if decay] == ["linear.weight"]
 
 
 def test_the_average_follows_weights_and_statistics():

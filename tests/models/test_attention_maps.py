@@ -9,15 +9,17 @@ from torch import Tensor, nn
 from bixt3d.models import (
     BixtClassifier,
     BixtEncoder,
+    BixtImageClassifier,
     IterativeEncoder,
+    LinearSegmenter,
     PointMLPElite,
     SequentialEncoder,
     TokenSegmenter,
 )
-from bixt3d.models.attention_maps import LayerAttention, attention_maps
+from bixt3d.models.attention_maps import LayerAttention, attention_maps, image_attention_maps
 from bixt3d.nn.attention import BiAttention, ReadAttention
 from bixt3d.nn.refinement import GroupRefinement
-from bixt3d.tokenizers import PointTokenizer
+from bixt3d.tokenizers import PatchTokenizer, PointTokenizer
 from bixt3d.types import InputError
 
 SMALL = {"dim": 24, "depth": 3, "num_heads": 3, "num_latents": 5}
@@ -144,3 +146,30 @@ def test_symmetry_is_the_correlation_of_both_maps():
 def test_a_model_without_latents_is_refused():
     with pytest.raises(InputError, match="a PointMLPElite has no latents"):
         attention_maps(PointMLPElite(4), *cloud())
+
+
+def test_the_maps_of_an_image_lie_on_the_grid_of_its_patches():
+    model = BixtImageClassifier(4, PatchTokenizer(24, 8), BixtEncoder(**SMALL)).eval()
+    seen = calls(model, BiAttention)
+    layers = image_attention_maps(model, torch.randn(3, 16, 24))
+    assert [layer.grid for layer in layers] == [(2, 3)] * 3
+    assert layers[0].reads.shape == (5, 6) and layers[0].writes.shape == (6, 5)
+    assert layers[-1].writes is None and layers[0].pos.shape == (6, 2)
+    attention, (_, tokens), (to_latents, _) = seen[0]
+    values = attention.token_ref_value(tokens).unflatten(-1, (2, -1, attention.head_dim))[:, :, 1]
+    read = attention.latent_out(gathered(layers[0].read_similarity.softmax(-1), values))
+    torch.testing.assert_close(read, to_latents[0])
+
+
+def test_an_image_segmenter_is_looked_at_too_and_clouds_have_no_grid():
+    model = LinearSegmenter(4, PatchTokenizer(24, 8), BixtEncoder(**SMALL, reads="tokens"))
+    *_, last = image_attention_maps(model, torch.randn(3, 8, 16))
+    assert last.reads is None and last.writes.shape == (2, 5) and last.grid == (1, 2)
+    assert attention_maps(classifier(), *cloud())[0].grid is None
+
+
+def test_an_image_that_the_stride_does_not_divide_is_refused_and_no_hook_stays():
+    model = BixtImageClassifier(4, PatchTokenizer(24, 8), BixtEncoder(**SMALL))
+    with pytest.raises(InputError, match="an image of 8 x 12 pixels does not divide into patches"):
+        image_attention_maps(model, torch.randn(3, 8, 12))
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())

@@ -11,10 +11,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bixt3d.models import BixtClassifier, BixtEncoder, Encoder, IterativeEncoder, SequentialEncoder
-from bixt3d.nn import attention
+from bixt3d.nn.attention import BiAttention
 from bixt3d.nn.blocks import DropPath
 from bixt3d.nn.refinement import GroupRefinement
-from bixt3d.ops import bi_attention
 from bixt3d.tokenizers import PointTokenizer
 from bixt3d.types import InputError, Pyramid, Tokens
 
@@ -181,7 +180,7 @@ def test_readings_that_share_a_block_run_it_again(share: str, num_cross: int):
 @pytest.mark.parametrize("backend", ["torch", "sdpa"])
 def test_cost_is_linear_in_points(backend: str, monkeypatch: pytest.MonkeyPatch):
     """Counted, not timed: multiplications are an affine function of the number of points."""
-    monkeypatch.setattr(attention, "bi_attention", partial(bi_attention, backend=backend))
+    monkeypatch.setattr(BiAttention, "backend", backend)
     model = classifier(BixtEncoder(**SMALL)).eval()
 
     def cost(num_points: int) -> int:

@@ -1,0 +1,160 @@
+"""Images from files, one after the other or in the processes of a data loader."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from bixt3d.datasets.image_transforms import normalize, seeded
+from bixt3d.types import InputError
+
+Example = dict[str, Tensor]
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""Of the names of image files, in small letters."""
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files of a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.name[0] != ".")
+
+
+def read_image(path: Path) -> Any:
+    """Return an image as Pillow's, in RGB whatever it was: grey of 8 or 16 bits, with a palette, CMYK, see-through.
+
+    Raises InputError if the file is no image, or a broken one.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I"):  # 16 bits, of which Pillow would keep the lower ones
+                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+            return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is not an image that can be read: {' '.join(str(error).split())}") from error
+
+
+def read_all(paths: Sequence[Path]) -> UInt8[np.ndarray, "S X Y 3"] | list[UInt8[np.ndarray, "_ _ 3"]]:
+    """Return the pixels of many files, in one array where they have one size."""
+    with ThreadPoolExecutor() as threads:
+        pixels = list(threads.map(lambda path: np.asarray(read_image(path)), paths))
+    if len({one.shape for one in pixels}) == 1:
+        return np.stack(pixels)  # one block of memory, which the processes of a data loader share
+    return pixels
+
+
+class ExampleReader(Dataset, ABC):
+    """Reads the examples of a set from its files; this much of a set travels to the processes of a data loader.
+
+    Args:
+        files: the images.
+        cache: read all of them now, and keep them.
+    """
+
+    def __init__(self, files: Sequence[Path], cache: bool):
+        self.files = tuple(files)
+        self.pixels = read_all(self.files) if cache else None
+
+    def image(self, place: int) -> Any:
+        """Return an image as Pillow's."""
+        from PIL import Image
+
+        return read_image(self.files[place]) if self.pixels is None else Image.fromarray(self.pixels[place])
+
+    @abstractmethod
+    def example(self, place: int, augmented: bool) -> Example:
+        """Return an example, ``image`` in bytes. Raises InputError for a broken file."""
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: tuple[int, int | None]) -> Example | str:
+        """Return the example at a place, augmented as the seed says (None: as in evaluation).
+
+        A fault is returned as its sentence: raised in a process of the data loader, it would come with its traceback.
+        """
+        place, seed = key
+        try:
+            if seed is None:
+                return self.example(place, augmented=False)
+            with seeded(seed, place):
+                return self.example(place, augmented=True)
+        except InputError as error:
+            return str(error)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of a set, read when they are needed.
+
+    Args:
+        reader: what reads them.
+        label: the class of each image; 0 where images have none.
+        class_names: what classes are called.
+        workers: processes that read; 0: none.
+        index: the places of the images in the reader.
+        device: where batches go.
+    """
+
+    reader: ExampleReader
+    label: Int[Tensor, " S"]
+    class_names: tuple[str, ...]
+    workers: int
+    index: Int[Tensor, " S"]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def subset(self, index: Int[Tensor, " B"]) -> "ImageSet":
+        """Return the set of these images alone, with the same names."""
+        return replace(self, label=self.label[index.to(self.label.device)], index=self.index[index.cpu()])
+
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """Return the same set, whose batches go to another device."""
+        return replace(self, label=self.label.to(device), device=torch.device(device))
+
+    def batches(self, indices: Iterable[Int[Tensor, " _"]], seed: int | None = None) -> Iterator[Example]:
+        """Yield the batches of these images in order, ``image`` normalized; see `engine.loop.Examples`.
+
+        How an image is augmented depends on the seed and its place in the reader alone. Raises InputError for an image
+        that cannot be read.
+        """
+        indices = [index for index in indices if len(index)]
+        if not indices:
+            return
+        places = self.index[torch.cat(indices).cpu()].split([len(index) for index in indices])
+        loader = DataLoader(
+            self.reader,
+            batch_sampler=([(place, seed) for place in chunk.tolist()] for chunk in places),
+            num_workers=self.workers if len(indices) > 1 else 0,
+            collate_fn=collate,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # else it would draw from PyTorch's own
+        )
+        for parts in loader:
+            if isinstance(parts, str):
+                raise InputError(parts)
+            for batch in parts:
+                batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+                yield batch | {"image": normalize(batch["image"])}
+
+
+def collate(examples: Sequence[Example | str]) -> list[Example] | str:
+    """Return a batch of each run of images of the same size, or the first fault."""
+    for example in examples:
+        if isinstance(example, str):
+            return example
+    return [default_collate(list(run)) for _, run in groupby(examples, key=lambda example: example["image"].shape)]

@@ -1,0 +1,36 @@
+"""Whole classifiers of images: the tokens are patches, all else is as with clouds."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bixt3d.models.classifier import LatentHead
+from bixt3d.models.encoder import Encoder, check_fit
+from bixt3d.tokenizers import ImageTokenizer
+
+
+class ImageClassifier(nn.Module, ABC):
+    """A model that says what an image shows. Built as ``Model(num_classes, ...)``."""
+
+    @abstractmethod
+    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C"]:
+        """Return the logits of every class."""
+
+
+class BixtImageClassifier(LatentHead, ImageClassifier):
+    """Patches and latents refine each other; the mean of the latents says the class (paper, section 2.3).
+
+    Args:
+        num_classes: number of classes.
+        tokenizer: how an image becomes tokens.
+        encoder: how tokens and latents refine each other.
+        dropout: dropout rate before the last linear layer.
+    """
+
+    def __init__(self, num_classes: int, tokenizer: ImageTokenizer, encoder: Encoder, dropout: float = 0.0):
+        check_fit(tokenizer, encoder)
+        super().__init__(num_classes, tokenizer, encoder, dropout)
+
+    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C"]:
+        return self.classify(self.tokenizer(image))

@@ -1,0 +1,149 @@
+"""Whole models that say what every pixel of an image shows."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from bixt3d.models.encoder import Encoder, check_fit
+from bixt3d.tokenizers import ImageTokenizer
+from bixt3d.types import InputError, Tokens
+
+
+class ImageSegmenter(nn.Module, ABC):
+    """A model that labels every pixel with a class. Built as ``Model(num_classes, ...)``.
+
+    ``stride``: it reads images whose sides this number divides.
+    """
+
+    stride: int
+
+    @abstractmethod
+    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C X Y"]:
+        """Return the logits of every class for every pixel."""
+
+
+def grid_feats(tokens: Tokens) -> Float[Tensor, "B D R C"]:
+    """Return the features of patches as an image of them."""
+    return tokens.feats.transpose(1, 2).unflatten(2, tokens.grid)
+
+
+def upsample(feats: Float[Tensor, "B D R C"], size: tuple[int, int]) -> Float[Tensor, "B D X Y"]:
+    """Return the features at another size, bilinearly."""
+    return interpolate(feats, size, mode="bilinear", align_corners=False)
+
+
+class PatchSegmenter(ImageSegmenter):
+    """What segmenters of images share: tokens of the last layer, of a grid, brought to the size of the image."""
+
+    def __init__(self, tokenizer: ImageTokenizer, encoder: Encoder):
+        super().__init__()
+        check_fit(tokenizer, encoder)
+        if encoder.reads == "latents":
+            raise InputError(
+                "an image segmenter reads tokens, but the last layer of this encoder prepares latents: take a "
+                "BixtEncoder with reads: tokens"
+            )
+        self.stride = tokenizer.stride
+        self.tokenizer, self.encoder = tokenizer, encoder
+
+
+class LinearSegmenter(PatchSegmenter):
+    """One linear layer on the tokens of the last layer, then bilinear upsampling ("linear predictor", table 3).
+
+    Args:
+        num_classes: number of classes.
+        tokenizer: how an image becomes tokens.
+        encoder: how tokens and latents refine each other; it must return tokens (``reads: tokens``).
+        dropout: dropout rate before the linear layer.
+    """
+
+    def __init__(self, num_classes: int, tokenizer: ImageTokenizer, encoder: Encoder, dropout: float = 0.0):
+        super().__init__(tokenizer, encoder)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.token_dims[-1], num_classes)
+
+    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C X Y"]:
+        _, (*_, tokens) = self.encoder(self.tokenizer(image))
+        logits = self.head(self.dropout(tokens.feats))
+        return upsample(grid_feats(Tokens(logits, tokens.pos, grid=tokens.grid)), image.shape[-2:])
+
+
+class SemanticFPNSegmenter(PatchSegmenter):
+    """Semantic FPN (Kirillov et al. 2019) on the tokens of four layers, brought to four sizes (table 3).
+
+    The first of them is enlarged 4 times by two transposed convolutions, the second 2 times, the third stays, the
+    fourth is halved by max pooling: strides 4, 8, 16 and 32 for patches 16 pixels apart.
+
+    Args:
+        num_classes: number of classes.
+        tokenizer: how an image becomes tokens.
+        encoder: it must return tokens of four levels of one width: ``keep_layers`` names the first three.
+        dim: width of the pyramid.
+        head_dim: width of the head.
+        dropout: dropout rate before the last layer.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        tokenizer: ImageTokenizer,
+        encoder: Encoder,
+        dim: int = 256,
+        head_dim: int = 128,
+        dropout: float = 0.1,
+    ):
+        super().__init__(tokenizer, encoder)
+        if len(encoder.level_dims) != 4:
+            raise InputError(
+                f"Semantic FPN reads the tokens of four layers, but this encoder returns {len(encoder.level_dims)}: "
+                "name three in its keep_layers, such as [4, 6, 8] of 12"
+            )
+        widths = encoder.level_dims
+        self.resize = nn.ModuleList(
+            [
+                nn.Sequential(_enlarge(widths[0]), nn.BatchNorm2d(widths[0]), nn.GELU(), _enlarge(widths[0])),
+                _enlarge(widths[1]),
+                nn.Identity(),
+                nn.MaxPool2d(2),
+            ]
+        )
+        self.lateral = nn.ModuleList(nn.Conv2d(width, dim, 1) for width in widths)
+        self.smooth = nn.ModuleList(nn.Conv2d(dim, dim, 3, padding=1) for _ in widths)
+        self.scales = nn.ModuleList(
+            nn.ModuleList(_conv_norm(dim if i == 0 else head_dim, head_dim) for i in range(max(1, level)))
+            for level in range(4)
+        )
+        self.dropout = nn.Dropout2d(dropout)
+        self.head = nn.Conv2d(head_dim, num_classes, 1)
+
+    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C X Y"]:
+        _, levels = self.encoder(self.tokenizer(image))
+        feats = [resize(grid_feats(level)) for resize, level in zip(self.resize, levels, strict=True)]
+        feats = [lateral(part) for lateral, part in zip(self.lateral, feats, strict=True)]
+        for i in (2, 1, 0):
+            feats[i] = feats[i] + interpolate(feats[i + 1], feats[i].shape[-2:], mode="nearest")
+        feats = [smooth(part) for smooth, part in zip(self.smooth, feats, strict=True)]
+        total = sum(self._to_finest(i, part, feats[0]) for i, part in enumerate(feats))
+        return upsample(self.head(self.dropout(total)), image.shape[-2:])
+
+    def _to_finest(self, level: int, feats: Tensor, finest: Tensor) -> Tensor:
+        """Return a level at the size of the finest: convolutions, each followed by a doubling."""
+        for i, conv in enumerate(self.scales[level]):
+            feats = conv(feats)
+            if level:
+                last = i == len(self.scales[level]) - 1
+                size = finest.shape[-2:] if last else (2 * feats.shape[-2], 2 * feats.shape[-1])
+                feats = upsample(feats, size)
+        return feats
+
+
+def _enlarge(dim: int) -> nn.Module:
+    return nn.ConvTranspose2d(dim, dim, 2, 2)
+
+
+def _conv_norm(dim: int, out_dim: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(dim, out_dim, 3, padding=1, bias=False), nn.BatchNorm2d(out_dim), nn.ReLU(inplace=True)
+    )

@@ -1,0 +1,190 @@
+"""Reads the image checkpoints that BiXT's authors released into our parameters: other names, the same numbers."""
+
+import argparse
+import io
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from bixt3d.models.image_segmenter import ImageSegmenter
+from bixt3d.types import InputError
+
+OUR_NAMES = (
+    (r"^module\.", ""),  # saved from DataParallel
+    (r"^patch_embed\.proj\.", "tokenizer.project."),
+    (r"^fourier_pos_encode\.token_projection\.", "tokenizer.position."),
+    (r"^latents$", "encoder.latents"),
+    (r"^fc_norm\.", "norm."),
+    (r"^blocks\.(\d+)\.cross_attention_latents_token\.", r"encoder.layers.\1.cross."),
+    (r"^blocks\.(\d+)\.self_attention_latents\.", r"encoder.layers.\1.latents."),
+    (r"\.attn\.rv_latents\.", ".attention.latent_ref_value."),
+    (r"\.attn\.rv_patches\.", ".attention.token_ref_value."),
+    (r"\.attn\.r_latents\.", ".attention.query."),
+    (r"\.attn\.qkv\.", ".attention.query_key_value."),
+    (r"\.attn\.proj\.", ".attention.out."),
+    (r"\.attn\.proj_lat\.", ".attention.latent_out."),
+    (r"\.attn\.proj_pat\.", ".attention.token_out."),
+    (r"\.(norm[12]|mlp|ls[12])_lat\.", r".latent_\1."),
+    (r"\.(norm[12]|mlp|ls[12])_pat\.", r".token_\1."),
+    (r"([._])norm1\.", r"\1norm."),
+    (r"([._])norm2\.", r"\1ffn.norm."),
+    (r"([._])mlp\.fc1\.", r"\1ffn.ffn.0."),
+    (r"([._])mlp\.fc2\.", r"\1ffn.ffn.2."),
+    (r"([._])ls1\.gamma$", r"\1residual.scale.factor"),
+    (r"([._])ls2\.gamma$", r"\1ffn.residual.scale.factor"),
+)
+"""Patterns of the authors' parameter names and what we call them, applied one after the other."""
+
+NO_WEIGHTS = ("fourier_pos_encode.pos",)
+"""Buffers of theirs that we work out anew, for images of any size."""
+
+MOST_NAMES = 12
+"""How many names of a kind an error lists before it only counts the rest."""
+
+MOST_BYTES = 2**31
+"""The largest file that is taken out of a zip."""
+
+
+def load_official_weights(path: str | Path, model: nn.Module, new_head: bool = False) -> None:
+    """Copy a checkpoint as the authors released it into a model of the same size.
+
+    ``path``: .pth, .pt, .safetensors, or a zip that holds one of them; nothing in it is executed. ``new_head``: keep
+    the model's own head. A segmenter always does, and its decoder and refinements; it takes a model with one layer
+    more, whose one-sided last layer is dropped. Raises InputError, and leaves the model as it was, if anything is
+    missing, unexpected or of another shape.
+    """
+    theirs, ours = convert(read_checkpoint(path)), model.state_dict()
+    stays_new: tuple[str, ...] = ("head.",) if new_head else ()
+    if isinstance(model, ImageSegmenter):
+        theirs = _for_tokens(theirs, ours)
+        stays_new = tuple(
+            name for name in ours if not name.startswith(("tokenizer.", "encoder.")) or ".refine." in name
+        )
+    theirs, needed = (
+        {name: value for name, value in state.items() if not name.startswith(stays_new)} for state in (theirs, ours)
+    )
+    if problems := _problems(theirs, needed):
+        raise InputError(f"{path} does not fit this {type(model).__name__}, it is of another variant: {problems}")
+    model.load_state_dict(ours | theirs)
+
+
+def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a checkpoint of the authors under our names and in our layout; names that it should not have stay."""
+    converted = {}
+    for name, value in state.items():
+        new = name
+        for pattern, replacement in OUR_NAMES:
+            new = re.sub(pattern, replacement, new)
+        if new not in NO_WEIGHTS:
+            converted[new] = value.flatten(1) if new == "tokenizer.position.weight" else value
+    one_sided = {
+        name.removesuffix("query.weight") for name in converted if name.endswith(".cross.attention.query.weight")
+    }
+    for name in list(converted):
+        place, _, part = name.rpartition("attention.")
+        if f"{place}attention." in one_sided:  # latents read the tokens: keys and values of these, one output
+            part = part.replace("token_ref_value", "key_value").replace("latent_out", "out")
+            converted[f"{place}attention.{part}"] = converted.pop(name)
+    return converted
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Return the named weights of a file (see `load_official_weights`). Raises InputError if it holds none."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there are no weights {path}")
+    try:
+        name, content = _take_out(path)
+        if name.endswith(".safetensors"):
+            found: Any = load(content)
+        else:
+            with torch.serialization.safe_globals([argparse.Namespace]):  # training settings, kept beside the weights
+                found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise InputError(f"{path} holds no weights that can be read: {_first_line(error)}") from error
+    except (pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError) as error:
+        raise InputError(f"{path} holds no weights that can be read safely: {_first_line(error)}") from error
+    for key in ("model", "state_dict"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not (isinstance(found, Mapping) and found and all(isinstance(value, Tensor) for value in found.values())):
+        raise InputError(f"{path} holds no weights under names, neither alone nor as 'model' or 'state_dict'")
+    return dict(found)
+
+
+def _take_out(path: Path) -> tuple[str, bytes]:
+    """Return name and content of the weights in a file: its own, or those of the one file of weights in a zip."""
+    if not zipfile.is_zipfile(path):
+        return path.name, path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        files = [file for file in archive.infolist() if not file.is_dir() and not file.filename.startswith("__MACOSX/")]
+        if any(file.filename.endswith("/data.pkl") for file in files):  # torch.save writes a zip itself
+            return path.name, path.read_bytes()
+        weights = [file for file in files if file.filename.endswith((".pth", ".pt", ".pth.tar", ".safetensors"))]
+        if len(weights) != 1:
+            raise InputError(f"{path} should hold one file of weights (.pth, .pt or .safetensors), not {len(weights)}")
+        if weights[0].file_size > MOST_BYTES:
+            raise InputError(f"{weights[0].filename} in {path} is too large: {weights[0].file_size / 1e9:.1f} GB")
+        return weights[0].filename, archive.read(weights[0])
+
+
+def _for_tokens(theirs: dict[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what a segmenter takes of a classifier: all but head and one-sided layer.
+
+    If its own last layer only writes tokens, their refs are its queries, what latents refer to its keys and values.
+    """
+    one_sided = {name.split(".cross.")[0] for name in theirs if name.endswith("cross.attention.query.weight")}
+    kept = {
+        name: value
+        for name, value in theirs.items()
+        if not name.startswith(("norm.", "head.")) and ".".join(name.split(".")[:3]) not in one_sided
+    }
+    writing = {name.split(".cross.")[0] for name in ours if name.endswith("cross.attention.query.weight")}
+    for layer in writing:
+        parts = {name.removeprefix(f"{layer}."): name for name in kept if name.startswith(f"{layer}.")}
+        for part, name in parts.items():
+            value = kept.pop(name)
+            if part.startswith("cross.attention."):
+                part = _WRITES.get(part.rsplit(".", 1)[0], "") + part[part.rindex(".") :]
+                value = value[: len(value) // 2] if part.startswith("cross.attention.query") else value
+            if f"{layer}.{part}" in ours:
+                kept[f"{layer}.{part}"] = value
+    return kept
+
+
+_WRITES = {
+    "cross.attention.token_ref_value": "cross.attention.query",
+    "cross.attention.latent_ref_value": "cross.attention.key_value",
+    "cross.attention.token_out": "cross.attention.out",
+}
+
+
+def _problems(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:
+    shapes = [
+        f"{name} {tuple(value.shape)} for {tuple(ours[name].shape)}"
+        for name, value in theirs.items()
+        if name in ours and value.shape != ours[name].shape
+    ]
+    problems = {
+        "missing": [name for name in ours if name not in theirs],
+        "unexpected": [name for name in theirs if name not in ours],
+        "of another shape": shapes,
+    }
+    return "; ".join(f"{kind}: {_list(names)}" for kind, names in problems.items() if names)
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

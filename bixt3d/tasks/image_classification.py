@@ -1,0 +1,201 @@
+"""The task of saying what an image shows: its settings, its training step, its scores, and what a run shows of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
+
+from bixt3d.config import SettingsParser
+from bixt3d.datasets import ImageAugment, ImageSource
+from bixt3d.datasets.image_reading import ImageSet
+from bixt3d.engine.checkpoint import write_json
+from bixt3d.engine.image_metrics import top_k_accuracy
+from bixt3d.engine.loop import Batch, Step, predict_all
+from bixt3d.engine.metrics import ClassScores, count_correct, score_classes
+from bixt3d.models.image_presets import MakeImageClassifier
+from bixt3d.tasks.image_task import ImageTask, ImageTrain, pictures
+from bixt3d.tasks.task import Evaluation
+from bixt3d.types import InputError
+
+FEW = 40
+"""Up to so many classes are shown one by one."""
+
+
+@dataclass
+class ImageClassTrain(ImageTrain):
+    """How long and on what.
+
+    Args:
+        epochs: passes over the training set.
+        batch_size: images for each update, over all processes.
+        eval_batch_size: images at a time in evaluation; changes no result.
+        label_smoothing: probability spread over all classes.
+        eval_every: evaluate after every so many epochs, and after the last.
+        steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
+        init: weights to start from: the folder of an earlier run, its weights, or a .pth of the authors.
+        loss: cross entropy, or binary cross entropy of every class for itself (bce), averaged over classes; with mixed
+            images both aim at the mixed probabilities. train_accuracy then counts the label of the larger share.
+    """
+
+    loss: Literal["cross_entropy", "bce"] = "cross_entropy"
+
+
+@dataclass
+class ImageClassEvaluation(Evaluation):
+    """Logits of every image of a set, and their scores; ``scores.overall_accuracy`` is the top-1 accuracy."""
+
+    logits: Float[Tensor, "S C"]
+    scores: ClassScores
+    top5: float
+
+    def row(self) -> dict[str, float]:
+        return {"accuracy": self.scores.overall_accuracy, "top5": self.top5, "loss": self.scores.loss}
+
+    def facts(self) -> dict[str, Any]:
+        scores = self.scores
+        return {
+            "top1": scores.overall_accuracy,
+            "top5": self.top5,
+            "mean_accuracy": scores.mean_accuracy,
+            "per_class": scores.per_class,
+        }
+
+    def text(self) -> str:
+        scores, counts = self.scores, self.scores.confusion.sum(1)
+        lines = []
+        if len(scores.class_names) <= FEW:
+            width = max(len(name) for name in scores.class_names)
+            lines.append(f"{'class':{width}}  images  accuracy")
+            for name, count in zip(scores.class_names, counts, strict=True):
+                accuracy = f"{scores.per_class[name]:9.2%}" if name in scores.per_class else "        -"
+                lines.append(f"{name:{width}}  {count:6d} {accuracy}")
+        return "\n".join([*lines, f"top-1 {scores.overall_accuracy:.2%}, top-5 {self.top5:.2%}"])
+
+
+class ImageClassification(ImageTask):
+    """Say what each image shows."""
+
+    name = "image classification"
+    program = "imgcls"
+    example = "python tools/train_imgcls.py --cfg cfgs/cifar10.yaml"
+    headline = {"top1": "accuracy", "top5": "top5"}
+    augmentation = ImageAugment
+
+    def add_settings(self, parser: SettingsParser) -> None:
+        parser.add_argument("--data", type=ImageSource, help="the data set")
+        parser.add_argument("--model", type=MakeImageClassifier, help="the model")
+        parser.add_argument("--train", type=ImageClassTrain, default=ImageClassTrain())
+
+    def make_step(self, run: Any, train: ImageSet) -> Step:
+        num_classes, smoothing = len(train.class_names), run.train.label_smoothing
+        mix = run.augment.mixing(num_classes)
+
+        def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+            image, target = batch["image"], batch["label"]
+            if mix is not None and torch.rand(()) < run.augment.mix_rate:
+                image, target = mix(image, target)
+            logits = model(image)
+            correct = count_correct(logits, target if target.ndim == 1 else target.argmax(1))
+            if run.train.loss == "cross_entropy":
+                return cross_entropy(logits.float(), target, label_smoothing=smoothing), correct
+            target = one_hot(target, num_classes).float() if target.ndim == 1 else target
+            target = target * (1 - smoothing) + smoothing / num_classes
+            return binary_cross_entropy_with_logits(logits.float(), target), correct
+
+        return step
+
+    def evaluate(
+        self, module: nn.Module, images: ImageSet, run: Any, fabric: Fabric, votes: int = 1
+    ) -> ImageClassEvaluation:
+        def forward(model: nn.Module, batch: Batch) -> tuple[Tensor]:
+            return (model(batch["image"]).float(),)
+
+        (logits,) = predict_all(module, images, run.train.eval_batch_size, forward, fabric)
+        scores = score_classes(logits, images.label, images.class_names)
+        return ImageClassEvaluation(logits, scores, top_k_accuracy(logits, images.label, 5))
+
+    def write_results(
+        self,
+        folder: Path,
+        result: dict[str, Any],
+        evaluation: ImageClassEvaluation,
+        test: ImageSet,
+        run: Any,
+        page: Mapping[str, Any],
+    ) -> None:
+        write_results(folder, result, evaluation, test, page)
+
+
+def write_results(
+    folder: Path, result: dict[str, Any], evaluation: ImageClassEvaluation, test: ImageSet, page: Mapping[str, Any]
+) -> None:
+    """Write result.json, pictures and report.html; ``page`` holds title, rows, command and settings."""
+    from bixt3d.viz.image_report import ImageReport, write_image_report
+    from bixt3d.viz.images import images_png
+    from bixt3d.viz.picture import replace_file
+    from bixt3d.viz.plots import confusion_png, draw_curves
+
+    write_json(folder / "result.json", result)
+    try:
+        draw_curves(page["rows"], folder / "curves.png")
+        confusion = None
+        if len(test.class_names) <= FEW:
+            confusion = confusion_png(evaluation.scores.confusion, test.class_names)
+            replace_file(folder / "confusion.png", confusion)
+        sheets = []
+        for name, title, words, index in _pick_images(evaluation, test):
+            png = images_png(pictures(test, index), [_title(evaluation, test, i) for i in index])
+            replace_file(folder / f"{name}.png", png)
+            sheets.append((title, words, png))
+        report = ImageReport(
+            result=result,
+            headline=[("top-1", f"{result['top1']:.2%}"), ("top-5", f"{result['top5']:.2%}")],
+            table=(("class", "accuracy", "test images", "most often mistaken for"), _class_table(evaluation.scores)),
+            sheets=sheets,
+            about=f"Classification of {len(test.class_names):,} classes, tested on {len(test):,} images",
+            confusion=confusion,
+            **page,
+        )
+        write_image_report(folder / "report.html", report)
+    except OSError as error:
+        raise InputError(f"could not write the report in {folder}: {error.strerror}; result.json is there") from error
+
+
+def _class_table(scores: ClassScores) -> list[tuple[str, float | None, int, str | None]]:
+    lines = []
+    for i, name in enumerate(scores.class_names):
+        others = scores.confusion[i].copy()
+        others[i] = 0
+        rival = scores.class_names[others.argmax()] if others.any() else None
+        lines.append((name, scores.per_class.get(name), int(scores.confusion[i].sum()), rival))
+    return lines
+
+
+def _pick_images(
+    evaluation: ImageClassEvaluation, test: ImageSet, most: int = 16
+) -> list[tuple[str, str, str, list[int]]]:
+    """Return which images a run shows: right ones of different classes, and the most confident mistakes."""
+    confidence, predicted = evaluation.logits.softmax(1).max(1)
+    confidence, predicted, label = confidence.cpu(), predicted.cpu(), test.label.cpu()
+    wrong = (predicted != label).nonzero().squeeze(1)
+    mistakes = wrong[confidence[wrong].argsort(descending=True, stable=True)][:most].tolist()
+    right = (predicted == label).nonzero().squeeze(1).tolist()
+    firsts = {int(label[i]): i for i in reversed(right)}  # the first of each class
+    samples = [firsts[number] for number in sorted(firsts)][:most]
+    sheets = [
+        ("predictions", "Recognized", "The first image of each class that the model got right.", samples),
+        ("mistakes", "Most confident mistakes", f"{len(mistakes)} of {len(wrong):,} mistakes.", mistakes),
+    ]
+    return [sheet for sheet in sheets if sheet[3]]
+
+
+def _title(evaluation: ImageClassEvaluation, test: ImageSet, i: int) -> str:
+    confidence, predicted = evaluation.logits[i].softmax(0).max(0)
+    said, truth = test.class_names[int(predicted)], test.class_names[int(test.label[i])]
+    return f"{said} {float(confidence):.0%}" + ("" if said == truth else f"\n(is {truth})")

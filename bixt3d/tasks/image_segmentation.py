@@ -1,0 +1,213 @@
+"""The task of saying what every pixel of an image shows: settings, training step, scores, and what a run shows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bixt3d.config import SettingsParser
+from bixt3d.datasets import SceneAugment, SceneSource
+from bixt3d.datasets.image_reading import ImageSet
+from bixt3d.datasets.image_transforms import to_pixels
+from bixt3d.engine.checkpoint import write_json
+from bixt3d.engine.image_metrics import CONVENTION, SegmentScores, count_pixels, score_segments
+from bixt3d.engine.loop import Batch, Step, predict_all
+from bixt3d.image_predictor import segment
+from bixt3d.models.image_presets import MakeImageSegmenter
+from bixt3d.tasks.image_task import ImageTask, ImageTrain
+from bixt3d.tasks.task import Evaluation
+from bixt3d.types import InputError
+
+
+@dataclass
+class SegmentTrain(ImageTrain):
+    """How long and on what.
+
+    Args:
+        epochs: passes over the training set.
+        batch_size: images for each update, over all processes.
+        eval_batch_size: images at a time in evaluation; changes no result.
+        label_smoothing: probability spread over all classes.
+        eval_every: evaluate after every so many epochs, and after the last.
+        steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
+        init: weights to start from: the folder of an earlier run, its weights, or a .pth of the authors.
+        window: in evaluation, slide a square of so many pixels over each image, by two thirds of its side, and average
+            the probabilities; null: show the whole image.
+    """
+
+    window: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.window is not None and self.window < 1:
+            raise InputError(f"train.window must be at least 1 pixel, not {self.window}")
+
+
+@dataclass
+class SegmentEvaluation(Evaluation):
+    """Scores of a segmenter on one set, and the model, which draws its pictures."""
+
+    scores: SegmentScores
+    loss: float
+    module: nn.Module
+    window: int | None
+
+    def row(self) -> dict[str, float]:
+        scores = self.scores
+        return {
+            "miou": scores.miou,
+            "accuracy": scores.accuracy,
+            "mean_accuracy": scores.mean_accuracy,
+            "loss": self.loss,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        scores = self.scores
+        return {
+            "convention": CONVENTION,
+            "window": self.window,
+            "miou": scores.miou,
+            "pixel_accuracy": scores.accuracy,
+            "mean_accuracy": scores.mean_accuracy,
+            "per_class": scores.per_class,
+        }
+
+    def text(self) -> str:
+        scores = self.scores
+        width = max([5, *(len(name) for name in scores.per_class)])
+        return "\n".join(
+            [
+                f"{'class':{width}}      IoU",
+                *(f"{name:{width}} {iou:8.2%}" for name, iou in scores.per_class.items()),
+                f"mIoU {scores.miou:.2%}, pixels right {scores.accuracy:.2%}, mean class accuracy "
+                f"{scores.mean_accuracy:.2%}",
+                f"({CONVENTION})",
+            ]
+        )
+
+
+class ImageSegmentation(ImageTask):
+    """Say what every pixel of an image shows."""
+
+    name = "image segmentation"
+    program = "imgseg"
+    example = "python tools/train_imgseg.py --cfg cfgs/camvid.yaml"
+    headline = {"miou": "miou", "pixel_accuracy": "accuracy"}
+    augmentation = SceneAugment
+
+    def add_settings(self, parser: SettingsParser) -> None:
+        parser.add_argument("--data", type=SceneSource, help="the data set")
+        parser.add_argument("--model", type=MakeImageSegmenter, help="the model")
+        parser.add_argument("--train", type=SegmentTrain, default=SegmentTrain())
+
+    def build(self, run: Any, images: ImageSet) -> nn.Module:
+        model, size = super().build(run, images), run.data.size
+        if size % model.stride:
+            raise InputError(
+                f"squares of {size} x {size} pixels do not divide into patches {model.stride} pixels apart: set "
+                f"--data.size to a multiple of {model.stride}"
+            )
+        return model
+
+    def make_step(self, run: Any, train: ImageSet) -> Step:
+        def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+            logits, labels = model(batch["image"]).float(), batch["labels"]
+            known = labels >= 0
+            loss = cross_entropy(
+                logits, labels, ignore_index=-1, label_smoothing=run.train.label_smoothing, reduction="sum"
+            )
+            right = ((logits.detach().argmax(1) == labels) & known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
+            return loss / known.sum().clamp(min=1), right.sum()
+
+        return step
+
+    def evaluate(
+        self, module: nn.Module, images: ImageSet, run: Any, fabric: Fabric, votes: int = 1
+    ) -> SegmentEvaluation:
+        num_classes, window = len(images.class_names), run.train.window
+
+        def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+            logits, labels = segment(model, batch["image"], window), batch["labels"]
+            loss = cross_entropy(logits, labels, ignore_index=-1, reduction="none").sum((1, 2))
+            return count_pixels(logits.argmax(1), labels, num_classes), loss
+
+        counts, loss = predict_all(module, images, run.train.eval_batch_size, forward, fabric)
+        mean_loss = float(loss.sum() / counts[:, 2].sum().clamp(min=1))
+        return SegmentEvaluation(score_segments(counts, images.class_names), mean_loss, module, window)
+
+    def write_results(
+        self,
+        folder: Path,
+        result: dict[str, Any],
+        evaluation: SegmentEvaluation,
+        test: ImageSet,
+        run: Any,
+        page: Mapping[str, Any],
+    ) -> None:
+        write_results(folder, result, evaluation, test, page)
+
+
+def write_results(
+    folder: Path, result: dict[str, Any], evaluation: SegmentEvaluation, test: ImageSet, page: Mapping[str, Any]
+) -> None:
+    """Write result.json, pictures and report.html; ``page`` holds title, rows, command and settings."""
+    from bixt3d.viz.image_report import ImageReport, write_image_report
+    from bixt3d.viz.images import segmentations_png
+    from bixt3d.viz.picture import replace_file
+    from bixt3d.viz.plots import draw_curves
+
+    write_json(folder / "result.json", result)
+    try:
+        draw_curves(page["rows"], folder / "curves.png")
+        sheets = []
+        for name, title, words, index in _pick_images(evaluation.scores):
+            png = segmentations_png(show_images(evaluation, test, index), test.class_names)
+            replace_file(folder / f"{name}.png", png)
+            sheets.append((title, words, png))
+        scores = evaluation.scores
+        lines = [(name, scores.per_class.get(name), scores.shares[name]) for name in test.class_names]
+        report = ImageReport(
+            result=result,
+            headline=[("mIoU", f"{result['miou']:.2%}"), ("pixels right", f"{result['pixel_accuracy']:.2%}")],
+            table=(("class", "IoU", "share of the pixels"), lines),
+            sheets=sheets,
+            about=f"Segmentation into {len(test.class_names):,} classes, tested on {len(test):,} images",
+            remark=CONVENTION,
+            **page,
+        )
+        write_image_report(folder / "report.html", report)
+    except OSError as error:
+        raise InputError(f"could not write the report in {folder}: {error.strerror}; result.json is there") from error
+
+
+@torch.inference_mode()
+def show_images(evaluation: SegmentEvaluation, test: ImageSet, index: list[int]) -> list[Any]:
+    """Return what a picture shows of some test images: pixels, prediction, truth, and their mean IoU as a title."""
+    from bixt3d.viz.images import SegmentedImage
+
+    evaluation.module.eval()
+    shown = []
+    for batch in test.subset(torch.tensor(index)).batches([torch.tensor([place]) for place in range(len(index))]):
+        predicted = segment(evaluation.module, batch["image"], evaluation.window)[0].argmax(0)
+        i = index[len(shown)]
+        title = f"index {i}, mean IoU {evaluation.scores.image_iou[i]:.1%}"
+        labels = (labels.cpu().numpy() for labels in (predicted, batch["labels"][0]))
+        shown.append(SegmentedImage(to_pixels(batch["image"][0]), *labels, title))
+    return shown
+
+
+def _pick_images(scores: SegmentScores, most: int = 6) -> list[tuple[str, str, str, list[int]]]:
+    """Return which images a run shows: some spread over the set, and those with the lowest mean IoU."""
+    total = len(scores.image_iou)
+    spread = np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int)).tolist()
+    worst = scores.image_iou.argsort(kind="stable")[:most].tolist()
+    return [
+        ("predictions", "Examples", "Test images spread over the set.", spread),
+        ("worst", "Worst", f"The {len(worst)} test images with the lowest mean IoU.", worst),
+    ]

@@ -1,0 +1,62 @@
+"""What tasks on images share: sets that are augmented by what reads them, and other weights to start from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import nn
+
+from bixt3d.datasets.image_reading import ImageSet
+from bixt3d.datasets.image_transforms import to_pixels
+from bixt3d.engine.loop import Batch
+from bixt3d.tasks.start_weights import start_from
+from bixt3d.tasks.task import Task, Train
+
+
+@dataclass
+class ImageTrain(Train):
+    """How long and on what.
+
+    Args:
+        epochs: passes over the training set.
+        batch_size: images for each update, over all processes.
+        eval_batch_size: images at a time in evaluation; changes no result.
+        label_smoothing: probability spread over all classes.
+        eval_every: evaluate after every so many epochs, and after the last.
+        steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
+        init: weights to start from: the folder of an earlier run, its weights, or a .pth of the authors.
+    """
+
+    init: str | None = None
+
+
+class ImageTask(Task):
+    """A question asked of images."""
+
+    unit = "images"
+    votes = False
+
+    def build(self, run: Any, images: ImageSet) -> nn.Module:
+        return run.model(len(images.class_names))
+
+    def names(self, images: ImageSet) -> dict[str, Any]:
+        return {"class_names": list(images.class_names)}
+
+    def load(self, run: Any) -> tuple[ImageSet, ImageSet]:
+        return run.data.load(run.augment)
+
+    def make_augment(self, run: Any, generator: torch.Generator) -> Callable[[Batch], Batch]:
+        return lambda batch: batch  # images are augmented where they are read
+
+    def start_weights(self, module: nn.Module, run: Any) -> str | None:
+        return None if run.train.init is None else start_from(module, Path(run.train.init))
+
+
+def pictures(images: ImageSet, index: list[int]) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+    """Return the pixels of some images of a set, as evaluation sees them."""
+    some = images.subset(torch.tensor(index, dtype=torch.int64))
+    return [to_pixels(image) for batch in some.batches([torch.arange(len(index))]) for image in batch["image"]]

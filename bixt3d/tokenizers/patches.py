@@ -1,0 +1,116 @@
+"""Images to tokens: patches of pixels, which the same encoder reads as it reads points (paper, section 2.3)."""
+
+import math
+from abc import ABC, abstractmethod
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bixt3d.nn.mlp import init_linear
+from bixt3d.ops import sinusoid
+from bixt3d.types import InputError, Pyramid, Tokens
+
+
+class ImageTokenizer(nn.Module, ABC):
+    """Turn images into tokens, row after row of patches. ``stride``: pixels from one patch to the next.
+
+    The sinusoidal features of a patch's row and column are added to its token. Positions are ``1/n .. 1`` along either
+    axis, whatever the number n of rows or columns: a model reads images of any size that ``stride`` divides.
+
+    Args:
+        dim: width of the tokens.
+        stride: see above.
+        position: ``project``: 32 features per axis, and a linear layer; ``plain``: dim / 2 per axis as they are.
+    """
+
+    def __init__(self, dim: int, stride: int, position: Literal["project", "plain"] = "project"):
+        super().__init__()
+        if position not in ("project", "plain"):
+            raise InputError(f"unknown position '{position}': choose project or plain")
+        if position == "plain" and dim % 4:
+            raise InputError(f"plain positions need a width that 4 divides, not {dim}")
+        self.dim, self.level_dims, self.stride = dim, [dim], stride
+        self.num_features = 32 if position == "project" else dim // 2
+        self.position = nn.Linear(2 * self.num_features, dim) if position == "project" else nn.Identity()
+        self.position.apply(init_linear)
+
+    @abstractmethod
+    def embed(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B D R C"]:
+        """Return the features of every patch, without its position."""
+
+    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Pyramid:
+        """Return one level of tokens. Raises InputError if the stride does not divide the image."""
+        rows, columns = image.shape[-2:]
+        if rows % self.stride or columns % self.stride:
+            raise InputError(
+                f"an image of {rows} x {columns} pixels does not divide into patches {self.stride} pixels apart: "
+                f"crop, pad or resize it to multiples of {self.stride}"
+            )
+        feats = self.embed(image)
+        grid = (feats.shape[2], feats.shape[3])
+        pos = grid_positions(*grid).to(image.device)
+        encoded = self.position(sinusoid(pos, self.num_features).to(feats.dtype))
+        return (Tokens(feats.flatten(2).transpose(1, 2) + encoded, pos.expand(feats.shape[0], -1, -1), grid=grid),)
+
+
+class PatchTokenizer(ImageTokenizer):
+    """A linear layer on every patch of ``kernel`` x ``kernel`` pixels; patches overlap where ``stride`` is less.
+
+    Overlapping patches reach over the border by ``(kernel - stride) / 2`` pixels, which are zero.
+    """
+
+    def __init__(
+        self,
+        dim: int = 192,
+        kernel: int = 16,
+        stride: int | None = None,
+        position: Literal["project", "plain"] = "project",
+    ):
+        stride = stride or kernel
+        super().__init__(dim, stride, position)
+        if stride < 1 or kernel < stride or (kernel - stride) % 2:
+            raise InputError(f"patches of {kernel} pixels cannot lie {stride} apart: their difference must be even")
+        self.project = nn.Conv2d(3, dim, kernel, stride, padding=(kernel - stride) // 2)
+        init_patches(self.project)
+
+    def embed(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B D R C"]:
+        return self.project(image)
+
+
+class ConvTokenizer(ImageTokenizer):
+    """3x3 convolutions that halve the image until patches are ``stride`` pixels apart; the width doubles each time."""
+
+    def __init__(self, dim: int = 192, stride: int = 16, position: Literal["project", "plain"] = "project"):
+        super().__init__(dim, stride, position)
+        steps = stride.bit_length() - 1
+        if stride < 2 or stride != 2**steps or dim % 2 ** (steps - 1):
+            raise InputError(
+                f"convolutions that halve the image make no tokens of width {dim} at a stride of {stride}: take a "
+                "power of two, and a width that it divides"
+            )
+        widths = [3] + [dim >> i for i in reversed(range(steps))]
+        layers: list[nn.Module] = []
+        for width, next_width in pairwise(widths):
+            conv = nn.Conv2d(width, next_width, 3, 2, padding=1, bias=False)
+            layers += [nn.Sequential(conv, nn.BatchNorm2d(next_width)), nn.GELU()]
+        self.project = nn.Sequential(*layers[:-1])
+
+    def embed(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B D R C"]:
+        return self.project(image)
+
+
+def grid_positions(rows: int, columns: int) -> Float[Tensor, "1 R*C 2"]:
+    """Return row and column of every patch, row after row: ``(i + 1) / (n + 1e-6)`` along an axis of n patches."""
+    axes = [torch.arange(1, n + 1, dtype=torch.float32) / (n + 1e-6) for n in (rows, columns)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).view(1, -1, 2)
+
+
+def init_patches(conv: nn.Conv2d) -> None:
+    """Initialise a patch convolution as the authors do: LeCun's truncated normal, zero bias."""
+    fan_in = conv.weight[0].numel()
+    std = math.sqrt(1 / fan_in) / 0.87962566103423978  # of a normal cut off at two standard deviations
+    nn.init.trunc_normal_(conv.weight, std=std, a=-2 * std, b=2 * std)
+    nn.init.zeros_(conv.bias)

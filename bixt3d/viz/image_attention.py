@@ -1,0 +1,152 @@
+"""Sheets of what latents look at in an image: heat maps of chosen latents over all layers, or of all in one layer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from bixt3d.viz.attention import READ, WRITE, AttentionMap
+from bixt3d.viz.images import Pixels, fit, photo_png
+from bixt3d.viz.picture import Canvas, replace_file
+
+EVEN = 4.0
+"""A map must reach so many times the even share before its peak gets the last color."""
+
+_LEFT, _HEAD, _NOTE, _GAP, _FOOT = 110, 150, 24, 6, 64  # pixels
+_SOFT = "#57606a"
+_FOOTNOTES = (
+    "no color: not at all; darkest: the peak, or 4 x what even attention would give where the peak is lower; "
+    "the numbers are peaks in even shares; mean over heads",
+    "symmetry: correlation between what a latent reads and who reads it, mean over all latents",
+)
+
+
+def draw_image_attention(
+    path: Path,
+    image: Pixels,
+    maps: Sequence[AttentionMap],
+    grid: tuple[int, int],
+    latents: Sequence[int],
+    title: str,
+) -> None:
+    """Write the sheet that `image_attention_png` makes."""
+    replace_file(path, image_attention_png(image, maps, grid, latents, title))
+
+
+def image_attention_png(
+    image: Pixels, maps: Sequence[AttentionMap], grid: tuple[int, int], latents: Sequence[int], title: str
+) -> bytes:
+    """Return a sheet with a row for each latent and a column for each layer, in two halves.
+
+    Upper half: how much the latent reads each pixel; lower half: how much each pixel reads the latent. ``grid``: rows
+    and columns of patches, which the tokens of all maps are, row after row.
+    """
+    side = 220 if len(maps) <= 4 else 150
+    small = fit(image, side, side)
+    high, wide = small.shape[0] + _NOTE, small.shape[1] + _GAP
+    half = 3 * _NOTE + len(latents) * high + _GAP
+    canvas = Canvas(max(_LEFT + len(maps) * wide + _GAP, 900), _HEAD + 2 * half + _FOOT)
+    _write_head(canvas, image, title)
+    for below, (what, ramp) in enumerate((("what the latents read", READ), ("which pixels read the latents", WRITE))):
+        top = _HEAD + below * half
+        canvas.words(what, _GAP * 2, top + _NOTE / 2, 10, ramp[2], fontweight="bold")
+        for column, one in enumerate(maps):
+            middle = _LEFT + column * wide + small.shape[1] / 2
+            canvas.words(f"layer {column + 1}", middle, top + 1.5 * _NOTE, 8, ha="center", fontweight="bold")
+            alike = "" if one.symmetry is None else f"symmetry {one.symmetry:.2f}"
+            canvas.words(alike, middle, top + 2.4 * _NOTE, 6.5, _SOFT, ha="center")
+        for row, latent in enumerate(latents):
+            y = top + 3 * _NOTE + row * high
+            canvas.words(f"latent {latent}", _GAP * 2, y + small.shape[0] / 2, 9, fontweight="bold")
+            for column, one in enumerate(maps):
+                values = (_writes if below else _reads)(one, latent)
+                if values is not None:
+                    _paste(canvas, small, values, grid, ramp, (_LEFT + column * wide, y))
+    _write_foot(canvas, _HEAD + 2 * half)
+    return photo_png(canvas)
+
+
+def draw_latent_sheet(path: Path, image: Pixels, one: AttentionMap, grid: tuple[int, int], title: str) -> None:
+    """Write the sheet that `latent_sheet_png` makes."""
+    replace_file(path, latent_sheet_png(image, one, grid, title))
+
+
+def latent_sheet_png(image: Pixels, one: AttentionMap, grid: tuple[int, int], title: str) -> bytes:
+    """Return a sheet of all latents of one layer: on the left what each reads, on the right which pixels read it.
+
+    Where only one of them happens in the layer, it has the sheet to itself.
+    """
+    sides = [
+        (what, ramp, find)
+        for what, ramp, find in (
+            ("what the latents read", READ, _reads),
+            ("which pixels read the latents", WRITE, _writes),
+        )
+        if find(one, 0) is not None
+    ]
+    num = len(one.reads) if one.reads is not None else one.writes.shape[1]
+    columns = min(num, 8)
+    small = fit(image, 130, 130)
+    high, wide = small.shape[0] + 2 * _NOTE, small.shape[1] + _GAP
+    block, lines = columns * wide + 4 * _GAP, -(-num // columns)
+    canvas = Canvas(max(len(sides) * block + 4 * _GAP, 900), _HEAD + _NOTE + lines * high + _FOOT)
+    _write_head(canvas, image, title)
+    for place, (what, ramp, find) in enumerate(sides):
+        left = 4 * _GAP + place * block
+        canvas.words(what, left, _HEAD + _NOTE / 2, 10, ramp[2], fontweight="bold")
+        for latent in range(num):
+            x, y = left + latent % columns * wide, _HEAD + _NOTE + latent // columns * high
+            canvas.words(f"latent {latent}", x, y + _NOTE * 0.6, 7.5)
+            _paste(canvas, small, find(one, latent), grid, ramp, (x, y + _NOTE))
+    _write_foot(canvas, _HEAD + _NOTE + lines * high)
+    return photo_png(canvas)
+
+
+def heat(
+    image: UInt8[np.ndarray, "X Y 3"], values: Float[np.ndarray, "R C"], ramp: Sequence[str]
+) -> UInt8[np.ndarray, "X Y 3"]:
+    """Return a pale grey image under the colors of what its patches get; 1 is the even share."""
+    from matplotlib.colors import LinearSegmentedColormap
+    from PIL import Image
+
+    size = (image.shape[1], image.shape[0])
+    values = values / max(values.max(), EVEN)
+    smooth = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+    grey = 100 + 0.6 * (image @ np.array([0.299, 0.587, 0.114]))[..., None]
+    color = 255 * LinearSegmentedColormap.from_list("attention", ramp)(smooth)[..., :3]
+    share = 0.85 * smooth[..., None] ** 0.6
+    return np.round(grey * (1 - share) + color * share).clip(0, 255).astype(np.uint8)
+
+
+def _reads(one: AttentionMap, latent: int) -> Float[np.ndarray, " T"] | None:
+    return None if one.reads is None else one.reads[latent] * one.reads.shape[1]
+
+
+def _writes(one: AttentionMap, latent: int) -> Float[np.ndarray, " T"] | None:
+    return None if one.writes is None else one.writes[:, latent] * one.writes.shape[1]
+
+
+def _paste(  # noqa: PLR0913
+    canvas: Canvas,
+    image: Pixels,
+    values: Float[np.ndarray, " T"],
+    grid: tuple[int, int],
+    ramp: Sequence[str],
+    at: tuple[int, int],
+) -> None:
+    x, y = at
+    canvas.image(heat(image, values.reshape(grid), ramp), x, y)
+    note = y + image.shape[0] + _NOTE * 0.4
+    canvas.words(f"{values.max():.1f} x even", x + image.shape[1] / 2, note, 6.5, _SOFT, ha="center")
+
+
+def _write_head(canvas: Canvas, image: Pixels, title: str) -> None:
+    small = fit(image, 240, _HEAD - 30)
+    canvas.image(small, 2 * _GAP, 2 * _GAP)
+    canvas.words(title, 4 * _GAP + small.shape[1], _HEAD / 2, 11, fontweight="bold")
+
+
+def _write_foot(canvas: Canvas, top: int) -> None:
+    for line, text in enumerate(_FOOTNOTES):
+        canvas.words(text, 2 * _GAP, top + 18 + 22 * line, 7.5, _SOFT)

@@ -1,0 +1,86 @@
+"""What predict.py does with images: a table of classes, or an overlay that shows the class of every pixel."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bixt3d.datasets.image_reading import ENDINGS, read_image
+from bixt3d.image_predictor import ImagePredictor, ImageSegmentationPredictor, SegmentationPrediction
+from bixt3d.types import InputError
+
+FreeName = Callable[[str], str]
+"""Makes of a file's name one for what is written, without an extension, that no other file has."""
+
+
+def find_images(places: Sequence[str | Path]) -> list[Path]:
+    """Return files as they are named, and the images in folders and below them, in order of their names.
+
+    Hidden files are passed over. Raises InputError for a folder without images.
+    """
+    found: dict[Path, None] = {}
+    for place in map(Path, places):
+        files = sorted(_images_in(place)) if place.is_dir() else [place]
+        if not files:
+            raise InputError(f"the folder {place} holds no image: known are {', '.join(ENDINGS)}")
+        found |= dict.fromkeys(files)
+    return list(found)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()]
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def predict_image(
+    path: Path, predictor: ImagePredictor | ImageSegmentationPredictor, arguments: Namespace, name: FreeName
+) -> None:
+    """Predict one image, print what it shows, and write its picture where it is asked for."""
+    if path.is_file() and path.suffix.lower() not in ENDINGS:
+        raise InputError(f"{path} is no image, but the run reads images: {', '.join(ENDINGS)}; see --checkpoint")
+    image = read_image(path)
+    prediction = predictor.predict(image)
+    facts = {"file": str(path), "name": path.name, "width": image.width, "height": image.height}
+    facts |= describe(prediction)
+    if arguments.out:
+        facts["out"] = [write_picture(arguments.out / f"{name(path.name)}.png", image, prediction, path.name)]
+    tqdm.write(json.dumps(facts) if arguments.json else table(facts, arguments.top), file=sys.stdout)
+
+
+def describe(prediction: Any) -> dict[str, Any]:
+    """Return what a line of JSON says of a prediction."""
+    if isinstance(prediction, SegmentationPrediction):
+        return {"shares": prediction.shares}
+    return {
+        "class": prediction.name,
+        "confidence": prediction.confidence,
+        "probabilities": prediction.probabilities,
+    }
+
+
+def table(facts: dict[str, Any], top: int) -> str:
+    """Return a table for people: the likeliest classes, or the share of pixels that each class has."""
+    head = f"{facts['file']}: {facts['width']} x {facts['height']} pixels"
+    ranked = facts.get("shares") or dict(list(facts["probabilities"].items())[:top])
+    return "\n".join([head, *(f"{share:9.1%}  {name}" for name, share in ranked.items())])
+
+
+def write_picture(path: Path, image: Any, prediction: Any, name: str) -> str:
+    """Write the image with its class as a title, or under the colors of its classes; returns the path."""
+    from bixt3d.viz.images import SegmentedImage, draw_images, draw_segmentations
+
+    pixels = np.asarray(image)
+    try:
+        if isinstance(prediction, SegmentationPrediction):
+            shown = SegmentedImage(pixels, prediction.labels.numpy(), None, name)
+            draw_segmentations(path, [shown], prediction.class_names)
+        else:
+            draw_images(path, [pixels], [f"{prediction.name} {prediction.confidence:.0%}"])
+    except OSError as error:
+        raise InputError(f"could not write {path}: {error.strerror}; choose another --out") from error
+    return str(path)
