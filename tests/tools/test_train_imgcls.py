@@ -139,7 +139,7 @@ def test_a_run_that_is_interrupted_ends_as_if_it_had_not_been(train, tmp_path, m
 def test_it_learns(train, tmp_path, loss):
     plain = [f"--model.encoder.drop_path_{part}=0" for part in ("cross", "self")] + ["--model.dropout=0"]
     plain += ["--augment.mix_rate=0", "--augment.erase=0", "--optim.ema=0", "--optim.name=adamw"]
-    more = ["--train.epochs=40", "--train.eval_every=40", "--train.label_smoothing=0", f"--train.loss={loss}"]
+    more = ["--train.epochs=24", "--train.eval_every=24", "--train.label_smoothing=0", f"--train.loss={loss}"]
     rows = read_rows(train(tmp_path / "run", *plain, *more) / "metrics.csv")
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
     assert rows[-1]["train_accuracy"] > 0.7
@@ -250,7 +250,7 @@ def test_the_recipe_for_imagenet_trains_on_fifty_of_its_images(tmp_path, monkeyp
         for path in SAMPLE.glob("n*"):
             (tmp_path / "data" / split / path.name).symlink_to(path)
     config = Path(__file__).parents[2] / "cfgs" / "imagenet_ti16.yaml"
-    small = ["--data.workers=0", "--data.size=64", "--train.epochs=1", "--train.batch_size=10"]
+    small = ["--data.workers=0", "--data.size=64", "--train.epochs=1", "--train.batch_size=25"]
     folder = train_imgcls.main(
         [f"--cfg={config}", f"--data.root={tmp_path / 'data'}", f"--run_dir={tmp_path / 'run'}", *small]
     )

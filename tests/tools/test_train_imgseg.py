@@ -114,7 +114,7 @@ def test_five_steps_are_three_epochs_of_two_and_the_last_learning_rate_is_the_lo
 
 
 def test_it_learns(train, tmp_path):
-    settings = ["--train.steps=120", "--train.eval_every=99", "--optim.ema=0", "--model.dropout=0"]
+    settings = ["--train.steps=80", "--train.eval_every=99", "--optim.ema=0", "--model.dropout=0"]
     rows = read_rows(train(tmp_path / "run", *settings) / "metrics.csv")
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     assert rows[-1]["test_accuracy"] > 0.8
