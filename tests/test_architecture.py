@@ -23,7 +23,9 @@ MAY_IMPORT = {
     "viz": {"types"},
     "engine": {"types", "config"},
 }
-for meeting_place in ("predictor", "tasks", "export"):  # where model, data, training and pictures of a task meet
+MAY_IMPORT["timm"] = {"types", "models"}  # what `import bixt3d.timm` registers
+# where model, data, training and pictures of a task meet
+for meeting_place in ("image_predictor", "predictor", "tasks", "export"):
     MAY_IMPORT[meeting_place] = set(MAY_IMPORT)
 
 ONLY_IN = {
@@ -53,6 +55,10 @@ LAZY = {  # package: where it may be imported at the top of a file all the same
     "onnxscript": (),
     "triton": ("ops/triton/",),
     "lightning_fabric": ("engine/", "tasks/"),
+    "timm": ("timm.py",),
+    "torchvision": (),
+    "fvcore": (),
+    "PIL": (),
 }
 FORBIDDEN_AT_START = [
     "lightning_fabric",

@@ -178,9 +178,8 @@ def test_images_are_cut_to_a_size_that_their_model_reads():
     for path in CONFIGS:
         task = task_of(path)
         if task.unit == "images":
-            run = task.make_parser("a test").instantiate_classes(
-                task.make_parser("a test").parse_args([f"--cfg={path}"])
-            )
+            parser = task.make_parser("a test")
+            run = parser.instantiate(parser.parse_args([f"--cfg={path}"]))
             sizes[path.stem] = (run.data.size, run.model(3).tokenizer.stride)
     assert len(sizes) >= 10
     assert not [name for name, (size, stride) in sizes.items() if size % stride]

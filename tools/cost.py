@@ -31,11 +31,10 @@ WORK = {"distances": "distances", "copied": "elements copied"}
 @cache
 def preset_cost(name: str, size: int) -> Cost:
     """Return the cost of a model of the paper on one image: of 1000 classes, or 150 if it labels pixels."""
-    if PRESETS[name].head == "classes":
-        model = build_image_classifier(name, 1000)
-    else:
-        model = build_image_segmenter(name, 150)
-    return count_cost(model, torch.zeros(1, 3, size, size))
+    kind = ImageClassifier if PRESETS[name].head == "classes" else ImageSegmenter
+    with torch.device("meta"):  # only shapes count
+        model, image, _ = image_example(kind, name, size, None)
+    return count_cost(model, *image)
 
 
 def compare(row: Row) -> dict[str, Any]:
@@ -125,14 +124,15 @@ def cloud_example(kind: type, config: str, size: int, classes: int | None) -> tu
     else:
         model, told, words = build_model(config, classes or 40), [], "classes"
     normals = any(getattr(part, "normals", False) for part in model.modules())
-    cloud = [torch.rand(1, size, 3), torch.rand(1, size, 3 * normals)]
+    cloud = [torch.zeros(1, size, 3), torch.zeros(1, size, 3 * normals)]
     words = f"{classes or (50 if told else 40)} {words}"
     return model, [*cloud, *told], f"one cloud of {size} points{' with normals' * normals}, {words}"
 
 
 def describe(cfg: str, size: int | None, classes: int | None) -> dict[str, Any]:
     """Return what a config costs, for people (``print_cost``) or programs."""
-    model, inputs, words = make_example(cfg, size, classes)
+    with torch.device("meta"):  # only shapes count
+        model, inputs, words = make_example(cfg, size, classes)
     work = [] if isinstance(model, (ImageClassifier, ImageSegmenter)) else count_point_work(model, *inputs)
     cost = asdict(count_cost(model, *inputs))
     return {"config": cfg, "example": words, **cost, "point_work": [asdict(one) for one in work]}

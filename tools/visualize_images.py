@@ -15,8 +15,9 @@ from visualize_choice import check_latents, choose, choose_layer, to_numpy
 from bixt3d.config import nearest
 from bixt3d.datasets.image_reading import read_image
 from bixt3d.datasets.image_transforms import to_pixels
+from bixt3d.engine.image_metrics import count_pixels, score_segments
 from bixt3d.engine.report import newest_run
-from bixt3d.image_predictor import ImageModel, ImagePredictor, ImageSegmentationPredictor
+from bixt3d.image_predictor import ImageModel, ImagePredictor, ImageSegmentationPredictor, SegmentationPrediction
 from bixt3d.models.attention_maps import image_attention_maps
 from bixt3d.models.image_presets import PRESETS, build_image_classifier, build_image_segmenter
 from bixt3d.predictor import load_run, read_run
@@ -188,7 +189,7 @@ def draw_predictions(predictor: Any, shots: Sequence[Shot], out: Path) -> list[P
     if isinstance(predictor, ImageSegmentationPredictor):
         path = out / "segments.png"
         shown = [
-            SegmentedImage(image, one.labels.numpy(), shot.truth, shot.title)
+            SegmentedImage(image, one.labels.numpy(), shot.truth, shot.title + score(one, shot.truth))
             for image, one, shot in zip(pixels, predictions, shots, strict=True)
         ]
         draw_segmentations(path, shown, predictor.class_names)
@@ -202,6 +203,15 @@ def draw_predictions(predictor: Any, shots: Sequence[Shot], out: Path) -> list[P
         draw_images(path, pixels, titles, columns=4, colors=colors)
     print(path, flush=True)
     return [path]
+
+
+def score(prediction: SegmentationPrediction, truth: Any) -> str:
+    """Return the mean IoU of an image as the end of its title, where the truth is known."""
+    if truth is None:
+        return ""
+    names = prediction.class_names
+    counts = count_pixels(prediction.labels[None], torch.from_numpy(truth)[None], len(names))
+    return f", mean IoU {score_segments(counts, names).image_iou[0]:.1%}"
 
 
 def draw_attention(

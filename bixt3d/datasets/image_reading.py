@@ -1,5 +1,6 @@
 """Images from files, one after the other or in the processes of a data loader."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,8 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 def image_files(folder: Path) -> list[Path]:
     """Return the image files of a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.name[0] != ".")
+    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(ENDINGS) and name[0] != ".")
+    return [folder / name for name in names]
 
 
 def read_image(path: Path) -> Any:
@@ -64,14 +66,18 @@ class ExampleReader(Dataset, ABC):
     """
 
     def __init__(self, files: Sequence[Path], cache: bool):
-        self.files = tuple(files)
-        self.pixels = read_all(self.files) if cache else None
+        self.files = np.array([os.fsencode(path) for path in files])  # a million names, which all processes share
+        self.pixels = read_all(files) if cache else None
+
+    def path(self, place: int) -> Path:
+        """Return the file of an image."""
+        return Path(os.fsdecode(self.files[place]))
 
     def image(self, place: int) -> Any:
         """Return an image as Pillow's."""
         from PIL import Image
 
-        return read_image(self.files[place]) if self.pixels is None else Image.fromarray(self.pixels[place])
+        return read_image(self.path(place)) if self.pixels is None else Image.fromarray(self.pixels[place])
 
     @abstractmethod
     def example(self, place: int, augmented: bool) -> Example:

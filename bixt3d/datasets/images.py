@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from bixt3d.datasets.image_reading import Example, ExampleReader, ImageSet, image_files
 from bixt3d.datasets.image_transforms import ImageAugment, View, square_view
@@ -81,20 +83,21 @@ class ImageFolder(ImageSource):
             files += found
             labels += [number] * len(found)
             names.append(of_class.name)
-        reader = LabeledReader(files, labels, seen, shown, self.cache)
-        return ImageSet(reader, torch.tensor(labels), tuple(names), self.workers, torch.arange(len(files)))
+        label = torch.tensor(labels)
+        reader = LabeledReader(files, label, seen, shown, self.cache)
+        return ImageSet(reader, label, tuple(names), self.workers, torch.arange(len(files)))
 
 
 class LabeledReader(ExampleReader):
     """Reads images that have one label each: ``image`` and ``label``."""
 
-    def __init__(self, files: Sequence[Path], labels: Sequence[int], seen: View, shown: View, cache: bool):
+    def __init__(self, files: Sequence[Path], label: Int[Tensor, " S"], seen: View, shown: View, cache: bool):
         super().__init__(files, cache)
-        self.labels, self.seen, self.shown = tuple(labels), seen, shown
+        self.label, self.seen, self.shown = label, seen, shown
 
     def example(self, place: int, augmented: bool) -> Example:
         image = (self.shown if augmented else self.seen)(self.image(place))
-        return {"image": image, "label": torch.tensor(self.labels[place])}
+        return {"image": image, "label": self.label[place]}
 
 
 def class_folders(folder: Path) -> list[Path]:

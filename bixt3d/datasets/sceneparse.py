@@ -105,7 +105,7 @@ class SceneReader(ExampleReader):
         if numbers.shape != (image.height, image.width):
             raise InputError(
                 f"{self._annotation(place)} has {numbers.shape[1]} x {numbers.shape[0]} pixels, but its image "
-                f"{self.files[place]} has {image.width} x {image.height}"
+                f"{self.path(place)} has {image.width} x {image.height}"
             )
         if augmented and self.augment:
             pixels, cut = self.augment(image, numbers, self.size)
@@ -113,7 +113,7 @@ class SceneReader(ExampleReader):
         return {"image": pil_to_tensor(image), "labels": torch.from_numpy(numbers).long() - 1}
 
     def _annotation(self, place: int) -> Path:
-        return self.annotations / f"{self.files[place].stem}.png"
+        return self.annotations / f"{self.path(place).stem}.png"
 
     def _read_numbers(self, place: int) -> UInt8[np.ndarray, "X Y"]:
         return read_annotation(self._annotation(place), self.num_classes)

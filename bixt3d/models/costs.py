@@ -1,20 +1,26 @@
 """What a model costs, counted as the paper does: by fvcore, on a trace of one example."""
 
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
 from bixt3d.models.decoder import DecoderBlock
 from bixt3d.nn.attention import BiAttention
 from bixt3d.nn.grouping import GroupBlock
-from bixt3d.types import InputError
+from bixt3d.ops import similarity
+from bixt3d.types import InputError, Tokens
 
 
 @dataclass(frozen=True)
@@ -54,22 +60,19 @@ def count_cost(model: nn.Module, *inputs: Tensor) -> Cost:
     try:
         with catch_warnings():
             simplefilter("ignore")  # fvcore uses torch.jit, which is about to leave
-            from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
+            from fvcore.nn import activation_count, flop_count
+            from fvcore.nn.jit_analysis import JitModelAnalysis
     except ImportError:
         raise InputError("costs are counted by fvcore: pip install fvcore") from None
-    handles = {"aten::scaled_dot_product_attention": _attention_flops, "aten::matmul": _matmul_flops}
-    analyses = (
-        (FlopCountAnalysis, handles),
-        (ActivationCountAnalysis, {"aten::scaled_dot_product_attention": _attention_activations}),
-    )
-    totals = []
-    copy = _explicit(model)
-    with torch.no_grad(), _IntegerSizes():
-        for analysis, handles in analyses:
-            counter = analysis(copy, inputs).set_op_handle(**handles)
-            counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-            totals.append(int(counter.total()))
-    return Cost(*totals, sum(parameter.numel() for parameter in model.parameters()))
+    flops = sys.modules[flop_count.__module__]._DEFAULT_SUPPORTED_OPS | _FLOPS
+    activations = sys.modules[activation_count.__module__]._DEFAULT_SUPPORTED_OPS | _ACTIVATIONS
+    handles = {name: partial(_count_both, flops.get(name), activations.get(name)) for name in flops | activations}
+    with _without_numbers(model, inputs) as (copy, empty), _Traceable():
+        analysis = JitModelAnalysis(copy, empty).set_op_handle(**handles)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        totals = analysis.by_operator()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Cost(int(totals["flops"]), int(totals["activations"]), parameters)
 
 
 def count_point_work(model: nn.Module, *inputs: Tensor) -> list[PointWork]:
@@ -94,12 +97,11 @@ def count_point_work(model: nn.Module, *inputs: Tensor) -> list[PointWork]:
         add("nearest neighbors", fine * coarse)
         add("interpolation", 0, fine * min(3, coarse) * block.fuse[0].out_features)
 
-    copy = _explicit(model)
-    for part in copy.modules():
-        if isinstance(part, (GroupBlock, DecoderBlock)):
-            part.register_forward_pre_hook(group if isinstance(part, GroupBlock) else carry)
-    with torch.no_grad():
-        copy(*inputs)
+    with _without_numbers(model, inputs) as (copy, empty):
+        for part in copy.modules():
+            if isinstance(part, (GroupBlock, DecoderBlock)):
+                part.register_forward_pre_hook(group if isinstance(part, GroupBlock) else carry)
+        copy(*empty)
     return [
         _add_up([work for work in works if work.operator == name]) for name in dict.fromkeys(w.operator for w in works)
     ]
@@ -110,19 +112,48 @@ def _add_up(works: list[PointWork]) -> PointWork:
     return PointWork(works[0].operator, len(works), distances, copied)
 
 
-def _explicit(model: nn.Module) -> nn.Module:
-    """Return a copy of the model for evaluation, whose bi-directional attention has one similarity, as it is defined."""
-    copy = deepcopy(model).eval()
+@contextmanager
+def _without_numbers(model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[tuple[nn.Module, tuple[Tensor, ...]]]:
+    """Give a copy of the model for evaluation and the inputs, both on the device ``meta``, which knows shapes only."""
+    copy = deepcopy(model).to("meta").eval()
     for part in copy.modules():
-        if isinstance(part, BiAttention):
-            part.backend = "torch"
-    return copy
+        if type(part) in (BiAttention, GroupBlock):
+            part.__class__ = {BiAttention: _ExplicitAttention, GroupBlock: _IdleGroupBlock}[type(part)]
+    with torch.no_grad():
+        yield copy, tuple(one.to("meta") for one in inputs)
 
 
-class _IntegerSizes(TorchFunctionMode):
-    """Let a model see sizes as numbers while it is traced, when they would be tensors."""
+class _ExplicitAttention(BiAttention):
+    """Bi-directional attention as it is defined: one similarity, two softmaxes."""
+
+    def forward(self, latents: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        sides = self.latent_ref_value(latents), self.token_ref_value(tokens)
+        (latent_refs, latent_values), (token_refs, token_values) = (
+            side.unflatten(-1, (2, -1, self.head_dim)).unbind(-3) for side in sides
+        )
+        shared = similarity(latent_refs, token_refs)
+        latents = shared.softmax(-1) @ token_values.transpose(1, 2)
+        tokens = shared.softmax(-2).transpose(-1, -2) @ latent_values.transpose(1, 2)
+        return self.latent_out(latents.transpose(1, 2).flatten(2)), self.token_out(tokens.transpose(1, 2).flatten(2))
+
+
+class _IdleGroupBlock(GroupBlock):
+    """Groups without a search for them, which takes numbers."""
+
+    def _search(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        size = tokens.pos.shape[1]
+        index = torch.zeros(1, self.num_groups or size // self.reduce, dtype=torch.int64, device="meta")
+        return index, index[:, :, None].expand(-1, -1, self.num_neighbors)
+
+
+class _Traceable(TorchFunctionMode):
+    """Let a model without numbers be traced: sizes are no tensors, a convolution is the operator that fvcore knows."""
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        if function in (torch.conv2d, torch.conv_transpose2d):
+            return _convolve(function is torch.conv_transpose2d, *args, **(kwargs or {}))
+        if function is Tensor.view and isinstance(args[1], torch.dtype):  # a trace has no word for other types' bits
+            return args[0].to(args[1])
         if function not in (Tensor.shape.__get__, Tensor.size, Tensor.numel):
             return function(*args, **(kwargs or {}))
         state = torch._C._get_tracing_state()
@@ -131,6 +162,23 @@ class _IntegerSizes(TorchFunctionMode):
             return function(*args, **(kwargs or {}))
         finally:
             torch._C._set_tracing_state(state)
+
+
+def _convolve(transposed: bool, image: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
+    """Convolve as the layers of torch call it; settings: stride, padding, then dilation and groups or the reverse."""
+    stride, padding, *rest = settings
+    extra, groups, dilation = rest if transposed else (0, *reversed(rest))
+    pairs = [_pair(stride), _pair(padding), _pair(dilation)]
+    return torch._convolution(image, weight, bias, *pairs, transposed, _pair(extra), groups, *[False] * 4)
+
+
+def _count_both(flops: Callable | None, activations: Callable | None, inputs: list[Any], outputs: list[Any]) -> Counter:
+    """Return what one operator of the trace adds to both counts; fvcore's functions give a number, or one by name."""
+    counted = {}
+    for name, function in {"flops": flops, "activations": activations}.items():
+        found = function(inputs, outputs) if function else 0
+        counted[name] = sum(found.values()) if isinstance(found, Counter) else found
+    return Counter(counted)
 
 
 def _shape(value: Any) -> list[int]:
@@ -151,3 +199,7 @@ def _matmul_flops(inputs: list[Any], outputs: list[Any]) -> int:
     """Count a matrix product as fvcore does, and also that of a matrix and a vector, which it does not know."""
     first, second = (_shape(one) for one in inputs)
     return prod(first) * (second[-1] if len(second) > 1 else 1)
+
+
+_FLOPS = {"aten::scaled_dot_product_attention": _attention_flops, "aten::matmul": _matmul_flops}
+_ACTIVATIONS = {"aten::scaled_dot_product_attention": _attention_activations}

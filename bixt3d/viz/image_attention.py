@@ -7,17 +7,17 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bixt3d.viz.attention import READ, WRITE, AttentionMap
-from bixt3d.viz.images import Pixels, fit, photo_png
+from bixt3d.viz.images import Pixels, fit, photo_png, write_line
 from bixt3d.viz.picture import Canvas, replace_file
 
 EVEN = 4.0
 """A map must reach so many times the even share before its peak gets the last color."""
 
-_LEFT, _HEAD, _NOTE, _GAP, _FOOT = 110, 150, 24, 6, 64  # pixels
+_LEFT, _HEAD, _NOTE, _GAP, _FOOT = 110, 150, 24, 6, 82  # pixels
 _SOFT = "#57606a"
 _FOOTNOTES = (
-    "no color: not at all; darkest: the peak, or 4 x what even attention would give where the peak is lower; "
-    "the numbers are peaks in even shares; mean over heads",
+    "no color: not at all; darkest: the peak, or 4 x the even share where the peak is lower",
+    "the numbers are peaks: so many times what even attention would give; mean over heads",
     "symmetry: correlation between what a latent reads and who reads it, mean over all latents",
 )
 
@@ -46,8 +46,9 @@ def image_attention_png(
     small = fit(image, side, side)
     high, wide = small.shape[0] + _NOTE, small.shape[1] + _GAP
     half = 3 * _NOTE + len(latents) * high + _GAP
-    canvas = Canvas(max(_LEFT + len(maps) * wide + _GAP, 900), _HEAD + 2 * half + _FOOT)
-    _write_head(canvas, image, title)
+    width = max(_LEFT + len(maps) * wide + _GAP, 900)
+    canvas = Canvas(width, _HEAD + 2 * half + _FOOT)
+    _write_head(canvas, image, title, width)
     for below, (what, ramp) in enumerate((("what the latents read", READ), ("which pixels read the latents", WRITE))):
         top = _HEAD + below * half
         canvas.words(what, _GAP * 2, top + _NOTE / 2, 10, ramp[2], fontweight="bold")
@@ -90,8 +91,9 @@ def latent_sheet_png(image: Pixels, one: AttentionMap, grid: tuple[int, int], ti
     small = fit(image, 130, 130)
     high, wide = small.shape[0] + 2 * _NOTE, small.shape[1] + _GAP
     block, lines = columns * wide + 4 * _GAP, -(-num // columns)
-    canvas = Canvas(max(len(sides) * block + 4 * _GAP, 900), _HEAD + _NOTE + lines * high + _FOOT)
-    _write_head(canvas, image, title)
+    width = max(len(sides) * block + 4 * _GAP, 900)
+    canvas = Canvas(width, _HEAD + _NOTE + lines * high + _FOOT)
+    _write_head(canvas, image, title, width)
     for place, (what, ramp, find) in enumerate(sides):
         left = 4 * _GAP + place * block
         canvas.words(what, left, _HEAD + _NOTE / 2, 10, ramp[2], fontweight="bold")
@@ -115,7 +117,7 @@ def heat(
     smooth = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
     grey = 100 + 0.6 * (image @ np.array([0.299, 0.587, 0.114]))[..., None]
     color = 255 * LinearSegmentedColormap.from_list("attention", ramp)(smooth)[..., :3]
-    share = 0.85 * smooth[..., None] ** 0.6
+    share = 0.85 * smooth[..., None] ** 0.8
     return np.round(grey * (1 - share) + color * share).clip(0, 255).astype(np.uint8)
 
 
@@ -141,10 +143,11 @@ def _paste(  # noqa: PLR0913
     canvas.words(f"{values.max():.1f} x even", x + image.shape[1] / 2, note, 6.5, _SOFT, ha="center")
 
 
-def _write_head(canvas: Canvas, image: Pixels, title: str) -> None:
+def _write_head(canvas: Canvas, image: Pixels, title: str, width: int) -> None:
     small = fit(image, 240, _HEAD - 30)
     canvas.image(small, 2 * _GAP, 2 * _GAP)
-    canvas.words(title, 4 * _GAP + small.shape[1], _HEAD / 2, 11, fontweight="bold")
+    left = 4 * _GAP + small.shape[1]
+    write_line(canvas, title, left, _HEAD / 2, 0.95 * (width - left), size=11, fontweight="bold")
 
 
 def _write_foot(canvas: Canvas, top: int) -> None:

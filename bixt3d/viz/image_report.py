@@ -61,6 +61,7 @@ def write_image_report(path: Path, report: ImageReport) -> None:
     shares = [place for place, column in enumerate(columns) if column["kind"] == "first share"]
     page = environment.get_template("image_report.html.j2").render(
         report=report,
+        unit="images",
         result={**report.result, **dict(report.headline)},
         headline={what: what for what, _ in report.headline},
         best=None,  # the page names them by their keys, see best_words
@@ -93,7 +94,7 @@ def _worst_first(lines: Sequence[Sequence[Cell]], place: int | None = None) -> S
 
 
 def _best(key: str, entry: Mapping[str, Any]) -> str:
-    name = key.replace("_", " ").replace("miou", "mIoU")
+    name = {"top1": "top-1", "top5": "top-5", "miou": "mIoU"}.get(key, key.replace("_", " "))
     return f"{name} {_percent(entry['value'])} in epoch {entry['epoch']}"
 
 

@@ -16,7 +16,7 @@ from bixt3d.viz.picture import DPI, INK, Canvas, replace_file
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 
 _GAP, _LINE = 10, 22  # pixels around a picture, and of a line of words
-_PANEL, _LEGEND, _MOST = 400, 250, 16  # pixels, pixels, and classes that a legend names
+_PANEL, _LEGEND, _MOST = 400, 290, 16  # pixels, pixels, and classes that a legend names
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,21 @@ def draw_segmentations(path: Path, shown: Sequence[SegmentedImage], class_names:
 def segmentations_png(shown: Sequence[SegmentedImage], class_names: Sequence[str]) -> bytes:
     """Return a sheet with a row for each image: itself, prediction, truth where known, and the classes in them.
 
-    The share behind the name of a class is that of the pixels for which it was predicted.
+    Behind the name of a class stand the shares of the pixels for which it was predicted and for which it is true.
     """
     if not shown:
         raise ValueError("a sheet needs at least one image")
     colors = class_colors(len(class_names))
-    heads = ["image", "prediction", "truth"][: 3 if any(one.truth is not None for one in shown) else 2]
+    with_truth = any(one.truth is not None for one in shown)
+    heads = ["image", "prediction", "truth"] if with_truth else ["image", "prediction"]
     rows = [[fit(panel, _PANEL, _PANEL) for panel in _panels(one, colors)] for one in shown]
     heights = [max(panels[0].shape[0], 120) + 2 * _LINE for panels in rows]
     cell, top = _PANEL + _GAP, _LINE + 2 * _GAP
     canvas = Canvas(len(heads) * cell + _GAP + _LEGEND, top + sum(heights))
     for place, head in enumerate(heads):
         canvas.words(head, _GAP + place * cell + _PANEL / 2, _GAP + _LINE / 2, 11, ha="center", fontweight="bold")
+    note = "predicted / true" if with_truth else "predicted"
+    canvas.words(note, len(heads) * cell + _GAP + 28, _GAP + _LINE / 2, 8.5, "#57606a")
     for one, panels, high in zip(shown, rows, heights, strict=True):
         write_line(canvas, one.title, _GAP, top + _LINE * 0.4, len(heads) * cell + _LEGEND - _GAP)
         for place, panel in enumerate(panels):
@@ -156,7 +159,7 @@ def photo_png(canvas: Canvas) -> bytes:
 
     full, small = io.BytesIO(), io.BytesIO()
     canvas.figure.savefig(full, format="png", dpi=DPI, facecolor="white", pil_kwargs={"compress_level": 0})
-    Image.open(full).convert("RGB").save(small, format="png", optimize=True, dpi=(DPI, DPI))
+    Image.open(full).convert("RGB").save(small, format="png", dpi=(DPI, DPI))
     return small.getvalue()
 
 
@@ -169,16 +172,18 @@ def _write_legend(
     canvas: Canvas, one: SegmentedImage, class_names: Sequence[str], x: float | int, y: float | int, high: float | int
 ) -> None:
     """Write the classes of an image, those of most pixels first."""
-    colors, num = class_colors(len(class_names)), len(class_names)
-    counts = np.bincount(one.predicted[one.predicted >= 0], minlength=num)
-    there = counts.copy() if one.truth is None else counts + np.bincount(one.truth[one.truth >= 0], minlength=num)
+    colors, labels = class_colors(len(class_names)), [one.predicted, *([] if one.truth is None else [one.truth])]
+    counts = np.stack([np.bincount(some[some >= 0], minlength=len(class_names)) for some in labels])
+    there = counts.sum(axis=0)
     order = [place for place in np.argsort(-there, kind="stable").tolist() if there[place]]
-    lines = order[:_MOST]
+    lines = {}
+    for place in order[:_MOST]:
+        shares = " / ".join(f"{count / one.predicted.size:.1%}" for count in counts[:, place])
+        lines[f"{class_names[place]} {shares}"] = "#{:02x}{:02x}{:02x}".format(*colors[place])
     step = min(_LINE, high / (len(lines) + 1))
-    size = 8.5 * step / _LINE
-    for line, place in enumerate(lines):
-        middle, text = y + (line + 0.5) * step, f"{class_names[place]} {counts[place] / one.predicted.size:.1%}"
-        canvas.dot("#{:02x}{:02x}{:02x}".format(*colors[place]), x + 12, middle, 0.9 * size)
-        canvas.words(text, x + 28, middle, min(size, 0.75 * (_LEGEND - 40) / len(text)))
+    size = min(8.0 * step / _LINE, 0.77 * (_LEGEND - 40) / max(map(len, lines), default=1))
+    for line, (text, color) in enumerate(lines.items()):
+        canvas.dot(color, x + 12, y + (line + 0.5) * step, 8.0 * step / _LINE)
+        canvas.words(text, x + 28, y + (line + 0.5) * step, size)
     if len(order) > len(lines):
         canvas.words(f"and {len(order) - len(lines)} more", x + 28, y + (len(lines) + 0.5) * step, size, "#57606a")

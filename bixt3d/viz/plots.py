@@ -24,6 +24,10 @@ _ACCURACIES = (
     ("val_mean_accuracy", "val, class mean", _VAL, "--"),
     ("test_accuracy", "test", _TEST, "-"),
     ("test_mean_accuracy", "test, class mean", _TEST, "--"),
+    ("val_top5", "val, top-5", _VAL, "--"),
+    ("test_top5", "test, top-5", _TEST, "--"),
+    ("val_miou", "val, mIoU", _VAL, "-."),
+    ("test_miou", "test, mIoU", _TEST, "-."),
     ("val_instance_miou", "val, instance mIoU", _VAL, "-."),
     ("val_class_miou", "val, class mIoU", _VAL, ":"),
     ("test_instance_miou", "test, instance mIoU", _TEST, "-."),
@@ -40,7 +44,7 @@ def curves_png(rows: Sequence[Row], panels: Sequence[Literal["loss", "accuracy"]
     """Return loss and accuracy over the epochs side by side, each line with its last value.
 
     Reads ``epoch``, ``loss``, ``train_accuracy`` and, after ``val_`` or ``test_``, ``loss``, ``accuracy``,
-    ``mean_accuracy``, ``instance_miou`` and ``class_miou`` where they are.
+    ``mean_accuracy``, ``top5``, ``miou``, ``instance_miou`` and ``class_miou`` where they are.
     """
     from matplotlib.figure import Figure
 

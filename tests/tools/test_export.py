@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import bixt3d.export
 from bixt3d.datasets.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
 from bixt3d.engine.checkpoint import load_weights, save_weights
+from bixt3d.models.image_presets import build_image_classifier
 from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.types import InputError
 
@@ -141,6 +142,16 @@ def test_without_the_packages_one_learns_how_to_install_them(tmp_path, monkeypat
     monkeypatch.setattr(bixt3d.export, "find_spec", lambda package: None)
     with pytest.raises(InputError, match=r'needs onnx, onnxscript and onnxruntime: pip install "bixt3d\[export\]"'):
         export.main([str(folder)])
+
+
+def test_a_run_on_images_is_refused(tmp_path):
+    tokens = "tokenizer: {class_path: PatchTokenizer, init_args: {dim: 16, kernel: 4}}"
+    encoder = "encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4}}"
+    config = f"model:\n  class_path: BixtImageClassifier\n  init_args:\n    {tokens}\n    {encoder}\ndata: {{}}\n"
+    metadata = {"task": "image classification", "config": config, "class_names": '["cat", "dog"]'}
+    save_weights(tmp_path / "model.safetensors", build_image_classifier(config, 2).state_dict(), metadata)
+    with pytest.raises(InputError, match="is a run on images, which cannot be exported yet: only runs on clouds can"):
+        export.main([str(tmp_path)])
 
 
 def test_weights_that_nobody_can_place_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Looking at a run on images, or at a model by its name: what is drawn, what is said, and what is refused."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from bixt3d.models import image_presets
 from bixt3d.models.image_presets import ImagePreset, build_image_classifier, build_image_segmenter
 from bixt3d.types import InputError
 
+GENUINE = Path(__file__).parents[3] / "shared/data/official_parity/p16.weights.safetensors"
 NAMES = ["bed", "car", "mug"]
 MODEL = """
 model:
@@ -158,6 +160,7 @@ def test_the_worst_scene_comes_first(scene_run, drawn):
         both = [((one.predicted == c) & (one.truth == c) & known).sum() for c in range(3)]
         either = [(((one.predicted == c) | (one.truth == c)) & known).sum() for c in range(3)]
         ious.append(np.mean([a / b for a, b in zip(both, either, strict=True) if b]))
+        assert one.title.endswith(f", mean IoU {ious[-1]:.1%}")
     assert ious == sorted(ious) and ious[0] < ious[-1]
 
 
@@ -211,6 +214,28 @@ def test_a_checkpoint_of_the_authors_is_read_into_a_model(preset, photo, tmp_pat
         visualize.main([*arguments, f"--weights={tmp_path / 'other.safetensors'}"])
     with pytest.raises(InputError, match="there are no weights "):
         visualize.main([*arguments, f"--weights={tmp_path / 'missing.pth'}"])
+
+
+@pytest.mark.skipif(not GENUINE.is_file(), reason=f"{GENUINE} is not there")
+def test_trained_weights_are_taken_where_they_are_named_or_have_been_fetched(photo, tmp_path, monkeypatch, capsys):
+    small = ImagePreset(size=64, dim=64, depth=3, num_heads=2, num_latents=8)
+    monkeypatch.setitem(image_presets.PRESETS, "bixt_tiny", small)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    arguments = ["bixt_tiny", "--attention", "--image", str(photo), f"--out={tmp_path / 'out'}"]
+    seen = []
+    monkeypatch.setattr(visualize_images, "draw_image_attention", lambda path, image, maps, *rest: seen.append(maps[0]))
+    monkeypatch.setattr(visualize_images, "draw_latent_sheet", lambda *anything: None)
+    for given in ([], [f"--weights={GENUINE}"], []):
+        visualize.main([*arguments, *given])
+        if given:  # as `pretrained: true` keeps what it has fetched
+            (tmp_path / "hub/bixt3d").mkdir(parents=True)
+            with zipfile.ZipFile(tmp_path / "hub/bixt3d/bixt_tiny.zip", "w") as archive:
+                archive.write(GENUINE, "weights.safetensors")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("bixt_tiny ")]
+    assert "RANDOM" in said[0] and said[1] == f"bixt_tiny with the weights of {GENUINE}"
+    assert said[2] == f"bixt_tiny with the weights of {tmp_path / 'hub/bixt3d/bixt_tiny.zip'}"
+    random, named, fetched = (one.reads for one in seen)
+    assert np.array_equal(named, fetched) and not np.allclose(random, named)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ REPORT = ImageReport(
     result={
         "top1": 0.9321,
         "top5": 0.9987,
-        "best_on_test": {"top1": {"value": 0.9345, "epoch": 7}, "mean_miou": {"value": 0.5, "epoch": 8}},
+        "best_on_test": {"top1": {"value": 0.9345, "epoch": 7}, "pixel_accuracy": {"value": 0.5, "epoch": 8}},
         "epochs": 10,
         "seconds": 3725.0,
         "parameters": 1_612_042,
@@ -64,10 +64,10 @@ def write(tmp_path):
 
 
 def test_the_headline_is_the_last_epoch_and_the_best_is_named_as_what_it_is(write):
-    text = write(remark="Whole images, at their own size.").text
+    text = write(remark="Whole images, at their own size").text
     assert "3 classes, tested on 1,020 images" in text
     assert "93.21 % top-1 99.87 % top-5 On the test set, by the weights of the last epoch (10)." in text
-    assert "Whole images, at their own size. best_on_test: top1 93.5 % in epoch 7, mean mIoU 50.0 % in epoch 8." in text
+    assert "Whole images, at their own size. best_on_test: top-1 93.5 % in epoch 7, pixel accuracy 50.0 % in" in text
     assert text.count("This is not the headline") == text.count("best_on_test") == 1
 
 
