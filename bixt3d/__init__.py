@@ -1,4 +1,4 @@
-"""bixt3d: BiXT for point clouds. Latents and tokens attend to each other at once, linear in the number of points.
+"""bixt3d: BiXT for point clouds, and for images. Latents and tokens attend to each other at once, linear in the number of points.
 
 Everything here is imported on first use: ``import bixt3d`` costs next to nothing.
 """
@@ -17,6 +17,8 @@ _HOMES = {
     "Prediction": "predictor",
     "Predictor": "predictor",
     "SegmentationPrediction": "image_predictor",
+    "build_image_classifier": "models.image_presets",
+    "build_image_segmenter": "models.image_presets",
     "build_model": "models.presets",
     "build_segmenter": "models.presets",
     "estimate_normals": "ops.normals",
@@ -24,11 +26,16 @@ _HOMES = {
     "read_file": "datasets.files",
     "BixtClassifier": "models",
     "BixtEncoder": "models",
+    "BixtImageClassifier": "models",
     "IterativeEncoder": "models",
+    "LinearSegmenter": "models",
     "PointMLP": "models",
     "PointMLPElite": "models",
+    "SemanticFPNSegmenter": "models",
     "SequentialEncoder": "models",
+    "ConvTokenizer": "tokenizers",
     "GroupTokenizer": "tokenizers",
+    "PatchTokenizer": "tokenizers",
     "PointTokenizer": "tokenizers",
     "from_pyg": "datasets.pyg",
     "to_pyg": "datasets.pyg",

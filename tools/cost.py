@@ -148,7 +148,7 @@ def print_cost(found: dict[str, Any]) -> None:
         print("besides, not in the FLOPs (distances: all pairs that are compared, 3 multiply-adds each):")
     for work in found["point_work"]:
         counts = [f"{work[name] / 1e6:.4f} M {what}" for name, what in WORK.items() if work[name]]
-        print(f"  {work['operator']:24}{work['calls']:3} calls, {', '.join(counts)}")
+        print(f"  {work['operator']:24}{work['calls']:3} call{'s' * (work['calls'] != 1)}, {', '.join(counts)}")
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -164,6 +164,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     given = parser.parse_args(argv)
     if (given.table is None) == (given.cfg is None):
         raise InputError(f"say what to count: --table {'|'.join(get_args(Table))}, or --cfg FILE")
+    for name in ("size", "classes"):
+        if given[name] is not None and given[name] < 1:
+            raise InputError(f"--{name} must be at least 1, not {given[name]}")
     if given.cfg is not None:
         found, show = describe(given.cfg, given.size, given.classes), print_cost
     else:

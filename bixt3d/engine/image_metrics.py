@@ -33,7 +33,7 @@ class SegmentScores:
 def top_k_accuracy(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], k: int) -> float:
     """Return how often the right class is among the k most probable ones (all of them, if there are fewer than k)."""
     best = logits.topk(min(k, logits.shape[1]), dim=1).indices
-    return float((best == labels[:, None]).any(1).float().mean())
+    return float((best == labels[:, None]).any(1).double().mean())
 
 
 def count_pixels(

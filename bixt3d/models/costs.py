@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, no_type_check
 from warnings import catch_warnings, simplefilter
 
 import torch
@@ -149,12 +149,13 @@ class _IdleGroupBlock(GroupBlock):
 class _Traceable(TorchFunctionMode):
     """Let a model without numbers be traced: sizes are no tensors, a convolution is the operator that fvcore knows."""
 
+    @no_type_check  # called for every operation of a trace
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         if function in (torch.conv2d, torch.conv_transpose2d):
             return _convolve(function is torch.conv_transpose2d, *args, **(kwargs or {}))
         if function is Tensor.view and isinstance(args[1], torch.dtype):  # a trace has no word for other types' bits
             return args[0].to(args[1])
-        if function not in (Tensor.shape.__get__, Tensor.size, Tensor.numel):
+        if function not in _SIZES:
             return function(*args, **(kwargs or {}))
         state = torch._C._get_tracing_state()
         torch._C._set_tracing_state(None)
@@ -201,5 +202,6 @@ def _matmul_flops(inputs: list[Any], outputs: list[Any]) -> int:
     return prod(first) * (second[-1] if len(second) > 1 else 1)
 
 
+_SIZES = {Tensor.shape.__get__, Tensor.size, Tensor.numel}
 _FLOPS = {"aten::scaled_dot_product_attention": _attention_flops, "aten::matmul": _matmul_flops}
 _ACTIVATIONS = {"aten::scaled_dot_product_attention": _attention_activations}

@@ -92,7 +92,7 @@ PRESETS: dict[str, ImagePreset] = {
     "bixt_ti_l64_h3_p16s4": _ablation(16, 4),
     "bixt_ti_l64_h3_p8s4": _ablation(8, 4),
     "bixt_ti_l64_h3_p4": _ablation(4, 4),
-    # tables 1a and A1: the rivals
+    # tables 1a and A1: the rivals; first: all readings share their block, but the first has one of its own
     "sequential_ti_l64_d11_p16": ImagePreset(encoder="sequential", depth=11),
     "sequential_ti_l64_p16": ImagePreset(encoder="sequential"),
     "iterative_ti_l64_sa5_d8_p16": _iterative(5, 8, "all"),

@@ -1,4 +1,4 @@
-"""The authors' checkpoints: with their names and layouts, a plain restatement of their network gives what ours gives."""
+"""The authors' checkpoints: a plain restatement of their network, with their names, gives what our models give."""
 
 import argparse
 import io
@@ -32,66 +32,78 @@ VARIANTS = {
 }
 
 
-def official_state(
-    depth: int = 3, kernel: int = 4, conv: bool = False, layer_scale: bool = False, size: int = 16
-) -> dict[str, Tensor]:
-    """Random weights under the authors' names: patches 4 pixels apart, the last of ``depth`` layers one-sided."""
-    generator = torch.Generator().manual_seed(0)
-    state: dict[str, Tensor] = {}
+class OfficialWeights:
+    """Random weights under the authors' names, patches 4 pixels apart."""
 
-    def uniform(*shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
-        return low + (high - low) * torch.rand(shape, generator=generator)
+    def __init__(self, layer_scale: bool):
+        self.generator, self.layer_scale = torch.Generator().manual_seed(0), layer_scale
+        self.state: dict[str, Tensor] = {}
 
-    def linear(name: str, dim: int, out_dim: int) -> None:
-        state[f"{name}.weight"], state[f"{name}.bias"] = 1.5 * uniform(out_dim, dim) / dim**0.5, uniform(out_dim)
+    def uniform(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=self.generator)
 
-    def norm(name: str, dim: int = DIM) -> None:
-        state[f"{name}.weight"], state[f"{name}.bias"] = uniform(dim, low=0.5, high=1.5), uniform(dim)
+    def linear(self, name: str, dim: int, out_dim: int) -> None:
+        self.state[f"{name}.weight"] = 1.5 * self.uniform(out_dim, dim) / dim**0.5
+        self.state[f"{name}.bias"] = self.uniform(out_dim)
 
-    def ffn(block: str, second: str, side: str) -> None:
-        norm(f"{block}.{second}{side}")
-        linear(f"{block}.mlp{side}.fc1", DIM, 4 * DIM)
-        linear(f"{block}.mlp{side}.fc2", 4 * DIM, DIM)
-        for name in ("ls1", "ls2") if layer_scale else ():
-            state[f"{block}.{name}{side}.gamma"] = uniform(DIM)
+    def norm(self, name: str, dim: int = DIM) -> None:
+        self.state[f"{name}.weight"], self.state[f"{name}.bias"] = (
+            self.uniform(dim, low=0.5, high=1.5),
+            self.uniform(dim),
+        )
 
-    if conv:
+    def ffn(self, block: str, side: str) -> None:
+        self.norm(f"{block}.norm2{side}")
+        self.linear(f"{block}.mlp{side}.fc1", DIM, 4 * DIM)
+        self.linear(f"{block}.mlp{side}.fc2", 4 * DIM, DIM)
+        for name in ("ls1", "ls2") if self.layer_scale else ():
+            self.state[f"{block}.{name}{side}.gamma"] = self.uniform(DIM)
+
+    def linear_patches(self, kernel: int) -> None:
+        self.state["patch_embed.proj.weight"] = self.uniform(DIM, 3, kernel, kernel) / 4
+        self.state["patch_embed.proj.bias"] = self.uniform(DIM)
+
+    def conv_patches(self) -> None:
         for i, (dim, out_dim) in enumerate([(3, DIM // 2), (DIM // 2, DIM)]):
-            state[f"patch_embed.proj.{2 * i}.0.weight"] = uniform(out_dim, dim, 3, 3) / dim**0.5
-            norm(f"patch_embed.proj.{2 * i}.1", out_dim)
-            state[f"patch_embed.proj.{2 * i}.1.running_mean"] = uniform(out_dim)
-            state[f"patch_embed.proj.{2 * i}.1.running_var"] = uniform(out_dim, low=0.5, high=1.5)
-            state[f"patch_embed.proj.{2 * i}.1.num_batches_tracked"] = torch.tensor(9)
-    else:
-        state["patch_embed.proj.weight"], state["patch_embed.proj.bias"] = (
-            uniform(DIM, 3, kernel, kernel) / 4,
-            uniform(DIM),
-        )
-    state["fourier_pos_encode.token_projection.weight"] = uniform(DIM, 64, 1, 1) / 4
-    state["fourier_pos_encode.token_projection.bias"] = uniform(DIM)
-    state["fourier_pos_encode.pos"] = uniform(64, size // 4, size // 4)  # a buffer that nobody should read
-    state["latents"] = uniform(1, LATENTS, DIM)
-    for i in range(depth):
-        block, one_sided = f"blocks.{i}.{CROSS}", i == depth - 1
-        norm(f"{block}.norm1_lat")
-        norm(f"{block}.norm1_pat")
-        linear(
-            f"{block}.attn.r_latents" if one_sided else f"{block}.attn.rv_latents", DIM, DIM if one_sided else 2 * DIM
-        )
-        linear(f"{block}.attn.rv_patches", DIM, 2 * DIM)
-        linear(f"{block}.attn.proj_lat", DIM, DIM)
-        ffn(block, "norm2", "_lat")
-        if not one_sided:
-            linear(f"{block}.attn.proj_pat", DIM, DIM)
-            ffn(block, "norm2", "_pat")
+            name = f"patch_embed.proj.{2 * i}"
+            self.state[f"{name}.0.weight"] = self.uniform(out_dim, dim, 3, 3) / dim**0.5
+            self.norm(f"{name}.1", out_dim)
+            self.state[f"{name}.1.running_mean"] = self.uniform(out_dim)
+            self.state[f"{name}.1.running_var"] = self.uniform(out_dim, low=0.5, high=1.5)
+            self.state[f"{name}.1.num_batches_tracked"] = torch.tensor(9)
+
+    def layer(self, i: int, two_sided: bool) -> None:
+        block = f"blocks.{i}.{CROSS}"
+        self.norm(f"{block}.norm1_lat")
+        self.norm(f"{block}.norm1_pat")
+        self.linear(f"{block}.attn.{'rv' if two_sided else 'r'}_latents", DIM, (1 + two_sided) * DIM)
+        self.linear(f"{block}.attn.rv_patches", DIM, 2 * DIM)
+        for side in ("_lat", "_pat")[: 1 + two_sided]:
+            self.linear(f"{block}.attn.proj{side}", DIM, DIM)
+            self.ffn(block, side)
         block = f"blocks.{i}.{SELF}"
-        norm(f"{block}.norm1")
-        linear(f"{block}.attn.qkv", DIM, 3 * DIM)
-        linear(f"{block}.attn.proj", DIM, DIM)
-        ffn(block, "norm2", "")
-    norm("fc_norm")
-    linear("head", DIM, CLASSES)
-    return state
+        self.norm(f"{block}.norm1")
+        self.linear(f"{block}.attn.qkv", DIM, 3 * DIM)
+        self.linear(f"{block}.attn.proj", DIM, DIM)
+        self.ffn(block, "")
+
+
+def official_state(depth: int = 3, kernel: int = 4, conv: bool = False, layer_scale: bool = False) -> dict[str, Tensor]:
+    """Return the weights of a whole model, its last layer one-sided."""
+    weights = OfficialWeights(layer_scale)
+    if conv:
+        weights.conv_patches()
+    else:
+        weights.linear_patches(kernel)
+    weights.state["fourier_pos_encode.token_projection.weight"] = weights.uniform(DIM, 64, 1, 1) / 4
+    weights.state["fourier_pos_encode.token_projection.bias"] = weights.uniform(DIM)
+    weights.state["fourier_pos_encode.pos"] = weights.uniform(64, 4, 4)  # a buffer that nobody should read
+    weights.state["latents"] = weights.uniform(1, LATENTS, DIM)
+    for i in range(depth):
+        weights.layer(i, two_sided=i < depth - 1)
+    weights.norm("fc_norm")
+    weights.linear("head", DIM, CLASSES)
+    return weights.state
 
 
 class PlainBixt:
