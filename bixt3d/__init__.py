@@ -1,4 +1,4 @@
-"""bixt3d: BiXT for point clouds, and for images. Latents and tokens attend to each other at once, linear in the number of points.
+"""bixt3d: BiXT for point clouds and images. Latents and tokens attend to each other at once, linear in their number.
 
 Everything here is imported on first use: ``import bixt3d`` costs next to nothing.
 """
