@@ -1,11 +1,16 @@
 """Scores of models of images, by hand."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import Tensor
 
+from bixt3d.datasets.sceneparse import read_annotation, read_class_names
 from bixt3d.engine.image_metrics import count_pixels, score_segments, top_k_accuracy
 
 NAMES = ("sky", "road", "car", "tree")
+CAMVID = Path(__file__).parents[3] / "shared" / "data" / "camvid_sceneparse"
 
 
 def test_the_first_two_answers_count_by_hand():
@@ -66,3 +71,24 @@ def test_a_set_without_any_true_class_scores_zero():
     counts = count_pixels(torch.zeros(1, 2, 2, dtype=torch.int64), torch.full((1, 2, 2), -1), 4)
     scores = score_segments(counts, NAMES)
     assert (scores.miou, scores.accuracy, scores.mean_accuracy) == (0.0, 0.0, 0.0)
+
+
+def test_the_floor_of_camvid_is_what_readme_says():
+    """What a model scores that never looks: the most frequent class of all pixels, or of each place."""
+    if not CAMVID.is_dir():
+        pytest.skip(f"real data are absent: {CAMVID}")
+    names = read_class_names(CAMVID / "objectInfo.txt")
+    train, truth = read_labels("training", len(names)), read_labels("validation", len(names))
+    frequency = torch.stack([(train == number).sum(0) for number in range(len(names))])
+
+    def score(predicted: Tensor) -> str:
+        scores = score_segments(count_pixels(predicted.expand_as(truth), truth, len(names)), names)
+        return f"{100 * scores.miou:.1f} {100 * scores.accuracy:.1f}"
+
+    assert score(frequency.sum((1, 2)).argmax()) == "2.7 29.5"
+    assert score(frequency.argmax(0)) == "16.7 59.0"
+
+
+def read_labels(split: str, num_classes: int) -> Tensor:
+    paths = sorted((CAMVID / "annotations" / split).glob("*.png"))
+    return torch.stack([torch.from_numpy(read_annotation(path, num_classes)) for path in paths]).short() - 1
