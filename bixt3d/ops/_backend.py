@@ -1,5 +1,6 @@
 """The one decision: which implementation of an operator runs, and the reason to refuse one asked for by name."""
 
+import os
 from functools import cache
 from importlib.util import find_spec
 from typing import Literal
@@ -10,7 +11,14 @@ from torch import Tensor
 from bixt3d.types import InputError
 
 PointBackend = Literal["auto", "torch", "wheel", "cluster"]
-AttentionBackend = Literal["auto", "torch", "sdpa"]
+AttentionBackend = Literal["auto", "torch", "sdpa", "chunked", "triton"]
+
+ATTENTION_ON_CUDA: AttentionBackend = "sdpa"
+"""What `auto` takes on a GPU. To be "triton" once its kernels have run on one: so far only Triton's interpreter ran
+them, and its compiler translated them for a Hopper GPU."""
+
+MANY_TOKENS = 16_384
+"""From how many tokens, of all clouds, `auto` goes through them in chunks on a CPU with one thread (tools/bench.py)."""
 
 
 @cache
@@ -42,3 +50,39 @@ def choose_point_backend(backend: PointBackend, points: Tensor, wheel: str, clus
         where = "requirements-cluster.txt" if backend == "cluster" else "requirements.txt"
         raise InputError(f"backend '{backend}' needs the package {package}: install {where}")
     return backend
+
+
+def choose_attention_backend(backend: str, token_refs: Tensor) -> str:
+    """Return the backend of bi_attention that runs: ``torch``, ``sdpa``, ``chunked`` or ``triton``.
+
+    Raises InputError if a backend asked for by name is unknown or cannot run here.
+    """
+    if backend == "auto":
+        return _fastest_attention(token_refs)
+    if backend not in ("torch", "sdpa", "chunked", "triton"):
+        raise InputError(f"unknown backend '{backend}': choose auto, torch, sdpa, chunked or triton")
+    if backend == "chunked" and token_refs.device.type != "cpu":
+        raise InputError(f"backend 'chunked' runs on CPU tensors only, these are on {token_refs.device}")
+    if backend == "triton" and not torch.compiler.is_compiling() and (reason := _why_no_triton(token_refs)):
+        raise InputError(f"backend 'triton' {reason}")
+    return backend
+
+
+def _fastest_attention(token_refs: Tensor) -> str:
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return "sdpa"
+    if token_refs.is_cuda and ATTENTION_ON_CUDA == "triton" and not _why_no_triton(token_refs):
+        return "triton"
+    many = token_refs.shape[0] * token_refs.shape[1] >= MANY_TOKENS and token_refs.shape[1] >= 512
+    return "chunked" if token_refs.device.type == "cpu" and many and torch.get_num_threads() == 1 else "sdpa"
+
+
+def _why_no_triton(token_refs: Tensor) -> str | None:
+    """Return why Triton's kernels cannot take these refs, or None."""
+    if not is_installed("triton"):
+        return "needs the package triton, which comes with torch for CUDA on Linux: use auto"
+    if not (token_refs.is_cuda or os.environ.get("TRITON_INTERPRET", "0") == "1"):
+        return f"runs on CUDA tensors, these are on {token_refs.device}: use auto (TRITON_INTERPRET=1 is for tests)"
+    if token_refs.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f"computes in float32, bfloat16 or float16, not in {str(token_refs.dtype).removeprefix('torch.')}"
+    return f"has heads up to 128 wide, not {token_refs.shape[3]}" if token_refs.shape[3] > 128 else None

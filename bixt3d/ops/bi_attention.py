@@ -1,11 +1,12 @@
 """Bi-directional cross-attention: latents and tokens attend to each other through one similarity (section 2.2)."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from bixt3d.ops._backend import AttentionBackend
-from bixt3d.types import InputError
+from bixt3d.ops._backend import AttentionBackend, choose_attention_backend
+from bixt3d.ops.chunked_attention import chunked_attention
 
 
 def bi_attention(
@@ -19,15 +20,28 @@ def bi_attention(
 
     With ``s = similarity(latent_refs, token_refs)``: latents get ``softmax(s over tokens) @ token_values``, tokens get
     ``softmax(s over latents).T @ latent_values``. Latents may be shared by the batch (B = 1).
-    ``torch`` is the definition: the similarity computed once, two softmaxes. ``sdpa`` computes the same with two
-    calls of scaled_dot_product_attention, which never store the similarity; ``auto`` takes it because it was the
-    faster one on every shape measured (1.9 to 3.3 times on a CPU; tools/bench.py) and needs no memory for T x L.
+    ``torch`` is the definition: the similarity computed once, two softmaxes. The others never store the similarity:
+    ``sdpa`` makes two calls of scaled_dot_product_attention; ``chunked`` (CPU) goes through the tokens once, and leaves
+    similarities too far from zero for plain exponentials to ``sdpa``; ``triton`` (CUDA) is a kernel each way.
     """
-    if backend == "torch":
-        return _bi_attention(latent_refs, latent_values, token_refs, token_values)
-    if backend in ("auto", "sdpa"):
-        return _bi_attention_sdpa(latent_refs, latent_values, token_refs, token_values)
-    raise InputError(f"unknown backend '{backend}': choose auto, torch or sdpa")
+    parts = _in_autocast_dtype((latent_refs, latent_values, token_refs, token_values))
+    return _BACKENDS[choose_attention_backend(backend, parts[2])](*parts)
+
+
+def bi_attention_projected(
+    latents: Float[Tensor, "#B L 2 H E"], tokens: Float[Tensor, "B T 2 H E"], backend: AttentionBackend = "auto"
+) -> tuple[Float[Tensor, "B L H*E"], Float[Tensor, "B T H*E"]]:
+    """Return what bi_attention returns, of projections that hold refs, then values.
+
+    ``triton`` writes the gradient of each projection in one piece: with four inputs autograd copies them into one.
+    """
+    latents, tokens = _in_autocast_dtype((latents, tokens))
+    chosen = choose_attention_backend(backend, tokens[:, :, 0])
+    if chosen == "triton":
+        from bixt3d.ops.triton.bi_attention import bi_attention_projected
+
+        return bi_attention_projected(latents, tokens)[:2]
+    return _BACKENDS[chosen](*latents.unbind(2), *tokens.unbind(2))
 
 
 def similarity(
@@ -51,3 +65,31 @@ def _bi_attention_sdpa(latent_refs: Tensor, latent_values: Tensor, token_refs: T
     latents = scaled_dot_product_attention(lat_refs, tok_refs, tok_values)
     tokens = scaled_dot_product_attention(tok_refs, lat_refs, lat_values)
     return latents.transpose(1, 2).flatten(2), tokens.transpose(1, 2).flatten(2)
+
+
+def _bi_attention_chunked(latent_refs: Tensor, latent_values: Tensor, token_refs: Tensor, token_values: Tensor):
+    parts = (latent_refs, latent_values, token_refs, token_values)
+    return chunked_attention(*parts) or _bi_attention_sdpa(*parts)
+
+
+def _bi_attention_triton(latent_refs: Tensor, latent_values: Tensor, token_refs: Tensor, token_values: Tensor):
+    from bixt3d.ops.triton.bi_attention import bi_attention
+
+    return bi_attention(latent_refs, latent_values, token_refs, token_values)[:2]
+
+
+def _in_autocast_dtype(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the tensors as torch's own products would see them under autocast."""
+    device = parts[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return parts
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(part if part.dtype == torch.float64 else part.to(dtype) for part in parts)
+
+
+_BACKENDS = {
+    "torch": _bi_attention,
+    "sdpa": _bi_attention_sdpa,
+    "chunked": _bi_attention_chunked,
+    "triton": _bi_attention_triton,
+}

@@ -1,16 +1,21 @@
 """Facts about the bi-directional operator: what it is, in every backend, outputs and gradients."""
 
+from functools import partial
 from inspect import unwrap
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from bixt3d.ops import bi_attention, similarity
+from bixt3d.ops.bi_attention import bi_attention_projected
+from bixt3d.ops.chunked_attention import chunked_attention
 from bixt3d.types import InputError
 
-BACKENDS = ["torch", "sdpa", "auto"]
+BACKENDS = ["torch", "sdpa", "chunked", "auto"]
 HEADS, HEAD_DIM = 2, 3
+CHUNKED = partial(bi_attention, backend="chunked")
 
 
 def random_parts(num_tokens: int, num_latents: int, latent_batch: int = 2, scale: float = 1.0) -> list[Tensor]:
@@ -38,8 +43,8 @@ def run(attend, parts: list[Tensor]) -> list[Tensor]:
     """Return both outputs and the gradients of all four inputs, of a loss that weighs every output differently."""
     outputs = attend(*parts)
     generator = torch.Generator().manual_seed(1)
-    loss = sum((torch.randn(out.shape, generator=generator, dtype=out.dtype) * out).sum() for out in outputs)
-    return [*outputs, *torch.autograd.grad(loss, parts)]
+    weights = [torch.randn(out.shape, generator=generator).to(out.dtype) for out in outputs]
+    return [*outputs, *torch.autograd.grad(outputs, parts, weights)]
 
 
 @pytest.mark.parametrize("num_tokens", [1, 63, 100])
@@ -91,7 +96,10 @@ def test_refs_and_values_may_be_strided_parts_of_one_projection(backend: str):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_large_similarities_stay_finite(backend: str):
     parts = [part.detach().float().requires_grad_() for part in random_parts(63, 5, scale=1e4)]
-    assert all(tensor.isfinite().all() for tensor in run(lambda *parts: bi_attention(*parts, backend=backend), parts))
+    found = run(lambda *parts: bi_attention(*parts, backend=backend), parts)
+    assert all(tensor.isfinite().all() for tensor in found)
+    for one, other in zip(found[:2], attend_slowly(*parts), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -104,6 +112,69 @@ def test_shuffled_tokens_give_shuffled_tokens_and_the_same_latents(backend: str)
     torch.testing.assert_close(shuffled[1], tokens[:, order])
 
 
+@pytest.mark.parametrize("num_tokens", [511, 513, 1200])
+@pytest.mark.parametrize("latent_batch", [1, 2])
+def test_chunks_of_tokens_add_up_to_the_whole(latent_batch: int, num_tokens: int):
+    parts = random_parts(num_tokens, 5, latent_batch)
+    for one, other in zip(run(CHUNKED, parts), run(attend_slowly, parts), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+def test_clouds_that_share_a_chunk_stay_apart():
+    parts = [torch.randn(5, n, HEADS, HEAD_DIM).double().requires_grad_() for n in (4, 4, 200, 200)]
+    for one, other in zip(run(CHUNKED, parts), run(attend_slowly, parts), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+def test_chunked_gradients_are_those_of_finite_differences():
+    torch.autograd.gradcheck(CHUNKED, random_parts(6, 3, latent_batch=1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_chunks_of_half_precision_add_up_in_float32(dtype: torch.dtype):
+    parts = [part.detach().to(dtype).requires_grad_() for part in random_parts(600, 5)]
+    found = run(CHUNKED, parts)
+    expected = run(attend_slowly, [part.detach().double().requires_grad_() for part in parts])
+    for one, other in zip(found[:2], expected[:2], strict=True):
+        assert one.dtype == dtype
+        torch.testing.assert_close(one.double(), other, rtol=torch.finfo(dtype).eps, atol=1e-3)
+    assert all((one - other).norm() < 0.01 * other.norm() for one, other in zip(found[2:], expected[2:], strict=True))
+
+
+@pytest.mark.parametrize(("similarity", "is_safe"), [(39, True), (41, False), (-39, True), (-41, False), (500, False)])
+def test_similarities_too_large_for_plain_exponentials_are_noticed(similarity: float, is_safe: bool):
+    refs = torch.ones(1, 1, 1, 1)
+    found = chunked_attention(refs, refs, torch.tensor([0.0, similarity]).view(1, 2, 1, 1), torch.ones(1, 2, 1, 1))
+    assert (found is not None) == is_safe
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_whole_projections_give_what_their_parts_give(backend: str):
+    projections = [torch.randn(2, n, 2, HEADS, HEAD_DIM).double().requires_grad_() for n in (5, 63)]
+    found = run(lambda *parts: bi_attention_projected(*parts, backend=backend), projections)
+    expected = run(lambda a, b: attend_slowly(*a.unbind(2), *b.unbind(2)), projections)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_under_autocast_every_backend_computes_in_its_dtype(backend: str):
+    parts = [part.detach().float().requires_grad_() for part in random_parts(63, 5, latent_batch=1)]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = bi_attention(*parts, backend=backend)
+    assert {out.dtype for out in outputs} == {torch.bfloat16}
+    assert {grad.dtype for grad in torch.autograd.grad(sum(out.sum() for out in outputs), parts)} == {torch.float32}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_activation_checkpointing_changes_nothing(backend: str):
+    parts = random_parts(63, 5)
+    attend = partial(bi_attention, backend=backend)
+    found = run(lambda *parts: checkpoint(attend, *parts, use_reentrant=False), parts)
+    for one, other in zip(found, run(attend, parts), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_similarity_is_the_scaled_dot_product_of_every_pair():
     latent_refs, _, token_refs, _ = random_parts(4, 3)
     found = similarity(latent_refs, token_refs)
@@ -113,5 +184,12 @@ def test_similarity_is_the_scaled_dot_product_of_every_pair():
 
 
 def test_an_unknown_backend_is_refused_with_the_choices():
-    with pytest.raises(InputError, match="unknown backend 'flash': choose auto, torch or sdpa"):
+    with pytest.raises(InputError, match="unknown backend 'flash': choose auto, torch, sdpa, chunked or triton"):
         unwrap(bi_attention)(*random_parts(2, 1), backend="flash")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_triton_without_cuda_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(InputError, match="backend 'triton' (needs the package triton|runs on CUDA tensors)"):
+        bi_attention(*random_parts(2, 1), backend="triton")

@@ -1,0 +1,1 @@
+"""Kernels in Triton. Imported only where a backend `triton` runs: nothing else in the package needs Triton."""
