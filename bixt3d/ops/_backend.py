@@ -17,8 +17,8 @@ ATTENTION_ON_CUDA: AttentionBackend = "sdpa"
 """What `auto` takes on a GPU. To be "triton" once its kernels have run on one: so far only Triton's interpreter ran
 them, and its compiler translated them for a Hopper GPU."""
 
-MANY_TOKENS = 16_384
-"""From how many tokens, of all clouds, `auto` goes through them in chunks on a CPU with one thread (tools/bench.py)."""
+LONG_CLOUD = 8192
+"""From how many tokens of a cloud `auto` goes through them in chunks on a CPU: below, two SDPA calls are as fast."""
 
 
 @cache
@@ -69,12 +69,19 @@ def choose_attention_backend(backend: str, token_refs: Tensor) -> str:
 
 
 def _fastest_attention(token_refs: Tensor) -> str:
+    """Return what was the fastest where it was measured: on CPUs with one thread.
+
+    In bfloat16 and float16 the backward pass of SDPA is slow on CPUs. Chunks make many short steps, which several
+    threads begin and end together: they would wait for each other wherever another program has one of the cores.
+    """
     if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
         return "sdpa"
     if token_refs.is_cuda and ATTENTION_ON_CUDA == "triton" and not _why_no_triton(token_refs):
         return "triton"
-    many = token_refs.shape[0] * token_refs.shape[1] >= MANY_TOKENS and token_refs.shape[1] >= 512
-    return "chunked" if token_refs.device.type == "cpu" and many and torch.get_num_threads() == 1 else "sdpa"
+    if token_refs.device.type != "cpu" or torch.get_num_threads() > 1:
+        return "sdpa"
+    trained = token_refs.dtype in (torch.bfloat16, torch.float16) and token_refs.requires_grad
+    return "chunked" if trained or token_refs.shape[1] >= LONG_CLOUD else "sdpa"
 
 
 def _why_no_triton(token_refs: Tensor) -> str | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK = 100_000
-"""Similarities worked on at a time, of all heads: they stay in the processor's cache."""
+"""Similarities that a thread works on at a time, of all heads: they stay in its processor's cache."""
 
 LARGEST = exp(40)
 """Sums from 1 / LARGEST to LARGEST are safe: with a million of them, and gradients of 1e-10, float32 is not left."""
@@ -91,8 +91,8 @@ class _ChunkedAttention(torch.autograd.Function):
 def _chunks(latents: Tensor, tokens: Tensor, work: torch.dtype, num_spaces: int = 1) -> tuple:
     """Return slices of clouds, slices of their tokens, and memory for the similarities of such a chunk."""
     (num_clouds, num_tokens, num_heads, _), num_latents = tokens.shape, latents.shape[1]
-    size = max(1, min(num_tokens, CHUNK // (num_heads * num_latents)))
-    some = max(1, CHUNK // (num_heads * num_latents * num_tokens))
+    num_rows = max(1, CHUNK * torch.get_num_threads() // (num_heads * num_latents))
+    size, some = min(num_tokens, num_rows), max(1, num_rows // num_tokens)
     spaces = (tokens.new_empty(some * size * num_heads * num_latents, dtype=work) for _ in range(num_spaces))
     return _slices(num_clouds, some), _slices(num_tokens, size), *spaces
 
