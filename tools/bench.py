@@ -1,165 +1,186 @@
-"""Measure what the operators cost here: python tools/bench.py [--suite ops|attention|train] [--json FILE]
+"""Measure what everything costs here, beside what one would take in its place.
 
-Every variant of a row runs in the same process on the same data; it is compared with the reference before it is timed.
+    python tools/bench.py [--suite ops|attention|train|models|scale]... [--threads 2] [--out benchmarks/cpu-2-threads]
+
+Every variant of a case runs in the same process on the same data, and is compared with a reference before it is timed.
+A variant that cannot run here has a row that says why.
 """
 
 import argparse
 import platform
-import statistics
-import time
-from collections.abc import Callable, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from bench_attention import bench_attention
+from bench_case import How, Row
+from bench_measure import look_at
+from bench_models import bench_models
+from bench_ops import bench_ops
+from bench_scale import bench_scale
+from bench_train import bench_train
 
 from bixt3d.config import run_program
-from bixt3d.engine.checkpoint import write_json
+from bixt3d.engine.checkpoint import write_json, write_text
 from bixt3d.engine.report import commit
-from bixt3d.engine.runtime import keep_freed_memory
-from bixt3d.models.presets import build_model
-from bixt3d.ops import bi_attention, farthest_points, knn
+from bixt3d.types import InputError
 
-Row = dict[str, str | float]
-Variants = dict[str, Callable[[], object]]
+SUITES: dict[str, Callable[[How], Iterator[list[Row]]]] = {
+    "ops": bench_ops,
+    "attention": bench_attention,
+    "train": bench_train,
+    "models": bench_models,
+    "scale": bench_scale,
+}
+"""In the order in which they run: up to the first step of `train`, the C library must not keep freed memory."""
 
+PACKAGES = ("torch", "triton", "torch-cluster", "torch-quickfps", "fpsample", "scipy", "open3d", "timm", "numpy")
 
-def measure(title: str, variants: Variants, baseline: str, repeats: int) -> list[Row]:
-    """Return median and spread of every variant in ms, taking turns, and how many times faster than the baseline."""
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for turn in range(repeats + 1):
-        for name, run in variants.items():
-            began = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if turn:  # the first is a warm-up
-                times[name].append(1e3 * (time.perf_counter() - began))
-    median = {name: statistics.median(values) for name, values in times.items()}
-    return [
-        {
-            "case": title,
-            "variant": name,
-            "median_ms": median[name],
-            "min_ms": min(values),
-            "max_ms": max(values),
-            "speedup": median[baseline] / median[name],
-        }
-        for name, values in times.items()
-    ]
+COLUMNS = {
+    "median_ms": ("median, ms", "{:,.3f}"),
+    "per_second": ("per second", "{:,.4g}"),
+    "speedup": ("ratio", "{:.2f}x"),
+    "copy_percent": ("% of copy rate", "{:.0f}"),
+    "matrix_percent": ("% of matrix rate", "{:.1f}"),
+    "memory_mb": ("memory, MB", "{:,.1f}"),
+    "kept_mb": ("kept for backward, MB", "{:,.2f}"),
+    "process_mb": ("process, MB", "{:,.0f}"),
+    "slope": ("slope", "{:.3f}"),
+}
+"""Columns of numbers: their heads, and how a number is written."""
 
 
-def textbook_farthest_points(xyz: Tensor, num_points: int) -> Tensor:
-    """Return farthest points as most repositories write it: one (B, N, 3) difference for each sample."""
-    batch = torch.arange(len(xyz))
-    index = torch.zeros(len(xyz), num_points, dtype=torch.long)
-    distance, farthest = torch.full(xyz.shape[:2], 1e10), torch.zeros(len(xyz), dtype=torch.long)
-    for i in range(num_points):
-        index[:, i] = farthest
-        distance = torch.minimum(distance, ((xyz - xyz[batch, farthest][:, None]) ** 2).sum(-1))
-        farthest = distance.max(-1)[1]
-    return index
-
-
-def textbook_knn(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    """Return neighbors as most repositories write it: all squared distances by matrix product, then topk."""
-    distance = (queries**2).sum(-1)[:, :, None] - 2 * queries @ points.transpose(1, 2) + (points**2).sum(-1)[:, None]
-    return distance.topk(num_neighbors, largest=False)[1]
-
-
-def bench_ops(repeats: int) -> list[Row]:
-    """Farthest point sampling and kNN on a CPU."""
-    rows = []
-    for num_clouds, size, chosen in ((32, 1024, 512), (32, 2048, 512), (1, 100_000, 1000)):
-        xyz = torch.randn(num_clouds, size, 3)
-        assert torch.equal(farthest_points(xyz, chosen), farthest_points(xyz, chosen, "torch"))
-        variants: Variants = {
-            "textbook": lambda xyz=xyz, k=chosen: textbook_farthest_points(xyz, k),
-            "torch": lambda xyz=xyz, k=chosen: farthest_points(xyz, k, "torch"),
-            "wheel (auto)": lambda xyz=xyz, k=chosen: farthest_points(xyz, k, "wheel"),
-        }
-        rows += measure(f"farthest points, {num_clouds} x {size} -> {chosen}", variants, "textbook", repeats)
-    for num_clouds, groups, size, k in ((32, 512, 1024, 24), (32, 2048, 2048, 32)):
-        xyz = torch.randn(num_clouds, size, 3)
-        queries = xyz[:, :groups]
-        assert torch.equal(knn(queries, xyz, k), knn(queries, xyz, k, "torch"))
-        variants = {
-            "textbook": lambda q=queries, xyz=xyz, k=k: textbook_knn(q, xyz, k),
-            "torch": lambda q=queries, xyz=xyz, k=k: knn(q, xyz, k, "torch"),
-            "wheel (auto)": lambda q=queries, xyz=xyz, k=k: knn(q, xyz, k, "wheel"),
-        }
-        rows += measure(f"kNN, {num_clouds} x ({groups} of {size}), k {k}", variants, "textbook", repeats)
-    return rows
-
-
-def bench_attention(repeats: int) -> list[Row]:
-    """Bi-directional attention with 64 latents and 6 heads of 32, forward, and forward with backward."""
-    rows = []
-    for num_clouds, tokens in ((32, 1024), (1, 65_536)):
-        refs_values = [torch.randn(num_clouds, n, 6, 32, requires_grad=True) for n in (64, 64, tokens, tokens)]
-
-        def both(backend: str, refs_values: list[Tensor] = refs_values) -> None:
-            latents, out = bi_attention(*refs_values, backend)
-            torch.autograd.grad(latents.sum() + out.sum(), refs_values)
-
-        def forward(backend: str, refs_values: list[Tensor] = refs_values) -> tuple[Tensor, Tensor]:
-            with torch.no_grad():
-                return bi_attention(*refs_values, backend)
-
-        for ours, reference in zip(forward("sdpa"), forward("torch"), strict=True):
-            torch.testing.assert_close(ours, reference)
-        for what, run in (("forward", forward), ("forward + backward", both)):
-            variants = {name: lambda run=run, name=name: run(name) for name in ("torch", "sdpa")}
-            title = f"bi-directional attention, {what}, {num_clouds} x {tokens} tokens"
-            rows += measure(title, variants, "torch", repeats)
-    return rows
-
-
-def bench_train(repeats: int) -> list[Row]:
-    """A training step of modelnet10_small on 32 clouds of 512 points, before and after the C library keeps memory."""
-    model = build_model("modelnet10_small", 10)
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    xyz, feats = torch.nn.functional.normalize(torch.randn(32, 512, 3), dim=2), torch.zeros(32, 512, 0)
-
-    def step() -> None:
-        model(xyz, feats).logsumexp(1).mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    rows = measure(
-        "training step, modelnet10_small", {"as the C library comes": step}, "as the C library comes", repeats
-    )
-    keep_freed_memory()
-    after = measure("training step, modelnet10_small", {"keeping freed memory": step}, "keeping freed memory", repeats)
-    after[0]["speedup"] = rows[0]["median_ms"] / after[0]["median_ms"]
-    return rows + after
-
-
-SUITES = {"ops": bench_ops, "attention": bench_attention, "train": bench_train}
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the suites and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suite", choices=SUITES, action="append", help="default: all")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="write the table to this file too")
-    given = parser.parse_args(argv)
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the suites and print a table as it grows; returns what ``--json`` writes."""
+    given = read_arguments(argv)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    torch.zeros(8).exp()  # the first multi-threaded exp of a process is sometimes inaccurate; this one is not
     torch.manual_seed(0)
-    cpu = next((line.split(":")[1].strip() for line in _cpu_lines() if "model name" in line), platform.machine())
-    where = f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, commit {commit()}"
-    print(where)
-    rows = [row for suite in given.suite or SUITES for row in SUITES[suite](given.repeats)]
+    how = look_at(choose_device(given.device), given.repeats or (1 if given.small else 7), given.small)
+    facts = describe(how, sys.argv[1:] if argv is None else argv)
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
+    rows = []
+    for suite in SUITES:
+        for table in SUITES[suite](how) if suite in (given.suite or SUITES) else ():
+            print_case(table)
+            rows += [{"suite": suite, **row} for row in table]
+    print(f"\n{count_targets(rows)}")
+    found = {**facts, "rows": rows}
+    for path in filter(None, (given.json, given.out and Path(f"{given.out}.json"))):
+        write_json(path, found)
+    if given.out:
+        write_text(Path(f"{given.out}.md"), markdown(facts, rows))
+    return found
+
+
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the settings of the command line. Raises InputError for a number below 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", choices=SUITES, action="append", help="may be repeated; default: all")
+    parser.add_argument("--repeats", type=int, help="turns of each variant, after a warm-up; slow ones take fewer")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: as many as PyTorch takes")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to see that everything runs: no measurement")
+    parser.add_argument("--json", type=Path, help="write the rows to this file too")
+    parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md: benchmarks/README.md says what for")
+    given = parser.parse_args(argv)
+    for name in ("repeats", "threads"):
+        if (number := getattr(given, name)) is not None and number < 1:
+            raise InputError(f"--{name} must be at least 1, not {number}")
+    return given
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device. Raises InputError if there is no GPU that PyTorch sees."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device was found: use --device auto or cpu")
+    on_gpu = name != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+
+
+def describe(how: How, argv: Sequence[str]) -> dict[str, str]:
+    """Return device, versions, commit, date and command in words."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
+    threads = torch.get_num_threads()
+    facts = {
+        "command": f"python tools/bench.py {shlex.join(map(str, argv))}".strip(),
+        "device": torch.cuda.get_device_name(how.device) if how.on_gpu else f"{cpu}, {threads} threads",
+        "commit": commit(),
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        "versions": ", ".join(f"{package} {installed(package)}" for package in PACKAGES),
+    }
+    if how.copy_rate and how.matrix_rate:
+        facts["measured rates"] = f"copy {how.copy_rate / 1e12:.2f} TB/s, bf16 {how.matrix_rate / 1e12:.0f} TFLOP/s"
+    return facts | ({"small": "tiny sizes: these times say nothing about speed"} if how.small else {})
+
+
+def installed(package: str) -> str:
+    """Return the version of a package, or that it is missing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def notes(row: Row) -> str:
+    """Return why a row was not run, and which targets it meets."""
+    marks = {True: "met", False: "missed", None: "not measured"}
+    said = [f"target {target['what']}: {marks[target['met']]}" for target in row.get("targets", [])]
+    return "; ".join([*filter(None, [row.get("note")]), *said])
+
+
+def cells(row: Row) -> dict[str, str]:
+    """Return the numbers of a row as they are written."""
+    written = {name: text.format(row[name]) for name, (_, text) in COLUMNS.items() if row.get(name) is not None}
+    if "turns" in row:
+        written["median_ms"] += f" ({row['min_ms']:,.3f}-{row['max_ms']:,.3f}, {row['turns']})"
+        written["per_second"] += f" {row['unit']}"
+    return written
+
+
+def print_case(rows: Sequence[Row]) -> None:
+    """Print the rows of one case."""
+    print(f"\n{rows[0]['case']}: median ms (lowest-highest, turns), per second, ratio to {rows[0]['baseline']}")
     for row in rows:
-        spread = f"{row['min_ms']:.1f}-{row['max_ms']:.1f}"
-        print(f"{row['case']:58} {row['variant']:24} {row['median_ms']:9.1f} ms ({spread:>16})  {row['speedup']:6.2f}x")
-    if given.json:
-        write_json(given.json, {"where": where, "rows": rows})
+        written = cells(row)
+        first = [written.pop(name, "") for name in ("median_ms", "per_second", "speedup")]
+        rest = ", ".join(f"{COLUMNS[name][0]} {text}" for name, text in written.items())
+        said = "; ".join(filter(None, [rest, notes(row)]))
+        print(f"  {row['variant']:34} {first[0]:>38} {first[1]:>18} {first[2]:>9}  {said}".rstrip(), flush=True)
 
 
-def _cpu_lines() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.is_file() else []
+def count_targets(rows: Sequence[Row]) -> str:
+    """Return how many targets are met, and which are not."""
+    judged = [(row, target) for row in rows for target in row.get("targets", [])]
+    met = sum(target["met"] is True for _, target in judged)
+    others = [
+        f"{'missed' if target['met'] is False else 'not measured'}: {row['case']}, {row['variant']}, {target['what']}"
+        for row, target in judged
+        if not target["met"]
+    ]
+    return "\n".join([f"targets met: {met} of {len(judged)}", *others])
+
+
+def markdown(facts: dict[str, str], rows: Sequence[Row]) -> str:
+    """Return the table as a page: a line for each row, with the columns that any row has."""
+    used = [name for name in COLUMNS if any(row.get(name) is not None for row in rows)]
+    heads = ["case", "variant", *(COLUMNS[name][0] for name in used), "ratio to", "notes"]
+    lines = [f"- {name}: {f'`{value}`' if name == 'command' else value}" for name, value in facts.items()]
+    lines += ["", "Medians, with (lowest-highest, turns).", ""]
+    lines += [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for row in rows:
+        written = cells(row)
+        numbers = [written.get(name, "") for name in used]
+        line = " | ".join([row["case"], row["variant"], *numbers, row["baseline"], notes(row)])
+        lines.append(f"| {line} |")
+    return "\n".join(["# What bixt3d costs", "", *lines, "", count_targets(rows).replace("\n", "\n- "), ""])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Training and evaluation over sets of clouds or images, without knowledge of model or task."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -91,12 +91,13 @@ def seed_epoch(seed: int, epoch: int, fabric: Fabric) -> tuple[torch.Generator, 
 
 
 class EpochSums:
-    """Sums of an epoch, kept on the device: reading them is the only time that the host waits for it."""
+    """Sums of an epoch, kept on the device: reading them at its end is the only time that the host waits for it."""
 
     def __init__(self, device: torch.device):
         self.sums = torch.zeros(3, device=device)  # loss, correct, examples
         self.bad_step = torch.full((), -1, device=device)
         self.step = 0
+        self.copy: tuple[Tensor, torch.cuda.Event] | None = None
 
     def add(self, loss: Tensor, correct: Tensor, num_examples: int) -> None:
         loss = loss.detach()
@@ -104,15 +105,30 @@ class EpochSums:
         self.sums += torch.stack([loss * num_examples, correct, torch.full_like(loss, num_examples)])
         self.step += 1
 
+    def glance(self) -> dict[str, float]:
+        """Return means without waiting for the device: on a GPU those of a little while ago, empty at first."""
+        if not self.sums.is_cuda:
+            return self.read()
+        known = self.copy
+        if known and not known[1].query():
+            return {}
+        self.copy = torch.empty(3, pin_memory=True).copy_(self.sums, non_blocking=True), torch.cuda.Event()
+        self.copy[1].record()
+        return _means(known[0].tolist()) if known else {}
+
     def read(self, fabric: Fabric | None = None) -> dict[str, float]:
-        """Return mean loss and accuracy so far. Raises InputError if a loss was not finite."""
+        """Return mean loss and accuracy of all processes. Raises InputError if a loss was not finite."""
         if (step := int(self.bad_step)) >= 0:
             raise InputError(
                 f"the loss was not a number at step {step} of this epoch; the last checkpoint is kept: "
                 "lower --optim.lr, or use --runtime.precision 32-true"
             )
-        loss, correct, total = (fabric.all_reduce(self.sums, reduce_op="sum") if fabric else self.sums).tolist()
-        return {"loss": loss / total, "train_accuracy": correct / total}
+        return _means((fabric.all_reduce(self.sums, reduce_op="sum") if fabric else self.sums).tolist())
+
+
+def _means(sums: Sequence[float]) -> dict[str, float]:
+    loss, correct, total = sums
+    return {"loss": loss / total, "train_accuracy": correct / total}
 
 
 def make_batches(
@@ -157,9 +173,9 @@ def train_epoch(
         seen += num_examples * fabric.world_size
         bar.update()
         if (now := time.perf_counter()) - shown > 1:
-            means, shown = sums.read(), now
-            speed = f"{seen / (now - began):.0f} {unit}/s"
-            bar.set_postfix_str(f"loss {means['loss']:.3f}, accuracy {means['train_accuracy']:.1%}, {speed}")
+            means, shown = sums.glance(), now
+            words = [f"loss {means['loss']:.3f}", f"accuracy {means['train_accuracy']:.1%}"] if means else []
+            bar.set_postfix_str(", ".join([*words, f"{seen / (now - began):.0f} {unit}/s"]))
     bar.close()
     means = sums.read(fabric)
     return means | {f"{unit}_per_second": seen / (time.perf_counter() - began)}

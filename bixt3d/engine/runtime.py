@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
 
 from bixt3d.types import InputError
 
@@ -22,6 +23,11 @@ class Runtime:
         num_nodes: how many machines.
         precision: auto is bf16-mixed on GPUs that have it, else 32-true.
         compile: compile the model with torch.compile.
+        cuda_graphs: compile, and replay whole passes as CUDA graphs (all batches have one shape).
+        attention: which form of bi-directional attention runs (see bixt3d.ops.bi_attention); all give the same.
+        points: which form of farthest point sampling and kNN runs (see bixt3d.ops.knn); all give the same.
+        checkpointing: keep of each encoder layer only what goes in, and compute the rest again for the gradients: much
+            less memory for about a third more time.
         deterministic: allow only operations that give the same result each time.
         threads: CPU threads; None: as many as PyTorch takes.
     """
@@ -31,6 +37,10 @@ class Runtime:
     num_nodes: int = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     compile: bool = False
+    cuda_graphs: bool = False
+    attention: Literal["auto", "torch", "sdpa", "chunked", "triton"] = "auto"
+    points: Literal["auto", "torch", "wheel", "cluster", "triton"] = "auto"
+    checkpointing: bool = False
     deterministic: bool = False
     threads: int | None = None
 
@@ -45,6 +55,8 @@ def start(runtime: Runtime) -> Fabric:
     """Return Fabric, launched: from here on every process runs the same program."""
     if runtime.accelerator == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device was found: use --runtime.accelerator auto or cpu")
+    if runtime.cuda_graphs and not torch.cuda.is_available():
+        raise InputError("no CUDA device was found: --runtime.cuda_graphs is for those")
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     keep_freed_memory()
@@ -62,6 +74,13 @@ def start(runtime: Runtime) -> Fabric:
         raise InputError(f"this machine cannot run as the --runtime settings say: {reason}") from error
     fabric.launch()
     return fabric
+
+
+def compiled(runtime: Runtime, module: nn.Module) -> nn.Module:
+    """Return the module as it is trained: compiled or not, as the settings say."""
+    if not (runtime.compile or runtime.cuda_graphs):
+        return module
+    return torch.compile(module, mode="reduce-overhead" if runtime.cuda_graphs else None)
 
 
 def keep_freed_memory() -> None:

@@ -1,13 +1,15 @@
 """The BiXT encoder: latents ("what") and tokens ("where") refine each other, layer by layer (paper, section 2.3)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bixt3d.nn.blocks import BiBlock, CrossBlock, ReadBlock, SelfBlock, WriteBlock
 from bixt3d.nn.refinement import Refinement
@@ -53,7 +55,13 @@ def rising_rates(last: float, depth: int) -> list[float]:
 
 
 class EncoderLayer(nn.Module):
-    """One step: both sides exchange, latents talk to each other, tokens may be refined by a module of their own."""
+    """One step: both sides exchange, latents talk to each other, tokens may be refined by a module of their own.
+
+    ``checkpointing`` may be set on a module: in training, keep only what goes in, and compute the rest again when the
+    gradients need it (for clouds whose activations do not fit in memory).
+    """
+
+    checkpointing: bool = False
 
     def __init__(self, cross: CrossBlock, latents: nn.Module, refine: nn.Module):
         super().__init__()
@@ -63,9 +71,33 @@ class EncoderLayer(nn.Module):
         self, latents: Float[Tensor, "#B L D"], tokens: Tokens
     ) -> tuple[Float[Tensor, "#B L D"], Tokens, Tokens]:
         """Return latents, tokens, and tokens refined."""
+        if not (self.checkpointing and self.training and torch.is_grad_enabled()):
+            return self._step(latents, tokens)
+
+        def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
+            return nullcontext(), seen_before(self)
+
+        return checkpoint(self._step, latents, tokens, use_reentrant=False, context_fn=contexts)
+
+    def _step(self, latents: Tensor, tokens: Tokens) -> tuple[Tensor, Tokens, Tokens]:
         latents, feats = self.cross(latents, tokens.feats)
         tokens = replace(tokens, feats=feats)
         return self.latents(latents), tokens, self.refine(tokens)
+
+
+@contextmanager
+def seen_before(module: nn.Module) -> Iterator[None]:
+    """Let no running statistics move: they did so when the batch was seen first."""
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
 
 
 class BixtEncoder(Encoder):

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from bixt3d.nn.mlp import init_linear
-from bixt3d.ops import bi_attention
 from bixt3d.ops._backend import AttentionBackend
+from bixt3d.ops.bi_attention import bi_attention_projected
 from bixt3d.types import InputError
 
 
@@ -37,13 +37,11 @@ class BiAttention(nn.Module):
     def forward(
         self, latents: Float[Tensor, "#B L D"], tokens: Float[Tensor, "B T C"]
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B T C"]]:
-        latent_refs, latent_values = self._split(self.latent_ref_value(latents))
-        token_refs, token_values = self._split(self.token_ref_value(tokens))
-        latents, tokens = bi_attention(latent_refs, latent_values, token_refs, token_values, self.backend)
+        parts = self.latent_ref_value(latents), self.token_ref_value(tokens)
+        latents, tokens = bi_attention_projected(
+            *(part.unflatten(-1, (2, -1, self.head_dim)) for part in parts), self.backend
+        )
         return self.latent_out(latents), self.token_out(tokens)
-
-    def _split(self, ref_value: Tensor) -> tuple[Tensor, Tensor]:
-        return ref_value.unflatten(-1, (2, -1, self.head_dim)).unbind(-3)
 
 
 class ReadAttention(nn.Module):

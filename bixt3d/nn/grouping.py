@@ -1,6 +1,5 @@
 """PointMLP's affine grouping (Ma et al. 2022): neighbors seen from their centroid, scaled alike for a whole cloud."""
 
-import math
 from typing import Literal
 
 import torch
@@ -8,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bixt3d.nn.mlp import ChannelNorm, ResidualMLP
-from bixt3d.ops import farthest_points, gather, knn
+from bixt3d.ops import farthest_points, gather, knn, neighbor_max, neighbor_squares, neighbor_sum
+from bixt3d.ops._backend import PointBackend
 from bixt3d.types import InputError, Tokens
 
 
@@ -37,22 +37,50 @@ class AffineGroupLinear(nn.Module):
         centroid_index: Int[Tensor, "B G"],
         neighbor_index: Int[Tensor, "B G K"],
     ) -> Float[Tensor, "B G K O"]:
-        near = torch.cat([feats, pos.to(feats.dtype)], -1) if self.near_dim > feats.shape[-1] else feats
-        weight_near, weight_centroid = self.linear.weight.split([self.near_dim, feats.shape[-1]], 1)
-        deviation = self._deviation(near, centroid_index, neighbor_index).to(feats.dtype)
-        projected = near @ (weight_near * self.scale).T / deviation[:, None, None]
-        grouped = gather(projected, neighbor_index)
-        mean = gather(projected, centroid_index) if self.normalize == "anchor" else grouped.mean(2)
-        from_centroid = gather(feats, centroid_index) @ weight_centroid.T + weight_near @ self.shift
-        return grouped + (from_centroid - mean)[:, :, None]
+        points, centroids, _ = self.parts(feats, pos, centroid_index, neighbor_index)
+        return gather(points, neighbor_index) + centroids[:, :, None]
 
-    def _deviation(self, near: Tensor, centroid_index: Tensor, neighbor_index: Tensor) -> Tensor:
+    def parts(
+        self,
+        feats: Float[Tensor, "B N D"],
+        pos: Float[Tensor, "B N P"],
+        centroid_index: Int[Tensor, "B G"],
+        neighbor_index: Int[Tensor, "B G K"],
+        sign: Float[Tensor, " O"] | None = None,
+    ) -> tuple[Float[Tensor, "B N O"], Float[Tensor, "B G O"], Float[Tensor, "B G O"]]:
+        """Return what each point brings to the groups it is in, what each group adds to it, and sums over neighbors.
+
+        The layer's result for neighbor k of group g is ``points[b, neighbor_index[b, g, k]] + centroids[b, g]``; the
+        sums are of what the neighbors bring. ``sign``: multiply every channel of all three by this.
+        """
+        near = torch.cat([feats, pos.to(feats.dtype)], -1) if self.near_dim > feats.shape[-1] else feats
         near = near.to(torch.promote_types(near.dtype, torch.float32))
-        grouped = gather(near, neighbor_index)
-        mean = gather(near, centroid_index)[:, :, None] if self.normalize == "anchor" else grouped.mean(2, keepdim=True)
-        offsets = (grouped - mean).flatten(1)
-        offsets = offsets - offsets.mean(1, keepdim=True)
-        return torch.linalg.vector_norm(offsets, dim=1) / math.sqrt(offsets.shape[1] - 1) + 1e-5  # std is slow on CPUs
+        near = near - near.detach().mean(1, keepdim=True)  # the result depends on differences alone: keep their digits
+        weight = self.linear.weight if sign is None else self.linear.weight * sign[:, None]
+        weight_near, weight_centroid = weight.split([self.near_dim, feats.shape[-1]], 1)
+        near_sum = neighbor_sum(near, neighbor_index)
+        mean = gather(near, centroid_index) if self.normalize == "anchor" else near_sum / neighbor_index.shape[2]
+        deviation = self._deviation(near, near_sum, mean, neighbor_index)[:, None, None]
+        weight_of_cloud = (weight_near * self.scale).T / deviation.to(weight.dtype)
+        points, sums, means = (part.to(feats.dtype) @ weight_of_cloud for part in (near, near_sum, mean))
+        return points, gather(feats, centroid_index) @ weight_centroid.T + weight_near @ self.shift - means, sums
+
+    def _deviation(self, near: Tensor, near_sum: Tensor, mean: Tensor, neighbor_index: Tensor) -> Float[Tensor, " B"]:
+        """Return the deviation of ``near[neighbor] - mean``, from moments: no difference is stored."""
+        num_neighbors = neighbor_index.shape[2]
+        near_sum, mean = _finely(near_sum), _finely(mean)
+        total = (near_sum - num_neighbors * mean).sum((1, 2))
+        squares = neighbor_squares(near, neighbor_index).sum(1) + (mean * (num_neighbors * mean - 2 * near_sum)).sum(
+            (1, 2)
+        )
+        size = near_sum[0].numel() * num_neighbors
+        variance = (squares - total.square() / size) / (size - 1)
+        return variance.clamp(min=1e-14).sqrt() + 1e-5  # 1e-7 or less is as good as none, and has no gradient
+
+
+def _finely(values: Tensor) -> Tensor:
+    """Return the values in float64, where the device has it: sums of squares much larger than their differences."""
+    return values.float() if values.device.type == "mps" else values.double()
 
 
 class GroupBlock(nn.Module):
@@ -69,7 +97,11 @@ class GroupBlock(nn.Module):
         ratio: inner width of the residual blocks.
         normalize: see AffineGroupLinear.
         use_xyz: group positions along with features.
+
+    ``backend`` may be set on a module: see farthest_points and knn.
     """
+
+    backend: PointBackend = "auto"
 
     def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
         self,
@@ -95,10 +127,39 @@ class GroupBlock(nn.Module):
     def forward(self, tokens: Tokens) -> tuple[Tokens, Int[Tensor, "B G"]]:
         """Return the groups, and for each the index of the token that is its centroid."""
         centroid_index, neighbor_index = self._search(tokens)
-        feats = self.group(tokens.feats, tokens.pos, centroid_index, neighbor_index)
-        feats = self.pre(self.norm(feats).relu_()).amax(2)
+        where = (tokens.feats, tokens.pos, centroid_index, neighbor_index)
+        if self.pre or torch.compiler.is_exporting():
+            feats = self.pre(self.norm(self.group(*where)).relu_()).amax(2)
+        else:
+            feats = self._largest(*where)
         kept = neighbor_index if centroid_index.shape[1] == tokens.pos.shape[1] else None
         return Tokens(self.post(feats), gather(tokens.pos, centroid_index), kept), centroid_index
+
+    def _largest(
+        self,
+        feats: Float[Tensor, "B N D"],
+        pos: Float[Tensor, "B N P"],
+        centroid_index: Int[Tensor, "B G"],
+        neighbor_index: Int[Tensor, "B G K"],
+    ) -> Float[Tensor, "B G O"]:
+        """Return the maximum over the neighbors of ``relu(norm(group(...)))``, without storing it for every neighbor.
+
+        Norm and ReLU keep the order of what neighbors bring, once channels with a negative factor are turned around,
+        so the maximum can come first; the norm's statistics follow from counts, sums and squares. Not under autocast.
+        """
+        with torch.autocast(feats.device.type, enabled=False):
+            weight = self.norm.weight
+            sign = torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
+            where = (feats.to(weight.dtype), pos, centroid_index, neighbor_index)
+            points, centroids, sums = self.group.parts(*where, sign)
+            if self.training:
+                mean, variance = _moments(points, centroids, sums, neighbor_index)
+                self.norm.see(mean * sign, variance, neighbor_index.numel())
+            else:
+                mean, variance = self.norm.running_mean * sign, self.norm.running_var
+            largest = neighbor_max(points, neighbor_index) + centroids
+            factor = weight.abs() * (variance + self.norm.eps).rsqrt()
+            return torch.relu((largest - mean) * factor + self.norm.bias)
 
     def _search(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         num_clouds, size, _ = tokens.pos.shape
@@ -108,6 +169,24 @@ class GroupBlock(nn.Module):
             known = tokens.neighbor_index
             if known is not None and known.shape[2] >= self.num_neighbors:
                 return every, known[:, :, : self.num_neighbors]
-            return every, knn(tokens.pos, tokens.pos, self.num_neighbors)
-        centroid_index = farthest_points(tokens.pos, num_groups)
-        return centroid_index, knn(gather(tokens.pos, centroid_index), tokens.pos, self.num_neighbors)
+            return every, knn(tokens.pos, tokens.pos, self.num_neighbors, self.backend)
+        centroid_index = farthest_points(tokens.pos, num_groups, self.backend)
+        centroids = gather(tokens.pos, centroid_index)
+        return centroid_index, knn(centroids, tokens.pos, self.num_neighbors, self.backend)
+
+
+def _moments(
+    points: Float[Tensor, "B N O"],
+    centroids: Float[Tensor, "B G O"],
+    sums: Float[Tensor, "B G O"],
+    neighbor_index: Int[Tensor, "B G K"],
+) -> tuple[Float[Tensor, " O"], Float[Tensor, " O"]]:
+    """Return mean and (biased) variance of ``points[neighbor] + centroids`` over all groups and neighbors."""
+    num_neighbors, size = neighbor_index.shape[2], neighbor_index.numel()
+    centroids, sums = _finely(centroids), _finely(sums)
+    mean = (sums + num_neighbors * centroids).sum((0, 1)) / size
+    squares = neighbor_squares(points, neighbor_index).sum(0) + (
+        centroids * (num_neighbors * centroids + 2 * sums)
+    ).sum((0, 1))
+    variance = (squares / size - mean.square()).clamp(min=0)
+    return mean.to(points.dtype), variance.to(points.dtype)

@@ -34,6 +34,13 @@ class ChannelNorm(nn.BatchNorm1d):
             raise InputError("batch normalization cannot train on one cloud at a time: set --train.batch_size to more")
         return super().forward(feats.flatten(0, -2)).view_as(feats)
 
+    @torch.no_grad()
+    def see(self, mean: Float[Tensor, " D"], variance: Float[Tensor, " D"], size: int) -> None:
+        """Move the running statistics as ``forward`` does, for ``size`` values known by mean and (biased) variance."""
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_((variance * (size / (size - 1))).to(self.running_var.dtype), self.momentum)
+
 
 class LinearNorm(nn.Sequential):
     """Linear, BN, ReLU: PointMLP's plain layer. The linear layer has no bias, for normalisation takes it away."""

@@ -2,7 +2,19 @@
 
 from bixt3d.ops.bi_attention import bi_attention, similarity
 from bixt3d.ops.interpolate import interpolate
+from bixt3d.ops.neighborhoods import neighbor_max, neighbor_squares, neighbor_sum
 from bixt3d.ops.neighbors import farthest_points, gather, knn
 from bixt3d.ops.sinusoid import sinusoid
 
-__all__ = ["bi_attention", "farthest_points", "gather", "interpolate", "knn", "similarity", "sinusoid"]
+__all__ = [
+    "bi_attention",
+    "farthest_points",
+    "gather",
+    "interpolate",
+    "knn",
+    "neighbor_max",
+    "neighbor_squares",
+    "neighbor_sum",
+    "similarity",
+    "sinusoid",
+]

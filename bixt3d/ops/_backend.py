@@ -10,12 +10,16 @@ from torch import Tensor
 
 from bixt3d.types import InputError
 
-PointBackend = Literal["auto", "torch", "wheel", "cluster"]
+PointBackend = Literal["auto", "torch", "wheel", "cluster", "triton"]
 AttentionBackend = Literal["auto", "torch", "sdpa", "chunked", "triton"]
 
 ATTENTION_ON_CUDA: AttentionBackend = "sdpa"
 """What `auto` takes on a GPU. To be "triton" once its kernels have run on one: so far only Triton's interpreter ran
 them, and its compiler translated them for a Hopper GPU."""
+
+POINTS_ON_CUDA: PointBackend = "cluster"
+"""What `auto` takes on a GPU to choose points, where it can: torch-cluster if it is installed, and then for farthest
+points alone, or else torch. To be "triton" once its kernels have run on one."""
 
 LONG_CLOUD = 8192
 """From how many tokens of a cloud `auto` goes through them in chunks on a CPU: below, two SDPA calls are as fast."""
@@ -27,29 +31,47 @@ def is_installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def choose_point_backend(backend: PointBackend, points: Tensor, wheel: str, cluster_on_cuda: bool) -> str:
-    """Return the backend that runs: ``torch``, ``wheel`` (a compiled CPU package from PyPI), ``cluster`` or ``export``.
+def choose_point_backend(
+    backend: PointBackend, points: Tensor, wheel: str, cluster_on_cuda: bool, num_neighbors: int = 1
+) -> str:
+    """Return the backend that runs: one of PointBackend but ``auto``, or ``export``. A wheel is a compiled CPU package.
 
-    ``auto`` takes the wheel on a CPU, and on a GPU torch-cluster where it is the faster one and installed; while
-    torch.export looks on, the form made for it, which nobody can ask for by name.
+    ``auto`` takes the wheel on a CPU, and on a GPU what ``POINTS_ON_CUDA`` says; while torch.export looks on, the form
+    made for it, which nobody can ask for by name.
     Raises InputError if a backend asked for by name cannot run here.
     """
-    on_cpu = points.device.type == "cpu"
     if backend == "auto":
-        if torch.compiler.is_exporting():
-            return "export"
-        if on_cpu and is_installed(wheel):
-            return "wheel"
-        return "cluster" if points.is_cuda and cluster_on_cuda and is_installed("torch_cluster") else "torch"
-    if backend == "wheel" and not on_cpu:
-        raise InputError(f"backend 'wheel' ({wheel}) runs on CPU tensors only, these are on {points.device}")
-    package = {"wheel": wheel, "cluster": "torch_cluster", "torch": "torch"}.get(backend)
-    if package is None:
-        raise InputError(f"unknown backend '{backend}': choose auto, torch, wheel or cluster")
-    if not is_installed(package):
-        where = "requirements-cluster.txt" if backend == "cluster" else "requirements.txt"
-        raise InputError(f"backend '{backend}' needs the package {package}: install {where}")
+        return _fastest_for_points(points, wheel, cluster_on_cuda, num_neighbors)
+    if backend not in ("torch", "wheel", "cluster", "triton"):
+        raise InputError(f"unknown backend '{backend}': choose auto, torch, wheel, cluster or triton")
+    if backend == "triton":
+        reason = None if torch.compiler.is_compiling() else _why_no_triton_for_points(points, num_neighbors)
+    else:
+        reason = _why_no_package(backend, points, wheel)
+    if reason:
+        raise InputError(f"backend '{backend}' {reason}")
     return backend
+
+
+def _fastest_for_points(points: Tensor, wheel: str, cluster_on_cuda: bool, num_neighbors: int) -> str:
+    if torch.compiler.is_exporting():
+        return "export"
+    if not points.is_cuda:
+        return "wheel" if points.device.type == "cpu" and is_installed(wheel) else "torch"
+    if POINTS_ON_CUDA == "triton" and not _why_no_triton_for_points(points, num_neighbors):
+        return "triton"
+    return "cluster" if cluster_on_cuda and is_installed("torch_cluster") else "torch"
+
+
+def _why_no_package(backend: str, points: Tensor, wheel: str) -> str | None:
+    """Return why the package that a backend calls cannot take these points, or None."""
+    if backend == "wheel" and points.device.type != "cpu":
+        return f"({wheel}) runs on CPU tensors only, these are on {points.device}"
+    package = {"wheel": wheel, "cluster": "torch_cluster"}.get(backend)
+    if package is None or is_installed(package):
+        return None
+    where = "requirements-cluster.txt" if backend == "cluster" else "requirements.txt"
+    return f"needs the package {package}: install {where}"
 
 
 def choose_attention_backend(backend: str, token_refs: Tensor) -> str:
@@ -85,11 +107,27 @@ def _fastest_attention(token_refs: Tensor) -> str:
 
 
 def _why_no_triton(token_refs: Tensor) -> str | None:
-    """Return why Triton's kernels cannot take these refs, or None."""
-    if not is_installed("triton"):
-        return "needs the package triton, which comes with torch for CUDA on Linux: use auto"
-    if not (token_refs.is_cuda or os.environ.get("TRITON_INTERPRET", "0") == "1"):
-        return f"runs on CUDA tensors, these are on {token_refs.device}: use auto (TRITON_INTERPRET=1 is for tests)"
+    """Return why Triton's kernels of attention cannot take these refs, or None."""
+    if reason := _why_no_kernel(token_refs):
+        return reason
     if token_refs.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"computes in float32, bfloat16 or float16, not in {str(token_refs.dtype).removeprefix('torch.')}"
     return f"has heads up to 128 wide, not {token_refs.shape[3]}" if token_refs.shape[3] > 128 else None
+
+
+def _why_no_triton_for_points(points: Tensor, num_neighbors: int) -> str | None:
+    """Return why Triton's kernels cannot choose among these points, or None. Nobody has tried them with more."""
+    if reason := _why_no_kernel(points):
+        return reason
+    if points.shape[2] > 8:
+        return f"takes points with up to 8 axes, not {points.shape[2]}: use auto"
+    return f"finds up to 64 neighbors, not {num_neighbors}: use auto" if num_neighbors > 64 else None
+
+
+def _why_no_kernel(tensor: Tensor) -> str | None:
+    """Return why no kernel of Triton can run where this tensor is, or None."""
+    if not is_installed("triton"):
+        return "needs the package triton, which comes with torch for CUDA on Linux: use auto"
+    if not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET", "0") == "1"):
+        return f"runs on CUDA tensors, these are on {tensor.device}: use auto (TRITON_INTERPRET=1 is for tests)"
+    return None

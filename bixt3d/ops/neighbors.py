@@ -34,7 +34,8 @@ def farthest_points(
     """Return indices of points far apart: the first point, then again and again the one farthest from those chosen.
 
     Deterministic, float32; among points equally far the lowest index is chosen. The backend ``wheel``
-    (torch-quickfps, exact, 4 to 7 times faster on two CPU threads) may choose another of points *exactly* equally far.
+    (torch-quickfps, exact, 4 to 7 times faster on two CPU threads) may choose another of points *exactly* equally far;
+    ``triton``, on a GPU, chooses the very same.
     Raises InputError if a cloud has fewer than ``num_points`` points.
     """
     if not 1 <= num_points <= points.shape[1]:
@@ -45,6 +46,7 @@ def farthest_points(
         "torch": _farthest_points,
         "wheel": _farthest_points_wheel,
         "cluster": _farthest_points_cluster,
+        "triton": _farthest_points_triton,
         "export": _farthest_points_export,
     }[backend](points, num_points)
 
@@ -59,16 +61,21 @@ def knn(
 
     If ``index[b, g, k] == n``, then ``points[b, n]`` is the k-th nearest point of ``queries[b, g]``.
     Squared Euclidean distance in float32; ties go to the lower index (torch-cluster may order ties otherwise).
-    Uses no more than ``KNN_BYTE_BUDGET`` bytes for distances, or what one query of every cloud takes.
+    Uses no more than ``KNN_BYTE_BUDGET`` bytes for distances, or what one query of every cloud takes. The backend
+    ``triton``, on a GPU, keeps no distances, and finds up to 64 neighbors.
     Raises InputError if a cloud has fewer than ``num_neighbors`` points.
     """
     if not 1 <= num_neighbors <= points.shape[1]:
         raise InputError(f"asked for {num_neighbors} neighbors in clouds of {points.shape[1]} points")
     queries, points = queries.detach().float(), points.detach().float()
-    backend = choose_point_backend(backend, points, "scipy", cluster_on_cuda=False)
-    return {"torch": _knn, "wheel": _knn_wheel, "cluster": _knn_cluster, "export": _knn_export}[backend](
-        queries, points, num_neighbors
-    )
+    backend = choose_point_backend(backend, points, "scipy", cluster_on_cuda=False, num_neighbors=num_neighbors)
+    return {
+        "torch": _knn,
+        "wheel": _knn_wheel,
+        "cluster": _knn_cluster,
+        "triton": _knn_triton,
+        "export": _knn_export,
+    }[backend](queries, points, num_neighbors)
 
 
 def squared_distances(a: Float[Tensor, "... P"], b: Float[Tensor, "... P"]) -> Float[Tensor, "..."]:
@@ -108,6 +115,12 @@ def _farthest_points_cluster(points: Tensor, num_points: int) -> Tensor:
     ratio = (num_points - 0.5) / size  # torch-cluster rounds ratio * size up
     index = torch_cluster.fps(points.flatten(0, 1), _cloud_of_points(points), ratio=ratio, random_start=False)
     return index.view(num_clouds, num_points) - size * torch.arange(num_clouds, device=points.device)[:, None]
+
+
+def _farthest_points_triton(points: Tensor, num_points: int) -> Tensor:
+    from bixt3d.ops.triton import farthest_points as kernels
+
+    return kernels.farthest_points(points, num_points)
 
 
 @no_type_check  # torch cannot trace a loop whose body checks its arguments
@@ -195,6 +208,12 @@ def _knn_cluster(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
     return pairs[1].view(num_clouds, -1, num_neighbors) - size * torch.arange(num_clouds, device=points.device).view(
         -1, 1, 1
     )
+
+
+def _knn_triton(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
+    from bixt3d.ops.triton import knn as kernels
+
+    return kernels.knn(queries, points, num_neighbors)
 
 
 def _cloud_of_points(points: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import newest_run, read_rows
 from bixt3d.engine.runtime import start
 from bixt3d.predictor import read_run
+from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.task import Evaluation, Task
 from bixt3d.types import InputError
 
@@ -105,6 +106,7 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
     check_names(path, task.names(test), metadata)
     model = task.build(run, test)
     fit_weights(model, weights, str(path))
+    choose_forms(model, run.runtime)
     return TrainedRun(path, metadata["config"], run, fabric, model.to(fabric.device), test)
 
 

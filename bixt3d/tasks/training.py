@@ -19,7 +19,8 @@ from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, save_checkpoi
 from bixt3d.engine.loop import Examples, Learner, make_batches, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit, new_folder, newest_run
-from bixt3d.engine.runtime import start
+from bixt3d.engine.runtime import compiled, start
+from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.task import Sets, Task, split_sets
 from bixt3d.types import InputError
 
@@ -149,11 +150,12 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
         module = task.build(run, train).to(fabric.device)
     except ValueError as error:  # such as PyTorch's, for a dropout rate of 2
         raise InputError(f"the model cannot be built as the settings say: {error}") from error
+    choose_forms(module, run.runtime)
     average = make_average(run.optim, module)
     optimizer = make_optimizer(run.optim, module.named_parameters())
     steps = run.train.num_steps(len(train))
     schedule = make_schedule(run.optim, optimizer, steps, len(train) // run.train.batch_size)
-    model, optimizer = fabric.setup(torch.compile(module) if run.runtime.compile else module, optimizer)
+    model, optimizer = fabric.setup(compiled(run.runtime, module), optimizer)
     return Learner(module, model, optimizer, schedule, average)
 
 

@@ -17,7 +17,7 @@ def random_tokens(num_clouds: int = 2, size: int = 12, dim: int = 5) -> Tokens:
 def random_block(**settings) -> GroupBlock:
     """A block from width 5 to 6 with 4 neighbors, whose parameters all matter."""
     torch.manual_seed(0)
-    block = GroupBlock(5, 6, 4, num_pre=1, num_post=1, **settings).double()
+    block = GroupBlock(5, 6, 4, **{"num_pre": 1, "num_post": 1, **settings}).double()
     for parameter in block.parameters():
         torch.nn.init.uniform_(parameter, -1, 1)
     return block
@@ -85,8 +85,68 @@ def test_order_of_neighbors_does_not_change_a_group(normalize):
     torch.testing.assert_close(turned.feats, ours.feats)
 
 
-def test_shuffled_points_give_the_same_tokens_shuffled():
-    block, tokens, order = random_block(use_xyz=True), random_tokens(), torch.randperm(12)
+def run(block: GroupBlock, tokens: Tokens, feats_of) -> list[torch.Tensor]:
+    """Return what ``feats_of`` makes of the tokens, gradients of the features and of all parameters, and buffers."""
+    feats = tokens.feats.detach().requires_grad_()
+    output = feats_of(block, Tokens(feats, tokens.pos))
+    probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
+    grads = torch.autograd.grad(output, [feats, *block.parameters()], probe)
+    return [output.detach(), *grads, *(buffer.clone() for buffer in block.buffers())]
+
+
+def every_neighbor_stored(block: GroupBlock, tokens: Tokens) -> torch.Tensor:
+    """Return a block's features in the order that its definition has: norm and ReLU of every neighbor, then maximum."""
+    groups = block.group(tokens.feats, tokens.pos, *block._search(tokens))
+    return block.post(torch.relu(block.norm(groups)).amax(2))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("reduce", [1, 2])
+@pytest.mark.parametrize("use_xyz", [False, True])
+@pytest.mark.parametrize("normalize", ["anchor", "center"])
+def test_the_maximum_may_come_before_the_norm(normalize, use_xyz, reduce, training):
+    """Outputs, all gradients and running statistics are those of norm, ReLU and maximum in this order."""
+    settings = {"num_pre": 0, "normalize": normalize, "use_xyz": use_xyz, "reduce": reduce}
+    block, other = (random_block(**settings).train(training) for _ in range(2))
+    assert (block.norm.weight < 0).any() and (block.norm.weight > 0).any()
+    for _ in range(2):
+        found = run(block, random_tokens(), lambda block, tokens: block(tokens)[0].feats)
+        torch.testing.assert_close(found, run(other, random_tokens(), every_neighbor_stored), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_neighbors_that_hardly_differ_keep_their_digits_in_float32(dense: bool):
+    """All points a thousandth apart, far from the origin, or neighbors alone: squares in float32 would be noise."""
+    block, tokens = random_block(num_pre=0), random_tokens(size=2000)
+    if dense:
+        pos = torch.linspace(-3, 3, 2000, dtype=torch.float64).expand(2, -1)[..., None]
+        tokens = Tokens((1 + torch.arange(5)) * pos, pos.expand(-1, -1, 3).contiguous())
+    else:
+        tokens = Tokens(3 + 1e-3 * tokens.feats, tokens.pos)
+    exact = block(tokens)[0].feats
+    found = block.float()(Tokens(tokens.feats.float(), tokens.pos.float()))[0].feats
+    stored = every_neighbor_stored(block, Tokens(tokens.feats.float(), tokens.pos.float()))
+    assert (found - exact).norm() < 2 * (stored - exact).norm() + 1e-5 * exact.norm() < 0.01 * exact.norm()
+
+
+def test_under_autocast_the_grouping_stays_in_float32():
+    block, tokens = random_block(num_pre=0, num_post=0).float(), random_tokens()
+    tokens = Tokens(tokens.feats.float(), tokens.pos.float())
+    expected = block(tokens)[0].feats
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(block(tokens)[0].feats, expected)
+
+
+def test_nothing_is_stored_for_every_neighbor():
+    kept, tokens = [], random_tokens(size=30)
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: (kept.append(one.numel()), one)[1], lambda one: one):
+        random_block(num_pre=0)(tokens)
+    assert max(kept) < 2 * 30 * 4 * 6
+
+
+@pytest.mark.parametrize("num_pre", [0, 1])
+def test_shuffled_points_give_the_same_tokens_shuffled(num_pre):
+    block, tokens, order = random_block(num_pre=num_pre, use_xyz=True), random_tokens(), torch.randperm(12)
     ours, _ = block(tokens)
     shuffled, _ = block(Tokens(tokens.feats[:, order], tokens.pos[:, order]))
     torch.testing.assert_close(shuffled.feats, ours.feats[:, order])
@@ -95,8 +155,9 @@ def test_shuffled_points_give_the_same_tokens_shuffled():
 
 @pytest.mark.parametrize("reduce", [1, 2])
 @pytest.mark.parametrize("normalize", ["anchor", "center"])
-def test_a_cloud_of_equal_points_gives_finite_outputs_and_gradients(normalize, reduce):
-    block = random_block(normalize=normalize, reduce=reduce).float()
+@pytest.mark.parametrize("num_pre", [0, 1])
+def test_a_cloud_of_equal_points_gives_finite_outputs_and_gradients(num_pre, normalize, reduce):
+    block = random_block(num_pre=num_pre, normalize=normalize, reduce=reduce).float()
     feats = torch.full((2, 12, 5), 0.3, requires_grad=True)
     groups, _ = block(Tokens(feats, torch.full((2, 12, 3), 0.7)))
     groups.feats.sum().backward()

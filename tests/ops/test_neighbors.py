@@ -236,7 +236,7 @@ def test_more_points_than_the_cloud_has_are_refused():
 
 
 def test_an_unknown_backend_is_refused_with_the_choices():
-    with pytest.raises(InputError, match="unknown backend 'fast': choose auto, torch, wheel or cluster"):
+    with pytest.raises(InputError, match="unknown backend 'fast': choose auto, torch, wheel, cluster or triton"):
         unwrap(_backend.choose_point_backend)("fast", torch.zeros(1, 2, 3), "scipy", cluster_on_cuda=True)
 
 
@@ -267,7 +267,7 @@ def test_the_wheel_is_refused_off_the_cpu():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backend", ["auto", "torch", "cluster"])
+@pytest.mark.parametrize("backend", ["auto", "torch", "cluster", "triton"])
 def test_neighbors_on_a_gpu_are_those_of_the_cpu(backend: str):
     need(backend)
     points = torch.randn(3, 1000, 3)

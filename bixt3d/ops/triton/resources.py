@@ -1,6 +1,6 @@
-"""What the kernels of bi-directional attention take on a Hopper GPU, found out without one by Triton's compiler.
+"""What the kernels take on a Hopper GPU, found out without one by Triton's compiler.
 
-python -m bixt3d.ops.triton.resources [--dtype bfloat16] [--latents 64] [--head_dim 32]
+python -m bixt3d.ops.triton.resources [--dtype bfloat16] [--latents 64] [--head_dim 32] [--points 1024] [--neighbors 24]
 """
 
 import argparse
@@ -16,6 +16,7 @@ from triton.backends import nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from bixt3d.ops.triton import farthest_points, knn
 from bixt3d.ops.triton.bi_attention import constants_of
 from bixt3d.ops.triton.bi_attention_kernels import backward_kernel, configs_for, forward_kernel
 
@@ -23,24 +24,39 @@ SHORT = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 STRIDES = {f"{side}_{axis}" for side in ("latent", "token") for axis in ("batch", "row", "head")}
 
 
-def compile_ahead(kernel, config: triton.Config, constants: dict, dtype: str):
-    """Compile a kernel for tensors of one dtype, sums in float32, strides and addresses that are multiples of 16."""
-    function, given = kernel.fn, {**constants, **config.kwargs}
-    signature, constexprs, attributes = {}, {}, {}
+def compile_ahead(function, types: dict[str, str], launch: dict, aligned: set[str] = frozenset()):
+    """Compile a kernel for a launch, which has its constants and the options of the compiler, as for a Hopper GPU.
+
+    Types are those of the other arguments. Addresses, and those arguments that are aligned, are multiples of 16.
+    """
+    constants = {name: value for name, value in launch.items() if name in function.arg_names}
+    options = {name: value for name, value in launch.items() if name not in constants}
+    signature = {name: "constexpr" if name in constants else types[name] for name in function.arg_names}
+    constexprs, attributes = {}, {}
     for position, name in enumerate(function.arg_names):
-        if name in given:
-            signature[name], constexprs[(position,)] = "constexpr", given[name]
-        elif "scale" in name:
-            signature[name] = "fp32"
-        elif name in STRIDES or not name.startswith(("latent_", "token_")):
-            signature[name] = "i32"
-        else:
-            signature[name] = "*fp32" if name.endswith("_sums") else f"*{SHORT[dtype]}"
-        if name in STRIDES or signature[name].startswith("*"):
+        if name in constants:
+            constexprs[(position,)] = constants[name]
+        elif name in aligned or signature[name].startswith("*"):
             attributes[(position,)] = [["tt.divisibility", 16]]
     source = ASTSource(function, signature, constexprs, attributes)
-    options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+
+
+def attention_types(function, dtype: str) -> dict[str, str]:
+    """Return the types of what an attention kernel is given: tensors of one dtype, but for sums, which are float32."""
+    types = dict.fromkeys(function.arg_names, "i32")
+    for name in types:
+        if "scale" in name:
+            types[name] = "fp32"
+        elif name not in STRIDES and name.startswith(("latent_", "token_")):
+            types[name] = "*fp32" if name.endswith("_sums") else f"*{SHORT[dtype]}"
+    return types
+
+
+def point_types(function) -> dict[str, str]:
+    """Return the types of what a kernel of points is given: points and distances are float32, indices int64."""
+    tensors = dict.fromkeys(("points", "queries", "nearest"), "*fp32") | dict.fromkeys(("index", "keys"), "*i64")
+    return {name: tensors.get(name, "i32") for name in function.arg_names}
 
 
 def resources(compiled) -> dict[str, int]:
@@ -49,14 +65,15 @@ def resources(compiled) -> dict[str, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
-        found = subprocess.run([dump, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-        code = subprocess.run([dump, "-sass", file.name], capture_output=True, text=True, check=True).stdout
+        command = [dump, "-res-usage", "-sass", file.name]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", found).groups()
     return {
         "registers": int(registers),
         "spilled": int(stack),
         "shared": compiled.metadata.shared,
-        "matrix_instructions": len(re.findall(r"\bHGMMA", code)),
+        "matrix_instructions": len(re.findall(r"\bHGMMA", found)),
+        "fused_instructions": len(re.findall(r"\bFFMA", found)),
     }
 
 
@@ -65,9 +82,23 @@ def tiles(kernel, num_latents: int, head_dim: int, dtype: str) -> Iterator[dict[
     constants = constants_of(num_latents, head_dim, getattr(torch, dtype))
     if kernel is forward_kernel:
         constants["careful"] = dtype == "float16"
+    types = attention_types(kernel.fn, dtype)
     for config in configs_for(kernel.configs, 4 if dtype == "float32" else 2):
-        found = resources(compile_ahead(kernel, config, constants, dtype))
+        options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
+        found = resources(compile_ahead(kernel.fn, types, {**constants, **config.kwargs, **options}, STRIDES))
         yield {"tokens": config.kwargs["block_t"], "warps": config.num_warps, "stages": config.num_stages, **found}
+
+
+def point_kernels(num_points: int, num_axes: int, num_neighbors: int) -> Iterator[tuple[str, dict[str, int]]]:
+    """Yield the names of the kernels of points, and what they take for points that lie in memory one after another."""
+    launches = {
+        farthest_points.sample_kernel: farthest_points.launch_of(num_points, num_axes),
+        farthest_points.step_kernel: farthest_points.step_launch_of(num_axes),
+        knn.nearest_kernel: knn.launch_of(num_axes, num_neighbors),
+    }
+    for kernel, launch in launches.items():
+        found = resources(compile_ahead(kernel, point_types(kernel), {"axis_stride": 1, **launch}))
+        yield kernel.fn.__name__, {"warps": launch["num_warps"], **found}
 
 
 def main() -> None:
@@ -76,11 +107,17 @@ def main() -> None:
     parser.add_argument("--dtype", choices=SHORT, default="bfloat16")
     parser.add_argument("--latents", type=int, default=64)
     parser.add_argument("--head_dim", type=int, default=32)
+    parser.add_argument("--points", type=int, default=1024)
+    parser.add_argument("--axes", type=int, default=3)
+    parser.add_argument("--neighbors", type=int, default=24)
     given = parser.parse_args()
     print(f"Triton {triton.__version__}, sm_90, {given.latents} latents, heads of {given.head_dim}, {given.dtype}")
     for kernel in (forward_kernel, backward_kernel):
         for tile in tiles(kernel, given.latents, given.head_dim, given.dtype):
             print(kernel.fn.__name__, *(f"{name} {count}" for name, count in tile.items()), sep="  ", flush=True)
+    print(f"{given.points} points with {given.axes} axes, {given.neighbors} neighbors")
+    for name, found in point_kernels(given.points, given.axes, given.neighbors):
+        print(name, *(f"{name} {count}" for name, count in found.items()), sep="  ", flush=True)
 
 
 if __name__ == "__main__":

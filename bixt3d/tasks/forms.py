@@ -1,0 +1,23 @@
+"""Which of several forms of an operator a model runs: all give the same results, at another cost."""
+
+from torch import nn
+
+from bixt3d.engine.runtime import Runtime
+from bixt3d.models.encoder import EncoderLayer
+from bixt3d.nn.attention import BiAttention
+from bixt3d.nn.grouping import GroupBlock
+from bixt3d.types import InputError
+
+
+def choose_forms(module: nn.Module, runtime: Runtime) -> None:
+    """Tell the parts of a model which form of their operators to run; no form changes a result."""
+    layers = [part for part in module.modules() if isinstance(part, EncoderLayer)]
+    if runtime.checkpointing and not layers:
+        raise InputError("runtime.checkpointing is for models with BiXT's encoder, which this one has not")
+    for part in module.modules():
+        if isinstance(part, BiAttention):
+            part.backend = runtime.attention
+        elif isinstance(part, GroupBlock):
+            part.backend = runtime.points
+    for layer in layers:
+        layer.checkpointing = runtime.checkpointing

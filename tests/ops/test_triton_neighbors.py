@@ -1,0 +1,309 @@
+"""Facts about the kernels that choose points, on a GPU, or on a CPU through Triton's interpreter.
+
+A kernel is interpreted if TRITON_INTERPRET is set when its file is first imported: this file sets it for that, and for
+its own tests. Triton itself is imported without, as in all other tests.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from bixt3d.ops import _backend
+from bixt3d.ops.neighbors import farthest_points, knn
+from bixt3d.types import InputError
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+pytest.importorskip("triton", reason="Triton is not installed")
+with pytest.MonkeyPatch.context() as patch:
+    if not ON_GPU:
+        patch.setenv("TRITON_INTERPRET", "1")
+    from bixt3d.ops.triton import farthest_points as sample_kernels
+    from bixt3d.ops.triton import knn as knn_kernels
+
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")  # Triton 3.6
+SHIPPED_BLOCKS = knn_kernels.BLOCK_QUERIES, knn_kernels.BLOCK_POINTS
+sample = partial(farthest_points, backend="triton")
+find = partial(knn, backend="triton")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def interpreter() -> Iterator[None]:
+    """Let the interpreter run what needs a GPU; skip where that of Triton 3.6 meets a numpy (2.4) it does not know."""
+    for kernels in (sample_kernels, knn_kernels):
+        assert kernels.INTERPRETED == (not ON_GPU), "the kernels were imported before this file was"  # noqa: SIM300
+    with pytest.MonkeyPatch.context() as patch:
+        if not ON_GPU:
+            patch.setenv("TRITON_INTERPRET", "1")
+        try:
+            sample_kernels.farthest_points(torch.zeros(1, 2, 3, device=DEVICE), 2)
+        except Exception as error:
+            if "only 0-dimensional arrays" not in str(error):
+                raise
+            pytest.skip(f"Triton's interpreter does not work with this numpy: {error}")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def unwritten_memory_is_nan() -> Iterator[None]:
+    """Have torch fill new tensors with NaN, and integers with the largest there is."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def larger_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the interpreter, which takes as long for a small block as for a large one, go through fewer of them."""
+    if not ON_GPU:
+        monkeypatch.setattr(knn_kernels, "BLOCK_QUERIES", 128)
+        monkeypatch.setattr(knn_kernels, "BLOCK_POINTS", 512)
+
+
+def check_samples(points: Tensor, num_points: int) -> None:
+    """Compare with the definition."""
+    found = sample(points, num_points)
+    assert found.dtype == torch.int64 and found.is_contiguous()
+    assert torch.equal(found, farthest_points(points, num_points, "torch"))
+
+
+def check_neighbors(queries: Tensor, points: Tensor, num_neighbors: int) -> None:
+    """Compare with the definition."""
+    found = find(queries, points, num_neighbors)
+    assert found.dtype == torch.int64 and found.is_contiguous()
+    assert torch.equal(found, knn(queries, points, num_neighbors, "torch"))
+
+
+def special(name: str) -> Tensor:
+    """Return two clouds full of exact ties."""
+    axis = torch.arange(4.0)
+    grid = torch.cartesian_prod(axis, axis, axis)
+    clouds = {
+        "grid": torch.stack([grid, grid[torch.randperm(64)]]),
+        "duplicates": torch.randn(2, 20, 3).repeat(1, 3, 1)[:, torch.randperm(60)],
+        "all the same": torch.ones(2, 70, 3),
+    }
+    return clouds[name].to(DEVICE)
+
+
+def test_farthest_points_and_neighbors_of_a_line():
+    line = torch.tensor([[[0.0], [1], [2], [10]], [[5], [6], [1], [5.5]]], device=DEVICE)
+    assert sample(line, 3).tolist() == [[0, 3, 2], [0, 2, 1]]
+    assert find(line[:, 1:2], line, 3).tolist() == [[[1, 0, 2]], [[1, 3, 0]]]
+
+
+@pytest.mark.parametrize("program_numbers", [sample_kernels.PROGRAM_NUMBERS, 0], ids=["in one launch", "in steps"])
+class TestFarthestPoints:
+    @pytest.fixture(autouse=True)
+    def force(self, program_numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have clouds sampled in one launch, or, as if too large for that, in one for each sample."""
+        monkeypatch.setattr(sample_kernels, "PROGRAM_NUMBERS", program_numbers)
+
+    @pytest.mark.parametrize(("size", "num_points"), [(1, 1), (2, 2), (63, 12), (65, 12), (100, 12), (1000, 20)])
+    def test_they_are_those_of_the_definition(self, size: int, num_points: int):
+        check_samples(torch.randn(2, size, 3, device=DEVICE), num_points)
+
+    @pytest.mark.parametrize("num_axes", [1, 2, 6, 8])
+    def test_points_may_have_any_number_of_axes(self, num_axes: int):
+        check_samples(torch.randn(2, 50, num_axes, device=DEVICE), 5)
+
+    @pytest.mark.parametrize("name", ["grid", "duplicates", "all the same"])
+    def test_ties_go_to_the_lower_index(self, name: str):
+        check_samples(special(name), 12)
+
+    @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # numpy's, in the interpreter
+    def test_points_infinitely_far_apart_are_ties(self):
+        check_samples(torch.randn(1, 30, 3, device=DEVICE) * 1e25, 10)
+
+    def test_inputs_may_lie_in_memory_in_any_way(self):
+        check_samples(torch.randn(2, 4, 100, device=DEVICE)[:, 1:].transpose(1, 2)[:, ::2], 10)
+        check_samples(torch.randn(1, 40, 1, device=DEVICE).expand(2, 40, 3), 5)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_the_kernels_themselves_compute_in_float32(self, dtype: torch.dtype):
+        points = torch.randn(2, 40, 3, device=DEVICE).to(dtype)
+        found = sample_kernels.farthest_points(points, 5)
+        assert torch.equal(found, farthest_points(points.float(), 5, "torch"))
+
+
+def test_a_cloud_too_large_for_a_program_is_sampled_in_steps():
+    points = torch.randn(1, 20_000, 3, device=DEVICE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sample_kernels, "_sample_in_programs", None)
+        check_samples(points, 3)
+
+
+KNN_CASES = [  # queries, points, axes, neighbors
+    (1, 1, 3, 1),
+    (2, 2, 3, 2),
+    (63, 65, 3, 5),
+    (65, 63, 3, 63),
+    (10, 64, 3, 64),
+    (7, 100, 3, 33),
+    (70, 1000, 3, 24),
+    (9, 700, 3, 64),
+    (20, 100, 1, 5),
+    (20, 100, 2, 5),
+    (20, 100, 6, 24),
+    (20, 100, 8, 1),
+]
+
+
+@pytest.mark.parametrize("case", KNN_CASES, ids=str)
+def test_neighbors_are_those_of_the_definition(case: tuple[int, int, int, int]):
+    num_queries, size, num_axes, num_neighbors = case
+    points = torch.randn(2, size, num_axes, device=DEVICE)
+    check_neighbors(torch.randn(2, num_queries, num_axes, device=DEVICE), points, num_neighbors)
+
+
+@pytest.mark.parametrize("order", ["random", "closest last", "full of ties"])
+def test_neighbors_in_blocks_of_the_size_that_ships(order: str, monkeypatch: pytest.MonkeyPatch):
+    """Closest last is the worst case: every block has what belongs into the list. Of ties the last index leaves it."""
+    monkeypatch.setattr(knn_kernels, "BLOCK_QUERIES", SHIPPED_BLOCKS[0])
+    monkeypatch.setattr(knn_kernels, "BLOCK_POINTS", SHIPPED_BLOCKS[1])
+    points = torch.randn(1, 300, 3, device=DEVICE)
+    if order == "closest last":
+        points = points[:, points[0].norm(dim=1).argsort(descending=True)]
+    if order == "full of ties":
+        points = points.round()
+    check_neighbors(points[:, -6:] * 0.01, points, 24)
+
+
+@pytest.mark.parametrize("num_neighbors", [1, 24, 60])
+@pytest.mark.parametrize("name", ["grid", "duplicates", "all the same"])
+def test_ties_of_neighbors_go_to_the_lower_index(name: str, num_neighbors: int):
+    points = special(name)
+    check_neighbors(points, points, num_neighbors)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # numpy's, in the interpreter
+def test_neighbors_infinitely_far_away_are_ties():
+    points = torch.randn(1, 40, 3, device=DEVICE) * 1e25
+    check_neighbors(points[:, :5], points, 9)
+
+
+def test_inputs_of_neighbors_may_lie_in_memory_in_any_way():
+    points = torch.randn(2, 4, 100, device=DEVICE)[:, 1:].transpose(1, 2)
+    queries = torch.randn(2, 40, 5, device=DEVICE)[:, ::2, 1:4]
+    check_neighbors(queries, points, 5)
+    check_neighbors(points[:, :9], queries, 5)
+    check_neighbors(queries[:1].expand(2, 20, 3), points, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_kernel_of_neighbors_itself_computes_in_float32(dtype: torch.dtype):
+    points = torch.randn(2, 60, 3, device=DEVICE).to(dtype)
+    found = knn_kernels.knn(points[:, :9], points, 5)
+    assert torch.equal(found, knn(points[:, :9].float(), points.float(), 5, "torch"))
+
+
+def test_points_that_require_gradients_under_autocast_are_points_like_any_other():
+    points = torch.randn(2, 50, 3, device=DEVICE)
+    learned = points.clone().requires_grad_()
+    with torch.autocast(DEVICE, torch.bfloat16):
+        found = sample(learned, 5), find(learned, learned, 4)
+    for index, expected in zip(found, (sample(points, 5), find(points, points, 4)), strict=True):
+        assert torch.equal(index, expected) and not index.requires_grad
+
+
+def test_torch_knows_the_operators_and_can_compile_them():
+    torch.use_deterministic_algorithms(False)  # compiled code does not fill memory
+    points = torch.randn(2, 30, 3, device=DEVICE)
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(sample_kernels.farthest_points, (points, 5), test_utils=tests)
+    torch.library.opcheck(knn_kernels.knn, (points[:, :4], points, 3), test_utils=tests)
+
+    def choose(points: Tensor) -> tuple[Tensor, Tensor]:
+        return sample_kernels.farthest_points(points, 5), knn_kernels.knn(points[:, :4], points, 3)
+
+    compiled = torch.compile(choose, backend="aot_eager", fullgraph=True)
+    for one, other in zip(compiled(points), choose(points), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_the_kernels_cannot_take_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch):
+    points = torch.zeros(1, 70, 9, device=DEVICE)
+    with pytest.raises(InputError, match="backend 'triton' takes points with up to 8 axes, not 9: use auto"):
+        sample(points, 2)
+    with pytest.raises(InputError, match="backend 'triton' finds up to 64 neighbors, not 65: use auto"):
+        find(points[..., :3], points[..., :3], 65)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(InputError, match="backend 'triton' runs on CUDA tensors, these are on meta"):
+        sample(torch.zeros(1, 4, 3, device="meta"), 2)
+    monkeypatch.setattr(_backend, "is_installed", lambda package: False)
+    with pytest.raises(InputError, match="backend 'triton' needs the package triton"):
+        sample(points, 2)
+
+
+@pytest.mark.parametrize(
+    ("on_cuda", "installed", "axes_and_neighbors", "taken"),
+    [
+        ("cluster", ["triton", "torch_cluster"], (3, 24), ("cluster", "torch")),
+        ("cluster", ["triton"], (3, 24), ("torch", "torch")),
+        ("triton", ["triton", "torch_cluster"], (3, 24), ("triton", "triton")),
+        ("triton", ["triton", "torch_cluster"], (3, 65), ("triton", "torch")),
+        ("triton", ["triton", "torch_cluster"], (9, 24), ("cluster", "torch")),
+        ("triton", ["torch_cluster"], (3, 24), ("cluster", "torch")),
+    ],
+)
+def test_auto_takes_on_a_gpu_what_one_line_says(
+    on_cuda: str, installed: list[str], axes_and_neighbors: tuple[int, int], taken: tuple[str, str], monkeypatch
+):
+    monkeypatch.setattr(_backend, "POINTS_ON_CUDA", on_cuda)
+    monkeypatch.setattr(_backend, "is_installed", installed.__contains__)
+    num_axes, num_neighbors = axes_and_neighbors
+    with FakeTensorMode():
+        points = torch.empty(1, 100, num_axes, device="cuda")
+        found = (
+            _backend.choose_point_backend("auto", points, "torch_quickfps", True),
+            _backend.choose_point_backend("auto", points, "scipy", False, num_neighbors),
+        )
+    assert found == taken
+
+
+def test_the_kernels_have_not_run_on_a_gpu_yet_so_auto_does_not_take_them():
+    assert _backend.POINTS_ON_CUDA == "cluster"
+
+
+def test_the_compiler_fuses_nothing_and_fits_the_kernels_into_the_registers_of_a_hopper_gpu():
+    """Without lanes that trade numbers through shared memory in the search for neighbors, for any number of axes."""
+    code = (
+        "from bixt3d.ops.triton.resources import *\n"
+        "for num_points, num_axes, num_neighbors in [(1024, 3, 24), (2048, 6, 64)]:\n"
+        "    for name, found in point_kernels(num_points, num_axes, num_neighbors):\n"
+        "        print(name, found['spilled'], found['fused_instructions'], found['shared'] > 0)\n"
+        "launch = farthest_points.launch_of(32, 3) | {'axis_stride': 1, 'enable_fp_fusion': True}\n"
+        "kernel = farthest_points.sample_kernel\n"
+        "print(resources(compile_ahead(kernel, point_types(kernel), launch))['fused_instructions'] > 0)\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    expected = ["sample_kernel 0 0 True", "step_kernel 0 0 True", "nearest_kernel 0 0 False"] * 2
+    assert found.stdout.splitlines() == [*expected, "True"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("num_clouds", "size", "num_points"),
+    [(32, 1024, 512), (32, 2048, 512), (2, 8192, 1000), (2, 16384, 1000), (1, 100_000, 1000), (3, 1_000_000, 20)],
+)
+def test_a_gpu_samples_what_the_definition_says(num_clouds: int, size: int, num_points: int):
+    check_samples(torch.randn(num_clouds, size, 3, device=DEVICE), num_points)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("num_clouds", "num_queries", "size"), [(32, 2048, 2048), (1, 10_000, 100_000)])
+@pytest.mark.parametrize("num_axes", [3, 6])
+def test_a_gpu_finds_the_neighbors_that_the_definition_does(
+    num_clouds: int, num_queries: int, size: int, num_axes: int
+):
+    points = torch.randn(num_clouds, size, num_axes, device=DEVICE)
+    check_neighbors(points[:, torch.randperm(size)[:num_queries]], points, 32)

@@ -1,0 +1,165 @@
+"""The forms of the operators, memory saved and compilers change how a model is trained, not what comes out."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bixt3d.engine.checkpoint import load_weights
+from bixt3d.engine.report import read_rows
+from bixt3d.engine.runtime import Runtime
+from bixt3d.models.classifier import BixtClassifier
+from bixt3d.models.encoder import BixtEncoder, EncoderLayer
+from bixt3d.models.presets import build_model
+from bixt3d.nn.attention import BiAttention
+from bixt3d.nn.grouping import GroupBlock
+from bixt3d.nn.refinement import GroupRefinement
+from bixt3d.tasks.forms import choose_forms
+from bixt3d.tokenizers import GroupTokenizer, PointTokenizer
+from bixt3d.types import InputError
+
+PROGRAM = Path(__file__).parents[2] / "tools" / "train_cls.py"
+GROUPS = [
+    "--model.tokenizer={class_path: GroupTokenizer, init_args: {dim: 16, points: {class_path: PointTokenizer, "
+    "init_args: {dim: 8}}, num_neighbors: 4, num_groups: 16, num_pre: 0}}"
+]
+
+
+def small_classifier() -> BixtClassifier:
+    torch.manual_seed(0)
+    tokenizer = GroupTokenizer(16, PointTokenizer(8), num_neighbors=4, num_groups=16, num_pre=0)
+    encoder = BixtEncoder(
+        16, 3, 2, 4, refine=lambda *dims: GroupRefinement(*dims, num_neighbors=4), drop_path_cross=0.5
+    )
+    model = BixtClassifier(5, tokenizer, encoder, dropout=0.1)
+    nn.init.normal_(model.head.weight)
+    return model
+
+
+def train_briefly(model: BixtClassifier) -> list[torch.Tensor]:
+    """Return all weights and statistics after two steps."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        torch.manual_seed(1)
+        model(torch.randn(4, 32, 3), torch.zeros(4, 32, 0)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return list(model.state_dict().values())
+
+
+def test_every_part_is_told_which_form_to_run():
+    model = small_classifier()
+    choose_forms(model, Runtime(attention="chunked", points="torch", checkpointing=True))
+    parts = list(model.modules())
+    assert {part.backend for part in parts if isinstance(part, BiAttention)} == {"chunked"}
+    assert {part.backend for part in parts if isinstance(part, GroupBlock)} == {"torch"}
+    assert [part.checkpointing for part in parts if isinstance(part, EncoderLayer)] == [True] * 3
+
+
+def test_checkpointing_changes_no_weight_and_no_statistic():
+    plain, saving = small_classifier(), small_classifier()
+    choose_forms(saving, Runtime(checkpointing=True))
+    for one, other in zip(train_briefly(plain), train_briefly(saving), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_checkpointing_keeps_less():
+    kept = {}
+    for checkpointing in (False, True):
+        model, sizes = small_classifier(), []
+        choose_forms(model, Runtime(checkpointing=checkpointing))
+        with torch.autograd.graph.saved_tensors_hooks(lambda one: (sizes.append(one.numel()), one)[1], lambda one: one):  # noqa: B023
+            model(torch.randn(4, 32, 3), torch.zeros(4, 32, 0))
+        kept[checkpointing] = sum(sizes)
+    assert kept[True] < 0.5 * kept[False]
+
+
+def test_checkpointing_is_refused_for_models_without_the_encoder():
+    with pytest.raises(InputError, match="runtime.checkpointing is for models with BiXT's encoder"):
+        choose_forms(build_model("modelnet40_pointmlp_elite", 5), Runtime(checkpointing=True))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_graphs_without_cuda_are_refused(tmp_path, train):
+    with pytest.raises(InputError, match="no CUDA device was found: --runtime.cuda_graphs"):
+        train(tmp_path / "run", "--runtime.cuda_graphs=true")
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in read_rows(folder / "metrics.csv")]
+
+
+def test_forms_asked_for_by_name_train_to_the_same_losses(tmp_path, train, monkeypatch):
+    from bixt3d.tasks import classification
+
+    monkeypatch.setattr(classification, "write_results", lambda *_: None)
+    reference = train(tmp_path / "torch", *GROUPS, "--runtime.attention=torch", "--runtime.points=torch")
+    for attention, points in (("sdpa", "wheel"), ("chunked", "auto")):
+        found = train(tmp_path / attention, *GROUPS, f"--runtime.attention={attention}", f"--runtime.points={points}")
+        assert losses(found) == pytest.approx(losses(reference), rel=1e-4)
+
+
+def run_program(folder: Path, tiny: Path, *arguments: str, **variables: str) -> Path:
+    command = [sys.executable, "-W", "ignore", str(PROGRAM), f"--cfg={tiny}", f"--run_dir={folder}", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.slow
+def test_kernels_train_to_the_same_losses(tmp_path, tiny):
+    """Attention, sampling and neighbors by Triton's kernels (interpreted where there is no GPU), against torch's."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    short = ["--train.steps=4", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
+    if torch.cuda.is_available():
+        short += ["--runtime.accelerator=cuda", "--runtime.precision=32-true"]
+        mode = {}
+    else:
+        mode = {"TRITON_INTERPRET": "1"}
+    plain = run_program(tmp_path / "torch", tiny, *short, "--runtime.attention=torch", "--runtime.points=torch")
+    fused = run_program(
+        tmp_path / "triton", tiny, *short, "--runtime.attention=triton", "--runtime.points=triton", **mode
+    )
+    assert losses(fused) == pytest.approx(losses(plain), rel=1e-5)
+    weights = [load_weights(folder / "model.safetensors")[0] for folder in (plain, fused)]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1][name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_to_the_same_losses(tmp_path, tiny):
+    short = ["--train.steps=4", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
+    plain = run_program(tmp_path / "eager", tiny, *short, "--model.dropout=0", "--model.encoder.drop_path_cross=0")
+    found = run_program(
+        tmp_path / "compiled", tiny, *short, "--model.dropout=0", "--model.encoder.drop_path_cross=0",
+        "--runtime.compile=true",
+    )  # fmt: skip
+    with (found / "metrics.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 1
+    assert losses(found) == pytest.approx(losses(plain), rel=1e-3)
+
+
+@pytest.mark.gpu
+def test_the_host_never_waits_for_the_device_inside_an_epoch():
+    """CUDA raises at any read of a result by the host while a step is made."""
+    model = small_classifier().cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    clouds = torch.randn(4, 32, 3, device="cuda"), torch.zeros(4, 32, 0, device="cuda")
+
+    def step() -> None:
+        model(*clouds).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()  # tunes and compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
