@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bixt3d.nn.mlp import ChannelNorm, ResidualMLP
 from bixt3d.ops import farthest_points, gather, knn, neighbor_max, neighbor_squares, neighbor_sum
-from bixt3d.ops._backend import PointBackend
+from bixt3d.ops._backend import PointBackend, is_traced
 from bixt3d.types import InputError, Tokens
 
 
@@ -128,7 +128,7 @@ class GroupBlock(nn.Module):
         """Return the groups, and for each the index of the token that is its centroid."""
         centroid_index, neighbor_index = self._search(tokens)
         where = (tokens.feats, tokens.pos, centroid_index, neighbor_index)
-        if self.pre or torch.compiler.is_exporting():
+        if self.pre or is_traced(tokens.feats):
             feats = self.pre(self.norm(self.group(*where)).relu_()).amax(2)
         else:
             feats = self._largest(*where)

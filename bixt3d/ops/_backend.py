@@ -31,6 +31,11 @@ def is_installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
+def is_traced(values: Tensor) -> bool:
+    """Say whether torch.export or a counter of costs looks on, which want plain operations."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing() or values.is_meta
+
+
 def choose_point_backend(
     backend: PointBackend, points: Tensor, wheel: str, cluster_on_cuda: bool, num_neighbors: int = 1
 ) -> str:

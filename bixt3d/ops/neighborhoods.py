@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, embedding_bag
 
+from bixt3d.ops._backend import is_traced
 from bixt3d.ops.neighbors import gather
 
 CACHED = 2**20
@@ -20,7 +21,7 @@ CACHED = 2**20
 
 def neighbor_sum(values: Float[Tensor, "B N D"], neighbor_index: Int[Tensor, "B G K"]) -> Float[Tensor, "B G D"]:
     """Return ``sum over k of values[b, neighbor_index[b, g, k]]``."""
-    if torch.compiler.is_exporting():
+    if is_traced(values):
         return gather(values, neighbor_index).sum(2)
     return _NeighborSum.apply(values, neighbor_index)
 
@@ -30,14 +31,14 @@ def neighbor_squares(values: Float[Tensor, "B N D"], neighbor_index: Int[Tensor,
 
     For variances, which are small differences of such sums. In float32 on mps, which has no float64.
     """
-    if torch.compiler.is_exporting():
+    if is_traced(values):
         return gather(values, neighbor_index).double().square().sum((1, 2))
     return _WeightedSquares.apply(values, _count(neighbor_index, values.shape[1]))
 
 
 def neighbor_max(values: Float[Tensor, "B N D"], neighbor_index: Int[Tensor, "B G K"]) -> Float[Tensor, "B G D"]:
     """Return ``max over k of values[b, neighbor_index[b, g, k]]``; the first of equal ones gets the gradient."""
-    if torch.compiler.is_exporting():
+    if is_traced(values):
         return gather(values, neighbor_index).amax(2)
     return _NeighborMax.apply(values, neighbor_index)
 

@@ -117,6 +117,7 @@ def test_kernels_train_to_the_same_losses(tmp_path, tiny):
     """Attention, sampling and neighbors by Triton's kernels (interpreted where there is no GPU), against torch's."""
     pytest.importorskip("triton", reason="Triton is not installed")
     short = ["--train.steps=4", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
+    short += ["--optim.name=sgd", "--optim.lr=0.05"]  # adamw makes full steps of gradients that are rounding alone
     if torch.cuda.is_available():
         short += ["--runtime.accelerator=cuda", "--runtime.precision=32-true"]
         mode = {}
@@ -129,7 +130,7 @@ def test_kernels_train_to_the_same_losses(tmp_path, tiny):
     assert losses(fused) == pytest.approx(losses(plain), rel=1e-5)
     weights = [load_weights(folder / "model.safetensors")[0] for folder in (plain, fused)]
     for name, weight in weights[0].items():
-        torch.testing.assert_close(weight, weights[1][name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(weight, weights[1][name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
