@@ -42,10 +42,10 @@ REASONS = (InputError, ImportError, CannotRunError, torch.OutOfMemoryError)
 """What a variant may raise without being wrong: our operators refuse a backend with InputError."""
 
 
-def compiled(function: Callable, how: How) -> Callable:
+def compiled(function: Callable, how: How, mode: str | None = None) -> Callable:
     """Return what torch.compile makes of a function or module. Where that fails, calling it raises CannotRunError."""
     torch.compiler.reset()  # each case is compiled for its own sizes
-    made = torch.compile(function, dynamic=False)
+    made = torch.compile(function, dynamic=False, mode=mode)
 
     def run(*inputs: Any) -> Any:
         if how.small:

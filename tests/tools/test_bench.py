@@ -21,11 +21,12 @@ from bixt3d.types import InputError
 CPU = How(torch.device("cpu"), repeats=2)
 SMALL = replace(CPU, small=True)
 
+COMPILABLE = ("PointMLP", "PointMLP-elite", "grouping")
 CASES = {"ops": 4, "attention": 2, "train": 2, "models": 5, "scale": 2}
 NOT_RUN_ON_A_CPU = {
     "ops": {"cluster", "triton", "fpsample", "Open3D"},  # the first and the last two may be installed
     "attention": {"triton", "textbook, compiled"},
-    "train": {"PointMLP, compiled", "PointMLP-elite, compiled", "grouping, compiled"},
+    "train": {f"{name}, {how}" for name in COMPILABLE for how in ("compiled", "CUDA graphs")},
     "models": {"import torch, bixt3d.ops, bixt3d.models"},
     "scale": set(),
 }
