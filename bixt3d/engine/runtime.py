@@ -26,8 +26,8 @@ class Runtime:
         cuda_graphs: compile, and replay whole passes as CUDA graphs (all batches have one shape).
         attention: which form of bi-directional attention runs (see bixt3d.ops.bi_attention); all give the same.
         points: which form of farthest point sampling and kNN runs (see bixt3d.ops.knn); all give the same.
-        checkpointing: keep of each encoder layer only what goes in, and compute the rest again for the gradients: much
-            less memory for about a third more time.
+        checkpointing: keep of each encoder layer only what goes in, and compute the rest again for the gradients:
+            less memory, more time.
         deterministic: allow only operations that give the same result each time.
         threads: CPU threads; None: as many as PyTorch takes.
     """
