@@ -129,7 +129,9 @@ class GroupBlock(nn.Module):
         centroid_index, neighbor_index = self._search(tokens)
         where = (tokens.feats, tokens.pos, centroid_index, neighbor_index)
         if self.pre or is_traced(tokens.feats):
-            feats = self.pre(self.norm(self.group(*where)).relu_()).amax(2)
+            grouped = self.group(*where)
+            rows = self.norm(grouped.flatten(0, 2)).relu_()
+            feats = self.pre(rows).view_as(grouped).amax(2)
         else:
             feats = self._largest(*where)
         kept = neighbor_index if centroid_index.shape[1] == tokens.pos.shape[1] else None

@@ -32,6 +32,8 @@ class ChannelNorm(nn.BatchNorm1d):
     def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         if self.training and feats.shape[:-1].numel() == 1:
             raise InputError("batch normalization cannot train on one cloud at a time: set --train.batch_size to more")
+        if feats.ndim == 2:
+            return super().forward(feats)  # no view: autograd copies the gradients of what is changed in place behind one
         return super().forward(feats.flatten(0, -2)).view_as(feats)
 
     @torch.no_grad()
@@ -47,6 +49,9 @@ class LinearNorm(nn.Sequential):
 
     def __init__(self, dim: int, out_dim: int):
         super().__init__(nn.Linear(dim, out_dim, bias=False), ChannelNorm(out_dim), nn.ReLU(inplace=True))
+
+    def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... O"]:
+        return super().forward(feats.flatten(0, -2)).unflatten(0, feats.shape[:-1])
 
 
 class ResidualMLP(nn.Module):
@@ -66,4 +71,5 @@ class ResidualMLP(nn.Module):
         )
 
     def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        return torch.relu(feats + self.inner(feats))
+        flat = feats.flatten(0, -2)
+        return self.inner(flat).add_(flat).relu_().view_as(feats)

@@ -136,6 +136,26 @@ def test_knn_wheel_equals_torch_where_points_are_duplicated(num_neighbors: int):
     assert torch.equal(knn(points, points, num_neighbors, "wheel"), knn(points, points, num_neighbors, "torch"))
 
 
+def test_knn_wheel_equals_torch_where_neighbors_differ_by_less_than_float32_tells():
+    torch.manual_seed(0)
+    points = torch.rand(2, 60, 3).repeat(1, 4, 1)
+    points += torch.rand_like(points) * 1e-7
+    assert torch.equal(knn(points, points, 10, "wheel"), knn(points, points, 10, "torch"))
+
+
+@pytest.mark.parametrize("num_clouds", [1, 2, 7])
+def test_threads_that_share_the_clouds_change_nothing(num_clouds: int):
+    torch.manual_seed(0)
+    points = torch.rand(num_clouds, 100, 3)
+    alone = farthest_points(points, 20, "wheel"), knn(points, points, 5, "wheel")
+    torch.set_num_threads(3)
+    try:
+        shared = farthest_points(points, 20, "wheel"), knn(points, points, 5, "wheel")
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(alone[0], shared[0]) and torch.equal(alone[1], shared[1])
+
+
 @pytest.mark.parametrize("backend", ["torch", "wheel"])
 def test_knn_is_what_a_stable_sort_of_distances_gives(backend: str):
     points = torch.cat([grid(3), torch.randint(0, 3, (1, 27, 3)).float()])
