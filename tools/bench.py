@@ -28,17 +28,16 @@ from bench_train import bench_train
 from bixt3d.config import run_program
 from bixt3d.engine.checkpoint import write_json, write_text
 from bixt3d.engine.report import commit
-from bixt3d.engine.runtime import keep_freed_memory
 from bixt3d.types import InputError
 
 SUITES: dict[str, Callable[[How], Iterator[list[Row]]]] = {
-    "train": bench_train,
     "ops": bench_ops,
     "attention": bench_attention,
+    "train": bench_train,
     "models": bench_models,
     "scale": bench_scale,
 }
-"""In the order in which they run. `train` measures what keeping freed memory saves; the others find it kept."""
+"""In the order in which they run: up to the first step of `train`, the C library must not keep freed memory."""
 
 PACKAGES = ("torch", "triton", "torch-cluster", "torch-quickfps", "fpsample", "scipy", "open3d", "timm", "numpy")
 
@@ -68,8 +67,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
     rows = []
     for suite in SUITES:
-        if suite != "train":
-            keep_freed_memory()  # as training and test programs do
         for table in SUITES[suite](how) if suite in (given.suite or SUITES) else ():
             print_case(table)
             rows += [{"suite": suite, **row} for row in table]

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from bixt3d.config import config_file
 from bixt3d.engine.optim import Optim, make_optimizer
+from bixt3d.engine.runtime import keep_freed_memory
 from bixt3d.models.costs import count_cost
 from bixt3d.models.image_presets import build_image_classifier
 from bixt3d.models.presets import build_model
@@ -70,6 +71,7 @@ def make_image_models(how: How) -> dict[str, nn.Module]:
 def bench_models(how: How) -> Iterator[list[Row]]:
     """Measure models of clouds and images, and imports."""
     yield measure(import_case(how), how)
+    keep_freed_memory()  # as our programs do
     for training, batch in ((False, 128 if how.on_gpu else 4), (True, 32 if how.on_gpu else 4)):
         clouds = cloud_batch(2, 512, how) if how.small else cloud_batch(batch, 1024, how)
         models = {name: make_cloud_model(name, how) for name in CLOUD_MODELS}

@@ -1,20 +1,17 @@
-"""What point operators cost: farthest point sampling, nearest neighbors, affine grouping, beside what others offer."""
+"""What point operators cost: farthest point sampling and nearest neighbors, beside what others offer."""
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from functools import partial
 
 import bench_textbook
 import numpy as np
 import torch
 from bench_case import Case, How, Row, Run, Target
-from bench_measure import CannotRunError, assert_near, measure, not_run
+from bench_measure import CannotRunError, measure, not_run
 from torch import Tensor
 
-from bixt3d.nn.grouping import GroupBlock
 from bixt3d.ops import farthest_points, gather, knn
 from bixt3d.ops.neighbors import squared_distances
-from bixt3d.types import Tokens
 
 EXACT = ("torch", "wheel", "triton", "auto")
 """Backends of ours whose choice is that of the reference, index for index, unless points are exactly equally far."""
@@ -26,8 +23,6 @@ def bench_ops(how: How) -> Iterator[list[Row]]:
         yield measure(sampling_case(num_clouds, size, num_points, how), how)
     for num_clouds, groups, size, num_neighbors in neighbor_sizes(how):
         yield measure(neighbor_case(num_clouds, groups, size, num_neighbors, how), how)
-    for backward in (False, True):
-        yield measure(grouping_case(*((2, 64, 16, 4) if how.small else (32, 1024, 192, 24)), backward, how), how)
 
 
 def sampling_sizes(how: How) -> list[tuple[int, int, int]]:
@@ -100,52 +95,6 @@ def neighbor_case(num_clouds: int, groups: int, size: int, num_neighbors: int, h
     title = f"kNN, {num_clouds} x ({groups} of {size}), k {num_neighbors}"
     targets = () if how.on_gpu else (Target("auto", "speedup", 4),)
     return Case(title, "textbook", variants, check, num_clouds, "clouds", targets=targets)
-
-
-def grouping_case(num_clouds: int, size: int, dim: int, num_neighbors: int, backward: bool, how: How) -> Case:
-    """Return affine grouping around every point, as `modelnet40_grouping` does it in each of 11 layers."""
-    xyz = torch.randn(num_clouds, size, 3, device=how.device)
-    feats = torch.randn(num_clouds, size, dim, device=how.device, requires_grad=backward)
-    upstream = torch.randn(num_clouds, size, dim, device=how.device)
-    neighbor_index = knn(xyz, xyz, num_neighbors)
-    block = GroupBlock(dim, dim, num_neighbors).to(how.device)
-    torch.nn.init.uniform_(block.group.scale, 0.5, 1.5)
-    torch.nn.init.normal_(block.group.shift)
-    textbook = bench_textbook.Grouping(block).to(how.device)
-    tokens = Tokens(feats, xyz, neighbor_index)
-
-    def run(group: Callable[[], Tensor], module: torch.nn.Module, in_float32: bool) -> tuple[Tensor, ...]:
-        with torch.set_grad_enabled(backward), nullcontext() if in_float32 else how.precision():
-            out = group()
-        if not backward:
-            return (out,)
-        # the gradient of the shift is zero: normalization takes away what is added to all
-        trained = [parameter for name, parameter in module.named_parameters() if not name.endswith("shift")]
-        grads = torch.autograd.grad(out, [feats, *trained], upstream.to(out.dtype))
-        return (out, *(grad.squeeze(-1) if grad.ndim == 3 and grad.shape[2] == 1 else grad for grad in grads))
-
-    forms = {
-        "textbook": partial(run, lambda: textbook(feats, neighbor_index), textbook),
-        "GroupBlock": partial(run, lambda: block(tokens)[0].feats, block),
-    }
-    reference = forms["textbook"](True)
-
-    def check(name: str, result: tuple[Tensor, ...]) -> None:  # bfloat16 would give the gradient to other neighbors
-        assert_near(forms[name](True) if how.on_gpu else result, reference, 1e-3, mean=True)
-
-    flops = 2.0 * num_clouds * size * dim * dim * 2 * (3 if backward else 1)
-    moved = (2 + 3 * backward) * feats.nbytes / (2 if how.on_gpu else 1) + neighbor_index.nbytes * (1 + backward)
-    return Case(
-        f"affine grouping, {'forward + backward' if backward else 'forward'}, {num_clouds} x {size}, {dim} wide, "
-        f"k {num_neighbors}",
-        "textbook",
-        {name: partial(form, False) for name, form in forms.items()},
-        check,
-        num_clouds,
-        "clouds",
-        bytes=moved,
-        flops=flops,
-    )
 
 
 def _on_cpu_only(package: str, points: Tensor) -> None:

@@ -1,22 +1,31 @@
-"""What a training step costs: what keeping freed memory saves, and our model with grouping beside PointMLP."""
+"""What training costs: a step before and after freed memory is kept, affine grouping, our model beside PointMLP."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
 
+import bench_textbook
+import torch
 from bench_case import Case, How, Row, Run, Target
-from bench_measure import compiled, measure, not_run
+from bench_measure import assert_near, compiled, measure, not_run
 from bench_models import cloud_batch, make_cloud_model, training_step
 from torch import Tensor
 
 from bixt3d.engine.runtime import keep_freed_memory
 from bixt3d.models.presets import build_model
+from bixt3d.nn.grouping import GroupBlock
+from bixt3d.ops import knn
+from bixt3d.types import Tokens
 
 COMPILED = {"compiled": None, "CUDA graphs": "reduce-overhead"}
 """What `--runtime.compile` and `--runtime.cuda_graphs` ask torch.compile for."""
 
 
 def bench_train(how: How) -> Iterator[list[Row]]:
-    """Measure training steps, the first one before anything keeps freed memory."""
+    """Measure grouping and training steps, after a first step before anything keeps freed memory."""
     yield small_step(how)
+    for backward in (False, True):
+        yield measure(grouping_case(*((2, 64, 16, 4) if how.small else (32, 1024, 192, 24)), backward, how), how)
     for num_clouds in (32, 128) if how.on_gpu else (2,) if how.small else (4,):
         yield measure(step_case(num_clouds, how), how)
 
@@ -34,6 +43,52 @@ def small_step(how: How) -> list[Row]:
         rows += measure(case, how)
     rows[1] |= {"baseline": rows[0]["variant"], "speedup": rows[1]["per_second"] / rows[0]["per_second"]}
     return rows
+
+
+def grouping_case(num_clouds: int, size: int, dim: int, num_neighbors: int, backward: bool, how: How) -> Case:
+    """Return affine grouping around every point, as `modelnet40_grouping` does it in each of 11 layers."""
+    xyz = torch.randn(num_clouds, size, 3, device=how.device)
+    feats = torch.randn(num_clouds, size, dim, device=how.device, requires_grad=backward)
+    upstream = torch.randn(num_clouds, size, dim, device=how.device)
+    neighbor_index = knn(xyz, xyz, num_neighbors)
+    block = GroupBlock(dim, dim, num_neighbors).to(how.device)
+    torch.nn.init.uniform_(block.group.scale, 0.5, 1.5)
+    torch.nn.init.normal_(block.group.shift)
+    textbook = bench_textbook.Grouping(block).to(how.device)
+    tokens = Tokens(feats, xyz, neighbor_index)
+
+    def run(group: Callable[[], Tensor], module: torch.nn.Module, in_float32: bool) -> tuple[Tensor, ...]:
+        with torch.set_grad_enabled(backward), nullcontext() if in_float32 else how.precision():
+            out = group()
+        if not backward:
+            return (out,)
+        # the gradient of the shift is zero: normalization takes away what is added to all
+        trained = [parameter for name, parameter in module.named_parameters() if not name.endswith("shift")]
+        grads = torch.autograd.grad(out, [feats, *trained], upstream.to(out.dtype))
+        return (out, *(grad.squeeze(-1) if grad.ndim == 3 and grad.shape[2] == 1 else grad for grad in grads))
+
+    forms = {
+        "textbook": partial(run, lambda: textbook(feats, neighbor_index), textbook),
+        "GroupBlock": partial(run, lambda: block(tokens)[0].feats, block),
+    }
+    reference = forms["textbook"](True)
+
+    def check(name: str, result: tuple[Tensor, ...]) -> None:  # bfloat16 would give the gradient to other neighbors
+        assert_near(forms[name](True) if how.on_gpu else result, reference, 1e-3, mean=True)
+
+    flops = 2.0 * num_clouds * size * dim * dim * 2 * (3 if backward else 1)
+    moved = (2 + 3 * backward) * feats.nbytes / (2 if how.on_gpu else 1) + neighbor_index.nbytes * (1 + backward)
+    return Case(
+        f"affine grouping, {'forward + backward' if backward else 'forward'}, {num_clouds} x {size}, {dim} wide, "
+        f"k {num_neighbors}",
+        "textbook",
+        {name: partial(form, False) for name, form in forms.items()},
+        check,
+        num_clouds,
+        "clouds",
+        bytes=moved,
+        flops=flops,
+    )
 
 
 def step_case(num_clouds: int, how: How) -> Case:

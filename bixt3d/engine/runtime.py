@@ -97,7 +97,7 @@ def keep_freed_memory() -> None:
 
 
 def _ask_for_huge_pages(libc: ctypes.CDLL, size: int) -> None:
-    """Let the next ``size`` bytes of the heap come in pages of 2 MB. Takes addresses only: memory comes with its use."""
+    """Let the next ``size`` bytes of the heap come in pages of 2 MB. Takes addresses only, no memory yet."""
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     libc.free.argtypes = [ctypes.c_void_p]

@@ -33,7 +33,7 @@ class ChannelNorm(nn.BatchNorm1d):
         if self.training and feats.shape[:-1].numel() == 1:
             raise InputError("batch normalization cannot train on one cloud at a time: set --train.batch_size to more")
         if feats.ndim == 2:
-            return super().forward(feats)  # no view: autograd copies the gradients of what is changed in place behind one
+            return super().forward(feats)  # a view changed in place would make autograd copy its gradients
         return super().forward(feats.flatten(0, -2)).view_as(feats)
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ POINTS_ON_CUDA: PointBackend = "cluster"
 """What `auto` takes on a GPU to choose points, where it can: torch-cluster if it is installed, and then for farthest
 points alone, or else torch. To be "triton" once its kernels have run on one."""
 
-LONG_CLOUD = 8192
+LONG_CLOUD = 4096
 """From how many tokens of a cloud `auto` goes through them in chunks on a CPU: below, two SDPA calls are as fast."""
 
 
@@ -96,16 +96,15 @@ def choose_attention_backend(backend: str, token_refs: Tensor) -> str:
 
 
 def _fastest_attention(token_refs: Tensor) -> str:
-    """Return what was the fastest where it was measured: on CPUs with one thread.
+    """Return what was the fastest where it was measured: on CPUs with one and two threads.
 
-    In bfloat16 and float16 the backward pass of SDPA is slow on CPUs. Chunks make many short steps, which several
-    threads begin and end together: they would wait for each other wherever another program has one of the cores.
+    In bfloat16 and float16 the backward pass of SDPA is slow on CPUs.
     """
     if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
         return "sdpa"
     if token_refs.is_cuda and ATTENTION_ON_CUDA == "triton" and not _why_no_triton(token_refs):
         return "triton"
-    if token_refs.device.type != "cpu" or torch.get_num_threads() > 1:
+    if token_refs.device.type != "cpu":
         return "sdpa"
     trained = token_refs.dtype in (torch.bfloat16, torch.float16) and token_refs.requires_grad
     return "chunked" if trained or token_refs.shape[1] >= LONG_CLOUD else "sdpa"

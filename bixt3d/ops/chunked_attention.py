@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 100_000
+CHUNK = 200_000
 """Similarities that a thread works on at a time, of all heads: they stay in its processor's cache."""
 
 LARGEST = exp(40)
@@ -32,24 +32,27 @@ class _ChunkedAttention(torch.autograd.Function):
         num_clouds, _, num_heads, head_dim = token_refs.shape
         lat_refs, lat_values = (part.expand(num_clouds, -1, -1, -1) for part in (latent_refs, latent_values))
         work = torch.promote_types(token_refs.dtype, torch.float32)
-        latents, tokens = (part.new_empty(part.shape) for part in (lat_refs, token_refs))
-        latent_sums, token_sums = (part.new_empty(part.shape[:3], dtype=work) for part in (lat_refs, token_refs))
-        some_clouds, some_tokens, space = _chunks(lat_refs, token_refs, work)
+        latents, tokens = (
+            torch.empty_like(part, memory_format=torch.contiguous_format) for part in (lat_refs, token_refs)
+        )
+        latent_sums, token_sums = (part.new_empty(*part.shape[:3], 1, dtype=work) for part in (lat_refs, token_refs))
+        some_tokens, space = _chunks(lat_refs, token_refs, work)
         with torch.autocast("cpu", enabled=False):
-            for clouds in some_clouds:
-                refs, values = (_heads(part[clouds], work) for part in (lat_refs, lat_values))
+            for cloud in range(num_clouds):
+                refs, values = (_heads(part[cloud], work).contiguous() for part in (lat_refs, lat_values))
                 refs = (refs * head_dim**-0.5).mT.contiguous()
-                gathered, total = torch.zeros_like(values), values.new_zeros(values.shape[:2])
+                gathered, total = torch.zeros_like(values), values.new_zeros(*values.shape[:2], 1)
                 for chunk in some_tokens:
-                    keys = _heads(token_refs[clouds, chunk], work)
+                    at = (cloud, chunk)
+                    keys, tok_values = _heads(token_refs[at], work), _heads(token_values[at], work)
                     weights = torch.bmm(keys, refs, out=_part(space, keys, refs)).exp_()
-                    gathered.baddbmm_(weights.mT, _heads(token_values[clouds, chunk], work))
-                    total += weights.sum(1)
-                    token_sums[clouds, chunk] = _rows(weights.sum(2), num_heads)
-                    out = _rows(torch.bmm(weights, values, out=keys), num_heads)
-                    tokens[clouds, chunk] = out.div_(token_sums[clouds, chunk, :, None])
-                latents[clouds] = _rows(gathered.div_(total[:, :, None]), num_heads)
-                latent_sums[clouds] = _rows(total, num_heads)
+                    gathered.baddbmm_(weights.mT, tok_values)
+                    total += weights.sum(1).unsqueeze(2)
+                    sums = weights.sum(2, keepdim=True)
+                    token_sums[at] = sums.transpose(0, 1)
+                    tokens[at] = torch.bmm(weights, values).div_(sums).transpose(0, 1)
+                latents[cloud] = (gathered / total).transpose(0, 1)
+                latent_sums[cloud] = total.transpose(0, 1)
         ctx.save_for_backward(
             latent_refs, latent_values, token_refs, token_values, latents, tokens, latent_sums, token_sums
         )
@@ -66,39 +69,35 @@ class _ChunkedAttention(torch.autograd.Function):
         latents_grad, tokens_grad = (grad.unflatten(2, (num_heads, head_dim)) for grad in (latents_grad, tokens_grad))
         work, scale = latent_sums.dtype, head_dim**-0.5
         grads = [part.new_empty(part.shape) for part in (lat_refs, lat_values, token_refs, token_values)]
-        some_clouds, some_tokens, *spaces = _chunks(lat_refs, token_refs, work, 2)
-        for clouds in some_clouds:
-            refs, values = _heads(lat_refs[clouds], work) * scale, _heads(lat_values[clouds], work)
-            grad, mean = _by_sum(latents_grad[clouds], latents[clouds], latent_sums[clouds], work)
+        some_tokens, *spaces = _chunks(lat_refs, token_refs, work, 2)
+        for cloud in range(num_clouds):
+            refs, values = (_heads(part[cloud], work).contiguous() for part in (lat_refs, lat_values))
+            refs = refs * scale
+            grad, mean = _by_sum(latents_grad[cloud], latents[cloud], latent_sums[cloud], work)
             left = torch.cat([grad, -mean, values, torch.ones_like(mean)], 2).mT.contiguous()
             across = refs.mT.contiguous()
             refs_grad, values_grad = torch.zeros_like(refs), torch.zeros_like(values)
             for chunk in some_tokens:
-                at = (clouds, chunk)
+                at = (cloud, chunk)
                 keys, tok_values = _heads(token_refs[at], work), _heads(token_values[at], work)
                 tok_grad, mean = _by_sum(tokens_grad[at], tokens[at], token_sums[at], work)
                 right = torch.cat([tok_values, torch.ones_like(mean), tok_grad, -mean], 2)
                 weights = torch.bmm(keys, across, out=_part(spaces[0], keys, across)).exp_()
                 values_grad.baddbmm_(weights.mT, tok_grad)
-                grads[3][at] = _rows(torch.bmm(weights, grad, out=tok_values), num_heads)
+                grads[3][at] = torch.bmm(weights, grad).transpose(0, 1)
                 change = torch.bmm(right, left, out=_part(spaces[1], right, left)).mul_(weights)
                 refs_grad.baddbmm_(change.mT, keys)
-                grads[2][at] = _rows(torch.bmm(change, refs, out=keys), num_heads)
-            grads[0][clouds], grads[1][clouds] = _rows(refs_grad * scale, num_heads), _rows(values_grad, num_heads)
+                grads[2][at] = torch.bmm(change, refs).transpose(0, 1)
+            grads[0][cloud], grads[1][cloud] = refs_grad.mul_(scale).transpose(0, 1), values_grad.transpose(0, 1)
         return tuple(grad.sum_to_size(part.shape) for grad, part in zip(grads, inputs, strict=True))
 
 
 def _chunks(latents: Tensor, tokens: Tensor, work: torch.dtype, num_spaces: int = 1) -> tuple:
-    """Return slices of clouds, slices of their tokens, and memory for the similarities of such a chunk."""
-    (num_clouds, num_tokens, num_heads, _), num_latents = tokens.shape, latents.shape[1]
-    num_rows = max(1, CHUNK * torch.get_num_threads() // (num_heads * num_latents))
-    size, some = min(num_tokens, num_rows), max(1, num_rows // num_tokens)
-    spaces = (tokens.new_empty(some * size * num_heads * num_latents, dtype=work) for _ in range(num_spaces))
-    return _slices(num_clouds, some), _slices(num_tokens, size), *spaces
-
-
-def _slices(length: int, size: int) -> list[slice]:
-    return [slice(first, first + size) for first in range(0, length, size)]
+    """Return slices of the tokens of a cloud, and memory for the similarities of such a chunk."""
+    (_, num_tokens, num_heads, _), num_latents = tokens.shape, latents.shape[1]
+    size = min(num_tokens, max(1, CHUNK * torch.get_num_threads() // (num_heads * num_latents)))
+    spaces = (tokens.new_empty(size * num_heads * num_latents, dtype=work) for _ in range(num_spaces))
+    return [slice(first, first + size) for first in range(0, num_tokens, size)], *spaces
 
 
 def _part(space: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -108,16 +107,11 @@ def _part(space: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 def _heads(part: Tensor, work: torch.dtype) -> Tensor:
-    """Copy with heads brought forward (B*H, N, ...)."""
-    return part.transpose(1, 2).to(work, copy=True, memory_format=torch.contiguous_format).flatten(0, 1)
-
-
-def _rows(part: Tensor, num_heads: int) -> Tensor:
-    """View with rows brought forward again (B, N, H, ...)."""
-    return part.unflatten(0, (-1, num_heads)).transpose(1, 2)
+    """Return a view with heads brought forward (H, N, ...), or a copy where the dtype is not that of the work."""
+    return part.transpose(0, 1).to(work)
 
 
 def _by_sum(grad: Tensor, out: Tensor, sums: Tensor, work: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return the gradient of an output, and its product with the output, divided by the sum of exponentials."""
-    grad = _heads(grad, work).div_(_heads(sums, work)[:, :, None])
-    return grad, (_heads(out, work).mul_(grad)).sum(2, keepdim=True)
+    grad = _heads(grad, work) / _heads(sums, work)
+    return grad, (_heads(out, work) * grad).sum(2, keepdim=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import predict
+import predict_clouds
 import pytest
 import torch
 import trimesh
@@ -216,7 +217,7 @@ def test_a_pcd_is_taken_for_what_a_depth_camera_saw_unless_it_is_said(class_run,
     assert said[0] == pytest.approx(said[1], abs=1e-5)
     assert said[2] == pytest.approx(said[3], abs=1e-5)
     assert said[0] != pytest.approx(said[2], abs=1e-5)
-    assert predict.choose_up(Path("a.pcd"), None, "z") == "z"  # as lidars write
+    assert predict_clouds.choose_up(Path("a.pcd"), None, "z") == "z"  # as lidars write
 
 
 def test_a_classifier_leaves_points_picture_and_page_of_every_cloud(class_run, clouds, tmp_path, capsys):
