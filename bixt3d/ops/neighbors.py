@@ -35,8 +35,7 @@ def farthest_points(
     """Return indices of points far apart: the first point, then again and again the one farthest from those chosen.
 
     Deterministic, float32; among points equally far the lowest index is chosen. The backend ``wheel``
-    (torch-quickfps, exact, 4 to 7 times faster on two CPU threads) may choose another of points *exactly* equally far;
-    ``triton``, on a GPU, chooses the very same.
+    (torch-quickfps) may choose another of points *exactly* equally far; ``triton``, on a GPU, chooses the very same.
     Raises InputError if a cloud has fewer than ``num_points`` points.
     """
     if not 1 <= num_points <= points.shape[1]:
@@ -104,16 +103,10 @@ def _farthest_points(points: Tensor, num_points: int) -> Tensor:
 
 
 def _farthest_points_wheel(points: Tensor, num_points: int) -> Tensor:
-    """Share the clouds out among the threads: the package itself goes through them with one."""
     import torch_quickfps
 
-    def sample(part: Tensor) -> Tensor:
-        return torch_quickfps.sample_idx(part, num_points, h=height, start_idx=0)
-
     height = max(1, round(math.log2(points.shape[1]) / 2 - 2))  # of its tree: about sqrt(N) / 4 leaves were fastest
-    parts = points.contiguous().chunk(torch.get_num_threads())
-    with ThreadPoolExecutor(len(parts)) as pool:
-        return torch.cat(list(pool.map(sample, parts)))
+    return torch_quickfps.sample_idx(points.contiguous(), num_points, h=height, start_idx=0)
 
 
 def _farthest_points_cluster(points: Tensor, num_points: int) -> Tensor:
@@ -181,31 +174,33 @@ def _knn_export(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
 
 
 def _knn_wheel(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    """Search by k-d trees, one for each cloud; the threads take a cloud each."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return torch.stack(list(pool.map(_search_cloud, queries, points, repeat(num_neighbors))))
+    """Search by k-d trees, a thread for each cloud; where neighbors are as good as equally far, decide in float32.
 
-
-def _search_cloud(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    """Search one cloud; where neighbors are as good as equally far, decide as the reference does.
-
-    The tree's distances are in float64: in float32 they have the same order where they differ by more than rounding.
+    The trees' distances are in float64: in float32 they have the same order, where they differ by more than rounding.
     """
+    num_candidates = min(num_neighbors + 1, points.shape[1])
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        found = pool.map(_search_tree, queries.numpy(), points.numpy(), repeat(num_candidates))
+        candidates, close = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
+    index = candidates[:, :, :num_neighbors].contiguous()
+    doubtful = close[:, :, num_neighbors - 1 :].any(2)  # the next one may come before the last
+    clouds, rows = close.any(2).nonzero(as_tuple=True)
+    near = index[clouds, rows]
+    distance = squared_distances(queries[clouds, rows, None], points[clouds[:, None], near])
+    index[clouds, rows] = _rank_key(distance, near).sort(-1).values & 0xFFFFFFFF
+    for cloud in doubtful.any(1).nonzero().flatten().tolist():
+        rows = doubtful[cloud].nonzero().flatten()
+        index[cloud, rows] = _knn(queries[cloud, None, rows], points[cloud, None], num_neighbors)[0]
+    return index
+
+
+def _search_tree(queries: np.ndarray, points: np.ndarray, num_candidates: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest points, and for each but the first whether float32 may not tell it from the one before."""
     from scipy.spatial import cKDTree
 
-    tree = cKDTree(points.numpy(), leafsize=16, balanced_tree=False)
-    num_candidates = min(num_neighbors + 1, len(points))
-    distance, candidates = (a.reshape(-1, num_candidates) for a in tree.query(queries.numpy(), num_candidates))
-    close = distance[:, 1:] <= distance[:, :-1] * (1 + 1e-5)
-    index = torch.from_numpy(candidates[:, :num_neighbors].astype(np.int64))
-    if close.any():
-        doubtful = close[:, num_neighbors - 1 :].any(1)  # the next one may come before the last
-        rows = torch.from_numpy(np.flatnonzero(close.any(1) & ~doubtful))
-        key = _rank_key(squared_distances(queries[rows, None], points[index[rows]]), index[rows])
-        index[rows] = key.sort(-1).values & 0xFFFFFFFF
-        rows = torch.from_numpy(np.flatnonzero(doubtful))
-        index[rows] = _knn(queries[None, rows], points[None], num_neighbors)[0]
-    return index
+    tree = cKDTree(points, leafsize=16, balanced_tree=False)
+    distance, index = (found.reshape(-1, num_candidates) for found in tree.query(queries, num_candidates))
+    return index.astype(np.int64, copy=False), distance[:, 1:] <= distance[:, :-1] * (1 + 1e-6)
 
 
 def _knn_cluster(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:

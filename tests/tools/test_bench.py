@@ -10,6 +10,7 @@ from typing import Any
 import bench
 import bench_attention
 import bench_ops
+import bench_train
 import pytest
 import torch
 from bench_case import Case, How, Target, summarize
@@ -22,7 +23,7 @@ CPU = How(torch.device("cpu"), repeats=2)
 SMALL = replace(CPU, small=True)
 
 COMPILABLE = ("PointMLP", "PointMLP-elite", "grouping")
-CASES = {"ops": 4, "attention": 2, "train": 2, "models": 5, "scale": 2}
+CASES = {"ops": 2, "attention": 2, "train": 4, "models": 5, "scale": 2}
 NOT_RUN_ON_A_CPU = {
     "ops": {"cluster", "triton", "fpsample", "Open3D"},  # the first and the last two may be installed
     "attention": {"triton", "textbook, compiled"},
@@ -123,10 +124,10 @@ def test_neighbors_in_another_order_of_ties_are_right_for_other_packages_alone()
 
 def test_a_wrong_grouping_is_noticed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        bench_ops.GroupBlock, "forward", lambda self, tokens: (replace(tokens, feats=tokens.feats), None)
+        bench_train.GroupBlock, "forward", lambda self, tokens: (replace(tokens, feats=tokens.feats), None)
     )
     with pytest.raises(AssertionError, match="'GroupBlock' gives a wrong result"):
-        measure(bench_ops.grouping_case(2, 32, 8, 4, False, SMALL), SMALL)
+        measure(bench_train.grouping_case(2, 32, 8, 4, False, SMALL), SMALL)
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["output", "gradient"])
