@@ -13,7 +13,7 @@ import torch
 from bixt3d.engine.runtime import keep_freed_memory
 keep_freed_memory()
 tensor = torch.ones(2**24)
-address = tensor.data_ptr()
+address = tensor[2**23].data_ptr()  # in its middle
 maps = re.split(r"\\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
 [place] = [m for m in maps if int(m.split("-")[0], 16) <= address < int(re.split("[- ]", m)[1], 16)]
 print("[heap]" in place, "hg" in re.search("VmFlags:(.*)", place)[1].split())
