@@ -185,16 +185,23 @@ def process_peak() -> float | None:
 def _process_memory(what: str, trim: bool = False) -> float | None:
     if not sys.platform.startswith("linux"):
         return None
-    if trim:  # give freed memory back to the system, then let the peak begin anew
-        with suppress(AttributeError, OSError):
-            ctypes.CDLL(None).malloc_trim(0)
+    if trim:  # let the peak begin anew
+        _give_back_memory()
+        with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
     found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) * 1024 / 1e6 if found else None
 
 
+def _give_back_memory() -> None:
+    """Give freed memory, which the C library may have been told to keep, back to the system."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def free_memory() -> float:
-    """Return how much memory programs may still take here, in MB; infinite where the system does not say."""
+    """Return how much memory a new process may take here, in MB; infinite where the system does not say."""
+    _give_back_memory()
     path = Path("/proc/meminfo")
     found = re.search(r"MemAvailable:\s+(\d+) kB", path.read_text()) if path.is_file() else None
     return int(found[1]) * 1024 / 1e6 if found else math.inf
