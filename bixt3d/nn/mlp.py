@@ -72,4 +72,4 @@ class ResidualMLP(nn.Module):
 
     def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         flat = feats.flatten(0, -2)
-        return self.inner(flat).add_(flat).relu_().view_as(feats)
+        return (flat + self.inner(flat)).relu_().view_as(feats)

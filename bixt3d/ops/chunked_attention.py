@@ -32,9 +32,7 @@ class _ChunkedAttention(torch.autograd.Function):
         num_clouds, _, num_heads, head_dim = token_refs.shape
         lat_refs, lat_values = (part.expand(num_clouds, -1, -1, -1) for part in (latent_refs, latent_values))
         work = torch.promote_types(token_refs.dtype, torch.float32)
-        latents, tokens = (
-            torch.empty_like(part, memory_format=torch.contiguous_format) for part in (lat_refs, token_refs)
-        )
+        latents, tokens = (part.new_empty(part.shape) for part in (lat_refs, token_refs))
         latent_sums, token_sums = (part.new_empty(*part.shape[:3], 1, dtype=work) for part in (lat_refs, token_refs))
         some_tokens, space = _chunks(lat_refs, token_refs, work)
         with torch.autocast("cpu", enabled=False):
