@@ -20,7 +20,7 @@ demo: $(VENV)/core.done
 setup: $(VENV)/core.done
 
 test: $(VENV)/test.done $(VENV)/cluster.done check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(nproc) --dist loadfile
 
 check: $(VENV)/test.done
 	$(BIN)/ruff format --check .

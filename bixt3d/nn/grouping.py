@@ -130,8 +130,11 @@ class GroupBlock(nn.Module):
         where = (tokens.feats, tokens.pos, centroid_index, neighbor_index)
         if self.pre or is_traced(tokens.feats):
             grouped = self.group(*where)
-            rows = self.norm(grouped.flatten(0, 2)).relu_()
-            feats = self.pre(rows).view_as(grouped).amax(2)
+            rows = self.norm(grouped.flatten(0, 2))
+            for block in self.pre:
+                rows = block.before_relu(rows.relu_())
+            # the last ReLU keeps the order, so fewer values need it; the backward pass of amax is slow on CPUs
+            feats = rows.view_as(grouped).max(2).values.relu()
         else:
             feats = self._largest(*where)
         kept = neighbor_index if centroid_index.shape[1] == tokens.pos.shape[1] else None

@@ -71,5 +71,8 @@ class ResidualMLP(nn.Module):
         )
 
     def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        flat = feats.flatten(0, -2)
-        return (flat + self.inner(flat)).relu_().view_as(feats)
+        return self.before_relu(feats.flatten(0, -2)).relu_().view_as(feats)
+
+    def before_relu(self, feats: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
+        """Return the sum that the last ReLU is taken of: where a maximum follows, it may come first."""
+        return feats + self.inner(feats)

@@ -95,18 +95,19 @@ def run(block: GroupBlock, tokens: Tokens, feats_of) -> list[torch.Tensor]:
 
 
 def every_neighbor_stored(block: GroupBlock, tokens: Tokens) -> torch.Tensor:
-    """Return a block's features in the order that its definition has: norm and ReLU of every neighbor, then maximum."""
+    """Return a block's features in the order that its definition has: all is done to every neighbor, then maximum."""
     groups = block.group(tokens.feats, tokens.pos, *block._search(tokens))
-    return block.post(torch.relu(block.norm(groups)).amax(2))
+    return block.post(block.pre(torch.relu(block.norm(groups))).amax(2))
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("reduce", [1, 2])
 @pytest.mark.parametrize("use_xyz", [False, True])
 @pytest.mark.parametrize("normalize", ["anchor", "center"])
-def test_the_maximum_may_come_before_the_norm(normalize, use_xyz, reduce, training):
-    """Outputs, all gradients and running statistics are those of norm, ReLU and maximum in this order."""
-    settings = {"num_pre": 0, "normalize": normalize, "use_xyz": use_xyz, "reduce": reduce}
+@pytest.mark.parametrize("num_pre", [0, 1, 2])
+def test_the_maximum_may_come_earlier(num_pre, normalize, use_xyz, reduce, training):
+    """Outputs, all gradients and running statistics are those of norm, ReLU, blocks and maximum in this order."""
+    settings = {"num_pre": num_pre, "normalize": normalize, "use_xyz": use_xyz, "reduce": reduce}
     block, other = (random_block(**settings).train(training) for _ in range(2))
     assert (block.norm.weight < 0).any() and (block.norm.weight > 0).any()
     for _ in range(2):
