@@ -32,6 +32,7 @@ ONLY_IN = {
     "triton": ("ops/triton/",),
     "torch_cluster": ("ops/_backend.py", "ops/neighbors.py"),
     "torch_quickfps": ("ops/_backend.py", "ops/neighbors.py"),
+    "pykdtree": ("ops/neighbors.py",),
     "open3d": ("viz/",),
     "matplotlib": ("viz/",),
     "plotly": ("viz/",),
@@ -41,6 +42,8 @@ ONLY_IN = {
 LAZY = {  # package: where it may be imported at the top of a file all the same
     "torch_cluster": (),
     "torch_quickfps": (),
+    "pykdtree": (),
+    "threadpoolctl": (),
     "scipy": (),
     "open3d": (),
     "matplotlib": (),
@@ -71,7 +74,7 @@ FORBIDDEN_AT_START = [
     "h5py",
     "trimesh",
 ]
-FORBIDDEN_AT_START += ["jsonargparse", "torch_cluster", "torch_quickfps"]
+FORBIDDEN_AT_START += ["jsonargparse", "torch_cluster", "torch_quickfps", "pykdtree", "threadpoolctl"]
 
 
 def imported(node: ast.AST) -> list[str]:

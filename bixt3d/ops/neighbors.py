@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from itertools import repeat
 from typing import no_type_check
 
@@ -68,7 +69,7 @@ def knn(
     if not 1 <= num_neighbors <= points.shape[1]:
         raise InputError(f"asked for {num_neighbors} neighbors in clouds of {points.shape[1]} points")
     queries, points = queries.detach().float(), points.detach().float()
-    backend = choose_point_backend(backend, points, "scipy", cluster_on_cuda=False, num_neighbors=num_neighbors)
+    backend = choose_point_backend(backend, points, "pykdtree", cluster_on_cuda=False, num_neighbors=num_neighbors)
     return {
         "torch": _knn,
         "wheel": _knn_wheel,
@@ -174,12 +175,14 @@ def _knn_export(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
 
 
 def _knn_wheel(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    """Search by k-d trees, a thread for each cloud; where neighbors are as good as equally far, decide in float32.
+    """Search by k-d trees, a thread for each cloud; where neighbors are as good as equally far, decide as `torch` does.
 
-    The trees' distances are in float64: in float32 they have the same order, where they differ by more than rounding.
+    The trees' squared distances are in float32 too, but rounded in another way.
     """
     num_candidates = min(num_neighbors + 1, points.shape[1])
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    threads = torch.get_num_threads()
+    limit = partial(_limit_tree_threads, max(1, threads // len(points)))
+    with ThreadPoolExecutor(threads, initializer=limit) as pool:
         found = pool.map(_search_tree, queries.numpy(), points.numpy(), repeat(num_candidates))
         candidates, close = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
     index = candidates[:, :, :num_neighbors].contiguous()
@@ -188,19 +191,32 @@ def _knn_wheel(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
     near = index[clouds, rows]
     distance = squared_distances(queries[clouds, rows, None], points[clouds[:, None], near])
     index[clouds, rows] = _rank_key(distance, near).sort(-1).values & 0xFFFFFFFF
-    for cloud in doubtful.any(1).nonzero().flatten().tolist():
-        rows = doubtful[cloud].nonzero().flatten()
-        index[cloud, rows] = _knn(queries[cloud, None, rows], points[cloud, None], num_neighbors)[0]
+    chunk = max(1, KNN_BYTE_BUDGET // (points.shape[1] * (24 + 4 * points.shape[2])))
+    for clouds, rows in (pair.unbind(1) for pair in doubtful.nonzero().split(chunk)):
+        index[clouds, rows] = _knn_chunk(queries[clouds, rows, None], points[clouds], num_neighbors)[:, 0]
     return index
 
 
-def _search_tree(queries: np.ndarray, points: np.ndarray, num_candidates: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nearest points, and for each but the first whether float32 may not tell it from the one before."""
-    from scipy.spatial import cKDTree
+def _limit_tree_threads(threads: int) -> None:
+    """Let searches that this thread starts use so many: pykdtree has an OpenMP of its own, which asks nobody."""
+    _openmp().limit(limits=threads, user_api="openmp")
 
-    tree = cKDTree(points, leafsize=16, balanced_tree=False)
-    distance, index = (found.reshape(-1, num_candidates) for found in tree.query(queries, num_candidates))
-    return index.astype(np.int64, copy=False), distance[:, 1:] <= distance[:, :-1] * (1 + 1e-6)
+
+@cache
+def _openmp() -> object:
+    import pykdtree.kdtree  # noqa: F401 (only what is loaded can be limited)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _search_tree(queries: np.ndarray, points: np.ndarray, num_candidates: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest points, and for each but the first whether rounding may tell it from the one before."""
+    from pykdtree.kdtree import KDTree
+
+    found = KDTree(points).query(queries, num_candidates, sqr_dists=True)
+    distance, index = (part.reshape(-1, num_candidates) for part in found)
+    return index.astype(np.int64), distance[:, 1:] <= distance[:, :-1] * np.float32(1 + 4e-6)
 
 
 def _knn_cluster(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:

@@ -1,9 +1,12 @@
 """Facts about choosing points: by hand, as properties, and the same from every backend."""
 
+import os
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from inspect import unwrap
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -257,7 +260,7 @@ def test_more_points_than_the_cloud_has_are_refused():
 
 def test_an_unknown_backend_is_refused_with_the_choices():
     with pytest.raises(InputError, match="unknown backend 'fast': choose auto, torch, wheel, cluster or triton"):
-        unwrap(_backend.choose_point_backend)("fast", torch.zeros(1, 2, 3), "scipy", cluster_on_cuda=True)
+        unwrap(_backend.choose_point_backend)("fast", torch.zeros(1, 2, 3), "pykdtree", cluster_on_cuda=True)
 
 
 @pytest.mark.parametrize("backend, wanted", [("wheel", "torch_quickfps"), ("cluster", "torch_cluster")])
@@ -271,14 +274,27 @@ def test_a_backend_asked_for_by_name_but_missing_is_refused_with_the_reason(
 
 def test_auto_falls_back_in_silence(monkeypatch: pytest.MonkeyPatch):
     points = torch.zeros(1, 2, 3)
-    assert _backend.choose_point_backend("auto", points, "scipy", cluster_on_cuda=True) == "wheel"
+    assert _backend.choose_point_backend("auto", points, "pykdtree", cluster_on_cuda=True) == "wheel"
     monkeypatch.setattr(_backend, "is_installed", lambda package: False)
-    assert _backend.choose_point_backend("auto", points, "scipy", cluster_on_cuda=True) == "torch"
+    assert _backend.choose_point_backend("auto", points, "pykdtree", cluster_on_cuda=True) == "torch"
 
 
 def test_asking_for_a_package_does_not_import_it():
     assert _backend.is_installed("this") and "this" not in sys.modules
     assert not _backend.is_installed("no_such_package")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc, and other wheels have no OpenMP")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_search_in_a_tree_uses_as_many_threads_as_it_is_told(threads: int):
+    def search() -> int:
+        before = len(os.listdir("/proc/self/task"))
+        neighbors._limit_tree_threads(threads)
+        neighbors._search_tree(np.ones((1000, 3), np.float32), np.ones((50, 3), np.float32), 2)
+        return len(os.listdir("/proc/self/task")) - before
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(search).result() == threads - 1
 
 
 def test_the_wheel_is_refused_off_the_cpu():
