@@ -177,8 +177,11 @@ def _knn_export(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
 def _knn_wheel(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
     """Search by k-d trees, a thread for each cloud; where neighbors are as good as equally far, decide as `torch` does.
 
-    The trees' squared distances are in float32 too, but rounded in another way.
+    The trees' squared distances are in float32 too, but rounded in another way. Where one is not finite, they find
+    nothing and do not say so.
     """
+    if not all(part.abs().amax() < 1e18 for part in (queries, points)):  # false for NaN too
+        raise InputError("kNN needs coordinates that are finite and below 1e18")
     num_candidates = min(num_neighbors + 1, points.shape[1])
     threads = torch.get_num_threads()
     limit = partial(_limit_tree_threads, max(1, threads // len(points)))
@@ -211,7 +214,7 @@ def _openmp() -> object:
 
 
 def _search_tree(queries: np.ndarray, points: np.ndarray, num_candidates: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nearest points, and for each but the first whether rounding may tell it from the one before."""
+    """Return the nearest points, and for each but the first whether only rounding puts it behind the one before."""
     from pykdtree.kdtree import KDTree
 
     found = KDTree(points).query(queries, num_candidates, sqr_dists=True)

@@ -297,6 +297,15 @@ def test_a_search_in_a_tree_uses_as_many_threads_as_it_is_told(threads: int):
         assert pool.submit(search).result() == threads - 1
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e19])
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_trees_refuse_coordinates_whose_distance_is_not_finite(wrong: int, value: float):
+    clouds = [torch.rand(2, 20, 3), torch.rand(2, 20, 3)]
+    clouds[wrong][1, 3, 2] = value
+    with pytest.raises(InputError, match="coordinates that are finite and below 1e18"):
+        knn(*clouds, 4, "wheel")
+
+
 def test_the_wheel_is_refused_off_the_cpu():
     with pytest.raises(InputError, match="runs on CPU tensors only, these are on meta"):
         knn(torch.zeros(1, 2, 3, device="meta"), torch.zeros(1, 2, 3, device="meta"), 1, "wheel")
