@@ -92,6 +92,8 @@ class GroupBlock(nn.Module):
         num_neighbors: neighbors of each centroid, itself included.
         num_groups: how many centroids farthest point sampling chooses; None: every point is one.
         reduce: in place of ``num_groups``, by how much to divide the number of points.
+        train_groups: how many of these groups a training step sees, a random choice for each cloud (PatchDropout, Liu
+            et al. 2022); None: all.
         num_pre: residual blocks on every neighbor.
         num_post: residual blocks on every group.
         ratio: inner width of the residual blocks.
@@ -111,6 +113,7 @@ class GroupBlock(nn.Module):
         *,
         num_groups: int | None = None,
         reduce: int = 1,
+        train_groups: int | None = None,
         num_pre: int = 0,
         num_post: int = 0,
         ratio: float = 1.0,
@@ -118,7 +121,10 @@ class GroupBlock(nn.Module):
         use_xyz: bool = False,
     ):
         super().__init__()
+        if train_groups is not None and not 1 <= train_groups <= (num_groups or train_groups):
+            raise InputError(f"train_groups must lie between 1 and num_groups ({num_groups}), not be {train_groups}")
         self.num_neighbors, self.num_groups, self.reduce = num_neighbors, num_groups, reduce
+        self.train_groups = train_groups
         self.group = AffineGroupLinear(dim, out_dim, normalize, xyz_dim=3 * use_xyz)
         self.norm = ChannelNorm(out_dim)
         self.pre = nn.Sequential(*[ResidualMLP(out_dim, ratio) for _ in range(num_pre)])
@@ -170,13 +176,16 @@ class GroupBlock(nn.Module):
         num_clouds, size, _ = tokens.pos.shape
         num_groups = self.num_groups or size // self.reduce
         if num_groups == size:
-            every = torch.arange(size, device=tokens.pos.device).expand(num_clouds, size)
-            known = tokens.neighbor_index
-            if known is not None and known.shape[2] >= self.num_neighbors:
-                return every, known[:, :, : self.num_neighbors]
-            return every, knn(tokens.pos, tokens.pos, self.num_neighbors, self.backend)
-        centroid_index = farthest_points(tokens.pos, num_groups, self.backend)
-        centroids = gather(tokens.pos, centroid_index)
+            centroid_index = torch.arange(size, device=tokens.pos.device).expand(num_clouds, size)
+        else:
+            centroid_index = farthest_points(tokens.pos, num_groups, self.backend)
+        if self.training and self.train_groups:
+            order = torch.rand(centroid_index.shape, device=centroid_index.device).argsort(1)
+            centroid_index = centroid_index.gather(1, order[:, : self.train_groups].sort(1).values)
+        known, is_every = tokens.neighbor_index, centroid_index.shape[1] == size
+        if is_every and known is not None and known.shape[2] >= self.num_neighbors:
+            return centroid_index, known[:, :, : self.num_neighbors]
+        centroids = tokens.pos if is_every else gather(tokens.pos, centroid_index)
         return centroid_index, knn(centroids, tokens.pos, self.num_neighbors, self.backend)
 
 

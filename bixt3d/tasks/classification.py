@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from bixt3d.config import SettingsParser
-from bixt3d.datasets import CloudAugment, CloudSource, cut_and_mix, take_points
+from bixt3d.datasets import CloudSource, cut_and_mix, take_points
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.engine.metrics import ClassScores, count_correct, log_frequency, score_classes, smooth_cross_entropy
@@ -134,8 +134,8 @@ class Classification(Task):
 def class_logits(model: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> Float[Tensor, "S C"]:
     """Return the logits of every cloud of a set, from its first points.
 
-    With ``votes`` > 1: log of the mean probability over the cloud as it is and over ``votes - 1`` random scalings of
-    its axes in [0.8, 1.25], the same at every call.
+    With ``votes`` > 1: log of the mean probability over the cloud as it is and over ``votes - 1`` looks at it as in
+    training, augmented as the run's settings say (other points, if it resamples); the same at every call.
     """
     num_points, batch_size = run.data.num_points, run.train.eval_batch_size
 
@@ -150,10 +150,9 @@ def class_logits(model: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, v
     if votes == 1:
         return first
     generator = torch.Generator(fabric.device).manual_seed(0)
-    scale = CloudAugment(scale=(0.8, 1.25))
     total = first.softmax(1)
     for _ in range(votes - 1):
-        total += logits(lambda batch: scale(batch, num_points, generator)).softmax(1)
+        total += logits(lambda batch: run.augment(batch, num_points, generator)).softmax(1)
     return (total / votes).log()
 
 

@@ -66,7 +66,7 @@ def parse_place(parser: SettingsParser, argv: Sequence[str], votes: bool, full: 
     parser.add_argument("--out", help="folder for the results (default: test/ in the run folder)")
     if votes:
         place.add_argument("--votes", type=int, default=1)
-        parser.add_argument("--votes", help="average the prediction over so many scalings of each cloud (default: 1)")
+        parser.add_argument("--votes", help="average the prediction over so many looks at each cloud (default: 1)")
     if full:
         place.add_argument("--full", action="store_true")
         parser.add_argument("--full", help="score every original point, not only those that the model sees")

@@ -21,6 +21,7 @@ class GroupTokenizer(Tokenizer):
         points: how single points are embedded, and how wide.
         num_neighbors: neighbors of each centroid.
         num_groups: number of tokens; None: every point is the centroid of one.
+        train_groups: how many of them a training step sees, a random choice for each cloud; None: all.
         num_pre: residual blocks on every neighbor.
         num_post: residual blocks on every group.
         ratio: inner width of the residual blocks, as a share of ``dim``.
@@ -33,6 +34,7 @@ class GroupTokenizer(Tokenizer):
         points: PointTokenizer,
         num_neighbors: int = 24,
         num_groups: int | None = None,
+        train_groups: int | None = None,
         num_pre: int = 1,
         num_post: int = 1,
         ratio: float = 1.0,
@@ -48,6 +50,7 @@ class GroupTokenizer(Tokenizer):
             dim,
             num_neighbors,
             num_groups=num_groups,
+            train_groups=train_groups,
             num_pre=num_pre,
             num_post=num_post,
             ratio=ratio,

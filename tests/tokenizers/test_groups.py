@@ -73,3 +73,32 @@ def test_more_groups_or_neighbors_than_points_are_refused():
 def test_normals_that_are_missing_are_refused():
     with pytest.raises(InputError, match="reads normals, but the clouds come with 0 features"):
         GroupTokenizer(16, PointTokenizer(8, normals=True), num_neighbors=4)(*cloud())
+
+
+def test_a_training_step_sees_a_random_choice_of_the_groups_and_evaluation_all_of_them():
+    xyz, feats = cloud()
+    tokenizer, every = build(num_groups=9, train_groups=4), farthest_points(xyz, 9)
+    _, seen = tokenizer(xyz, feats)
+    assert seen.feats.shape == (2, 4, 16)
+    place = (seen.pos[:, :, None] == gather(xyz, every)[:, None]).all(3).int()
+    assert (place.sum(2) == 1).all() and (place.argmax(2).diff() > 0).all()  # of those groups, in their order
+    assert not torch.equal(place[0], place[1]) and not torch.equal(tokenizer(xyz, feats)[1].pos, seen.pos)
+    _, groups = tokenizer.eval()(xyz, feats)
+    assert torch.equal(groups.pos, gather(xyz, every))
+
+
+@pytest.mark.parametrize("num_groups", [None, 9])
+def test_a_choice_of_all_groups_is_no_choice(num_groups: int | None):
+    (xyz, feats), plain = cloud(), build(num_groups, num_post=0)
+    chosen = build(num_groups, num_post=0, train_groups=num_groups or 20)
+    chosen.load_state_dict(plain.state_dict())
+    for found, expected in zip(chosen(xyz, feats), plain(xyz, feats), strict=True):
+        assert torch.equal(found.feats, expected.feats) and torch.equal(found.pos, expected.pos)
+
+
+@pytest.mark.parametrize("train_groups", [0, 10])
+def test_a_choice_of_none_or_of_more_groups_than_there_are_is_refused(train_groups: int):
+    with pytest.raises(
+        InputError, match=rf"train_groups must lie between 1 and num_groups \(9\), not be {train_groups}"
+    ):
+        build(num_groups=9, train_groups=train_groups)

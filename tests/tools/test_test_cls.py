@@ -64,6 +64,16 @@ def test_votes_repeat_themselves_and_differ_from_one_look(tiny_run, monkeypatch)
     assert seen[1].exp().sum(1).allclose(seen[1].new_ones(len(seen[1])))  # logs of probabilities
 
 
+def test_votes_look_at_a_cloud_as_training_did(tiny_run, monkeypatch):
+    """A run that shows every cloud as it is has one view of it, however often it looks."""
+    seen = []
+    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.logits))
+    nothing = ["--augment.scale=[1,1]", "--augment.shift=0", "--augment.jitter=0", "--augment.resample=false"]
+    for votes in (1, 3):
+        test_cls.main([f"--checkpoint={tiny_run}", f"--votes={votes}", *nothing])
+    assert seen[0].softmax(1).allclose(seen[1].softmax(1))
+
+
 def test_the_newest_run_is_taken_where_none_is_named(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_run, "runs/somewhere")
