@@ -86,7 +86,7 @@ def compiled(runtime: Runtime, module: nn.Module) -> nn.Module:
 def keep_freed_memory() -> None:
     """Tell the C library to keep freed memory: by default it returns every large tensor to the system at once.
 
-    Asking for it again made a training step 1.19 times slower on two CPU threads (benchmarks/cpu-2-threads.md).
+    Asking for it again made a training step 1.06 to 1.19 times slower on two CPU threads (docs/performance.md).
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

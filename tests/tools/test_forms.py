@@ -116,7 +116,7 @@ def run_program(folder: Path, tiny: Path, *arguments: str, **variables: str) -> 
 def test_kernels_train_to_the_same_losses(tmp_path, tiny):
     """Attention, sampling and neighbors by Triton's kernels (interpreted where there is no GPU), against torch's."""
     pytest.importorskip("triton", reason="Triton is not installed")
-    short = ["--train.steps=4", "--train.batch_size=4", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
+    short = ["--train.steps=2", "--train.batch_size=4", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
     short += ["--optim.name=sgd", "--optim.lr=0.05"]  # adamw makes full steps of gradients that are rounding alone
     if torch.cuda.is_available():
         short += ["--runtime.accelerator=cuda", "--runtime.precision=32-true"]
@@ -135,7 +135,7 @@ def test_kernels_train_to_the_same_losses(tmp_path, tiny):
 
 @pytest.mark.slow
 def test_a_compiled_model_trains_to_the_same_losses(tmp_path, tiny):
-    short = ["--train.steps=4", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
+    short = ["--train.steps=4", "--data.num_points=32", "--data.test_per_class=1", "--model.encoder.depth=1", *GROUPS]
     plain = run_program(tmp_path / "eager", tiny, *short, "--model.dropout=0", "--model.encoder.drop_path_cross=0")
     found = run_program(
         tmp_path / "compiled", tiny, *short, "--model.dropout=0", "--model.encoder.drop_path_cross=0",

@@ -113,7 +113,7 @@ def test_another_seed_is_another_run(tmp_path, train, tiny_run):
 
 
 def test_a_run_killed_in_the_middle_of_an_epoch_ends_as_if_it_had_not_been(tmp_path, tiny, train):
-    settings = ["--data.train_per_class=20", "--train.batch_size=4", "--train.epochs=3"]  # 80 steps in an epoch
+    settings = ["--data.train_per_class=10", "--train.batch_size=4", "--train.epochs=3"]  # 40 steps in an epoch
     undisturbed = train(tmp_path / "undisturbed", *settings)
     killed = tmp_path / "killed"
     process = program("--cfg", tiny, "--run_dir", killed, *settings)
