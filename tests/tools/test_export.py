@@ -112,8 +112,10 @@ def test_an_onnx_model_gives_the_labels_of_the_model_for_any_number_of_clouds(ex
 
 
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch 2.11, of its own file
-def test_a_program_of_torch_export_gives_the_logits_of_the_model_for_any_number_of_clouds(exported, tmp_path):
-    task, folder, model = exported
+def test_a_program_of_torch_export_gives_the_logits_of_the_model_for_any_number_of_clouds(tmp_path):
+    """Of a classifier: of what segments parts, the ONNX model is made from such a program too."""
+    task = "classification"
+    folder, model = make_run(tmp_path, task)
     out = export.main([str(folder / "model.safetensors"), "--format=torch", f"--out={tmp_path / 'new' / 'it.pt2'}"])
     assert out == tmp_path / "new" / "it.pt2" and [path.name for path in out.parent.iterdir()] == ["it.pt2"]
     files = {"metadata.json": ""}
