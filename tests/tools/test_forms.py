@@ -144,7 +144,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.slow
 def test_a_compiled_model_trains_to_the_same_losses(tmp_path, tiny):
     """On a CPU traced, split into forward and backward, but run as torch would: g++ takes minutes for all kernels."""
-    short = ["--train.steps=4", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
+    short = ["--train.steps=2", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
     short += ["--model.dropout=0", "--model.encoder.drop_path_cross=0"]
     plain = run_program(tmp_path / "eager", tiny, *short)
     by = [] if torch.cuda.is_available() else ["-c", WITHOUT_CODE]
