@@ -64,7 +64,8 @@ def knn(
     Squared Euclidean distance in float32; ties go to the lower index (torch-cluster may order ties otherwise).
     Uses no more than ``KNN_BYTE_BUDGET`` bytes for distances, or what one query of every cloud takes. The backend
     ``triton``, on a GPU, keeps no distances, and finds up to 64 neighbors.
-    Raises InputError if a cloud has fewer than ``num_neighbors`` points.
+    Raises InputError if a cloud has fewer than ``num_neighbors`` points, or, from ``wheel``, if coordinates are not
+    finite and below 1e18.
     """
     if not 1 <= num_neighbors <= points.shape[1]:
         raise InputError(f"asked for {num_neighbors} neighbors in clouds of {points.shape[1]} points")

@@ -144,13 +144,37 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.slow
 def test_a_compiled_model_trains_to_the_same_losses(tmp_path, tiny):
     """On a CPU traced, split into forward and backward, but run as torch would: g++ takes minutes for all kernels."""
-    short = ["--train.steps=2", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
+    short = ["--train.steps=4", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
     short += ["--model.dropout=0", "--model.encoder.drop_path_cross=0"]
     plain = run_program(tmp_path / "eager", tiny, *short)
     by = [] if torch.cuda.is_available() else ["-c", WITHOUT_CODE]
     found = run_program(tmp_path / "compiled", tiny, *short, "--runtime.compile=true", by=by)
     assert len(read_rows(found / "metrics.csv")) == 1
     assert losses(found) == pytest.approx(losses(plain), rel=1e-3)
+
+
+REAL_CODE = """
+import torch
+from bixt3d.engine.runtime import Runtime, compiled
+from bixt3d.nn.attention import BiAttention
+layer = BiAttention(8, 8, 2)
+inputs = [torch.randn(2, size, 8, requires_grad=True) for size in (4, 12)]
+results = []
+for form in (layer, compiled(Runtime(compile=True), layer)):
+    outs = form(*inputs)
+    loss = sum(out.square().sum() for out in outs)
+    results.append([*outs, *torch.autograd.grad(loss, [*inputs, *layer.parameters()])])
+for one, other in zip(*results, strict=True):
+    torch.testing.assert_close(one, other)
+assert torch._inductor.metrics.generated_kernel_count > 0
+"""
+
+
+@pytest.mark.slow
+def test_the_code_that_the_compiler_writes_computes_what_a_layer_does():
+    """The real compiler, on a part small enough for g++: values and gradients; in a process that checks no types."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", REAL_CODE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.gpu
