@@ -96,16 +96,11 @@ def _speedup(row: Row, other: Row) -> float | None:
     return None
 
 
-def _added(row: Row, other: Row) -> float | None:
-    return row["median_ms"] - other["median_ms"] if "median_ms" in row and "median_ms" in other else None
-
-
 WORDS = {
     "speedup": ("at least", "{bound:g}x {over}"),
     "per_second": ("at least", "{bound:,g} {unit}/s"),
     "copy_percent": ("at least", "{bound:g} % of copying"),
     "median_ms": ("at most", "{bound:g} ms"),
-    "added_ms": ("at most", "{bound:g} ms more than {over}"),
     "memory_mb": ("at most", "{bound:,.0f} MB"),
     "process_mb": ("at most", "{bound:,.0f} MB in the whole process"),
     "kept_mb": ("at most", "{bound:.3g} MB kept for backward"),
@@ -117,8 +112,7 @@ def judge(target: Target, case: Case, rows: Mapping[str, Row]) -> Row:
     """Return a target in words, the value that was found, and whether it is met; None where it was not measured."""
     over = target.over or case.baseline
     row, other = rows[target.variant], rows.get(over, {})
-    compare = {"speedup": _speedup, "added_ms": _added}.get(target.value)
-    value = compare(row, other) if compare else row.get(target.value)
+    value = _speedup(row, other) if target.value == "speedup" else row.get(target.value)
     side, words = WORDS[target.value]
     met = None if value is None else value >= target.bound if side == "at least" else value <= target.bound
     said = words.format(bound=target.bound, over=over, unit=case.unit)

@@ -7,8 +7,8 @@ from copy import deepcopy
 from functools import partial
 
 import torch
-from bench_case import Case, How, Row, Run, Target
-from bench_measure import assert_near, measure, not_run
+from bench_case import Case, How, Row, Run, Target, summarize
+from bench_measure import assert_near, measure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -70,7 +70,7 @@ def make_image_models(how: How) -> dict[str, nn.Module]:
 
 def bench_models(how: How) -> Iterator[list[Row]]:
     """Measure models of clouds and images, and imports."""
-    yield measure(import_case(how), how)
+    yield import_rows(how)
     keep_freed_memory()  # as our programs do
     for training, batch in ((False, 128 if how.on_gpu else 4), (True, 32 if how.on_gpu else 4)):
         clouds = cloud_batch(2, 512, how) if how.small else cloud_batch(batch, 1024, how)
@@ -86,17 +86,33 @@ def cloud_batch(num_clouds: int, num_points: int, how: How) -> tuple[Tensor, Ten
     return xyz, xyz[..., :0]
 
 
-def import_case(how: How) -> Case:
-    """Return how long Python takes to start, to import a package, and to end."""
-    statements = ["import torch", "import bixt3d", "import torch, bixt3d.ops, bixt3d.models"]
-    variants: dict[str, Run] = {
-        statement: lambda statement=statement: subprocess.run([sys.executable, "-c", statement], check=True)
-        for statement in statements
-    }
-    if how.small:
-        variants[statements[-1]] = not_run("--small leaves it out")
-    targets = tuple(Target(statement, "added_ms", 200) for statement in statements[1:])
-    return Case("a new process", "import torch", variants, clock="wall", targets=targets)
+IMPORTS = """
+from time import perf_counter
+began = perf_counter()
+import torch
+torch_there = perf_counter()
+import bixt3d
+package_there = perf_counter()
+import bixt3d.models, bixt3d.ops
+print(torch_there - began, package_there - torch_there, perf_counter() - torch_there)
+"""
+"""What a new process does to tell how long imports take."""
+
+
+def import_rows(how: How) -> list[Row]:
+    """Return how long it takes to import torch, and from then on to import us, in new processes."""
+    names = ["import torch", "then import bixt3d", "then import bixt3d.models, bixt3d.ops"]
+    taken = [import_seconds() for _ in range(how.repeats + (not how.small))][-how.repeats :]  # the first fills caches
+    times = {name: [1e3 * seconds for seconds in each] for name, *each in zip(names, *taken, strict=True)}
+    targets = tuple(Target(name, "median_ms", 200) for name in names[1:])
+    case = Case("a new process", names[0], {}, clock="wall", targets=targets)
+    return summarize(case, times, {name: {} for name in names}, how)
+
+
+def import_seconds() -> list[float]:
+    """Return the seconds of each import of one process."""
+    said = subprocess.run([sys.executable, "-c", IMPORTS], check=True, capture_output=True, text=True).stdout
+    return [float(part) for part in said.split()]
 
 
 def model_case(models: dict[str, nn.Module], inputs: tuple[Tensor, ...], training: bool, how: How) -> Case:

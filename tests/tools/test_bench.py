@@ -28,7 +28,7 @@ NOT_RUN_ON_A_CPU = {
     "ops": {"cluster", "triton", "fpsample", "Open3D"},  # the first and the last two may be installed
     "attention": {"triton", "textbook, compiled"},
     "train": {f"{name}, {how}" for name in COMPILABLE for how in ("compiled", "CUDA graphs")},
-    "models": {"import torch, bixt3d.ops, bixt3d.models"},
+    "models": set(),
     "scale": set(),
 }
 
@@ -197,7 +197,7 @@ def test_medians_rates_and_targets_by_hand():
     """100 clouds in 10 and in 5 ms: twice as fast; 1 GB in 5 ms is half of 400 GB/s."""
     how = replace(CPU, copy_rate=400e9, matrix_rate=1e12)
     targets = [Target("fast", "speedup", 2), Target("fast", "speedup", 2.5), Target("absent", "median_ms", 1)]
-    targets += [Target("fast", "added_ms", -4.9), Target("slow", "speedup", 0.5, over="fast")]
+    targets += [Target("fast", "median_ms", 5), Target("slow", "speedup", 0.5, over="fast")]
     given = case({}, items=100, unit="clouds", bytes=1e9, flops={"fast": 1e9}, targets=tuple(targets))
     given = replace(given, baseline="slow")
     times = {"slow": [9.0, 10.0, 30.0], "fast": [5.0, 4.0, 6.0]}
@@ -209,7 +209,7 @@ def test_medians_rates_and_targets_by_hand():
     assert [(target["what"], target["met"]) for target in fast["targets"]] == [
         ("at least 2x slow", True),
         ("at least 2.5x slow", False),
-        ("at most -4.9 ms more than slow", True),
+        ("at most 5 ms", True),
     ]
     assert slow["targets"] == [{"what": "at least 0.5x fast", "value": 0.5, "met": True}]
     assert bench.notes(absent) == "not run: why; target at most 1 ms: not measured"
