@@ -21,8 +21,9 @@ POINTS_ON_CUDA: PointBackend = "cluster"
 """What `auto` takes on a GPU to choose points, where it can: torch-cluster if it is installed, and then for farthest
 points alone, or else torch. To be "triton" once its kernels have run on one."""
 
-LONG_CLOUD = 4096
-"""From how many tokens of a cloud `auto` goes through them in chunks on a CPU: below, two SDPA calls are as fast."""
+MANY_SIMILARITIES = 190_000
+"""From how many similarities of a cloud (tokens x latents x heads) `auto` goes through its tokens in chunks on a CPU:
+with fewer, two SDPA calls are faster."""
 
 
 @cache
@@ -79,13 +80,13 @@ def _why_no_package(backend: str, points: Tensor, wheel: str) -> str | None:
     return f"needs the package {package}: install {where}"
 
 
-def choose_attention_backend(backend: str, token_refs: Tensor) -> str:
+def choose_attention_backend(backend: str, latent_refs: Tensor, token_refs: Tensor) -> str:
     """Return the backend of bi_attention that runs: ``torch``, ``sdpa``, ``chunked`` or ``triton``.
 
     Raises InputError if a backend asked for by name is unknown or cannot run here.
     """
     if backend == "auto":
-        return _fastest_attention(token_refs)
+        return _fastest_attention(latent_refs, token_refs)
     if backend not in ("torch", "sdpa", "chunked", "triton"):
         raise InputError(f"unknown backend '{backend}': choose auto, torch, sdpa, chunked or triton")
     if backend == "chunked" and token_refs.device.type != "cpu":
@@ -95,7 +96,7 @@ def choose_attention_backend(backend: str, token_refs: Tensor) -> str:
     return backend
 
 
-def _fastest_attention(token_refs: Tensor) -> str:
+def _fastest_attention(latent_refs: Tensor, token_refs: Tensor) -> str:
     """Return what was the fastest where it was measured: on CPUs with one and two threads.
 
     In bfloat16 and float16 the backward pass of SDPA is slow on CPUs.
@@ -107,7 +108,8 @@ def _fastest_attention(token_refs: Tensor) -> str:
     if token_refs.device.type != "cpu":
         return "sdpa"
     trained = token_refs.dtype in (torch.bfloat16, torch.float16) and token_refs.requires_grad
-    return "chunked" if trained or token_refs.shape[1] >= LONG_CLOUD else "sdpa"
+    similarities = token_refs.shape[1] * latent_refs.shape[1] * latent_refs.shape[2]
+    return "chunked" if trained or similarities >= MANY_SIMILARITIES else "sdpa"
 
 
 def _why_no_triton(token_refs: Tensor) -> str | None:

@@ -25,7 +25,7 @@ def bi_attention(
     similarities too far from zero for plain exponentials to ``sdpa``; ``triton`` (CUDA) is a kernel each way.
     """
     parts = _in_autocast_dtype((latent_refs, latent_values, token_refs, token_values))
-    return _BACKENDS[choose_attention_backend(backend, parts[2])](*parts)
+    return _BACKENDS[choose_attention_backend(backend, parts[0], parts[2])](*parts)
 
 
 def bi_attention_projected(
@@ -36,7 +36,7 @@ def bi_attention_projected(
     ``triton`` writes the gradient of each projection in one piece: with four inputs autograd copies them into one.
     """
     latents, tokens = _in_autocast_dtype((latents, tokens))
-    chosen = choose_attention_backend(backend, tokens[:, :, 0])
+    chosen = choose_attention_backend(backend, latents[:, :, 0], tokens[:, :, 0])
     if chosen == "triton":
         from bixt3d.ops.triton.bi_attention import bi_attention_projected
 

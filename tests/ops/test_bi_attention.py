@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from bixt3d.ops import bi_attention, similarity
+from bixt3d.ops._backend import MANY_SIMILARITIES, choose_attention_backend
 from bixt3d.ops.bi_attention import bi_attention_projected
 from bixt3d.ops.chunked_attention import chunked_attention
 from bixt3d.types import InputError
@@ -45,6 +46,15 @@ def run(attend, parts: list[Tensor]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     weights = [torch.randn(out.shape, generator=generator).to(out.dtype) for out in outputs]
     return [*outputs, *torch.autograd.grad(outputs, parts, weights)]
+
+
+@pytest.mark.parametrize(("num_latents", "num_heads"), [(64, 6), (16, 3), (1, 1)])
+def test_auto_goes_in_chunks_through_clouds_with_many_similarities(num_latents: int, num_heads: int):
+    latents = torch.empty(1, num_latents, num_heads, 2)
+    enough = -(-MANY_SIMILARITIES // (num_latents * num_heads))
+    for size, backend in ((enough - 1, "sdpa"), (enough, "chunked")):
+        for num_clouds in (1, 3):
+            assert choose_attention_backend("auto", latents, torch.empty(num_clouds, size, num_heads, 2)) == backend
 
 
 @pytest.mark.parametrize("num_tokens", [1, 63, 100])
