@@ -74,7 +74,9 @@ def grouping_case(num_clouds: int, size: int, dim: int, num_neighbors: int, back
     reference = forms["textbook"](True)
 
     def check(name: str, result: tuple[Tensor, ...]) -> None:  # bfloat16 would give the gradient to other neighbors
-        assert_near(forms[name](True) if how.on_gpu else result, reference, 1e-3, mean=True)
+        result = forms[name](True) if how.on_gpu else result
+        assert_near(result[:1], reference[:1], 1e-4)
+        assert_near(result[1:], reference[1:], 1e-2, mean=True)  # of 6 million maxima float32 gives a few to others
 
     flops = 2.0 * num_clouds * size * dim * dim * 2 * (3 if backward else 1)
     moved = (2 + 3 * backward) * feats.nbytes / (2 if how.on_gpu else 1) + neighbor_index.nbytes * (1 + backward)
