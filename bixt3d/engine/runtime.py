@@ -1,6 +1,7 @@
 """Where a run runs: devices and precision."""
 
 import ctypes
+import os
 import sys
 from dataclasses import dataclass
 from typing import Literal
@@ -86,23 +87,29 @@ def compiled(runtime: Runtime, module: nn.Module) -> nn.Module:
 def keep_freed_memory() -> None:
     """Tell the C library to keep freed memory: by default it returns every large tensor to the system at once.
 
-    Asking for it again made a training step 1.06 to 1.19 times slower on two CPU threads (docs/performance.md).
+    Asking for it again made a training step 1.06 to 1.19 times slower on two CPU threads (docs/performance.md). The
+    process stays as large as it once was.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):  # glibc has it, musl does not
             libc.mallopt(-4, 0)  # M_MMAP_MAX: no tensor in a mapping of its own
-            libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: keep up to 2 GB at the top of the heap
-            _ask_for_huge_pages(libc, 2**31 - 2**24)
+            libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: give nothing at the top of the heap back
+            _ask_for_huge_pages(libc, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
 
 
 def _ask_for_huge_pages(libc: ctypes.CDLL, size: int) -> None:
-    """Let the next ``size`` bytes of the heap come in pages of 2 MB. Takes addresses only, no memory yet."""
+    """Let the next ``size`` bytes of the heap come in pages of 2 MB, or as many as the system lets a process ask for.
+
+    Takes addresses only, no memory yet.
+    """
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     libc.free.argtypes = [ctypes.c_void_p]
-    if block := libc.malloc(size):
-        page = 2**21
+    page = 2**21
+    while size > 2 * page and not (block := libc.malloc(size)):
+        size //= 2
+    if size > 2 * page:
         libc.madvise(-(-block // page) * page, size - page, 14)  # MADV_HUGEPAGE; a kernel without it refuses
         libc.free(block)
 

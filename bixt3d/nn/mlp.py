@@ -15,15 +15,8 @@ def init_linear(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-ROWS = 2048
-"""Tokens that go through a feed-forward network at a time on a CPU: what is between its layers stays in the cache."""
-
-
 class FeedForward(nn.Sequential):
-    """Linear, GELU, Linear: the transformer's feed-forward network.
-
-    Long inputs pass in pieces on a CPU where no gradients are needed: the wide layer is never in memory as a whole.
-    """
+    """Linear, GELU, Linear: the transformer's feed-forward network."""
 
     def __init__(self, dim: int, ratio: float = 4.0):
         hidden = int(dim * ratio)
@@ -31,12 +24,6 @@ class FeedForward(nn.Sequential):
         self.apply(init_linear)
         for linear in (self[0], self[2]):
             nn.init.normal_(linear.bias, std=1e-6)
-
-    def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        rows = feats.flatten(0, -2)
-        if torch.is_grad_enabled() or feats.device.type != "cpu" or torch.compiler.is_compiling() or len(rows) <= ROWS:
-            return super().forward(feats)
-        return torch.cat([super(FeedForward, self).forward(part) for part in rows.split(ROWS)]).view_as(feats)
 
 
 class ChannelNorm(nn.BatchNorm1d):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from bixt3d.nn import blocks
 from bixt3d.nn.blocks import (
     BiBlock,
     DropPath,
@@ -187,3 +188,17 @@ def test_heads_that_do_not_divide_the_width_of_latents_are_refused(block: type[n
         block(10, 12, 3)
     with pytest.raises(InputError, match="a width of 10 does not divide into 3 heads"):
         SelfBlock(10, 3)
+
+
+@pytest.mark.parametrize("size", [5, 6, 7, 12, 13])
+def test_without_gradients_many_tokens_pass_the_feed_forward_network_in_pieces(
+    size: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(blocks, "PIECE", 12)
+    unit, feats, seen = FeedForwardUnit(4, layer_scale=0.5).eval(), torch.randn(2, size, 4), []
+    whole = unit(feats)
+    unit.ffn[0].register_forward_hook(lambda layer, given, out: seen.append(out.numel() // 16))
+    with torch.no_grad():
+        torch.testing.assert_close(unit(feats), whole)
+        torch.testing.assert_close(unit(feats.mT.contiguous().mT), whole)
+    assert max(seen) <= 12 and sum(seen) == 4 * size

@@ -1,11 +1,10 @@
-"""Facts about feed-forward networks and layers with batch normalization of channels."""
+"""Facts about the layers with batch normalization of channels."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bixt3d.nn import mlp
-from bixt3d.nn.mlp import ChannelNorm, FeedForward, LinearNorm, ResidualMLP
+from bixt3d.nn.mlp import ChannelNorm, LinearNorm, ResidualMLP
 
 
 def functions(grad_fn: torch.autograd.graph.Node | None) -> set[str]:
@@ -44,14 +43,3 @@ def test_channels_are_normalized_over_all_other_axes():
     assert out.shape == feats.shape
     torch.testing.assert_close(rows.mean(0), torch.zeros(6), rtol=0, atol=1e-6)
     torch.testing.assert_close(rows.var(0, correction=0), torch.ones(6), rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("size", [5, 6, 7, 12, 13])
-def test_without_gradients_a_long_input_passes_in_pieces(size: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(mlp, "ROWS", 12)
-    network, feats, seen = FeedForward(4), torch.randn(2, size, 4), []
-    whole = network(feats)
-    network[0].register_forward_hook(lambda layer, given, out: seen.append(out.numel() // 16))
-    with torch.no_grad():
-        torch.testing.assert_close(network(feats), whole)
-    assert max(seen) <= 12 and sum(seen) == 2 * size
