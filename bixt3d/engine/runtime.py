@@ -87,8 +87,8 @@ def compiled(runtime: Runtime, module: nn.Module) -> nn.Module:
 def keep_freed_memory() -> None:
     """Tell the C library to keep freed memory: by default it returns every large tensor to the system at once.
 
-    Asking for it again made a training step 1.06 to 1.19 times slower on two CPU threads (docs/performance.md). The
-    process stays as large as it once was.
+    Asking for it again made a training step 1.16 times slower on two CPU threads (docs/performance.md). The process
+    stays as large as it once was.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
