@@ -3,7 +3,6 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from itertools import repeat
 from typing import no_type_check
 
 import numpy as np
@@ -178,26 +177,23 @@ def _knn_export(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
 def _knn_wheel(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
     """Search by k-d trees, a thread for each cloud; where neighbors are as good as equally far, decide as `torch` does.
 
-    The trees' squared distances are in float32 too, but rounded in another way. Where one is not finite, they find
-    nothing and do not say so.
+    The trees' squared distances are in float32 too, but rounded in another way.
     """
-    if not all(part.abs().amax() < 1e18 for part in (queries, points)):  # false for NaN too
-        raise InputError("kNN needs coordinates that are finite and below 1e18")
-    num_candidates = min(num_neighbors + 1, points.shape[1])
+    index = torch.empty(*queries.shape[:2], num_neighbors, dtype=torch.int64)
     threads = torch.get_num_threads()
     limit = partial(_limit_tree_threads, max(1, threads // len(points)))
     with ThreadPoolExecutor(threads, initializer=limit) as pool:
-        found = pool.map(_search_tree, queries.numpy(), points.numpy(), repeat(num_candidates))
-        candidates, close = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
-    index = candidates[:, :, :num_neighbors].contiguous()
-    doubtful = close[:, :, num_neighbors - 1 :].any(2)  # the next one may come before the last
-    clouds, rows = close.any(2).nonzero(as_tuple=True)
+        found = pool.map(_search_tree, queries.numpy(), points.numpy(), index.numpy())
+        close, doubtful = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
+    clouds, rows = close.nonzero(as_tuple=True)
     near = index[clouds, rows]
     distance = squared_distances(queries[clouds, rows, None], points[clouds[:, None], near])
     index[clouds, rows] = _rank_key(distance, near).sort(-1).values & 0xFFFFFFFF
     chunk = max(1, KNN_BYTE_BUDGET // (points.shape[1] * (24 + 4 * points.shape[2])))
     for clouds, rows in (pair.unbind(1) for pair in doubtful.nonzero().split(chunk)):
-        index[clouds, rows] = _knn_chunk(queries[clouds, rows, None], points[clouds], num_neighbors)[:, 0]
+        # not points[clouds], which wakes torch's threads for a few rows: they then wait for work on the cores of others
+        some_points = points.index_select(0, clouds)
+        index[clouds, rows] = _knn_chunk(queries[clouds, rows, None], some_points, num_neighbors)[:, 0]
     return index
 
 
@@ -214,13 +210,22 @@ def _openmp() -> object:
     return ThreadpoolController()
 
 
-def _search_tree(queries: np.ndarray, points: np.ndarray, num_candidates: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nearest points, and for each but the first whether only rounding puts it behind the one before."""
+def _search_tree(queries: np.ndarray, points: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Write the nearest points; return for which queries only rounding may order them, and may choose the last.
+
+    Where a squared distance is not finite, trees find nothing and do not say so.
+    """
     from pykdtree.kdtree import KDTree
 
+    if not all(np.abs(part).max() < 1e18 for part in (queries, points)):  # false for NaN too
+        raise InputError("kNN needs coordinates that are finite and below 1e18")
+    num_neighbors = index.shape[1]
+    num_candidates = min(num_neighbors + 1, len(points))
     found = KDTree(points).query(queries, num_candidates, sqr_dists=True)
-    distance, index = (part.reshape(-1, num_candidates) for part in found)
-    return index.astype(np.int64), distance[:, 1:] <= distance[:, :-1] * np.float32(1 + 4e-6)
+    distance, nearest = (part.reshape(-1, num_candidates) for part in found)
+    index[:] = nearest[:, :num_neighbors]
+    near_tie = distance[:, 1:] <= distance[:, :-1] * np.float32(1 + 4e-6)
+    return near_tie.any(1), near_tie[:, num_neighbors - 1 :].any(1)
 
 
 def _knn_cluster(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:

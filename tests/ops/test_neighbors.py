@@ -290,7 +290,8 @@ def test_a_search_in_a_tree_uses_as_many_threads_as_it_is_told(threads: int):
     def search() -> int:
         before = len(os.listdir("/proc/self/task"))
         neighbors._limit_tree_threads(threads)
-        neighbors._search_tree(np.ones((1000, 3), np.float32), np.ones((50, 3), np.float32), 2)
+        queries, points = np.ones((1000, 3), np.float32), np.ones((50, 3), np.float32)
+        neighbors._search_tree(queries, points, np.empty((1000, 2), np.int64))
         return len(os.listdir("/proc/self/task")) - before
 
     with ThreadPoolExecutor(1) as pool:
