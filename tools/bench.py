@@ -39,8 +39,8 @@ SUITES: dict[str, Callable[[How], Iterator[list[Row]]]] = {
 }
 """In the order in which they run: up to the first step of `train`, the C library must not keep freed memory."""
 
-PACKAGES = ("torch", "triton", "torch-cluster", "torch-quickfps", "pykdtree", "fpsample", "scipy", "open3d", "timm")
-PACKAGES += ("numpy",)
+PACKAGES = ("torch", "triton", "numba", "numpy", "torch-cluster", "torch-quickfps", "scipy", "pykdtree")
+PACKAGES += ("open3d", "timm")
 
 COLUMNS = {
     "median_ms": ("median, ms", "{:,.3f}"),

@@ -1,5 +1,6 @@
 """What point operators cost: farthest point sampling and nearest neighbors, beside what others offer."""
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -13,8 +14,8 @@ from torch import Tensor
 from bixt3d.ops import farthest_points, gather, knn
 from bixt3d.ops.neighbors import squared_distances
 
-EXACT = ("torch", "wheel", "triton", "auto")
-"""Backends of ours whose choice is that of the reference, index for index, unless points are exactly equally far."""
+EXACT = ("torch", "numba", "triton", "auto")
+"""Backends of ours whose choice is that of the reference, index for index."""
 
 
 def bench_ops(how: How) -> Iterator[list[Row]]:
@@ -44,9 +45,9 @@ def sampling_case(num_clouds: int, size: int, num_points: int, how: How) -> Case
     reference = farthest_points(xyz, num_points, "torch")
     reach = _reach(xyz, reference)
     variants: dict[str, Run] = {"textbook": partial(bench_textbook.farthest_points, xyz, num_points)}
-    for backend in ("torch", "cluster", "wheel", "triton", "auto"):
+    for backend in ("torch", "cluster", "numba", "triton", "auto"):
         variants[backend] = partial(farthest_points, xyz, num_points, backend)
-    variants |= {"fpsample": _fpsample(xyz, num_points), "Open3D": _open3d_sampling(xyz, num_points)}
+    variants |= {"torch-quickfps": _quickfps(xyz, num_points), "Open3D": _open3d_sampling(xyz, num_points)}
 
     def check(name: str, index: Tensor) -> None:
         assert index.shape == reference.shape, f"shape {tuple(index.shape)}"
@@ -77,11 +78,12 @@ def neighbor_case(num_clouds: int, groups: int, size: int, num_neighbors: int, h
         "textbook": partial(bench_textbook.knn, queries, points, num_neighbors),
         "cdist + topk": partial(bench_textbook.knn_by_cdist, queries, points, num_neighbors),
     }
-    for backend in ("torch", "cluster", "wheel", "triton", "auto"):
+    for backend in ("torch", "cluster", "numba", "triton", "auto"):
         variants[backend] = partial(knn, queries, points, num_neighbors, backend)
     if how.on_gpu and size > 10_000:
         variants["cluster"] = not_run("torch-cluster took 145 s on one cloud of 100k points on an H200")
     variants["scipy"] = _scipy(queries, points, num_neighbors)
+    variants["pykdtree"] = _pykdtree(queries, points, num_neighbors)
     variants["Open3D"] = _open3d_neighbors(queries, points, num_neighbors)
 
     def check(name: str, index: Tensor) -> None:
@@ -102,15 +104,14 @@ def _on_cpu_only(package: str, points: Tensor) -> None:
         raise CannotRunError(f"{package} works on the CPU: see the table of a CPU")
 
 
-def _fpsample(xyz: Tensor, num_points: int) -> Run:
-    clouds = list(xyz.cpu().numpy())
+def _quickfps(xyz: Tensor, num_points: int) -> Run:
+    height = max(1, round(math.log2(xyz.shape[1]) / 2 - 2))  # of its tree: about sqrt(N) / 4 leaves were fastest
 
     def run() -> Tensor:
-        _on_cpu_only("fpsample", xyz)
-        import fpsample
+        _on_cpu_only("torch-quickfps", xyz)
+        import torch_quickfps
 
-        index = [fpsample.fps_kdline_sampling(cloud, num_points, h=5, start_idx=0) for cloud in clouds]
-        return torch.from_numpy(np.stack(index).astype(np.int64))
+        return torch_quickfps.sample_idx(xyz, num_points, h=height, start_idx=0)
 
     return run
 
@@ -140,6 +141,20 @@ def _scipy(queries: Tensor, points: Tensor, num_neighbors: int) -> Run:
 
         pairs = zip(queries.numpy(), points.numpy(), strict=True)
         index = [cKDTree(cloud).query(some, num_neighbors, workers=torch.get_num_threads())[1] for some, cloud in pairs]
+        return torch.from_numpy(np.stack(index))
+
+    return run
+
+
+def _pykdtree(queries: Tensor, points: Tensor, num_neighbors: int) -> Run:
+    """Each cloud's tree is searched by all threads that OpenMP has."""
+
+    def run() -> Tensor:
+        _on_cpu_only("pykdtree", points)
+        from pykdtree.kdtree import KDTree
+
+        pairs = zip(queries.numpy(), points.numpy(), strict=True)
+        index = [KDTree(cloud).query(some, num_neighbors)[1].astype(np.int64) for some, cloud in pairs]
         return torch.from_numpy(np.stack(index))
 
     return run

@@ -40,7 +40,7 @@ class Runtime:
     compile: bool = False
     cuda_graphs: bool = False
     attention: Literal["auto", "torch", "sdpa", "chunked", "triton"] = "auto"
-    points: Literal["auto", "torch", "wheel", "cluster", "triton"] = "auto"
+    points: Literal["auto", "torch", "numba", "cluster", "triton"] = "auto"
     checkpointing: bool = False
     deterministic: bool = False
     threads: int | None = None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bixt3d.types import InputError
 
-PointBackend = Literal["auto", "torch", "wheel", "cluster", "triton"]
+PointBackend = Literal["auto", "torch", "numba", "cluster", "triton"]
 AttentionBackend = Literal["auto", "torch", "sdpa", "chunked", "triton"]
 
 ATTENTION_ON_CUDA: AttentionBackend = "sdpa"
@@ -37,43 +37,41 @@ def is_traced(values: Tensor) -> bool:
     return torch.compiler.is_exporting() or torch.jit.is_tracing() or values.is_meta
 
 
-def choose_point_backend(
-    backend: PointBackend, points: Tensor, wheel: str, cluster_on_cuda: bool, num_neighbors: int = 1
-) -> str:
-    """Return the backend that runs: one of PointBackend but ``auto``, or ``export``. A wheel is a compiled CPU package.
+def choose_point_backend(backend: PointBackend, points: Tensor, cluster_on_cuda: bool, num_neighbors: int = 1) -> str:
+    """Return the backend that runs: one of PointBackend but ``auto``, or ``export``.
 
-    ``auto`` takes the wheel on a CPU, and on a GPU what ``POINTS_ON_CUDA`` says; while torch.export looks on, the form
+    ``auto`` takes Numba on a CPU, and on a GPU what ``POINTS_ON_CUDA`` says; while torch.export looks on, the form
     made for it, which nobody can ask for by name.
     Raises InputError if a backend asked for by name cannot run here.
     """
     if backend == "auto":
-        return _fastest_for_points(points, wheel, cluster_on_cuda, num_neighbors)
-    if backend not in ("torch", "wheel", "cluster", "triton"):
-        raise InputError(f"unknown backend '{backend}': choose auto, torch, wheel, cluster or triton")
+        return _fastest_for_points(points, cluster_on_cuda, num_neighbors)
+    if backend not in ("torch", "numba", "cluster", "triton"):
+        raise InputError(f"unknown backend '{backend}': choose auto, torch, numba, cluster or triton")
     if backend == "triton":
         reason = None if torch.compiler.is_compiling() else _why_no_triton_for_points(points, num_neighbors)
     else:
-        reason = _why_no_package(backend, points, wheel)
+        reason = _why_no_package(backend, points)
     if reason:
         raise InputError(f"backend '{backend}' {reason}")
     return backend
 
 
-def _fastest_for_points(points: Tensor, wheel: str, cluster_on_cuda: bool, num_neighbors: int) -> str:
+def _fastest_for_points(points: Tensor, cluster_on_cuda: bool, num_neighbors: int) -> str:
     if torch.compiler.is_exporting():
         return "export"
     if not points.is_cuda:
-        return "wheel" if points.device.type == "cpu" and is_installed(wheel) else "torch"
+        return "numba" if points.device.type == "cpu" and is_installed("numba") else "torch"
     if POINTS_ON_CUDA == "triton" and not _why_no_triton_for_points(points, num_neighbors):
         return "triton"
     return "cluster" if cluster_on_cuda and is_installed("torch_cluster") else "torch"
 
 
-def _why_no_package(backend: str, points: Tensor, wheel: str) -> str | None:
+def _why_no_package(backend: str, points: Tensor) -> str | None:
     """Return why the package that a backend calls cannot take these points, or None."""
-    if backend == "wheel" and points.device.type != "cpu":
-        return f"({wheel}) runs on CPU tensors only, these are on {points.device}"
-    package = {"wheel": wheel, "cluster": "torch_cluster"}.get(backend)
+    if backend == "numba" and points.device.type != "cpu":
+        return f"runs on CPU tensors only, these are on {points.device}"
+    package = {"numba": "numba", "cluster": "torch_cluster"}.get(backend)
     if package is None or is_installed(package):
         return None
     where = "requirements-cluster.txt" if backend == "cluster" else "requirements.txt"

@@ -1,11 +1,7 @@
 """Choosing points: farthest point sampling, k nearest neighbors, and gathering by index."""
 
-import math
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
 from typing import no_type_check
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
@@ -34,17 +30,17 @@ def farthest_points(
 ) -> Int[Tensor, "B G"]:
     """Return indices of points far apart: the first point, then again and again the one farthest from those chosen.
 
-    Deterministic, float32; among points equally far the lowest index is chosen. The backend ``wheel``
-    (torch-quickfps) may choose another of points *exactly* equally far; ``triton``, on a GPU, chooses the very same.
-    Raises InputError if a cloud has fewer than ``num_points`` points.
+    Deterministic, float32; among points equally far the lowest index is chosen, by every backend but ``cluster``.
+    Raises InputError if a cloud has fewer than ``num_points`` points, or, from ``numba``, if coordinates are not
+    finite.
     """
     if not 1 <= num_points <= points.shape[1]:
         raise InputError(f"asked for {num_points} farthest points of clouds of {points.shape[1]} points")
     points = points.float()
-    backend = choose_point_backend(backend, points, "torch_quickfps", cluster_on_cuda=True)
+    backend = choose_point_backend(backend, points, cluster_on_cuda=True)
     return {
         "torch": _farthest_points,
-        "wheel": _farthest_points_wheel,
+        "numba": _farthest_points_numba,
         "cluster": _farthest_points_cluster,
         "triton": _farthest_points_triton,
         "export": _farthest_points_export,
@@ -63,16 +59,16 @@ def knn(
     Squared Euclidean distance in float32; ties go to the lower index (torch-cluster may order ties otherwise).
     Uses no more than ``KNN_BYTE_BUDGET`` bytes for distances, or what one query of every cloud takes. The backend
     ``triton``, on a GPU, keeps no distances, and finds up to 64 neighbors.
-    Raises InputError if a cloud has fewer than ``num_neighbors`` points, or, from ``wheel``, if coordinates are not
-    finite and below 1e18.
+    Raises InputError if a cloud has fewer than ``num_neighbors`` points, or, from ``numba``, if coordinates are not
+    finite.
     """
     if not 1 <= num_neighbors <= points.shape[1]:
         raise InputError(f"asked for {num_neighbors} neighbors in clouds of {points.shape[1]} points")
     queries, points = queries.detach().float(), points.detach().float()
-    backend = choose_point_backend(backend, points, "pykdtree", cluster_on_cuda=False, num_neighbors=num_neighbors)
+    backend = choose_point_backend(backend, points, cluster_on_cuda=False, num_neighbors=num_neighbors)
     return {
         "torch": _knn,
-        "wheel": _knn_wheel,
+        "numba": _knn_numba,
         "cluster": _knn_cluster,
         "triton": _knn_triton,
         "export": _knn_export,
@@ -103,11 +99,10 @@ def _farthest_points(points: Tensor, num_points: int) -> Tensor:
     return index
 
 
-def _farthest_points_wheel(points: Tensor, num_points: int) -> Tensor:
-    import torch_quickfps
+def _farthest_points_numba(points: Tensor, num_points: int) -> Tensor:
+    from bixt3d.ops.numba import points as kernels
 
-    height = max(1, round(math.log2(points.shape[1]) / 2 - 2))  # of its tree: about sqrt(N) / 4 leaves were fastest
-    return torch_quickfps.sample_idx(points.contiguous(), num_points, h=height, start_idx=0)
+    return kernels.farthest_points(points, num_points)
 
 
 def _farthest_points_cluster(points: Tensor, num_points: int) -> Tensor:
@@ -174,58 +169,10 @@ def _knn_export(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
     return squared_distances(queries[:, :, None], points[:, None]).topk(num_neighbors, largest=False).indices
 
 
-def _knn_wheel(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    """Search by k-d trees, a thread for each cloud; where neighbors are as good as equally far, decide as `torch` does.
+def _knn_numba(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
+    from bixt3d.ops.numba import points as kernels
 
-    The trees' squared distances are in float32 too, but rounded in another way.
-    """
-    index = torch.empty(*queries.shape[:2], num_neighbors, dtype=torch.int64)
-    threads = torch.get_num_threads()
-    limit = partial(_limit_tree_threads, max(1, threads // len(points)))
-    with ThreadPoolExecutor(threads, initializer=limit) as pool:
-        found = pool.map(_search_tree, queries.numpy(), points.numpy(), index.numpy())
-        close, doubtful = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
-    clouds, rows = close.nonzero(as_tuple=True)
-    near = index[clouds, rows]
-    distance = squared_distances(queries[clouds, rows, None], points[clouds[:, None], near])
-    index[clouds, rows] = _rank_key(distance, near).sort(-1).values & 0xFFFFFFFF
-    chunk = max(1, KNN_BYTE_BUDGET // (points.shape[1] * (24 + 4 * points.shape[2])))
-    for clouds, rows in (pair.unbind(1) for pair in doubtful.nonzero().split(chunk)):
-        # not points[clouds], which wakes torch's threads for a few rows: they then wait for work on the cores of others
-        some_points = points.index_select(0, clouds)
-        index[clouds, rows] = _knn_chunk(queries[clouds, rows, None], some_points, num_neighbors)[:, 0]
-    return index
-
-
-def _limit_tree_threads(threads: int) -> None:
-    """Let searches that this thread starts use so many: pykdtree has an OpenMP of its own, which asks nobody."""
-    _openmp().limit(limits=threads, user_api="openmp")
-
-
-@cache
-def _openmp() -> object:
-    import pykdtree.kdtree  # noqa: F401 (only what is loaded can be limited)
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-def _search_tree(queries: np.ndarray, points: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Write the nearest points; return for which queries only rounding may order them, and may choose the last.
-
-    Where a squared distance is not finite, trees find nothing and do not say so.
-    """
-    from pykdtree.kdtree import KDTree
-
-    if not all(np.abs(part).max() < 1e18 for part in (queries, points)):  # false for NaN too
-        raise InputError("kNN needs coordinates that are finite and below 1e18")
-    num_neighbors = index.shape[1]
-    num_candidates = min(num_neighbors + 1, len(points))
-    found = KDTree(points).query(queries, num_candidates, sqr_dists=True)
-    distance, nearest = (part.reshape(-1, num_candidates) for part in found)
-    index[:] = nearest[:, :num_neighbors]
-    near_tie = distance[:, 1:] <= distance[:, :-1] * np.float32(1 + 4e-6)
-    return near_tie.any(1), near_tie[:, num_neighbors - 1 :].any(1)
+    return kernels.knn(queries, points, num_neighbors)
 
 
 def _knn_cluster(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:

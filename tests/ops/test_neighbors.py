@@ -1,12 +1,9 @@
 """Facts about choosing points: by hand, as properties, and the same from every backend."""
 
-import os
 import sys
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from inspect import unwrap
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,8 +13,8 @@ from bixt3d.ops import _backend, neighbors
 from bixt3d.ops.neighbors import farthest_points, gather, knn, squared_distances
 from bixt3d.types import InputError
 
-SIZES = [1, 2, 63, 100, 1000]
-BACKENDS = ["torch", "wheel", "cluster"]
+SIZES = [1, 2, 63, 64, 65, 100, 1000, 3000]
+BACKENDS = ["torch", "numba", "cluster"]
 
 
 def need(backend: str) -> None:
@@ -99,7 +96,7 @@ def test_knn_of_a_line_is_closest_first(backend: str):
     assert knn(queries, points, 3, backend).tolist() == [[[0, 1, 2], [3, 2, 1]], [[2, 1, 3], [1, 2, 0]]]
 
 
-@pytest.mark.parametrize("backend", ["torch", "wheel"])
+@pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_knn_gives_ties_to_the_lower_index(backend: str):
     points = line(1, -1, 5, 1, -1, -5)
     assert knn(line(0), points, 3, backend).tolist() == [[[0, 1, 3]]]
@@ -108,7 +105,7 @@ def test_knn_gives_ties_to_the_lower_index(backend: str):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("backend", ["wheel", "cluster"])
+@pytest.mark.parametrize("backend", ["numba", "cluster"])
 def test_farthest_points_of_every_backend_are_the_same(backend: str, size: int):
     need(backend)
     points = torch.randn(3, size, 3)
@@ -118,7 +115,7 @@ def test_farthest_points_of_every_backend_are_the_same(backend: str, size: int):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("backend", ["wheel", "cluster"])
+@pytest.mark.parametrize("backend", ["numba", "cluster"])
 def test_knn_of_every_backend_is_the_same(backend: str, size: int):
     need(backend)
     queries, points = torch.randn(2, 9, 3), torch.randn(2, size, 3)
@@ -127,39 +124,79 @@ def test_knn_of_every_backend_is_the_same(backend: str, size: int):
         assert torch.equal(knn(queries, points, num_neighbors, backend), expected)
 
 
-@pytest.mark.parametrize("num_neighbors", [1, 5, 7, 26, 27, 124, 125])
-def test_knn_wheel_equals_torch_where_distances_tie(num_neighbors: int):
-    points = grid(5)
-    assert torch.equal(knn(points, points, num_neighbors, "wheel"), knn(points, points, num_neighbors, "torch"))
+CLOUDS = {
+    "grid": lambda: grid(9),  # nearly every distance is a tie
+    "small grid": lambda: grid(5),
+    "one place": lambda: torch.ones(1, 300, 3),
+    "duplicates": lambda: torch.randn(2, 100, 3).repeat(1, 3, 1)[:, torch.randperm(300)],
+    "as good as duplicates": lambda: torch.rand(2, 100, 3).repeat(1, 4, 1) + torch.rand(2, 400, 3) * 1e-7,
+    "far from zero": lambda: torch.rand(1, 700, 3) + 1e4,
+    "clusters": lambda: torch.randn(2, 700, 3) * 10 ** torch.randint(-6, 3, (2, 700, 1)),
+    "distances that are infinite": lambda: torch.randn(1, 300, 3) * 10.0 ** torch.randint(17, 22, (1, 300, 1)),
+    "distances below all normal numbers": lambda: torch.randn(1, 300, 3) * 1e-21,
+    "a line": lambda: line(*torch.randn(600)),
+    "one axis": lambda: torch.randn(2, 300, 1),
+    "two axes": lambda: torch.randint(0, 20, (2, 600, 2)).float(),
+    "five axes": lambda: torch.randn(2, 600, 5),
+}
 
 
-@pytest.mark.parametrize("num_neighbors", [1, 3, 4, 10, 60])
-def test_knn_wheel_equals_torch_where_points_are_duplicated(num_neighbors: int):
-    points = torch.randn(2, 20, 3).repeat(1, 3, 1)[:, torch.randperm(60)]
-    assert torch.equal(knn(points, points, num_neighbors, "wheel"), knn(points, points, num_neighbors, "torch"))
-
-
-def test_knn_wheel_equals_torch_where_neighbors_differ_by_less_than_float32_tells():
+@pytest.mark.parametrize("name", CLOUDS)
+def test_numba_chooses_the_very_points_that_torch_chooses(name: str):
     torch.manual_seed(0)
-    points = torch.rand(2, 60, 3).repeat(1, 4, 1)
-    points += torch.rand_like(points) * 1e-7
-    assert torch.equal(knn(points, points, 10, "wheel"), knn(points, points, 10, "torch"))
+    points = CLOUDS[name]()
+    for num_points in (1, 40, points.shape[1]):
+        expected = farthest_points(points, num_points, "torch")
+        assert torch.equal(farthest_points(points, num_points, "numba"), expected)
+    for num_neighbors in (1, 5, 26, 27, 124, 125):
+        assert torch.equal(knn(points, points, num_neighbors, "numba"), knn(points, points, num_neighbors, "torch"))
+
+
+def test_numba_finds_neighbors_of_queries_that_lie_elsewhere():
+    torch.manual_seed(0)
+    points = torch.randn(2, 500, 3)
+    for queries in (10 * torch.randn(2, 60, 3), 1e3 + torch.randn(2, 60, 3), torch.randn(2, 0, 3)):
+        assert torch.equal(knn(queries, points, 7, "numba"), knn(queries, points, 7, "torch"))
+
+
+def test_torch_knows_numbas_operators_and_can_compile_them():
+    from bixt3d.ops.numba import points as kernels
+
+    torch.use_deterministic_algorithms(False)  # compiled code does not fill memory
+    points = torch.randn(2, 60, 3)
+    torch.library.opcheck(kernels.farthest_points, (points, 5))
+    torch.library.opcheck(kernels.knn, (points[:, :4], points, 5))
+
+    def choose(points: Tensor) -> tuple[Tensor, Tensor]:
+        return kernels.farthest_points(points, 20), kernels.knn(points[:, :4], points, 3)
+
+    compiled = torch.compile(choose, backend="aot_eager", fullgraph=True)
+    for one, other in zip(compiled(points), choose(points), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_kernel_is_compiled_where_there_is_no_place_to_keep_it():
+    from bixt3d.ops.numba.kernels import kernel
+
+    made: dict = {}
+    exec("def double(x): return 2 * x", made)  # Numba refuses to keep what comes from no file
+    assert kernel(made["double"])(4) == 8
 
 
 @pytest.mark.parametrize("num_clouds", [1, 2, 7])
 def test_threads_that_share_the_clouds_change_nothing(num_clouds: int):
     torch.manual_seed(0)
     points = torch.rand(num_clouds, 100, 3)
-    alone = farthest_points(points, 20, "wheel"), knn(points, points, 5, "wheel")
+    alone = farthest_points(points, 20, "numba"), knn(points, points, 5, "numba")
     torch.set_num_threads(3)
     try:
-        shared = farthest_points(points, 20, "wheel"), knn(points, points, 5, "wheel")
+        shared = farthest_points(points, 20, "numba"), knn(points, points, 5, "numba")
     finally:
         torch.set_num_threads(1)
     assert torch.equal(alone[0], shared[0]) and torch.equal(alone[1], shared[1])
 
 
-@pytest.mark.parametrize("backend", ["torch", "wheel"])
+@pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_knn_is_what_a_stable_sort_of_distances_gives(backend: str):
     points = torch.cat([grid(3), torch.randint(0, 3, (1, 27, 3)).float()])
     distance = torch.cdist(points.double(), points.double()).square().round()
@@ -259,11 +296,11 @@ def test_more_points_than_the_cloud_has_are_refused():
 
 
 def test_an_unknown_backend_is_refused_with_the_choices():
-    with pytest.raises(InputError, match="unknown backend 'fast': choose auto, torch, wheel, cluster or triton"):
-        unwrap(_backend.choose_point_backend)("fast", torch.zeros(1, 2, 3), "pykdtree", cluster_on_cuda=True)
+    with pytest.raises(InputError, match="unknown backend 'fast': choose auto, torch, numba, cluster or triton"):
+        unwrap(_backend.choose_point_backend)("fast", torch.zeros(1, 2, 3), cluster_on_cuda=True)
 
 
-@pytest.mark.parametrize("backend, wanted", [("wheel", "torch_quickfps"), ("cluster", "torch_cluster")])
+@pytest.mark.parametrize("backend, wanted", [("numba", "numba"), ("cluster", "torch_cluster")])
 def test_a_backend_asked_for_by_name_but_missing_is_refused_with_the_reason(
     backend: str, wanted: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -274,9 +311,9 @@ def test_a_backend_asked_for_by_name_but_missing_is_refused_with_the_reason(
 
 def test_auto_falls_back_in_silence(monkeypatch: pytest.MonkeyPatch):
     points = torch.zeros(1, 2, 3)
-    assert _backend.choose_point_backend("auto", points, "pykdtree", cluster_on_cuda=True) == "wheel"
+    assert _backend.choose_point_backend("auto", points, cluster_on_cuda=True) == "numba"
     monkeypatch.setattr(_backend, "is_installed", lambda package: False)
-    assert _backend.choose_point_backend("auto", points, "pykdtree", cluster_on_cuda=True) == "torch"
+    assert _backend.choose_point_backend("auto", points, cluster_on_cuda=True) == "torch"
 
 
 def test_asking_for_a_package_does_not_import_it():
@@ -284,32 +321,22 @@ def test_asking_for_a_package_does_not_import_it():
     assert not _backend.is_installed("no_such_package")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc, and other wheels have no OpenMP")
-@pytest.mark.parametrize("threads", [1, 3])
-def test_a_search_in_a_tree_uses_as_many_threads_as_it_is_told(threads: int):
-    def search() -> int:
-        before = len(os.listdir("/proc/self/task"))
-        neighbors._limit_tree_threads(threads)
-        queries, points = np.ones((1000, 3), np.float32), np.ones((50, 3), np.float32)
-        neighbors._search_tree(queries, points, np.empty((1000, 2), np.int64))
-        return len(os.listdir("/proc/self/task")) - before
-
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(search).result() == threads - 1
-
-
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e19])
-@pytest.mark.parametrize("wrong", [0, 1])
-def test_trees_refuse_coordinates_whose_distance_is_not_finite(wrong: int, value: float):
-    clouds = [torch.rand(2, 20, 3), torch.rand(2, 20, 3)]
-    clouds[wrong][1, 3, 2] = value
-    with pytest.raises(InputError, match="coordinates that are finite and below 1e18"):
-        knn(*clouds, 4, "wheel")
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_numba_refuses_coordinates_that_are_not_finite(value: float):
+    right, wrong = torch.rand(2, 20, 3), torch.rand(2, 20, 3)
+    wrong[1, 3, 2] = value
+    for choose in (
+        lambda: farthest_points(wrong, 4, "numba"),
+        lambda: knn(wrong, right, 4, "numba"),
+        lambda: knn(right, wrong, 4, "numba"),
+    ):
+        with pytest.raises(InputError, match="must have finite coordinates: some are NaN or infinite"):
+            choose()
 
 
-def test_the_wheel_is_refused_off_the_cpu():
+def test_numba_is_refused_off_the_cpu():
     with pytest.raises(InputError, match="runs on CPU tensors only, these are on meta"):
-        knn(torch.zeros(1, 2, 3, device="meta"), torch.zeros(1, 2, 3, device="meta"), 1, "wheel")
+        knn(torch.zeros(1, 2, 3, device="meta"), torch.zeros(1, 2, 3, device="meta"), 1, "numba")
 
 
 @pytest.mark.gpu

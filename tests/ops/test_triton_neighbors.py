@@ -263,8 +263,8 @@ def test_auto_takes_on_a_gpu_what_one_line_says(
     with FakeTensorMode():
         points = torch.empty(1, 100, num_axes, device="cuda")
         found = (
-            _backend.choose_point_backend("auto", points, "torch_quickfps", True),
-            _backend.choose_point_backend("auto", points, "pykdtree", False, num_neighbors),
+            _backend.choose_point_backend("auto", points, True),
+            _backend.choose_point_backend("auto", points, False, num_neighbors),
         )
     assert found == taken
 

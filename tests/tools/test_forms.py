@@ -99,7 +99,7 @@ def test_forms_asked_for_by_name_train_to_the_same_losses(tmp_path, train, monke
 
     monkeypatch.setattr(classification, "write_results", lambda *_: None)
     reference = train(tmp_path / "torch", *GROUPS, "--runtime.attention=torch", "--runtime.points=torch")
-    for attention, points in (("sdpa", "wheel"), ("chunked", "auto")):
+    for attention, points in (("sdpa", "numba"), ("chunked", "auto")):
         found = train(tmp_path / attention, *GROUPS, f"--runtime.attention={attention}", f"--runtime.points={points}")
         assert losses(found) == pytest.approx(losses(reference), rel=1e-4)
 

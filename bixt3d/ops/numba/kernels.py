@@ -1,0 +1,281 @@
+"""Kernels that choose points of one cloud: what the definition chooses, without looking at what cannot be chosen.
+
+A cloud is split at medians into blocks of near points, with bounds. Distances are computed as the definition does, in
+float32 and without fused multiply-adds; rounding keeps order, so no point of a block is nearer, as computed, than the
+block's bounds are, and what is passed over could not have changed the answer. The bits of a distance, which is never
+negative, have as an integer the order of the distance. All kernels are in this file: Numba's cache looks at no other.
+"""
+
+from typing import no_type_check
+
+import numba
+import numpy as np
+
+SAMPLING_BLOCK, SEARCH_BLOCK = 256, 64
+"""How many points a block has: the fastest of 32 to 256, measured."""
+
+INFINITE = 0x7F800000
+"""The bits of an infinite distance."""
+
+
+SETTINGS = {"nogil": True, "error_model": "numpy"}
+
+helper = numba.njit(**SETTINGS)
+"""Compiles a part of kernels. It is not kept for itself: what comes from the disk cannot be inlined any more."""
+
+
+def kernel(function):
+    """Compile a function when it is first called, and keep the code on the disk where there is a place for it."""
+    try:
+        return numba.njit(function, cache=True, **SETTINGS)
+    except RuntimeError:  # neither beside this file nor in the user's folder may be written
+        return numba.njit(function, **SETTINGS)
+
+
+@helper
+@no_type_check
+def partition(keys, order, first, last, middle):
+    """Move keys, and the order with them, so that none before the middle is larger and none behind it is smaller."""
+    while last - first > 1:
+        one, other, third = keys[first], keys[(first + last) // 2], keys[last - 1]
+        pivot = max(min(one, other), min(max(one, other), third))
+        for equal in range(2):  # first those below the pivot come to the front, then those that are equal to it
+            split = first
+            for i in range(first, last):
+                key, row = keys[i], order[i]
+                keys[i], order[i] = keys[split], order[split]
+                keys[split], order[split] = key, row
+                split += key == pivot if equal else key < pivot
+            if middle < split:
+                break
+            first = split
+        if middle < split:
+            if equal:
+                return
+            last = split
+
+
+@helper
+@no_type_check
+def enclose(points, rows, box):
+    """Write the lowest and the highest coordinates of some points into a box (2, P)."""
+    for axis in range(points.shape[1]):
+        low = high = points[rows[0], axis]
+        for row in rows:
+            low, high = min(low, points[row, axis]), max(high, points[row, axis])
+        box[0, axis], box[1, axis] = low, high
+
+
+@helper
+@no_type_check
+def widest_axis(box):
+    """Return the axis along which a box is the longest."""
+    widest = 0
+    for axis in range(box.shape[1]):
+        if box[1, axis] - box[0, axis] > box[1, widest] - box[0, widest]:
+            widest = axis
+    return widest
+
+
+@helper
+@no_type_check
+def copy_box(box, other):
+    """Write a box over another one. Assigned in one line, it would take Numba a second to compile."""
+    for side in range(2):
+        for axis in range(box.shape[1]):
+            other[side, axis] = box[side, axis]
+
+
+@kernel
+@no_type_check
+def split_cloud(points, block):
+    """Return the blocks of a cloud (N, P): a balanced tree of boxes, whose node n has the children 2n and 2n + 1.
+
+    cells (blocks, P, block): coordinates; what the last block lacks repeats its last point. order (N): which points.
+    boxes (nodes, 2, P): the lowest and the highest coordinates; tight in leaves. leaves (blocks): each block's node.
+    """
+    size, num_axes = points.shape
+    num_blocks = (size + block - 1) // block
+    num_nodes = 2
+    while num_nodes < 2 * num_blocks:
+        num_nodes *= 2
+    cells = np.empty((num_blocks, num_axes, block), np.float32)
+    boxes = np.empty((num_nodes, 2, num_axes), np.float32)
+    leaves = np.empty(num_blocks, np.int64)
+    order, keys = np.arange(size), np.empty(size, np.float32)
+    enclose(points, order, boxes[1])
+    todo, count = np.empty((64, 3), np.int64), 1
+    todo[0, 0], todo[0, 1], todo[0, 2] = 1, 0, num_blocks
+    while count > 0:
+        count -= 1
+        node, low, high = todo[count, 0], todo[count, 1], todo[count, 2]
+        first, last = low * block, min(high * block, size)
+        if high - low == 1:
+            leaves[low] = node
+            enclose(points, order[first:last], boxes[node])
+            for axis in range(num_axes):
+                for i in range(block):
+                    cells[low, axis, i] = points[order[min(first + i, last - 1)], axis]
+            continue
+        axis = widest_axis(boxes[node])
+        for i in range(first, last):
+            keys[i] = points[order[i], axis]
+        middle = (low + high) // 2
+        partition(keys, order, first, last, middle * block)
+        for child in (2 * node, 2 * node + 1):
+            copy_box(boxes[node], boxes[child])
+        boxes[2 * node, 1, axis] = boxes[2 * node + 1, 0, axis] = keys[middle * block]
+        todo[count, 0], todo[count, 1], todo[count, 2] = 2 * node, low, middle
+        todo[count + 1, 0], todo[count + 1, 1], todo[count + 1, 2] = 2 * node + 1, middle, high
+        count += 2
+    return cells, order, boxes, leaves
+
+
+@helper
+@no_type_check
+def measure(query, cell, distance):
+    """Write the squared distances of a block's points; those of three axes need no memory in between."""
+    if len(query) == 3:
+        x, y, z = query[0], query[1], query[2]
+        for i in range(len(distance)):
+            dx, dy, dz = cell[0, i] - x, cell[1, i] - y, cell[2, i] - z
+            distance[i] = dx * dx + dy * dy + dz * dz
+        return
+    distance[:] = 0
+    for axis in range(len(query)):
+        for i in range(len(distance)):
+            difference = cell[axis, i] - query[axis]
+            distance[i] += difference * difference
+
+
+@helper
+@no_type_check
+def measure_boxes(query, boxes, gap):
+    """Write the squared distances of boxes (2, P, boxes): no point in a box has a smaller one, as computed."""
+    gap[:] = 0
+    for axis in range(len(query)):
+        for i in range(len(gap)):
+            outside = max(boxes[0, axis, i] - query[axis], query[axis] - boxes[1, axis, i])
+            outside = max(outside, np.float32(0))
+            gap[i] += outside * outside
+
+
+@helper
+@no_type_check
+def measure_box(query, box):
+    """Return the squared distance of one box (2, P)."""
+    gap = np.float32(0)
+    for axis in range(len(query)):
+        outside = max(box[0, axis] - query[axis], query[axis] - box[1, axis])
+        outside = max(outside, np.float32(0))
+        gap += outside * outside
+    return gap
+
+
+@helper
+@no_type_check
+def lower(nearest, distance):
+    """Let each be the smaller of the two, and return the largest of them."""
+    most = np.int32(-1)
+    for i in range(len(nearest)):
+        nearest[i] = min(nearest[i], distance[i])
+        most = max(most, nearest[i])
+    return most
+
+
+@helper
+@no_type_check
+def lowest_index(nearest, order, most):
+    """Return the lowest index of the points of a block that are as far as the farthest."""
+    found = np.int64(1 << 62)
+    for i in range(len(order)):
+        if nearest[i] == most:
+            found = min(found, order[i])
+    return found
+
+
+@kernel
+@no_type_check
+def sample_cloud(points, index):
+    """Write which points of a cloud (N, P) are far apart: the lowest index wherever several are equally far."""
+    cells, order, boxes, leaves = split_cloud(points, SAMPLING_BLOCK)
+    num_blocks, num_axes, block = cells.shape
+    tight = np.empty((2, num_axes, num_blocks), np.float32)
+    for i in range(num_blocks):
+        copy_box(boxes[leaves[i]], tight[:, :, i])
+    nearest, farthest = np.full((num_blocks, block), INFINITE, np.int32), np.full(num_blocks, INFINITE, np.int32)
+    gap, distance = np.empty(num_blocks, np.float32), np.empty(block, np.float32)
+    gap_bits, distance_bits = gap.view(np.int32), distance.view(np.int32)
+    last = 0
+    for step in range(len(index)):
+        index[step] = last
+        measure_boxes(points[last], tight, gap)
+        most = np.int32(-1)
+        for i in range(num_blocks):
+            if gap_bits[i] < farthest[i]:
+                measure(points[last], cells[i], distance)
+                farthest[i] = lower(nearest[i], distance_bits)
+            most = max(most, farthest[i])
+        last = len(points)
+        for i in range(num_blocks):
+            if farthest[i] == most:
+                last = min(last, lowest_index(nearest[i], order[i * block : (i + 1) * block], most))
+
+
+@helper
+@no_type_check
+def insert(keys, key):
+    """Put a key among sorted ones, whose last one leaves, unless it is larger than that."""
+    if key >= keys[-1]:
+        return
+    place = len(keys) - 1
+    while place > 0 and keys[place - 1] > key:
+        keys[place] = keys[place - 1]
+        place -= 1
+    keys[place] = key
+
+
+@helper
+@no_type_check
+def insert_block(keys, distance, order, near):
+    """Put the points of a block, in keys of the distance's bits and the index, among the nearest so far."""
+    bound, num_near = keys[-1] >> 32, 0
+    for i in range(len(order)):
+        near[num_near] = i
+        num_near += distance[i] <= bound
+    for i in near[:num_near]:
+        insert(keys, np.int64(distance[i]) << 32 | order[i])
+
+
+@kernel
+@no_type_check
+def search_cloud(queries, cells, order, boxes, leaves, index):
+    """Write the nearest points of queries (G, P), closest first."""
+    num_blocks, _, block = cells.shape
+    keys = np.empty(index.shape[1], np.int64)
+    distance, near = np.empty(block, np.float32), np.empty(block, np.int64)
+    todo, gap = np.empty((64, 3), np.int64), np.empty(64, np.float32)
+    gap_bits, distance_bits = gap.view(np.int32), distance.view(np.int32)
+    for row in range(len(queries)):
+        query = queries[row]
+        keys[:] = (INFINITE + 1 << 32) - 1
+        todo[0, 0], todo[0, 1], todo[0, 2], gap[0], count = 1, 0, num_blocks, 0, 1
+        while count > 0:
+            count -= 1
+            if gap_bits[count] > keys[-1] >> 32:
+                continue
+            node, low, high = todo[count, 0], todo[count, 1], todo[count, 2]
+            while high - low > 1:  # go on to the nearer half, and leave the other for later
+                middle = (low + high) // 2
+                left, right = measure_box(query, boxes[2 * node]), measure_box(query, boxes[2 * node + 1])
+                todo[count, 0], todo[count, 1], todo[count, 2], gap[count] = 2 * node + 1, middle, high, right
+                if left > right:
+                    todo[count, 0], todo[count, 1], todo[count, 2], gap[count] = 2 * node, low, middle, left
+                    low, node = middle, 2 * node + 1
+                else:
+                    high, node = middle, 2 * node
+                count += 1
+            measure(query, cells[low], distance)
+            insert_block(keys, distance_bits, order[low * block : (low + 1) * block], near)
+        for i in range(index.shape[1]):
+            index[row, i] = keys[i] & 0xFFFFFFFF

@@ -1,0 +1,86 @@
+"""Farthest point sampling and nearest neighbors on a CPU, by kernels that Numba compiles: a thread to a cloud."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bixt3d.ops.numba.kernels import SEARCH_BLOCK, sample_cloud, search_cloud, split_cloud
+from bixt3d.types import InputError
+
+# not custom_op, whose first call imports torch's compiler: a second of everybody's time
+torch.library.define("bixt3d::farthest_points_cpu", "(Tensor points, int num_points) -> Tensor")
+torch.library.define("bixt3d::knn_cpu", "(Tensor queries, Tensor points, int num_neighbors) -> Tensor")
+
+
+@torch.library.impl("bixt3d::farthest_points_cpu", "CPU")
+def _farthest_points(points: Tensor, num_points: int) -> Tensor:
+    """Return indices (B, G) of points (B, N, P) far apart: the very ones that the definition in float32 chooses.
+
+    Raises InputError if coordinates are not finite.
+    """
+    clouds = _finite_array(points)
+    index = torch.empty(len(points), num_points, dtype=torch.int64)
+    _in_threads(sample_cloud, clouds, index.numpy())
+    return index
+
+
+@torch.library.register_fake("bixt3d::farthest_points_cpu")
+def _(points, num_points):
+    return points.new_empty(points.shape[0], num_points, dtype=torch.int64)
+
+
+@torch.library.impl("bixt3d::knn_cpu", "CPU")
+def _knn(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
+    """Return indices (B, G, K) of the points (B, N, P) nearest to queries (B, G, P), as the definition in float32 does.
+
+    Where there are fewer clouds than threads, several search in one cloud. Raises InputError if coordinates are not
+    finite.
+    """
+    rows, clouds = _finite_array(queries), _finite_array(points)
+    index = torch.empty(*queries.shape[:2], num_neighbors, dtype=torch.int64)
+    parts = max(1, torch.get_num_threads() // max(1, len(clouds)))
+    trees = _in_threads(lambda cloud: split_cloud(cloud, SEARCH_BLOCK), clouds)
+    _in_threads(
+        lambda tree, rows, found: search_cloud(rows, *tree, found),
+        [tree for tree in trees for _ in range(parts)],
+        [some for cloud in rows for some in np.array_split(cloud, parts)],
+        [some for cloud in index.numpy() for some in np.array_split(cloud, parts)],
+    )
+    return index
+
+
+@torch.library.register_fake("bixt3d::knn_cpu")
+def _(queries, points, num_neighbors):
+    return points.new_empty(*queries.shape[:2], num_neighbors, dtype=torch.int64)
+
+
+farthest_points, knn = torch.ops.bixt3d.farthest_points_cpu, torch.ops.bixt3d.knn_cpu
+
+
+def _in_threads(function: Callable, *arguments: Iterable) -> list:
+    """Return what a function, one that needs nothing of Python, returns for each of its arguments."""
+    jobs = list(zip(*arguments, strict=True))
+    results = [None] * len(jobs)
+    threads = min(torch.get_num_threads(), len(jobs))
+
+    def work(first: int) -> None:
+        for job in range(first, len(jobs), threads):
+            results[job] = function(*jobs[job])
+
+    if threads <= 1:
+        work(0)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
+    return results
+
+
+def _finite_array(points: Tensor) -> np.ndarray:
+    """Return a contiguous array, copied without waking torch's threads: they would wait for work on cores we need."""
+    array = np.ascontiguousarray(points.detach().numpy())
+    if not np.isfinite(array).all():
+        raise InputError("points to choose from must have finite coordinates: some are NaN or infinite")
+    return array
