@@ -37,7 +37,7 @@ SUITES: dict[str, Callable[[How], Iterator[list[Row]]]] = {
     "models": bench_models,
     "scale": bench_scale,
 }
-"""In the order in which they run: up to the first step of `train`, the C library must not keep freed memory."""
+"""In the order in which they run: up to `train`, the C library must not keep freed memory."""
 
 PACKAGES = ("torch", "triton", "numba", "numpy", "torch-cluster", "torch-quickfps", "scipy", "pykdtree")
 PACKAGES += ("open3d", "timm")

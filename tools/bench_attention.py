@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,6 +11,7 @@ from bench_measure import assert_near, compiled, in_fresh_process, measure, not_
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from bixt3d.engine.runtime import keep_freed_memory
 from bixt3d.ops import bi_attention
 
 Parts = list[Tensor]
@@ -31,7 +33,12 @@ def bench_attention(how: How) -> Iterator[list[Row]]:
         reference = by_heads(parts, grads if both else None)
         passes = ["forward", *["backward"] * how.on_gpu, *["forward + backward"] * both]
         for name in passes:
-            yield measure(attention_case(name, parts, grads, reference, how), how)
+            case = attention_case(name, parts, grads, reference, how)
+            if how.on_gpu or num_tokens >= MILLION:
+                yield measure(case, how)
+                continue
+            for memory in ("as the C library comes", "freed memory kept"):
+                yield measure(in_own_processes(case, name, num_clouds, num_tokens, memory, how), how)
 
 
 def attention_sizes(how: How) -> list[tuple[int, int]]:
@@ -119,6 +126,24 @@ def attention_case(name: str, parts: Parts, grads: Parts, reference: Parts, how:
         more=more,
         targets=_gpu_targets(name, num_clouds, num_tokens) if how.on_gpu else _cpu_targets(name, num_tokens),
     )
+
+
+def in_own_processes(case: Case, name: str, num_clouds: int, num_tokens: int, memory: str, how: How) -> Case:
+    """Return a case each of whose forms is timed in a process of its own: on a CPU, large temporaries are new pages or
+    not by what a process did before. Targets are for the C library as it comes."""
+    keep = memory == "freed memory kept"
+    apart = {form: partial(make_pass, name, form, num_clouds, num_tokens, keep, how) for form in case.variants}
+    title = f"{case.title}, each in a process of its own, {memory}"
+    return replace(case, title=title, apart=apart, targets=() if keep else case.targets)
+
+
+def make_pass(name: str, form: str, num_clouds: int, num_tokens: int, keep: bool, how: How) -> Run:
+    """Return a pass of one form over data of its own. For a fresh process."""
+    if keep:
+        keep_freed_memory()
+    parts = make_parts(num_clouds, num_tokens, how)
+    grads = [torch.randn(num_clouds, part.shape[1], NUM_HEADS * HEAD_DIM) for part in parts[1:3]]
+    return _pass(name, forms(how)[form], parts, grads)
 
 
 def _cpu_targets(name: str, num_tokens: int) -> tuple[Target, ...]:

@@ -29,6 +29,7 @@ class Case:
     ``check(variant, result)`` raises AssertionError for a wrong result. ``items``: clouds or points that a call works
     on, of all variants or of each; speedups are per item. ``bytes`` and ``flops``: the least that any form has to move
     and to compute. ``more(variant)``: further columns, worked out after the check. ``clock``: see bench_measure.
+    ``apart``: what makes each variant anew, with data of its own, where it is timed in a process of its own.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Case:
     flops: float | Mapping[str, float] = 0.0
     more: Callable[[str], Row] = lambda name: {}
     clock: Literal["device", "wall"] = "device"
+    apart: Mapping[str, Callable[[], Run]] | None = None
     targets: tuple[Target, ...] = ()
 
 

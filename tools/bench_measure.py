@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from bench_case import Case, How, Row, Run, summarize
 from torch import Tensor
 
 from bixt3d.types import InputError
+
+Timer = Callable[[int], float]
+"""Makes so many calls of a variant and returns the mean time of one in ms."""
 
 
 class CannotRunError(Exception):
@@ -78,15 +82,19 @@ def measure(case: Case, how: How) -> list[Row]:
     Raises AssertionError if the result of a variant is wrong.
     """
     columns: dict[str, Row] = {}
-    right: dict[str, Run] = {}
+    right: dict[str, Timer] = {}
     for name, run in case.variants.items():
         try:
             _check(case, name, run())
             columns[name] = case.more(name) | _gpu_memory(run, how)
-            right[name] = run
+            right[name] = partial(time_calls, run, how=how, clock=case.clock)
         except REASONS as reason:
             columns[name] = {"note": f"not run: {first_line(reason)}"}
-    return summarize(case, _take_turns(right, how, case.clock), columns, how)
+    if case.apart is None or how.small:
+        return summarize(case, _take_turns(right, how), columns, how)
+    with ExitStack() as processes:
+        timers = {name: _timer_apart(case.apart[name], how, case.clock, processes) for name in right}
+        return summarize(case, _take_turns(timers, how), columns, how)
 
 
 def _check(case: Case, name: str, result: Any) -> None:
@@ -116,21 +124,43 @@ def assert_near(results: Any, references: Any, tolerance: float, mean: bool = Fa
         assert worst <= tolerance, f"off by {worst:.1e} of the reference, {tolerance:.0e} is allowed"
 
 
-def _take_turns(runs: Mapping[str, Run], how: How, clock: str) -> dict[str, list[float]]:
+def _take_turns(timers: Mapping[str, Timer], how: How) -> dict[str, list[float]]:
     """Return the times of each variant in ms: a warm-up, then turn by turn; slow variants take fewer turns."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    turns, calls = dict.fromkeys(runs, how.repeats), dict.fromkeys(runs, 1)
-    for name, run in {} if how.small else runs.items():
-        warm = time_calls(run, 1, how, clock)
+    times: dict[str, list[float]] = {name: [] for name in timers}
+    turns, calls = dict.fromkeys(timers, how.repeats), dict.fromkeys(timers, 1)
+    for name, timer in {} if how.small else timers.items():
+        warm = timer(1)
         calls[name] = max(1, min(20, int(5 / warm)))
         turns[name] = max(1, min(how.repeats, int(1e3 * how.seconds / warm)))
         if warm > 1e3 * how.seconds:  # its check was a warm-up
             times[name], turns[name] = [warm], 0
     for turn in range(how.repeats):
-        for name, run in runs.items():
+        for name, timer in timers.items():
             if turn < turns[name]:
-                times[name].append(time_calls(run, calls[name], how, clock))
+                times[name].append(timer(calls[name]))
     return times
+
+
+def _timer_apart(make: Callable[[], Run], how: How, clock: str, processes: ExitStack) -> Timer:
+    """Return a timer of a variant that is made and called once in a fresh process, which waits from turn to turn."""
+    pool = processes.enter_context(_fresh_process())
+    pool.submit(_make_apart, make).result()
+    return lambda calls: pool.submit(_time_apart, calls, how, clock).result()
+
+
+_APART: list[Run] = []
+"""In a process that is there for one variant: that variant."""
+
+
+def _make_apart(make: Callable[[], Run]) -> None:
+    torch.zeros(8).exp()  # as in `main`
+    torch.manual_seed(0)
+    _APART.append(make())
+    _APART[0]()
+
+
+def _time_apart(calls: int, how: How, clock: str) -> float:
+    return time_calls(_APART[0], calls, how, clock)
 
 
 def time_calls(run: Run, calls: int, how: How, clock: str) -> float:
@@ -216,9 +246,14 @@ def _size(result: Any) -> int:
 
 def in_fresh_process(function: Callable, *arguments: Any) -> Any:
     """Return what a function returns in a new process. Raises CannotRunError if the system ends it."""
-    setup = {"initializer": torch.set_num_threads, "initargs": (torch.get_num_threads(),)}
     try:
-        with ProcessPoolExecutor(1, get_context("spawn"), **setup) as pool:
+        with _fresh_process() as pool:
             return pool.submit(function, *arguments).result()
     except BrokenProcessPool as error:
         raise CannotRunError("the system ended the process, as it does when memory runs out") from error
+
+
+def _fresh_process() -> ProcessPoolExecutor:
+    """Return a new process, with as many threads for PyTorch as this one has."""
+    setup = {"initializer": torch.set_num_threads, "initargs": (torch.get_num_threads(),)}
+    return ProcessPoolExecutor(1, get_context("spawn"), **setup)

@@ -2,8 +2,10 @@
 
 import builtins
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ CPU = How(torch.device("cpu"), repeats=2)
 SMALL = replace(CPU, small=True)
 
 COMPILABLE = ("PointMLP", "PointMLP-elite", "grouping")
-CASES = {"ops": 2, "attention": 2, "train": 4, "models": 5, "scale": 2}
+CASES = {"ops": 2, "attention": 4, "train": 4, "models": 5, "scale": 2}
 NOT_RUN_ON_A_CPU = {
     "ops": {"cluster", "triton", "torch-quickfps", "pykdtree", "Open3D"},  # all but triton may be installed
     "attention": {"triton", "textbook, compiled"},
@@ -159,8 +161,8 @@ def test_results_are_compared_entry_by_entry_or_on_the_whole():
 
 def test_what_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch):
     def hide(name: str, *rest: Any) -> Any:
-        if name == "fpsample":
-            raise ModuleNotFoundError("No module named 'fpsample'", name=name)
+        if name == "torch_quickfps":
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
         return imported(name, *rest)
 
     def refuse() -> None:
@@ -168,11 +170,11 @@ def test_what_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch):
 
     imported = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", hide)
-    package = bench_ops.sampling_case(2, 64, 16, SMALL).variants["fpsample"]
+    package = bench_ops.sampling_case(2, 64, 16, SMALL).variants["torch-quickfps"]
     variants = {"reference": lambda: 1, "package": package, "refused": refuse, "skipped": not_run("too slow")}
     rows = {row["variant"]: row for row in measure(case(variants), CPU)}
     assert [rows[name]["note"] for name in ("package", "refused", "skipped")] == [
-        "not run: fpsample is not installed",
+        "not run: torch_quickfps is not installed",
         "not run: backend 'triton' runs on CUDA tensors",
         "not run: too slow",
     ]
@@ -242,6 +244,27 @@ def test_variants_take_turns_and_slow_ones_take_fewer(monkeypatch: pytest.Monkey
     rows = measure(case(variants), replace(CPU, repeats=3))
     assert "".join(order) == "abc" + "abc" + "ab" + "ab" + "a"  # checks, warm-ups, turns
     assert [row["turns"] for row in rows] == [3, 2, 1] and rows[2]["median_ms"] == pytest.approx(11_000)
+
+
+def make_process_number(seen: str) -> Callable[[], int]:
+    """Return a variant that notes in a file in which process it runs."""
+
+    def run() -> int:
+        with open(seen, "a") as file:
+            file.write(f"{os.getpid()} ")
+        return 1
+
+    return run
+
+
+def test_variants_may_be_timed_in_processes_of_their_own(tmp_path: Path):
+    files = {name: str(tmp_path / name) for name in ("reference", "other")}
+    apart = {name: partial(make_process_number, file) for name, file in files.items()}
+    rows = measure(replace(case({name: lambda: 1 for name in files}), apart=apart), replace(CPU, repeats=2))
+    assert [row["turns"] for row in rows] == [2, 2]
+    processes = [set(Path(file).read_text().split()) for file in files.values()]
+    assert [len(numbers) for numbers in processes] == [1, 1]
+    assert len({str(os.getpid())}.union(*processes)) == 3
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is known on Linux alone")
