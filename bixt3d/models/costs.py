@@ -66,6 +66,8 @@ def count_cost(model: nn.Module, *inputs: Tensor) -> Cost:
         raise InputError("costs are counted by fvcore: pip install fvcore") from None
     flops = sys.modules[flop_count.__module__]._DEFAULT_SUPPORTED_OPS | _FLOPS
     activations = sys.modules[activation_count.__module__]._DEFAULT_SUPPORTED_OPS | _ACTIVATIONS
+    for counts in (flops, activations):
+        counts["bixt3d::shapes_of_convolution"] = counts["aten::_convolution"]
     handles = {name: partial(_count_both, flops.get(name), activations.get(name)) for name in flops | activations}
     with _without_numbers(model, inputs) as (copy, empty), _Traceable():
         analysis = JitModelAnalysis(copy, empty).set_op_handle(**handles)
@@ -170,7 +172,19 @@ def _convolve(transposed: bool, image: Tensor, weight: Tensor, bias: Tensor | No
     stride, padding, *rest = settings
     extra, groups, dilation = rest if transposed else (0, *reversed(rest))
     pairs = [_pair(stride), _pair(padding), _pair(dilation)]
-    return torch._convolution(image, weight, bias, *pairs, transposed, _pair(extra), groups, *[False] * 4)
+    return torch.ops.bixt3d.shapes_of_convolution(image, weight, bias, *pairs, transposed, _pair(extra), groups, *_FLAGS)
+
+
+_FLAGS = (False, False, False)
+"""Of cuDNN: fvcore counts their places."""
+
+# Neither conv2d nor its parts can be traced on the device meta in every version of torch: an operator of our own can.
+torch.library.define(
+    "bixt3d::shapes_of_convolution",
+    "(Tensor image, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, bool transposed, "
+    "int[] output_padding, int groups, bool benchmark, bool deterministic, bool cudnn_enabled) -> Tensor",
+)
+torch.library.impl("bixt3d::shapes_of_convolution", "Meta", lambda *inputs: torch.convolution(*inputs[:9]))
 
 
 def _count_both(flops: Callable | None, activations: Callable | None, inputs: list[Any], outputs: list[Any]) -> Counter:

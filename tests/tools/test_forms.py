@@ -124,9 +124,13 @@ def test_kernels_train_to_the_same_losses(tmp_path, tiny):
     else:
         mode = {"TRITON_INTERPRET": "1"}
     plain = run_program(tmp_path / "torch", tiny, *short, "--runtime.attention=torch", "--runtime.points=torch")
-    fused = run_program(
-        tmp_path / "triton", tiny, *short, "--runtime.attention=triton", "--runtime.points=triton", **mode
-    )
+    kernels = ("--runtime.attention=triton", "--runtime.points=triton")
+    try:
+        fused = run_program(tmp_path / "triton", tiny, *short, *kernels, **mode)
+    except AssertionError as error:
+        if not mode or "only 0-dimensional arrays" not in str(error):
+            raise
+        pytest.skip("Triton's interpreter does not work with this numpy")  # 3.6 with 2.4
     assert losses(fused) == pytest.approx(losses(plain), rel=1e-5)
     weights = [load_weights(folder / "model.safetensors")[0] for folder in (plain, fused)]
     for name, weight in weights[0].items():
