@@ -171,8 +171,8 @@ def _convolve(transposed: bool, image: Tensor, weight: Tensor, bias: Tensor | No
     """Convolve as the layers of torch call it; settings: stride, padding, then dilation and groups or the reverse."""
     stride, padding, *rest = settings
     extra, groups, dilation = rest if transposed else (0, *reversed(rest))
-    pairs = [_pair(stride), _pair(padding), _pair(dilation)]
-    return torch.ops.bixt3d.shapes_of_convolution(image, weight, bias, *pairs, transposed, _pair(extra), groups, *_FLAGS)
+    settings = _pair(stride), _pair(padding), _pair(dilation), transposed, _pair(extra), groups
+    return torch.ops.bixt3d.shapes_of_convolution(image, weight, bias, *settings, *_FLAGS)
 
 
 _FLAGS = (False, False, False)
