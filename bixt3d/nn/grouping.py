@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bixt3d.nn.mlp import ChannelNorm, ResidualMLP
-from bixt3d.ops import farthest_points, gather, knn, neighbor_max, neighbor_squares, neighbor_sum
+from bixt3d.ops import farthest_points, gather, knn, neighbor_max, neighbor_moments, neighbor_sum
 from bixt3d.ops._backend import PointBackend, is_traced
 from bixt3d.types import InputError, Tokens
 
@@ -19,7 +19,11 @@ class AffineGroupLinear(nn.Module):
     unbiased standard deviation per cloud, over all groups, neighbors and channels, in float32 or finer, plus 1e-5.
     The difference is linear, so the layer is applied to the points before they are gathered: the same result for
     about 1/K of the multiplications. With ``xyz_dim`` the positions are grouped along with the features.
+
+    ``backend`` may be set on a module: see neighbor_moments.
     """
+
+    backend: PointBackend = "auto"
 
     def __init__(self, dim: int, out_dim: int, normalize: Literal["anchor", "center"] = "anchor", xyz_dim: int = 0):
         super().__init__()
@@ -37,7 +41,7 @@ class AffineGroupLinear(nn.Module):
         centroid_index: Int[Tensor, "B G"],
         neighbor_index: Int[Tensor, "B G K"],
     ) -> Float[Tensor, "B G K O"]:
-        points, centroids, _ = self.parts(feats, pos, centroid_index, neighbor_index)
+        points, centroids = self.parts(feats, pos, centroid_index, neighbor_index)
         return gather(points, neighbor_index) + centroids[:, :, None]
 
     def parts(
@@ -47,40 +51,39 @@ class AffineGroupLinear(nn.Module):
         centroid_index: Int[Tensor, "B G"],
         neighbor_index: Int[Tensor, "B G K"],
         sign: Float[Tensor, " O"] | None = None,
-    ) -> tuple[Float[Tensor, "B N O"], Float[Tensor, "B G O"], Float[Tensor, "B G O"]]:
-        """Return what each point brings to the groups it is in, what each group adds to it, and sums over neighbors.
+    ) -> tuple[Float[Tensor, "B N O"], Float[Tensor, "B G O"]]:
+        """Return what each point brings to the groups it is in, and what each group adds to it.
 
-        The layer's result for neighbor k of group g is ``points[b, neighbor_index[b, g, k]] + centroids[b, g]``; the
-        sums are of what the neighbors bring. ``sign``: multiply every channel of all three by this.
+        The layer's result for neighbor k of group g is ``points[b, neighbor_index[b, g, k]] + centroids[b, g]``.
+        ``sign``: multiply every channel of both by this.
         """
         near = torch.cat([feats, pos.to(feats.dtype)], -1) if self.near_dim > feats.shape[-1] else feats
         near = near.to(torch.promote_types(near.dtype, torch.float32))
         near = near - near.detach().mean(1, keepdim=True)  # the result depends on differences alone: keep their digits
         weight = self.linear.weight if sign is None else self.linear.weight * sign[:, None]
         weight_near, weight_centroid = weight.split([self.near_dim, feats.shape[-1]], 1)
-        near_sum = neighbor_sum(near, neighbor_index)
-        mean = gather(near, centroid_index) if self.normalize == "anchor" else near_sum / neighbor_index.shape[2]
-        deviation = self._deviation(near, near_sum, mean, neighbor_index)[:, None, None]
-        weight_of_cloud = (weight_near * self.scale).T / deviation.to(weight.dtype)
-        points, sums, means = (part.to(feats.dtype) @ weight_of_cloud for part in (near, near_sum, mean))
-        return points, gather(feats, centroid_index) @ weight_centroid.T + weight_near @ self.shift - means, sums
+        deviation = self._deviation(near, centroid_index, neighbor_index)[:, None, None]
+        points = near.to(feats.dtype) @ ((weight_near * self.scale).T / deviation.to(weight.dtype))
+        centroids = gather(feats, centroid_index) @ weight_centroid.T + weight_near @ self.shift
+        return points, centroids - self._means(points, centroid_index, neighbor_index)
 
-    def _deviation(self, near: Tensor, near_sum: Tensor, mean: Tensor, neighbor_index: Tensor) -> Float[Tensor, " B"]:
-        """Return the deviation of ``near[neighbor] - mean``, from moments: no difference is stored."""
-        num_neighbors = neighbor_index.shape[2]
-        near_sum, mean = _finely(near_sum), _finely(mean)
-        total = (near_sum - num_neighbors * mean).sum((1, 2))
-        squares = neighbor_squares(near, neighbor_index).sum(1) + (mean * (num_neighbors * mean - 2 * near_sum)).sum(
-            (1, 2)
-        )
-        size = near_sum[0].numel() * num_neighbors
-        variance = (squares - total.square() / size) / (size - 1)
+    def _means(
+        self, near: Float[Tensor, "B N D"], centroid_index: Int[Tensor, "B G"], neighbor_index: Int[Tensor, "B G K"]
+    ) -> Float[Tensor, "B G D"]:
+        """Return what is subtracted from the neighbors of a group; a layer is linear, so before it or behind it."""
+        if self.normalize == "anchor":
+            return gather(near, centroid_index)
+        return neighbor_sum(near, neighbor_index) / neighbor_index.shape[2]
+
+    def _deviation(
+        self, near: Float[Tensor, "B N D"], centroid_index: Int[Tensor, "B G"], neighbor_index: Int[Tensor, "B G K"]
+    ) -> Float[Tensor, " B"]:
+        """Return the deviation of ``near[neighbor] - mean``, in which no difference is stored."""
+        means = self._means(near, centroid_index, neighbor_index)
+        sums, squares = (part.sum(1) for part in neighbor_moments(near, -means, neighbor_index, self.backend))
+        size = neighbor_index[0].numel() * near.shape[2]
+        variance = (squares - sums.square() / size) / (size - 1)
         return variance.clamp(min=1e-14).sqrt() + 1e-5  # 1e-7 or less is as good as none, and has no gradient
-
-
-def _finely(values: Tensor) -> Tensor:
-    """Return the values in float64, where the device has it: sums of squares much larger than their differences."""
-    return values.float() if values.device.type == "mps" else values.double()
 
 
 class GroupBlock(nn.Module):
@@ -100,7 +103,7 @@ class GroupBlock(nn.Module):
         normalize: see AffineGroupLinear.
         use_xyz: group positions along with features.
 
-    ``backend`` may be set on a module: see farthest_points and knn.
+    ``backend`` may be set on a module: see farthest_points, knn and neighbor_max.
     """
 
     backend: PointBackend = "auto"
@@ -162,13 +165,17 @@ class GroupBlock(nn.Module):
             weight = self.norm.weight
             sign = torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
             where = (feats.to(weight.dtype), pos, centroid_index, neighbor_index)
-            points, centroids, sums = self.group.parts(*where, sign)
+            points, centroids = self.group.parts(*where, sign)
             if self.training:
-                mean, variance = _moments(points, centroids, sums, neighbor_index)
-                self.norm.see(mean * sign, variance, neighbor_index.numel())
+                size = neighbor_index.numel()
+                moments = neighbor_moments(points, centroids, neighbor_index, self.backend)
+                mean, square = (part.sum(0) / size for part in moments)
+                variance = (square - mean.square()).clamp(min=0).to(points.dtype)
+                mean = mean.to(points.dtype)
+                self.norm.see(mean * sign, variance, size)
             else:
                 mean, variance = self.norm.running_mean * sign, self.norm.running_var
-            largest = neighbor_max(points, neighbor_index) + centroids
+            largest = neighbor_max(points, neighbor_index, self.backend) + centroids
             factor = weight.abs() * (variance + self.norm.eps).rsqrt()
             return torch.relu((largest - mean) * factor + self.norm.bias)
 
@@ -187,20 +194,3 @@ class GroupBlock(nn.Module):
             return centroid_index, known[:, :, : self.num_neighbors]
         centroids = tokens.pos if is_every else gather(tokens.pos, centroid_index)
         return centroid_index, knn(centroids, tokens.pos, self.num_neighbors, self.backend)
-
-
-def _moments(
-    points: Float[Tensor, "B N O"],
-    centroids: Float[Tensor, "B G O"],
-    sums: Float[Tensor, "B G O"],
-    neighbor_index: Int[Tensor, "B G K"],
-) -> tuple[Float[Tensor, " O"], Float[Tensor, " O"]]:
-    """Return mean and (biased) variance of ``points[neighbor] + centroids`` over all groups and neighbors."""
-    num_neighbors, size = neighbor_index.shape[2], neighbor_index.numel()
-    centroids, sums = _finely(centroids), _finely(sums)
-    mean = (sums + num_neighbors * centroids).sum((0, 1)) / size
-    squares = neighbor_squares(points, neighbor_index).sum(0) + (
-        centroids * (num_neighbors * centroids + 2 * sums)
-    ).sum((0, 1))
-    variance = (squares / size - mean.square()).clamp(min=0)
-    return mean.to(points.dtype), variance.to(points.dtype)

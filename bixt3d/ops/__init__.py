@@ -2,7 +2,7 @@
 
 from bixt3d.ops.bi_attention import bi_attention, similarity
 from bixt3d.ops.interpolate import interpolate
-from bixt3d.ops.neighborhoods import neighbor_max, neighbor_squares, neighbor_sum
+from bixt3d.ops.neighborhoods import neighbor_max, neighbor_moments, neighbor_sum
 from bixt3d.ops.neighbors import farthest_points, gather, knn
 from bixt3d.ops.sinusoid import sinusoid
 
@@ -13,7 +13,7 @@ __all__ = [
     "interpolate",
     "knn",
     "neighbor_max",
-    "neighbor_squares",
+    "neighbor_moments",
     "neighbor_sum",
     "similarity",
     "sinusoid",

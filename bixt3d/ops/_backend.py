@@ -1,7 +1,8 @@
 """The one decision: which implementation of an operator runs, and the reason to refuse one asked for by name."""
 
 import os
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Literal
 
@@ -46,10 +47,29 @@ def choose_point_backend(backend: PointBackend, points: Tensor, cluster_on_cuda:
     """
     if backend == "auto":
         return _fastest_for_points(points, cluster_on_cuda, num_neighbors)
+    return _unless_it_cannot(backend, points, partial(_why_no_triton_for_points, points, num_neighbors))
+
+
+def choose_neighborhood_backend(backend: PointBackend, values: Tensor) -> str:
+    """Return the backend of neighbor_max or neighbor_moments that runs: ``torch``, ``numba`` or ``triton``.
+
+    ``cluster`` is ``auto``: torch-cluster has no such operator.
+    Raises InputError if a backend asked for by name cannot run here.
+    """
+    if backend not in ("auto", "cluster"):
+        return _unless_it_cannot(backend, values, partial(_why_no_kernel, values))
+    if values.is_cuda:
+        return "triton" if POINTS_ON_CUDA == "triton" and not _why_no_kernel(values) else "torch"
+    exact = values.dtype in (torch.float32, torch.float64)
+    return "numba" if values.device.type == "cpu" and exact and is_installed("numba") else "torch"
+
+
+def _unless_it_cannot(backend: str, points: Tensor, why_no_triton: Callable[[], str | None]) -> str:
+    """Return a backend of points asked for by name. Raises InputError if it is unknown or cannot run here."""
     if backend not in ("torch", "numba", "cluster", "triton"):
         raise InputError(f"unknown backend '{backend}': choose auto, torch, numba, cluster or triton")
     if backend == "triton":
-        reason = None if torch.compiler.is_compiling() else _why_no_triton_for_points(points, num_neighbors)
+        reason = None if torch.compiler.is_compiling() else why_no_triton()
     else:
         reason = _why_no_package(backend, points)
     if reason:

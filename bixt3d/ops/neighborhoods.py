@@ -1,7 +1,8 @@
-"""Sums and maxima over neighbors, without a copy of every point for every group that it belongs to.
+"""Sums, moments and maxima over neighbors, without a copy of every point for every group that it belongs to.
 
 A point is a neighbor of many groups: gathering (B, G, K, D) first costs K times the memory of the result, forward and
-again backward. Here only the results are kept, and the gradients find their way back through the inverted index.
+again backward. Here only the results are kept. Numba's kernels (CPU) look at the neighbors where they lie; in the forms
+of torch, gradients find their way back through the inverted index.
 """
 
 from typing import Any
@@ -10,13 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import embedding, embedding_bag
+from torch.nn.functional import embedding_bag
 
-from bixt3d.ops._backend import is_traced
+from bixt3d.ops._backend import PointBackend, choose_neighborhood_backend, is_traced
 from bixt3d.ops.neighbors import gather
-
-CACHED = 2**20
-"""Values that neighbor_max gathers at a time on a CPU: they stay in its cache."""
 
 
 def neighbor_sum(values: Float[Tensor, "B N D"], neighbor_index: Int[Tensor, "B G K"]) -> Float[Tensor, "B G D"]:
@@ -26,21 +24,152 @@ def neighbor_sum(values: Float[Tensor, "B N D"], neighbor_index: Int[Tensor, "B 
     return _NeighborSum.apply(values, neighbor_index)
 
 
-def neighbor_squares(values: Float[Tensor, "B N D"], neighbor_index: Int[Tensor, "B G K"]) -> Float[Tensor, "B D"]:
-    """Return ``sum over g and k of values[b, neighbor_index[b, g, k]] ** 2``, in float64.
+def neighbor_moments(
+    values: Float[Tensor, "B N D"],
+    offsets: Float[Tensor, "B G D"],
+    neighbor_index: Int[Tensor, "B G K"],
+    backend: PointBackend = "auto",
+) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+    """Return sums over g and k of ``values[b, neighbor_index[b, g, k]] + offsets[b, g]``, and of its squares.
 
-    For variances, which are small differences of such sums. In float32 on mps, which has no float64.
+    In float64, for variances are small differences of such sums; in float32 on mps, which has no float64.
     """
     if is_traced(values):
-        return gather(values, neighbor_index).double().square().sum((1, 2))
-    return _WeightedSquares.apply(values, _count(neighbor_index, values.shape[1]))
+        seen = _finely(gather(values, neighbor_index) + offsets[:, :, None])
+        return seen.sum((1, 2)), seen.square().sum((1, 2))
+    return _NeighborMoments.apply(values, offsets, neighbor_index, choose_neighborhood_backend(backend, values))
 
 
-def neighbor_max(values: Float[Tensor, "B N D"], neighbor_index: Int[Tensor, "B G K"]) -> Float[Tensor, "B G D"]:
-    """Return ``max over k of values[b, neighbor_index[b, g, k]]``; the first of equal ones gets the gradient."""
+def neighbor_max(
+    values: Float[Tensor, "B N D"], neighbor_index: Int[Tensor, "B G K"], backend: PointBackend = "auto"
+) -> Float[Tensor, "B G D"]:
+    """Return ``max over k of values[b, neighbor_index[b, g, k]]``; the first of equal ones gets the gradient.
+
+    The form of torch gathers all neighbors for a moment.
+    """
     if is_traced(values):
         return gather(values, neighbor_index).amax(2)
-    return _NeighborMax.apply(values, neighbor_index)
+    return _NeighborMax.apply(values, neighbor_index, choose_neighborhood_backend(backend, values))
+
+
+class _NeighborSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, neighbor_index: Tensor) -> Tensor:
+        ctx.save_for_backward(neighbor_index)
+        ctx.num_points = values.shape[1]
+        return _sum_of_neighbors(values, neighbor_index)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (neighbor_index,) = ctx.saved_tensors
+        return _sum_of_groups(grad, neighbor_index, ctx.num_points), None
+
+
+class _NeighborMoments(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, offsets: Tensor, neighbor_index: Tensor, backend: str) -> tuple:
+        ctx.save_for_backward(values, offsets, neighbor_index)
+        ctx.backend = backend
+        return _MOMENTS[backend](values, offsets, neighbor_index)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, sums_grad: Tensor, squares_grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """A pair of a group and a neighbor gives both ``sums_grad + 2 * (value + offset) * squares_grad``."""
+        values, offsets, neighbor_index = ctx.saved_tensors
+        first, second = sums_grad.to(values.dtype), (2 * squares_grad).to(values.dtype)
+        if ctx.backend == "numba":
+            from bixt3d.ops.numba.neighborhoods import neighbor_moments_backward
+
+            return *neighbor_moments_backward(first, second, values, offsets, neighbor_index), None, None
+        first, second, num_neighbors = first[:, None], second[:, None], neighbor_index.shape[2]
+        counts = _count(neighbor_index, values.shape[1]).to(values.dtype)[:, :, None]
+        of_groups = _sum_of_groups(offsets, neighbor_index, values.shape[1])
+        values_grad = counts * (first + second * values) + second * of_groups
+        summed = _sum_of_neighbors(values, neighbor_index)
+        return values_grad, num_neighbors * (first + second * offsets) + second * summed, None, None
+
+
+class _NeighborMax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, neighbor_index: Tensor, backend: str) -> Tensor:
+        ctx.num_points, ctx.backend = values.shape[1], backend
+        largest, winner = _LARGEST[backend](values, neighbor_index)
+        ctx.save_for_backward(winner)
+        return largest
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (winner,) = ctx.saved_tensors
+        if ctx.backend == "numba":
+            from bixt3d.ops.numba.neighborhoods import neighbor_max_backward
+
+            return neighbor_max_backward(grad, winner, ctx.num_points), None, None
+        grads = grad.new_zeros(len(grad), ctx.num_points, grad.shape[2])
+        return grads.scatter_add_(1, winner.long(), grad), None, None
+
+
+def _moments(values: Tensor, offsets: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the definition does, from counts, sums over neighbors and squares, all in float64."""
+    values, offsets, num_neighbors = _finely(values), _finely(offsets), neighbor_index.shape[2]
+    counts = _count(neighbor_index, values.shape[1]).to(values.dtype)[:, None]
+    summed = _sum_of_neighbors(values, neighbor_index)
+    squares = (counts @ values.square()).squeeze(1) + (offsets * (num_neighbors * offsets + 2 * summed)).sum(1)
+    return (summed + num_neighbors * offsets).sum(1), squares
+
+
+def _moments_numba(values: Tensor, offsets: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
+    from bixt3d.ops.numba.neighborhoods import neighbor_moments
+
+    return neighbor_moments(values, offsets, neighbor_index)
+
+
+def _moments_triton(values: Tensor, offsets: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
+    from bixt3d.ops.triton.neighborhoods import neighbor_moments
+
+    return neighbor_moments(values, offsets, neighbor_index)
+
+
+def _largest(values: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest of the neighbors' values in each channel, and which point has it: of equal ones the first."""
+    largest, place = gather(values, neighbor_index).max(2)
+    return largest, neighbor_index.gather(2, place)
+
+
+def _largest_numba(values: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
+    from bixt3d.ops.numba.neighborhoods import neighbor_max
+
+    return neighbor_max(values, neighbor_index)
+
+
+def _largest_triton(values: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
+    from bixt3d.ops.triton.neighborhoods import neighbor_max
+
+    return neighbor_max(values, neighbor_index)
+
+
+_MOMENTS = {"torch": _moments, "numba": _moments_numba, "triton": _moments_triton}
+_LARGEST = {"torch": _largest, "numba": _largest_numba, "triton": _largest_triton}
+
+
+def _sum_of_neighbors(values: Tensor, neighbor_index: Tensor) -> Tensor:
+    """Return what the neighbors of each group sum to (B, G, D)."""
+    rows = _rows(neighbor_index, values.shape[1])
+    sums = embedding_bag(rows.flatten(0, 1), values.flatten(0, 1), mode="sum")
+    return sums.view(*neighbor_index.shape[:2], -1)
+
+
+def _sum_of_groups(groups: Tensor, neighbor_index: Tensor, num_points: int) -> Tensor:
+    """Return what the groups that each point is in sum to (B, N, D), added in their order: deterministic."""
+    num_clouds, _, num_neighbors = neighbor_index.shape
+    rows = _rows(neighbor_index, num_points).flatten()
+    order = rows.argsort(stable=True) // num_neighbors
+    ends = _count(neighbor_index, num_points).flatten().cumsum(0)
+    first = torch.cat([ends.new_zeros(1), ends[:-1]])
+    sums = embedding_bag(order, groups.flatten(0, 1).contiguous(), first, mode="sum")
+    return sums.view(num_clouds, num_points, -1)
 
 
 def _count(neighbor_index: Tensor, num_points: int) -> Tensor:
@@ -50,83 +179,12 @@ def _count(neighbor_index: Tensor, num_points: int) -> Tensor:
     return counts.index_add_(0, rows, torch.ones_like(rows)).view(-1, num_points)
 
 
-class _NeighborSum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, neighbor_index: Tensor) -> Tensor:
-        ctx.save_for_backward(neighbor_index)
-        ctx.num_points = values.shape[1]
-        rows = _rows(neighbor_index, values.shape[1])
-        sums = embedding_bag(rows.flatten(0, 1), values.flatten(0, 1), mode="sum")
-        return sums.view(*neighbor_index.shape[:2], -1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """A point gets the gradients of all groups that it is in, in the order of the groups: deterministic."""
-        (neighbor_index,) = ctx.saved_tensors
-        num_clouds, _, num_neighbors = neighbor_index.shape
-        rows = _rows(neighbor_index, ctx.num_points).flatten()
-        groups = rows.argsort(stable=True) // num_neighbors
-        ends = _count(neighbor_index, ctx.num_points).flatten().cumsum(0)
-        first = torch.cat([ends.new_zeros(1), ends[:-1]])
-        sums = embedding_bag(groups, grad.flatten(0, 1).contiguous(), first, mode="sum")
-        return sums.view(num_clouds, ctx.num_points, -1), None
-
-
-class _NeighborMax(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, neighbor_index: Tensor) -> Tensor:
-        num_clouds, num_groups, num_neighbors = neighbor_index.shape
-        table = values.flatten(0, 1)
-        rows = _rows(neighbor_index, values.shape[1]).flatten(0, 1)
-        chunk = len(rows) if values.is_cuda else max(1, CACHED // (num_neighbors * values.shape[2]))
-        parts = [_max_and_row(table, some) for some in rows.split(chunk)]
-        largest, row = (torch.cat(part) for part in zip(*parts, strict=True))
-        ctx.save_for_backward(row)
-        ctx.shape = values.shape
-        return largest.view(num_clouds, num_groups, -1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (row,) = ctx.saved_tensors
-        num_clouds, num_points, width = ctx.shape
-        grads = grad.new_zeros(num_clouds * num_points, width)
-        return grads.scatter_add_(0, row, grad.flatten(0, 1)).view(ctx.shape), None
-
-
-class _WeightedSquares(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(values, weights)
-        fine = torch.float32 if values.device.type == "mps" else torch.float64
-        some = values.device.type == "cpu" and len(values) > 1  # a cloud at a time, for its copy stays in the cache
-        parts = zip(values.split(1), weights.split(1), strict=True) if some else [(values, weights)]
-        sums = [weight.to(fine)[:, None] @ value.to(fine).square() for value, weight in parts]
-        return torch.cat(sums).squeeze(1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        values, weights = ctx.saved_tensors
-        return (values * weights.to(values.dtype)[:, :, None]).mul_((2 * grad).to(values.dtype)[:, None]), None
-
-
-def _max_and_row(table: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest entry of these rows of a table in every column, and the row it stands in.
-
-    Neighbors come first in memory, and their places are compared as bytes: on a CPU faster than ``max``.
-    """
-    num_neighbors = rows.shape[1]
-    neighbors = embedding(rows.T.contiguous(), table)
-    largest = neighbors.amax(0)
-    small = torch.uint8 if num_neighbors < 256 else torch.int32
-    from_last = torch.arange(num_neighbors, 0, -1, dtype=small, device=rows.device)[:, None, None]
-    place = num_neighbors - ((neighbors == largest).view(torch.uint8) * from_last).amax(0).long()
-    return largest, rows.gather(1, place.clamp_(max=num_neighbors - 1))  # NaN equals nothing
-
-
 def _rows(neighbor_index: Tensor, num_points: int) -> Tensor:
     """Return the index into the rows of all clouds, one after the other."""
     num_clouds = len(neighbor_index)
     return neighbor_index + torch.arange(num_clouds, device=neighbor_index.device)[:, None, None] * num_points
+
+
+def _finely(values: Tensor) -> Tensor:
+    """Return the values in float64, where the device has it."""
+    return values.float() if values.device.type == "mps" else values.double()

@@ -5,7 +5,7 @@ from torch import nn
 from bixt3d.engine.runtime import Runtime
 from bixt3d.models.encoder import EncoderLayer
 from bixt3d.nn.attention import BiAttention
-from bixt3d.nn.grouping import GroupBlock
+from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
 from bixt3d.types import InputError
 
 
@@ -17,7 +17,7 @@ def choose_forms(module: nn.Module, runtime: Runtime) -> None:
     for part in module.modules():
         if isinstance(part, BiAttention):
             part.backend = runtime.attention
-        elif isinstance(part, GroupBlock):
+        elif isinstance(part, GroupBlock | AffineGroupLinear):
             part.backend = runtime.points
     for layer in layers:
         layer.checkpointing = runtime.checkpointing

@@ -104,21 +104,24 @@ def every_neighbor_stored(block: GroupBlock, tokens: Tokens) -> torch.Tensor:
 @pytest.mark.parametrize("reduce", [1, 2])
 @pytest.mark.parametrize("use_xyz", [False, True])
 @pytest.mark.parametrize("normalize", ["anchor", "center"])
-@pytest.mark.parametrize("num_pre", [0, 1, 2])
-def test_the_maximum_may_come_earlier(num_pre, normalize, use_xyz, reduce, training):
+@pytest.mark.parametrize(("num_pre", "backend"), [(0, "torch"), (0, "numba"), (1, "auto"), (2, "auto")])
+def test_the_maximum_may_come_earlier(num_pre, backend, normalize, use_xyz, reduce, training):
     """Outputs, all gradients and running statistics are those of norm, ReLU, blocks and maximum in this order."""
     settings = {"num_pre": num_pre, "normalize": normalize, "use_xyz": use_xyz, "reduce": reduce}
     block, other = (random_block(**settings).train(training) for _ in range(2))
+    block.backend = block.group.backend = backend
     assert (block.norm.weight < 0).any() and (block.norm.weight > 0).any()
     for _ in range(2):
         found = run(block, random_tokens(), lambda block, tokens: block(tokens)[0].feats)
         torch.testing.assert_close(found, run(other, random_tokens(), every_neighbor_stored), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("backend", ["torch", "numba"])
 @pytest.mark.parametrize("dense", [False, True])
-def test_neighbors_that_hardly_differ_keep_their_digits_in_float32(dense: bool):
+def test_neighbors_that_hardly_differ_keep_their_digits_in_float32(dense: bool, backend: str):
     """All points a thousandth apart, far from the origin, or neighbors alone: squares in float32 would be noise."""
     block, tokens = random_block(num_pre=0), random_tokens(size=2000)
+    block.backend = block.group.backend = backend
     if dense:
         pos = torch.linspace(-3, 3, 2000, dtype=torch.float64).expand(2, -1)[..., None]
         tokens = Tokens((1 + torch.arange(5)) * pos, pos.expand(-1, -1, 3).contiguous())

@@ -1,73 +1,158 @@
-"""Facts about sums and maxima over neighbors: by hand, equal to gathering first, gradients included."""
+"""Facts about sums, moments and maxima over neighbors: by hand, equal to gathering first, gradients included."""
+
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from bixt3d.ops import gather, neighbor_max, neighbor_squares, neighbor_sum, neighborhoods
+from bixt3d.ops import gather, neighbor_max, neighbor_moments, neighbor_sum
+from bixt3d.ops._backend import choose_neighborhood_backend
+from bixt3d.types import InputError
 
-BY_GATHERING = {
-    neighbor_sum: lambda values, index: gather(values, index).sum(2),
-    neighbor_max: lambda values, index: gather(values, index).amax(2),
-    neighbor_squares: lambda values, index: gather(values, index).square().sum((1, 2)),
+BACKENDS = ["torch", "numba"]
+
+
+def moments_by_gathering(values: Tensor, offsets: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    seen = (gather(values, index) + offsets[:, :, None]).double()
+    return seen.sum((1, 2)), seen.square().sum((1, 2))
+
+
+FORMS: dict[str, tuple[Callable, Callable]] = {
+    "sum": (neighbor_sum, lambda values, index: gather(values, index).sum(2)),
+    **{
+        f"max, {backend}": (partial(neighbor_max, backend=backend), lambda values, index: gather(values, index).amax(2))
+        for backend in BACKENDS
+    },
+    **{
+        f"moments, {backend}": (partial(neighbor_moments, backend=backend), moments_by_gathering)
+        for backend in BACKENDS
+    },
 }
+"""Each form of each operator, and what it has to equal."""
 
 
-def test_sum_maximum_and_squares_by_hand():
+def random_inputs(
+    form: str, num_groups: int = 9, num_neighbors: int = 4, width: int = 5
+) -> tuple[list[Tensor], Tensor]:
+    """Return what has a gradient (values of 3 clouds of 7 points, and offsets of groups), and the neighbors' index."""
+    values = torch.randn(3, 7, width, dtype=torch.float64, requires_grad=True)
+    offsets = torch.randn(3, num_groups, width, dtype=torch.float64, requires_grad=True)
+    index = torch.randint(7, (3, num_groups, num_neighbors))
+    return ([values, offsets] if form.startswith("moments") else [values]), index
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sum_maximum_and_moments_by_hand(backend: str):
     values = torch.tensor([[[1.0, -1], [2, -2], [4, -4]]])
     index = torch.tensor([[[0, 2], [1, 1]]])
+    offsets = torch.tensor([[[10.0, 0], [0, 100]]])
     assert neighbor_sum(values, index).tolist() == [[[5, -5], [4, -4]]]
-    assert neighbor_max(values, index).tolist() == [[[4, -1], [2, -2]]]
-    assert neighbor_squares(values, index).tolist() == [[1 + 16 + 4 + 4] * 2]
+    assert neighbor_max(values, index, backend).tolist() == [[[4, -1], [2, -2]]]
+    sums, squares = neighbor_moments(values, offsets, index, backend)
+    assert sums.tolist() == [[11 + 14 + 2 + 2, -1 - 4 + 98 + 98]]
+    assert squares.tolist() == [[121 + 196 + 4 + 4, 1 + 16 + 2 * 98**2]]
 
 
 @pytest.mark.parametrize("num_groups", [1, 9, 63])
 @pytest.mark.parametrize("num_neighbors", [1, 4, 300])
-@pytest.mark.parametrize("function", BY_GATHERING)
-def test_values_and_gradients_are_those_of_gathering_first(function, num_neighbors: int, num_groups: int):
-    values = torch.randn(3, 7, 5, dtype=torch.float64, requires_grad=True)
-    index = torch.randint(7, (3, num_groups, num_neighbors))
-    found, expected = function(values, index), BY_GATHERING[function](values, index)
+@pytest.mark.parametrize("form", FORMS)
+def test_values_and_gradients_are_those_of_gathering_first(form: str, num_neighbors: int, num_groups: int):
+    leaves, index = random_inputs(form, num_groups, num_neighbors)
+    found, expected = (function(*leaves, index) for function in FORMS[form])
     torch.testing.assert_close(found, expected)
-    weights = torch.randn_like(found)
-    for_found, for_expected = (torch.autograd.grad(out, values, weights)[0] for out in (found, expected))
-    torch.testing.assert_close(for_found, for_expected)
+    outs = found if isinstance(found, tuple) else (found,)
+    weights = [torch.randn_like(out) for out in outs]
+    torch.testing.assert_close(*(torch.autograd.grad(result, leaves, weights) for result in (found, expected)))
 
 
-@pytest.mark.parametrize("cached", [1, 100])
-def test_chunks_change_no_maximum(cached: int, monkeypatch: pytest.MonkeyPatch):
-    values, index = torch.randn(3, 7, 5, requires_grad=True), torch.randint(7, (3, 9, 4))
-    expected = neighbor_max(values, index)
-    monkeypatch.setattr(neighborhoods, "CACHED", cached)
-    found = neighbor_max(values, index)
-    assert torch.equal(found, expected)
-    assert torch.equal(*(torch.autograd.grad(out.square().sum(), values)[0] for out in (found, expected)))
+@pytest.mark.parametrize("form", FORMS)
+def test_inputs_may_lie_in_memory_in_any_way(form: str):
+    leaves, index = random_inputs(form)
+    expected = FORMS[form][0](*leaves, index)
+    strange = [leaf.detach().mT.contiguous().mT for leaf in leaves]
+    assert not any(leaf.is_contiguous() for leaf in strange)
+    torch.testing.assert_close(FORMS[form][0](*strange, index.mT.contiguous().mT), expected, rtol=0, atol=0)
 
 
-def test_the_first_of_equal_neighbors_gets_the_gradient():
+@pytest.mark.parametrize("form", FORMS)
+def test_two_threads_compute_what_one_does(form: str):
+    leaves, index = random_inputs(form)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        out = FORMS[form][0](*leaves, index)
+        loss = out.square().sum() if isinstance(out, Tensor) else sum(part.sum() for part in out)
+        found.append([out, torch.autograd.grad(loss, leaves)])
+    torch.set_num_threads(1)
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_first_of_equal_neighbors_gets_the_gradient(backend: str):
     values = torch.zeros(1, 3, 1, requires_grad=True)
-    neighbor_max(values, torch.tensor([[[2, 0, 1]]])).sum().backward()
+    neighbor_max(values, torch.tensor([[[2, 0, 1]]]), backend).sum().backward()
     assert values.grad.flatten().tolist() == [0, 0, 1]
 
 
-def test_a_point_that_is_in_no_group_gets_no_gradient():
-    values = torch.randn(2, 4, 3, requires_grad=True)
-    index = torch.tensor([[[1, 3]], [[1, 3]]])
-    (neighbor_sum(values, index) + neighbor_max(values, index)).sum().backward()
-    assert not values.grad[:, [0, 2]].any() and values.grad[:, [1, 3]].any()
+@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_no_number_stays_none(backend: str, place: int):
+    values = torch.tensor([1.0, 2, 3, torch.inf])[None, :, None].clone()
+    values[0, place] = torch.nan
+    assert neighbor_max(values, torch.tensor([[[0, 1, 3, 2]]]), backend).isnan().all()
 
 
-def test_squares_are_exact_where_float32_would_lose_the_difference():
-    values, index = 1e4 + torch.rand(2, 50, 3), torch.randint(50, (2, 20, 4))
-    found = neighbor_squares(values, index)
-    assert found.dtype == torch.float64
-    torch.testing.assert_close(found, BY_GATHERING[neighbor_squares](values.double(), index), rtol=1e-14, atol=0)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_point_that_is_in_no_group_gets_no_gradient(form: str):
+    (values, *offsets), _ = random_inputs(form, num_groups=1)
+    out = FORMS[form][0](values, *offsets, torch.tensor([[[1, 3]]] * 3))
+    (out if isinstance(out, Tensor) else out[1]).sum().backward()
+    assert not values.grad[:, [0, 2, 4, 5, 6]].any() and values.grad[:, [1, 3]].any()
 
 
-@pytest.mark.parametrize("function", BY_GATHERING)
-def test_nothing_as_large_as_all_neighbors_is_kept_for_the_gradients(function):
-    values, index = torch.randn(2, 20, 64, requires_grad=True), torch.randint(20, (2, 20, 16))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_moments_are_exact_where_float32_would_lose_the_variance(backend: str):
+    values, offsets, index = 1e4 + torch.rand(2, 50, 3), torch.zeros(2, 20, 3), torch.randint(50, (2, 20, 4))
+    sums, squares = neighbor_moments(values, offsets, index, backend)
+    assert sums.dtype == squares.dtype == torch.float64
+    for found, expected in zip((sums, squares), moments_by_gathering(values, offsets, index), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-14 if backend == "numba" else 1e-7, atol=0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_as_large_as_all_neighbors_is_kept_for_the_gradients(form: str):
+    values, offsets = (torch.randn(2, 20, 64, requires_grad=True) for _ in range(2))
+    inputs = (values, offsets) if form.startswith("moments") else (values,)
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: (kept.append(tensor), tensor)[1], lambda t: t):
-        function(values, index)
+        FORMS[form][0](*inputs, torch.randint(20, (2, 20, 16)))
     assert kept and max(tensor.numel() for tensor in kept) <= values.numel()
+
+
+def test_torch_knows_the_operators_of_numba():
+    from bixt3d.ops.numba import neighborhoods
+
+    values, offsets, index = torch.randn(2, 9, 5), torch.randn(2, 4, 5), torch.randint(9, (2, 4, 3))
+    factors = torch.randn(2, 5), torch.randn(2, 5)
+    winner = neighborhoods.neighbor_max(values, index)[1]
+    for operator, inputs in (
+        (neighborhoods.neighbor_moments, (values, offsets, index)),
+        (neighborhoods.neighbor_moments_backward, (*factors, values, offsets, index)),
+        (neighborhoods.neighbor_max, (values, index)),
+        (neighborhoods.neighbor_max_backward, (offsets, winner, 9)),
+    ):
+        torch.library.opcheck(operator.default, inputs, test_utils=("test_schema", "test_faketensor"))
+
+
+def test_a_backend_that_cannot_run_here_says_why():
+    values, index = torch.zeros(1, 2, 1), torch.zeros(1, 1, 1, dtype=torch.int64)
+    for backend, device, reason in (
+        ("numba", "meta", "runs on CPU tensors only"),
+        ("triton", "cpu", "runs on CUDA tensors, these are on cpu"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            choose_neighborhood_backend(backend, values.to(device))
+    assert torch.equal(neighbor_max(values, index, "cluster"), neighbor_max(values, index, "auto"))
+    assert neighbor_max(values.half(), index).dtype == torch.float16  # by torch: Numba has no such numbers

@@ -87,6 +87,7 @@ def check(found: list[Tensor], parts: list[Tensor], error: float) -> None:
 
 
 CASES = [  # every number of tokens; one, some and many latents; widths that need padding and that do not
+    (1, 3, 16, 2),
     (1, 5, 16, 2),
     (63, 1, 32, 2),
     (65, 64, 32, 1),

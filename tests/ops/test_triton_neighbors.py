@@ -1,4 +1,4 @@
-"""Facts about the kernels that choose points, on a GPU, or on a CPU through Triton's interpreter.
+"""Facts about the kernels that choose points and look at neighbors, on a GPU, or on a CPU through Triton's interpreter.
 
 A kernel is interpreted if TRITON_INTERPRET is set when its file is first imported: this file sets it for that, and for
 its own tests. Triton itself is imported without, as in all other tests.
@@ -16,7 +16,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bixt3d.ops import _backend
-from bixt3d.ops.neighbors import farthest_points, knn
+from bixt3d.ops.neighborhoods import neighbor_max, neighbor_moments
+from bixt3d.ops.neighbors import farthest_points, gather, knn
 from bixt3d.types import InputError
 
 ON_GPU = torch.cuda.is_available()
@@ -27,6 +28,7 @@ with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
     from bixt3d.ops.triton import farthest_points as sample_kernels
     from bixt3d.ops.triton import knn as knn_kernels
+    from bixt3d.ops.triton import neighborhoods
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")  # Triton 3.6
 SHIPPED_BLOCKS = knn_kernels.BLOCK_QUERIES, knn_kernels.BLOCK_POINTS
@@ -37,7 +39,7 @@ find = partial(knn, backend="triton")
 @pytest.fixture(autouse=True, scope="module")
 def interpreter() -> Iterator[None]:
     """Let the interpreter run what needs a GPU; skip where that of Triton 3.6 meets a numpy (2.4) it does not know."""
-    for kernels in (sample_kernels, knn_kernels):
+    for kernels in (sample_kernels, knn_kernels, neighborhoods):
         assert kernels.INTERPRETED == (not ON_GPU), "the kernels were imported before this file was"  # noqa: SIM300
     with pytest.MonkeyPatch.context() as patch:
         if not ON_GPU:
@@ -205,6 +207,73 @@ def test_the_kernel_of_neighbors_itself_computes_in_float32(dtype: torch.dtype):
     assert torch.equal(found, knn(points[:, :9].float(), points.float(), 5, "torch"))
 
 
+def run_max(backend: str, values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maxima, and the gradient of a loss that weighs each of them differently."""
+    values = values.detach().requires_grad_()
+    out = neighbor_max(values, index, backend)
+    weights = torch.arange(out.numel(), device=DEVICE).to(out).view_as(out) % 7 - 3  # whole: in any order the same sums
+    return out, torch.autograd.grad(out, values, weights)[0]
+
+
+def check_max(values: Tensor, index: Tensor) -> None:
+    """Compare with the definition: the same bits."""
+    torch.use_deterministic_algorithms(False)  # by torch the definition has no deterministic form on GPUs
+    for found, expected in zip(run_max("triton", values, index), run_max("torch", values, index), strict=True):
+        assert found.shape == expected.shape and torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "num_groups", "num_neighbors", "width"),
+    [(1, 1, 1, 1), (7, 1, 3, 5), (63, 65, 5, 64), (100, 9, 24, 65), (65, 63, 64, 192)],
+)
+def test_maxima_over_neighbors_are_those_of_the_definition(size: int, num_groups: int, num_neighbors: int, width: int):
+    values = torch.randn(2, size, width, device=DEVICE)
+    check_max(values, torch.randint(size, (2, num_groups, num_neighbors), device=DEVICE))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_maxima_are_exact_in_every_dtype(dtype: torch.dtype):
+    check_max(torch.randn(2, 40, 20, device=DEVICE).to(dtype), torch.randint(40, (2, 30, 6), device=DEVICE))
+
+
+def test_the_first_of_equal_neighbors_wins_and_what_is_no_number_stays_none():
+    values = torch.randint(3, (2, 30, 20), device=DEVICE).float()
+    values[:, 4, :7], values[:, :, 9], values[:, 5, 3] = -torch.inf, -torch.inf, torch.inf
+    index = torch.randint(30, (2, 25, 12), device=DEVICE)
+    check_max(values, index)
+    values[:, 7, :5] = torch.nan
+    found, expected = (run_max(backend, values, index)[0] for backend in ("triton", "torch"))
+    assert found.isnan().any() and torch.equal(found.nan_to_num(9), expected.nan_to_num(9))
+
+
+def test_inputs_of_maxima_may_lie_in_memory_in_any_way():
+    check_max(torch.randn(2, 20, 30, device=DEVICE).mT, torch.randint(30, (2, 6, 9), device=DEVICE).mT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("size", "num_groups", "num_neighbors", "width"),
+    [(1, 1, 1, 1), (7, 1, 3, 5), (63, 65, 5, 64), (100, 9, 24, 65), (65, 63, 64, 192)],
+)
+def test_moments_over_neighbors_are_those_of_the_definition(
+    size: int, num_groups: int, num_neighbors: int, width: int, dtype: torch.dtype
+):
+    """Of numbers that hardly differ: in float32 their variance would be noise. Gradients are those of torch's form."""
+    values, offsets = (10 + 0.01 * torch.randn(2, n, width, device=DEVICE).to(dtype) for n in (size, num_groups))
+    index = torch.randint(size, (2, num_groups, num_neighbors), device=DEVICE)
+    seen = (gather(values, index) + offsets[:, :, None]).double()
+    leaves = [values.requires_grad_(), offsets.requires_grad_()]
+    found = neighbor_moments(*leaves, index, "triton")
+    assert {part.dtype for part in found} == {torch.float64}
+    torch.testing.assert_close(found, (seen.sum((1, 2)), seen.square().sum((1, 2))), rtol=1e-13, atol=0)
+    torch.use_deterministic_algorithms(False)  # by torch the form of torch is not deterministic on GPUs
+    grads = [
+        torch.autograd.grad(neighbor_moments(*leaves, index, backend), leaves, [torch.ones_like(found[0])] * 2)
+        for backend in ("triton", "torch")
+    ]
+    torch.testing.assert_close(*grads)
+
+
 def test_points_that_require_gradients_under_autocast_are_points_like_any_other():
     points = torch.randn(2, 50, 3, device=DEVICE)
     learned = points.clone().requires_grad_()
@@ -220,9 +289,13 @@ def test_torch_knows_the_operators_and_can_compile_them():
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(sample_kernels.farthest_points, (points, 5), test_utils=tests)
     torch.library.opcheck(knn_kernels.knn, (points[:, :4], points, 3), test_utils=tests)
+    index = torch.randint(30, (2, 4, 3), device=DEVICE)
+    torch.library.opcheck(neighborhoods.neighbor_max, (points, index), test_utils=tests)
+    torch.library.opcheck(neighborhoods.neighbor_moments, (points, points[:, :4], index), test_utils=tests)
 
-    def choose(points: Tensor) -> tuple[Tensor, Tensor]:
-        return sample_kernels.farthest_points(points, 5), knn_kernels.knn(points[:, :4], points, 3)
+    def choose(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        found = knn_kernels.knn(points[:, :4], points, 3)
+        return sample_kernels.farthest_points(points, 5), found, neighborhoods.neighbor_max(points, found)[0]
 
     compiled = torch.compile(choose, backend="aot_eager", fullgraph=True)
     for one, other in zip(compiled(points), choose(points), strict=True):
@@ -238,6 +311,8 @@ def test_what_the_kernels_cannot_take_is_refused_with_the_reason(monkeypatch: py
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(InputError, match="backend 'triton' runs on CUDA tensors, these are on meta"):
         sample(torch.zeros(1, 4, 3, device="meta"), 2)
+    with pytest.raises(InputError, match="backend 'triton' runs on CUDA tensors, these are on cpu"):
+        neighbor_max(torch.zeros(1, 4, 3), torch.zeros(1, 1, 1, dtype=torch.int64), "triton")
     monkeypatch.setattr(_backend, "is_installed", lambda package: False)
     with pytest.raises(InputError, match="backend 'triton' needs the package triton"):
         sample(points, 2)
@@ -246,16 +321,16 @@ def test_what_the_kernels_cannot_take_is_refused_with_the_reason(monkeypatch: py
 @pytest.mark.parametrize(
     ("on_cuda", "installed", "axes_and_neighbors", "taken"),
     [
-        ("cluster", ["triton", "torch_cluster"], (3, 24), ("cluster", "torch")),
-        ("cluster", ["triton"], (3, 24), ("torch", "torch")),
-        ("triton", ["triton", "torch_cluster"], (3, 24), ("triton", "triton")),
-        ("triton", ["triton", "torch_cluster"], (3, 65), ("triton", "torch")),
-        ("triton", ["triton", "torch_cluster"], (9, 24), ("cluster", "torch")),
-        ("triton", ["torch_cluster"], (3, 24), ("cluster", "torch")),
+        ("cluster", ["triton", "torch_cluster"], (3, 24), ("cluster", "torch", "torch")),
+        ("cluster", ["triton"], (3, 24), ("torch", "torch", "torch")),
+        ("triton", ["triton", "torch_cluster"], (3, 24), ("triton", "triton", "triton")),
+        ("triton", ["triton", "torch_cluster"], (3, 65), ("triton", "torch", "triton")),
+        ("triton", ["triton", "torch_cluster"], (9, 24), ("cluster", "torch", "triton")),
+        ("triton", ["torch_cluster"], (3, 24), ("cluster", "torch", "torch")),
     ],
 )
 def test_auto_takes_on_a_gpu_what_one_line_says(
-    on_cuda: str, installed: list[str], axes_and_neighbors: tuple[int, int], taken: tuple[str, str], monkeypatch
+    on_cuda: str, installed: list[str], axes_and_neighbors: tuple[int, int], taken: tuple[str, ...], monkeypatch
 ):
     monkeypatch.setattr(_backend, "POINTS_ON_CUDA", on_cuda)
     monkeypatch.setattr(_backend, "is_installed", installed.__contains__)
@@ -265,6 +340,7 @@ def test_auto_takes_on_a_gpu_what_one_line_says(
         found = (
             _backend.choose_point_backend("auto", points, True),
             _backend.choose_point_backend("auto", points, False, num_neighbors),
+            _backend.choose_neighborhood_backend("auto", points),
         )
     assert found == taken
 
@@ -274,7 +350,7 @@ def test_the_kernels_have_not_run_on_a_gpu_yet_so_auto_does_not_take_them():
 
 
 def test_the_compiler_fuses_nothing_and_fits_the_kernels_into_the_registers_of_a_hopper_gpu():
-    """Without lanes that trade numbers through shared memory in the search for neighbors, for any number of axes."""
+    """Without lanes that trade numbers through shared memory in search and maximum, for any number of axes."""
     code = (
         "from bixt3d.ops.triton.resources import *\n"
         "for num_points, num_axes, num_neighbors in [(1024, 3, 24), (2048, 6, 64)]:\n"
@@ -286,7 +362,8 @@ def test_the_compiler_fuses_nothing_and_fits_the_kernels_into_the_registers_of_a
     )
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    expected = ["sample_kernel 0 0 True", "step_kernel 0 0 True", "nearest_kernel 0 0 False"] * 2
+    shared = {"sample": True, "step": True, "nearest": False, "largest": False, "moments": True}
+    expected = [f"{kernel}_kernel 0 0 {memory}" for kernel, memory in shared.items()] * 2
     assert found.stdout.splitlines() == [*expected, "True"]
 
 
@@ -307,3 +384,13 @@ def test_a_gpu_finds_the_neighbors_that_the_definition_does(
 ):
     points = torch.randn(num_clouds, size, num_axes, device=DEVICE)
     check_neighbors(points[:, torch.randperm(size)[:num_queries]], points, 32)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_finds_the_maxima_and_moments_that_the_definition_does(dtype: torch.dtype):
+    values, offsets = torch.randn(32, 1024, 192, device=DEVICE).to(dtype), torch.randn(32, 512, 192, device=DEVICE)
+    index = torch.randint(1024, (32, 512, 24), device=DEVICE)
+    check_max(values, index)
+    found, expected = (neighbor_moments(values.float(), offsets, index, backend) for backend in ("triton", "torch"))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-3)

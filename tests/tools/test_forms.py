@@ -17,7 +17,7 @@ from bixt3d.models.classifier import BixtClassifier
 from bixt3d.models.encoder import BixtEncoder, EncoderLayer
 from bixt3d.models.presets import build_model
 from bixt3d.nn.attention import BiAttention
-from bixt3d.nn.grouping import GroupBlock
+from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
 from bixt3d.nn.refinement import GroupRefinement
 from bixt3d.tasks.forms import choose_forms
 from bixt3d.tokenizers import GroupTokenizer, PointTokenizer
@@ -57,7 +57,7 @@ def test_every_part_is_told_which_form_to_run():
     choose_forms(model, Runtime(attention="chunked", points="torch", checkpointing=True))
     parts = list(model.modules())
     assert {part.backend for part in parts if isinstance(part, BiAttention)} == {"chunked"}
-    assert {part.backend for part in parts if isinstance(part, GroupBlock)} == {"torch"}
+    assert {part.backend for part in parts if isinstance(part, GroupBlock | AffineGroupLinear)} == {"torch"}
     assert [part.checkpointing for part in parts if isinstance(part, EncoderLayer)] == [True] * 3
 
 

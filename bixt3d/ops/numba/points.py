@@ -1,13 +1,11 @@
 """Farthest point sampling and nearest neighbors on a CPU, by kernels that Numba compiles: a thread to a cloud."""
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from bixt3d.ops.numba.kernels import SEARCH_BLOCK, sample_cloud, search_cloud, split_cloud
+from bixt3d.ops.numba.threads import in_threads
 from bixt3d.types import InputError
 
 # not custom_op, whose first call imports torch's compiler: a second of everybody's time
@@ -23,7 +21,7 @@ def _farthest_points(points: Tensor, num_points: int) -> Tensor:
     """
     clouds = _finite_array(points)
     index = torch.empty(len(points), num_points, dtype=torch.int64)
-    _in_threads(sample_cloud, clouds, index.numpy())
+    in_threads(sample_cloud, clouds, index.numpy())
     return index
 
 
@@ -42,8 +40,8 @@ def _knn(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
     rows, clouds = _finite_array(queries), _finite_array(points)
     index = torch.empty(*queries.shape[:2], num_neighbors, dtype=torch.int64)
     parts = max(1, torch.get_num_threads() // max(1, len(clouds)))
-    trees = _in_threads(lambda cloud: split_cloud(cloud, SEARCH_BLOCK), clouds)
-    _in_threads(
+    trees = in_threads(lambda cloud: split_cloud(cloud, SEARCH_BLOCK), clouds)
+    in_threads(
         lambda tree, rows, found: search_cloud(rows, *tree, found),
         [tree for tree in trees for _ in range(parts)],
         [some for cloud in rows for some in np.array_split(cloud, parts)],
@@ -58,24 +56,6 @@ def _(queries, points, num_neighbors):
 
 
 farthest_points, knn = torch.ops.bixt3d.farthest_points_cpu, torch.ops.bixt3d.knn_cpu
-
-
-def _in_threads(function: Callable, *arguments: Iterable) -> list:
-    """Return what a function, one that needs nothing of Python, returns for each of its arguments."""
-    jobs = list(zip(*arguments, strict=True))
-    results = [None] * len(jobs)
-    threads = min(torch.get_num_threads(), len(jobs))
-
-    def work(first: int) -> None:
-        for job in range(first, len(jobs), threads):
-            results[job] = function(*jobs[job])
-
-    if threads <= 1:
-        work(0)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(threads)))
-    return results
 
 
 def _finite_array(points: Tensor) -> np.ndarray:

@@ -16,7 +16,7 @@ from triton.backends import nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from bixt3d.ops.triton import farthest_points, knn
+from bixt3d.ops.triton import farthest_points, knn, neighborhoods
 from bixt3d.ops.triton.bi_attention import constants_of
 from bixt3d.ops.triton.bi_attention_kernels import backward_kernel, configs_for, forward_kernel
 
@@ -54,8 +54,10 @@ def attention_types(function, dtype: str) -> dict[str, str]:
 
 
 def point_types(function) -> dict[str, str]:
-    """Return the types of what a kernel of points is given: points and distances are float32, indices int64."""
-    tensors = dict.fromkeys(("points", "queries", "nearest"), "*fp32") | dict.fromkeys(("index", "keys"), "*i64")
+    """Return the types of what a kernel of points is given: points, values, distances are float32, indices int64."""
+    tensors = dict.fromkeys(("points", "queries", "nearest", "values", "offsets", "largest"), "*fp32")
+    tensors |= dict.fromkeys(("index", "keys", "neighbor_index"), "*i64") | {"winner": "*i32"}
+    tensors |= dict.fromkeys(("sums", "squares"), "*fp64")
     return {name: tensors.get(name, "i32") for name in function.arg_names}
 
 
@@ -95,9 +97,12 @@ def point_kernels(num_points: int, num_axes: int, num_neighbors: int) -> Iterato
         farthest_points.sample_kernel: farthest_points.launch_of(num_points, num_axes),
         farthest_points.step_kernel: farthest_points.step_launch_of(num_axes),
         knn.nearest_kernel: knn.launch_of(num_axes, num_neighbors),
+        neighborhoods.largest_kernel: neighborhoods.launch_of(torch.float32),
+        neighborhoods.moments_kernel: neighborhoods.launch_of(torch.float32),
     }
     for kernel, launch in launches.items():
-        found = resources(compile_ahead(kernel, point_types(kernel), {"axis_stride": 1, **launch}))
+        strides = {"axis_stride": 1} if "axis_stride" in kernel.arg_names else {}
+        found = resources(compile_ahead(kernel, point_types(kernel), {**strides, **launch}, {"width"}))
         yield kernel.fn.__name__, {"warps": launch["num_warps"], **found}
 
 

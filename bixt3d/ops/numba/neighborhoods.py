@@ -1,0 +1,140 @@
+"""Moments and maxima over neighbors on a CPU, by kernels that Numba compiles: a thread to a cloud, nothing gathered."""
+
+from typing import no_type_check
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bixt3d.ops.numba.kernels import kernel
+from bixt3d.ops.numba.threads import in_threads
+
+# not custom_op, whose first call imports torch's compiler: a second of everybody's time
+for schema in (
+    "neighbor_moments_cpu(Tensor values, Tensor offsets, Tensor neighbor_index) -> (Tensor, Tensor)",
+    "neighbor_moments_backward_cpu(Tensor first, Tensor second, Tensor values, Tensor offsets, Tensor neighbor_index)"
+    " -> (Tensor, Tensor)",
+    "neighbor_max_cpu(Tensor values, Tensor neighbor_index) -> (Tensor, Tensor)",
+    "neighbor_max_backward_cpu(Tensor grad, Tensor winner, int num_points) -> Tensor",
+):
+    name, _, arguments = schema.partition("(")
+    torch.library.define(f"bixt3d::{name}", f"({arguments}")
+
+
+@torch.library.impl("bixt3d::neighbor_moments_cpu", "CPU")
+def _moments(values: Tensor, offsets: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sums (B, D) of values (B, N, D) of neighbors plus the offset (B, G, D) of their group, and of squares."""
+    sums, squares = (torch.zeros(len(values), values.shape[2], dtype=torch.float64) for _ in range(2))
+    _for_each_cloud(add_moments, values, offsets, neighbor_index, sums, squares)
+    return sums, squares
+
+
+@torch.library.register_fake("bixt3d::neighbor_moments_cpu")
+def _(values, offsets, neighbor_index):
+    return tuple(values.new_empty(len(values), values.shape[2], dtype=torch.float64) for _ in range(2))
+
+
+@torch.library.impl("bixt3d::neighbor_moments_backward_cpu", "CPU")
+def _moments_backward(
+    first: Tensor, second: Tensor, values: Tensor, offsets: Tensor, neighbor_index: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return gradients of values and offsets, from first (B, D) + second (B, D) * (value + offset) of each pair."""
+    values_grad, offsets_grad = torch.zeros_like(values), torch.zeros_like(offsets)
+    _for_each_cloud(give_to_pairs, first, second, values, offsets, neighbor_index, values_grad, offsets_grad)
+    return values_grad, offsets_grad
+
+
+@torch.library.register_fake("bixt3d::neighbor_moments_backward_cpu")
+def _(first, second, values, offsets, neighbor_index):
+    return torch.empty_like(values), torch.empty_like(offsets)
+
+
+@torch.library.impl("bixt3d::neighbor_max_cpu", "CPU")
+def _max(values: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest of the neighbors' values (B, N, D) in each channel (B, G, D), and whose it is, as int32."""
+    largest, winner = _empty_maxima(values, neighbor_index)
+    _for_each_cloud(find_largest, values, neighbor_index, largest, winner)
+    return largest, winner
+
+
+@torch.library.register_fake("bixt3d::neighbor_max_cpu")
+def _empty_maxima(values, neighbor_index):
+    largest = values.new_empty(*neighbor_index.shape[:2], values.shape[2])
+    return largest, torch.empty_like(largest, dtype=torch.int32)
+
+
+@torch.library.impl("bixt3d::neighbor_max_backward_cpu", "CPU")
+def _max_backward(grad: Tensor, winner: Tensor, num_points: int) -> Tensor:
+    """Return the gradient (B, N, D) of the values: a point gets that of every maximum it won, in the groups' order."""
+    grads = grad.new_zeros(len(grad), num_points, grad.shape[2])
+    _for_each_cloud(give_to_winners, grad, winner, grads)
+    return grads
+
+
+@torch.library.register_fake("bixt3d::neighbor_max_backward_cpu")
+def _(grad, winner, num_points):
+    return grad.new_empty(len(grad), num_points, grad.shape[2])
+
+
+neighbor_moments = torch.ops.bixt3d.neighbor_moments_cpu
+neighbor_moments_backward = torch.ops.bixt3d.neighbor_moments_backward_cpu
+neighbor_max = torch.ops.bixt3d.neighbor_max_cpu
+neighbor_max_backward = torch.ops.bixt3d.neighbor_max_backward_cpu
+
+
+def _for_each_cloud(function, *tensors: Tensor) -> None:
+    in_threads(function, *(tensor.contiguous().numpy() for tensor in tensors))
+
+
+@kernel
+@no_type_check
+def add_moments(values, offsets, neighbor_index, sums, squares):
+    """Add up one cloud's values and squares: seen as the definition sees them, but added in float64."""
+    for group in range(len(neighbor_index)):
+        offset = offsets[group]
+        for neighbor in neighbor_index[group]:
+            row = values[neighbor]
+            for channel in range(len(row)):
+                seen = np.float64(row[channel] + offset[channel])
+                sums[channel] += seen
+                squares[channel] += seen * seen
+
+
+@kernel
+@no_type_check
+def give_to_pairs(first, second, values, offsets, neighbor_index, values_grad, offsets_grad):
+    """Add the gradient of each pair of a group and a neighbor to those of both, in the order of the groups."""
+    for group in range(len(neighbor_index)):
+        offset, offset_grad = offsets[group], offsets_grad[group]
+        for neighbor in neighbor_index[group]:
+            row, row_grad = values[neighbor], values_grad[neighbor]
+            for channel in range(len(row)):
+                grad = first[channel] + second[channel] * (row[channel] + offset[channel])
+                row_grad[channel] += grad
+                offset_grad[channel] += grad
+
+
+@kernel
+@no_type_check
+def find_largest(values, neighbor_index, largest, winner):
+    """Write the largest values of one cloud, and the first neighbors that have them; what is no number is largest."""
+    for group in range(len(neighbor_index)):
+        best, place = largest[group], winner[group]
+        best[:] = values[neighbor_index[group, 0]]
+        place[:] = neighbor_index[group, 0]
+        for neighbor in neighbor_index[group, 1:]:
+            row, index = values[neighbor], np.int32(neighbor)
+            for channel in range(len(row)):
+                old, new = best[channel], row[channel]
+                is_larger = (new > old) | (new != new)
+                best[channel] = new if is_larger else old
+                place[channel] = index if is_larger else place[channel]
+
+
+@kernel
+@no_type_check
+def give_to_winners(grad, winner, grads):
+    """Add the gradients of one cloud's maxima to those of the values that won."""
+    for group in range(len(grad)):
+        for channel in range(grad.shape[1]):
+            grads[winner[group, channel], channel] += grad[group, channel]
