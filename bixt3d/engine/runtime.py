@@ -27,8 +27,8 @@ class Runtime:
         cuda_graphs: compile, and replay whole passes as CUDA graphs (all batches have one shape).
         attention: which form of bi-directional attention runs (see bixt3d.ops.bi_attention); all give the same.
         points: which form of farthest point sampling and kNN runs (see bixt3d.ops.knn); all give the same.
-        checkpointing: keep of each encoder layer only what goes in, and compute the rest again for the gradients:
-            less memory, more time.
+        checkpointing: keep of each encoder layer only what goes in, and compute the rest again for the gradients, its
+            feed-forward networks piece by piece: less memory, more time.
         deterministic: allow only operations that give the same result each time.
         threads: CPU threads; None: as many as PyTorch takes.
     """
@@ -60,7 +60,8 @@ def start(runtime: Runtime) -> Fabric:
         raise InputError("no CUDA device was found: --runtime.cuda_graphs is for those")
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
-    keep_freed_memory()
+    if not runtime.checkpointing:
+        keep_freed_memory()
     torch.zeros(8).exp()  # the first multi-threaded exp of a process is sometimes inaccurate; this one is not
     torch.use_deterministic_algorithms(runtime.deterministic)
     precision = runtime.precision
@@ -88,7 +89,7 @@ def keep_freed_memory() -> None:
     """Tell the C library to keep freed memory: by default it returns every large tensor to the system at once.
 
     Asking for it again made a training step 1.16 times slower on two CPU threads (docs/performance.md). The process
-    stays as large as it once was.
+    stays as large as it once was, and larger than what it needs at a time: not for clouds that fill the memory.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

@@ -1,8 +1,12 @@
 """Residual units of the encoders: attention, then a feed-forward network, on latents, tokens or both."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from bixt3d.nn.attention import BiAttention, ReadAttention, SelfAttention
 from bixt3d.nn.mlp import FeedForward
@@ -48,16 +52,19 @@ class Residual(nn.Module):
         return feats + self.drop(self.scale(branch))
 
 
-PIECE = 2048
-"""Tokens of all clouds that go through a feed-forward network at a time where it goes in pieces."""
+PIECES = {"cpu": 2**11}
+"""By device: tokens of all clouds that go through a feed-forward network at a time where it goes in pieces."""
 
 
 class FeedForwardUnit(nn.Module):
     """The second half of every block: norm, feed-forward network, residual.
 
-    In evaluation on a CPU, without gradients, many tokens pass in pieces: what is between its layers, four times as
-    wide as tokens, stays in the cache and never is in memory as a whole.
+    Between its layers features are four times as wide. In evaluation on a CPU, without gradients, many tokens pass in
+    pieces: what is between the layers stays in the cache and never is in memory as a whole. ``checkpointing`` may be
+    set on a module: in training, on any device, each piece then is computed again when the gradients need it.
     """
+
+    checkpointing: bool = False
 
     def __init__(self, dim: int, drop_path: float = 0.0, layer_scale: float | None = None):
         super().__init__()
@@ -66,15 +73,60 @@ class FeedForwardUnit(nn.Module):
         self.residual = Residual(dim, drop_path, layer_scale)
 
     def forward(self, feats: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        if self.training or torch.is_grad_enabled() or feats.device.type != "cpu" or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return self._refine(feats)
-        out = feats.new_empty(feats.shape)
-        for piece, place in zip(feats.flatten(0, 1).split(PIECE), out.flatten(0, 1).split(PIECE), strict=True):
-            place.copy_(self._refine(piece[None])[0])
-        return out
+        if self.training and self.checkpointing:
+            parameters = (*self.norm.parameters(), *self.ffn.parameters())
+            return self.residual(feats, _InPieces.apply(self._branch, feats, *parameters))
+        if self.training or torch.is_grad_enabled() or feats.device.type != "cpu":
+            return self._refine(feats)
+        return _in_pieces(self._refine, feats)
+
+    def _branch(self, feats: Tensor) -> Tensor:
+        return self.ffn(self.norm(feats))
 
     def _refine(self, feats: Tensor) -> Tensor:
-        return self.residual(feats, self.ffn(self.norm(feats)))
+        return self.residual(feats, self._branch(feats))
+
+
+def _pieces(*parts: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield as many tokens (1, R, D) of each of some tensors (B, N, D) at a time as go together."""
+    size = PIECES.get(parts[0].device.type, 2**16)
+    yield from zip(*(part.flatten(0, 1)[None].split(size, 1) for part in parts), strict=True)
+
+
+def _in_pieces(function: Callable[[Tensor], Tensor], feats: Tensor) -> Tensor:
+    """Return what a function gives that treats every token alike."""
+    out = feats.new_empty(feats.shape)
+    for piece, place in _pieces(feats, out):
+        place.copy_(function(piece))
+    return out
+
+
+class _InPieces(torch.autograd.Function):
+    """A function of tokens, without randomness, of which nothing is kept for the gradients but what goes in."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[[Tensor], Tensor], feats: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(feats, *parameters)
+        ctx.function, device = function, feats.device.type
+        ctx.precision = {"dtype": torch.get_autocast_dtype(device), "enabled": torch.is_autocast_enabled(device)}
+        return _in_pieces(function, feats)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        feats, *parameters = ctx.saved_tensors
+        feats_grad, totals = torch.empty_like(feats), [torch.zeros_like(parameter) for parameter in parameters]
+        for piece, piece_grad, place in _pieces(feats, grad, feats_grad):
+            with torch.enable_grad(), torch.autocast(feats.device.type, **ctx.precision):
+                piece = piece.detach().requires_grad_()
+                out = ctx.function(piece)
+            found = torch.autograd.grad(out, [piece, *parameters], piece_grad)
+            place.copy_(found[0])
+            for total, part in zip(totals, found[1:], strict=True):
+                total += part
+        return None, feats_grad, *totals
 
 
 class CrossBlock(nn.Module):

@@ -5,19 +5,19 @@ from torch import nn
 from bixt3d.engine.runtime import Runtime
 from bixt3d.models.encoder import EncoderLayer
 from bixt3d.nn.attention import BiAttention
+from bixt3d.nn.blocks import FeedForwardUnit
 from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
 from bixt3d.types import InputError
 
 
 def choose_forms(module: nn.Module, runtime: Runtime) -> None:
     """Tell the parts of a model which form of their operators to run; no form changes a result."""
-    layers = [part for part in module.modules() if isinstance(part, EncoderLayer)]
-    if runtime.checkpointing and not layers:
+    if runtime.checkpointing and not any(isinstance(part, EncoderLayer) for part in module.modules()):
         raise InputError("runtime.checkpointing is for models with BiXT's encoder, which this one has not")
     for part in module.modules():
         if isinstance(part, BiAttention):
             part.backend = runtime.attention
         elif isinstance(part, GroupBlock | AffineGroupLinear):
             part.backend = runtime.points
-    for layer in layers:
-        layer.checkpointing = runtime.checkpointing
+        elif isinstance(part, EncoderLayer | FeedForwardUnit):
+            part.checkpointing = runtime.checkpointing

@@ -194,7 +194,7 @@ def test_heads_that_do_not_divide_the_width_of_latents_are_refused(block: type[n
 def test_without_gradients_many_tokens_pass_the_feed_forward_network_in_pieces(
     size: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(blocks, "PIECE", 12)
+    monkeypatch.setitem(blocks.PIECES, "cpu", 12)
     unit, feats, seen = FeedForwardUnit(4, layer_scale=0.5).eval(), torch.randn(2, size, 4), []
     whole = unit(feats)
     unit.ffn[0].register_forward_hook(lambda layer, given, out: seen.append(out.numel() // 16))
@@ -202,3 +202,39 @@ def test_without_gradients_many_tokens_pass_the_feed_forward_network_in_pieces(
         torch.testing.assert_close(unit(feats), whole)
         torch.testing.assert_close(unit(feats.mT.contiguous().mT), whole)
     assert max(seen) <= 12 and sum(seen) == 4 * size
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("size", [5, 6, 7, 12, 13])
+def test_with_checkpointing_training_goes_in_pieces_to_the_same_gradients(
+    size: int, precision: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(blocks.PIECES, "cpu", 12)
+    unit, seen, results = FeedForwardUnit(4, layer_scale=0.5), [], []
+    nn.init.normal_(unit.ffn[0].bias)
+    unit.ffn[0].register_forward_hook(lambda layer, given, out: seen.append(out.numel() // 16))
+    feats, weights = torch.randn(2, size, 4, requires_grad=True), torch.randn(2, size, 4)
+    for unit.checkpointing in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            out = unit(feats)
+        results.append([out, *torch.autograd.grad(out, [feats, *unit.parameters()], weights)])
+    tolerance = {"rtol": 2e-2, "atol": 2e-2} if precision == "bfloat16" else {}
+    torch.testing.assert_close(*results, **tolerance)
+    assert seen[0] == 2 * size and max(seen[1:]) <= 12 and sum(seen[1:]) == 2 * 2 * size
+
+
+def test_with_checkpointing_only_what_goes_in_is_kept():
+    unit, kept = FeedForwardUnit(4), []
+    unit.checkpointing = True
+    feats = torch.randn(2, 50, 4, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: (kept.append(one), one)[1], lambda one: one):
+        unit(feats)
+    assert max(one.numel() for one in kept) == feats.numel()
+    assert sum(one.numel() >= feats.numel() for one in kept) == 1
+
+
+def test_with_checkpointing_evaluation_with_gradients_is_as_before():
+    unit, feats = FeedForwardUnit(4).eval(), torch.randn(2, 5, 4, requires_grad=True)
+    expected = torch.autograd.grad(unit(feats).square().sum(), feats)[0]
+    unit.checkpointing = True
+    assert torch.equal(torch.autograd.grad(unit(feats).square().sum(), feats)[0], expected)

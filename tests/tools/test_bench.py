@@ -25,7 +25,7 @@ CPU = How(torch.device("cpu"), repeats=2)
 SMALL = replace(CPU, small=True)
 
 COMPILABLE = ("PointMLP", "PointMLP-elite", "grouping")
-CASES = {"ops": 2, "attention": 4, "train": 4, "models": 5, "scale": 2}
+CASES = {"ops": 2, "attention": 4, "train": 4, "models": 5, "scale": 3}
 NOT_RUN_ON_A_CPU = {
     "ops": {"cluster", "triton", "torch-quickfps", "pykdtree", "Open3D"},  # all but triton may be installed
     "attention": {"triton", "textbook, compiled"},

@@ -17,6 +17,7 @@ from bixt3d.models.classifier import BixtClassifier
 from bixt3d.models.encoder import BixtEncoder, EncoderLayer
 from bixt3d.models.presets import build_model
 from bixt3d.nn.attention import BiAttention
+from bixt3d.nn.blocks import FeedForwardUnit
 from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
 from bixt3d.nn.refinement import GroupRefinement
 from bixt3d.tasks.forms import choose_forms
@@ -58,7 +59,7 @@ def test_every_part_is_told_which_form_to_run():
     parts = list(model.modules())
     assert {part.backend for part in parts if isinstance(part, BiAttention)} == {"chunked"}
     assert {part.backend for part in parts if isinstance(part, GroupBlock | AffineGroupLinear)} == {"torch"}
-    assert [part.checkpointing for part in parts if isinstance(part, EncoderLayer)] == [True] * 3
+    assert {part.checkpointing for part in parts if isinstance(part, EncoderLayer | FeedForwardUnit)} == {True}
 
 
 def test_checkpointing_changes_no_weight_and_no_statistic():
@@ -161,6 +162,7 @@ REAL_CODE = """
 import torch
 from bixt3d.engine.runtime import Runtime, compiled
 from bixt3d.nn.attention import BiAttention
+from bixt3d.nn.blocks import FeedForwardUnit
 layer = BiAttention(8, 8, 2)
 inputs = [torch.randn(2, size, 8, requires_grad=True) for size in (4, 12)]
 results = []
