@@ -10,15 +10,14 @@ from bixt3d.ops.numba.kernels import kernel
 from bixt3d.ops.numba.threads import in_threads
 
 # not custom_op, whose first call imports torch's compiler: a second of everybody's time
-for schema in (
-    "neighbor_moments_cpu(Tensor values, Tensor offsets, Tensor neighbor_index) -> (Tensor, Tensor)",
-    "neighbor_moments_backward_cpu(Tensor first, Tensor second, Tensor values, Tensor offsets, Tensor neighbor_index)"
-    " -> (Tensor, Tensor)",
-    "neighbor_max_cpu(Tensor values, Tensor neighbor_index) -> (Tensor, Tensor)",
-    "neighbor_max_backward_cpu(Tensor grad, Tensor winner, int num_points) -> Tensor",
-):
-    name, _, arguments = schema.partition("(")
-    torch.library.define(f"bixt3d::{name}", f"({arguments}")
+define = torch.library.define
+define("bixt3d::neighbor_moments_cpu", "(Tensor values, Tensor offsets, Tensor neighbor_index) -> (Tensor, Tensor)")
+define(
+    "bixt3d::neighbor_moments_backward_cpu",
+    "(Tensor first, Tensor second, Tensor values, Tensor offsets, Tensor neighbor_index) -> (Tensor, Tensor)",
+)
+define("bixt3d::neighbor_max_cpu", "(Tensor values, Tensor neighbor_index) -> (Tensor, Tensor)")
+define("bixt3d::neighbor_max_backward_cpu", "(Tensor grad, Tensor winner, int num_points) -> Tensor")
 
 
 @torch.library.impl("bixt3d::neighbor_moments_cpu", "CPU")
