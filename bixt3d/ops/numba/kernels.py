@@ -3,7 +3,8 @@
 A cloud is split at medians into blocks of near points, with bounds. Distances are computed as the definition does, in
 float32 and without fused multiply-adds; rounding keeps order, so no point of a block is nearer, as computed, than the
 block's bounds are, and what is passed over could not have changed the answer. The bits of a distance, which is never
-negative, have as an integer the order of the distance. All kernels are in this file: Numba's cache looks at no other.
+negative, have as an integer the order of the distance. What a kernel calls is in its own file: Numba's cache looks at
+no other.
 """
 
 from typing import no_type_check
