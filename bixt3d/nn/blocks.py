@@ -117,7 +117,7 @@ class _InPieces(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         feats, *parameters = ctx.saved_tensors
-        feats_grad, totals = torch.empty_like(feats), [torch.zeros_like(parameter) for parameter in parameters]
+        feats_grad, totals = feats.new_empty(feats.shape), [torch.zeros_like(parameter) for parameter in parameters]
         for piece, piece_grad, place in _pieces(feats, grad, feats_grad):
             with torch.enable_grad(), torch.autocast(feats.device.type, **ctx.precision):
                 piece = piece.detach().requires_grad_()

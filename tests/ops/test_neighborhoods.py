@@ -67,13 +67,21 @@ def test_values_and_gradients_are_those_of_gathering_first(form: str, num_neighb
     torch.testing.assert_close(*(torch.autograd.grad(result, leaves, weights) for result in (found, expected)))
 
 
+def run(form: str, leaves: list[Tensor], index: Tensor) -> tuple:
+    """Return what a form gives, and the gradients of a loss in which every part of it matters differently."""
+    out = FORMS[form][0](*leaves, index)
+    outs = out if isinstance(out, tuple) else (out,)
+    weights = [torch.arange(part.numel()).view_as(part).to(part) for part in outs]
+    return outs, torch.autograd.grad(outs, leaves, weights)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_inputs_may_lie_in_memory_in_any_way(form: str):
     leaves, index = random_inputs(form)
-    expected = FORMS[form][0](*leaves, index)
-    strange = [leaf.detach().mT.contiguous().mT for leaf in leaves]
+    strange = [leaf.detach().mT.contiguous().mT.requires_grad_() for leaf in leaves]
     assert not any(leaf.is_contiguous() for leaf in strange)
-    torch.testing.assert_close(FORMS[form][0](*strange, index.mT.contiguous().mT), expected, rtol=0, atol=0)
+    found = run(form, strange, index.mT.contiguous().mT)
+    torch.testing.assert_close(found, run(form, leaves, index), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -82,9 +90,7 @@ def test_two_threads_compute_what_one_does(form: str):
     found = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        out = FORMS[form][0](*leaves, index)
-        loss = out.square().sum() if isinstance(out, Tensor) else sum(part.sum() for part in out)
-        found.append([out, torch.autograd.grad(loss, leaves)])
+        found.append(run(form, leaves, index))
     torch.set_num_threads(1)
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
@@ -156,3 +162,18 @@ def test_a_backend_that_cannot_run_here_says_why():
             choose_neighborhood_backend(backend, values.to(device))
     assert torch.equal(neighbor_max(values, index, "cluster"), neighbor_max(values, index, "auto"))
     assert neighbor_max(values.half(), index).dtype == torch.float16  # by torch: Numba has no such numbers
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "numba" in form])
+@pytest.mark.parametrize("wrong", [-1, 7])
+def test_a_kernel_never_follows_an_index_out_of_its_cloud(form: str, wrong: int):
+    leaves, index = random_inputs(form)
+    index[1, 2, 3] = wrong
+    with pytest.raises(IndexError, match=f"neighbor_index goes from .*{wrong}.* in clouds of 7 points"):
+        FORMS[form][0](*leaves, index)
+
+
+def test_a_group_without_neighbors_is_an_error():
+    for operator in (neighbor_max, lambda values, index: neighbor_moments(values, values, index)):
+        with pytest.raises(IndexError, match="a group needs at least 1 neighbor"):
+            operator(torch.zeros(1, 3, 2), torch.zeros(1, 3, 0, dtype=torch.int64))

@@ -1,5 +1,6 @@
 """Moments and maxima over neighbors on a CPU, by kernels that Numba compiles: a thread to a cloud, nothing gathered."""
 
+from collections.abc import Callable
 from typing import no_type_check
 
 import numpy as np
@@ -23,6 +24,7 @@ define("bixt3d::neighbor_max_backward_cpu", "(Tensor grad, Tensor winner, int nu
 @torch.library.impl("bixt3d::neighbor_moments_cpu", "CPU")
 def _moments(values: Tensor, offsets: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
     """Return sums (B, D) of values (B, N, D) of neighbors plus the offset (B, G, D) of their group, and of squares."""
+    _check(neighbor_index, values.shape[1])
     sums, squares = (torch.zeros(len(values), values.shape[2], dtype=torch.float64) for _ in range(2))
     _for_each_cloud(add_moments, values, offsets, neighbor_index, sums, squares)
     return sums, squares
@@ -38,19 +40,20 @@ def _moments_backward(
     first: Tensor, second: Tensor, values: Tensor, offsets: Tensor, neighbor_index: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return gradients of values and offsets, from first (B, D) + second (B, D) * (value + offset) of each pair."""
-    values_grad, offsets_grad = torch.zeros_like(values), torch.zeros_like(offsets)
+    values_grad, offsets_grad = values.new_zeros(values.shape), offsets.new_zeros(offsets.shape)
     _for_each_cloud(give_to_pairs, first, second, values, offsets, neighbor_index, values_grad, offsets_grad)
     return values_grad, offsets_grad
 
 
 @torch.library.register_fake("bixt3d::neighbor_moments_backward_cpu")
 def _(first, second, values, offsets, neighbor_index):
-    return torch.empty_like(values), torch.empty_like(offsets)
+    return values.new_empty(values.shape), offsets.new_empty(offsets.shape)
 
 
 @torch.library.impl("bixt3d::neighbor_max_cpu", "CPU")
 def _max(values: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
     """Return the largest of the neighbors' values (B, N, D) in each channel (B, G, D), and whose it is, as int32."""
+    _check(neighbor_index, values.shape[1])
     largest, winner = _empty_maxima(values, neighbor_index)
     _for_each_cloud(find_largest, values, neighbor_index, largest, winner)
     return largest, winner
@@ -81,7 +84,18 @@ neighbor_max = torch.ops.bixt3d.neighbor_max_cpu
 neighbor_max_backward = torch.ops.bixt3d.neighbor_max_backward_cpu
 
 
-def _for_each_cloud(function, *tensors: Tensor) -> None:
+def _check(neighbor_index: Tensor, num_points: int) -> None:
+    """Raise IndexError for an index that the kernels, which do not look, would follow out of the values."""
+    if neighbor_index.shape[2] < 1:
+        raise IndexError("a group needs at least 1 neighbor")
+    if neighbor_index.numel():
+        low, high = map(int, neighbor_index.aminmax())
+        if low < 0 or high >= num_points:
+            raise IndexError(f"neighbor_index goes from {low} to {high} in clouds of {num_points} points")
+
+
+def _for_each_cloud(function: Callable, *tensors: Tensor) -> None:
+    """Call a kernel with each cloud's part of some tensors; what it writes to must be contiguous."""
     in_threads(function, *(tensor.contiguous().numpy() for tensor in tensors))
 
 
