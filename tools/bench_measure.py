@@ -130,7 +130,7 @@ def _take_turns(timers: Mapping[str, Timer], how: How) -> dict[str, list[float]]
     turns, calls = dict.fromkeys(timers, how.repeats), dict.fromkeys(timers, 1)
     for name, timer in {} if how.small else timers.items():
         warm = timer(1)
-        calls[name] = max(1, min(20, int(5 / warm)))
+        calls[name] = max(1, min(20, int(300 / warm)))  # the first call of a turn finds caches and threads cold
         turns[name] = max(1, min(how.repeats, int(1e3 * how.seconds / warm)))
         if warm > 1e3 * how.seconds:  # its check was a warm-up
             times[name], turns[name] = [warm], 0
