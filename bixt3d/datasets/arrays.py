@@ -12,7 +12,10 @@ from bixt3d.types import InputError
 
 
 def as_clouds(clouds: Any, normals: Any) -> tuple[bool, list[tuple[Tensor, Tensor]]]:
-    """Return whether one cloud was given, and every cloud as (xyz, feats); feats have width 0 where there are none."""
+    """Return whether one cloud was given, and every cloud as (xyz, feats), on the CPU.
+
+    ``feats`` have width 0 where there are none.
+    """
     if isinstance(clouds, (np.ndarray, Tensor)):
         xyz = _as_tensor(clouds)
         if xyz.ndim not in (2, 3) or xyz.shape[-1] != 3 or 0 in xyz.shape:
@@ -30,11 +33,12 @@ def as_clouds(clouds: Any, normals: Any) -> tuple[bool, list[tuple[Tensor, Tenso
         raise InputError(f"expected an array, a tensor, PyG data or a list of these, not {type(clouds).__name__}")
     from torch_geometric.data import Batch, Data
 
-    return isinstance(clouds, Data) and not isinstance(clouds, Batch), from_pyg(clouds)
+    pairs = [(xyz.cpu(), feats.cpu()) for xyz, feats in from_pyg(clouds)]
+    return isinstance(clouds, Data) and not isinstance(clouds, Batch), pairs
 
 
 def _as_tensor(array: np.ndarray | Tensor) -> Tensor:
     try:
-        return torch.as_tensor(array)
+        return torch.as_tensor(array).detach().cpu()
     except TypeError as error:
         raise InputError(f"clouds are arrays of numbers, not of {array.dtype}") from error

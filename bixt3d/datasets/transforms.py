@@ -97,8 +97,11 @@ class CloudAugment:
         factors = low + (high - low) * _uniform(xyz, (len(xyz), 1, 3 if self.anisotropic else 1), generator)
         if not self.mirror:
             return factors
-        mirrored = torch.tensor([axis in self.mirror for axis in "xyz"], device=xyz.device)
-        return factors * torch.where(mirrored & (_uniform(xyz, (len(xyz), 1, 3), generator) < 0.5), -1.0, 1.0)
+        signs = torch.where(_uniform(xyz, (len(xyz), 1, 3), generator) < 0.5, -1.0, 1.0)
+        for place, axis in enumerate("xyz"):  # not a mask made here: for that a GPU's host would wait
+            if axis not in self.mirror:
+                signs[:, :, place] = 1.0
+        return factors * signs
 
     def _rotations(self, xyz: Float[Tensor, "B N 3"], generator: torch.Generator) -> Float[Tensor, "B 3 3"]:
         if self.rotate == "so3":

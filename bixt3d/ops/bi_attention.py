@@ -81,7 +81,7 @@ def _bi_attention_triton(latent_refs: Tensor, latent_values: Tensor, token_refs:
 def _in_autocast_dtype(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return the tensors as torch's own products would see them under autocast."""
     device = parts[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
         return parts
     dtype = torch.get_autocast_dtype(device)
     return tuple(part if part.dtype == torch.float64 else part.to(dtype) for part in parts)

@@ -51,7 +51,7 @@ class ImageTokenizer(nn.Module, ABC):
             )
         feats = self.embed(image)
         grid = (feats.shape[2], feats.shape[3])
-        pos = grid_positions(*grid).to(image.device)
+        pos = grid_positions(*grid, image.device)
         encoded = self.position(sinusoid(pos, self.num_features).to(feats.dtype))
         return (Tokens(feats.flatten(2).transpose(1, 2) + encoded, pos.expand(feats.shape[0], -1, -1), grid=grid),)
 
@@ -102,9 +102,9 @@ class ConvTokenizer(ImageTokenizer):
         return self.project(image)
 
 
-def grid_positions(rows: int, columns: int) -> Float[Tensor, "1 T 2"]:
+def grid_positions(rows: int, columns: int, device: torch.device | None = None) -> Float[Tensor, "1 T 2"]:
     """Return row and column of every patch, row after row: ``(i + 1) / (n + 1e-6)`` along an axis of n patches."""
-    axes = [torch.arange(1, n + 1, dtype=torch.float32) / (n + 1e-6) for n in (rows, columns)]
+    axes = [torch.arange(1, n + 1, dtype=torch.float32, device=device) / (n + 1e-6) for n in (rows, columns)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).view(1, -1, 2)
 
 
