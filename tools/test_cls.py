@@ -1,4 +1,4 @@
-"""Evaluate a classifier on its test set: python tools/test_cls.py [--checkpoint RUN] [--votes 10]"""
+"""Evaluate a classifier on its test set: python tools/test_cls.py [RUN] [--votes 10]"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Evaluate a classifier of images on its test set: python tools/test_imgcls.py [--checkpoint RUN]"""
+"""Evaluate a classifier of images on its test set: python tools/test_imgcls.py [RUN]"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Evaluate a segmenter of images on its test set: python tools/test_imgseg.py [--checkpoint RUN]"""
+"""Evaluate a segmenter of images on its test set: python tools/test_imgseg.py [RUN]"""
 
 from collections.abc import Sequence
 from typing import Any

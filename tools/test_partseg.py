@@ -1,4 +1,4 @@
-"""Evaluate a part segmenter on its test set: python tools/test_partseg.py [--checkpoint RUN] [--votes 10] [--full]"""
+"""Evaluate a part segmenter on its test set: python tools/test_partseg.py [RUN] [--votes 10] [--full]"""
 
 from collections.abc import Sequence
 from typing import Any

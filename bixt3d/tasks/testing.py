@@ -57,12 +57,17 @@ def test(
 
 
 def parse_place(parser: SettingsParser, argv: Sequence[str], votes: bool, full: bool) -> tuple[Namespace, list[str]]:
-    """Split the command line into what to evaluate and how, and settings of the run that are to change."""
+    """Split the command line into what to evaluate and how, and settings of the run that are to change.
+
+    A run that comes first needs no ``--checkpoint`` before it.
+    """
+    if argv and not argv[0].startswith("-"):
+        argv = ["--checkpoint", *argv]
     place = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     place.add_argument("--checkpoint", type=Path)
     place.add_argument("--out", type=Path)
     place.set_defaults(votes=1)
-    parser.add_argument("--checkpoint", help="run folder, or its model.safetensors (default: the newest run)")
+    parser.add_argument("--checkpoint", help="RUN: run folder, or its model.safetensors (default: the newest run)")
     parser.add_argument("--out", help="folder for the results (default: test/ in the run folder)")
     if votes:
         place.add_argument("--votes", type=int, default=1)

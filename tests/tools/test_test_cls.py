@@ -80,6 +80,13 @@ def test_the_newest_run_is_taken_where_none_is_named(tiny_run, tmp_path, monkeyp
     assert test_cls.main([])["checkpoint"] == str(Path("runs/somewhere/model.safetensors"))
 
 
+def test_a_run_may_come_first_without_the_name_of_the_option(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert test_cls.main([str(tiny_run), "--votes=1"])["checkpoint"] == str(tiny_run / "model.safetensors")
+    with pytest.raises(InputError, match="nowhere"):
+        test_cls.main(["nowhere"])
+
+
 def test_other_clouds_can_be_named_on_the_command_line(tiny_run, monkeypatch):
     sizes = []
     monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: sizes.append(ours))
