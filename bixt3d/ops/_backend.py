@@ -18,9 +18,6 @@ ATTENTION_ON_CUDA: AttentionBackend = "sdpa"
 """What `auto` takes on a GPU. To be "triton" once its kernels have run on one: so far only Triton's interpreter ran
 them, and its compiler translated them for a Hopper GPU."""
 
-POINTS_ON_CUDA: PointBackend = "cluster"
-"""What `auto` takes on a GPU to choose points, where it can: torch-cluster if it is installed, and then for farthest
-points alone, or else torch. To be "triton" once its kernels have run on one."""
 
 MANY_SIMILARITIES = 190_000
 """From how many similarities of a cloud (tokens x latents x heads) `auto` goes through its tokens in chunks on a CPU:
@@ -41,8 +38,8 @@ def is_traced(values: Tensor) -> bool:
 def choose_point_backend(backend: PointBackend, points: Tensor, cluster_on_cuda: bool, num_neighbors: int = 1) -> str:
     """Return the backend that runs: one of PointBackend but ``auto``, or ``export``.
 
-    ``auto`` takes Numba on a CPU, and on a GPU what ``POINTS_ON_CUDA`` says; while torch.export looks on, the form
-    made for it, which nobody can ask for by name.
+    ``auto`` takes Numba on a CPU, and on a GPU Triton's kernels if they pass a trial there (see ops/triton/trial.py);
+    while torch.export looks on, the form made for it, which nobody can ask for by name.
     Raises InputError if a backend asked for by name cannot run here.
     """
     if backend == "auto":
@@ -58,8 +55,6 @@ def choose_neighborhood_backend(backend: PointBackend, values: Tensor) -> str:
     """
     if backend not in ("auto", "cluster"):
         return _unless_it_cannot(backend, values, partial(_why_no_kernel, values))
-    if values.is_cuda:
-        return "triton" if POINTS_ON_CUDA == "triton" and not _why_no_kernel(values) else "torch"
     exact = values.dtype in (torch.float32, torch.float64)
     return "numba" if values.device.type == "cpu" and exact and is_installed("numba") else "torch"
 
@@ -82,8 +77,11 @@ def _fastest_for_points(points: Tensor, cluster_on_cuda: bool, num_neighbors: in
         return "export"
     if not points.is_cuda:
         return "numba" if points.device.type == "cpu" and is_installed("numba") else "torch"
-    if POINTS_ON_CUDA == "triton" and not _why_no_triton_for_points(points, num_neighbors):
-        return "triton"
+    if not _why_no_triton_for_points(points, num_neighbors):
+        from bixt3d.ops.triton.trial import points_pass
+
+        if points_pass(points.device):
+            return "triton"
     return "cluster" if cluster_on_cuda and is_installed("torch_cluster") else "torch"
 
 

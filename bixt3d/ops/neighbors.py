@@ -39,7 +39,7 @@ def farthest_points(
     points = points.float()
     backend = choose_point_backend(backend, points, cluster_on_cuda=True)
     return {
-        "torch": _farthest_points,
+        "torch": _farthest_points_torch,
         "numba": _farthest_points_numba,
         "cluster": _farthest_points_cluster,
         "triton": _farthest_points_triton,
@@ -84,6 +84,12 @@ def squared_distances(a: Float[Tensor, "... P"], b: Float[Tensor, "... P"]) -> F
     return total
 
 
+def _farthest_points_torch(points: Tensor, num_points: int) -> Tensor:
+    """A compiler would see every step of the loop: it is shown one operator, which runs as it is."""
+    in_one = torch.compiler.is_compiling()
+    return torch.ops.bixt3d.farthest_points_loop(points, num_points) if in_one else _farthest_points(points, num_points)
+
+
 def _farthest_points(points: Tensor, num_points: int) -> Tensor:
     axes = [axis.contiguous() for axis in points.unbind(-1)]
     index = points.new_zeros(len(points), num_points, dtype=torch.int64)
@@ -97,6 +103,15 @@ def _farthest_points(points: Tensor, num_points: int) -> Tensor:
         torch.minimum(nearest, distance, out=nearest)
         index[:, step] = nearest.argmax(1)
     return index
+
+
+torch.library.define("bixt3d::farthest_points_loop", "(Tensor points, int num_points) -> Tensor")
+torch.library.impl("bixt3d::farthest_points_loop", "CompositeExplicitAutograd", _farthest_points)
+
+
+@torch.library.register_fake("bixt3d::farthest_points_loop")
+def _(points: Tensor, num_points: int) -> Tensor:
+    return points.new_empty(points.shape[0], num_points, dtype=torch.int64)
 
 
 def _farthest_points_numba(points: Tensor, num_points: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import sys
 import weakref
+from collections.abc import Callable
 from inspect import unwrap
 
 import pytest
@@ -173,6 +174,23 @@ def test_torch_knows_numbas_operators_and_can_compile_them():
     compiled = torch.compile(choose, backend="aot_eager", fullgraph=True)
     for one, other in zip(compiled(points), choose(points), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_compiler_sees_one_operator_in_place_of_a_loop_over_samples():
+    graphs = []
+
+    def look(graph: torch.fx.GraphModule, inputs: list) -> Callable:
+        graphs.append(graph)
+        return graph.forward
+
+    points = torch.randn(2, 100, 3)
+    sample = unwrap(neighbors._farthest_points_torch)  # without checks of types, which no compiler sees through
+    compiled = torch.compile(lambda points: sample(points, 50), backend=look, fullgraph=True)
+    assert torch.equal(compiled(points), farthest_points(points, 50, "torch"))
+    assert len(graphs) == 1
+    assert len(graphs[0].graph.nodes) < 10
+    operator = torch.ops.bixt3d.farthest_points_loop
+    torch.library.opcheck(operator, (points, 5), test_utils=("test_schema", "test_faketensor"))
 
 
 def test_a_kernel_is_compiled_where_there_is_no_place_to_keep_it():

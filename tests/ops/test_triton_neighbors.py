@@ -28,7 +28,7 @@ with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
     from bixt3d.ops.triton import farthest_points as sample_kernels
     from bixt3d.ops.triton import knn as knn_kernels
-    from bixt3d.ops.triton import neighborhoods
+    from bixt3d.ops.triton import neighborhoods, trial
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")  # Triton 3.6
 SHIPPED_BLOCKS = knn_kernels.BLOCK_QUERIES, knn_kernels.BLOCK_POINTS
@@ -319,24 +319,24 @@ def test_what_the_kernels_cannot_take_is_refused_with_the_reason(monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("on_cuda", "installed", "axes_and_neighbors", "taken"),
+    ("passed", "installed", "axes_and_neighbors", "taken"),
     [
-        ("cluster", ["triton", "torch_cluster"], (3, 24), ("cluster", "torch", "torch")),
-        ("cluster", ["triton"], (3, 24), ("torch", "torch", "torch")),
-        ("triton", ["triton", "torch_cluster"], (3, 24), ("triton", "triton", "triton")),
-        ("triton", ["triton", "torch_cluster"], (3, 65), ("triton", "torch", "triton")),
-        ("triton", ["triton", "torch_cluster"], (9, 24), ("cluster", "torch", "triton")),
-        ("triton", ["torch_cluster"], (3, 24), ("cluster", "torch", "torch")),
+        (True, ["triton", "torch_cluster"], (3, 24), ("triton", "triton", "torch")),
+        (True, ["triton", "torch_cluster"], (3, 65), ("triton", "torch", "torch")),
+        (True, ["triton", "torch_cluster"], (9, 24), ("cluster", "torch", "torch")),
+        (True, ["torch_cluster"], (3, 24), ("cluster", "torch", "torch")),
+        (False, ["triton", "torch_cluster"], (3, 24), ("cluster", "torch", "torch")),
+        (False, ["triton"], (3, 24), ("torch", "torch", "torch")),
     ],
 )
-def test_auto_takes_on_a_gpu_what_one_line_says(
-    on_cuda: str, installed: list[str], axes_and_neighbors: tuple[int, int], taken: tuple[str, ...], monkeypatch
+def test_auto_takes_on_a_gpu_the_kernels_that_passed_a_trial_there(
+    passed: bool, installed: list[str], axes_and_neighbors: tuple[int, int], taken: tuple[str, ...], monkeypatch
 ):
-    monkeypatch.setattr(_backend, "POINTS_ON_CUDA", on_cuda)
+    monkeypatch.setattr(trial, "_PASSED", {torch.device("cuda", 0): passed})
     monkeypatch.setattr(_backend, "is_installed", installed.__contains__)
     num_axes, num_neighbors = axes_and_neighbors
     with FakeTensorMode():
-        points = torch.empty(1, 100, num_axes, device="cuda")
+        points = torch.empty(1, 100, num_axes, device="cuda:0")
         found = (
             _backend.choose_point_backend("auto", points, True),
             _backend.choose_point_backend("auto", points, False, num_neighbors),
@@ -345,8 +345,51 @@ def test_auto_takes_on_a_gpu_what_one_line_says(
     assert found == taken
 
 
-def test_the_kernels_have_not_run_on_a_gpu_yet_so_auto_does_not_take_them():
-    assert _backend.POINTS_ON_CUDA == "cluster"
+def test_the_kernels_pass_their_trial_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trial, "_PASSED", {})
+    device = torch.device(DEVICE)
+    assert trial.points_pass(device)
+    monkeypatch.setattr(trial, "_try_points", lambda device: "tried again")
+    assert trial.points_pass(device)
+
+
+def choose_others(*arguments, right=knn_kernels.knn) -> Tensor:
+    return right(*arguments).flip(-1)
+
+
+def no_kernel(*arguments) -> Tensor:
+    raise RuntimeError("PTXAS error:\n  no such GPU")
+
+
+@pytest.mark.parametrize(
+    ("kernels", "name", "wrong", "reason"),
+    [
+        (sample_kernels, "farthest_points", lambda points, count: torch.zeros(len(points), count).long(), "of 300 poi"),
+        (knn_kernels, "knn", choose_others, "among 300 points they find other neighbors"),
+        (knn_kernels, "knn", no_kernel, "RuntimeError: PTXAS error: no such GPU"),
+    ],
+)
+def test_kernels_that_do_not_pass_are_not_taken_and_one_learns_why(kernels, name, wrong, reason, monkeypatch):
+    monkeypatch.setattr(trial, "_PASSED", {})
+    monkeypatch.setattr(kernels, name, wrong)
+    with pytest.warns(RuntimeWarning, match=f"cannot be trusted on {DEVICE}, slower forms are taken: {reason}"):
+        assert not trial.points_pass(torch.device(DEVICE))
+    assert not trial.points_pass(torch.device(DEVICE))
+
+
+def test_nothing_is_tried_while_a_compiler_looks_on(monkeypatch: pytest.MonkeyPatch):
+    torch.use_deterministic_algorithms(False)  # compiled code does not fill memory
+    device = torch.device(DEVICE)
+
+    @torch.compile(backend="aot_eager", fullgraph=True)
+    def says(points: Tensor) -> Tensor:
+        return points + trial.points_pass(points.device)
+
+    monkeypatch.setattr(trial, "_PASSED", {})
+    assert says(torch.zeros(3, device=device)).sum() == 0
+    assert not trial._PASSED
+    monkeypatch.setattr(trial, "_PASSED", {device: True})
+    assert says(torch.zeros(3, device=device)).sum() == 3
 
 
 def test_the_compiler_fuses_nothing_and_fits_the_kernels_into_the_registers_of_a_hopper_gpu():
