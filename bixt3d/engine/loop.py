@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
@@ -41,6 +42,8 @@ class Examples(Protocol):
 class Learner:
     """All that changes in the course of a training run. ``model`` is ``module`` as Fabric runs it.
 
+    ``scaler`` is there in float16 alone, whose gradients it keeps from vanishing.
+
     Randomness is not part of it: each epoch draws its own from seed, epoch and process (see ``seed_epoch``).
     """
 
@@ -49,6 +52,7 @@ class Learner:
     optimizer: Optimizer
     schedule: LambdaLR
     average: AveragedModel | None
+    scaler: GradScaler | None = None
 
     def state(self) -> dict:
         """Return the state to resume from."""
@@ -57,6 +61,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "average": self.average.state_dict() if self.average else None,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
         }
 
     def load_state(self, state: dict) -> None:
@@ -72,6 +77,8 @@ class Learner:
         self.schedule.step()
         if self.average and state["average"]:  # an average that is new starts with the next update
             self.average.load_state_dict(state["average"])
+        if self.scaler and state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
 
     def best_module(self) -> nn.Module:
         """Return the module to evaluate and to keep: the average of the weights where there is one."""

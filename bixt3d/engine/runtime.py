@@ -4,12 +4,14 @@ import ctypes
 import os
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
+from torch.optim import Optimizer
 
 from bixt3d.types import InputError
 
@@ -64,18 +66,41 @@ def start(runtime: Runtime) -> Fabric:
         keep_freed_memory()
     torch.zeros(8).exp()  # the first multi-threaded exp of a process is sometimes inaccurate; this one is not
     torch.use_deterministic_algorithms(runtime.deterministic)
-    precision = runtime.precision
-    if precision == "auto":
-        on_gpu = runtime.accelerator in ("auto", "cuda") and torch.cuda.is_available()
-        precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
     where = {"accelerator": runtime.accelerator, "devices": runtime.devices, "num_nodes": runtime.num_nodes}
     try:
-        fabric = Fabric(**where, precision=precision)
+        fabric = Fabric(**where, plugins=precision_of(runtime))
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"this machine cannot run as the --runtime settings say: {reason}") from error
     fabric.launch()
     return fabric
+
+
+class Autocast(MixedPrecision):
+    """Mixed precision in which a model is given what it is given: Fabric's own rounds it too, and so moves points.
+
+    In bfloat16 a coordinate near 1 can be 0.992 or 1, and nothing between.
+    """
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+    def unscale_gradients(self, optimizer: Optimizer) -> None:
+        """Undo the scale of float16's gradients before they are clipped; Fabric refuses that to fused optimizers."""
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+
+
+def precision_of(runtime: Runtime) -> Autocast | None:
+    """Return the mixed precision that the settings ask for; None: float32."""
+    gpu = runtime.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+    mps = runtime.accelerator in ("auto", "mps") and torch.backends.mps.is_available()
+    device, precision = "cuda" if gpu else "mps" if mps else "cpu", runtime.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+    if precision == "16-mixed" and device == "cpu":
+        raise InputError("--runtime.precision 16-mixed is for GPUs: use bf16-mixed or 32-true")
+    return None if precision == "32-true" else Autocast(precision, device)
 
 
 def compiled(runtime: Runtime, module: nn.Module) -> nn.Module:

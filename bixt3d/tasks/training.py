@@ -156,7 +156,7 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
     steps = run.train.num_steps(len(train))
     schedule = make_schedule(run.optim, optimizer, steps, len(train) // run.train.batch_size)
     model, optimizer = fabric.setup(compiled(run.runtime, module), optimizer)
-    return Learner(module, model, optimizer, schedule, average)
+    return Learner(module, model, optimizer, schedule, average, getattr(fabric.strategy.precision, "scaler", None))
 
 
 def train_one_epoch(

@@ -4,9 +4,11 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from torch import nn
+from torch.amp import GradScaler
 
 from bixt3d.engine.loop import EpochSums, Learner, make_batches, predict_all, seed_epoch, train_epoch
 from bixt3d.engine.optim import Optim, make_average, make_optimizer, make_schedule
+from bixt3d.engine.runtime import Autocast
 from bixt3d.types import CloudSet, InputError
 
 
@@ -108,7 +110,7 @@ def make_learner(fabric: Fabric, optim: Optim) -> Learner:
     average, optimizer = make_average(optim, module), make_optimizer(optim, module.named_parameters())
     schedule = make_schedule(optim, optimizer, num_steps=12, steps_per_epoch=3)
     model, optimizer = fabric.setup(module, optimizer)
-    return Learner(module, model, optimizer, schedule, average)
+    return Learner(module, model, optimizer, schedule, average, getattr(fabric.strategy.precision, "scaler", None))
 
 
 def train(fabric: Fabric, learner: Learner, epochs: range, clouds: CloudSet) -> dict[str, float]:
@@ -123,25 +125,36 @@ def train(fabric: Fabric, learner: Learner, epochs: range, clouds: CloudSet) -> 
     return means
 
 
+def make_fabric(precision: str = "float32") -> Fabric:
+    """Return Fabric for one process; float16 with a scale that grows every five steps."""
+    scaler = GradScaler("cpu", init_scale=2.0**10, growth_interval=5)
+    plugins = Autocast("16-mixed", "cpu", scaler) if precision == "float16" else None
+    return Fabric(accelerator="cpu", devices=1, plugins=plugins)
+
+
 @pytest.fixture
 def fabric() -> Fabric:
-    return Fabric(accelerator="cpu", devices=1)
+    return make_fabric()
 
 
 OPTIM = Optim(lr=0.05, min_lr=0.0, warmup_epochs=1.0, ema=0.5)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
-def test_a_run_that_goes_on_from_a_saved_state_is_the_run_that_never_stopped(fabric, name):
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_run_that_goes_on_from_a_saved_state_is_the_run_that_never_stopped(name, precision):
     optim, clouds = Optim(**vars(OPTIM) | {"name": name}), make_clouds()
-    whole = make_learner(fabric, optim)
-    train(fabric, whole, range(1, 5), clouds)
-    first = make_learner(fabric, optim)
-    train(fabric, first, range(1, 3), clouds)
-    second = make_learner(fabric, optim)
+    at_once, before, after = (make_fabric(precision) for _ in range(3))
+    whole = make_learner(at_once, optim)
+    train(at_once, whole, range(1, 5), clouds)
+    first = make_learner(before, optim)
+    train(before, first, range(1, 3), clouds)
+    second = make_learner(after, optim)
     second.load_state(first.state())
     assert second.schedule.get_last_lr() == first.schedule.get_last_lr()
-    train(fabric, second, range(3, 5), clouds)
+    train(after, second, range(3, 5), clouds)
+    if precision == "float16":
+        assert whole.scaler.get_scale() == second.scaler.get_scale() > 2.0**10
     for one, other in ((whole.module, second.module), (whole.average, second.average)):
         assert all(tensor.equal(other.state_dict()[key]) for key, tensor in one.state_dict().items())
 
@@ -183,6 +196,17 @@ def test_a_gradient_is_clipped_to_the_norm_asked_for(fabric):
     train(fabric, learner, range(1, 2), clouds)  # one step
     moved = torch.cat([(a - b).flatten() for a, b in zip(learner.module.parameters(), before, strict=True)])
     assert moved.norm().item() == pytest.approx(1.0, rel=1e-3)
+
+
+def test_gradients_in_float16_are_clipped_without_their_scale():
+    learners = []
+    for precision in ("float32", "float16"):
+        fabric = make_fabric(precision)
+        learners.append(make_learner(fabric, Optim(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0)))
+        clouds = make_clouds(4)
+        train(fabric, learners[-1], range(1, 2), clouds)
+    for one, other in zip(*(learner.module.parameters() for learner in learners), strict=True):
+        torch.testing.assert_close(one, other, rtol=5e-3, atol=5e-3)
 
 
 def test_evaluation_keeps_the_order_and_changes_nothing(fabric):

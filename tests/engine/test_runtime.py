@@ -1,10 +1,15 @@
-"""Memory: tensors lie on the heap, which comes in large pages."""
+"""Memory: tensors lie on the heap, in large pages. Precision: mixed in the model, not in what it is given."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
+
+from bixt3d.engine.runtime import Runtime, precision_of, start
+from bixt3d.types import InputError
 
 PROGRAM = """
 import os, re
@@ -30,3 +35,53 @@ print("[heap]" in place, "hg" in re.search("VmFlags:(.*)", place)[1].split(), be
 def test_tensors_lie_on_the_heap_in_pages_of_2_mb_which_are_kept():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True", "True"]
+
+
+class Witness(nn.Module):
+    """Remembers what it was given, and what a layer of it computed in."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, xyz: Tensor) -> Tensor:
+        self.given, out = xyz, self.linear(xyz)
+        self.computed_in = out.dtype
+        return out
+
+
+@pytest.mark.parametrize(
+    ("precision", "computed_in"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16), ("auto", torch.float32)]
+)
+def test_mixed_precision_does_not_move_the_points(precision, computed_in):
+    fabric = start(Runtime(accelerator="cpu", precision=precision))
+    witness, xyz = Witness(), torch.randn(5, 3)
+    out = fabric.setup(witness)(xyz)
+    assert torch.equal(witness.given, xyz)
+    assert witness.given.dtype == out.dtype == torch.float32
+    assert witness.computed_in == computed_in
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "accelerator", "precision", "expected"),
+    [
+        (True, "auto", "auto", ("bf16-mixed", "cuda")),
+        (False, "cuda", "auto", None),
+        (False, "cuda", "16-mixed", ("16-mixed", "cuda")),
+        (True, "cpu", "auto", None),
+        (True, "cpu", "bf16-mixed", ("bf16-mixed", "cpu")),
+        (True, "auto", "32-true", None),
+    ],
+)
+def test_the_precision_on_a_gpu_is_the_lowest_that_it_has_a_wide_range_in(
+    has_bf16, accelerator, precision, expected, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
+    found = precision_of(Runtime(accelerator=accelerator, precision=precision))
+    assert (found and (found.precision, found.device)) == expected
+
+
+def test_float16_on_a_cpu_is_refused():
+    with pytest.raises(InputError, match="16-mixed is for GPUs: use bf16-mixed or 32-true"):
+        start(Runtime(accelerator="cpu", precision="16-mixed"))
