@@ -5,12 +5,13 @@ from typing import Any
 
 from bixt3d.config import run_program
 from bixt3d.tasks.part_segmentation import PartSegmentation, evaluate_fully
-from bixt3d.tasks.testing import test
+from bixt3d.tasks.testing import Way, test
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Evaluate a run and write its files anew; returns what result.json holds."""
-    return test(PartSegmentation(), __doc__, argv, evaluate_fully)
+    words = "score every original point, not only those that the model sees"
+    return test(PartSegmentation(), __doc__, argv, Way("full", words, "every point", evaluate_fully))
 
 
 if __name__ == "__main__":

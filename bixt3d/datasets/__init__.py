@@ -1,5 +1,6 @@
 """Data sets of clouds and of images, and what is done to them; no model."""
 
+from bixt3d.datasets.corruptions import CORRUPTIONS, LEVELS, corrupt
 from bixt3d.datasets.image_transforms import ImageAugment, SceneAugment
 from bixt3d.datasets.images import ImageFolder, ImageSource
 from bixt3d.datasets.meshes import ModelNetMeshes
@@ -13,6 +14,8 @@ from bixt3d.datasets.split import stratified_split
 from bixt3d.datasets.transforms import CloudAugment, cut_and_mix, take_points
 
 __all__ = [
+    "CORRUPTIONS",
+    "LEVELS",
     "CloudAugment",
     "CloudSource",
     "ImageAugment",
@@ -28,6 +31,7 @@ __all__ = [
     "SceneSource",
     "ShapeNetPart",
     "Shapes",
+    "corrupt",
     "cut_and_mix",
     "stratified_split",
     "take_points",

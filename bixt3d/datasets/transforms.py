@@ -76,8 +76,8 @@ class CloudAugment:
             xyz = xyz + (2 * _uniform(xyz, (len(xyz), 1, 3), generator) - 1) * self.shift
         if self.rotate != "none":
             rotations = self._rotations(xyz, generator)
-            xyz = _apply(rotations, xyz)
-            normals = None if normals is None else _apply(rotations, normals)
+            xyz = rotate(rotations, xyz)
+            normals = None if normals is None else rotate(rotations, normals)
         if self.jitter:
             noise = torch.randn(xyz.shape, generator=generator, device=xyz.device, dtype=xyz.dtype)
             xyz = xyz + (noise * self.jitter).clamp(-self.jitter_clip, self.jitter_clip)
@@ -90,7 +90,7 @@ class CloudAugment:
         _check_size(batch, num_points)
         batch = batch if self.resample else take_points(batch, num_points)
         keys = _uniform(batch["xyz"], batch["xyz"].shape[:2], generator)
-        return _select(batch, keys.argsort(dim=1, stable=True)[:, :num_points])
+        return select_points(batch, keys.argsort(dim=1, stable=True)[:, :num_points])
 
     def _factors(self, xyz: Float[Tensor, "B N 3"], generator: torch.Generator) -> Float[Tensor, "B 1 axes"]:
         low, high = self.scale
@@ -120,7 +120,7 @@ class CloudAugment:
         drop_mask = _uniform(xyz, xyz.shape[:2], generator) < ratio
         first_kept_index = (~drop_mask).int().argmax(dim=1, keepdim=True)
         own_index = torch.arange(xyz.shape[1], device=xyz.device)
-        return _select(batch, torch.where(drop_mask, first_kept_index, own_index))
+        return select_points(batch, torch.where(drop_mask, first_kept_index, own_index))
 
 
 def cut_and_mix(batch: dict[str, Tensor], rate: float) -> tuple[dict[str, Tensor], Float[Tensor, " B"]]:
@@ -142,7 +142,7 @@ def cut_and_mix(batch: dict[str, Tensor], rate: float) -> tuple[dict[str, Tensor
     other_index = (theirs >= kept[:, None]).int().argsort(dim=1, stable=True)
     own_mask = (torch.arange(num_points, device=xyz.device) < kept[:, None])[..., None]
     joined = {
-        key: torch.where(own_mask, _select(batch, index)[key], _select(other, other_index)[key])
+        key: torch.where(own_mask, select_points(batch, index)[key], select_points(other, other_index)[key])
         for key in ("xyz", "feats")
     }
     return batch | joined | {"other_label": other["label"]}, kept / num_points
@@ -164,12 +164,14 @@ def rotation_matrices(quaternions: Float[Tensor, "B 4"]) -> Float[Tensor, "B 3 3
     return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 
 
-def _apply(rotations: Float[Tensor, "B 3 3"], vectors: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
+def rotate(rotations: Float[Tensor, "B 3 3"], vectors: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
+    """Return the vectors of every cloud turned by its rotation."""
     # a sum of products, for a matmul may round to TF32 or, under autocast, to bfloat16
     return (rotations.unsqueeze(1) * vectors.unsqueeze(2)).sum(dim=3)
 
 
-def _select(batch: dict[str, Tensor], point_index: Int[Tensor, "B N"]) -> dict[str, Tensor]:
+def select_points(batch: dict[str, Tensor], point_index: Int[Tensor, "B M"]) -> dict[str, Tensor]:
+    """Return the batch with these points of every cloud, in the order of the index."""
     selected = {}
     for key in POINTWISE:
         if key in batch:

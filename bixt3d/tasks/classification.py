@@ -74,6 +74,10 @@ class ClassEvaluation(Evaluation):
             [*lines, f"overall accuracy {scores.overall_accuracy:.2%}, mean class accuracy {scores.mean_accuracy:.2%}"]
         )
 
+    def pictures(self) -> dict[str, bytes]:
+        """Return pictures of this evaluation as PNG, beside those of every one."""
+        return {}
+
 
 class Classification(Task):
     """Say which class each cloud belongs to."""
@@ -161,6 +165,7 @@ def write_results(
 ) -> None:
     """Write result.json, three pictures and report.html; ``page`` holds title, rows, command, settings and up."""
     from bixt3d.viz.clouds import draw_clouds
+    from bixt3d.viz.picture import replace_file
     from bixt3d.viz.plots import draw_confusion, draw_curves
     from bixt3d.viz.report import ClassificationReport, write_class_report
 
@@ -169,6 +174,9 @@ def write_results(
     try:
         draw_curves(page["rows"], folder / "curves.png")
         draw_confusion(confusion, test.class_names, folder / "confusion.png")
+        more = evaluation.pictures()
+        for name, png in more.items():
+            replace_file(folder / f"{name}.png", png)
         mistakes, samples = _pick_clouds(evaluation.logits.cpu(), test)
         shown = [*samples, *mistakes][:24]
         draw_clouds(
@@ -179,7 +187,13 @@ def write_results(
             up=page["up"],
         )
         report = ClassificationReport(
-            result=result, confusion=confusion, class_names=test.class_names, mistakes=mistakes, samples=samples, **page
+            result=result,
+            confusion=confusion,
+            class_names=test.class_names,
+            mistakes=mistakes,
+            samples=samples,
+            corruptions=more.get("corruptions"),
+            **page,
         )
         write_class_report(folder / "report.html", report)
     except OSError as error:

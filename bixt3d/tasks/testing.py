@@ -25,26 +25,33 @@ from bixt3d.types import InputError
 Evaluate = Callable[[nn.Module, Examples, Any, Fabric, int], Evaluation]
 
 
-def test(
-    task: Task, description: str | None, argv: Sequence[str] | None = None, full: Evaluate | None = None
-) -> dict[str, Any]:
-    """Evaluate a run and write its files anew; returns what result.json holds.
+@dataclass
+class Way:
+    """Another way to evaluate, asked for by ``--name``; ``title`` says so in the title of the report."""
 
-    ``full``: where a task has it, another way to evaluate, asked for by ``--full``.
-    """
+    name: str
+    help: str
+    title: str
+    evaluate: Evaluate
+
+
+def test(
+    task: Task, description: str | None, argv: Sequence[str] | None = None, way: Way | None = None
+) -> dict[str, Any]:
+    """Evaluate a run and write its files anew; returns what result.json holds."""
     parser = task.make_parser(description)
-    where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task.votes, bool(full))
+    where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task.votes, way)
     trained = open_run(task, parser, where.checkpoint or newest_run(Path("runs"), task.name, task.example), rest)
     path, run, fabric, model, examples = trained.path, trained.run, trained.fabric, trained.model, trained.test
-    is_full = bool(full) and where.full
-    evaluation = (full if is_full else task.evaluate)(model, examples, run, fabric, where.votes)
+    other = way if way and getattr(where, way.name) else None
+    evaluation = (other or task).evaluate(model, examples, run, fabric, where.votes)
     facts = {"checkpoint": str(path)} | ({"votes": where.votes} if task.votes else {})
-    result = task.describe_result(evaluation, model, fabric, facts | ({"full": is_full} if full else {}))
+    result = task.describe_result(evaluation, model, fabric, facts | ({way.name: bool(other)} if way else {}))
     if fabric.is_global_zero:
-        how = f"--checkpoint {path.parent}" + f" --votes {where.votes}" * task.votes + " --full" * is_full
+        how = f"{path.parent}" + f" --votes {where.votes}" * task.votes + (f" --{other.name}" if other else "")
         votes = f" with {where.votes} votes" * task.votes
         page = {
-            "title": f"{path.parent.name}, evaluated{votes}" + ", every point" * is_full,
+            "title": f"{path.parent.name}, evaluated{votes}" + (f", {other.title}" if other else ""),
             "rows": read_rows(path.parent / "metrics.csv"),
             "command": f"python tools/test_{task.program}.py {how}",
             "settings": trained.config,
@@ -56,7 +63,9 @@ def test(
     return result
 
 
-def parse_place(parser: SettingsParser, argv: Sequence[str], votes: bool, full: bool) -> tuple[Namespace, list[str]]:
+def parse_place(
+    parser: SettingsParser, argv: Sequence[str], votes: bool, way: Way | None
+) -> tuple[Namespace, list[str]]:
     """Split the command line into what to evaluate and how, and settings of the run that are to change.
 
     A run that comes first needs no ``--checkpoint`` before it.
@@ -72,9 +81,9 @@ def parse_place(parser: SettingsParser, argv: Sequence[str], votes: bool, full: 
     if votes:
         place.add_argument("--votes", type=int, default=1)
         parser.add_argument("--votes", help="average the prediction over so many looks at each cloud (default: 1)")
-    if full:
-        place.add_argument("--full", action="store_true")
-        parser.add_argument("--full", help="score every original point, not only those that the model sees")
+    if way:
+        place.add_argument(f"--{way.name}", action="store_true")
+        parser.add_argument(f"--{way.name}", help=way.help)
     try:
         where, rest = place.parse_known_args(argv)
     except ArgumentError as error:

@@ -17,6 +17,7 @@ Row = Mapping[str, object]
 """A line of metrics.csv, numbers or their text; what is absent, None, empty or not finite was not measured."""
 
 _RULE, _TRAIN, _VAL, _TEST = "#d0d7de", "#6e7781", "#c25500", "#0072b2"
+_SEVERAL = ("#0072b2", "#c25500", "#117733", "#882255", "#6e7781", "#8f6a00", "#5b4bb5")
 _LOSSES = (("loss", "train", _TRAIN, "-"), ("val_loss", "val", _VAL, "-"), ("test_loss", "test", _TEST, "-"))
 _ACCURACIES = (
     ("train_accuracy", "train", _TRAIN, "-"),
@@ -69,19 +70,29 @@ def _draw_lines(axes: Any, rows: Sequence[Row], panel: Literal["loss", "accuracy
             ends.append((measured[-1][1], f"{word} {measured[-1][1]:.{digits}f}{unit}", color))
     words = "Accuracy and mIoU in %" if any("miou" in key for row in rows for key in row) else "Accuracy in %"
     axes.set_title("Loss" if panel == "loss" else words, loc="left", color=INK, fontweight="bold")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_RULE)
-    axes.tick_params(colors=INK, labelsize=9, length=0)
-    axes.grid(axis="y", color=_RULE, linewidth=0.6)
-    axes.margins(x=0.02)
+    _style(axes)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10), min_n_ticks=1))
     axes.set_xlabel("epoch", color=INK)
     if not ends:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=_TRAIN)
         return
+    _write_ends(axes, ends)
+
+
+def _style(axes: Any) -> None:
+    """Draw few lines besides those that say something."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_RULE)
+    axes.tick_params(colors=INK, labelsize=9, length=0)
+    axes.grid(axis="y", color=_RULE, linewidth=0.6)
+    axes.margins(x=0.02)
+
+
+def _write_ends(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write beside the axes what each line is, at the height of its last value, in its color."""
     low, high = axes.get_ylim()
-    ends.sort(key=lambda end: end[0])
+    ends = sorted(ends, key=lambda end: end[0])
     heights = _spread([(value - low) / (high - low) for value, _, _ in ends], 0.075)
     for height, (_, text, color) in zip(heights, ends, strict=True):
         axes.text(1.015, height, text, transform=axes.transAxes, va="center", color=color, fontsize=10)
@@ -100,6 +111,25 @@ def _spread(heights: Sequence[float], gap: float) -> Sequence[float]:
     for place in range(len(placed) - 1, -1, -1):
         placed[place] = min(placed[place], 1.0 - gap * (len(placed) - 1 - place))
     return placed
+
+
+def corruptions_png(accuracies: Mapping[str, Sequence[float]], clean: float) -> bytes:
+    """Return the accuracy on corrupted clouds, 0..1, over the level of each corruption; level 0 is the clean set."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    ends = []
+    for place, (name, line) in enumerate(sorted(accuracies.items(), key=lambda entry: -entry[1][-1])):
+        values = [100 * share for share in (clean, *line)]
+        axes.plot(values, "o-", color=_SEVERAL[place % len(_SEVERAL)], markersize=4, linewidth=1.6, zorder=3)
+        ends.append((values[-1], f"{name.replace('_', ' ')} {values[-1]:.1f} %", _SEVERAL[place % len(_SEVERAL)]))
+    axes.set_title("Accuracy in %", loc="left", color=INK, fontweight="bold")
+    _style(axes)
+    axes.set_xticks(range(len(values)), ["clean", *map(str, range(1, len(values)))])
+    axes.set_xlabel("level of corruption", color=INK)
+    _write_ends(axes, ends)
+    return to_png(figure)
 
 
 def draw_confusion(matrix: Int[np.ndarray, "C C"], class_names: Sequence[str], path: Path) -> None:

@@ -57,12 +57,14 @@ class ClassificationReport(Report):
         class_names: names of the classes in the order of ``confusion``.
         mistakes: wrong predictions to show as pictures; the page puts the most confident first.
         samples: right predictions to show, in this order.
+        corruptions: a picture as PNG of the accuracy on corrupted clouds, or None.
     """
 
     confusion: Int[np.ndarray, "C C"]
     class_names: Sequence[str]
     mistakes: Sequence[PredictedCloud]
     samples: Sequence[PredictedCloud]
+    corruptions: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def write_class_report(path: Path, report: ClassificationReport) -> None:
         num_clouds=int(report.confusion.sum()),
         num_mistakes=int(report.confusion.sum() - np.trace(report.confusion)),
         confusion=_embed(confusion_png(report.confusion, report.class_names)),
+        corruptions=report.corruptions and _embed(report.corruptions),
         mistakes=[(cloud, _picture(cloud, report.up)) for cloud in mistakes],
         samples=[(cloud, _picture(cloud, report.up)) for cloud in report.samples],
     )

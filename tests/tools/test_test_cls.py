@@ -100,6 +100,25 @@ def test_where_there_is_no_run_one_learns_how_to_make_one(tmp_path, monkeypatch)
         test_cls.main([])
 
 
+def test_corrupted_clouds_are_scored_beside_the_clean_ones(tiny_run, tmp_path, capsys, with_pictures):
+    plain = test_cls.main([str(tiny_run), f"--out={tmp_path / 'plain'}"])
+    result = test_cls.main([str(tiny_run), "--corrupted", f"--out={tmp_path / 'out'}"])
+    assert (plain["corrupted"], result["corrupted"]) == (False, True)
+    assert {name: result[name] for name in SCORES} == {name: plain[name] for name in SCORES}
+    accuracies = [share for line in result["corruptions"].values() for share in line]
+    assert len(result["corruptions"]) == 7
+    assert len(accuracies) == 35
+    assert result["corruptions_mean"] == pytest.approx(sum(accuracies) / 35)
+    assert len(set(accuracies)) > 1
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
+    said = capsys.readouterr().out
+    assert f"overall accuracy on corrupted clouds {result['corruptions_mean']:.2%}" in said
+    assert "drop_local" in said
+    assert (tmp_path / "out" / "corruptions.png").is_file()
+    assert "Corrupted clouds" in (tmp_path / "out" / "report.html").read_text()
+    assert "Corrupted clouds" not in (tmp_path / "plain" / "report.html").read_text()
+
+
 def test_clouds_of_other_classes_are_refused(tiny_run, monkeypatch):
     load = Shapes.load
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from bixt3d.viz.picture import DPI
-from bixt3d.viz.plots import confusion_png, curves_png, draw_confusion, draw_curves
+from bixt3d.viz.plots import confusion_png, corruptions_png, curves_png, draw_confusion, draw_curves
 
 MEASURED = {"test_accuracy": 0.5, "test_mean_accuracy": 0.4, "test_loss": 1.5}
 ROWS = [{"epoch": epoch, "lr": 0.1, "loss": 2.0 / epoch, "train_accuracy": 0.1 * epoch} for epoch in (1, 2, 3)]
@@ -47,6 +47,14 @@ def test_empty_none_and_infinite_values_are_not_drawn():
     nothing = [row | {"test_loss": "", "test_accuracy": None, "val_loss": float("nan")} for row in ROWS]
     assert curves_png(nothing) == curves_png(ROWS)
     assert curves_png([ROWS[0] | MEASURED, *ROWS[1:]]) != curves_png(ROWS)
+
+
+def test_accuracies_on_corrupted_clouds_are_drawn_from_the_clean_set_on():
+    lines = {"jitter": [0.9, 0.8, 0.7, 0.6, 0.5], "drop_local": [0.9, 0.9, 0.8, 0.8, 0.8]}
+    picture = pixels(corruptions_png(lines, 0.95))
+    assert len(ink(picture)) > 1000
+    assert corruptions_png(dict(reversed(lines.items())), 0.95) == corruptions_png(lines, 0.95)
+    assert corruptions_png(lines, 0.94) != corruptions_png(lines, 0.95)
 
 
 def test_numbers_as_text_give_the_same_curves():

@@ -1,0 +1,54 @@
+"""What a classifier is worth on clouds that were spoiled: its accuracy for each corruption and level."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from bixt3d.datasets import CORRUPTIONS, LEVELS, corrupt
+from bixt3d.tasks.classification import ClassEvaluation, Classification
+from bixt3d.types import CloudSet
+
+
+@dataclass
+class CorruptedEvaluation(ClassEvaluation):
+    """Scores on a set as it is, and overall accuracies on the same clouds corrupted: of each kind, level by level."""
+
+    corruptions: Mapping[str, Sequence[float]]
+
+    def mean(self) -> float:
+        """Return the mean accuracy over all corruptions and levels."""
+        return statistics.fmean(accuracy for line in self.corruptions.values() for accuracy in line)
+
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | {"corruptions": self.corruptions, "corruptions_mean": self.mean()}
+
+    def text(self) -> str:
+        width = max(map(len, self.corruptions))
+        lines = [f"{'corruption':{width}}" + "".join(f"  level {level}" for level in LEVELS) + "     mean"]
+        for name, line in self.corruptions.items():
+            lines.append(f"{name:{width}}" + "".join(f" {share:8.2%}" for share in [*line, statistics.fmean(line)]))
+        return "\n".join([super().text(), *lines, f"overall accuracy on corrupted clouds {self.mean():.2%}"])
+
+    def pictures(self) -> dict[str, bytes]:
+        from bixt3d.viz.plots import corruptions_png
+
+        return {"corruptions": corruptions_png(self.corruptions, self.scores.overall_accuracy)}
+
+
+def evaluate_corrupted(
+    module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1
+) -> CorruptedEvaluation:
+    """Score a classifier on a set as it is, and on the same clouds corrupted."""
+    task = Classification()
+
+    def accuracy(name: str, level: int) -> float:
+        spoiled = corrupt(clouds, name, level, run.data.num_points)
+        return task.evaluate(module, spoiled, run, fabric, votes).scores.overall_accuracy
+
+    clean = task.evaluate(module, clouds, run, fabric, votes)
+    found = {name: [accuracy(name, level) for level in LEVELS] for name in CORRUPTIONS}
+    return CorruptedEvaluation(clean.logits, clean.scores, found)
