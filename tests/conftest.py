@@ -1,5 +1,11 @@
 """What holds for the whole test session: one thread, no trap in the first exponential, no CUDA tests without CUDA."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -27,3 +33,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]):
 def seed():
     """Start every test from the same random state, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def on_other_device() -> Callable[..., int]:
+    """Return a function that runs tests on a device that is not the CPU (other_device.py), and says how many passed.
+
+    In a process of its own: PyTorch does not forget a device that it was told of.
+    """
+    tests = Path(__file__).parent
+
+    def run(*arguments: str) -> int:
+        environment = os.environ | {"PYTHONPATH": str(tests), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "pytest", "-p", "other_device", "-p", "no:cacheprovider", "-q", "--tb=short"]
+        done = subprocess.run([*command, *arguments], cwd=tests, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-4000:]
+        return int(done.stdout.rpartition(" passed")[0].split()[-1])
+
+    return run
