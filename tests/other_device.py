@@ -34,7 +34,10 @@ OTHER = torch.device(NAME, 0)
 MOVES = (aten._to_copy.default, aten.copy_.default)
 INDEXES = (aten.index.Tensor, aten.index_put_.default)
 """Take an index of the CPU too, as on a GPU; the host then waits."""
-READS = {aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select, aten._unique2, aten.unique_dim}
+READS = {
+    *(aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select, aten.bincount, aten.repeat_interleave),
+    *(aten._unique2, aten.unique_dim, aten.unique_consecutive),
+}
 """Of these the host needs the result, or its size."""
 _watched = False
 
