@@ -79,7 +79,7 @@ def start(runtime: Runtime) -> Fabric:
 class Autocast(MixedPrecision):
     """Mixed precision in which a model is given what it is given: Fabric's own rounds it too, and so moves points.
 
-    In bfloat16 a coordinate near 1 can be 0.992 or 1, and nothing between.
+    In bfloat16 a coordinate near 1 can be 0.996 or 1, and nothing between.
     """
 
     def convert_input(self, data: Any) -> Any:
