@@ -22,8 +22,8 @@ class Runtime:
 
     Args:
         accelerator: auto takes a GPU when there is one.
-        devices: how many processes, each with one device.
-        num_nodes: how many machines.
+        devices: processes on each machine, each with one device; null: as torchrun or SLURM started them, else 1.
+        num_nodes: how many machines; null: as torchrun or SLURM started them, else 1.
         precision: auto is bf16-mixed on GPUs that have it, else 32-true.
         compile: compile the model with torch.compile.
         cuda_graphs: compile, and replay whole passes as CUDA graphs (all batches have one shape).
@@ -32,12 +32,16 @@ class Runtime:
         checkpointing: keep of each encoder layer only what goes in, and compute the rest again for the gradients, its
             feed-forward networks piece by piece: less memory, more time.
         deterministic: allow only operations that give the same result each time.
-        threads: CPU threads; None: as many as PyTorch takes.
+        threads: CPU threads; null: as many as PyTorch takes.
+        accumulate: go through each batch in so many pieces and add up their gradients: less memory. Losses are those of
+            the whole batch where no batch norm is, whose statistics then are those of the pieces.
+        sync_batchnorm: share the statistics of batch norms among processes; null: yes.
+        keep_freed_memory: let the process keep what it frees, for speed; null: in training on a CPU.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: int = 1
-    num_nodes: int = 1
+    devices: int | None = None
+    num_nodes: int | None = None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     compile: bool = False
     cuda_graphs: bool = False
@@ -46,9 +50,12 @@ class Runtime:
     checkpointing: bool = False
     deterministic: bool = False
     threads: int | None = None
+    accumulate: int = 1
+    sync_batchnorm: bool | None = None
+    keep_freed_memory: bool | None = None
 
     def __post_init__(self):
-        for name in ("devices", "num_nodes", "threads"):
+        for name in ("devices", "num_nodes", "threads", "accumulate"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise InputError(f"runtime.{name} must be at least 1, not {count}")

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from bixt3d.config import SettingsParser
 from bixt3d.datasets import CloudAugment, PartSource, take_points
+from bixt3d.datasets.draws import Draws
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.engine.part_metrics import (
@@ -139,7 +140,7 @@ def predict_parts(
     model: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1
 ) -> tuple[Int[Tensor, "S N"], Int[Tensor, "S N"], Float[Tensor, " S"]]:
     """Return for the points that the model sees: parts within the category, parts among all, loss of every cloud."""
-    mask, looks = _mask(clouds), _looks(run, fabric, votes)
+    mask, looks = _mask(clouds), _looks(run, votes)
 
     def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         log_probability, parts = _log_probability(model, batch, looks), batch["parts"][:, : run.data.num_points]
@@ -151,7 +152,7 @@ def predict_parts(
 
 def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> PartEvaluation:
     """Score every original point of every test cloud; labels come from the three nearest points that the model saw."""
-    mask, looks = _mask(clouds), _looks(run, fabric, votes)
+    mask, looks = _mask(clouds), _looks(run, votes)
     predicted, freely, truth, points = [], [], [], []
     module.eval()
     for i, (xyz, _, parts) in enumerate(run.data.full_clouds()):
@@ -171,7 +172,7 @@ def _mask(clouds: CloudSet) -> Tensor:
     return parts_mask(clouds.class_parts, clouds.class_names, len(clouds.part_names)).to(clouds.label.device)
 
 
-def _looks(run: Any, fabric: Fabric, votes: int) -> list[Callable[[Batch], Batch]]:
+def _looks(run: Any, votes: int) -> list[Callable[[Batch], Batch]]:
     """Return how a batch is looked at: as it is, then with its axes scaled by factors in [0.8, 1.25].
 
     The factors are the same for all clouds and at every call, so that no figure depends on the size of batches.
@@ -183,7 +184,8 @@ def _looks(run: Any, fabric: Fabric, votes: int) -> list[Callable[[Batch], Batch
         if not vote:
             return batch
         as_one = {key: batch[key].flatten(0, 1)[None] for key in ("xyz", "feats")}
-        as_one = scale(as_one, as_one["xyz"].shape[1], torch.Generator(fabric.device).manual_seed(vote))
+        index = torch.zeros(1, dtype=torch.int64, device=batch["xyz"].device)
+        as_one = scale(as_one, as_one["xyz"].shape[1], Draws(index, "vote", vote))
         return batch | {key: points.view_as(batch[key]) for key, points in as_one.items()}
 
     return [partial(look, vote=vote) for vote in range(votes)]

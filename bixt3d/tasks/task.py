@@ -15,6 +15,8 @@ from torch import nn
 
 from bixt3d.config import SettingsParser, make_settings_parser
 from bixt3d.datasets import CloudAugment, stratified_split
+from bixt3d.datasets.draws import Draws
+from bixt3d.engine.batches import count_batches
 from bixt3d.engine.checkpoint import save_weights
 from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
@@ -29,7 +31,7 @@ class Train:
 
     Args:
         epochs: passes over the training set.
-        batch_size: clouds for each update, over all processes.
+        batch_size: clouds for each update, over all processes, at most: those of an epoch are nearly equal.
         eval_batch_size: clouds at a time in evaluation; changes no result.
         label_smoothing: probability given to the other classes.
         eval_every: evaluate after every so many epochs, and after the last.
@@ -53,11 +55,11 @@ class Train:
 
     def num_steps(self, num_examples: int) -> int:
         """Return the updates of a whole run on so many examples."""
-        return self.steps or self.epochs * (num_examples // self.batch_size)
+        return self.steps or self.epochs * count_batches(num_examples, self.batch_size)
 
     def num_epochs(self, num_examples: int) -> int:
         """Return the epochs of a whole run on so many examples."""
-        return math.ceil(self.num_steps(num_examples) / (num_examples // self.batch_size))
+        return math.ceil(self.num_steps(num_examples) / count_batches(num_examples, self.batch_size))
 
 
 class Evaluation(ABC):
@@ -134,11 +136,15 @@ class Task(ABC):
         """Return the training and the test set."""
         return run.data.load()
 
-    def make_augment(self, run: Any, generator: torch.Generator) -> Callable[[Batch], Batch]:
-        """Return what is done on the device to a batch before it is trained on."""
+    def mixes(self, run: Any) -> bool:
+        """Say whether training mixes examples: each batch then begins with one more, for the next to be mixed with."""
+        return False
 
-        def augment(batch: Batch) -> Batch:
-            return run.augment(batch, run.data.num_points, generator)
+    def make_augment(self, run: Any, train: Examples, epoch: int) -> Callable[[Batch, int], Batch]:
+        """Return what is done on the device to a batch, of a step of so much number, before it is trained on."""
+
+        def augment(batch: Batch, step: int) -> Batch:
+            return run.augment(batch, run.data.num_points, Draws(batch["index"], "train", run.seed, epoch))
 
         return augment
 

@@ -6,7 +6,7 @@ import sys
 import time
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.config import SettingsParser
+from bixt3d.datasets.draws import mix_key
+from bixt3d.engine.batches import count_batches, in_steps, make_batches
 from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, save_checkpoint, write_json, write_text
-from bixt3d.engine.loop import Examples, Learner, make_batches, seed_epoch, train_epoch
+from bixt3d.engine.loop import Examples, Learner, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit, new_folder, newest_run
 from bixt3d.engine.runtime import compiled, start
@@ -141,20 +143,23 @@ def take_up(task: Task, fabric: Fabric, folder: Path, run: Any, learner: Learner
 
 def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learner:
     """Return model, optimizer and schedule, ready to train."""
-    if run.train.batch_size % fabric.world_size or not 0 < run.train.batch_size <= len(train):
+    steps_per_epoch = count_batches(len(train), run.train.batch_size)
+    if len(train) // steps_per_epoch < fabric.world_size:
         raise InputError(
-            f"a batch of {run.train.batch_size} {task.unit} does not fit {len(train)} training {task.unit} on "
-            f"{fabric.world_size} processes: set --train.batch_size"
+            f"{len(train)} training {task.unit} in batches of {run.train.batch_size} at most leave nothing to some of "
+            f"{fabric.world_size} processes: raise --train.batch_size or lower --runtime.devices"
         )
+    if run.train.batch_size > len(train):
+        say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: there are no more to train on")
     try:
         module = task.build(run, train).to(fabric.device)
     except ValueError as error:  # such as PyTorch's, for a dropout rate of 2
         raise InputError(f"the model cannot be built as the settings say: {error}") from error
-    choose_forms(module, run.runtime)
+    choose_forms(module, run.runtime, fabric.world_size)
     average = make_average(run.optim, module)
     optimizer = make_optimizer(run.optim, module.named_parameters())
     steps = run.train.num_steps(len(train))
-    schedule = make_schedule(run.optim, optimizer, steps, len(train) // run.train.batch_size)
+    schedule = make_schedule(run.optim, optimizer, steps, steps_per_epoch)
     model, optimizer = fabric.setup(compiled(run.runtime, module), optimizer)
     return Learner(module, model, optimizer, schedule, average, getattr(fabric.strategy.precision, "scaler", None))
 
@@ -163,14 +168,15 @@ def train_one_epoch(
     task: Task, fabric: Fabric, learner: Learner, run: Any, epoch: int, train: Examples
 ) -> dict[str, float]:
     """Train for one epoch; returns its mean loss, accuracy and speed."""
-    order, generator = seed_epoch(run.seed, epoch, fabric)
-    full = len(train) // run.train.batch_size
-    num_steps = min(full, run.train.num_steps(len(train)) - (epoch - 1) * full)
-    indices = islice(make_batches(len(train), run.train.batch_size, fabric, order), num_steps)
-    batches = map(task.make_augment(run, generator), train.batches(indices, order.initial_seed()))
+    order, accumulate = seed_epoch(run.seed, epoch, fabric), run.runtime.accumulate
+    plan = make_batches(len(train), run.train.batch_size, fabric, order, accumulate, task.mixes(run))
+    num_steps = min(len(plan), run.train.num_steps(len(train)) - (epoch - 1) * len(plan))
+    plan = plan[:num_steps]
+    batches = train.batches(chain.from_iterable(plan), mix_key(run.seed, epoch))
+    steps = in_steps(batches, plan, task.make_augment(run, train, epoch))
     title = f"epoch {epoch}/{run.train.num_epochs(len(train))}"
     step = task.make_step(run, train)
-    return train_epoch(learner, fabric, batches, num_steps, step, run.optim.clip_norm, title, task.unit)
+    return train_epoch(learner, fabric, steps, num_steps, step, run.optim.clip_norm, title, task.unit)
 
 
 def score_sets(task: Task, fabric: Fabric, module: nn.Module, run: Any, sets: Sets) -> dict[str, float]:
