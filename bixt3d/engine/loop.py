@@ -221,5 +221,12 @@ def predict_all(
             outputs.append(forward(model, batch))
     merged = tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
     if fabric.world_size > 1:
-        merged = tuple(fabric.all_gather(part).transpose(0, 1).flatten(0, 1)[:total] for part in merged)
+        merged = tuple(_in_order(part, fabric.world_size)[:total] for part in merged)
     return merged
+
+
+def _in_order(rows: Tensor, num_processes: int) -> Tensor:
+    """Return the rows of all processes: the first of each, then the second of each, and so on."""
+    parts = [torch.empty_like(rows) for _ in range(num_processes)]
+    torch.distributed.all_gather(parts, rows.contiguous())
+    return torch.stack(parts, 1).flatten(0, 1)

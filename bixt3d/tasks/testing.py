@@ -4,7 +4,7 @@ import json
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from bixt3d.config import SettingsParser
 from bixt3d.engine.checkpoint import fit_weights
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import newest_run, read_rows
-from bixt3d.engine.runtime import start
+from bixt3d.engine.runtime import first_alone, start
+from bixt3d.engine.watch import finish
 from bixt3d.predictor import read_run
 from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.task import Evaluation, Task
@@ -60,6 +61,7 @@ def test(
         task.write_results(out, result, evaluation, examples, run, page)
         print(evaluation.text())
         print(f"checkpoint: {path}" + f", votes: {where.votes}" * task.votes + f"\nreport: {out / 'report.html'}")
+    finish(fabric)
     return result
 
 
@@ -115,8 +117,9 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
     path, weights, metadata = read_run(checkpoint, task.name)
     config = json.dumps(yaml.safe_load(metadata["config"]))  # in one line, `--cfg` takes it in place of a file
     run = parser.instantiate(parser.parse_args([f"--cfg={config}", *overrides]))
-    fabric = start(run.runtime)
-    test = task.load(run)[1].to(fabric.device)
+    keep = run.runtime.keep_freed_memory or False  # by default that is for training
+    fabric = start(replace(run.runtime, keep_freed_memory=keep))
+    test = first_alone(fabric, lambda: task.load(run))[1].to(fabric.device)
     check_names(path, task.names(test), metadata)
     model = task.build(run, test)
     fit_weights(model, weights, str(path))

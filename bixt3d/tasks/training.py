@@ -21,7 +21,8 @@ from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, save_checkpoi
 from bixt3d.engine.loop import Examples, Learner, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit, new_folder, newest_run
-from bixt3d.engine.runtime import compiled, start
+from bixt3d.engine.runtime import check_shared, compiled, first_alone, start
+from bixt3d.engine.watch import finish
 from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.task import Sets, Task, split_sets
 from bixt3d.types import InputError
@@ -37,7 +38,8 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
     run = parser.instantiate(settings)
     fabric = start(run.runtime)
     folder = where.run_dir or Path(fabric.broadcast(str(new_folder(Path("runs"), name))))
-    loaded = [part.to(fabric.device) for part in task.load(run)]
+    check_shared(fabric, folder)
+    loaded = [part.to(fabric.device) for part in first_alone(fabric, lambda: task.load(run))]
     results = []
     for seed in seeds:
         settings.seed = seed
@@ -45,6 +47,7 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
         results.append(train_run(task, fabric, place, parser, settings, loaded, bool(where.resume)))
     if where.seeds is not None:
         summarize(task, fabric, folder, seeds, results)
+    finish(fabric)
     return folder
 
 
@@ -150,7 +153,7 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
             f"{fabric.world_size} processes: raise --train.batch_size or lower --runtime.devices"
         )
     if run.train.batch_size > len(train):
-        say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: there are no more to train on")
+        say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: there are no more")
     try:
         module = task.build(run, train).to(fabric.device)
     except ValueError as error:  # such as PyTorch's, for a dropout rate of 2
@@ -170,13 +173,12 @@ def train_one_epoch(
     """Train for one epoch; returns its mean loss, accuracy and speed."""
     order, accumulate = seed_epoch(run.seed, epoch, fabric), run.runtime.accumulate
     plan = make_batches(len(train), run.train.batch_size, fabric, order, accumulate, task.mixes(run))
-    num_steps = min(len(plan), run.train.num_steps(len(train)) - (epoch - 1) * len(plan))
-    plan = plan[:num_steps]
+    plan = plan[: run.train.num_steps(len(train)) - (epoch - 1) * len(plan)]
     batches = train.batches(chain.from_iterable(plan), mix_key(run.seed, epoch))
     steps = in_steps(batches, plan, task.make_augment(run, train, epoch))
     title = f"epoch {epoch}/{run.train.num_epochs(len(train))}"
     step = task.make_step(run, train)
-    return train_epoch(learner, fabric, steps, num_steps, step, run.optim.clip_norm, title, task.unit)
+    return train_epoch(learner, fabric, steps, len(plan), step, run.optim.clip_norm, title, task.unit)
 
 
 def score_sets(task: Task, fabric: Fabric, module: nn.Module, run: Any, sets: Sets) -> dict[str, float]:
