@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from itertools import zip_longest
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from bixt3d.types import InputError
 
 Batch = dict[str, Tensor]
+T = TypeVar("T")
 Step = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
 """Returns the mean loss of a batch, and how many of its examples (or which share of each, summed) are right.
 
@@ -223,6 +225,15 @@ def predict_all(
     if fabric.world_size > 1:
         merged = tuple(_in_order(part, fabric.world_size)[:total] for part in merged)
     return merged
+
+
+def merge(mine: Sequence[T], fabric: Fabric) -> list[T]:
+    """Return what all processes made of a set, in order; each made that of every ``world_size``-th example."""
+    parts: list[Any] = [mine]
+    if fabric.world_size > 1:
+        parts = [None] * fabric.world_size
+        torch.distributed.all_gather_object(parts, list(mine))
+    return [one for row in zip_longest(*parts) for one in row if one is not None]
 
 
 def _in_order(rows: Tensor, num_processes: int) -> Tensor:

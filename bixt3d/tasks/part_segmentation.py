@@ -18,7 +18,7 @@ from bixt3d.config import SettingsParser
 from bixt3d.datasets import CloudAugment, PartSource, take_points
 from bixt3d.datasets.draws import Draws
 from bixt3d.engine.checkpoint import write_json
-from bixt3d.engine.loop import Batch, Step, predict_all
+from bixt3d.engine.loop import Batch, Step, merge, predict_all
 from bixt3d.engine.part_metrics import (
     CONVENTION,
     POINTMLP_CONVENTION,
@@ -153,17 +153,19 @@ def predict_parts(
 def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> PartEvaluation:
     """Score every original point of every test cloud; labels come from the three nearest points that the model saw."""
     mask, looks = _mask(clouds), _looks(run, votes)
-    predicted, freely, truth, points = [], [], [], []
+    mine, truth, points = [], [], []
     module.eval()
     for i, (xyz, _, parts) in enumerate(run.data.full_clouds()):
+        truth.append(parts)
+        points.append(xyz)
+        if i % fabric.world_size != fabric.global_rank:
+            continue
         batch = clouds[torch.tensor([i], device=clouds.label.device)]
         with torch.inference_mode(), fabric.autocast():
             seen = _log_probability(module, batch, looks).exp()
         every = interpolate(xyz.to(seen.device)[None], batch["xyz"][:, : run.data.num_points], seen)
-        predicted.append(choose_parts(every, batch["label"], mask)[0])
-        freely.append(every[0].argmax(1))
-        truth.append(parts.to(seen.device))
-        points.append(xyz)
+        mine.append([choose_parts(every, batch["label"], mask)[0].cpu(), every[0].argmax(1).cpu()])
+    predicted, freely = map(list, zip(*merge(mine, fabric), strict=True))
     scores = score_parts(predicted, freely, truth, clouds.label, clouds.class_names, clouds.class_parts)
     return PartEvaluation(points, predicted, truth, scores)
 
