@@ -1,8 +1,8 @@
-"""Synchronized batch norm: by hand on one process, and equal to PyTorch's of the whole batch on two."""
+"""Synchronized batch norm equals PyTorch's: here in a group of one process, in tasks/test_processes.py of several."""
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 
 from bixt3d.nn.batch_norm import ImageNorm
 from bixt3d.nn.grouping import GroupBlock
@@ -55,44 +55,19 @@ def test_in_evaluation_nothing_is_synchronized():
     assert norm(torch.ones(2, 3)).shape == (2, 3)
 
 
-def two_halves(rank: int, folder: str) -> None:
-    """Let each of two processes normalize its half of a batch, of 4 and 2 clouds, and save what it found."""
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
-    torch.save(normalize(rank, synchronized=True), f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
-
-
-def normalize(rank: int | None, synchronized: bool = False) -> list[torch.Tensor]:
-    """Return outputs, gradients of inputs and of weights, and running statistics: of a half, or (None) of all."""
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("num_pre", [0, 1])
+def test_moments_over_neighbors_are_synchronized_too(num_pre):
     found = []
-    for make in (
-        lambda: ChannelNorm(3),
-        lambda: GroupBlock(3, 4, 3, num_groups=5),
-        lambda: GroupBlock(3, 4, 3, num_pre=1),
-    ):
+    for synchronized in (False, True):
         torch.manual_seed(0)
-        module = make().train()
-        for part in module.modules():
+        block = GroupBlock(3, 4, 3, num_groups=5, num_pre=num_pre)
+        for part in block.modules():
             if isinstance(part, ChannelNorm):
-                nn.init.normal_(part.weight)
                 part.synchronized = synchronized
-        half = {None: slice(None), 0: slice(0, 4), 1: slice(4, 6)}[rank]
-        feats, pos = torch.randn(6, 8, 3)[half].requires_grad_(), torch.randn(6, 8, 3)[half]
-        out = module(feats) if isinstance(module, ChannelNorm) else module(Tokens(feats, pos))[0].feats
-        out.backward(torch.randn(6, *out.shape[1:])[half])
-        weights = [parameter.grad for parameter in module.parameters()]
-        found.append([out.detach(), feats.grad, *weights, *module.buffers()])
-    return found
-
-
-def test_two_processes_normalize_as_one_does_the_whole_batch(tmp_path):
-    multiprocessing.spawn(two_halves, (str(tmp_path),), nprocs=2)
-    halves = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    for whole, first, second in zip(normalize(None), *halves, strict=True):
-        for place, (one, a, b) in enumerate(zip(whole, first, second, strict=True)):
-            if place < 2:  # what belongs to clouds
-                torch.testing.assert_close(torch.cat([a, b]), one, atol=1e-5, rtol=1e-4)
-            elif one.shape == a.shape and not a.equal(b):  # gradients of weights, each of its half
-                torch.testing.assert_close(a + b, one, atol=1e-4, rtol=1e-4)
-            else:  # running statistics: the same in both
-                torch.testing.assert_close(a, one, atol=1e-5, rtol=1e-4)
+        feats, pos = torch.randn(2, 8, 3, requires_grad=True), torch.randn(2, 8, 3)
+        out = block(Tokens(feats, pos))[0].feats
+        out.backward(torch.randn(out.shape))
+        found.append([out, feats.grad, *(weight.grad for weight in block.parameters()), *block.buffers()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
