@@ -29,8 +29,20 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         raise InputError(f"{printable(path)} cannot be read as HDF5 ({reason}): fetch or write it again") from error
 
 
-def find_dataset(file: Any, name: str) -> Any:
-    """Return a dataset of numbers that lies in the file itself.
+def holds_numbers(file: Any, name: str) -> bool:
+    """Return whether the file holds a dataset of numbers of this name, and not a group, a text or a link."""
+    import h5py
+
+    return (
+        isinstance(file.get(name, getlink=True), h5py.HardLink)
+        and isinstance(file[name], h5py.Dataset)
+        and file[name].shape is not None
+        and file[name].dtype.kind in "fiub"
+    )
+
+
+def find_dataset(file: Any, name: str, advice: str = "") -> Any:
+    """Return a dataset of numbers that lies in the file itself; ``advice`` ends the sentence where there is none.
 
     Raises InputError if there is none, if it is a link or stored elsewhere, or if it says that it is much larger than
     what is stored of it.
@@ -39,7 +51,6 @@ def find_dataset(file: Any, name: str) -> Any:
 
     where = f"{printable(file.filename)} has"
     if name not in (held := list(file)):
-        advice = "; set --data.normals false to do without" if name == "normal" else ""
         raise InputError(f"{where} no dataset {name!r} (it has {listed(held)}){advice}")
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise InputError(f"{where} {name!r} as a link: only what lies in the file itself is read")
@@ -48,7 +59,7 @@ def find_dataset(file: Any, name: str) -> Any:
         raise InputError(f"{where} {name!r}, but not as a dataset with numbers in it")
     if dataset.is_virtual or dataset.external:
         raise InputError(f"{where} {name!r} in another file: only what lies in the file itself is read")
-    if dataset.dtype.kind not in "fiu":
+    if dataset.dtype.kind not in "fiub":
         kind = dataset.dtype if dataset.dtype.kind != "V" else "tables"
         raise InputError(f"{where} {name!r}, which holds no numbers, but {kind}")
     bytes_each, stored = max(8, dataset.dtype.itemsize), dataset.id.get_storage_size()  # 8: most become float64

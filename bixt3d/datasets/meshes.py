@@ -14,7 +14,7 @@ from bixt3d.datasets.archives import missing_data
 from bixt3d.datasets.bounds import check_names, listed, printable, read_plain, shortened
 from bixt3d.datasets.cache import cache_folder, cached, check_stored, short_hash
 from bixt3d.datasets.normalize import normalize_clouds
-from bixt3d.datasets.source import CloudSource, cloud_set
+from bixt3d.datasets.source import CloudSource, cloud_set, only_normals
 from bixt3d.types import CloudSet, InputError
 
 
@@ -25,7 +25,7 @@ class ModelNetMeshes(CloudSource):
         root: folder with ``ModelNet10`` or ``ModelNet40``, as unpacked or as PyTorch Geometric keeps it (``raw``).
         name: 10 or 40 classes.
         num_points: points of each cloud that the model sees.
-        normals: give the normals of the faces to the model as features of the points.
+        features: ``normal`` gives the normals of the faces to the model.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
         seed: which random points of the surfaces.
         stored_points: points sampled and kept for each mesh.
@@ -38,12 +38,12 @@ class ModelNetMeshes(CloudSource):
         root: str = "data/ModelNet",
         name: Literal["10", "40"] = "10",
         num_points: int = 1024,
-        normals: bool = False,
+        features: str = "",
         val_fraction: float = 0.0,
         seed: int = 0,
         stored_points: int = 2048,
     ):
-        super().__init__(num_points, normals, val_fraction)
+        super().__init__(num_points, features, val_fraction)
         self.root, self.name, self.seed, self.stored_points = root, name, seed, stored_points
 
     def load(self) -> tuple[CloudSet, CloudSet]:
@@ -65,13 +65,14 @@ class ModelNetMeshes(CloudSource):
         return train, test
 
     def _sampled(self, split: str, paths: Sequence[Path], raw: Path, names: list[str]) -> CloudSet:
+        only_normals(self.features, self.root)
         words = [path.relative_to(raw).as_posix() for path in paths] + [str(self.stored_points), str(self.seed)]
         folder = raw.parent if raw.name == "raw" else raw
         cache = cache_folder(folder) / f"bixt3d_modelnet{self.name}_meshes_{split}_{short_hash(*words)}.npz"
         shape = (len(paths), self.stored_points, 6)
         points = cached(cache, lambda: sample_meshes(paths, self.stored_points, self.seed), shape)
         label = torch.tensor([names.index(path.parent.parent.name) for path in paths])
-        return cloud_set(torch.from_numpy(points)[..., : 6 if self.normals else 3], label, names)
+        return cloud_set(torch.from_numpy(points), label, names, self.features)
 
 
 def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np.ndarray, "S N 6"]:

@@ -4,7 +4,6 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,18 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def load_arrays(path: Path, wanted: Collection[str] | None = None) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """Return the wanted arrays of a .npz file (None: all) by name, or that of a .npy file as ``arr_0``.
+def load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Return the arrays of a .npz file by name, or that of a .npy file as ``arr_0``; of text or records: empty ones.
 
-    Arrays of a .npz that are not wanted are there by name, empty. Raises InputError for a broken file.
+    Raises InputError for a broken file.
     """
     try:
         with open_plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
             if file.read(2) == b"PK":
-                return _load_zip(file, os.fstat(file.fileno()).st_size, wanted)
+                return _load_zip(file, size, printable(path))
             file.seek(0)
-            return {"arr_0": parse_npy(_read(file, os.fstat(file.fileno()).st_size))}
+            return {"arr_0": parse_npy(_read(file, size))}
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 (zip, zlib and headers raise all kinds)
@@ -39,21 +39,19 @@ def load_arrays(path: Path, wanted: Collection[str] | None = None) -> dict[str, 
         ) from error
 
 
-def _load_zip(file: Any, size: int, wanted: Collection[str] | None) -> dict[str, Shaped[np.ndarray, "..."]]:
+def _load_zip(file: Any, size: int, where: str) -> dict[str, Shaped[np.ndarray, "..."]]:
     with zipfile.ZipFile(file) as archive:
-        arrays, needed = {}, 0
+        arrays, packed, needed = {}, 0, 0
         for entry in archive.infolist():
-            name = entry.filename.removesuffix(".npy")
-            if wanted is not None and name not in wanted:
-                arrays[name] = np.zeros(0)
-                continue
             if entry.compress_type not in _METHODS or entry.flag_bits & 0x1:
                 raise ValueError("packed in another way than NumPy does it")
-            needed += entry.file_size
-            check_unpacked(needed, size, f"{printable(file.name)} has arrays that need")
+            packed += entry.file_size
+            check_unpacked(packed, size, f"{where} has arrays that need")
             with archive.open(entry) as member:
-                arrays[name] = parse_npy(_read(member, entry.file_size))
-            check_unpacked(8 * arrays[name].size, size, f"{printable(file.name)} has arrays that need")
+                array = parse_npy(_read(member, entry.file_size))
+            needed += 8 * array.size
+            check_unpacked(needed, size, f"{where} has arrays that need")
+            arrays[entry.filename.removesuffix(".npy")] = array
     return arrays
 
 
@@ -74,8 +72,10 @@ def parse_npy(raw: bytearray) -> Shaped[np.ndarray, "..."]:
     if int.from_bytes(raw[8 : 8 + 2 * version[0]], "little") > HEADER_BYTES:
         raise ValueError("a header longer than any that NumPy writes")
     shape, fortran, dtype = _HEADERS[version](stream)
-    if dtype.kind not in "biufc" or min(shape, default=0) < 0:
+    if dtype.hasobject or min(shape, default=0) < 0:
         raise ValueError(f"{dtype} {shape} is no array of numbers")
+    if dtype.kind not in "biufc":
+        return np.zeros(0, dtype)
     count = math.prod(shape)
     if count * dtype.itemsize > len(raw) - stream.tell():
         raise ValueError("the file ends before its array")

@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bixt3d.datasets.bounds import LIST_BYTES, check_names, printable, read_plain, read_words, shortened
+from bixt3d.datasets.feature_columns import feature_name, feature_numbers
 from bixt3d.datasets.hdf5 import blocks, find_dataset, open_hdf5
 from bixt3d.datasets.normalize import check_each, normalize_clouds
-from bixt3d.types import InputError
+from bixt3d.types import Feature, Features, InputError
 
 
 def read_lines(path: Path) -> list[str]:
@@ -53,15 +54,15 @@ def read_json(path: Path) -> Any:
 
 
 def read_clouds(
-    paths: Sequence[Path], num_points: int, normals: bool, num_classes: int, classes_in: str
+    paths: Sequence[Path], num_points: int, features: Features, num_classes: int, classes_in: str
 ) -> tuple[Float[Tensor, "S N 3"], Float[Tensor, "S N F"], Int[Tensor, " S"]]:
-    """Return normalized positions, normals (if asked for, else of width 0) and labels of all HDF5 files of clouds.
+    """Return normalized positions, these features and the labels of all HDF5 files of clouds.
 
     ``classes_in`` says in errors where the classes are listed. A set is read piece by piece into the memory that it
     stays in. Raises InputError for a broken file, fewer than ``num_points`` points, or files whose clouds differ in
     size.
     """
-    sizes = [_cloud_sizes(path, normals) for path in paths]
+    sizes = [_cloud_sizes(path, features) for path in paths]
     first_size = sizes[0][1]
     for path, (_, size) in zip(paths, sizes, strict=True):
         if size < num_points:
@@ -73,15 +74,20 @@ def read_clouds(
             raise InputError(f"the clouds of {path} have {size} points, but those of {paths[0]} have {first_size}")
     label = torch.cat([_read_labels(path, num_classes, classes_in) for path in paths])
     xyz = torch.empty(len(label), first_size, 3)
-    feats = torch.empty(len(label), first_size, 3 if normals else 0)
+    feats = torch.empty(len(label), first_size, features.width)
     start = 0
     for path, (count, _) in zip(paths, sizes, strict=True):
-        _fill(path, xyz[start : start + count], feats[start : start + count])
+        with open_hdf5(path) as file:
+            _fill_positions(find_dataset(file, "data"), xyz[start : start + count], str(path))
+            for feature, columns in zip(features.columns, features.slices(), strict=True):
+                _fill_feature(
+                    _find_feature(file, feature), feature, feats[start : start + count, :, columns], str(path)
+                )
         start += count
     return xyz, feats, label
 
 
-def _cloud_sizes(path: Path, normals: bool) -> tuple[int, int]:
+def _cloud_sizes(path: Path, features: Features) -> tuple[int, int]:
     """Return how many clouds a file has, and how many points they have."""
     with open_hdf5(path) as file:
         data, label = (find_dataset(file, name) for name in ("data", "label"))
@@ -90,9 +96,16 @@ def _cloud_sizes(path: Path, normals: bool) -> tuple[int, int]:
             raise InputError(f"{path} must hold data of shape (clouds, points, 3) as floats, not {kind} {shape}")
         if label.size != shape[0] or label.dtype.kind not in "iu":
             raise InputError(f"{path} must hold one integer label for each of its {shape[0]} clouds")
-        if normals and (normal := find_dataset(file, "normal")).shape != shape:
-            raise InputError(f"{path} has data of shape {shape}, but normal of shape {normal.shape}")
+        for feature in features.columns:
+            found = _find_feature(file, feature).shape
+            if found[:2] != shape[:2] or len(found) > 3:
+                raise InputError(f"{path} has data of shape {shape}, but {feature.name} of shape {found}")
     return shape[0], shape[1]
+
+
+def _find_feature(file: Any, feature: Feature) -> Any:
+    name = next((name for name in file if feature_name(name) == feature.name), feature.name)
+    return find_dataset(file, name, "; leave it out of --data.features to do without")
 
 
 def _read_labels(path: Path, num_classes: int, classes_in: str) -> Int[Tensor, " S"]:
@@ -103,13 +116,14 @@ def _read_labels(path: Path, num_classes: int, classes_in: str) -> Int[Tensor, "
     return label
 
 
-def _fill(path: Path, xyz: Float[Tensor, "S N 3"], feats: Float[Tensor, "S N F"]) -> None:
-    with open_hdf5(path) as file:
-        for place, block in blocks(find_dataset(file, "data")):
-            # in double precision until they are centred: float32 has a step of 0.5 m at 5,000 km
-            xyz[place] = normalize_clouds(torch.from_numpy(block.astype(np.float64)), str(path), place.start)
-        if feats.shape[2]:
-            for place, block in blocks(find_dataset(file, "normal")):
-                feats[place] = torch.from_numpy(block.astype(np.float32))
-                finite_mask = torch.isfinite(feats[place]).flatten(1).all(dim=1)
-                check_each(finite_mask, str(path), "has normals that are not finite numbers", place.start)
+def _fill_positions(data: Any, xyz: Float[Tensor, "S N 3"], path: str) -> None:
+    for place, block in blocks(data):
+        # in double precision until they are centred: a float32 has steps of 0.5 m at 5,000 km
+        xyz[place] = normalize_clouds(torch.from_numpy(block.astype(np.float64)), path, place.start)
+
+
+def _fill_feature(dataset: Any, feature: Feature, feats: Float[Tensor, "S N W"], path: str) -> None:
+    most = max(float(block.max()) for _, block in blocks(dataset)) if feature.kind == "color" else None
+    for place, block in blocks(dataset):
+        columns = block[..., None] if block.ndim == 2 else block
+        feats[place] = torch.from_numpy(feature_numbers(columns, feature, path, most).astype(np.float32))
