@@ -23,7 +23,7 @@ _BIDIRECTIONAL = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 
 def open_plain(path: Path) -> BinaryIO:
     """Open a regular file. Raises InputError for anything else: a pipe would wait for ever, a device never end."""
     try:
-        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller closes it)
+        file = open(path, "rb", opener=without_waiting)  # noqa: SIM115 (the caller closes it)
     except FileNotFoundError as error:
         raise InputError(f"{printable(path)} is missing") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
@@ -35,7 +35,8 @@ def open_plain(path: Path) -> BinaryIO:
     return file
 
 
-def _without_waiting(name: str, flags: int) -> int:
+def without_waiting(name: str, flags: int) -> int:
+    """Open a file for `open`, which then does not wait until somebody opens the other end of a pipe."""
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
