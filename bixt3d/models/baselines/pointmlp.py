@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.ops._backend import without_autocast
 from bixt3d.types import InputError, Tokens
 
 
@@ -78,7 +79,8 @@ class PointMLP(CloudClassifier):
         )
 
     def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Float[Tensor, "B C"]:
-        tokens = Tokens(self.embedding(xyz), xyz)
+        with without_autocast(xyz):  # the first stage takes differences of neighbors
+            tokens = Tokens(self.embedding(xyz), xyz)
         for stage in self.stages:
             tokens, _ = stage(tokens)
         return self.head(tokens.feats.amax(1))

@@ -11,6 +11,7 @@ from bixt3d.models.decoder import PointMLPDecoder
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.nn.mlp import LinearNorm
+from bixt3d.ops._backend import without_autocast
 from bixt3d.types import InputError, Tokens
 
 
@@ -83,7 +84,8 @@ class PointMLPSegmenter(CloudSegmenter):
     ) -> Float[Tensor, "B N C"]:
         if self.normals and feats.shape[-1] != 3:
             raise InputError(f"this model reads normals, but the clouds come with {feats.shape[-1]} features per point")
-        tokens = Tokens(self.embedding(torch.cat([xyz, feats], -1) if self.normals else xyz), xyz)
+        with without_autocast(xyz):  # the first stage takes differences of neighbors
+            tokens = Tokens(self.embedding(torch.cat([xyz, feats], -1) if self.normals else xyz), xyz)
         pyramid = [tokens]
         for stage in self.stages:
             tokens, _ = stage(tokens)
