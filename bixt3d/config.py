@@ -23,6 +23,12 @@ class SettingsParser(ArgumentParser):
             super().error(message, ex)
         raise InputError(explain(message, [action.dest for action in self._actions])) from ex
 
+    def parse_args(self, *args: Any, **options: Any) -> Namespace:
+        """Return the settings that a command line says, those of the model as its data set gives features."""
+        settings = super().parse_args(*args, **options)
+        follow_features(settings.get("model"), settings.get("data"))
+        return settings
+
     def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
         """Build what the settings describe. Raises InputError for a value in place of a group of settings."""
         for name in self.groups:
@@ -36,6 +42,18 @@ def make_settings_parser(description: str) -> SettingsParser:
     parser = SettingsParser(description=description, allow_abbrev=False)
     parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
     return parser
+
+
+def follow_features(model: Any, data: Any) -> None:
+    """Let a model read what its data set gives: fill in ``features`` wherever the model's settings leave it open."""
+    given = ((data or {}).get("init_args") or {}).get("features") or ""
+    parts = [model]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Namespace):
+            if part.get("features", given) is None:
+                part["features"] = given
+            parts += vars(part).values()
 
 
 def explain(message: str, known: Iterable[str]) -> str:

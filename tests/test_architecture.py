@@ -25,7 +25,7 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["timm"] = {"types", "models"}  # what `import bixt3d.timm` registers
 # where model, data, training and pictures of a task meet
-for meeting_place in ("image_predictor", "predictor", "tasks", "export"):
+for meeting_place in ("cloud_predictor", "image_predictor", "predictor", "tasks", "export"):
     MAY_IMPORT[meeting_place] = set(MAY_IMPORT)
 
 ONLY_IN = {

@@ -1,4 +1,4 @@
-"""Positions and normals in plain numbers: text files, and arrays as .npy, .npz and HDF5 keep them."""
+"""Positions and features in plain numbers: text files, and arrays as .npy, .npz and HDF5 keep them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,31 +6,64 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from bixt3d.datasets.feature_columns import feature_name
 from bixt3d.types import InputError
 
-Points = tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"] | None]
-"""Positions and, where they are known, unit normals."""
+Points = tuple[Float[np.ndarray, "N 3"], dict[str, Shaped[np.ndarray, "N _"]]]
+"""Positions, and features by name; normals have length 1."""
 
 XYZ_KEYS = ("data", "xyz", "points", "pos", "arr_0")
-NORMAL_KEYS = ("normals", "normal")
-NORMAL_COLUMNS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"))
+TRIPLES = {
+    "normal": (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z")),
+    "rgb": (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue")),
+}
+"""Features of three columns, and what people call these, in small letters."""
 
 
 def split_columns(table: Shaped[np.ndarray, "N C"]) -> Points:
-    """Return the first three columns as positions, and the first three of the rest that are unit vectors as normals.
+    """Return the first three columns as positions, and what the numbers of the others can only be.
 
-    Unit vectors: nine of ten rows have a length between 0.98 and 1.02, none is longer (ShapeNetPart has a few of length
-    0). All else (intensity, colors, labels) is left out. Raises InputError for fewer than three columns.
+    Three columns of unit vectors are normals: nine of ten rows have a length between 0.98 and 1.02, none is longer
+    (ShapeNetPart has a few of length 0). Columns 4 to 6 of whole numbers up to 255, not all below 2, are colors. All
+    else (intensity, labels) has no name and is left out. Raises InputError for fewer than three columns.
     """
     if table.shape[1] < 3:
         raise InputError(f"has {_count(table.shape[1], 'column')}, but a point takes three: x, y, z")
-    table = as_numbers(table)
+    table, columns = as_numbers(table), {}
+    colors = table[:, 3:6]
+    if colors.shape[1] == 3 and (colors == colors.round()).all() and colors.min() >= 0 and 2 <= colors.max() <= 255:
+        columns["rgb"] = colors
     for first in range(3, table.shape[1] - 2):
         vectors = table[:, first : first + 3]
         length = _length(vectors)
         if (length < 1.02).all() and (length > 0.98).mean() >= 0.9:
-            return table[:, :3], unit_normals(vectors)
-    return table[:, :3], None
+            columns["normal"] = unit_normals(vectors)
+            break
+    return table[:, :3], columns
+
+
+def named_columns(columns: Mapping[str, Shaped[np.ndarray, " N"]]) -> Points:
+    """Return the points of a table with named columns: ``x y z``, and features by name; triples become one feature.
+
+    Names are compared in small letters. Raises InputError if x, y or z is missing.
+    """
+    columns = {name.strip().lower(): values for name, values in columns.items()}
+    if not {"x", "y", "z"} <= set(columns):
+        raise InputError(f"has no columns x, y, z (it has {', '.join(columns)})")
+    xyz = as_numbers(np.stack([columns.pop(axis) for axis in "xyz"], axis=1))
+    found = {}
+    for feature, ways in TRIPLES.items():
+        if names := next((names for names in ways if set(names) <= set(columns)), None):
+            found[feature] = np.stack([columns.pop(name) for name in names], axis=1)
+    found |= {feature_name(name): values[:, None] for name, values in columns.items()}
+    return xyz, with_unit_normals(found)
+
+
+def with_unit_normals(columns: Mapping[str, Shaped[np.ndarray, "N _"]]) -> dict[str, Shaped[np.ndarray, "N _"]]:
+    """Return the features with normals of length 1, or without those that have no direction (see `unit_normals`)."""
+    normals = unit_normals(columns["normal"]) if "normal" in columns else None
+    rest = {name: values for name, values in columns.items() if name != "normal"}
+    return rest if normals is None else rest | {"normal": normals}
 
 
 def unit_normals(vectors: Shaped[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"] | None:
@@ -66,14 +99,18 @@ def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points
         raise InputError(f"has no array named {', '.join(XYZ_KEYS[:-1])} (it has {', '.join(arrays) or 'none'})")
     if xyz.ndim not in (2, 3) or 0 in xyz.shape:
         raise InputError(f"has points of shape {xyz.shape}: write (N, 3), or (S, N, 3) for several clouds")
-    normals = next((arrays[key] for key in NORMAL_KEYS if key in arrays), None)
-    if normals is not None and normals.shape != (*xyz.shape[:-1], 3):
-        raise InputError(f"has points of shape {xyz.shape}, but normals of shape {normals.shape}")
     clouds = [split_columns(table) for table in (xyz if xyz.ndim == 3 else xyz[None])]
-    if normals is None:
-        return clouds
-    of_cloud = normals if normals.ndim == 3 else normals[None]
-    return [(positions, unit_normals(own)) for (positions, _), own in zip(clouds, of_cloud, strict=True)]
+    features = {}
+    for key, values in arrays.items():
+        values = values[..., None] if values.shape == xyz.shape[:-1] else values
+        if key not in XYZ_KEYS and values.dtype.kind in "fiub" and values.shape[:-1] == xyz.shape[:-1]:
+            features[feature_name(key)] = values if xyz.ndim == 3 else values[None]
+        elif feature_name(key) in TRIPLES:
+            raise InputError(f"has points of shape {xyz.shape}, but {key} of shape {values.shape}")
+    return [
+        (positions, guessed | with_unit_normals({name: values[place] for name, values in features.items()}))
+        for place, (positions, guessed) in enumerate(clouds)
+    ]
 
 
 def read_arrays(path: Path) -> list[Points]:
@@ -88,12 +125,12 @@ def read_arrays(path: Path) -> list[Points]:
 
 
 def read_hdf5(path: Path) -> list[Points]:
-    """Return the clouds of an HDF5 file: of its dataset ``data`` and, where there is one, ``normal``."""
+    """Return the clouds of an HDF5 file: of its dataset ``data``, and features by the names of the others."""
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
-            arrays = {name: file[name][()] for name in file if name in (*XYZ_KEYS, *NORMAL_KEYS)}
+            arrays = {name: file[name][()] for name in file if isinstance(file[name], h5py.Dataset)}
             held = list(file)
     except Exception as error:  # noqa: BLE001 (h5py raises OSError, KeyError and RuntimeError for broken files)
         raise InputError("cannot be read as HDF5: write it again") from error
@@ -126,11 +163,9 @@ def read_text(path: Path) -> list[Points]:
 
 def _by_name(table: Float[np.ndarray, "N C"], header: str) -> Points | None:
     names = [name.strip("\"'").lower() for name in _fields(header.lstrip("#/ "))]
-    if len(names) != table.shape[1] or not {"x", "y", "z"} <= set(names):
+    if len(names) != table.shape[1] or len(set(names)) < len(names) or not {"x", "y", "z"} <= set(names):
         return None
-    xyz = table[:, [names.index(axis) for axis in "xyz"]]
-    known = next((columns for columns in NORMAL_COLUMNS if set(columns) <= set(names)), None)
-    return xyz, unit_normals(table[:, [names.index(column) for column in known]]) if known else None
+    return named_columns(dict(zip(names, table.T, strict=True)))
 
 
 def _fields(line: str) -> list[str]:

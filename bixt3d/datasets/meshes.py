@@ -11,7 +11,7 @@ from tqdm import tqdm
 from bixt3d.datasets.archives import missing_data
 from bixt3d.datasets.cache import cache_folder, check_stored, short_hash
 from bixt3d.datasets.normalize import normalize_clouds
-from bixt3d.datasets.source import CloudSource, cloud_set
+from bixt3d.datasets.source import CloudSource, cloud_set, only_normals
 from bixt3d.types import CloudSet, InputError
 
 
@@ -22,7 +22,7 @@ class ModelNetMeshes(CloudSource):
         root: folder with ``ModelNet10`` or ``ModelNet40``, as unpacked or as PyTorch Geometric keeps it (``raw``).
         name: 10 or 40 classes.
         num_points: points of each cloud that the model sees.
-        normals: give the normals of the faces to the model as features of the points.
+        features: ``normal`` gives the normals of the faces to the model.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
         seed: which random points of the surfaces.
         stored_points: points sampled and kept for each mesh.
@@ -35,12 +35,12 @@ class ModelNetMeshes(CloudSource):
         root: str = "data/ModelNet",
         name: Literal["10", "40"] = "10",
         num_points: int = 1024,
-        normals: bool = False,
+        features: str = "",
         val_fraction: float = 0.0,
         seed: int = 0,
         stored_points: int = 2048,
     ):
-        super().__init__(num_points, normals, val_fraction)
+        super().__init__(num_points, features, val_fraction)
         self.root, self.name, self.seed, self.stored_points = root, name, seed, stored_points
 
     def load(self) -> tuple[CloudSet, CloudSet]:
@@ -55,9 +55,9 @@ class ModelNetMeshes(CloudSource):
         return self._stack(list(dataset(train=True)), names), self._stack(list(dataset(train=False)), names)
 
     def _stack(self, graphs: list, names: list[str]) -> CloudSet:
-        kept = ("pos", "normal") if self.normals else ("pos",)
+        kept = ("pos", "normal") if only_normals(self.features, self.root) else ("pos",)
         points = torch.cat([torch.stack([graph[key] for graph in graphs]) for key in kept], dim=2)
-        return cloud_set(points, torch.cat([graph.y for graph in graphs]), names)
+        return cloud_set(points, torch.cat([graph.y for graph in graphs]), names, self.features)
 
 
 def sampled_modelnet(raw: Path, cache: Path, name: str, num_points: int, seed: int) -> Callable:

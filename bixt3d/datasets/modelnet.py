@@ -13,7 +13,7 @@ from bixt3d.datasets.archives import missing_data
 from bixt3d.datasets.cache import cache_folder, cached, check_stored, short_hash
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.reading import read_clouds, read_lines
-from bixt3d.datasets.source import CloudSource, cloud_set
+from bixt3d.datasets.source import CloudSource, cloud_set, only_normals
 from bixt3d.types import CloudSet, InputError
 
 
@@ -23,7 +23,7 @@ class ModelNetHDF5(CloudSource):
     Args:
         root: folder with ``shape_names.txt``, ``train_files.txt``, ``test_files.txt`` and the HDF5 files they name.
         num_points: points of each cloud that the model sees.
-        normals: give the surface normals (``normal`` in the files) to the model as features of the points.
+        features: datasets of the files to give to the model beside positions, such as ``normal,rgb``.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
         up: the axis that points up (y in modelnet40_ply_hdf5_2048).
     """
@@ -32,11 +32,11 @@ class ModelNetHDF5(CloudSource):
         self,
         root: str = "data/modelnet40_ply_hdf5_2048",
         num_points: int = 1024,
-        normals: bool = False,
+        features: str = "",
         val_fraction: float = 0.0,
         up: Literal["y", "z"] = "y",
     ):
-        super().__init__(num_points, normals, val_fraction)
+        super().__init__(num_points, features, val_fraction)
         self.root, self.up = root, up
 
     def load(self) -> tuple[CloudSet, CloudSet]:
@@ -49,9 +49,9 @@ class ModelNetHDF5(CloudSource):
     def _read(self, root: Path, split: str, names: list[str]) -> CloudSet:
         # the lists give the paths on their author's disk
         paths = [root / PurePosixPath(line).name for line in read_lines(root / f"{split}_files.txt")]
-        pieces = read_clouds(paths, self.num_points, self.normals, len(names), "shape_names.txt")
+        pieces = read_clouds(paths, self.num_points, self.features, len(names), "shape_names.txt")
         points, label = (torch.cat(column) for column in zip(*pieces, strict=True))
-        return cloud_set(points, label, names)
+        return cloud_set(points, label, names, self.features)
 
 
 class ModelNetNormals(CloudSource):
@@ -60,7 +60,7 @@ class ModelNetNormals(CloudSource):
     Args:
         root: folder with the lists (``modelnet40_train.txt``, ...) and a folder of text files for each class.
         num_points: points of each cloud that the model sees.
-        normals: give the surface normals to the model as features of the points.
+        features: ``normal`` gives the surface normals to the model.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
         stored_points: points kept of the 10000 in each file; a random choice, always the same.
         subset: which lists to read.
@@ -70,18 +70,19 @@ class ModelNetNormals(CloudSource):
         self,
         root: str = "data/modelnet40_normal_resampled",
         num_points: int = 1024,
-        normals: bool = True,
+        features: str = "normal",
         val_fraction: float = 0.0,
         stored_points: int = 2048,
         subset: Literal["modelnet40", "modelnet10"] = "modelnet40",
     ):
-        super().__init__(num_points, normals, val_fraction)
+        super().__init__(num_points, features, val_fraction)
         self.root, self.stored_points, self.subset = root, stored_points, subset
 
     def load(self) -> tuple[CloudSet, CloudSet]:
         """Return the training and the test set, in the order of the lists."""
         root = Path(self.root).expanduser()
         check_stored(self.num_points, self.stored_points)
+        only_normals(self.features, self.root)
         _check_present(root, f"{self.subset}_train.txt", "modelnet40_normals")
         names = read_lines(root / f"{self.subset}_shape_names.txt")
         return self._read(root, "train", names), self._read(root, "test", names)
@@ -97,7 +98,7 @@ class ModelNetNormals(CloudSource):
         cache = cache_folder(root) / f"bixt3d_{self.subset}_{split}_{key}.npz"
         points = torch.from_numpy(cached(cache, lambda: _read_texts(paths, self.stored_points)))
         label = torch.tensor([names.index(name) for name in classes])
-        return cloud_set(points if self.normals else points[..., :3], label, names)
+        return cloud_set(points, label, names, self.features)
 
 
 def _read_texts(paths: Sequence[Path], num_points: int) -> Float[np.ndarray, "S N 6"]:

@@ -28,7 +28,7 @@ class PartHDF5(PartSource):
         root: folder with ``train.h5``, ``test.h5`` and perhaps ``val.h5``, or with ``train_hdf5_file_list.txt`` and
             so on and the files they name; each holds ``data``, ``label`` and ``pid`` (see data/README.md).
         num_points: points of each cloud that the model sees.
-        normals: give the surface normals (``normal`` in the files) to the model as features of the points.
+        features: datasets of the files to give to the model beside positions, such as ``normal,rgb``.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
         include_val: train on the validation clouds too, where there are some, as PointMLP does.
         up: the axis that points up (y in hdf5_data).
@@ -38,12 +38,12 @@ class PartHDF5(PartSource):
         self,
         root: str = "data/hdf5_data",
         num_points: int = 2048,
-        normals: bool = False,
+        features: str = "",
         val_fraction: float = 0.0,
         include_val: bool = True,
         up: Literal["y", "z"] = "y",
     ):
-        super().__init__(num_points, normals, val_fraction)
+        super().__init__(num_points, features, val_fraction)
         self.root, self.include_val, self.up = root, include_val, up
 
     def load(self) -> tuple[CloudSet, CloudSet]:
@@ -61,10 +61,10 @@ class PartHDF5(PartSource):
         paths = [path for split in splits for path in _files(root, split)]
         class_parts = _read_class_parts(root)
         part_names = _read_part_names(root, class_parts)
-        pieces = read_clouds(paths, self.num_points, self.normals, len(class_parts), "the set")
+        pieces = read_clouds(paths, self.num_points, self.features, len(class_parts), "the set")
         parts = [_read_parts(path, *piece, class_parts) for path, piece in zip(paths, pieces, strict=True)]
         points, label = (torch.cat(column) for column in zip(*pieces, strict=True))
-        return part_set(points, torch.cat(parts), label, part_names, class_parts)
+        return part_set(points, torch.cat(parts), label, part_names, class_parts, self.features)
 
 
 def _files(root: Path, split: str) -> list[Path]:

@@ -10,25 +10,30 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from bixt3d.datasets.columns import NORMAL_COLUMNS, Points, as_numbers, unit_normals
+from bixt3d.datasets.columns import Points, named_columns
 from bixt3d.types import InputError
 
 
 def read_pcd(path: Path) -> list[Points]:
-    """Return the cloud of a file, with normals where it has them."""
+    """Return the cloud of a file, with all fields of one number by their names."""
     try:
         columns = _read_columns(path.read_bytes())
     except InputError:
         raise
     except (ValueError, KeyError, IndexError, OverflowError, TypeError) as error:
         raise InputError("is not a PCD file, or it is damaged: write it again") from error
-    if not {"x", "y", "z"} <= set(columns):
-        raise InputError(f"has no fields x, y, z (it has {', '.join(columns)})")
-    xyz = as_numbers(np.stack([columns[axis] for axis in "xyz"], axis=1))
-    names = NORMAL_COLUMNS[1]
-    if not set(names) <= set(columns):
-        return [(xyz, None)]
-    return [(xyz, unit_normals(np.stack([columns[name] for name in names], axis=1)))]
+    xyz, features = named_columns({name: values for name, values in columns.items() if name != "_"})
+    if (packed := features.get("rgb", features.pop("rgba", None))) is not None and packed.shape[1] == 1:
+        features["rgb"] = _unpack_color(packed[:, 0])
+    return [(xyz, features)]
+
+
+def _unpack_color(packed: Shaped[np.ndarray, " N"]) -> Shaped[np.ndarray, "N 3"]:
+    """Return red, green and blue, which PCL packs into the lower three bytes of one float or integer."""
+    if packed.dtype.itemsize != 4:
+        raise InputError(f"has colors of type {packed.dtype}, not packed into four bytes as PCL does: write it again")
+    raw = np.ascontiguousarray(packed).view("<u4")
+    return np.stack([raw >> 16 & 255, raw >> 8 & 255, raw & 255], axis=1).astype(np.uint8)
 
 
 def _read_columns(raw: bytes) -> dict[str, Shaped[np.ndarray, " N"]]:

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bixt3d.datasets.feature_columns import feature_name, select_features
 from bixt3d.datasets.normalize import check_each, normalize_clouds
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 
 
 def read_lines(path: Path) -> list[str]:
@@ -34,8 +35,11 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read as JSON ({error}): fetch or write it again") from error
 
 
-def read_arrays(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the wanted datasets of an HDF5 file. Raises InputError if it or one of them is missing."""
+def read_arrays(path: Path, wanted: Sequence[str], features: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return the wanted datasets of an HDF5 file, and the features by the names they have here.
+
+    Raises InputError if the file or one of them is missing.
+    """
     import h5py
 
     if not path.is_file():
@@ -44,26 +48,27 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
         with h5py.File(path, "r") as file:
             held = sorted(name for name in file if isinstance(file[name], h5py.Dataset))
             arrays = {name: file[name][()] for name in wanted if name in held}
+            arrays |= {feature_name(name): file[name][()] for name in held if feature_name(name) in features}
     except OSError as error:
         raise InputError(f"{path} cannot be read as HDF5 ({error}): fetch or write it again") from error
-    for name in wanted:
+    for name in (*wanted, *features):
         if name not in arrays:
-            advice = "; set --data.normals false to do without" if name == "normal" else ""
+            advice = "; leave it out of --data.features to do without" if name in features else ""
             raise InputError(f"{path} has no dataset {name!r} (it has {', '.join(held) or 'none'}){advice}")
     return arrays
 
 
 def read_clouds(
-    paths: Sequence[Path], num_points: int, normals: bool, num_classes: int, classes_in: str
+    paths: Sequence[Path], num_points: int, features: Features, num_classes: int, classes_in: str
 ) -> list[tuple[Float[Tensor, "S N P"], Int[Tensor, " S"]]]:
-    """Return normalized points (x, y, z and, if asked for, normals) and labels of each HDF5 file of clouds.
+    """Return normalized points (x, y, z and these features) and labels of each HDF5 file of clouds.
 
     ``classes_in`` says in errors where the classes are listed. Raises InputError for a broken file, fewer than
     ``num_points`` points, or files whose clouds differ in size.
     """
     pieces = []
     for path in paths:
-        points, label = _read_file(path, normals, num_classes, classes_in)
+        points, label = _read_file(path, features, num_classes, classes_in)
         size, first_size = points.shape[1], (pieces[0][0] if pieces else points).shape[1]
         if size < num_points:
             raise InputError(
@@ -77,9 +82,9 @@ def read_clouds(
 
 
 def _read_file(
-    path: Path, normals: bool, num_classes: int, classes_in: str
+    path: Path, features: Features, num_classes: int, classes_in: str
 ) -> tuple[Float[Tensor, "S N P"], Int[Tensor, " S"]]:
-    arrays = read_arrays(path, ("data", "label", "normal") if normals else ("data", "label"))
+    arrays = read_arrays(path, ("data", "label"), features.names)
     data, label = arrays["data"], arrays["label"].reshape(-1)
     if data.ndim != 3 or data.shape[2] != 3 or 0 in data.shape or data.dtype.kind != "f":
         raise InputError(f"{path} must hold data of shape (clouds, points, 3) as floats, not {data.dtype} {data.shape}")
@@ -89,10 +94,10 @@ def _read_file(
     known_mask = (label >= 0) & (label < num_classes)
     check_each(known_mask, str(path), f"has a label outside the {num_classes} classes of {classes_in}")
     xyz = normalize_clouds(torch.from_numpy(data.astype(np.float32)), str(path))
-    if not normals:
-        return xyz, label
-    if arrays["normal"].shape != data.shape:
-        raise InputError(f"{path} has data of shape {data.shape}, but normal of shape {arrays['normal'].shape}")
-    normal = torch.from_numpy(arrays["normal"].astype(np.float32))
-    check_each(torch.isfinite(normal).flatten(1).all(dim=1), str(path), "has normals that are not finite numbers")
-    return torch.cat([xyz, normal], dim=2), label
+    columns = {}
+    for name in features.names:
+        columns[name] = arrays[name][..., None] if arrays[name].ndim == 2 else arrays[name]
+        if columns[name].shape[:-1] != data.shape[:-1]:
+            raise InputError(f"{path} has data of shape {data.shape}, but {name} of shape {arrays[name].shape}")
+    feats = [torch.from_numpy(select_features(columns, features, str(path)))] if features else []
+    return torch.cat([xyz, *feats], dim=2), label

@@ -13,7 +13,7 @@ from bixt3d.datasets.archives import missing_data
 from bixt3d.datasets.cache import cache_folder, cached_arrays, check_stored, short_hash
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.reading import read_json
-from bixt3d.datasets.source import PartSource, part_set
+from bixt3d.datasets.source import PartSource, only_normals, part_set
 from bixt3d.types import CloudSet, InputError
 
 CATEGORIES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -54,7 +54,7 @@ class ShapeNetPart(PartSource):
     Args:
         root: folder with ``synsetoffset2category.txt``, ``train_test_split`` and a folder of text files per category.
         num_points: points of each cloud that the model sees.
-        normals: give the surface normals to the model as features of the points.
+        features: ``normal`` gives the surface normals to the model.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
         stored_points: random points kept of each shape, with repetitions where it has fewer.
         include_val: train on the official validation shapes too, as PointMLP does.
@@ -65,13 +65,13 @@ class ShapeNetPart(PartSource):
         self,
         root: str = "data/shapenetcore_partanno_segmentation_benchmark_v0_normal",
         num_points: int = 2048,
-        normals: bool = True,
+        features: str = "normal",
         val_fraction: float = 0.0,
         stored_points: int = 2048,
         include_val: bool = True,
         sample_seed: int = 0,
     ):
-        super().__init__(num_points, normals, val_fraction)
+        super().__init__(num_points, features, val_fraction)
         if sample_seed < 0:
             raise InputError(f"sample_seed must not be negative, not {sample_seed}")
         self.root, self.stored_points, self.include_val = root, stored_points, include_val
@@ -101,19 +101,22 @@ class ShapeNetPart(PartSource):
             advice = ", or set --data.include_val true" if splits == ("train",) else ""
             raise InputError(f"there are no shapes in {lists} of {self.root}: fetch the whole set{advice}")
         points, parts, label = zip(*shapes, strict=True)
-        return part_set(torch.stack(points), torch.stack(parts), torch.tensor(label), PART_NAMES, CLASS_PARTS)
+        return part_set(
+            torch.stack(points), torch.stack(parts), torch.tensor(label), PART_NAMES, CLASS_PARTS, self.features
+        )
 
     def _originals(self, split: str) -> Iterator[tuple[str, Float[Tensor, "N P"], Int[Tensor, " N"]]]:
         """Yield the name ``synset/shape``, points and parts of every shape of a split."""
         root = Path(self.root).expanduser()
         if not (root / "synsetoffset2category.txt").is_file():
             raise missing_data(root, "synsetoffset2category.txt", "shapenetpart", "shapes_partseg")
+        only_normals(self.features, self.root)
         shapes = _listed(root / f"train_test_split/shuffled_{split}_file_list.json")
         if not shapes:
             return
         cache = cache_folder(root) / f"bixt3d_shapenetpart_{split}_{short_hash(*shapes)}.npz"
         stored = cached_arrays(cache, lambda: _read_texts(root, shapes))
-        sizes, width = stored["sizes"].tolist(), 6 if self.normals else 3
+        sizes, width = stored["sizes"].tolist(), 3 + self.features.width
         points = torch.from_numpy(stored["points"])[:, :width].split(sizes)
         parts = torch.from_numpy(stored["parts"]).split(sizes)
         for shape, its_points, its_parts in zip(shapes, points, parts, strict=True):

@@ -65,9 +65,7 @@ class AffineGroupLinear(nn.Module):
         weight = self.linear.weight if sign is None else self.linear.weight * sign[:, None]
         weight_near, weight_centroid = weight.split([self.near_dim, feats.shape[-1]], 1)
         centroids = gather(feats, centroid_index) @ weight_centroid.T
-        with without_autocast(
-            feats
-        ):  # rounded to bfloat16, what points bring would keep no digit of a small difference
+        with without_autocast(feats):  # what points bring is large next to its differences: do not round it
             deviation = self._deviation(near, size, centroid_index, neighbor_index)[:, None, None]
             points = near @ ((weight_near * self.scale).T / deviation)
             centroids = centroids + weight_near @ self.shift

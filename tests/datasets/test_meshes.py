@@ -28,7 +28,7 @@ def meshes(tmp_path) -> Path:
 
 
 def sampled(root: Path, **arguments: object) -> ModelNetMeshes:
-    return ModelNetMeshes(str(root), **({"num_points": 100, "stored_points": 200, "normals": True} | arguments))
+    return ModelNetMeshes(str(root), **({"num_points": 100, "stored_points": 200, "features": "normal"} | arguments))
 
 
 def test_meshes_become_clouds_on_their_faces(meshes):
@@ -57,8 +57,8 @@ def test_meshes_are_sampled_once(meshes):
     first = sampled(meshes).load()[0]
     for path in meshes.rglob("*.off"):
         path.write_text("never read again")
-    assert torch.equal(sampled(meshes, normals=False).load()[0].xyz, first.xyz)
-    assert sampled(meshes, normals=False).load()[0].feats.shape == (2, 200, 0)
+    assert torch.equal(sampled(meshes, features="").load()[0].xyz, first.xyz)
+    assert sampled(meshes, features="").load()[0].feats.shape == (2, 200, 0)
 
 
 def test_a_new_mesh_is_noticed(meshes):

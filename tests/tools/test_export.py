@@ -16,7 +16,7 @@ from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.types import InputError
 
 CLASSIFIER = """
-data: {class_path: bixt3d.datasets.Shapes, init_args: {num_points: 64, normals: true}}
+data: {class_path: bixt3d.datasets.Shapes, init_args: {num_points: 64, features: normal}}
 model:
   class_path: BixtClassifier
   init_args:
@@ -24,7 +24,7 @@ model:
       class_path: GroupTokenizer
       init_args:
         dim: 16
-        points: {class_path: PointTokenizer, init_args: {dim: 16, normals: true, temperature: 100, scale: 12.566}}
+        points: {class_path: PointTokenizer, init_args: {dim: 16, features: normal, temperature: 100, scale: 12.566}}
         num_neighbors: 8
         num_groups: 24
         use_xyz: true
@@ -87,7 +87,7 @@ def eager(task: str, model: nn.Module, clouds: dict[str, Tensor]) -> Tensor:
 
 def check_facts(facts: dict[str, str], task: str) -> None:
     assert (facts["task"], facts["num_points"], facts["up"]) == (task, "64", "y")
-    assert json.loads(facts["normals"]) == (task == "classification")
+    assert facts["features"] == ("normal" if task == "classification" else "")
     assert tuple(json.loads(facts["class_names"])) == CLASS_NAMES
     if task == "part segmentation":
         assert tuple(json.loads(facts["part_names"])) == PART_NAMES

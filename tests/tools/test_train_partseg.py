@@ -126,7 +126,7 @@ def test_a_validation_set_selects_by_instance_miou(tmp_path, train_parts):
 
 TOKENS = ["--model=TokenSegmenter", "--model.tokenizer=PointTokenizer", "--model.tokenizer.dim=16"]
 POINTMLP = ["--model=PointMLPSegmenter", "--model.num_neighbors=4", "--model.dim=8", "--model.reduce=2"]
-POINTMLP += ["--model.decoder_dims=[8,8,8,8]", "--model.decoder_blocks=[0,0,0,1]", "--data.normals=true"]
+POINTMLP += ["--model.decoder_dims=[8,8,8,8]", "--model.decoder_blocks=[0,0,0,1]", "--data.features=normal"]
 
 
 @pytest.mark.parametrize("arguments", [TOKENS, [*TOKENS, "--model.use_category=false"], POINTMLP], ids=len)
@@ -174,7 +174,7 @@ def test_the_genuine_caps_are_trained_on_and_their_folder_stays_as_it_is(tmp_pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = files_under(CAPS)
     arguments = ["--data=ShapeNetPart", f"--data.root={CAPS}", "--data.num_points=256", "--train.batch_size=4"]
-    normals = ["--model.tokenizer.points.normals=true", "--train.epochs=2"]
+    normals = ["--data.features=normal", "--train.epochs=2"]
     folder = train_parts(tmp_path / "run", *arguments, *normals)
     assert files_under(CAPS) == before
     result = result_of(folder)
