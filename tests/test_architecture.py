@@ -14,14 +14,15 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 MAY_IMPORT = {
     "types": set(),
-    "config": {"types"},  # for InputError
+    "untrusted": {"types"},  # for InputError
+    "config": {"types", "untrusted"},
     "ops": {"types"},
     "nn": {"types", "ops"},
     "tokenizers": {"types", "ops", "nn"},
-    "models": {"types", "ops", "nn", "tokenizers", "config"},
+    "models": {"types", "ops", "nn", "tokenizers", "config", "untrusted"},
     "datasets": {"types"},
     "viz": {"types"},
-    "engine": {"types", "config"},
+    "engine": {"types", "config", "untrusted"},
 }
 MAY_IMPORT["timm"] = {"types", "models"}  # what `import bixt3d.timm` registers
 # where model, data, training and pictures of a task meet
