@@ -26,7 +26,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 
 
 def read_json(text: str, source: str) -> Any:
-    """Return the values of a JSON text; ``source`` says what it is. Raises InputError where it is none, or too large."""
+    """Return the values of a JSON text; ``source`` says what it is. Raises InputError if it is none, or too large."""
     _check_length(text, MOST_JSON, source)
     try:
         values = json.loads(text, parse_constant=_refuse_constant)

@@ -33,7 +33,7 @@ def build_described(
     program has imported. Shapes are compared before memory is taken, and nothing is downloaded. Raises InputError.
     """
     description = Description(source, trust)
-    model = description.resolve(model)
+    model = description.resolve(without_pretrained(model))
     parser = SettingsParser()
     parser.trust = trust
     parser.add_argument("--model", type=kind)
@@ -52,6 +52,15 @@ def build_described(
         raise InputError(f"{source} describes a model that cannot be built: {printable(reason)[:300]}") from error
     fit_weights(built, weights, source)
     return built
+
+
+def without_pretrained(settings: Any) -> Any:
+    """Return settings without ``pretrained``, which downloads weights to start from: a file brings its own."""
+    if isinstance(settings, list):
+        return [without_pretrained(one) for one in settings]
+    if not isinstance(settings, dict):
+        return settings
+    return {name: without_pretrained(value) for name, value in settings.items() if name != "pretrained"}
 
 
 class Description:
@@ -87,8 +96,7 @@ class Description:
         for name in values:
             if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
                 raise InputError(f"{self.source} describes a model with the setting '{printable(name)[:80]}'")
-        # weights come from the file, never from elsewhere
-        return {name: self.resolve(value) for name, value in values.items() if name != "pretrained"}
+        return {name: self.resolve(value) for name, value in values.items()}
 
     def _resolve_class(self, value: dict[str, Any]) -> dict[str, Any]:
         path, settings = value["class_path"], value.get("init_args") or {}
@@ -98,7 +106,7 @@ class Description:
         name = path.rpartition(".")[2]
         if path in self.paths:
             self.foreign |= not self.paths[path].__module__.startswith("bixt3d.")
-        elif path in ("", name) or path.startswith("bixt3d."):
+        elif "." not in path or path.startswith("bixt3d."):
             if name not in self.own:
                 raise InputError(f"{self.source} names the class '{printable(path)[:80]}', which bixt3d does not have")
             path = self.own[name]

@@ -21,7 +21,7 @@ from PIL import Image
 from bixt3d.datasets.files import find_files, read_file
 from bixt3d.engine.checkpoint import save_weights
 from bixt3d.models.presets import build_model, build_segmenter
-from bixt3d.predictor import load_run
+from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
 from bixt3d.viz.clouds import PALETTE
 
