@@ -27,14 +27,19 @@ class SettingsParser(ArgumentParser):
     trust: bool = False
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
-        """Parse the command line, where config files are bounded and ``--trust`` counts only when it stands there."""
+        """Return the settings that a command line says, those of the model as its data set gives features.
+
+        Config files are bounded, and ``--trust`` counts only on the command line.
+        """
         args = list(sys.argv[1:] if args is None else args)
         self.trust = self.trust or "--trust" in args
         for flag, value in pairwise(part for arg in args for part in re.split("(?<=^--cfg)=", arg, maxsplit=1)):
             if flag == "--cfg":
                 _check_config(value)
         with _known_classes_only(self.trust):
-            return super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
+            settings = super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
+        follow_features(settings.get("model"), settings.get("data"))
+        return settings
 
     def parse_object(self, *values: Any, **options: Any) -> Namespace:
         """Parse settings that are no text any more."""
@@ -115,6 +120,18 @@ def make_settings_parser(description: str) -> SettingsParser:
     parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
     parser.epilog = "--trust: import classes that settings name and that are not bixt3d's, and so run their code"
     return parser
+
+
+def follow_features(model: Any, data: Any) -> None:
+    """Let a model read what its data set gives: fill in ``features`` wherever the model's settings leave it open."""
+    given = ((data or {}).get("init_args") or {}).get("features") or ""
+    parts = [model]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Namespace):
+            if part.get("features", given) is None:
+                part["features"] = given
+            parts += vars(part).values()
 
 
 def explain(message: str, known: Iterable[str]) -> str:

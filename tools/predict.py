@@ -12,13 +12,13 @@ from predict_clouds import predict_file
 from predict_images import find_images, predict_image
 from tqdm import tqdm
 
+from bixt3d.cloud_predictor import PartPredictor, Predictor
 from bixt3d.config import run_program
 from bixt3d.datasets.files import SUFFIXES, find_files
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.upright import UPS
 from bixt3d.engine.checkpoint import load_metadata
 from bixt3d.image_predictor import ImageModel
-from bixt3d.predictor import PartPredictor, Predictor
 from bixt3d.tasks import find_task
 from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError

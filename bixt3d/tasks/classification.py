@@ -11,12 +11,12 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from bixt3d.cloud_predictor import Predictor
 from bixt3d.datasets import CloudSource, cut_and_mix, take_points
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.engine.metrics import ClassScores, count_correct, log_frequency, score_classes, smooth_cross_entropy
 from bixt3d.models.presets import MakeClassifier
-from bixt3d.predictor import Predictor
 from bixt3d.tasks.inputs import read_clouds
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.task import Task, Train
@@ -91,7 +91,7 @@ class Classification(Task):
     data, model, train = CloudSource, MakeClassifier, ClassTrain
 
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
-        return Predictor(model, names["class_names"], **read_clouds(given, source))
+        return Predictor(model, names["class_names"], **read_clouds(given, model, source))
 
     def make_step(self, run: Any, train: CloudSet) -> Step:
         prior = log_frequency(train.label, len(train.class_names)) if run.train.balance else 0.0
@@ -151,7 +151,7 @@ def class_logits(model: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, v
     generator = torch.Generator(fabric.device).manual_seed(0)
     total = first.softmax(1)
     for _ in range(votes - 1):
-        total += logits(lambda batch: run.augment(batch, num_points, generator)).softmax(1)
+        total += logits(lambda batch: run.augment(batch, num_points, generator, run.data.features)).softmax(1)
     return (total / votes).log()
 
 

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from bixt3d.cloud_predictor import PartPredictor
 from bixt3d.datasets import CloudAugment, PartSource, take_points
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.loop import Batch, Step, check_outputs, predict_all
@@ -27,7 +28,6 @@ from bixt3d.engine.part_metrics import (
 )
 from bixt3d.models.presets import MakeSegmenter
 from bixt3d.ops import interpolate
-from bixt3d.predictor import PartPredictor
 from bixt3d.tasks.inputs import check_parts, read_clouds
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.task import Task
@@ -90,6 +90,7 @@ class PartSegmentation(Task):
     example = "python tools/train_partseg.py --cfg cfgs/shapes_partseg.yaml"
     headline = {"instance_miou": Score("instance_miou"), "class_miou": Score("class_miou")}
     data, model, name_keys = PartSource, MakeSegmenter, ("class_names", "part_names", "class_parts")
+    check_names = staticmethod(check_parts)
 
     def names(self, clouds: CloudSet) -> dict[str, Any]:
         class_parts = {name: list(clouds.class_parts[name]) for name in clouds.class_names}
@@ -98,12 +99,9 @@ class PartSegmentation(Task):
     def outputs(self, names: Mapping[str, Any]) -> tuple[int, ...]:
         return len(names["part_names"]), len(names["class_names"])
 
-    def check_names(self, names: Mapping[str, Any], source: str) -> None:
-        check_parts(names, source)
-
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
-        class_parts = {name: names["class_parts"][name] for name in names["class_names"]}
-        return PartPredictor(model, names["part_names"], class_parts, **read_clouds(given, source))
+        parts = {name: names["class_parts"][name] for name in names["class_names"]}
+        return PartPredictor(model, names["part_names"], parts, **read_clouds(given, model, source))
 
     def make_step(self, run: Any, train: CloudSet) -> Step:
         mask = _mask(train)
@@ -186,7 +184,9 @@ def _looks(run: Any, fabric: Fabric, votes: int) -> list[Callable[[Batch], Batch
         if not vote:
             return batch
         as_one = {key: batch[key].flatten(0, 1)[None] for key in ("xyz", "feats")}
-        as_one = scale(as_one, as_one["xyz"].shape[1], torch.Generator(fabric.device).manual_seed(vote))
+        as_one = scale(
+            as_one, as_one["xyz"].shape[1], torch.Generator(fabric.device).manual_seed(vote), run.data.features
+        )
         return batch | {key: points.view_as(batch[key]) for key, points in as_one.items()}
 
     return [partial(look, vote=vote) for vote in range(votes)]

@@ -20,9 +20,10 @@ from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit
 from bixt3d.engine.runtime import Runtime, device_name
-from bixt3d.tasks.inputs import describe_clouds
+from bixt3d.tasks.inputs import check_features, describe_clouds
+from bixt3d.tasks.results import write_plain_results
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.types import InputError
+from bixt3d.types import CloudSet, InputError
 from bixt3d.untrusted import check_names, read_yaml
 
 FORMAT = "1"
@@ -105,7 +106,8 @@ class Task(ABC):
         """Return a new model that fits the names of the set. Raises InputError for names that could not be kept."""
         names = self.names(examples)
         self.check_names(names, "the data set")
-        return run.model(*self.outputs(names))
+        model = run.model(*self.outputs(names))
+        return check_features(model, examples.features) if isinstance(examples, CloudSet) else model
 
     def names(self, examples: Examples) -> dict[str, Any]:
         """Return the names that a model's outputs stand for, to be kept with its weights."""
@@ -139,7 +141,6 @@ class Task(ABC):
     def evaluate(self, module: nn.Module, examples: Examples, run: Any, fabric: Fabric, votes: int = 1) -> Evaluation:
         """Score a model on a set; votes: how many looks at each example to average over, where a task has them."""
 
-    @abstractmethod
     def write_results(
         self,
         folder: Path,
@@ -150,6 +151,11 @@ class Task(ABC):
         page: Mapping[str, Any],
     ) -> None:
         """Write result.json, pictures and report.html; ``page`` holds title, rows, command and settings."""
+        write_plain_results(folder, result, self.headline, test, self.unit, page)
+
+    def command(self, verb: str) -> str:
+        """Return the program that trains or tests, as people call it."""
+        return f"python tools/{verb}_{self.program}.py"
 
     def load(self, run: Any) -> tuple[Examples, Examples]:
         """Return the training and the test set."""
@@ -159,7 +165,7 @@ class Task(ABC):
         """Return what is done on the device to a batch before it is trained on."""
 
         def augment(batch: Batch) -> Batch:
-            return run.augment(batch, run.data.num_points, generator)
+            return run.augment(batch, run.data.num_points, generator, run.data.features)
 
         return augment
 

@@ -20,9 +20,10 @@ from bixt3d.engine.loop import Examples, Learner, make_batches, seed_epoch, trai
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit, new_folder, newest_run
 from bixt3d.engine.runtime import compiled, start
+from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.task import Sets, Task, split_sets
-from bixt3d.types import InputError
+from bixt3d.types import CloudSet, InputError
 
 
 def train(task: Task, description: str | None, argv: Sequence[str] | None = None) -> Path:
@@ -147,7 +148,10 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
             f"{fabric.world_size} processes: set --train.batch_size"
         )
     try:
-        module = task.build(run, train).to(fabric.device)
+        module = task.build(run, train)
+        for name in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet) else ():
+            say(fabric, f"feature {name} is the same at all points of the training set")
+        module = module.to(fabric.device)
     except ValueError as error:  # such as PyTorch's, for a dropout rate of 2
         raise InputError(f"the model cannot be built as the settings say: {error}") from error
     choose_forms(module, run.runtime)
@@ -215,7 +219,7 @@ def finish_run(
         page = {
             "title": folder.name,
             "rows": log.rows,
-            "command": f"python tools/train_{task.program}.py --cfg {shlex.quote(str(folder / 'config.yaml'))}",
+            "command": f"{task.command('train')} --cfg {shlex.quote(str(folder / 'config.yaml'))}",
             "settings": (folder / "config.yaml").read_text(encoding="utf-8"),
         }
         task.write_results(folder, result, evaluation, sets.test, run, page)

@@ -1,4 +1,4 @@
-"""A trained run, ready to predict: what the Python API and the programs in tools/ share."""
+"""Trained models of clouds, ready to predict on clouds as people have them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,20 @@ from torch import Tensor, nn
 
 from bixt3d.config import nearest
 from bixt3d.datasets.arrays import as_clouds
+from bixt3d.datasets.cloud import Cloud
+from bixt3d.datasets.feature_columns import feature_name, select_features
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.upright import Up, turn_upright
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.ops import interpolate
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 
 CHUNK = 2**16
 """Points that get their part at a time."""
+
+CLOUDS = 32
+"""Clouds that are classified at a time."""
 
 
 @dataclass(frozen=True)
@@ -49,38 +54,51 @@ class CloudPredictor:
     Args:
         model: the trained model.
         num_points: points of each cloud that it sees.
-        normals: whether it reads normals.
         up: the axis that pointed up in training.
     """
 
-    def __init__(self, model: nn.Module, num_points: int, normals: bool = False, up: Up = "y"):
-        self.model, self.num_points, self.normals, self.up = model.eval(), num_points, normals, up
+    def __init__(self, model: nn.Module, num_points: int, up: Up = "y"):
+        self.model, self.num_points, self.up = model.eval(), num_points, up
+
+    @property
+    def features(self) -> Features:
+        """What the model reads of points beside their positions."""
+        return self.model.features
 
     @property
     def device(self) -> torch.device:
         """Where the model lies."""
         return next(self.model.parameters()).device
 
+    def up_of(self, cloud: Cloud, up: Up | None = None) -> Up:
+        """Return what is up in a cloud: as asked, or as its format says, or as in training.
+
+        A .pcd comes from a sensor, never y up: depth cameras write -y up; lidars z up, which is taken for granted only
+        where the model was trained so.
+        """
+        return up or (cloud.up if cloud.up and self.up == "y" else None) or self.up
+
+    def _clouds(self, clouds: Any, features: Mapping[str, Any] | None, batch: Any) -> tuple[bool, list[Cloud]]:
+        for name in features or {}:
+            if feature_name(name) not in self.features.names:
+                raise InputError(f"this model reads {self.features or 'no features'}, not {name}: leave it out")
+        return as_clouds(clouds, features, batch)
+
     def _prepare(
-        self, xyz: Tensor, feats: Tensor, up: Up | None
+        self, cloud: Cloud, up: Up | None
     ) -> tuple[Float[Tensor, "1 N 3"], Int[Tensor, " M"], Float[Tensor, "1 M F"]]:
         """Return the whole cloud as in training, the points of it that the model sees, and their feats."""
-        if self.normals and feats.shape[-1] != 3:
-            raise InputError(
-                "this model reads normals: give them as normals=, or as `normal` of the PyG data; where there are "
-                "none, bixt3d.estimate_normals(xyz) guesses them"
-            )
-        up = up or self.up
-        xyz = normalize_clouds(turn_upright(xyz.double(), up, self.up)[None], "the input").float()
+        up = self.up_of(cloud, up)
+        xyz = torch.from_numpy(cloud.xyz)
+        xyz = normalize_clouds(turn_upright(xyz.double(), up, self.up)[None], cloud.name).float()
         generator = torch.Generator().manual_seed(0)
         index = torch.randperm(xyz.shape[1], generator=generator)[: self.num_points]
         if missing := self.num_points - len(index):
             index = torch.cat([index, torch.randint(xyz.shape[1], (missing,), generator=generator)])
-        if self.normals:
-            if not torch.isfinite(feats).all():
-                raise InputError("the input has normals that are not finite numbers")
-            return xyz, index, turn_upright(feats.float()[index], up, self.up)[None]
-        return xyz, index, xyz.new_zeros(1, len(index), 0)
+        if not self.features:
+            return xyz, index, xyz.new_zeros(1, len(index), 0)
+        feats = torch.from_numpy(select_features(cloud.columns, self.features, cloud.name))[index]
+        return xyz, index, self.features.change(feats, "normal", lambda part: turn_upright(part, up, self.up))[None]
 
 
 class Predictor(CloudPredictor):
@@ -91,28 +109,33 @@ class Predictor(CloudPredictor):
         model: CloudClassifier,
         class_names: Sequence[str],
         num_points: int,
-        normals: bool = False,
         up: Up = "y",
     ):
-        super().__init__(model, num_points, normals, up)
+        super().__init__(model, num_points, up)
         self.class_names = tuple(class_names)
 
     @torch.inference_mode()
-    def predict(self, clouds: Any, normals: Any = None, up: Up | None = None) -> Prediction | list[Prediction]:
+    def predict(
+        self, clouds: Any, features: Mapping[str, Any] | None = None, *, batch: Any = None, up: Up | None = None
+    ) -> Prediction | list[Prediction]:
         """Say what clouds are: one Prediction for one cloud, a list for several.
 
-        Takes an array or tensor ``(N, 3)`` or ``(B, N, 3)``, with ``normals`` of the same shape where the model reads
-        them; a PyG ``Data`` or ``Batch`` (``pos``, and ``normal`` or ``x``); or a list of any of these. Clouds may have
-        any number of points: they are centred, scaled and sampled as in training (a fixed random choice, with
+        Takes an array or tensor ``(N, 3)`` or ``(B, N, 3)``, with the features that the model reads by name, such as
+        ``{"normal": ...}``; with ``batch``, points ``(N, 3)`` of several clouds as PyG has them (the number of the
+        cloud of each point), or dense clouds and the mask ``(B, N)`` of the points that are no padding. Also a file, a
+        `Cloud`, a PyG ``Data`` or ``Batch``, a mesh or cloud of trimesh or Open3D; or a list of any of these. Clouds
+        may have any number of points: they are centred, scaled and sampled as in training (a fixed random choice, with
         replacement where there are too few). ``up``: what is up in the clouds, y, z, -y or -z; by default that of
-        training. Raises InputError for coordinates that are not finite.
+        training. Raises InputError for coordinates that are not finite, and for features that are missing.
         """
-        single, pairs = as_clouds(clouds, normals)
+        single, given = self._clouds(clouds, features, batch)
         answers = []
-        for xyz, feats in pairs:
-            xyz, index, feats = self._prepare(xyz, feats, up)
-            logits = self.model(xyz[:, index].to(self.device), feats.to(self.device))[0].float()
-            answers.append(self._describe(logits.softmax(0).cpu()))
+        for first in range(0, len(given), CLOUDS):
+            prepared = [self._prepare(cloud, up) for cloud in given[first : first + CLOUDS]]
+            xyz = torch.cat([xyz[:, index] for xyz, index, _ in prepared])
+            feats = torch.cat([feats for _, _, feats in prepared])
+            logits = self.model(xyz.to(self.device), feats.to(self.device))
+            answers += map(self._describe, logits.float().softmax(1).cpu())
         return answers[0] if single else answers
 
     def _describe(self, probability: Tensor) -> Prediction:
@@ -131,17 +154,22 @@ class PartPredictor(CloudPredictor):
         part_names: Sequence[str],
         class_parts: Mapping[str, Sequence[int]],
         num_points: int,
-        normals: bool = False,
         up: Up = "y",
     ):
-        super().__init__(model, num_points, normals, up)
+        super().__init__(model, num_points, up)
         self.part_names = tuple(part_names)
         self.class_parts = {name: tuple(parts) for name, parts in class_parts.items()}
         self.class_names = tuple(class_parts)
 
     @torch.inference_mode()
     def predict(
-        self, clouds: Any, normals: Any = None, category: str | None = None, up: Up | None = None
+        self,
+        clouds: Any,
+        features: Mapping[str, Any] | None = None,
+        *,
+        category: str | None = None,
+        batch: Any = None,
+        up: Up | None = None,
     ) -> PartPrediction | list[PartPrediction]:
         """Say which part each point of clouds is: one PartPrediction for one cloud, a list for several.
 
@@ -151,8 +179,8 @@ class PartPredictor(CloudPredictor):
         InputError that lists the categories, if the model wants to be told.
         """
         self.check_category(category)
-        single, pairs = as_clouds(clouds, normals)
-        answers = [self._label(*self._prepare(xyz, feats, up), category) for xyz, feats in pairs]
+        single, given = self._clouds(clouds, features, batch)
+        answers = [self._label(*self._prepare(cloud, up), category) for cloud in given]
         return answers[0] if single else answers
 
     def check_category(self, category: str | None) -> None:
