@@ -27,7 +27,10 @@ class SettingsParser(ArgumentParser):
     trust: bool = False
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
-        """Parse the command line, where config files are bounded and ``--trust`` counts only when it stands there."""
+        """Return the settings that a command line says, those of the model as its data set gives features.
+
+        Config files are bounded, and ``--trust`` counts only on the command line.
+        """
         args = list(sys.argv[1:] if args is None else args)
         self.trust = self.trust or "--trust" in args
         for flag, value in pairwise(part for arg in args for part in re.split("(?<=^--cfg)=", arg, maxsplit=1)):

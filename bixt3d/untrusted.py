@@ -1,10 +1,13 @@
-"""Text of unknown origin, read within bounds: JSON and yaml become plain values, or one sentence."""
+"""What comes from unknown hands, read within bounds: JSON, yaml and tensors, or one sentence."""
 
+import io
 import json
 import math
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+import torch
 import yaml
 
 from bixt3d.types import InputError
@@ -134,3 +137,25 @@ def check_keys(values: Any, keys: Sequence[str], source: str) -> None:
 def printable(text: str) -> str:
     """Return a text without characters that a terminal would obey."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def load_tensors(content: bytes) -> Any:
+    """Return what `torch.save` wrote, without running code of the file. Raises almost anything where it is broken.
+
+    No tensor may be larger than the file: one that repeats a value, or a zip that unpacks to more, fills the memory.
+    """
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > len(content):
+                raise InputError("it unpacks to more than its own size")
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    pending, seen = [state], 0
+    while pending:
+        value, seen = pending.pop(), seen + 1
+        if seen > MOST_VALUES:
+            raise InputError("it holds too many values")
+        if isinstance(value, torch.Tensor) and (value.layout != torch.strided or value.nbytes > len(content)):
+            raise InputError("it holds a tensor that is larger than the file")
+        if isinstance(value, Mapping | list | tuple):
+            pending += value.values() if isinstance(value, Mapping) else value
+    return state

@@ -3,10 +3,8 @@
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bixt3d.types import InputError
-from bixt3d.untrusted import printable
+from bixt3d.untrusted import load_tensors, printable
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LONGEST_HEADER = 2**24
 """Bytes of names, shapes and metadata at the beginning of a file of weights."""
 
@@ -69,7 +68,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}: nothing to resume from")
     try:
-        state = load_tensors(path)
+        state = load_tensors(path.read_bytes())
     except Exception as error:  # noqa: BLE001 (torch names no common class for broken files)
         raise InputError(f"{path} is not a checkpoint of bixt3d, or it is damaged") from error
     if fault := _fault_of(state):
@@ -77,25 +76,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def load_tensors(file: Any) -> Any:
-    """Return what `torch.save` wrote, without running code of the file. Raises almost anything where it is broken.
-
-    No tensor may be larger than the file: one that repeats a value, or a zip that unpacks to more, fills the memory.
-    """
-    content = file.read_bytes() if isinstance(file, Path) else file
-    if zipfile.is_zipfile(io.BytesIO(content)):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > len(content):
-                raise InputError("it unpacks to more than its own size")
-    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    pending = [state]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, Tensor) and (value.layout != torch.strided or value.nbytes > len(content)):
-            raise InputError("it holds a tensor that is larger than the file")
-        if isinstance(value, Mapping | list | tuple):
-            pending += value.values() if isinstance(value, Mapping) else value
-    return state
+@contextlib.contextmanager
+def must_fit(path: Path) -> Iterator[None]:
+    """Raise InputError where a state taken from a file turns out not to be one: of an optimizer, of a schedule."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+        reason = printable(next(iter(str(error).splitlines()), type(error).__name__))[:200]
+        raise InputError(f"{path} does not fit this run, or it is damaged: {reason}") from error
 
 
 def _fault_of(state: Any) -> str | None:
@@ -175,9 +165,11 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise InputError that names the first tensor with a value that is not finite."""
+    """Raise InputError that names the first tensor with a value that is not finite, or of a kind that no model has."""
     for name, tensor in weights.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.dtype not in (*FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool):
+            raise InputError(f"{source} holds numbers of a kind that no model has: '{printable(name)[:200]}'")
+        if not torch.isfinite(tensor).all():
             raise InputError(f"{source} is damaged: '{printable(name)[:200]}' has values that are not finite numbers")
 
 

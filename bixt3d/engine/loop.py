@@ -216,6 +216,6 @@ def check_outputs(outputs: Tensor) -> None:
     """Raise InputError if a model's outputs, one row for each example, are not finite numbers."""
     if bad := int((~outputs.flatten(1).isfinite().all(1) if outputs.ndim > 1 else ~outputs.isfinite()).sum()):
         raise InputError(
-            f"the model's output is not a finite number for {bad} of {len(outputs)} examples: its weights are damaged "
-            "or diverged, or --runtime.precision 32-true is needed"
+            f"the model's output is not a finite number for {bad} of {len(outputs)} examples: its weights diverged or "
+            "are damaged, or --runtime.precision 32-true is needed"
         )

@@ -91,7 +91,7 @@ class Classification(Task):
     data, model, train = CloudSource, MakeClassifier, ClassTrain
 
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
-        return Predictor(model, names["class_names"], **read_clouds(model, given, source))
+        return Predictor(model, names["class_names"], **read_clouds(given, model, source))
 
     def make_step(self, run: Any, train: CloudSet) -> Step:
         prior = log_frequency(train.label, len(train.class_names)) if run.train.balance else 0.0

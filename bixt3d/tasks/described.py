@@ -12,25 +12,34 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from bixt3d.config import SettingsParser, class_paths, known_classes
+from bixt3d.config import SettingsParser, class_paths, follow_features, known_classes
 from bixt3d.engine.checkpoint import check_fit, fit_weights
 from bixt3d.types import InputError
 from bixt3d.untrusted import check_keys, printable
 
 LARGEST = 2**20
 """The largest number of a description: of layers, widths, neighbors and so on."""
+WORDS = r"([A-Za-z]\w*(:\w+)?(, ?[A-Za-z]\w*(:\w+)?)*)?"
+"""What a text among the settings may be: a choice, a name, or features; never a path that could be imported."""
 MOST_VALUES = 2000
 """Values of a description."""
 
 
-def build_described(
-    model: Any, kind: Any, outputs: Sequence[int], weights: dict[str, Tensor], source: str, trust: bool = False
+def build_described(  # noqa: PLR0913 (all that a file says of its model)
+    model: Any,
+    kind: Any,
+    outputs: Sequence[int],
+    features: str,
+    weights: dict[str, Tensor],
+    source: str,
+    trust: bool = False,
 ) -> nn.Module:
     """Return the model that a file describes, with the weights of the file.
 
-    ``model``: class_path and init_args; ``kind``: the type of the setting, a function of ``outputs``. No module is
-    imported, unless ``trust`` is set: a class is bixt3d's, or derived from one of its classes in a module that the
-    program has imported. Shapes are compared before memory is taken, and nothing is downloaded. Raises InputError.
+    ``model``: class_path and init_args; ``kind``: the type of the setting, a function of ``outputs``; ``features``:
+    what it reads where its settings leave that open. No module is imported, unless ``trust`` is set: a class is
+    bixt3d's, or derived from one of its classes in a module that the program has imported. Shapes are compared before
+    memory is taken, and nothing is downloaded. Raises InputError.
     """
     description = Description(source, trust)
     model = description.resolve(without_pretrained(model))
@@ -41,6 +50,7 @@ def build_described(
     trial = nullcontext() if description.foreign else torch.device("meta")
     try:
         settings = parser.parse_object({"model": model})
+        follow_features(settings.model, {"init_args": {"features": features}})
         with trial, _no_more_modules_than(weights):
             fitting = parser.instantiate(settings).model(*outputs)
         check_fit(fitting.state_dict(), weights, source)
@@ -86,7 +96,7 @@ class Description:
             return self._resolve_class(value) if "class_path" in value else self._resolve_settings(value)
         if isinstance(value, list):
             return [self.resolve(one) for one in value]
-        if isinstance(value, str) and not (self.trust or re.fullmatch(r"([A-Za-z][\w,:]*)?", value, re.ASCII)):
+        if isinstance(value, str) and not (self.trust or re.fullmatch(WORDS, value, re.ASCII)):
             raise InputError(f"{self.source} has '{printable(value)[:80]}' among the settings of its model: not a word")
         if isinstance(value, int | float) and abs(value) > LARGEST:
             raise InputError(f"{self.source} has {value:.3g} among the settings of its model: too large")

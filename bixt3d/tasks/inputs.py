@@ -7,7 +7,7 @@ from torch import nn
 
 from bixt3d.datasets.image_transforms import MEAN, STD
 from bixt3d.datasets.source import CloudSource
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 from bixt3d.untrusted import check_count, check_keys, check_names
 
 NORMALIZATION = "unit_sphere"
@@ -17,19 +17,16 @@ LARGEST_IMAGE = 8192
 
 def describe_clouds(data: CloudSource) -> dict[str, Any]:
     """Return what clouds must be like for a model that was trained on a data set."""
-    described = {"num_points": data.num_points, "up": data.up, "normalization": NORMALIZATION}
-    return described | {"features": str(data.features)}
+    given = {"num_points": data.num_points, "up": data.up, "normalization": NORMALIZATION}
+    return {**given, "features": str(data.features)}
 
 
-def read_clouds(model: nn.Module, given: Any, source: str) -> dict[str, Any]:
-    """Return what a predictor of clouds needs to know of its input beside its model.
-
-    Raises InputError for what no file of ours says, and for other features than the model reads.
-    """
+def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
+    """Return what a predictor of clouds needs to know of its input. Raises InputError for what no file of ours says."""
     check_keys(given, ("num_points", "up", "normalization", "features"), source)
     if given["normalization"] != NORMALIZATION or given["up"] not in ("y", "z"):
         raise InputError(f"{source} describes clouds that bixt3d does not know how to prepare")
-    if given["features"] != str(model.features):
+    if not isinstance(given["features"], str) or Features.parse(given["features"]) != model.features:
         raise InputError(f"{source} describes other features than its model reads ({model.features or 'none'})")
     return {"num_points": check_count(given["num_points"], f"num_points of {source}"), "up": given["up"]}
 
@@ -45,6 +42,16 @@ def read_images(given: Any, keys: tuple[str, ...], source: str) -> Mapping[str, 
     if (given["mean"], given["std"]) != (list(MEAN), list(STD)):
         raise InputError(f"{source} describes images whose colors bixt3d does not know how to normalize")
     return given
+
+
+def check_features(model: nn.Module, given: Features) -> nn.Module:
+    """Return the model. Raises InputError if it does not read the features that the data set gives."""
+    if model.features != given:
+        raise InputError(
+            f"the model reads {model.features or 'no features'}, but the data set gives {given or 'none'}: set "
+            "--data.features alone, which the model follows; a model class of your own says what it reads in `features`"
+        )
+    return model
 
 
 def check_parts(names: Mapping[str, Any], source: str) -> None:
@@ -66,4 +73,4 @@ def describe_old_input(task: str, settings: Mapping[str, Any]) -> dict[str, Any]
     if task == "image segmentation":
         return describe_images(window=settings.get("window"))
     given = {"num_points": settings.get("num_points", 1024), "up": settings.get("up", "y")}
-    return {**given, "normalization": NORMALIZATION, "features": settings.get("features", "")}
+    return {**given, "normalization": NORMALIZATION, "features": settings.get("features") or ""}

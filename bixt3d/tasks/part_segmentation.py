@@ -90,6 +90,7 @@ class PartSegmentation(Task):
     example = "python tools/train_partseg.py --cfg cfgs/shapes_partseg.yaml"
     headline = {"instance_miou": Score("instance_miou"), "class_miou": Score("class_miou")}
     data, model, name_keys = PartSource, MakeSegmenter, ("class_names", "part_names", "class_parts")
+    check_names = staticmethod(check_parts)
 
     def names(self, clouds: CloudSet) -> dict[str, Any]:
         class_parts = {name: list(clouds.class_parts[name]) for name in clouds.class_names}
@@ -98,12 +99,9 @@ class PartSegmentation(Task):
     def outputs(self, names: Mapping[str, Any]) -> tuple[int, ...]:
         return len(names["part_names"]), len(names["class_names"])
 
-    def check_names(self, names: Mapping[str, Any], source: str) -> None:
-        check_parts(names, source)
-
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
-        class_parts = {name: names["class_parts"][name] for name in names["class_names"]}
-        return PartPredictor(model, names["part_names"], class_parts, **read_clouds(model, given, source))
+        parts = {name: names["class_parts"][name] for name in names["class_names"]}
+        return PartPredictor(model, names["part_names"], parts, **read_clouds(given, model, source))
 
     def make_step(self, run: Any, train: CloudSet) -> Step:
         mask = _mask(train)

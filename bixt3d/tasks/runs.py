@@ -41,8 +41,8 @@ class SavedRun:
     def load_model(self, trust: bool = False) -> nn.Module:
         """Return the model with its weights. Raises InputError for a class that is not known, and what does not fit."""
         weights: dict[str, Tensor] = load_weights(self.path)[0]
-        outputs = self.task.outputs(self.names)
-        return build_described(self.model, self.task.model, outputs, weights, str(self.path), trust)
+        outputs, features = self.task.outputs(self.names), self.input.get("features") or ""
+        return build_described(self.model, self.task.model, outputs, features, weights, str(self.path), trust)
 
 
 def read_run(run: str | Path, task: str | None = None) -> SavedRun:

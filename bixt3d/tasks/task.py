@@ -20,9 +20,10 @@ from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit
 from bixt3d.engine.runtime import Runtime, device_name
-from bixt3d.tasks.inputs import describe_clouds
+from bixt3d.tasks.inputs import check_features, describe_clouds
+from bixt3d.tasks.results import write_plain_results
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.types import InputError
+from bixt3d.types import CloudSet, InputError
 from bixt3d.untrusted import check_names, read_yaml
 
 FORMAT = "1"
@@ -105,7 +106,8 @@ class Task(ABC):
         """Return a new model that fits the names of the set. Raises InputError for names that could not be kept."""
         names = self.names(examples)
         self.check_names(names, "the data set")
-        return check_features(run.model(*self.outputs(names)), examples)
+        model = run.model(*self.outputs(names))
+        return check_features(model, examples.features) if isinstance(examples, CloudSet) else model
 
     def names(self, examples: Examples) -> dict[str, Any]:
         """Return the names that a model's outputs stand for, to be kept with its weights."""
@@ -139,7 +141,6 @@ class Task(ABC):
     def evaluate(self, module: nn.Module, examples: Examples, run: Any, fabric: Fabric, votes: int = 1) -> Evaluation:
         """Score a model on a set; votes: how many looks at each example to average over, where a task has them."""
 
-    @abstractmethod
     def write_results(
         self,
         folder: Path,
@@ -150,6 +151,11 @@ class Task(ABC):
         page: Mapping[str, Any],
     ) -> None:
         """Write result.json, pictures and report.html; ``page`` holds title, rows, command and settings."""
+        write_plain_results(folder, result, self.headline, test, self.unit, page)
+
+    def command(self, verb: str) -> str:
+        """Return the program that trains or tests, as people call it."""
+        return f"python tools/{verb}_{self.program}.py"
 
     def load(self, run: Any) -> tuple[Examples, Examples]:
         """Return the training and the test set."""
@@ -200,17 +206,6 @@ class Task(ABC):
             "commit": commit(),
             **facts,
         }
-
-
-def check_features(model: nn.Module, examples: Examples) -> nn.Module:
-    """Return the model. Raises InputError if it does not read the features of a set of clouds."""
-    given = getattr(examples, "features", None)
-    if given is not None and model.features != given:
-        raise InputError(
-            f"the model reads {model.features or 'no features'}, but the data set gives {given or 'none'}: set "
-            "--data.features alone, which the model follows; a model class of your own says what it reads in `features`"
-        )
-    return model
 
 
 @dataclass

@@ -56,7 +56,7 @@ def test(
         page = {
             "title": f"{path.parent.name}, evaluated{votes}" + (f", {other.title}" if other else ""),
             "rows": read_rows(path.parent / "metrics.csv"),
-            "command": f"python tools/test_{task.program}.py {how}",
+            "command": f"{task.command('test')} {how}",
             "settings": trained.config,
         }
         out = where.out or path.parent / "test"

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.config import SettingsParser
-from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, save_checkpoint, write_json, write_text
+from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, save_checkpoint, write_json, write_text
 from bixt3d.engine.loop import Examples, Learner, make_batches, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit, new_folder, newest_run
@@ -133,7 +133,8 @@ def take_up(task: Task, fabric: Fabric, folder: Path, run: Any, learner: Learner
     if resume and (folder / "checkpoint.pt").is_file():
         past = load_checkpoint(folder / "checkpoint.pt")
         fit_weights(learner.module, past["learner"]["model"], str(folder / "checkpoint.pt"))
-        learner.load_state(past["learner"])
+        with must_fit(folder / "checkpoint.pt"):
+            learner.load_state(past["learner"])
         return past
     if words := task.start_weights(learner.module, run):
         say(fabric, words)
@@ -219,7 +220,7 @@ def finish_run(
         page = {
             "title": folder.name,
             "rows": log.rows,
-            "command": f"python tools/train_{task.program}.py --cfg {shlex.quote(str(folder / 'config.yaml'))}",
+            "command": f"{task.command('train')} --cfg {shlex.quote(str(folder / 'config.yaml'))}",
             "settings": (folder / "config.yaml").read_text(encoding="utf-8"),
         }
         task.write_results(folder, result, evaluation, sets.test, run, page)
