@@ -17,9 +17,10 @@ from bixt3d.engine.report import newest_run, read_rows
 from bixt3d.engine.runtime import start
 from bixt3d.tasks.described import without_pretrained
 from bixt3d.tasks.forms import choose_forms
+from bixt3d.tasks.inputs import check_features
 from bixt3d.tasks.runs import read_run
 from bixt3d.tasks.scores import Evaluation
-from bixt3d.tasks.task import Task, check_features
+from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
 from bixt3d.untrusted import read_yaml
 
