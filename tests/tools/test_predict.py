@@ -68,7 +68,7 @@ def part_run(tmp_path) -> MakeRun:
     """Return a function that writes a part segmenter with random weights."""
 
     def make(folder: Path = tmp_path / "part_run", use_category: bool = False) -> Path:
-        text = config("TokenSegmenter", False, "tokens", f"    use_category: {str(use_category).lower()}\n")
+        text = config("TokenSegmenter", "''", "tokens", f"    use_category: {str(use_category).lower()}\n")
         return keep(folder, build_segmenter(text, 4, 2), {"task": "part segmentation", "config": text, **PARTS})
 
     return make
