@@ -10,6 +10,9 @@ from bixt3d.types import Feature, Features, InputError
 ALIASES = {"normals": "normal", "color": "rgb", "colors": "rgb", "colour": "rgb", "colours": "rgb"}
 """Other names of features, in small letters."""
 
+ROUNDING = 1e-3
+"""So far may the length of a normal be from 1 that was written with three decimals."""
+
 Columns = Mapping[str, Shaped[np.ndarray, "*N _"]]
 """Named features of points, as a file or a program gives them."""
 
@@ -54,3 +57,20 @@ def unit_color(values: Shaped[np.ndarray, "*N _"], where: str) -> Float[np.ndarr
     if not (numbers >= 0).all() or not most <= full:
         raise InputError(f"{where} has colors outside 0 to 1, 0 to 255 and 0 to 65535")
     return numbers / full
+
+
+def unit_normals(vectors: Shaped[np.ndarray, "N 3"]) -> Shaped[np.ndarray, "N 3"] | None:
+    """Return vectors that are said to be normals with length 1; those without a direction are 0.
+
+    Those that have this length up to rounding stay as they are. None if more than one of ten has no direction, or if
+    any is not finite.
+    """
+    numbers = vectors.astype(np.float64)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(numbers, axis=1, keepdims=True)
+    directed_mask = length > 1e-6
+    if not np.isfinite(length).all() or directed_mask.mean() < 0.9:
+        return None
+    if (np.abs(length[directed_mask] - 1) < ROUNDING).all() and not length[~directed_mask].any():
+        return vectors
+    return np.where(directed_mask, numbers / np.where(directed_mask, length, 1), 0)
