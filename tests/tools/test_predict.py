@@ -11,7 +11,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import predict
-import predict_clouds
 import pytest
 import torch
 import trimesh
@@ -68,7 +67,7 @@ def part_run(tmp_path) -> MakeRun:
     """Return a function that writes a part segmenter with random weights."""
 
     def make(folder: Path = tmp_path / "part_run", use_category: bool = False) -> Path:
-        text = config("TokenSegmenter", False, "tokens", f"    use_category: {str(use_category).lower()}\n")
+        text = config("TokenSegmenter", "''", "tokens", f"    use_category: {str(use_category).lower()}\n")
         return keep(folder, build_segmenter(text, 4, 2), {"task": "part segmentation", "config": text, **PARTS})
 
     return make
@@ -217,7 +216,6 @@ def test_a_pcd_is_taken_for_what_a_depth_camera_saw_unless_it_is_said(class_run,
     assert said[0] == pytest.approx(said[1], abs=1e-5)
     assert said[2] == pytest.approx(said[3], abs=1e-5)
     assert said[0] != pytest.approx(said[2], abs=1e-5)
-    assert predict_clouds.choose_up(Path("a.pcd"), None, "z") == "z"  # as lidars write
 
 
 def test_a_classifier_leaves_points_picture_and_page_of_every_cloud(class_run, clouds, tmp_path, capsys):
