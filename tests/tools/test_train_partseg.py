@@ -204,7 +204,7 @@ GROUPS = ["--model=TokenSegmenter"]  # with the tokenizer of the config, which m
         (["--data=ShapeNetPart", "--data.root=nowhere"], "nowhere/synsetoffset2category.txt is missing: run `python"),
         (["--train.mix=0.5"], "unknown setting 'train.mix'"),
         (GROUPS, "16 tokens cannot label 64 points"),
-        (["--model=PointMLPSegmenter"], "reads normals, but the clouds come with 0 features per point"),
+        (["--model=PointMLPSegmenter", "--model.features=rgb"], "the model reads rgb, but the data set gives none"),
         (["--model.encoder.reads=latents"], "a part segmenter reads tokens"),
         (["--model.encoder.dim=32"], "tokens of width 16, but the encoder reads 32"),
         (["--model.decoder.dims=[16,16]"], "a decoder of 2 levels takes 1 steps, but dims has 2 numbers"),
