@@ -126,7 +126,9 @@ def as_pcd(path: Path, xyz: np.ndarray, columns: Columns) -> None:
     for name, values in fields.items():
         rows[name] = values
     sizes = " ".join(str(values.dtype.itemsize) for values in fields.values())
-    head = f"VERSION 0.7\nFIELDS {' '.join(fields)}\nSIZE {sizes}\nTYPE{' F' * len(fields)}\nCOUNT{' 1' * len(fields)}\n"
+    head = (
+        f"VERSION 0.7\nFIELDS {' '.join(fields)}\nSIZE {sizes}\nTYPE{' F' * len(fields)}\nCOUNT{' 1' * len(fields)}\n"
+    )
     head += f"WIDTH {len(xyz)}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {len(xyz)}\nDATA binary\n"
     path.write_bytes(head.encode() + rows.tobytes())
 
@@ -328,7 +330,8 @@ def test_a_face_that_has_one_color_gives_it_to_all_its_points():
     faces = trimesh.Trimesh([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], [[0, 1, 2], [3, 2, 1]], process=False)
     faces.visual.face_colors = [[255, 0, 0], [0, 0, 255]]
     cloud = read_colors(faces)
-    assert np.array_equal(cloud.columns["rgb"][:, 0], (cloud.xyz[:, :2].sum(1) < 1).astype(float))
+    np.testing.assert_allclose(cloud.columns["rgb"][:, 0], cloud.xyz[:, :2].sum(1) < 1, atol=1e-12)
+    assert cloud.columns["rgb"].max() <= 1
 
 
 def read_colors(mesh: trimesh.Trimesh) -> Cloud:

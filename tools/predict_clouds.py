@@ -45,7 +45,7 @@ def predict_cloud(
     except InputError as error:
         raise InputError(f"{path.parent / cloud.name}: {error}") from error
     facts = {"file": str(path), "name": cloud.name, "points": len(cloud), **describe(prediction)}
-    facts["notes"] = [*("points spread over the surface",) * cloud.from_mesh, *prediction.notes]
+    facts["notes"] = [*("spread over the surface",) * cloud.from_mesh, *prediction.notes]
     if arguments.out:
         base = arguments.out / name(cloud.name)
         shown = show(cloud, prediction, predictor, arguments.up)

@@ -11,7 +11,7 @@ ALIASES = {"normals": "normal", "color": "rgb", "colors": "rgb", "colour": "rgb"
 """Other names of features, in small letters."""
 
 ROUNDING = 1e-3
-"""So far may the length of a normal be from 1 that was written with three decimals."""
+"""So far may a normal's length or a color be from 1 that was written with few decimals."""
 
 Columns = Mapping[str, Shaped[np.ndarray, "*N _"]]
 """Named features of points, as a file or a program gives them."""
@@ -50,13 +50,17 @@ def _numbers(values: Shaped[np.ndarray, "..."], feature: Feature, where: str) ->
 
 
 def unit_color(values: Shaped[np.ndarray, "*N _"], where: str) -> Float[np.ndarray, "*N _"]:
-    """Return colors from 0 to 1. The largest number says what stands for 1: 1 (floats only), 255 or 65535."""
-    numbers = values.astype(np.float64)
+    """Return colors from 0 to 1. The largest number says what stands for 1: 1 (floats only), 255 or 65535.
+
+    Raises InputError for others, among them floats a little above 1, of which nobody can say which they are.
+    """
+    numbers, of_floats = values.astype(np.float64), values.dtype.kind == "f"
     most = numbers.max(initial=0)
-    full = 1 if most <= 1 and values.dtype.kind == "f" else 255 if most <= 255 else 65535
-    if not (numbers >= 0).all() or not most <= full:
-        raise InputError(f"{where} has colors outside 0 to 1, 0 to 255 and 0 to 65535")
-    return numbers / full
+    full = 1 if of_floats and most <= 1 + ROUNDING else 255 if most <= 255 else 65535
+    unclear = of_floats and 1 + ROUNDING < most < 2
+    if unclear or not (numbers >= 0).all() or not most <= 65535:
+        raise InputError(f"{where} has colors outside 0 to 1, 0 to 255 and 0 to 65535: the largest is {most:g}")
+    return np.minimum(numbers / full, 1)
 
 
 def unit_normals(vectors: Shaped[np.ndarray, "N 3"]) -> Shaped[np.ndarray, "N 3"] | None:

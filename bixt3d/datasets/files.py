@@ -166,7 +166,7 @@ def sample_corners(
     triangle, weight = choose_places(area, num_points, np.random.default_rng(0))
     columns = {"normal": across[triangle] / area[triangle, None]}
     if colors is not None:
-        columns["rgb"] = (weight @ colors[triangle])[:, 0]
+        columns["rgb"] = (weight @ colors[triangle])[:, 0].clip(0, 1)
     return Points((weight @ corners[triangle])[:, 0], columns)
 
 

@@ -96,8 +96,6 @@ def test_normals_without_a_direction_are_left_out_and_said():
         ((XYZ, XYZ), r"not tuple: give a list of clouds, or features="),
         ({"xyz": XYZ}, "not dict"),
         ([[0.0, 0, 0], [1, 1, 1]], "not float"),
-        (Cloud(XYZ, {"rgb": RGB[:5]}), r"rgb of shape \(5, 3\) does not fit points of shape \(12, 3\)"),
-        (Cloud(XYZ, {"rgb": RGB.astype(object)}), "rgb: expected an array of numbers, not of object"),
         (trimesh.PointCloud(np.zeros((0, 3))), "has 0 points"),
         (trimesh.Scene(), "has 0 points"),
     ],
@@ -107,6 +105,13 @@ def test_what_is_no_cloud_is_refused_in_one_sentence(given, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         as_clouds(given)
     assert "\n" not in str(caught.value)
+
+
+def test_features_that_fit_no_points_or_are_no_numbers_are_refused_by_name():
+    with pytest.raises(InputError, match=r"rgb of shape \(5, 3\) does not fit points of shape \(12, 3\)"):
+        as_clouds(XYZ, {"rgb": RGB[:5]})
+    with pytest.raises(InputError, match="rgb: expected an array of numbers, not of object"):
+        as_clouds(XYZ, {"rgb": RGB.astype(object)})
 
 
 @pytest.mark.parametrize(
