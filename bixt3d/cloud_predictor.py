@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bixt3d.config import nearest
 from bixt3d.datasets.arrays import as_clouds
+from bixt3d.datasets.bounds import listed
 from bixt3d.datasets.cloud import Cloud
 from bixt3d.datasets.feature_columns import feature_name, select_features
 from bixt3d.datasets.files import MESH_POINTS
@@ -25,10 +26,6 @@ CHUNK = 2**16
 
 CLOUDS = 32
 """Clouds that are classified at a time."""
-
-
-NAMES_SHOWN = 5
-"""Features that a note names; of more it gives the number."""
 
 
 class CloudPredictor:
@@ -97,8 +94,7 @@ class CloudPredictor:
         notes += cloud.notes
         unread = [name for name in cloud.columns if name not in self.features.names]
         if unread:
-            few = unread if len(unread) <= NAMES_SHOWN else [f"{len(unread)} features"]
-            notes.append(f"{', '.join(few)} not read")
+            notes.append(f"{listed(unread)} not read")
         return tuple(notes)
 
 

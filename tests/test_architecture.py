@@ -15,11 +15,12 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 MAY_IMPORT = {
     "types": set(),
     "config": {"types"},  # for InputError
+    "offline": {"types"},
     "ops": {"types"},
     "nn": {"types", "ops"},
     "tokenizers": {"types", "ops", "nn"},
-    "models": {"types", "ops", "nn", "tokenizers", "config"},
-    "datasets": {"types"},
+    "models": {"types", "ops", "nn", "tokenizers", "config", "offline"},
+    "datasets": {"types", "offline"},
     "viz": {"types"},
     "engine": {"types", "config"},
 }

@@ -1,5 +1,6 @@
 """Positions and features in plain numbers: text files, and arrays as .npy, .npz and HDF5 keep them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from bixt3d.datasets.bounds import check_unpacked, listed, read_plain, shortened
 from bixt3d.datasets.feature_columns import feature_name
+from bixt3d.datasets.hdf5 import find_dataset, holds_numbers, open_hdf5
+from bixt3d.datasets.numpy_files import load_arrays
 from bixt3d.types import InputError
 
 
@@ -20,6 +24,7 @@ class Points(NamedTuple):
 
 
 XYZ_KEYS = ("data", "xyz", "points", "pos", "arr_0")
+LINE_LENGTH, MOST_COLUMNS = 100_000, 1000
 TRIPLES = {
     "normal": (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z")),
     "rgb": (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue")),
@@ -34,8 +39,9 @@ def split_columns(table: Shaped[np.ndarray, "N C"]) -> Points:
     (ShapeNetPart has a few of length 0). Columns 4 to 6 of whole numbers up to 255, not all below 2, are colors. Any
     other (intensity, labels) is named after its place, such as ``column7``. Raises InputError for fewer than three.
     """
-    if table.shape[1] < 3:
-        raise InputError(f"has {_count(table.shape[1], 'column')}, but a point takes three: x, y, z")
+    if not 3 <= table.shape[1] <= MOST_COLUMNS:
+        fault = "but a point takes three: x, y, z" if table.shape[1] < 3 else f"but at most {MOST_COLUMNS} are read"
+        raise InputError(f"has {_count(table.shape[1], 'column')}, {fault}")
     table, first_of = as_numbers(table), {}
     colors = table[:, 3:6]
     if colors.shape[1] == 3 and (colors == colors.round()).all() and colors.min() >= 0 and 2 <= colors.max() <= 255:
@@ -59,7 +65,7 @@ def named_columns(columns: Mapping[str, Shaped[np.ndarray, " N"]]) -> Points:
     """
     columns = {name.strip().lower(): values for name, values in columns.items()}
     if not {"x", "y", "z"} <= set(columns):
-        raise InputError(f"has no columns x, y, z (it has {', '.join(columns)})")
+        raise InputError(f"has no columns x, y, z (it has {listed(columns)})")
     xyz = as_numbers(np.stack([columns.pop(axis) for axis in "xyz"], axis=1))
     found = {}
     for feature, ways in TRIPLES.items():
@@ -85,7 +91,7 @@ def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points
     """Return the clouds of named arrays: one for ``(N, 3)`` or more columns, S for ``(S, N, 3)`` or more."""
     xyz = next((arrays[key] for key in XYZ_KEYS if key in arrays), None)
     if xyz is None:
-        raise InputError(f"has no array named {', '.join(XYZ_KEYS[:-1])} (it has {', '.join(arrays) or 'none'})")
+        raise InputError(f"has no array named {', '.join(XYZ_KEYS[:-1])} (it has {listed(arrays)})")
     if xyz.ndim not in (2, 3) or 0 in xyz.shape:
         raise InputError(f"has points of shape {xyz.shape}: write (N, 3), or (S, N, 3) for several clouds")
     clouds = [split_columns(table) for table in (xyz if xyz.ndim == 3 else xyz[None])]
@@ -104,25 +110,16 @@ def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points
 
 def read_arrays(path: Path) -> list[Points]:
     """Return the clouds of a .npy or .npz file; nothing pickled is opened."""
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            arrays = {"data": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except Exception as error:  # noqa: BLE001 (zip, header and pickle errors have nothing in common)
-        raise InputError("cannot be read as NumPy's .npy or .npz of plain numbers: write it again") from error
-    return split_arrays(arrays)
+    return split_arrays(load_arrays(path))
 
 
 def read_hdf5(path: Path) -> list[Points]:
     """Return the clouds of an HDF5 file: of its dataset ``data``, and features by the names of the others."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            arrays = {name: file[name][()] for name in file if isinstance(file[name], h5py.Dataset)}
-            held = list(file)
-    except Exception as error:  # noqa: BLE001 (h5py raises OSError, KeyError and RuntimeError for broken files)
-        raise InputError("cannot be read as HDF5: write it again") from error
+    with open_hdf5(path) as file:
+        found = [find_dataset(file, name) for name in file if name in XYZ_KEYS or holds_numbers(file, name)]
+        check_unpacked(sum(8 * one.size for one in found), path.stat().st_size, "has datasets that need")
+        arrays = {one.name.lstrip("/"): one[()] for one in found}
+        held = list(file)
     return split_arrays(arrays or dict.fromkeys(held, np.zeros(0)))
 
 
@@ -132,10 +129,12 @@ def read_text(path: Path) -> list[Points]:
     A header is used where it names x, y, z (and nx, ny, nz), else skipped, as are lines that begin with # or //.
     A number alone in the first line, as in .pts, is the number of points.
     """
-    raw = path.read_bytes()
+    raw = read_plain(path)
     if b"\0" in raw:
         raise InputError("is not text: write a point in each line, x y z")
     lines = [line.rstrip(" ,;\t") for line in raw.decode("utf-8-sig", errors="replace").splitlines()]
+    if max(map(len, lines), default=0) > LINE_LENGTH:
+        raise InputError(f"has a line of more than {LINE_LENGTH} characters: write one point in each line, x y z")
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line and not line.isspace()]
     first = next((place for place, (_, line) in enumerate(numbered) if _is_numeric(line)), None)
     skipped = numbered[:first]
@@ -147,11 +146,19 @@ def read_text(path: Path) -> list[Points]:
     table = _table([(number, line) for number, line in numbered[first:] if not line.lstrip().startswith("#")])
     if count is not None and float(count) != len(table):
         raise InputError(f"says that it holds {count} points, but has {_count(len(table), 'line')} of them")
-    return [_by_name(table, skipped[-1][1] if skipped else "") or split_columns(table)]
+    return [_by_name(table, skipped[-1][1] if skipped else "") or split_columns(_without_index(table))]
+
+
+def _without_index(table: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
+    """Return the table. Raises InputError if its first column only counts the rows: x would be their numbers."""
+    rows = np.arange(len(table)) + (table[0, 0] if len(table) else 0)
+    if table.shape[1] > 3 and len(table) > 1 and rows[0] in (0, 1) and np.array_equal(table[:, 0], rows):
+        raise InputError("counts its rows in the first column: name the columns x, y, z in its first line")
+    return table
 
 
 def _by_name(table: Float[np.ndarray, "N C"], header: str) -> Points | None:
-    names = [name.strip("\"'").lower() for name in _fields(header.lstrip("#/ "))]
+    names = [re.sub(r"\s*[\[(].*", "", name.strip("\"'").lower()) for name in _fields(header.lstrip("#/ "))]  # x [m]
     if len(names) != table.shape[1] or len(set(names)) < len(names) or not {"x", "y", "z"} <= set(names):
         return None
     return named_columns(dict(zip(names, table.T, strict=True)))
@@ -191,7 +198,8 @@ def _first_fault(numbered: Sequence[tuple[int, str]]) -> str:
         if len(fields) != columns:
             return f"has {_count(len(fields), 'column')} in line {number}, but {columns} in line {numbered[0][0]}"
         if not _is_numeric(line):
-            return f"has {next(field for field in fields if not _is_number(field))!r} in line {number}, not a number"
+            wrong = shortened(next(field for field in fields if not _is_number(field)))
+            return f"has {wrong!r} in line {number}, not a number"
     return "has a line that cannot be read as numbers"
 
 

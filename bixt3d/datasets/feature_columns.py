@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from bixt3d.datasets.bounds import listed
 from bixt3d.types import Feature, Features, InputError
 
 ALIASES = {"normals": "normal", "color": "rgb", "colors": "rgb", "colour": "rgb", "colours": "rgb"}
@@ -31,11 +32,16 @@ def select_features(columns: Columns, features: Features, where: str) -> Float[n
     """
     named = {feature_name(name): values for name, values in columns.items()}
     if missing := [name for name in features.names if name not in named]:
-        raise InputError(f"{where} has no {missing[0]} (it has {', '.join(sorted(named)) or 'no features'})")
-    return np.concatenate([_numbers(named[one.name], one, where) for one in features.columns], -1).astype(np.float32)
+        raise InputError(f"{where} has no {missing[0]} (it has {listed(sorted(named)) if named else 'no features'})")
+    return np.concatenate([feature_numbers(named[one.name], one, where) for one in features.columns], -1).astype(
+        np.float32
+    )
 
 
-def _numbers(values: Shaped[np.ndarray, "..."], feature: Feature, where: str) -> Float[np.ndarray, "*N _"]:
+def feature_numbers(
+    values: Shaped[np.ndarray, "..."], feature: Feature, where: str, most: float | None = None
+) -> Float[np.ndarray, "*N _"]:
+    """Return the numbers of one feature, in double precision; see `select_features`, and `unit_color` for ``most``."""
     if values.dtype.kind not in "fiub":
         raise InputError(f"{where} has {feature.name} that is no number, but {values.dtype}")
     if values.shape[-1] != feature.width:
@@ -43,19 +49,20 @@ def _numbers(values: Shaped[np.ndarray, "..."], feature: Feature, where: str) ->
             f"{where} has {feature.name} of width {values.shape[-1]}, but the feature {feature} has {feature.width}"
         )
     if feature.kind == "color":
-        return unit_color(values, where)
+        return unit_color(values, where, most)
     if not np.isfinite(values.astype(np.float32, copy=False)).all():
         raise InputError(f"{where} has {feature.name} that is not finite")
     return values.astype(np.float64)
 
 
-def unit_color(values: Shaped[np.ndarray, "*N _"], where: str) -> Float[np.ndarray, "*N _"]:
+def unit_color(values: Shaped[np.ndarray, "*N _"], where: str, most: float | None = None) -> Float[np.ndarray, "*N _"]:
     """Return colors from 0 to 1. The largest number says what stands for 1: 1 (floats only), 255 or 65535.
 
-    Raises InputError for others, among them floats a little above 1, of which nobody can say which they are.
+    ``most``: the largest number, where these are not all colors of their file. Raises InputError for others, among them
+    floats a little above 1, of which nobody can say which they are.
     """
     numbers, of_floats = values.astype(np.float64), values.dtype.kind == "f"
-    most = numbers.max(initial=0)
+    most = numbers.max(initial=0) if most is None else most
     full = 1 if of_floats and most <= 1 + ROUNDING else 255 if most <= 255 else 65535
     unclear = of_floats and 1 + ROUNDING < most < 2
     if unclear or not (numbers >= 0).all() or not most <= 65535:

@@ -1,5 +1,6 @@
 """People's own files: clouds as they are, meshes as points spread over their surface."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from bixt3d.datasets.bounds import printable, read_plain, shortened
 from bixt3d.datasets.cloud import Cloud, standard_cloud
 from bixt3d.datasets.columns import Points, named_columns, read_arrays, read_hdf5, read_text
+from bixt3d.datasets.mesh_bounds import check_mesh
 from bixt3d.datasets.pcd import read_pcd
 from bixt3d.datasets.surface import choose_places
 from bixt3d.types import InputError
@@ -35,10 +38,10 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        raise InputError(f"there is no file {printable(path)}")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path} is of an unknown kind: known are {', '.join(SUFFIXES)}")
+        raise InputError(f"{printable(path)} is of an unknown kind: known are {', '.join(SUFFIXES)}")
     try:
         if not path.stat().st_size:
             raise InputError("is empty")
@@ -49,10 +52,12 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
         for points in found:
             check_points(points.xyz)
     except InputError as error:
-        raise InputError(f"{path} {error}") from error
+        shown, fault = printable(path), printable(error)
+        raise InputError(fault if fault.startswith(shown) else f"{shown} {fault}") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    names = [path.name] if len(found) == 1 else [f"{path.name}[{i}]" for i in range(len(found))]
+        raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
+    name = printable(path.name)
+    names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
     up = "-y" if suffix == ".pcd" else None  # depth cameras write it
     return [
         standard_cloud(Cloud(points.xyz, points.columns, name, from_mesh, up, points.notes))
@@ -104,21 +109,26 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
     """Return the points of a file that may be a mesh, and whether it is one."""
     import trimesh
 
+    suffix, raw = path.suffix.lower(), read_plain(path)
     try:
-        pieces = trimesh.load_scene(path, process=False, skip_materials=True).dump()
+        beside = check_mesh(raw, path)
+        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=beside, process=False, skip_materials=True)
+        pieces = scene.dump()
         meshes = [piece for piece in pieces if isinstance(piece, trimesh.Trimesh) and len(piece.faces)]
         corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces] for mesh in meshes]
         if any(triangles.shape[1:] != (3, 3) for triangles in corners):
             raise ValueError("a vertex takes three coordinates")
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001 (trimesh raises whatever a broken file leads to)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"cannot be read ({reason}): {_HINTS.get(path.suffix.lower(), _HINT)}") from error
+        reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
+        raise InputError(f"cannot be read ({reason}): {_HINTS.get(suffix, _HINT)}") from error
     if corners:
         colors, notes = _colors_of(meshes)
         points = sample_corners(np.concatenate(corners), num_points, colors)
         return [points._replace(notes=notes)], True
     vertices = [piece for piece in pieces if len(piece.vertices)]
-    if path.suffix.lower() == ".ply" and vertices:
+    if suffix == ".ply" and vertices:
         return [_cloud_of_ply(vertices[0])], False
     if vertices:
         raise InputError("is a mesh without faces: give it faces, or write its points as .ply or .xyz")

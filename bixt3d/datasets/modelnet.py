@@ -1,7 +1,7 @@
 """ModelNet10 and ModelNet40 as people have them without their meshes: HDF5 files, or text files with normals."""
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,9 +10,10 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from bixt3d.datasets.archives import missing_data
+from bixt3d.datasets.bounds import printable, read_plain, shortened
 from bixt3d.datasets.cache import cache_folder, cached, check_stored, short_hash
 from bixt3d.datasets.normalize import normalize_clouds
-from bixt3d.datasets.reading import read_clouds, read_lines
+from bixt3d.datasets.reading import read_clouds, read_file_list, read_lines
 from bixt3d.datasets.source import CloudSource, cloud_set, only_normals
 from bixt3d.types import CloudSet, InputError
 
@@ -47,11 +48,9 @@ class ModelNetHDF5(CloudSource):
         return self._read(root, "train", names), self._read(root, "test", names)
 
     def _read(self, root: Path, split: str, names: list[str]) -> CloudSet:
-        # the lists give the paths on their author's disk
-        paths = [root / PurePosixPath(line).name for line in read_lines(root / f"{split}_files.txt")]
-        pieces = read_clouds(paths, self.num_points, self.features, len(names), "shape_names.txt")
-        points, label = (torch.cat(column) for column in zip(*pieces, strict=True))
-        return cloud_set(points, label, names, self.features)
+        paths = read_file_list(root / f"{split}_files.txt")
+        clouds = read_clouds(paths, self.num_points, self.features, len(names), "shape_names.txt")
+        return CloudSet(*clouds, tuple(names), features=self.features)
 
 
 class ModelNetNormals(CloudSource):
@@ -89,14 +88,18 @@ class ModelNetNormals(CloudSource):
 
     def _read(self, root: Path, split: str, names: list[str]) -> CloudSet:
         listed = read_lines(root / f"{self.subset}_{split}.txt")
+        if wrong := next((name for name in (*names, *listed) if "/" in name or "\\" in name), None):
+            raise InputError(f"{root}/{self.subset}_{split}.txt names {wrong!r}: a class or cloud has no slash in it")
         classes = [cloud.rpartition("_")[0] for cloud in listed]
         for cloud, name in zip(listed, classes, strict=True):
             if name not in names:
-                raise InputError(f"{root}/{self.subset}_{split}.txt lists {cloud}, but {name!r} is not a class name")
+                where = f"{root}/{self.subset}_{split}.txt"
+                raise InputError(f"{where} lists {shortened(cloud)}, but {shortened(name)!r} is not a class name")
         paths = [root / name / f"{cloud}.txt" for name, cloud in zip(classes, listed, strict=True)]
         key = short_hash(*listed, str(self.stored_points))
         cache = cache_folder(root) / f"bixt3d_{self.subset}_{split}_{key}.npz"
-        points = torch.from_numpy(cached(cache, lambda: _read_texts(paths, self.stored_points)))
+        shape = (len(paths), self.stored_points, 6)
+        points = torch.from_numpy(cached(cache, lambda: _read_texts(paths, self.stored_points), shape))
         label = torch.tensor([names.index(name) for name in classes])
         return cloud_set(points, label, names, self.features)
 
@@ -107,9 +110,7 @@ def _read_texts(paths: Sequence[Path], num_points: int) -> Float[np.ndarray, "S 
 
 
 def _read_text(path: Path, num_points: int) -> Float[np.ndarray, "N 6"]:
-    if not path.is_file():
-        raise InputError(f"{path} is missing, though its list names it")
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    lines = [line for line in read_plain(path).decode(errors="replace").splitlines() if line.strip()]
     if len(lines) < num_points:
         raise InputError(
             f"asked for {num_points} stored points, but {path} has {len(lines)}; "
@@ -118,13 +119,13 @@ def _read_text(path: Path, num_points: int) -> Float[np.ndarray, "N 6"]:
     # nobody promises that the first lines are spread over the surface
     chosen = np.random.default_rng(0).permutation(len(lines))[:num_points]
     try:
-        points = np.loadtxt([lines[line] for line in chosen], dtype=np.float32, delimiter=",", ndmin=2)
+        points = np.loadtxt([lines[line] for line in chosen], delimiter=",", ndmin=2)
     except ValueError as error:
-        raise InputError(f"{path} must hold lines of x,y,z,nx,ny,nz: {error}") from error
+        raise InputError(f"{path} must hold lines of x,y,z,nx,ny,nz: {printable(error)}") from error
     if points.shape[1] != 6 or not np.isfinite(points).all():
         raise InputError(f"{path} must hold lines of six finite numbers x,y,z,nx,ny,nz")
     points[:, :3] = normalize_clouds(torch.from_numpy(points[None, :, :3]), str(path))[0].numpy()
-    return points
+    return points.astype(np.float32)
 
 
 def _check_present(root: Path, file: str, archive: str) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.ops._backend import without_autocast
 from bixt3d.tokenizers.points import PointTokenizer, Tokenizer
 from bixt3d.types import Pyramid
 
@@ -57,7 +58,9 @@ class GroupTokenizer(Tokenizer):
         )
 
     def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Pyramid:
-        (points,) = self.points(xyz, feats)
-        groups, _ = self.group(replace(points, feats=self.norm(points.feats)))
+        with without_autocast(xyz):  # groups are differences of neighbors
+            (points,) = self.points(xyz, feats)
+            normed = replace(points, feats=self.norm(points.feats))
+        groups, _ = self.group(normed)
         (positions,) = self.position(groups.pos)
         return points, replace(groups, feats=groups.feats + positions.feats)

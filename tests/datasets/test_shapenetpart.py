@@ -154,7 +154,7 @@ def test_each_fault_of_a_list_is_one_sentence_with_its_name(root, content, sente
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "{path} is missing, though its list names it"),
+        (None, "{path} is missing"),
         ("\n", "{path} is empty: fetch it again"),
         ("1 2 3 0 0 1\n", "{path} must hold lines of seven finite numbers x y z nx ny nz part"),
         ("1 2 3 0 0 1 6\n1 2 3 0 0 1\n", "{path} must hold lines of x y z nx ny nz part: "),

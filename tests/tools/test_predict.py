@@ -317,11 +317,11 @@ def test_labels_are_written_in_every_format_that_is_asked_for(part_run, clouds, 
 def test_what_is_guessed_repeated_or_not_read_is_said(class_run, tmp_path, capsys):
     xyz, run = np.random.default_rng(0).normal(size=(40, 3)), class_run(features="rgb")
     np.savetxt(tmp_path / "a.xyz", np.hstack([xyz, np.arange(120).reshape(40, 3) % 250, xyz[:, :1]]))
-    write_ply(tmp_path / "b.ply", xyz, {f"f{place}": xyz[:, :1] for place in range(6)} | {"rgb": np.eye(3)[[0] * 40]})
+    write_ply(tmp_path / "b.ply", xyz, {f"f{place}": xyz[:, :1] for place in range(12)} | {"rgb": np.eye(3)[[0] * 40]})
     np.savez(tmp_path / "c.npz", xyz=xyz, rgb=np.full((40, 3), 0.5), normals=3 * xyz)
     expected = [
         ["repeated to 64", "columns 4 to 6 taken for rgb", "column7 not read"],
-        ["repeated to 64", "6 features not read"],
+        ["repeated to 64", "f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 and 2 more not read"],
         ["repeated to 64", "normals scaled to length 1", "normal not read"],
     ]
     names = ("a.xyz", "b.ply", "c.npz")

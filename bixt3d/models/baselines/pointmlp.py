@@ -10,6 +10,7 @@ from bixt3d.models.classifier import CloudClassifier
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.ops._backend import without_autocast
 from bixt3d.types import Features, InputError, Tokens
 
 
@@ -83,7 +84,8 @@ class PointMLP(CloudClassifier):
 
     def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Float[Tensor, "B C"]:
         feats = self.feature_scale(self.features.check(xyz, feats))
-        tokens = Tokens(self.embedding(cat([xyz, feats], -1)), xyz)
+        with without_autocast(xyz):  # the first stage takes differences of neighbors
+            tokens = Tokens(self.embedding(cat([xyz, feats], -1)), xyz)
         for stage in self.stages:
             tokens, _ = stage(tokens)
         return self.head(tokens.feats.amax(1))

@@ -12,6 +12,7 @@ from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.nn.mlp import LinearNorm
+from bixt3d.ops._backend import without_autocast
 from bixt3d.types import Features, InputError, Tokens
 
 
@@ -84,7 +85,8 @@ class PointMLPSegmenter(CloudSegmenter):
         self, xyz: Tensor, feats: Tensor | None = None, category: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B N C"]:
         feats = self.feature_scale(self.check(xyz, feats, category))
-        tokens = Tokens(self.embedding(torch.cat([xyz, feats], -1)), xyz)
+        with without_autocast(xyz):  # the first stage takes differences of neighbors
+            tokens = Tokens(self.embedding(torch.cat([xyz, feats], -1)), xyz)
         pyramid = [tokens]
         for stage in self.stages:
             tokens, _ = stage(tokens)
