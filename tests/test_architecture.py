@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "engine": {"types", "config", "untrusted"},
 }
 MAY_IMPORT["timm"] = {"types", "models"}  # what `import bixt3d.timm` registers
+MAY_IMPORT["predictions"] = {"types"}
 # where model, data, training and pictures of a task meet
 for meeting_place in ("cloud_predictor", "image_predictor", "tasks", "export"):
     MAY_IMPORT[meeting_place] = set(MAY_IMPORT)

@@ -377,7 +377,9 @@ def test_the_category_that_is_told_is_the_one_the_model_reads(make_part_run):
 
 
 def test_normals_that_are_not_finite_are_refused(make_run):
-    with pytest.raises(InputError, match="the input has normal that is not finite"):
+    with pytest.raises(
+        InputError, match="the input has no normal .*; its normals left out, which have no direction or are not finite"
+    ):
         load_run(make_run("normal")).predict(cloud(), {"normal": with_nan()})
 
 

@@ -30,7 +30,7 @@ from bixt3d.viz.attention import choose_latents, draw_attention
 from bixt3d.viz.clouds import draw_clouds
 from bixt3d.viz.page import MOST_CLOUDS, write_html
 from bixt3d.viz.parts import PartCloud, draw_parts, show_parts
-from bixt3d.viz.scene import write_ply
+from bixt3d.viz.point_files import as_bytes, write_ply
 
 
 class Parser(ArgumentParser):
@@ -210,7 +210,7 @@ def write_pages(shown: Shown, out: Path) -> list[Path]:
         write_html(files[-1], some, shown.part_names, str(shown.path.parent), shown.data.up)
     for place, cloud in zip(shown.index, shown.clouds, strict=True):
         files.append(out / f"cloud_{place}.ply")
-        write_ply(files[-1], cloud.xyz, cloud.rgb(cloud.predicted))
+        write_ply(files[-1], cloud.xyz, {"rgb": as_bytes(cloud.rgb(cloud.predicted))})
     print(*files, sep="\n", flush=True)
     return files
 
