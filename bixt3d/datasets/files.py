@@ -1,16 +1,19 @@
 """People's own files: clouds as they are, meshes as points spread over their surface."""
 
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from bixt3d.datasets.columns import Points, read_arrays, read_hdf5, read_text, unit_normals
+from bixt3d.datasets.bounds import printable, read_plain, shortened
+from bixt3d.datasets.cloud import Cloud, standard_cloud
+from bixt3d.datasets.columns import Points, named_columns, read_arrays, read_hdf5, read_text
+from bixt3d.datasets.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.pcd import read_pcd
-from bixt3d.datasets.surface import Mesh, sample_surface, unit
+from bixt3d.datasets.surface import choose_places
 from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
@@ -19,25 +22,15 @@ MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
 SUFFIXES = (*MESHES, *READERS)
 """Extensions of the files that can be read, in small letters."""
 
+MESH_POINTS = 10_000
+"""Points spread over a mesh."""
+
 FARTHEST = 1e18
 """No coordinate may be larger: its square would not be a float32."""
 
 
-@dataclass(frozen=True)
-class FileCloud:
-    """A cloud of a file; ``normals`` have length 1 (a few may be 0), or are None where the file has none.
-
-    ``from_mesh``: the points were spread over a surface, and the normals are those of its faces.
-    """
-
-    name: str
-    xyz: Float[np.ndarray, "N 3"]
-    normals: Float[np.ndarray, "N 3"] | None = None
-    from_mesh: bool = False
-
-
-def read_file(path: str | Path, num_points: int = 10_000) -> list[FileCloud]:
-    """Return the clouds of a file: one, but for arrays of several.
+def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
+    """Return the clouds of a file with their features by name: one, but for arrays of several.
 
     A mesh gives ``num_points`` points spread over its faces by area, always the same. A .ply without faces is a cloud.
     Raises InputError if the file is missing, of an unknown kind or broken, if it has points that are not finite, or all
@@ -45,10 +38,10 @@ def read_file(path: str | Path, num_points: int = 10_000) -> list[FileCloud]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        raise InputError(f"there is no file {printable(path)}")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path} is of an unknown kind: known are {', '.join(SUFFIXES)}")
+        raise InputError(f"{printable(path)} is of an unknown kind: known are {', '.join(SUFFIXES)}")
     try:
         if not path.stat().st_size:
             raise InputError("is empty")
@@ -56,14 +49,20 @@ def read_file(path: str | Path, num_points: int = 10_000) -> list[FileCloud]:
             found, from_mesh = _read_mesh(path, num_points)
         else:
             found, from_mesh = READERS[suffix](path), False
-        for xyz, _ in found:
-            check_points(xyz)
+        for points in found:
+            check_points(points.xyz)
     except InputError as error:
-        raise InputError(f"{path} {error}") from error
+        shown, fault = printable(path), printable(error)
+        raise InputError(fault if fault.startswith(shown) else f"{shown} {fault}") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    names = [path.name] if len(found) == 1 else [f"{path.name}[{i}]" for i in range(len(found))]
-    return [FileCloud(name, *points, from_mesh) for name, points in zip(names, found, strict=True)]
+        raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
+    name = printable(path.name)
+    names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
+    up = "-y" if suffix == ".pcd" else None  # depth cameras write it
+    return [
+        standard_cloud(Cloud(points.xyz, points.columns, name, from_mesh, up, points.notes))
+        for name, points in zip(names, found, strict=True)
+    ]
 
 
 def find_files(places: Sequence[str | Path]) -> list[Path]:
@@ -110,41 +109,85 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
     """Return the points of a file that may be a mesh, and whether it is one."""
     import trimesh
 
+    suffix, raw = path.suffix.lower(), read_plain(path)
+    raw = without_materials(raw) if suffix == ".obj" else raw
     try:
-        pieces = trimesh.load_scene(path, process=False, skip_materials=True).dump()
+        beside = check_mesh(raw, path)
+        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=beside, process=False, skip_materials=True)
+        pieces = scene.dump()
         meshes = [piece for piece in pieces if isinstance(piece, trimesh.Trimesh) and len(piece.faces)]
         corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces] for mesh in meshes]
         if any(triangles.shape[1:] != (3, 3) for triangles in corners):
             raise ValueError("a vertex takes three coordinates")
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001 (trimesh raises whatever a broken file leads to)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"cannot be read ({reason}): {_HINTS.get(path.suffix.lower(), _HINT)}") from error
+        reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
+        raise InputError(f"cannot be read ({reason}): {_HINTS.get(suffix, _HINT)}") from error
     if corners:
-        return [_sample(np.concatenate(corners), num_points)], True
+        colors, notes = _colors_of(meshes)
+        points = sample_corners(np.concatenate(corners), num_points, colors)
+        return [points._replace(notes=notes)], True
     vertices = [piece for piece in pieces if len(piece.vertices)]
-    if path.suffix.lower() == ".ply" and vertices:
+    if suffix == ".ply" and vertices:
         return [_cloud_of_ply(vertices[0])], False
     if vertices:
         raise InputError("is a mesh without faces: give it faces, or write its points as .ply or .xyz")
     raise InputError(f"holds no mesh: {_HINT}")
 
 
-def _sample(corners: Float[np.ndarray, "T 3 3"], num_points: int) -> Points:
+def cloud_of_mesh(mesh: Any, num_points: int = MESH_POINTS) -> Cloud:
+    """Return the cloud of a mesh, scene or point cloud of trimesh, sampled as `read_file` does. Raises InputError."""
+    pieces = mesh.dump() if hasattr(mesh, "dump") else [mesh]
+    meshes = [piece for piece in pieces if len(getattr(piece, "faces", ()))]
+    if meshes:
+        corners = np.concatenate([np.asarray(piece.vertices, np.float64)[piece.faces] for piece in meshes])
+        colors, notes = _colors_of(meshes)
+        return Cloud(*sample_corners(corners, num_points, colors)[:2], from_mesh=True, notes=notes)
+    vertices = np.concatenate([np.zeros((0, 3)), *(np.asarray(piece.vertices, np.float64) for piece in pieces)])
+    check_points(vertices)
+    colors = [np.asarray(getattr(piece, "colors", ()))[:, :3] for piece in pieces if len(getattr(piece, "colors", ()))]
+    return Cloud(vertices, {"rgb": np.concatenate(colors)} if sum(map(len, colors)) == len(vertices) else {})
+
+
+def _colors_of(meshes: Sequence[Any]) -> tuple[Float[np.ndarray, "T 3 3"] | None, tuple[str, ...]]:
+    """Return the colors of the corners of meshes of trimesh, from 0 to 1, if all have some; and what is not read."""
+    colors = []
+    for mesh in meshes:
+        if mesh.visual.kind == "vertex":
+            colors.append(np.asarray(mesh.visual.vertex_colors)[mesh.faces][..., :3] / 255)
+        elif mesh.visual.kind == "face":
+            colors.append(np.repeat(np.asarray(mesh.visual.face_colors)[:, None, :3] / 255, 3, axis=1))
+    notes = ("its texture not read",) * any(mesh.visual.kind == "texture" for mesh in meshes)
+    if len(colors) == len(meshes):
+        return np.concatenate(colors), notes
+    return None, notes + ("colors not read, which not all of its pieces have",) * bool(colors)
+
+
+def sample_corners(
+    corners: Float[np.ndarray, "T 3 3"], num_points: int, colors: Float[np.ndarray, "T 3 3"] | None = None
+) -> Points:
+    """Return points spread over triangles by area, with the normals of the faces and the colors between the corners."""
     check_points(corners.reshape(-1, 3), "corner")
-    first, second, third = (corners / np.abs(corners).max()).transpose(1, 0, 2)
+    first, second, third = (corners / np.ptp(corners, axis=(0, 1)).max()).transpose(1, 0, 2)
     across = np.cross(second - first, third - first)
-    if not across.any():
+    area = np.linalg.norm(across, axis=1)
+    if not area.any():
         raise InputError("has only faces without area: there is nothing to spread points over")
-    mesh = Mesh(corners, np.repeat(unit(across)[:, None], 3, axis=1))
-    xyz, normals, _ = sample_surface([mesh], num_points, np.random.default_rng(0))
-    return xyz, normals
+    triangle, weight = choose_places(area, num_points, np.random.default_rng(0))
+    columns = {"normal": across[triangle] / area[triangle, None]}
+    if colors is not None:
+        columns["rgb"] = (weight @ colors[triangle])[:, 0].clip(0, 1)
+    return Points((weight @ corners[triangle])[:, 0], columns)
 
 
 def _cloud_of_ply(cloud: Any) -> Points:
-    vertex = cloud.metadata["_ply_raw"]["vertex"]  # the only place where trimesh leaves normals of points
+    elements = cloud.metadata["_ply_raw"]  # the only place where trimesh leaves normals of points
+    vertex = elements["vertex"]
     if len(cloud.vertices) < vertex["length"]:
         raise InputError(f"says that it holds {vertex['length']} points, but it ends after {len(cloud.vertices)}")
-    xyz, names = np.asarray(cloud.vertices, np.float64), ("nx", "ny", "nz")
-    if not set(names) <= set(vertex["properties"]):
-        return xyz, None
-    return xyz, unit_normals(np.stack([np.ravel(vertex["data"][name]) for name in names], axis=1))
+    columns = {name: np.ravel(vertex["data"][name]) for name in vertex["properties"]}
+    numbers = {name: values for name, values in columns.items() if values.dtype.kind in "fiu"}
+    points = named_columns({name: values for name, values in numbers.items() if len(values) == vertex["length"]})
+    others = [name for name, element in elements.items() if name != "vertex" and element["length"]]
+    return points._replace(notes=tuple(f"its elements '{name}' not read" for name in others))

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from bixt3d.engine.sums import EpochSums
 from bixt3d.types import InputError
 
 Batch = dict[str, Tensor]
@@ -100,52 +101,6 @@ def seed_epoch(seed: int, epoch: int, fabric: Fabric) -> torch.Generator:
     return torch.Generator().manual_seed(of_epoch)
 
 
-class EpochSums:
-    """Sums of an epoch, kept on the device: reading them at its end is the only time that the host waits for it."""
-
-    def __init__(self, device: torch.device):
-        self.sums = torch.zeros(3, device=device)  # loss, correct, examples
-        self.bad_step = torch.full((), -1, device=device)
-        self.step = self.num_examples = 0
-        self.copy: tuple[Tensor, torch.cuda.Event] | None = None
-
-    def add(self, loss: Tensor, correct: Tensor, num_examples: int) -> None:
-        """Add a step: its loss summed over its examples, how many are right, and how many there are."""
-        loss = loss.detach()
-        self.bad_step = torch.where((self.bad_step < 0) & ~loss.isfinite(), self.step, self.bad_step)
-        self.sums += torch.stack([loss, correct, torch.full_like(loss, num_examples)])
-        self.step += 1
-        self.num_examples += num_examples
-
-    def glance(self) -> dict[str, float]:
-        """Return means without waiting for the device: on a GPU those of a little while ago, empty at first."""
-        if not self.sums.is_cuda:
-            return self.read()
-        known = self.copy
-        if known and not known[1].query():
-            return {}
-        self.copy = torch.empty(3, pin_memory=True).copy_(self.sums, non_blocking=True), torch.cuda.Event()
-        self.copy[1].record()
-        return _means(known[0].tolist()) if known else {}
-
-    def read(self, fabric: Fabric | None = None) -> dict[str, float]:
-        """Return mean loss and accuracy of all processes. Raises InputError, in all of them, for a loss not finite."""
-        if fabric:
-            self.sums = fabric.all_reduce(self.sums, reduce_op="sum")
-            self.bad_step = fabric.all_reduce(self.bad_step, reduce_op="max")
-        if (step := int(self.bad_step)) >= 0:
-            raise InputError(
-                f"the loss was not a number at step {step} of this epoch; the last checkpoint is kept: "
-                "lower --optim.lr, or use --runtime.precision 32-true"
-            )
-        return _means(self.sums.tolist())
-
-
-def _means(sums: Sequence[float]) -> dict[str, float]:
-    loss, correct, total = sums
-    return {"loss": loss / total, "train_accuracy": correct / total}
-
-
 def train_epoch(
     learner: Learner,
     fabric: Fabric,
@@ -224,6 +179,8 @@ def predict_all(
     merged = tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
     if fabric.world_size > 1:
         merged = tuple(_in_order(part, fabric.world_size)[:total] for part in merged)
+    for part in merged:
+        check_outputs(part)
     return merged
 
 
@@ -241,3 +198,12 @@ def _in_order(rows: Tensor, num_processes: int) -> Tensor:
     parts = [torch.empty_like(rows) for _ in range(num_processes)]
     torch.distributed.all_gather(parts, rows.contiguous())
     return torch.stack(parts, 1).flatten(0, 1)
+
+
+def check_outputs(outputs: Tensor) -> None:
+    """Raise InputError if a model's outputs, one row for each example, are not finite numbers."""
+    if bad := int((~outputs.flatten(1).isfinite().all(1) if outputs.ndim > 1 else ~outputs.isfinite()).sum()):
+        raise InputError(
+            f"the model's output is not a finite number for {bad} of {len(outputs)} examples: its weights diverged or "
+            "are damaged, or --runtime.precision 32-true is needed"
+        )

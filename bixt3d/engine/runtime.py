@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from bixt3d.engine.checkpoint import write_text
 from bixt3d.engine.launch import launch
 from bixt3d.engine.memory import keep_freed_memory
-from bixt3d.engine.watch import watch
+from bixt3d.engine.watch import watch, watch_no_longer
 from bixt3d.types import InputError
 
 T = TypeVar("T")
@@ -109,16 +109,22 @@ def start(runtime: Runtime) -> Fabric:
     return fabric
 
 
+def finish(fabric: Fabric) -> None:
+    """Wait until all processes have done their work; from here on they may end one by one."""
+    fabric.barrier()
+    watch_no_longer()
+
+
 def first_alone(fabric: Fabric, make: Callable[[], T]) -> T:
     """Return what ``make`` returns, in the first process before the others: it may write caches that they read."""
     with fabric.rank_zero_first():
         return make()
 
 
-def check_shared(fabric: Fabric, folder: Path) -> None:
-    """Raise InputError, in all processes, if one of them does not see a folder that the first one makes."""
+def check_shared(fabric: Fabric, folder: Path) -> Path:
+    """Return the folder. Raises InputError, in all processes, if one does not see it when the first one makes it."""
     if fabric.world_size == 1:
-        return
+        return folder
     token = folder / f".seen-{fabric.broadcast(uuid4().hex)}"
     if fabric.is_global_zero:
         write_text(token, "")
@@ -132,6 +138,7 @@ def check_shared(fabric: Fabric, folder: Path) -> None:
             f"process {blind} does not see the run folder {folder} of process 0: give all machines a folder that they "
             "share, with --run_dir"
         )
+    return folder
 
 
 def _appears(path: Path) -> bool:

@@ -115,13 +115,12 @@ _watches: list[Watch] = []
 
 
 def watch(fabric: Fabric, children: Mapping[int, Popen]) -> None:
-    """Let the processes of a run watch each other until `finish`."""
+    """Let the processes of a run watch each other until `watch_no_longer`."""
     if fabric.world_size > 1:
         _watches.append(Watch(fabric, children))
 
 
-def finish(fabric: Fabric) -> None:
-    """Wait until all processes have done their work; from here on they may end one by one."""
-    fabric.barrier()
+def watch_no_longer() -> None:
+    """Let the processes end one by one."""
     while _watches:
         _watches.pop().close()

@@ -14,11 +14,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bixt3d.config import SettingsParser
+from bixt3d.cloud_predictor import PartPredictor
 from bixt3d.datasets import CloudAugment, PartSource, take_points
 from bixt3d.datasets.draws import Draws
 from bixt3d.engine.checkpoint import write_json
-from bixt3d.engine.loop import Batch, Step, merge, predict_all
+from bixt3d.engine.loop import Batch, Step, check_outputs, merge, predict_all
 from bixt3d.engine.part_metrics import (
     CONVENTION,
     POINTMLP_CONVENTION,
@@ -29,7 +29,9 @@ from bixt3d.engine.part_metrics import (
 )
 from bixt3d.models.presets import MakeSegmenter
 from bixt3d.ops import interpolate
-from bixt3d.tasks.task import Evaluation, Task, Train
+from bixt3d.tasks.inputs import check_parts, read_clouds
+from bixt3d.tasks.scores import Evaluation, Score
+from bixt3d.tasks.task import Task
 from bixt3d.types import CloudSet, InputError
 
 if TYPE_CHECKING:
@@ -87,22 +89,20 @@ class PartSegmentation(Task):
     name = "part segmentation"
     program = "partseg"
     example = "python tools/train_partseg.py --cfg cfgs/shapes_partseg.yaml"
-    headline = {"instance_miou": "instance_miou", "class_miou": "class_miou"}
-
-    def add_settings(self, parser: SettingsParser) -> None:
-        parser.add_argument("--data", type=PartSource, help="the data set")
-        parser.add_argument("--model", type=MakeSegmenter, help="the model")
-        parser.add_argument("--train", type=Train, default=Train())
-
-    def build(self, run: Any, clouds: CloudSet) -> nn.Module:
-        return run.model(len(clouds.part_names), len(clouds.class_names))
+    headline = {"instance_miou": Score("instance_miou"), "class_miou": Score("class_miou")}
+    data, model, name_keys = PartSource, MakeSegmenter, ("class_names", "part_names", "class_parts")
+    check_names = staticmethod(check_parts)
 
     def names(self, clouds: CloudSet) -> dict[str, Any]:
-        return {
-            "class_names": list(clouds.class_names),
-            "part_names": list(clouds.part_names),
-            "class_parts": {name: list(clouds.class_parts[name]) for name in clouds.class_names},
-        }
+        class_parts = {name: list(clouds.class_parts[name]) for name in clouds.class_names}
+        return super().names(clouds) | {"part_names": list(clouds.part_names), "class_parts": class_parts}
+
+    def outputs(self, names: Mapping[str, Any]) -> tuple[int, ...]:
+        return len(names["part_names"]), len(names["class_names"])
+
+    def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
+        parts = {name: names["class_parts"][name] for name in names["class_names"]}
+        return PartPredictor(model, names["part_names"], parts, **read_clouds(given, model, source))
 
     def make_step(self, run: Any, train: CloudSet) -> Step:
         mask = _mask(train)
@@ -153,17 +153,15 @@ def predict_parts(
 def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> PartEvaluation:
     """Score every original point of every test cloud; labels come from the three nearest points that the model saw."""
     mask, looks = _mask(clouds), _looks(run, votes)
-    mine, truth, points = [], [], []
+    points, _, truth = map(list, zip(*run.data.full_clouds(), strict=True))
+    mine = []
     module.eval()
-    for i, (xyz, _, parts) in enumerate(run.data.full_clouds()):
-        truth.append(parts)
-        points.append(xyz)
-        if i % fabric.world_size != fabric.global_rank:
-            continue
+    for i in range(fabric.global_rank, len(points), fabric.world_size):
         batch = clouds[torch.tensor([i], device=clouds.label.device)]
         with torch.inference_mode(), fabric.autocast():
             seen = _log_probability(module, batch, looks).exp()
-        every = interpolate(xyz.to(seen.device)[None], batch["xyz"][:, : run.data.num_points], seen)
+        check_outputs(seen)
+        every = interpolate(points[i].to(seen.device)[None], batch["xyz"][:, : run.data.num_points], seen)
         mine.append([choose_parts(every, batch["label"], mask)[0].cpu(), every[0].argmax(1).cpu()])
     predicted, freely = map(list, zip(*merge(mine, fabric), strict=True))
     scores = score_parts(predicted, freely, truth, clouds.label, clouds.class_names, clouds.class_parts)
@@ -187,7 +185,7 @@ def _looks(run: Any, votes: int) -> list[Callable[[Batch], Batch]]:
             return batch
         as_one = {key: batch[key].flatten(0, 1)[None] for key in ("xyz", "feats")}
         index = torch.zeros(1, dtype=torch.int64, device=batch["xyz"].device)
-        as_one = scale(as_one, as_one["xyz"].shape[1], Draws(index, "vote", vote))
+        as_one = scale(as_one, as_one["xyz"].shape[1], Draws(index, "vote", vote), run.data.features)
         return batch | {key: points.view_as(batch[key]) for key, points in as_one.items()}
 
     return [partial(look, vote=vote) for vote in range(votes)]

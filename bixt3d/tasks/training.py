@@ -16,16 +16,16 @@ from torch import nn
 
 from bixt3d.config import SettingsParser
 from bixt3d.datasets.draws import mix_key
-from bixt3d.engine.batches import count_batches, in_steps, make_batches
-from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, save_checkpoint, write_json, write_text
+from bixt3d.engine.batches import in_steps, make_batches
+from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, save_checkpoint, write_json, write_text
 from bixt3d.engine.loop import Examples, Learner, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit, new_folder, newest_run
-from bixt3d.engine.runtime import check_shared, compiled, first_alone, start
-from bixt3d.engine.watch import finish
+from bixt3d.engine.runtime import check_shared, compiled, finish, first_alone, start
+from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.task import Sets, Task, split_sets
-from bixt3d.types import InputError
+from bixt3d.types import CloudSet, InputError
 
 
 def train(task: Task, description: str | None, argv: Sequence[str] | None = None) -> Path:
@@ -37,8 +37,7 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
     seeds = [settings.seed] if where.seeds is None else parse_seeds(where.seeds)
     run = parser.instantiate(settings)
     fabric = start(run.runtime)
-    folder = where.run_dir or Path(fabric.broadcast(str(new_folder(Path("runs"), name))))
-    check_shared(fabric, folder)
+    folder = check_shared(fabric, where.run_dir or Path(fabric.broadcast(str(new_folder(Path("runs"), name)))))
     loaded = [part.to(fabric.device) for part in first_alone(fabric, lambda: task.load(run))]
     results = []
     for seed in seeds:
@@ -113,7 +112,7 @@ def train_run(
         if not past["epoch"]:  # what an earlier run left here must not be taken for this one's
             (folder / "checkpoint.pt").unlink(missing_ok=True)
     log, seconds, began = RunLog(folder, past["rows"], fabric.is_global_zero), past["seconds"], time.perf_counter()
-    last = run.train.num_epochs(len(sets.train))
+    last, by = run.train.num_epochs(len(sets.train)), task.selects_by
     say(fabric, f"run folder {folder}, epochs {past['epoch'] + 1} to {last}")
     for epoch in range(past["epoch"] + 1, last + 1):
         row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
@@ -123,9 +122,9 @@ def train_run(
         say(fabric, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
         log.add(row)
         if fabric.is_global_zero:
-            task.keep_weights(folder, learner.best_module(), config, sets.train)
-            if log.best(task.selects_by) == row:
-                task.keep_weights(folder, learner.best_module(), config, sets.train, "best_on_val")
+            task.keep_weights(folder, learner.best_module(), run, config, sets.train)
+            if log.best(f"val_{by.column}", by.more_is_better) == row:
+                task.keep_weights(folder, learner.best_module(), run, config, sets.train, "best_on_val")
             past = {"epoch": epoch, "seconds": seconds + time.perf_counter() - began, "rows": log.rows}
             save_checkpoint(folder / "checkpoint.pt", past | {"learner": learner.state()})
     log.close()
@@ -137,7 +136,8 @@ def take_up(task: Task, fabric: Fabric, folder: Path, run: Any, learner: Learner
     if resume and (folder / "checkpoint.pt").is_file():
         past = load_checkpoint(folder / "checkpoint.pt")
         fit_weights(learner.module, past["learner"]["model"], str(folder / "checkpoint.pt"))
-        learner.load_state(past["learner"])
+        with must_fit(folder / "checkpoint.pt"):
+            learner.load_state(past["learner"])
         return past
     if words := task.start_weights(learner.module, run):
         say(fabric, words)
@@ -146,23 +146,19 @@ def take_up(task: Task, fabric: Fabric, folder: Path, run: Any, learner: Learner
 
 def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learner:
     """Return model, optimizer and schedule, ready to train."""
-    steps_per_epoch = count_batches(len(train), run.train.batch_size)
-    if len(train) // steps_per_epoch < fabric.world_size:
-        raise InputError(
-            f"{len(train)} training {task.unit} in batches of {run.train.batch_size} at most leave nothing to some of "
-            f"{fabric.world_size} processes: raise --train.batch_size or lower --runtime.devices"
-        )
+    steps_per_epoch = run.train.steps_per_epoch(len(train), fabric.world_size)
     if run.train.batch_size > len(train):
         say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: there are no more")
     try:
-        module = task.build(run, train).to(fabric.device)
+        module = task.build(run, train)
+        for name in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet) else ():
+            say(fabric, f"feature {name} is the same at all points of the training set")
+        module = module.to(fabric.device)
     except ValueError as error:  # such as PyTorch's, for a dropout rate of 2
         raise InputError(f"the model cannot be built as the settings say: {error}") from error
     choose_forms(module, run.runtime, fabric.world_size)
-    average = make_average(run.optim, module)
-    optimizer = make_optimizer(run.optim, module.named_parameters())
-    steps = run.train.num_steps(len(train))
-    schedule = make_schedule(run.optim, optimizer, steps, steps_per_epoch)
+    average, optimizer = make_average(run.optim, module), make_optimizer(run.optim, module.named_parameters())
+    schedule = make_schedule(run.optim, optimizer, run.train.num_steps(len(train)), steps_per_epoch)
     model, optimizer = fabric.setup(compiled(run.runtime, module), optimizer)
     return Learner(module, model, optimizer, schedule, average, getattr(fabric.strategy.precision, "scaler", None))
 
@@ -176,9 +172,10 @@ def train_one_epoch(
     plan = plan[: run.train.num_steps(len(train)) - (epoch - 1) * len(plan)]
     batches = train.batches(chain.from_iterable(plan), mix_key(run.seed, epoch))
     steps = in_steps(batches, plan, task.make_augment(run, train, epoch))
+    step, clip_norm = task.make_step(run, train), run.optim.clip_norm
     title = f"epoch {epoch}/{run.train.num_epochs(len(train))}"
-    step = task.make_step(run, train)
-    return train_epoch(learner, fabric, steps, len(plan), step, run.optim.clip_norm, title, task.unit)
+    row = train_epoch(learner, fabric, steps, len(plan), step, clip_norm, title, task.unit)
+    return {task.train_column if name == "train_accuracy" else name: value for name, value in row.items()}
 
 
 def score_sets(task: Task, fabric: Fabric, module: nn.Module, run: Any, sets: Sets) -> dict[str, float]:
@@ -209,20 +206,20 @@ def finish_run(
         "seconds": seconds,
         speed: statistics.median(row[speed] for row in log.rows),
         "best_on_test": {
-            name: {"value": row[f"test_{column}"], "epoch": int(row["epoch"])}
-            for name, column in task.headline.items()
-            if (row := log.best(f"test_{column}"))
+            name: {"value": row[f"test_{score.column}"], "epoch": int(row["epoch"])}
+            for name, score in task.headline.items()
+            if (row := log.best(f"test_{score.column}", score.more_is_better))
         },
     }
-    if row := log.best(task.selects_by):
-        facts["selected_on_val"] = {"epoch": int(row["epoch"]), task.selects_by: row[task.selects_by]}
-        facts["selected_on_val"] |= {name: row[f"test_{column}"] for name, column in task.headline.items()}
+    if row := log.best(column := f"val_{task.selects_by.column}", task.selects_by.more_is_better):
+        facts["selected_on_val"] = {"epoch": int(row["epoch"]), column: row[column]}
+        facts["selected_on_val"] |= {name: row[f"test_{score.column}"] for name, score in task.headline.items()}
     result = task.describe_result(evaluation, module, fabric, facts)
     if fabric.is_global_zero:
         page = {
             "title": folder.name,
             "rows": log.rows,
-            "command": f"python tools/train_{task.program}.py --cfg {shlex.quote(str(folder / 'config.yaml'))}",
+            "command": f"{task.command('train')} --cfg {shlex.quote(str(folder / 'config.yaml'))}",
             "settings": (folder / "config.yaml").read_text(encoding="utf-8"),
         }
         task.write_results(folder, result, evaluation, sets.test, run, page)
@@ -236,11 +233,13 @@ def summarize(
 ) -> None:
     """Write mean and unbiased standard deviation over the seeds, and say them."""
     summary: dict[str, Any] = {"task": task.name, "seeds": list(seeds)}
-    for name in task.headline:
+    for name, score in task.headline.items():
         values = [result[name] for result in results]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         summary[name] = {"mean": statistics.mean(values), "deviation": deviation, "values": values}
-        say(fabric, f"{name} over seeds {list(seeds)}: {summary[name]['mean']:.2%} +- {deviation:.2%}")
+        say(
+            fabric, f"{name} over seeds {list(seeds)}: {summary[name]['mean']:{score.form}} +- {deviation:{score.form}}"
+        )
     if fabric.is_global_zero:
         write_json(folder / "result.json", summary)
 

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from bixt3d.engine.runtime import Runtime, start
-from bixt3d.engine.watch import finish
+from bixt3d.engine.runtime import Runtime, finish, start
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.tasks.image_segmentation import ImageSegmentation
