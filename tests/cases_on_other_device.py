@@ -78,7 +78,7 @@ def some_examples(task: Task, settings: Any) -> tuple[Any, dict[str, torch.Tenso
         **names,
         features=features,
     ).to(OTHER)
-    return clouds, clouds[torch.arange(BATCH, device=OTHER)]
+    return clouds, next(clouds.batches([torch.arange(BATCH, device=OTHER)]))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
