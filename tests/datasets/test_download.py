@@ -3,6 +3,7 @@ import io
 import tarfile
 import threading
 import tracemalloc
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -434,3 +435,11 @@ def test_every_archive_comes_by_https_first_and_by_http_only_with_a_checksum():
     for archive in ARCHIVES.values():
         assert archive.urls[0].startswith("https:")
         assert all(url.startswith("https:") for url in archive.urls) or archive.known
+
+
+def test_a_redirection_from_https_to_http_is_not_followed():
+    request = urllib.request.Request("https://127.0.0.1/set.zip")
+    handler = download._NeverLessSafe()
+    with pytest.raises(download._LostError, match="led from https to http"):
+        handler.redirect_request(request, None, 302, "Found", {}, "http://127.0.0.1/set.zip")
+    assert handler.redirect_request(request, None, 302, "Found", {}, "https://127.0.0.1/b.zip").host == "127.0.0.1"
