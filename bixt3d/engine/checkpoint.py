@@ -4,25 +4,33 @@ import contextlib
 import errno
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from bixt3d.types import InputError
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call ``write`` on a temporary path, then move the result into place. Raises InputError if it does not fit."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> None:
+    """Call ``write`` on a temporary path, then move the result into place, once the disk has it.
+
+    Raises InputError if it does not fit, or with ``new`` if there is such a file already.
+    """
+    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        os.replace(temporary, path)
+        _sync(temporary)
+        _put_new(temporary, path) if new else os.replace(temporary, path)
+        _sync(path.parent)
+    except FileExistsError as error:
+        raise InputError(f"could not write {path}: there is one already; choose another folder") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"could not write {path}: {_reason(error)}; free some space or choose another folder"
@@ -30,6 +38,56 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     finally:
         with contextlib.suppress(OSError):  # the folder itself may be what is wrong
             temporary.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder (where the system can say so of a folder)."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without it, or a device
+            raise
+    finally:
+        os.close(handle)
+
+
+def _put_new(temporary: Path, path: Path) -> None:
+    """Give a file its name, if no other file has it: one process of several that try succeeds."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links
+        with path.open("xb") as file:
+            file.write(temporary.read_bytes())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of programs that were killed on this machine; others may still be written."""
+    for path in folder.glob(f".*.{_host()}.*.tmp"):
+        number = path.name.split(".")[-2]
+        if number.isdecimal() and not _lives(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    """Say whether another process of this number exists; this one has its number from a dead one and writes nothing."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of another user, or no way to know
+        return True
+    return True
 
 
 def _reason(error: Exception) -> str:
@@ -65,8 +123,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Save weights alone as safetensors, with what is needed to build their model again."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_whole(path, lambda temporary: save_file(weights, temporary, metadata))
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, metadata)
+    write_whole(path, lambda temporary: temporary.write_bytes(_with_sorted_header(content)))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """Return a safetensors file whose metadata are in order: the library's own differs from process to process.
+
+    The file is the length of the header in eight bytes, the header in JSON filled up to a multiple of eight, the data.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
