@@ -3,7 +3,9 @@
 import difflib
 import importlib
 import inspect
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from bixt3d.types import InputError
+from bixt3d.types import InputError, Stopped
 
 
 class SettingsParser(ArgumentParser):
@@ -108,15 +110,51 @@ def _own_classes() -> list[str]:
 
 
 def run_program(main: Callable[[], object]) -> None:
-    """Run a program's main function: wrong input ends with one sentence and exit code 2, no traceback."""
+    """Run a program's main function: wrong input ends with one sentence and exit code 2, no traceback.
+
+    A signal ends it with exit code 128 plus its number, and what `Stopped` says.
+    """
+    _stop_on_signals(os.getpid())
     try:
         main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+    except (InputError, KeyboardInterrupt, RuntimeError, MemoryError) as error:
+        code, words = _ending(error)
+        if code is None:
+            raise
+        if words:
+            print(words, file=sys.stderr)
+        sys.exit(code)
+
+
+def _stop_on_signals(own: int) -> None:
+    def stop(number: int, frame: Any) -> None:
+        if os.getpid() != own:  # a process that reads data, which this one made: it ends as if there were no handler
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise Stopped(number)
+
+    for name in ("SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
+
+
+def _ending(error: BaseException) -> tuple[int | None, str]:
+    """Return the exit code and the last words of a program that ends with this error; no code for a fault of ours."""
+    if isinstance(error, InputError):
+        return 2, f"error: {error}"
+    if isinstance(error, Stopped):
+        return error.code, (str(error) or f"stopped by {signal.Signals(error.number).name}") if error.code else ""
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "stopped"
+    if is_out_of_memory(error):
+        return 2, "error: out of memory: give smaller or fewer inputs, or use a larger machine"
+    return None, ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error of PyTorch or NumPy means that memory was not enough."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def config_file(name: str) -> Path:

@@ -18,6 +18,7 @@ from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.source import CloudSource
 from bixt3d.datasets.upright import Up, turn_upright
 from bixt3d.engine.checkpoint import fit_weights, load_weights
+from bixt3d.engine.folder import weights_file
 from bixt3d.image_predictor import IMAGE_TASKS, ImagePredictor, ImageSegmentationPredictor, make_image_predictor
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.presets import build_model, build_segmenter
@@ -193,8 +194,7 @@ def read_run(run: str | Path, task: str | None = None) -> tuple[Path, dict[str, 
 
     Raises InputError if there is none, or if no run of bixt3d wrote it, or one for another task than ``task``.
     """
-    path = Path(run)
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = weights_file(Path(run))
     weights, metadata = load_weights(path)
     if metadata.get("task") not in TASKS:
         raise InputError(f"{path} does not come from a run of bixt3d")

@@ -17,6 +17,7 @@ from bixt3d.datasets.files import SUFFIXES, find_files
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.upright import UPS
 from bixt3d.engine.checkpoint import load_weights
+from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.image_predictor import IMAGE_TASKS, ImageModel
 from bixt3d.predictor import PartPredictor, Predictor, load_run
 from bixt3d.types import InputError
@@ -40,6 +41,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument(
         "--checkpoint", type=Path, help="run folder, or its model.safetensors (default: the newest run on such files)"
     )
+    parser.add_argument("--weights", choices=("last", "best"), default="last", help="of which epoch (default: last)")
     parser.add_argument(
         "--up",
         choices=UPS,
@@ -61,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
     arguments = parse(argv)
     run = arguments.checkpoint or newest_run(any(map(names_images, arguments.places)))
-    predictor = load_run(run, "cuda" if torch.cuda.is_available() else "cpu")
+    weights = weights_file(Path(run), arguments.weights)
+    if weights.with_name("best_on_val.safetensors").is_file():
+        print(f"weights: {weights} ({words_of(weights)})", file=sys.stderr)
+    predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu")
     of_images = isinstance(predictor, ImageModel)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
     check(arguments, predictor)
