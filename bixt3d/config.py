@@ -25,11 +25,25 @@ class SettingsParser(ArgumentParser):
             super().error(message, ex)
         raise InputError(explain(message, [action.dest for action in self._actions])) from ex
 
-    def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
-        """Build what the settings describe. Raises InputError for a value in place of a group of settings."""
+    def parse_args(self, *args: Any, **options: Any) -> Namespace:
+        """Read the settings. Raises InputError for a config file that is no text, too deep, or has endless numbers."""
+        try:
+            return super().parse_args(*args, **options)
+        except InputError:
+            raise
+        except (ValueError, OverflowError, RecursionError) as error:
+            reason = "too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
+            raise InputError(f"the config file holds no settings in yaml: {reason}") from error
+
+    def check_groups(self, settings: Namespace) -> None:
+        """Raise InputError for a value in place of a group of settings."""
         for name in self.groups:
             if name in settings and not isinstance(settings[name], Namespace):
                 raise InputError(f"setting '{name}' is a group of settings, not the value {settings[name]}")
+
+    def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
+        """Build what the settings describe. Raises InputError for a value in place of a group of settings."""
+        self.check_groups(settings)
         return super().instantiate(settings, **options)
 
 

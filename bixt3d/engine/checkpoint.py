@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import socket
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}: nothing to resume from")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            if any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist()):
+                raise ValueError("compressed: it may be larger than the memory")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError("no state")
+        return state
     except Exception as error:  # noqa: BLE001 (torch names no common class for broken files)
-        raise InputError(f"{path} is not a checkpoint of bixt3d, or it is damaged") from error
+        raise InputError(f"{path} is damaged, or not a checkpoint of bixt3d") from error
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:

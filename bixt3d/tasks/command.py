@@ -71,10 +71,9 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
 def parse_saved(parser: SettingsParser, saved: Sequence[str]) -> None:
     """Raise InputError that names the file if the saved settings of a run are damaged."""
     try:
-        parser.parse_args(saved)
-    except (InputError, UnicodeError, RecursionError) as error:
-        what = str(error) if isinstance(error, InputError) else "it holds no settings in yaml"
-        raise InputError(f"{saved[-1]} cannot be gone on with: {what}") from error
+        parser.check_groups(parser.parse_args(saved))
+    except InputError as error:
+        raise InputError(f"{saved[-1]} cannot be gone on with: {error}") from error
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -23,7 +23,10 @@ from bixt3d.types import InputError, Stopped
 
 @dataclass
 class Job:
-    """One run, ready to train: its settings, sets and state, and what it did so far (epoch, seconds, rows, result)."""
+    """One run, ready to train: its settings, sets and state, and what it did so far (epoch, seconds, rows, result).
+
+    It lies in ``folder``, and this in ``home``, which is the same folder unless there are several seeds.
+    """
 
     task: Task
     fabric: Fabric
@@ -32,7 +35,9 @@ class Job:
     sets: Sets
     learner: Learner
     past: dict[str, Any]
-    saved_steps: int = 0
+    saved_steps: int
+    folder: Path | None = None
+    home: Path | None = None
 
     @property
     def last(self) -> int:
@@ -66,16 +71,17 @@ def load_past(path: Path, learner: Learner, speed: str) -> dict[str, Any]:
     found = load_checkpoint(path)
     try:
         past = {"epoch": int(found["epoch"]), "seconds": float(found["seconds"]), "rows": list(found["rows"])}
-        for epoch, row in enumerate(past["rows"], 1):
-            if row["epoch"] != epoch or not {"lr", "loss", speed} <= row.keys() or not all(map(isfinite, row.values())):
-                raise ValueError(f"row {epoch}")
-        if past["epoch"] != len(past["rows"]) or past["epoch"] < 1:
-            raise ValueError("a row for each epoch")
+        if past["epoch"] < 1 or [row["epoch"] for row in past["rows"]] != list(range(1, past["epoch"] + 1)):
+            raise ValueError("not a row for each epoch")
+        if not all({"lr", "loss", speed} <= row.keys() and all(map(isfinite, row.values())) for row in past["rows"]):
+            raise ValueError("rows without numbers")
         fit_weights(learner.module, found["learner"]["model"], str(path))
         learner.load_state(found["learner"])
-        for weight, state in learner.optimizer.state.items():
-            if any(isinstance(one, Tensor) and one.ndim and one.shape != weight.shape for one in state.values()):
-                raise ValueError("the optimizer's state has another shape")
+        if learner.average and int(learner.average.n_averaged) < 0:
+            raise ValueError("a negative number of steps")
+        moments = [(one, weight) for weight, its in learner.optimizer.state.items() for one in its.values()]
+        if any(isinstance(one, Tensor) and one.ndim and one.shape != weight.shape for one, weight in moments):
+            raise ValueError("an optimizer of other weights")
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
@@ -108,15 +114,15 @@ def open_folder(job: Job, where: Where, stack: ExitStack) -> Path:
     return take_folder(where.folder, record, job.config, stack)
 
 
-def open_seed(job: Job, folder: Path) -> None:
+def open_seed(job: Job) -> None:
     """Write what the folder of one seed of several says of itself."""
-    if not (folder / RECORD).is_file():
-        write_text(folder / RECORD, record_now(job.task.name, None).text())
-    write_text(folder / "config.yaml", job.config)
+    if not (job.folder / RECORD).is_file():
+        write_text(job.folder / RECORD, record_now(job.task.name, None).text())
+    write_text(job.folder / "config.yaml", job.config)
 
 
 @contextmanager
-def saying_what_is_safe(job: Job, home: Path) -> Iterator[None]:
+def saying_what_is_safe(job: Job) -> Iterator[None]:
     """Give a signal that ends the run the words that the first process says: what is lost, and how to go on."""
     try:
         yield
@@ -125,12 +131,12 @@ def saying_what_is_safe(job: Job, home: Path) -> Iterator[None]:
             raise Stopped(stopped.number, code=0) from None
         lost = job.learner.schedule.last_epoch - job.saved_steps
         steps = f"{lost} step{'s' * (lost != 1)} of epoch {job.past['epoch'] + 1} lost, " if lost else ""
-        words = f"stopped by {Signals(stopped.number).name}: {steps}{state_of(job, home)}"
+        words = f"stopped by {Signals(stopped.number).name}: {steps}{state_of(job)}"
         raise Stopped(stopped.number, words) from None
 
 
-def state_of(job: Job, home: Path) -> str:
+def state_of(job: Job) -> str:
     """Say which epochs are safe, and how to go on."""
     epoch = job.past["epoch"]
     safe = "no epoch is finished" if not epoch else f"epoch{'s 1 to' * (epoch > 1)} {epoch} of {job.last} safe"
-    return f"{safe} in {home}; go on with `{program(job.task)} --resume {shlex.quote(str(home))}`"
+    return f"{safe} in {job.folder}; go on with `{program(job.task)} --resume {shlex.quote(str(job.home))}`"

@@ -24,7 +24,7 @@ from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.job import Job, check_going_on, open_folder, open_seed, saying_what_is_safe, state_of, take_up
 from bixt3d.tasks.results import finish_run, finish_seeds, say, score_sets
 from bixt3d.tasks.task import Task, split_sets
-from bixt3d.types import InputError
+from bixt3d.types import InputError, Stopped
 
 LOWER = "lower --train.batch_size (it is {batch_size}) or --data.num_points, or use --runtime.checkpointing true"
 LOWER_IN_EVALUATION = "lower --train.eval_batch_size (it is {eval_batch_size}), which changes no result"
@@ -49,7 +49,8 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
             if not trained:
                 where.folder = on_first(fabric, partial(open_folder, job, where, stack))
             trained = True
-            results.append(train_run(job, place_of(where, seed), where.folder))
+            job.folder, job.home = place_of(where, seed), where.folder
+            results.append(train_run(job))
     if where.seeds is not None:
         finish_seeds(task, fabric, where, results, trained)
     return where.folder
@@ -91,29 +92,29 @@ def check_names(task: Task, train: Examples) -> None:
             return
 
 
-def train_run(job: Job, folder: Path, home: Path) -> dict[str, Any]:
-    """Train and evaluate one seed in its folder, which lies in that of all seeds; returns what result.json holds."""
-    if folder != home:
-        on_first(job.fabric, partial(open_seed, job, folder))
-    log = RunLog(folder, job.past["rows"], job.fabric.is_global_zero)
-    say(job.fabric, f"run folder {folder}, epochs {job.past['epoch'] + 1} to {job.last}")
-    with closing(log), Stop(job.fabric) as stop, saying_what_is_safe(job, home):
-        train_epochs(job, folder, home, log, stop)
-    with enough_memory(LOWER_IN_EVALUATION.format(**vars(job.run.train)) + f"; {state_of(job, home)}"):
+def train_run(job: Job) -> dict[str, Any]:
+    """Train and evaluate one seed in its folder; returns what result.json holds."""
+    if job.folder != job.home:
+        on_first(job.fabric, partial(open_seed, job))
+    log = RunLog(job.folder, job.past["rows"], job.fabric.is_global_zero)
+    say(job.fabric, f"run folder {job.folder}, epochs {job.past['epoch'] + 1} to {job.last}")
+    with closing(log), Stop(job.fabric) as stop, saying_what_is_safe(job):
+        train_epochs(job, log, stop)
+    with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(job.run.train))}; {state_of(job)}"):
         module = job.learner.best_module()
-        return finish_run(job.task, job.fabric, folder, job.run, module, job.sets, log, job.past["seconds"])
+        return finish_run(job.task, job.fabric, job.folder, job.run, module, job.sets, log, job.past["seconds"])
 
 
-def train_epochs(job: Job, folder: Path, home: Path, log: RunLog, stop: Stop) -> None:
+def train_epochs(job: Job, log: RunLog, stop: Stop) -> None:
     """Train and score the epochs that are left; after each, all that the run needs to go on lies on the disk."""
-    task, fabric, learner, run, sets = job.task, job.fabric, job.learner, job.run, job.sets
+    task, fabric, learner, run, sets, folder = job.task, job.fabric, job.learner, job.run, job.sets, job.folder
     seconds, began = job.past["seconds"], time.perf_counter()
     for epoch in range(job.past["epoch"] + 1, job.last + 1):
         row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
-        with enough_memory(f"{LOWER.format(**vars(run.train))}; {state_of(job, home)}"):
+        with enough_memory(f"{LOWER.format(**vars(run.train))}; {state_of(job)}"):
             row |= train_one_epoch(task, fabric, learner, run, epoch, sets.train, stop)
         if epoch % run.train.eval_every == 0 or epoch == job.last:
-            with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(run.train))}; {state_of(job, home)}"):
+            with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(run.train))}; {state_of(job)}"):
                 row |= score_sets(task, fabric, learner.best_module(), run, sets)
         say(fabric, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
         log.add(row)
@@ -158,4 +159,10 @@ def train_one_epoch(
     batches = map(task.make_augment(run, generator), train.batches(indices, order.initial_seed()))
     title = f"epoch {epoch}/{run.train.num_epochs(len(train))}"
     step = task.make_step(run, train)
-    return train_epoch(learner, fabric, stop.watch(batches), num_steps, step, run.optim.clip_norm, title, task.unit)
+    batches = stop.watch(batches)
+    try:
+        return train_epoch(learner, fabric, batches, num_steps, step, run.optim.clip_norm, title, task.unit)
+    except (Stopped, RuntimeError, MemoryError):
+        if fabric.is_global_zero:
+            print(file=sys.stderr)  # ends the line of the progress bar
+        raise

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -190,11 +191,21 @@ TRAP = [""]
 def test_loading_a_checkpoint_runs_no_code_of_the_file(tmp_path):
     TRAP[0] = str(tmp_path / "sprung")
     torch.save({"epoch": Trap()}, tmp_path / "evil.pt")
-    with pytest.raises(InputError, match="not a checkpoint"):
+    with pytest.raises(InputError, match="or not a checkpoint"):
         load_checkpoint(tmp_path / "evil.pt")
     assert not (tmp_path / "sprung").exists()
     pickle.loads(pickle.dumps(Trap()))
     assert (tmp_path / "sprung").exists()  # the trap works
+
+
+def test_a_compressed_checkpoint_which_may_be_larger_than_the_memory_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "c.pt", {"w": torch.zeros(100_000)})
+    with zipfile.ZipFile(tmp_path / "c.pt") as plain, zipfile.ZipFile(tmp_path / "bomb.pt", "w", 8) as bomb:
+        for one in plain.namelist():
+            bomb.writestr(one, plain.read(one))
+    assert (tmp_path / "bomb.pt").stat().st_size < 10_000
+    with pytest.raises(InputError, match=r"bomb\.pt is damaged"):
+        load_checkpoint(tmp_path / "bomb.pt")
 
 
 def test_weights_that_fit_are_taken():
