@@ -32,7 +32,7 @@ class SettingsParser(ArgumentParser):
         except InputError:
             raise
         except (ValueError, OverflowError, RecursionError) as error:
-            reason = "too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
+            reason = "too deep" if isinstance(error, RecursionError) else first_line(error)
             raise InputError(f"the config file holds no settings in yaml: {reason}") from error
 
     def check_groups(self, settings: Namespace) -> None:
@@ -42,9 +42,14 @@ class SettingsParser(ArgumentParser):
                 raise InputError(f"setting '{name}' is a group of settings, not the value {settings[name]}")
 
     def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
-        """Build what the settings describe. Raises InputError for a value in place of a group of settings."""
+        """Build what the settings describe. Raises InputError where a class does not take its values."""
         self.check_groups(settings)
-        return super().instantiate(settings, **options)
+        try:
+            return super().instantiate(settings, **options)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            if isinstance(error, InputError) or is_out_of_memory(error):
+                raise
+            raise InputError(f"what the settings describe cannot be built: {first_line(error)}") from error
 
 
 def make_settings_parser(description: str) -> SettingsParser:
@@ -163,6 +168,11 @@ def _ending(error: BaseException) -> tuple[int | None, str]:
     if is_out_of_memory(error):
         return 2, "error: out of memory: give smaller or fewer inputs, or use a larger machine"
     return None, ""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, for a sentence."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

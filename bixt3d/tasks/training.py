@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from bixt3d.config import SettingsParser
+from bixt3d.config import SettingsParser, first_line, is_out_of_memory
 from bixt3d.engine.checkpoint import save_checkpoint
 from bixt3d.engine.ending import Stop, enough_memory, on_first
 from bixt3d.engine.loop import Examples, Learner, make_batches, seed_epoch, train_epoch
@@ -26,6 +26,7 @@ from bixt3d.tasks.results import finish_run, finish_seeds, say, score_sets
 from bixt3d.tasks.task import Task, split_sets
 from bixt3d.types import InputError, Stopped
 
+TOO_LARGE = "the data set or the model is too large for this machine: lower --data.num_points, or sizes in --model"
 LOWER = "lower --train.batch_size (it is {batch_size}) or --data.num_points, or use --runtime.checkpointing true"
 LOWER_IN_EVALUATION = "lower --train.eval_batch_size (it is {eval_batch_size}), which changes no result"
 
@@ -33,14 +34,15 @@ LOWER_IN_EVALUATION = "lower --train.eval_batch_size (it is {eval_batch_size}), 
 def train(task: Task, description: str | None, argv: Sequence[str] | None = None) -> Path:
     """Train one run, or one for each seed; returns the folder."""
     where, parser, settings = parse_command(task, description, sys.argv[1:] if argv is None else argv)
-    run = parser.instantiate(settings)
-    fabric = start(run.runtime)
-    loaded = [part.to(fabric.device) for part in task.load(run)]
+    with enough_memory(TOO_LARGE):
+        run = parser.instantiate(settings)
+        fabric = start(run.runtime)
+        loaded = [part.to(fabric.device) for part in task.load(run)]
     results, trained = [], False
     with ExitStack() as stack:
         for seed in [settings.seed] if where.seeds is None else where.seeds:
             settings.seed = seed
-            with enough_memory(LOWER.format(**vars(run.train))):
+            with enough_memory(TOO_LARGE):
                 job = prepare(task, fabric, parser, settings, loaded, place_of(where, seed))
             if job.done and where.seeds:
                 results.append(job.past["result"])
@@ -137,8 +139,10 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
         )
     try:
         module = task.build(run, train).to(fabric.device)
-    except ValueError as error:  # such as PyTorch's, for a dropout rate of 2
-        raise InputError(f"the model cannot be built as the settings say: {error}") from error
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # such as PyTorch's, for a dropout rate of 2
+        if isinstance(error, InputError) or is_out_of_memory(error):
+            raise
+        raise InputError(f"the model cannot be built as the settings say: {first_line(error)}") from error
     choose_forms(module, run.runtime)
     average = make_average(run.optim, module)
     optimizer = make_optimizer(run.optim, module.named_parameters())

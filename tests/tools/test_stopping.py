@@ -13,12 +13,14 @@ from operator import getitem
 from pathlib import Path
 
 import pytest
+import test_cls
 import torch
 import train_cls
 
 from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
 from bixt3d.engine.report import read_rows
 from bixt3d.tasks import classification
+from bixt3d.tasks.part_segmentation import PartSegmentation
 from bixt3d.types import InputError, Stopped
 
 PROGRAM = Path(__file__).parents[2] / "tools" / "train_cls.py"
@@ -78,6 +80,69 @@ def stop_at(monkeypatch, number: int, step: int) -> None:
         return signalling
 
     monkeypatch.setattr(classification.Classification, "make_step", make)
+
+
+def lack_memory(monkeypatch, step: int) -> None:
+    """Let the training step of this number ask for more memory than any machine has."""
+    steps, make_step = iter(range(1, 10_000)), classification.Classification.make_step
+
+    def make(self, run, train):
+        do = make_step(self, run, train)
+        return lambda model, batch: torch.empty(2**50) if next(steps) == step else do(model, batch)
+
+    monkeypatch.setattr(classification.Classification, "make_step", make)
+
+
+def test_too_little_memory_in_training_names_the_settings_to_lower_and_what_is_safe(tmp_path, train, monkeypatch):
+    lack_memory(monkeypatch, step=6)
+    with pytest.raises(InputError) as caught:
+        train(tmp_path / "run")
+    assert str(caught.value) == (
+        "out of memory: lower --train.batch_size (it is 16) or --data.num_points, or use --runtime.checkpointing true; "
+        f"epoch 1 of 2 safe in {tmp_path / 'run'}; go on with `python tools/train_cls.py --resume {tmp_path / 'run'}`"
+    )
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1
+
+
+def test_too_little_memory_in_evaluation_names_its_batch_size(tmp_path, train, tiny_run, monkeypatch):
+    calls, evaluate = iter(range(9)), classification.Classification.evaluate
+
+    def lacking(*arguments):
+        return torch.empty(2**50) if next(calls) else evaluate(*arguments)
+
+    monkeypatch.setattr(classification.Classification, "evaluate", lacking)
+    words = r"out of memory: lower --train.eval_batch_size \(it is 64\), which changes no result"
+    with pytest.raises(InputError, match=f"{words}; no epoch is finished in .*; go on with"):
+        train(tmp_path / "run")
+    with pytest.raises(InputError, match=f"{words}$"):
+        test_cls.main([str(tiny_run), f"--out={tmp_path}"])
+
+
+def test_a_model_too_large_for_the_machine_is_refused_before_anything_is_written(tmp_path, train):
+    with pytest.raises(InputError, match="out of memory: the data set or the model is too large for this machine"):
+        train(tmp_path / "run", "--model.encoder.num_latents=1000000000000")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("key", "word"), [("class_names", "class"), ("part_names", "part")])
+def test_a_set_with_nothing_to_tell_apart_is_refused(tmp_path, train, train_parts, monkeypatch, key, word):
+    one, run = (PartSegmentation, train_parts) if word == "part" else (classification.Classification, train)
+    names = one.names
+    monkeypatch.setattr(one, "names", lambda self, clouds: names(self, clouds) | {key: ["ball"]})
+    with pytest.raises(InputError, match=rf"the data set has one {word} alone \(ball\): a model needs two"):
+        run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["--model.encoder.num_latents=18446744073709551615", "--data.test_per_class=null", "--model.dropout=null"],
+)
+def test_values_that_no_class_takes_are_refused_in_one_sentence(tmp_path, train, setting):
+    with pytest.raises(InputError, match="cannot be built") as caught:
+        train(tmp_path / "run", setting)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138)])
