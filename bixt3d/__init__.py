@@ -7,15 +7,16 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "FileCloud": "datasets.files",
+    "Cloud": "datasets.cloud",
+    "Features": "types",
     "ImagePrediction": "image_predictor",
     "ImagePredictor": "image_predictor",
     "ImageSegmentationPredictor": "image_predictor",
     "InputError": "types",
-    "PartPrediction": "predictor",
-    "PartPredictor": "predictor",
-    "Prediction": "predictor",
-    "Predictor": "predictor",
+    "PartPrediction": "cloud_predictor",
+    "PartPredictor": "cloud_predictor",
+    "Prediction": "cloud_predictor",
+    "Predictor": "cloud_predictor",
     "SegmentationPrediction": "image_predictor",
     "build_image_classifier": "models.image_presets",
     "build_image_segmenter": "models.image_presets",

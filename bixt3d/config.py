@@ -26,14 +26,19 @@ class SettingsParser(ArgumentParser):
         raise InputError(explain(message, [action.dest for action in self._actions])) from ex
 
     def parse_args(self, *args: Any, **options: Any) -> Namespace:
-        """Read the settings. Raises InputError for a config file that is no text, too deep, or has endless numbers."""
+        """Return the settings that a command line says, those of the model as its data set gives features.
+
+        Raises InputError for a config file that is no text, too deep, or has endless numbers.
+        """
         try:
-            return super().parse_args(*args, **options)
+            settings = super().parse_args(*args, **options)
         except InputError:
             raise
         except (ValueError, OverflowError, RecursionError) as error:
             reason = "too deep" if isinstance(error, RecursionError) else first_line(error)
             raise InputError(f"the config file holds no settings in yaml: {reason}") from error
+        follow_features(settings.get("model"), settings.get("data"))
+        return settings
 
     def check_groups(self, settings: Namespace) -> None:
         """Raise InputError for a value in place of a group of settings."""
@@ -57,6 +62,18 @@ def make_settings_parser(description: str) -> SettingsParser:
     parser = SettingsParser(description=description, allow_abbrev=False)
     parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
     return parser
+
+
+def follow_features(model: Any, data: Any) -> None:
+    """Let a model read what its data set gives: fill in ``features`` wherever the model's settings leave it open."""
+    given = ((data or {}).get("init_args") or {}).get("features") or ""
+    parts = [model]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Namespace):
+            if part.get("features", given) is None:
+                part["features"] = given
+            parts += vars(part).values()
 
 
 def explain(message: str, known: Iterable[str]) -> str:

@@ -17,12 +17,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bixt3d.cloud_predictor import PartPredictor, Predictor
 from bixt3d.datasets.shapes import Shapes
 from bixt3d.engine.checkpoint import write_whole
 from bixt3d.image_predictor import ImageModel
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
-from bixt3d.predictor import PartPredictor, Predictor, load_run
+from bixt3d.predictor import load_run
 from bixt3d.types import InputError
 
 Format = Literal["torch", "onnx"]
@@ -42,13 +43,12 @@ class ExportForm(nn.Module):
     def forward(
         self,
         xyz: Float[Tensor, "B N 3"],
-        feats: Float[Tensor, "B N 3"] | None = None,
+        feats: Float[Tensor, "B N F"] | None = None,
         category: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B ..."]:
-        feats = xyz[..., :0] if feats is None else feats
         if isinstance(self.model, CloudClassifier):
             return self.model(xyz, feats)
-        return self.model(xyz, feats, xyz.new_zeros(xyz.shape[0], dtype=torch.int64) if category is None else category)
+        return self.model(xyz, feats, category)
 
 
 def export_run(run: str | Path, kind: Format = "onnx", out: Path | None = None) -> tuple[Path, str]:
@@ -80,7 +80,7 @@ def describe(predictor: Predictor | PartPredictor) -> dict[str, str]:
         "task": "classification",
         "class_names": json.dumps(predictor.class_names),
         "num_points": str(predictor.num_points),
-        "normals": json.dumps(predictor.normals),
+        "features": str(predictor.features),
         "up": predictor.up,
     }
     if isinstance(predictor, PartPredictor):
@@ -91,11 +91,11 @@ def describe(predictor: Predictor | PartPredictor) -> dict[str, str]:
 
 def example_clouds(predictor: Predictor | PartPredictor) -> Clouds:
     """Return one procedural object of each kind, as the inputs that the file will take."""
-    objects = Shapes(train_per_class=1, test_per_class=1, num_points=predictor.num_points, normals=predictor.normals)
-    _, shapes = objects.load()
+    _, shapes = Shapes(train_per_class=1, test_per_class=1, num_points=predictor.num_points, features="normal").load()
     clouds = {"xyz": shapes.xyz}
-    if predictor.normals:
-        clouds["feats"] = shapes.feats
+    if features := predictor.features:
+        random = torch.rand(*shapes.xyz.shape[:2], features.width, generator=torch.Generator().manual_seed(0))
+        clouds["feats"] = features.change(random, "normal", lambda _: shapes.feats)
     if getattr(predictor.model, "reads_category", False):
         clouds["category"] = shapes.label % len(predictor.class_names)
     return clouds

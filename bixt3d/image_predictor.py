@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from bixt3d.datasets.image_reading import read_image
+from bixt3d.datasets.image_reading import as_rgb, read_image
 from bixt3d.datasets.image_transforms import normalize, square_view
 from bixt3d.engine.checkpoint import fit_weights
 from bixt3d.models.image_classifier import ImageClassifier
@@ -178,7 +178,7 @@ def as_image(image: Any) -> Any:
     if isinstance(image, (str, Path)):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+        return as_rgb(image)
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
         raise InputError(

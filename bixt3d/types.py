@@ -1,12 +1,13 @@
-"""What the rooms of the house hand to each other: tokens, cloud sets, and the error that a user can mend.
+"""What the rooms of the house hand to each other: features, tokens, cloud sets, and the error that a user can mend.
 
 Dimension letters: B batch, S clouds in a set, N points, P axes of a position, F features of a point,
 G groups (centroids), K neighbors of a group, T tokens, L latents, D width, H heads, E width of a head.
 Of images: X rows and Y columns of pixels, C classes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -31,6 +32,129 @@ class Stopped(KeyboardInterrupt):
         self.number, self.code = number, 128 + number if code is None else code
 
 
+Kind = Literal["normal", "color", "scalar"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A named feature of points. What is done to it depends on its kind alone, never on its width.
+
+    ``normal``: a direction of length 1, which turns with its cloud; ``color``: three numbers from 0 to 1; ``scalar``:
+    any number of columns that augmentation leaves alone, such as intensity.
+    """
+
+    name: str
+    kind: Kind
+    width: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Feature":
+        """Return the feature that ``name``, ``name:width`` or ``name:kind`` describes (see `Features`)."""
+        name, _, detail = text.strip().partition(":")
+        if not name.isidentifier() or name in ("x", "y", "z", "xyz"):
+            raise InputError(f"'{text}' is no feature: write its name, such as normal, rgb or intensity")
+        if detail.isdigit() and int(detail) > 0:
+            return cls(name, "scalar", int(detail))
+        kind = detail or {"normal": "normal", "rgb": "color"}.get(name, "scalar")
+        if kind not in get_args(Kind):
+            raise InputError(f"feature '{text}': after the colon comes a width, or {', '.join(get_args(Kind))}")
+        return cls(name, kind, 1 if kind == "scalar" else 3)
+
+    def __str__(self) -> str:
+        for text in (self.name, f"{self.name}:{self.kind}"):
+            if Feature.parse(text) == self:
+                return text
+        return f"{self.name}:{self.width}"
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of points, in the order of the columns of ``feats``.
+
+    As text: names with commas, such as ``normal,rgb,intensity``. ``normal`` is a normal, ``rgb`` a color, any other
+    name a scalar of width 1; ``fpfh:33`` is a scalar of width 33, ``albedo:color`` a color of another name.
+    """
+
+    columns: tuple[Feature, ...] = ()
+
+    @classmethod
+    def parse(cls, text: "str | Features | None") -> "Features":
+        """Return the features that a text names; none for None. Raises InputError for a text that names none."""
+        if isinstance(text, Features):
+            return text
+        features = cls(tuple(Feature.parse(part) for part in (text or "").split(",") if part.strip()))
+        if len(set(features.names)) < len(features.names):
+            raise InputError(f"features '{text}' name one of them twice")
+        return features
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.columns))
+
+    def __bool__(self) -> bool:
+        return bool(self.columns)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, in order."""
+        return tuple(feature.name for feature in self.columns)
+
+    @property
+    def width(self) -> int:
+        """The number of columns of ``feats``."""
+        return sum(feature.width for feature in self.columns)
+
+    def slices(self, *kinds: Kind) -> list[slice]:
+        """Return the columns of each feature of these kinds (of all features, if none is named)."""
+        found, first = [], 0
+        for feature in self.columns:
+            if not kinds or feature.kind in kinds:
+                found.append(slice(first, first + feature.width))
+            first += feature.width
+        return found
+
+    def take(self, feats: Float[Tensor, "*N F"], name: str) -> Float[Tensor, "*N W"]:
+        """Return the columns of one feature. Raises InputError if there is none of that name."""
+        if name not in self.names:
+            raise InputError(f"there is no feature '{name}' (there are: {self or 'none'})")
+        return feats[..., self.slices()[self.names.index(name)]]
+
+    def change(
+        self, feats: Float[Tensor, "*N F"], kind: Kind, function: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "*N F"]:
+        """Return feats in which the function has been applied to each feature of a kind; the others are as before."""
+        own = self.slices(kind)
+        return (
+            torch.cat([function(feats[..., s]) if s in own else feats[..., s] for s in self.slices()], -1)
+            if own
+            else feats
+        )
+
+    def check(self, xyz: Tensor, feats: Tensor | None) -> Tensor:
+        """Return the feats that a model of these features is given with clouds: of width 0 where it is given none.
+
+        Raises InputError for clouds or feats of a wrong shape, for features that are missing or that it does not read.
+        """
+        if xyz.ndim != 3 or xyz.shape[2] != 3:
+            turned = xyz.ndim == 3 and xyz.shape[1] == 3
+            advice = ": coordinates come last, so give xyz.transpose(1, 2)" if turned else ""
+            raise InputError(f"clouds have the shape (B, N, 3), not {tuple(xyz.shape)}{advice}")
+        feats = xyz[..., :0] if feats is None else feats
+        if feats.ndim != 3 or feats.shape[:2] != xyz.shape[:2]:
+            raise InputError(
+                f"feats have the shape (B, N, F) with the B and N of xyz, whose shape is {tuple(xyz.shape)}, not "
+                f"{tuple(feats.shape)}"
+            )
+        if feats.shape[2] != self.width:
+            raise InputError(
+                f"this model reads {self or 'no features'} ({self.width} columns), but was given feats of "
+                f"{feats.shape[2]} columns"
+            )
+        return feats
+
+
+NO_FEATURES = Features()
+
+
 @dataclass(frozen=True)
 class Tokens:
     """What the encoder reads: a vector and a position for every point, group or patch.
@@ -52,7 +176,7 @@ Pyramid = tuple[Tokens, ...]
 
 @dataclass(frozen=True)
 class CloudSet:
-    """Clouds of one size in memory. ``feats`` has width 0 where there are none, 3 where they are normals."""
+    """Clouds of one size in memory. ``features`` says what the columns of ``feats`` are; none: width 0."""
 
     xyz: Float[Tensor, "S N 3"]
     feats: Float[Tensor, "S N F"]
@@ -61,6 +185,14 @@ class CloudSet:
     parts: Int[Tensor, "S N"] | None = None
     part_names: tuple[str, ...] = ()
     class_parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    features: Features = NO_FEATURES
+
+    def __post_init__(self):
+        if self.feats.shape[2] != self.features.width:
+            raise InputError(
+                f"feats have {self.feats.shape[2]} columns, but the features of the set "
+                f"({self.features or 'none'}) take {self.features.width}"
+            )
 
     def __len__(self) -> int:
         return self.xyz.shape[0]

@@ -19,7 +19,7 @@ from bixt3d.models.segmenter import TokenSegmenter
 from bixt3d.predictor import PartPredictor
 from bixt3d.tasks.task import Task
 from bixt3d.tokenizers import PointTokenizer
-from bixt3d.types import CloudSet
+from bixt3d.types import CloudSet, Features
 
 BATCH = 2
 CLASSES, PARTS = tuple("abcdef"), tuple("pqr")
@@ -68,14 +68,15 @@ def some_examples(task: Task, settings: Any) -> tuple[Any, dict[str, torch.Tenso
         reader = LabeledReader([], label, view, view, cache=False)
         return ImageSet(reader, label, CLASSES, workers=0, index=torch.arange(BATCH)), batch
     num_points = small_cloud_size(settings)
-    width = 3 if settings.data.init_args.get("normals") else 0
+    features = Features.parse(settings.data.init_args.get("features"))
     names = {"class_names": CLASSES, "part_names": PARTS, "class_parts": {name: (0, 2) for name in CLASSES}}
     clouds = CloudSet(
         xyz=torch.randn(BATCH, num_points, 3),
-        feats=torch.randn(BATCH, num_points, width),
+        feats=torch.randn(BATCH, num_points, features.width),
         label=torch.randint(6, (BATCH,)),
         parts=torch.randint(3, (BATCH, num_points)),
         **names,
+        features=features,
     ).to(OTHER)
     return clouds, clouds[torch.arange(BATCH, device=OTHER)]
 

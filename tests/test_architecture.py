@@ -15,17 +15,18 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 MAY_IMPORT = {
     "types": set(),
     "config": {"types"},  # for InputError
+    "offline": {"types"},
     "ops": {"types"},
     "nn": {"types", "ops"},
     "tokenizers": {"types", "ops", "nn"},
-    "models": {"types", "ops", "nn", "tokenizers", "config"},
-    "datasets": {"types"},
+    "models": {"types", "ops", "nn", "tokenizers", "config", "offline"},
+    "datasets": {"types", "offline"},
     "viz": {"types"},
     "engine": {"types", "config"},
 }
 MAY_IMPORT["timm"] = {"types", "models"}  # what `import bixt3d.timm` registers
 # where model, data, training and pictures of a task meet
-for meeting_place in ("image_predictor", "predictor", "tasks", "export"):
+for meeting_place in ("cloud_predictor", "image_predictor", "predictor", "tasks", "export"):
     MAY_IMPORT[meeting_place] = set(MAY_IMPORT)
 
 ONLY_IN = {

@@ -16,7 +16,7 @@ from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.tasks.image_segmentation import ImageSegmentation
 from bixt3d.tasks.part_segmentation import PartSegmentation
 from bixt3d.tasks.task import Task
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "cfgs").glob("*.yaml"))
 SHAPES = next(path for path in CONFIGS if path.stem == "shapes_cls")
@@ -66,7 +66,7 @@ def test_where_nothing_is_near_all_settings_of_the_group_are_named():
     with pytest.raises(InputError) as caught:
         parse("--augment.upp=z")
     assert re.fullmatch(r"unknown setting 'augment.upp'; there are: (augment\.\w+(, )?)+", str(caught.value))
-    with pytest.raises(InputError, match="there are: normals, num_points, seed, test_per_class") as caught:
+    with pytest.raises(InputError, match="there are: features, num_points, seed, test_per_class") as caught:
         parse("--data.xyzzy=z")
     assert "kwargs" not in str(caught.value)
 
@@ -162,7 +162,7 @@ def test_a_config_parses_builds_its_model_and_predicts(path):
         assert logits.isfinite().all()
         return
     xyz = torch.randn(2, small_cloud_size(settings), 3)
-    feats = torch.randn(2, xyz.shape[1], 3 if settings.data.init_args.get("normals") else 0)
+    feats = torch.randn(2, xyz.shape[1], Features.parse(settings.data.init_args.get("features")).width)
     with torch.inference_mode():
         if task.program == "cls":
             logits, shape = build_model(path.stem, 40).eval()(xyz, feats), (2, 40)

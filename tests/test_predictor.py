@@ -20,11 +20,11 @@ from bixt3d.types import InputError
 
 NAMES = ["bed", "car", "mug"]
 CONFIG = """
-data: {class_path: Shapes, init_args: {num_points: 32, normals: NORMALS}}
+data: {class_path: Shapes, init_args: {num_points: 32, features: 'FEATURES'}}
 model:
   class_path: BixtClassifier
   init_args:
-    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, normals: NORMALS}}
+    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16}}
     encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4}}
 """
 
@@ -40,8 +40,8 @@ def keep_weights(folder: Path, model: torch.nn.Module, config: str, names: list[
 def make_run(tmp_path) -> MakeRun:
     """Return a function that writes a run with random weights."""
 
-    def make(normals: bool = False) -> Path:
-        config = CONFIG.replace("NORMALS", str(normals).lower())
+    def make(features: str = "") -> Path:
+        config = CONFIG.replace("FEATURES", features)
         torch.manual_seed(0)
         model = build_model(config, len(NAMES))
         torch.nn.init.normal_(model.head.weight)  # a new head says nothing
@@ -128,12 +128,13 @@ def test_a_pyg_data_set_is_predicted_as_a_whole(predictor, tmp_path):
 def test_normals_of_pyg_data_are_read(make_run):
     from torch_geometric.data import Data
 
-    predictor = load_run(make_run(normals=True))
-    expected = predictor.predict(cloud(), normals=cloud(seed=1))
-    for key in ("normal", "x"):
-        graph = Data(pos=torch.from_numpy(cloud()), **{key: torch.from_numpy(cloud(seed=1))})
-        assert close(predictor.predict(graph), expected)
-    assert not close(predictor.predict(cloud(), normals=cloud(seed=2)), expected)
+    predictor = load_run(make_run("normal"))
+    expected = predictor.predict(cloud(), {"normal": cloud(seed=1)})
+    graph = Data(pos=torch.from_numpy(cloud()), normal=torch.from_numpy(cloud(seed=1)))
+    assert close(predictor.predict(graph), expected)
+    with pytest.raises(InputError, match=r"graph 0 has no normal \(it has x\)"):
+        predictor.predict(Data(pos=torch.from_numpy(cloud()), x=torch.from_numpy(cloud(seed=1))))
+    assert not close(predictor.predict(cloud(), {"normal": cloud(seed=2)}), expected)
 
 
 @pytest.mark.parametrize("num_points", [2, 31, 33, 500])
@@ -168,7 +169,8 @@ def with_nan() -> np.ndarray:
         (cloud().T, "shape"),
         (cloud()[0], "shape"),
         (cloud()[None, None], "shape"),
-        ("chair.ply", "expected"),
+        ("chair.ply", "there is no file chair.ply"),
+        ((cloud(), cloud(seed=1)), "expected .* or features="),
         (None, "expected"),
         ([cloud()[:, :2]], "shape"),
         (np.full((4, 3), "x"), "numbers"),
@@ -182,17 +184,18 @@ def test_what_is_no_cloud_is_refused_with_one_sentence(predictor, clouds, senten
 
 
 def test_a_model_that_reads_normals_asks_for_them(make_run):
-    predictor = load_run(make_run(normals=True))
-    with pytest.raises(InputError, match="reads normals: give them as normals="):
+    predictor = load_run(make_run("normal"))
+    with pytest.raises(InputError, match="the input has no normal"):
         predictor.predict(cloud())
-    with pytest.raises(InputError, match=r"normals of shape \(31, 3\) do not fit points of shape \(32, 3\)"):
-        predictor.predict(cloud(), normals=cloud(31))
-    with pytest.raises(InputError, match="1 normals for 2 clouds"):
-        predictor.predict([cloud(), cloud()], normals=[cloud()])
+    with pytest.raises(InputError, match=r"normal of shape \(31, 3\) does not fit points of shape \(32, 3\)"):
+        predictor.predict(cloud(), {"normal": cloud(31)})
+    with pytest.raises(InputError, match="features and batch are for arrays"):
+        predictor.predict([cloud(), cloud()], {"normal": cloud()})
 
 
-def test_normals_that_the_model_does_not_read_change_nothing(predictor):
-    assert predictor.predict(cloud(), normals=cloud(seed=1)) == predictor.predict(cloud())
+def test_features_that_the_model_does_not_read_are_refused_by_name(predictor):
+    with pytest.raises(InputError, match="this model reads no features, not normal: leave it out"):
+        predictor.predict(cloud(), {"normal": cloud(seed=1)})
 
 
 def test_the_weights_are_enough_wherever_they_lie(make_run, tmp_path_factory):
@@ -212,7 +215,7 @@ def test_what_is_no_run_is_refused_with_one_sentence(tmp_path):
     save_weights(tmp_path / "model.safetensors", {"w": torch.zeros(1)}, {"task": "poetry"})
     with pytest.raises(InputError, match="does not come from a run of bixt3d"):
         load_run(tmp_path)
-    keep_weights(tmp_path, torch.nn.Linear(1, 1), CONFIG.replace("NORMALS", "false"), NAMES)
+    keep_weights(tmp_path, torch.nn.Linear(1, 1), CONFIG.replace("FEATURES", ""), NAMES)
     with pytest.raises(InputError, match="holds the weights of another model"):
         load_run(tmp_path)
 
@@ -224,9 +227,9 @@ def lying(upright: np.ndarray) -> np.ndarray:
 
 
 def test_a_cloud_lying_on_its_back_is_turned_upright(make_run):
-    for normals in (False, True):
-        predictor, normal = load_run(make_run(normals)), cloud(seed=1) if normals else None
-        turned = None if normal is None else lying(normal)
+    for features in ("", "normal"):
+        predictor, normal = load_run(make_run(features)), {"normal": cloud(seed=1)} if features else None
+        turned = None if normal is None else {"normal": lying(normal["normal"])}
         expected = predictor.predict(cloud(), normal)
         assert close(predictor.predict(cloud(), normal, up="y"), expected)
         assert close(predictor.predict(lying(cloud()), turned, up="z"), expected)
@@ -245,8 +248,8 @@ def test_a_cloud_lying_on_its_back_is_turned_upright(make_run):
     ids=str,
 )
 def test_the_axis_that_points_up_is_that_of_the_training_set(tmp_path, source, up):
-    config = CONFIG.replace("{class_path: Shapes, init_args: {num_points: 32, normals: NORMALS}}", source)
-    config = config.replace("NORMALS", "false")
+    config = CONFIG.replace("{class_path: Shapes, init_args: {num_points: 32, features: 'FEATURES'}}", source)
+    config = config.replace("FEATURES", "")
     keep_weights(tmp_path, build_model(config, len(NAMES)), config, NAMES)
     assert load_run(tmp_path).up == up
 
@@ -254,7 +257,7 @@ def test_the_axis_that_points_up_is_that_of_the_training_set(tmp_path, source, u
 PARTS = ("table/top", "table/leg", "mug/body", "mug/handle", "mug/lid")
 CLASS_PARTS = {"table": (0, 1), "mug": (2, 3, 4)}
 PART_CONFIG = """
-data: {class_path: Shapes, init_args: {num_points: 32, normals: false}}
+data: {class_path: Shapes, init_args: {num_points: 32}}
 model:
   class_path: TokenSegmenter
   init_args:
@@ -325,7 +328,7 @@ def test_every_point_gets_its_part_however_many_the_model_sees(num_points):
 def test_points_are_labelled_in_chunks(monkeypatch):
     predictor = PartPredictor(Halves(), PARTS, CLASS_PARTS, num_points=64)
     whole = predictor.predict(cloud(100)).parts
-    monkeypatch.setattr("bixt3d.predictor.CHUNK", 7)
+    monkeypatch.setattr("bixt3d.cloud_predictor.CHUNK", 7)
     assert torch.equal(predictor.predict(cloud(100)).parts, whole)
 
 
@@ -374,8 +377,8 @@ def test_the_category_that_is_told_is_the_one_the_model_reads(make_part_run):
 
 
 def test_normals_that_are_not_finite_are_refused(make_run):
-    with pytest.raises(InputError, match="normals that are not finite"):
-        load_run(make_run(normals=True)).predict(cloud(), normals=with_nan())
+    with pytest.raises(InputError, match="the input has normal that is not finite"):
+        load_run(make_run("normal")).predict(cloud(), {"normal": with_nan()})
 
 
 @pytest.mark.parametrize("name", bixt3d.__all__)

@@ -123,10 +123,10 @@ def cloud_example(kind: type, config: str, size: int, classes: int | None) -> tu
         )
     else:
         model, told, words = build_model(config, classes or 40), [], "classes"
-    normals = any(getattr(part, "normals", False) for part in model.modules())
-    cloud = [torch.zeros(1, size, 3), torch.zeros(1, size, 3 * normals)]
+    cloud = [torch.zeros(1, size, 3), torch.zeros(1, size, model.features.width)]
     words = f"{classes or (50 if told else 40)} {words}"
-    return model, [*cloud, *told], f"one cloud of {size} points{' with normals' * normals}, {words}"
+    with_features = f" with {model.features}" if model.features else ""
+    return model, [*cloud, *told], f"one cloud of {size} points{with_features}, {words}"
 
 
 def describe(cfg: str, size: int | None, classes: int | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from predict_clouds import predict_file
 from predict_images import find_images, predict_image
 from tqdm import tqdm
 
+from bixt3d.cloud_predictor import PartPredictor, Predictor
 from bixt3d.config import run_program
 from bixt3d.datasets.files import SUFFIXES, find_files
 from bixt3d.datasets.image_reading import ENDINGS
@@ -19,7 +20,7 @@ from bixt3d.datasets.upright import UPS
 from bixt3d.engine.checkpoint import load_weights
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.image_predictor import IMAGE_TASKS, ImageModel
-from bixt3d.predictor import PartPredictor, Predictor, load_run
+from bixt3d.predictor import load_run
 from bixt3d.types import InputError
 
 HOW_TO_TRAIN = "python tools/train_cls.py --cfg cfgs/shapes_cls.yaml"

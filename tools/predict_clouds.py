@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,17 @@ import torch
 from predict_images import FreeName
 from tqdm import tqdm
 
-from bixt3d.datasets.files import FileCloud, read_file
+from bixt3d.cloud_predictor import PartPrediction, PartPredictor, Prediction, Predictor
+from bixt3d.datasets.cloud import Cloud
+from bixt3d.datasets.files import MESH_POINTS, read_file
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.upright import turn_upright
 from bixt3d.ops.normals import estimate_normals
-from bixt3d.predictor import PartPrediction, PartPredictor, Prediction, Predictor
 from bixt3d.types import InputError
 
-MESH_POINTS = 10_000
-"""Points spread over a mesh; more where the model sees more."""
 PNG_POINTS = 4000
 """Points of a cloud that the picture of a classified cloud shows."""
-
-
-def choose_up(path: Path, asked: str | None, trained: str) -> str:
-    """Return what is up in a file, unless it is said: as in training, but a .pcd comes from a sensor, never y up.
-
-    Depth cameras write -y up; lidars z up, which is taken for granted only where the model was trained so.
-    """
-    return asked or ("-y" if path.suffix.lower() == ".pcd" and trained == "y" else trained)
 
 
 def predict_file(path: Path, predictor: Predictor | PartPredictor, arguments: Namespace, name: FreeName) -> None:
@@ -42,15 +34,17 @@ def predict_file(path: Path, predictor: Predictor | PartPredictor, arguments: Na
 
 
 def predict_cloud(
-    path: Path, cloud: FileCloud, predictor: Predictor | PartPredictor, arguments: Namespace, name: FreeName
+    path: Path, cloud: Cloud, predictor: Predictor | PartPredictor, arguments: Namespace, name: FreeName
 ) -> None:
     """Predict one cloud of a file, print what it is, and write its files where they are asked for."""
-    estimated = predictor.normals and cloud.normals is None
-    up = choose_up(path, arguments.up, predictor.up)
+    estimated = "normal" in predictor.features.names and "normal" not in cloud.columns
+    up = predictor.up_of(cloud, arguments.up)
     try:
-        normals = estimate_normals(torch.from_numpy(cloud.xyz)) if estimated else cloud.normals
+        if estimated:
+            normals = estimate_normals(torch.from_numpy(cloud.xyz)).numpy()
+            cloud = replace(cloud, columns={**cloud.columns, "normal": normals})
         told = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
-        prediction = predictor.predict(cloud.xyz, normals, up=up, **told)
+        prediction = predictor.predict(cloud, up=up, **told)
     except InputError as error:
         raise InputError(f"{path.parent / cloud.name}: {error}") from error
     facts = {"file": str(path), "name": cloud.name, "points": len(cloud.xyz), **describe(prediction)}
@@ -73,7 +67,7 @@ def describe(prediction: Any) -> dict[str, Any]:
     }
 
 
-def table(cloud: FileCloud, facts: dict[str, Any], top: int) -> str:
+def table(cloud: Cloud, facts: dict[str, Any], top: int) -> str:
     """Return a table for people: the likeliest classes, or the parts with the share of points that they have."""
     what = "points spread over the surface" if cloud.from_mesh else "points"
     head = f"{facts['file'].removesuffix(Path(facts['file']).name)}{cloud.name}: {facts['points']} {what}"
@@ -87,7 +81,7 @@ def table(cloud: FileCloud, facts: dict[str, Any], top: int) -> str:
 
 
 def write_files(
-    base: Path, cloud: FileCloud, prediction: Prediction | PartPrediction, predictor: Any, up: str
+    base: Path, cloud: Cloud, prediction: Prediction | PartPrediction, predictor: Any, up: str
 ) -> list[str]:
     """Write colored points as they lie in the file, and a picture and a page that show them upright; returns paths."""
     from bixt3d.viz.clouds import color_points, draw_clouds
@@ -111,7 +105,7 @@ def write_files(
             few = np.random.default_rng(0).permutation(len(view))[:PNG_POINTS]
             draw_clouds(view[None, few], png, titles=names, up=up)
         write_html(page, [shown], names, cloud.name, up)
-        write_ply(ply, cloud.xyz, rgb, cloud.normals)
+        write_ply(ply, cloud.xyz, rgb, cloud.columns.get("normal"))
     except OSError as error:
         raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error
     return [str(ply), str(png), str(page)]

@@ -20,7 +20,8 @@ class Archive:
     """A zip or tar file on the net and the folder it becomes.
 
     ``holds`` is a path inside ``folder`` that proves it is the right data. ``known`` are the good files, none where
-    nobody published a checksum. ``members`` gives the md5 of files inside.
+    nobody published a checksum: then that of the first one is kept and asked of any other. ``members`` gives the md5 of
+    files inside.
     """
 
     file: str
@@ -65,13 +66,13 @@ ARCHIVES = {
     ),
     "modelnet10_meshes": Archive(
         file="ModelNet10.zip",
-        urls=("http://3dvision.princeton.edu/projects/2014/3DShapeNets/ModelNet10.zip",),
+        urls=("https://3dvision.princeton.edu/projects/2014/3DShapeNets/ModelNet10.zip",),
         folder="ModelNet/ModelNet10",
         holds="bathtub/train",
     ),
     "modelnet40_meshes": Archive(
         file="ModelNet40.zip",
-        urls=("http://modelnet.cs.princeton.edu/ModelNet40.zip", "https://modelnet.cs.princeton.edu/ModelNet40.zip"),
+        urls=("https://modelnet.cs.princeton.edu/ModelNet40.zip", "http://modelnet.cs.princeton.edu/ModelNet40.zip"),
         folder="ModelNet/ModelNet40",
         holds="airplane/train",
         known=(Fingerprint("md5:79bcee68fdf02f581938ba15f4cdca51", 2_039_180_837),),

@@ -2,28 +2,39 @@
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from bixt3d.datasets.numpy_files import load_arrays
 from bixt3d.types import InputError
 
 
-def cached(path: Path, build: Callable[[], Float[np.ndarray, "S N P"]]) -> Float[np.ndarray, "S N P"]:
+def cached(
+    path: Path, build: Callable[[], Float[np.ndarray, "S N P"]], shape: tuple[int, int, int]
+) -> Float[np.ndarray, "S N P"]:
     """Return the points stored in the file; where it is absent or broken, build them and store them there."""
-    return cached_arrays(path, lambda: {"points": build()})["points"]
+
+    def fits(arrays: Mapping[str, np.ndarray]) -> bool:
+        points = arrays["points"]
+        return points.shape == shape and points.dtype == np.float32 and bool(np.isfinite(points).all())
+
+    return cached_arrays(path, lambda: {"points": build()}, fits)["points"]
 
 
-def cached_arrays(path: Path, build: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
-    """Return the arrays stored in the file; where it is absent or broken, build them and store them there."""
+def cached_arrays(
+    path: Path, build: Callable[[], Mapping[str, np.ndarray]], fits: Callable[[Mapping[str, np.ndarray]], bool]
+) -> Mapping[str, np.ndarray]:
+    """Return the arrays stored in the file; where it is absent, broken or does not fit, build and store them there."""
     try:
-        with path.open("rb") as raw, np.load(raw) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        arrays = build()
+        arrays = load_arrays(path)
+        if fits(arrays):
+            return arrays
+    except (InputError, KeyError):  # damaged, or of another program
+        pass
+    arrays = build()
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:

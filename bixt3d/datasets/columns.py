@@ -1,36 +1,75 @@
-"""Positions and normals in plain numbers: text files, and arrays as .npy, .npz and HDF5 keep them."""
+"""Positions and features in plain numbers: text files, and arrays as .npy, .npz and HDF5 keep them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from bixt3d.datasets.bounds import check_unpacked, listed, read_plain, shortened
+from bixt3d.datasets.feature_columns import feature_name
+from bixt3d.datasets.hdf5 import find_dataset, holds_numbers, open_hdf5
+from bixt3d.datasets.numpy_files import load_arrays
 from bixt3d.types import InputError
 
-Points = tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"] | None]
-"""Positions and, where they are known, unit normals."""
+Points = tuple[Float[np.ndarray, "N 3"], dict[str, Shaped[np.ndarray, "N _"]]]
+"""Positions, and features by name; normals have length 1."""
 
 XYZ_KEYS = ("data", "xyz", "points", "pos", "arr_0")
-NORMAL_KEYS = ("normals", "normal")
-NORMAL_COLUMNS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"))
+LINE_LENGTH, MOST_COLUMNS = 100_000, 1000
+TRIPLES = {
+    "normal": (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z")),
+    "rgb": (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue")),
+}
+"""Features of three columns, and what people call these, in small letters."""
 
 
 def split_columns(table: Shaped[np.ndarray, "N C"]) -> Points:
-    """Return the first three columns as positions, and the first three of the rest that are unit vectors as normals.
+    """Return the first three columns as positions, and what the numbers of the others can only be.
 
-    Unit vectors: nine of ten rows have a length between 0.98 and 1.02, none is longer (ShapeNetPart has a few of length
-    0). All else (intensity, colors, labels) is left out. Raises InputError for fewer than three columns.
+    Three columns of unit vectors are normals: nine of ten rows have a length between 0.98 and 1.02, none is longer
+    (ShapeNetPart has a few of length 0). Columns 4 to 6 of whole numbers up to 255, not all below 2, are colors. All
+    else (intensity, labels) has no name and is left out. Raises InputError for fewer than three columns.
     """
-    if table.shape[1] < 3:
-        raise InputError(f"has {_count(table.shape[1], 'column')}, but a point takes three: x, y, z")
-    table = as_numbers(table)
+    if not 3 <= table.shape[1] <= MOST_COLUMNS:
+        fault = "but a point takes three: x, y, z" if table.shape[1] < 3 else f"but at most {MOST_COLUMNS} are read"
+        raise InputError(f"has {_count(table.shape[1], 'column')}, {fault}")
+    table, columns = as_numbers(table), {}
+    colors = table[:, 3:6]
+    if colors.shape[1] == 3 and (colors == colors.round()).all() and colors.min() >= 0 and 2 <= colors.max() <= 255:
+        columns["rgb"] = colors
     for first in range(3, table.shape[1] - 2):
         vectors = table[:, first : first + 3]
         length = _length(vectors)
         if (length < 1.02).all() and (length > 0.98).mean() >= 0.9:
-            return table[:, :3], unit_normals(vectors)
-    return table[:, :3], None
+            columns["normal"] = unit_normals(vectors)
+            break
+    return table[:, :3], columns
+
+
+def named_columns(columns: Mapping[str, Shaped[np.ndarray, " N"]]) -> Points:
+    """Return the points of a table with named columns: ``x y z``, and features by name; triples become one feature.
+
+    Names are compared in small letters. Raises InputError if x, y or z is missing.
+    """
+    columns = {name.strip().lower(): values for name, values in columns.items()}
+    if not {"x", "y", "z"} <= set(columns):
+        raise InputError(f"has no columns x, y, z (it has {listed(columns)})")
+    xyz = as_numbers(np.stack([columns.pop(axis) for axis in "xyz"], axis=1))
+    found = {}
+    for feature, ways in TRIPLES.items():
+        if names := next((names for names in ways if set(names) <= set(columns)), None):
+            found[feature] = np.stack([columns.pop(name) for name in names], axis=1)
+    found |= {feature_name(name): values[:, None] for name, values in columns.items()}
+    return xyz, with_unit_normals(found)
+
+
+def with_unit_normals(columns: Mapping[str, Shaped[np.ndarray, "N _"]]) -> dict[str, Shaped[np.ndarray, "N _"]]:
+    """Return the features with normals of length 1, or without those that have no direction (see `unit_normals`)."""
+    normals = unit_normals(columns["normal"]) if "normal" in columns else None
+    rest = {name: values for name, values in columns.items() if name != "normal"}
+    return rest if normals is None else rest | {"normal": normals}
 
 
 def unit_normals(vectors: Shaped[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"] | None:
@@ -63,40 +102,35 @@ def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points
     """Return the clouds of named arrays: one for ``(N, 3)`` or more columns, S for ``(S, N, 3)`` or more."""
     xyz = next((arrays[key] for key in XYZ_KEYS if key in arrays), None)
     if xyz is None:
-        raise InputError(f"has no array named {', '.join(XYZ_KEYS[:-1])} (it has {', '.join(arrays) or 'none'})")
+        raise InputError(f"has no array named {', '.join(XYZ_KEYS[:-1])} (it has {listed(arrays)})")
     if xyz.ndim not in (2, 3) or 0 in xyz.shape:
         raise InputError(f"has points of shape {xyz.shape}: write (N, 3), or (S, N, 3) for several clouds")
-    normals = next((arrays[key] for key in NORMAL_KEYS if key in arrays), None)
-    if normals is not None and normals.shape != (*xyz.shape[:-1], 3):
-        raise InputError(f"has points of shape {xyz.shape}, but normals of shape {normals.shape}")
     clouds = [split_columns(table) for table in (xyz if xyz.ndim == 3 else xyz[None])]
-    if normals is None:
-        return clouds
-    of_cloud = normals if normals.ndim == 3 else normals[None]
-    return [(positions, unit_normals(own)) for (positions, _), own in zip(clouds, of_cloud, strict=True)]
+    features = {}
+    for key, values in arrays.items():
+        values = values[..., None] if values.shape == xyz.shape[:-1] else values
+        if key not in XYZ_KEYS and values.dtype.kind in "fiub" and values.shape[:-1] == xyz.shape[:-1]:
+            features[feature_name(key)] = values if xyz.ndim == 3 else values[None]
+        elif feature_name(key) in TRIPLES:
+            raise InputError(f"has points of shape {xyz.shape}, but {key} of shape {values.shape}")
+    return [
+        (positions, guessed | with_unit_normals({name: values[place] for name, values in features.items()}))
+        for place, (positions, guessed) in enumerate(clouds)
+    ]
 
 
 def read_arrays(path: Path) -> list[Points]:
     """Return the clouds of a .npy or .npz file; nothing pickled is opened."""
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            arrays = {"data": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except Exception as error:  # noqa: BLE001 (zip, header and pickle errors have nothing in common)
-        raise InputError("cannot be read as NumPy's .npy or .npz of plain numbers: write it again") from error
-    return split_arrays(arrays)
+    return split_arrays(load_arrays(path))
 
 
 def read_hdf5(path: Path) -> list[Points]:
-    """Return the clouds of an HDF5 file: of its dataset ``data`` and, where there is one, ``normal``."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            arrays = {name: file[name][()] for name in file if name in (*XYZ_KEYS, *NORMAL_KEYS)}
-            held = list(file)
-    except Exception as error:  # noqa: BLE001 (h5py raises OSError, KeyError and RuntimeError for broken files)
-        raise InputError("cannot be read as HDF5: write it again") from error
+    """Return the clouds of an HDF5 file: of its dataset ``data``, and features by the names of the others."""
+    with open_hdf5(path) as file:
+        found = [find_dataset(file, name) for name in file if name in XYZ_KEYS or holds_numbers(file, name)]
+        check_unpacked(sum(8 * one.size for one in found), path.stat().st_size, "has datasets that need")
+        arrays = {one.name.lstrip("/"): one[()] for one in found}
+        held = list(file)
     return split_arrays(arrays or dict.fromkeys(held, np.zeros(0)))
 
 
@@ -106,10 +140,12 @@ def read_text(path: Path) -> list[Points]:
     A header is used where it names x, y, z (and nx, ny, nz), else skipped, as are lines that begin with # or //.
     A number alone in the first line, as in .pts, is the number of points.
     """
-    raw = path.read_bytes()
+    raw = read_plain(path)
     if b"\0" in raw:
         raise InputError("is not text: write a point in each line, x y z")
     lines = [line.rstrip(" ,;\t") for line in raw.decode("utf-8-sig", errors="replace").splitlines()]
+    if max(map(len, lines), default=0) > LINE_LENGTH:
+        raise InputError(f"has a line of more than {LINE_LENGTH} characters: write one point in each line, x y z")
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line and not line.isspace()]
     first = next((place for place, (_, line) in enumerate(numbered) if _is_numeric(line)), None)
     skipped = numbered[:first]
@@ -121,16 +157,22 @@ def read_text(path: Path) -> list[Points]:
     table = _table([(number, line) for number, line in numbered[first:] if not line.lstrip().startswith("#")])
     if count is not None and float(count) != len(table):
         raise InputError(f"says that it holds {count} points, but has {_count(len(table), 'line')} of them")
-    return [_by_name(table, skipped[-1][1] if skipped else "") or split_columns(table)]
+    return [_by_name(table, skipped[-1][1] if skipped else "") or split_columns(_without_index(table))]
+
+
+def _without_index(table: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
+    """Return the table. Raises InputError if its first column only counts the rows: x would be their numbers."""
+    rows = np.arange(len(table)) + (table[0, 0] if len(table) else 0)
+    if table.shape[1] > 3 and len(table) > 1 and rows[0] in (0, 1) and np.array_equal(table[:, 0], rows):
+        raise InputError("counts its rows in the first column: name the columns x, y, z in its first line")
+    return table
 
 
 def _by_name(table: Float[np.ndarray, "N C"], header: str) -> Points | None:
-    names = [name.strip("\"'").lower() for name in _fields(header.lstrip("#/ "))]
-    if len(names) != table.shape[1] or not {"x", "y", "z"} <= set(names):
+    names = [re.sub(r"\s*[\[(].*", "", name.strip("\"'").lower()) for name in _fields(header.lstrip("#/ "))]  # x [m]
+    if len(names) != table.shape[1] or len(set(names)) < len(names) or not {"x", "y", "z"} <= set(names):
         return None
-    xyz = table[:, [names.index(axis) for axis in "xyz"]]
-    known = next((columns for columns in NORMAL_COLUMNS if set(columns) <= set(names)), None)
-    return xyz, unit_normals(table[:, [names.index(column) for column in known]]) if known else None
+    return named_columns(dict(zip(names, table.T, strict=True)))
 
 
 def _fields(line: str) -> list[str]:
@@ -167,7 +209,8 @@ def _first_fault(numbered: Sequence[tuple[int, str]]) -> str:
         if len(fields) != columns:
             return f"has {_count(len(fields), 'column')} in line {number}, but {columns} in line {numbered[0][0]}"
         if not _is_numeric(line):
-            return f"has {next(field for field in fields if not _is_number(field))!r} in line {number}, not a number"
+            wrong = shortened(next(field for field in fields if not _is_number(field)))
+            return f"has {wrong!r} in line {number}, not a number"
     return "has a line that cannot be read as numbers"
 
 

@@ -8,6 +8,7 @@ random is drawn on the CPU, from the name of the corruption and its level alone:
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -15,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from bixt3d.datasets.normalize import normalize_clouds
-from bixt3d.datasets.transforms import rotate, rotation_matrices, select_points, take_points
-from bixt3d.types import CloudSet, InputError
+from bixt3d.datasets.transforms import rotate, rotation_matrices, scale_normals, select_points, take_points
+from bixt3d.types import CloudSet, Features, InputError
 
 Clouds = dict[str, Tensor]
-"""``xyz`` (S, N, 3) in the unit sphere and ``feats`` (S, N, F): normals if F is 3."""
+"""``xyz`` (S, N, 3) in the unit sphere and ``feats`` (S, N, F)."""
 
 LEVELS = (1, 2, 3, 4, 5)
 MOST_CLUSTERS = 7
@@ -38,46 +39,44 @@ def corrupt(clouds: CloudSet, name: str, level: int, num_points: int) -> CloudSe
         )
     generator = torch.Generator().manual_seed(100 * list(CORRUPTIONS).index(name) + level)
     shown = take_points({"xyz": clouds.xyz.cpu(), "feats": clouds.feats.cpu()}, num_points)
-    shown = _resize(CORRUPTIONS[name](shown, level, generator), num_points, generator)
+    shown = _resize(CORRUPTIONS[name](shown, level, generator, clouds.features), num_points, generator)
     device = clouds.xyz.device
     return replace(clouds, xyz=shown["xyz"].to(device), feats=shown["feats"].to(device), parts=None)
 
 
-def _scale(clouds: Clouds, level: int, generator: torch.Generator) -> Clouds:
+def _scale(clouds: Clouds, level: int, generator: torch.Generator, features: Features) -> Clouds:
     """Another size along each axis, up to 1.6 to 2.0 times, within the unit sphere again."""
     most = 1.5 + 0.1 * level
     factors = 1 / most + (most - 1 / most) * torch.rand(len(clouds["xyz"]), 1, 3, generator=generator)
-    feats = clouds["feats"]
-    if feats.shape[2] == 3:
-        feats = functional.normalize(feats / factors, dim=2)
+    feats = features.change(clouds["feats"], "normal", lambda normals: scale_normals(normals, factors))
     return {"xyz": normalize_clouds(clouds["xyz"] * factors), "feats": feats}
 
 
-def _jitter(clouds: Clouds, level: int, generator: torch.Generator) -> Clouds:
+def _jitter(clouds: Clouds, level: int, generator: torch.Generator, features: Features) -> Clouds:
     """Noise on every coordinate, of standard deviation 0.01 to 0.05."""
     return clouds | {"xyz": clouds["xyz"] + 0.01 * level * torch.randn(clouds["xyz"].shape, generator=generator)}
 
 
-def _rotate(clouds: Clouds, level: int, generator: torch.Generator) -> Clouds:
+def _rotate(clouds: Clouds, level: int, generator: torch.Generator, features: Features) -> Clouds:
     """A turn about each axis, one after the other, by up to 6 to 30 degrees."""
     for axis in range(3):
         half = (2 * torch.rand(len(clouds["xyz"]), generator=generator) - 1) * math.radians(3 * level)
         quaternions = torch.zeros(len(half), 4)
         quaternions[:, 0], quaternions[:, 1 + axis] = half.cos(), half.sin()
         turns = rotation_matrices(quaternions)
-        turned = ("xyz", "feats") if clouds["feats"].shape[2] == 3 else ("xyz",)
-        clouds = clouds | {key: rotate(turns, clouds[key]) for key in turned}
+        turn = partial(rotate, turns)
+        clouds = {"xyz": turn(clouds["xyz"]), "feats": features.change(clouds["feats"], "normal", turn)}
     return clouds
 
 
-def _drop_global(clouds: Clouds, level: int, generator: torch.Generator) -> Clouds:
+def _drop_global(clouds: Clouds, level: int, generator: torch.Generator, features: Features) -> Clouds:
     """A share of all points is missing: a quarter to three quarters."""
     num_clouds, num_points, _ = clouds["xyz"].shape
     kept = max(1, num_points * (7 - level) // 8)
     return select_points(clouds, torch.rand(num_clouds, num_points, generator=generator).argsort(1)[:, :kept])
 
 
-def _drop_local(clouds: Clouds, level: int, generator: torch.Generator) -> Clouds:
+def _drop_local(clouds: Clouds, level: int, generator: torch.Generator, features: Features) -> Clouds:
     """One to seven regions are missing, 100 to 500 of 1024 points in all."""
     xyz = clouds["xyz"]
     num_clouds, num_points, _ = xyz.shape
@@ -91,7 +90,7 @@ def _drop_local(clouds: Clouds, level: int, generator: torch.Generator) -> Cloud
     return select_points(clouds, left.int().argsort(dim=1, descending=True, stable=True)[:, : num_points - missing])
 
 
-def _add_global(clouds: Clouds, level: int, generator: torch.Generator) -> Clouds:
+def _add_global(clouds: Clouds, level: int, generator: torch.Generator, features: Features) -> Clouds:
     """Points anywhere in the unit sphere are added, 10 to 50 to 1024; each has the feats of a random point."""
     num_clouds, num_points, _ = clouds["xyz"].shape
     count = max(1, num_points * 10 * level // 1024)
@@ -100,7 +99,7 @@ def _add_global(clouds: Clouds, level: int, generator: torch.Generator) -> Cloud
     return _add(clouds, added, torch.randint(num_points, (num_clouds, count), generator=generator))
 
 
-def _add_local(clouds: Clouds, level: int, generator: torch.Generator) -> Clouds:
+def _add_local(clouds: Clouds, level: int, generator: torch.Generator, features: Features) -> Clouds:
     """Points about one to seven points are added, 100 to 500 to 1024; each has the feats of the one that it is near."""
     num_clouds, num_points, _ = clouds["xyz"].shape
     which, _ = _clusters(num_clouds, num_points * 100 * level // 1024, generator)
@@ -111,7 +110,7 @@ def _add_local(clouds: Clouds, level: int, generator: torch.Generator) -> Clouds
     return _add(clouds, added / added.norm(dim=2, keepdim=True).clamp_min(1), middles)
 
 
-CORRUPTIONS: Mapping[str, Callable[[Clouds, int, torch.Generator], Clouds]] = {
+CORRUPTIONS: Mapping[str, Callable[[Clouds, int, torch.Generator, Features], Clouds]] = {
     "scale": _scale,
     "jitter": _jitter,
     "rotate": _rotate,

@@ -4,33 +4,30 @@ python -m bixt3d.datasets.download modelnet40
 """
 
 import argparse
-import gzip
 import hashlib
 import http
 import http.client
-import stat
 import sys
-import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from bixt3d.datasets.archives import ARCHIVES, Archive
+from bixt3d.datasets.bounds import open_plain, printable, shortened, without_waiting
+from bixt3d.datasets.unpacking import RefusedError, extract
+from bixt3d.offline import check_online, go_offline
 from bixt3d.types import InputError
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 30
-
-
-class _RefusedError(Exception):
-    """The file arrived, but it is not the one to use."""
+MOST_BYTES = 4 << 30
+"""No archive is larger; where the size of the good one is known, no more is taken."""
 
 
 class _LostError(Exception):
@@ -41,7 +38,7 @@ def fetch(archive: Archive, root: Path) -> Path:
     """Bring the archive's folder below ``root`` and return it; what is already there is left alone.
 
     An archive put in ``root`` by hand is used without the network. A partial download (``.part``) is resumed.
-    Raises InputError if no mirror gives a good file or the disk refuses it.
+    Raises InputError if no mirror gives a good file, the disk refuses it, or the network is forbidden.
     """
     folder, by_hand, part = root / archive.folder, root / archive.file, root / f"{archive.file}.part"
     if folder.exists():
@@ -51,16 +48,20 @@ def fetch(archive: Archive, root: Path) -> Path:
     with _disk(root):
         root.mkdir(parents=True, exist_ok=True)
     if by_hand.exists():
+        open_plain(by_hand).close()
         try:
             return _unpack(_verify(by_hand, archive), archive, root)
-        except _RefusedError as refusal:
+        except RefusedError as refusal:
             raise InputError(f"{by_hand} is not the file to use ({refusal}): delete it or fetch it again") from None
+    check_online(archive.file, f"fetch {' or '.join(archive.urls)} elsewhere, put it at {by_hand} and run this again")
     failures = []
     for url in archive.urls:
         try:
             return _fetch_from(url, archive, root, part)
-        except (_RefusedError, _LostError, OSError, http.client.HTTPException) as error:
-            failures.append(f"{url} ({error})")
+        except (RefusedError, _LostError, OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            failures.append(f"{url} ({shortened(printable(error), 300)})")
     raise InputError(
         f"could not fetch {archive.file} from {'; '.join(failures)}: "
         f"fetch it by hand, put it at {by_hand} and run this again"
@@ -68,12 +69,13 @@ def fetch(archive: Archive, root: Path) -> Path:
 
 
 def _fetch_from(url: str, archive: Archive, root: Path, part: Path) -> Path:
+    most = max((good.size or MOST_BYTES for good in archive.known), default=MOST_BYTES)
     while True:
         resumed = part.exists()
-        _download(url, part)
         try:
+            _download(url, part, most)
             folder = _unpack(_verify(part, archive), archive, root)
-        except _RefusedError:
+        except RefusedError:
             part.unlink()
             if not resumed:
                 raise
@@ -82,12 +84,19 @@ def _fetch_from(url: str, archive: Archive, root: Path, part: Path) -> Path:
         return folder
 
 
-def _download(url: str, part: Path) -> None:
+class _NeverLessSafe(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise _LostError("led from https to http")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _download(url: str, part: Path, most: int) -> None:
     offset = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "bixt3d", "Accept-Encoding": "identity"}
     request = urllib.request.Request(url, headers=headers | ({"Range": f"bytes={offset}-"} if offset else {}))
     try:
-        response = urllib.request.build_opener().open(request, timeout=TIMEOUT_SECONDS)
+        response = urllib.request.build_opener(_NeverLessSafe).open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -98,8 +107,10 @@ def _download(url: str, part: Path) -> None:
         length = response.headers.get("Content-Length")
         total = offset + int(length) if length else None
         progress = tqdm(total=total, initial=offset, unit="B", unit_scale=True, desc=part.stem)
-        with _disk(part), progress, part.open("ab" if offset else "wb") as file:
+        with _disk(part), progress, open(part, "ab" if offset else "wb", opener=without_waiting) as file:
             for chunk in _chunks(response):
+                if file.tell() + len(chunk) > most:
+                    raise RefusedError(f"more than {most} bytes came")
                 file.write(chunk)
                 progress.update(len(chunk))
     if total is not None and part.stat().st_size < total:
@@ -128,10 +139,36 @@ def _verify(path: Path, archive: Archive) -> Path:
     digests = {algorithm: _digest(path, algorithm) for algorithm in {k.checksum.split(":")[0] for k in archive.known}}
     good = [k for k in archive.known if k.checksum in digests.values() and k.size in (None, size)]
     if archive.known and not good:
-        raise _RefusedError(f"its {size} bytes have the checksum {', '.join(digests.values())}, not a known one")
-    if not (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
-        raise _RefusedError("it is neither a zip nor a tar file")
+        raise RefusedError(f"its {size} bytes have the checksum {', '.join(digests.values())}, not a known one")
+    _check_first(path, archive)
     return path
+
+
+def _check_first(path: Path, archive: Archive) -> None:
+    """Raise RefusedError for a file that is no archive, or not the one that was unpacked here before."""
+    with path.open("rb") as file:
+        if file.read(2) not in (b"PK", b"\x1f\x8b") and not _is_tar(path):
+            raise RefusedError("it is neither a zip nor a tar file")
+    kept = _first_checksum(archive, path.parent)
+    if kept.is_file() and kept.read_bytes()[:64].decode(errors="replace") != (digest := _digest(path, "sha256")[7:]):
+        raise RefusedError(f"its sha256 is {digest}, not that of the first one, which {kept} keeps")
+
+
+def _first_checksum(archive: Archive, root: Path) -> Path:
+    return root / f"{archive.file}.sha256"
+
+
+def _keep_first(path: Path, archive: Archive) -> None:
+    """Keep the checksum of a file that was unpacked, where nobody published one: any other is refused from then on."""
+    kept = _first_checksum(archive, path.parent)
+    if not (archive.known or archive.members or kept.is_file()):
+        print(f"nobody published a checksum of {archive.file}: that of this one is kept in {kept}", file=sys.stderr)
+        kept.write_text(f"{_digest(path, 'sha256')[7:]}  {archive.file}\n")
+
+
+def _is_tar(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(512)[257:262] == b"ustar"
 
 
 def _digest(path: Path, algorithm: str) -> str:
@@ -150,37 +187,17 @@ def _unpack(path: Path, archive: Archive, root: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as temporary:
             unpacked = Path(temporary) / "files"
             unpacked.mkdir()
-            _extract(path, unpacked)
+            extract(path, unpacked)
             tops = [entry for entry in unpacked.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
             content = tops[0] if len(tops) == 1 and tops[0].is_dir() else unpacked
             if not (content / archive.holds).exists():
-                raise _RefusedError(f"it does not hold {archive.holds}")
+                raise RefusedError(f"it does not hold {archive.holds}")
             for member, md5 in archive.members.items():
                 if not (content / member).is_file() or _digest(content / member, "md5") != f"md5:{md5}":
-                    raise _RefusedError(f"its member {member} is missing or differs from the published one")
+                    raise RefusedError(f"its member {member} is missing or differs from the published one")
+            _keep_first(path, archive)
             content.rename(folder)
     return folder
-
-
-def _extract(path: Path, folder: Path) -> None:
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as file:
-                for entry in file.infolist():
-                    _refuse_unsafe(entry)
-                file.extractall(folder)
-        else:
-            with tarfile.open(path) as file:
-                file.extractall(folder, filter="data")
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _RefusedError(f"it is damaged or unsafe: {error}") from error
-
-
-def _refuse_unsafe(entry: zipfile.ZipInfo) -> None:
-    inside = PurePosixPath(entry.filename.replace("\\", "/"))
-    is_link = stat.S_ISLNK(entry.external_attr >> 16)
-    if inside.is_absolute() or ".." in inside.parts or ":" in inside.as_posix() or is_link:
-        raise _RefusedError(f"it holds the unsafe entry {entry.filename!r}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,7 +205,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bixt3d.datasets.download", description="Fetch a public data set.")
     parser.add_argument("name", choices=ARCHIVES, help="which data set")
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder it goes below (default: data)")
+    parser.add_argument("--offline", action="store_true", help="fetch nothing: unpack what lies there already")
     args = parser.parse_args(argv)
+    if args.offline:
+        go_offline()
     try:
         folder = fetch(ARCHIVES[args.name], args.root)
     except InputError as error:

@@ -1,14 +1,17 @@
 """People's own files: clouds as they are, meshes as points spread over their surface."""
 
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from bixt3d.datasets.columns import Points, read_arrays, read_hdf5, read_text, unit_normals
+from bixt3d.datasets.bounds import printable, read_plain, shortened
+from bixt3d.datasets.cloud import Cloud
+from bixt3d.datasets.columns import Points, named_columns, read_arrays, read_hdf5, read_text
+from bixt3d.datasets.mesh_bounds import check_mesh
 from bixt3d.datasets.pcd import read_pcd
 from bixt3d.datasets.surface import Mesh, sample_surface, unit
 from bixt3d.types import InputError
@@ -19,25 +22,15 @@ MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
 SUFFIXES = (*MESHES, *READERS)
 """Extensions of the files that can be read, in small letters."""
 
+MESH_POINTS = 10_000
+"""Points spread over a mesh."""
+
 FARTHEST = 1e18
 """No coordinate may be larger: its square would not be a float32."""
 
 
-@dataclass(frozen=True)
-class FileCloud:
-    """A cloud of a file; ``normals`` have length 1 (a few may be 0), or are None where the file has none.
-
-    ``from_mesh``: the points were spread over a surface, and the normals are those of its faces.
-    """
-
-    name: str
-    xyz: Float[np.ndarray, "N 3"]
-    normals: Float[np.ndarray, "N 3"] | None = None
-    from_mesh: bool = False
-
-
-def read_file(path: str | Path, num_points: int = 10_000) -> list[FileCloud]:
-    """Return the clouds of a file: one, but for arrays of several.
+def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
+    """Return the clouds of a file with their features by name: one, but for arrays of several.
 
     A mesh gives ``num_points`` points spread over its faces by area, always the same. A .ply without faces is a cloud.
     Raises InputError if the file is missing, of an unknown kind or broken, if it has points that are not finite, or all
@@ -45,10 +38,10 @@ def read_file(path: str | Path, num_points: int = 10_000) -> list[FileCloud]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        raise InputError(f"there is no file {printable(path)}")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path} is of an unknown kind: known are {', '.join(SUFFIXES)}")
+        raise InputError(f"{printable(path)} is of an unknown kind: known are {', '.join(SUFFIXES)}")
     try:
         if not path.stat().st_size:
             raise InputError("is empty")
@@ -59,11 +52,14 @@ def read_file(path: str | Path, num_points: int = 10_000) -> list[FileCloud]:
         for xyz, _ in found:
             check_points(xyz)
     except InputError as error:
-        raise InputError(f"{path} {error}") from error
+        shown, fault = printable(path), printable(error)
+        raise InputError(fault if fault.startswith(shown) else f"{shown} {fault}") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    names = [path.name] if len(found) == 1 else [f"{path.name}[{i}]" for i in range(len(found))]
-    return [FileCloud(name, *points, from_mesh) for name, points in zip(names, found, strict=True)]
+        raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
+    name = printable(path.name)
+    names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
+    up = "-y" if suffix == ".pcd" else None  # depth cameras write it
+    return [Cloud(*points, name, from_mesh, up) for name, points in zip(names, found, strict=True)]
 
 
 def find_files(places: Sequence[str | Path]) -> list[Path]:
@@ -110,26 +106,43 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
     """Return the points of a file that may be a mesh, and whether it is one."""
     import trimesh
 
+    suffix, raw = path.suffix.lower(), read_plain(path)
     try:
-        pieces = trimesh.load_scene(path, process=False, skip_materials=True).dump()
+        beside = check_mesh(raw, path)
+        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=beside, process=False, skip_materials=True)
+        pieces = scene.dump()
         meshes = [piece for piece in pieces if isinstance(piece, trimesh.Trimesh) and len(piece.faces)]
         corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces] for mesh in meshes]
         if any(triangles.shape[1:] != (3, 3) for triangles in corners):
             raise ValueError("a vertex takes three coordinates")
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001 (trimesh raises whatever a broken file leads to)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"cannot be read ({reason}): {_HINTS.get(path.suffix.lower(), _HINT)}") from error
+        reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
+        raise InputError(f"cannot be read ({reason}): {_HINTS.get(suffix, _HINT)}") from error
     if corners:
-        return [_sample(np.concatenate(corners), num_points)], True
+        return [sample_corners(np.concatenate(corners), num_points)], True
     vertices = [piece for piece in pieces if len(piece.vertices)]
-    if path.suffix.lower() == ".ply" and vertices:
+    if suffix == ".ply" and vertices:
         return [_cloud_of_ply(vertices[0])], False
     if vertices:
         raise InputError("is a mesh without faces: give it faces, or write its points as .ply or .xyz")
     raise InputError(f"holds no mesh: {_HINT}")
 
 
-def _sample(corners: Float[np.ndarray, "T 3 3"], num_points: int) -> Points:
+def cloud_of_mesh(mesh: Any, num_points: int = MESH_POINTS) -> Cloud:
+    """Return the cloud of a mesh or point cloud of trimesh, sampled as `read_file` does. Raises InputError."""
+    vertices = np.asarray(getattr(mesh, "vertices", np.zeros((0, 3))), np.float64)
+    if not len(getattr(mesh, "faces", ())):
+        check_points(vertices)
+        colors = getattr(mesh, "colors", None)
+        return Cloud(vertices, {} if colors is None or not len(colors) else {"rgb": np.asarray(colors)[:, :3]})
+    xyz, columns = sample_corners(vertices[np.asarray(mesh.faces)], num_points)
+    return Cloud(xyz, columns, from_mesh=True)
+
+
+def sample_corners(corners: Float[np.ndarray, "T 3 3"], num_points: int) -> Points:
+    """Return points spread over triangles by area, with the normals of the faces."""
     check_points(corners.reshape(-1, 3), "corner")
     first, second, third = (corners / np.abs(corners).max()).transpose(1, 0, 2)
     across = np.cross(second - first, third - first)
@@ -137,14 +150,13 @@ def _sample(corners: Float[np.ndarray, "T 3 3"], num_points: int) -> Points:
         raise InputError("has only faces without area: there is nothing to spread points over")
     mesh = Mesh(corners, np.repeat(unit(across)[:, None], 3, axis=1))
     xyz, normals, _ = sample_surface([mesh], num_points, np.random.default_rng(0))
-    return xyz, normals
+    return xyz, {"normal": normals}
 
 
 def _cloud_of_ply(cloud: Any) -> Points:
     vertex = cloud.metadata["_ply_raw"]["vertex"]  # the only place where trimesh leaves normals of points
     if len(cloud.vertices) < vertex["length"]:
         raise InputError(f"says that it holds {vertex['length']} points, but it ends after {len(cloud.vertices)}")
-    xyz, names = np.asarray(cloud.vertices, np.float64), ("nx", "ny", "nz")
-    if not set(names) <= set(vertex["properties"]):
-        return xyz, None
-    return xyz, unit_normals(np.stack([np.ravel(vertex["data"][name]) for name in names], axis=1))
+    columns = {name: np.ravel(vertex["data"][name]) for name in vertex["properties"]}
+    numbers = {name: values for name, values in columns.items() if values.dtype.kind in "fiu"}
+    return named_columns({name: values for name, values in numbers.items() if len(values) == vertex["length"]})

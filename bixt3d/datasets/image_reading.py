@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +16,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from bixt3d.datasets.bounds import open_plain, printable
 from bixt3d.datasets.image_transforms import normalize, seeded
 from bixt3d.types import InputError
 
@@ -22,6 +24,12 @@ Example = dict[str, Tensor]
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """Of the names of image files, in small letters."""
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+"""What may be in them, whatever their name, as Pillow calls it."""
+
+MOST_PIXELS, PIXELS_PER_BYTE = 40_000_000, 100
+"""So many are always read; more where a file has the bytes for them."""
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -31,21 +39,71 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Any:
-    """Return an image as Pillow's, in RGB whatever it was: grey of 8 or 16 bits, with a palette, CMYK, see-through.
+    """Return an image as Pillow's, upright and in RGB whatever it was: grey of 8 or 16 bits, CMYK, see-through.
 
-    Raises InputError if the file is no image, or a broken one.
+    Raises InputError if the file is no image, a broken one, or one of many more pixels than its bytes stand for.
     """
+    with open_image(path) as image:
+        return as_rgb(image)
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Any]:
+    """Open a picture of a known format with Pillow, which then reads its pixels; what is wrong is an InputError."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        # by name, for among all that Pillow knows there are formats that start other programs
+        with open_plain(path) as file, Image.open(file, formats=FORMATS) as image:
+            stored = os.fstat(file.fileno()).st_size
+            pixels, most = image.width * image.height, max(MOST_PIXELS, PIXELS_PER_BYTE * stored)
+            if pixels > most:
+                raise InputError(
+                    f"{printable(path)} has {image.width} x {image.height} pixels in {stored} bytes: at most {most} "
+                    "are read from so few"
+                )
+            image.load()
+            yield image
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 (Pillow raises all kinds for broken files)
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is of no known format" if unknown else printable(" ".join(str(error).split()))
+        raise InputError(f"{printable(path)} is not an image that can be read: {reason}") from error
+
+
+def as_rgb(image: Any) -> Any:
+    """Return one of Pillow's images in RGB, turned as its EXIF orientation says."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits, of which Pillow would keep the lower ones
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    turn = exif_turn(image)
+    upright = image if turn is None else image.transpose(turn)
+    rgb = (upright.convert("RGBA") if "transparency" in upright.info else upright).convert("RGB")
+    for key in ("exif", "xmp", "XML:com.adobe.xmp"):
+        rgb.info.pop(key, None)  # done: nobody shall turn it again
+    return rgb
+
+
+def exif_turn(image: Any) -> Any:
+    """Return how Pillow turns an image until it is as its camera was held; None: it is so already, or nobody says."""
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):  # 16 bits, of which Pillow would keep the lower ones
-                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-            return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is not an image that can be read: {' '.join(str(error).split())}") from error
+        orientation = image.getexif().get(0x0112)
+    except Exception:  # noqa: BLE001 (broken EXIF says nothing)
+        return None
+    turns = Image.Transpose
+    return {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_270,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_90,
+    }.get(orientation)
 
 
 def read_all(paths: Sequence[Path]) -> UInt8[np.ndarray, "S X Y 3"] | list[UInt8[np.ndarray, "_ _ 3"]]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from bixt3d.datasets.bounds import check_names
 from bixt3d.datasets.image_reading import Example, ExampleReader, ImageSet, image_files
 from bixt3d.datasets.image_transforms import ImageAugment, View, square_view
 from bixt3d.types import InputError
@@ -83,6 +84,7 @@ class ImageFolder(ImageSource):
             files += found
             labels += [number] * len(found)
             names.append(of_class.name)
+        check_names(names, folder)
         label = torch.tensor(labels)
         reader = LabeledReader(files, label, seen, shown, self.cache)
         return ImageSet(reader, label, tuple(names), self.workers, torch.arange(len(files)))

@@ -1,7 +1,7 @@
 """ModelNet10 and ModelNet40 as people have them without their meshes: HDF5 files, or text files with normals."""
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,10 +10,11 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from bixt3d.datasets.archives import missing_data
+from bixt3d.datasets.bounds import printable, read_plain, shortened
 from bixt3d.datasets.cache import cache_folder, cached, check_stored, short_hash
 from bixt3d.datasets.normalize import normalize_clouds
-from bixt3d.datasets.reading import read_clouds, read_lines
-from bixt3d.datasets.source import CloudSource, cloud_set
+from bixt3d.datasets.reading import read_clouds, read_file_list, read_lines
+from bixt3d.datasets.source import CloudSource, cloud_set, only_normals
 from bixt3d.types import CloudSet, InputError
 
 
@@ -23,7 +24,7 @@ class ModelNetHDF5(CloudSource):
     Args:
         root: folder with ``shape_names.txt``, ``train_files.txt``, ``test_files.txt`` and the HDF5 files they name.
         num_points: points of each cloud that the model sees.
-        normals: give the surface normals (``normal`` in the files) to the model as features of the points.
+        features: datasets of the files to give to the model beside positions, such as ``normal,rgb``.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
         up: the axis that points up (y in modelnet40_ply_hdf5_2048).
     """
@@ -32,11 +33,11 @@ class ModelNetHDF5(CloudSource):
         self,
         root: str = "data/modelnet40_ply_hdf5_2048",
         num_points: int = 1024,
-        normals: bool = False,
+        features: str = "",
         val_fraction: float = 0.0,
         up: Literal["y", "z"] = "y",
     ):
-        super().__init__(num_points, normals, val_fraction)
+        super().__init__(num_points, features, val_fraction)
         self.root, self.up = root, up
 
     def load(self) -> tuple[CloudSet, CloudSet]:
@@ -47,11 +48,9 @@ class ModelNetHDF5(CloudSource):
         return self._read(root, "train", names), self._read(root, "test", names)
 
     def _read(self, root: Path, split: str, names: list[str]) -> CloudSet:
-        # the lists give the paths on their author's disk
-        paths = [root / PurePosixPath(line).name for line in read_lines(root / f"{split}_files.txt")]
-        pieces = read_clouds(paths, self.num_points, self.normals, len(names), "shape_names.txt")
-        points, label = (torch.cat(column) for column in zip(*pieces, strict=True))
-        return cloud_set(points, label, names)
+        paths = read_file_list(root / f"{split}_files.txt")
+        clouds = read_clouds(paths, self.num_points, self.features, len(names), "shape_names.txt")
+        return CloudSet(*clouds, tuple(names), features=self.features)
 
 
 class ModelNetNormals(CloudSource):
@@ -60,7 +59,7 @@ class ModelNetNormals(CloudSource):
     Args:
         root: folder with the lists (``modelnet40_train.txt``, ...) and a folder of text files for each class.
         num_points: points of each cloud that the model sees.
-        normals: give the surface normals to the model as features of the points.
+        features: ``normal`` gives the surface normals to the model.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
         stored_points: points kept of the 10000 in each file; a random choice, always the same.
         subset: which lists to read.
@@ -70,34 +69,39 @@ class ModelNetNormals(CloudSource):
         self,
         root: str = "data/modelnet40_normal_resampled",
         num_points: int = 1024,
-        normals: bool = True,
+        features: str = "normal",
         val_fraction: float = 0.0,
         stored_points: int = 2048,
         subset: Literal["modelnet40", "modelnet10"] = "modelnet40",
     ):
-        super().__init__(num_points, normals, val_fraction)
+        super().__init__(num_points, features, val_fraction)
         self.root, self.stored_points, self.subset = root, stored_points, subset
 
     def load(self) -> tuple[CloudSet, CloudSet]:
         """Return the training and the test set, in the order of the lists."""
         root = Path(self.root).expanduser()
         check_stored(self.num_points, self.stored_points)
+        only_normals(self.features, self.root)
         _check_present(root, f"{self.subset}_train.txt", "modelnet40_normals")
         names = read_lines(root / f"{self.subset}_shape_names.txt")
         return self._read(root, "train", names), self._read(root, "test", names)
 
     def _read(self, root: Path, split: str, names: list[str]) -> CloudSet:
         listed = read_lines(root / f"{self.subset}_{split}.txt")
+        if wrong := next((name for name in (*names, *listed) if "/" in name or "\\" in name), None):
+            raise InputError(f"{root}/{self.subset}_{split}.txt names {wrong!r}: a class or cloud has no slash in it")
         classes = [cloud.rpartition("_")[0] for cloud in listed]
         for cloud, name in zip(listed, classes, strict=True):
             if name not in names:
-                raise InputError(f"{root}/{self.subset}_{split}.txt lists {cloud}, but {name!r} is not a class name")
+                where = f"{root}/{self.subset}_{split}.txt"
+                raise InputError(f"{where} lists {shortened(cloud)}, but {shortened(name)!r} is not a class name")
         paths = [root / name / f"{cloud}.txt" for name, cloud in zip(classes, listed, strict=True)]
         key = short_hash(*listed, str(self.stored_points))
         cache = cache_folder(root) / f"bixt3d_{self.subset}_{split}_{key}.npz"
-        points = torch.from_numpy(cached(cache, lambda: _read_texts(paths, self.stored_points)))
+        shape = (len(paths), self.stored_points, 6)
+        points = torch.from_numpy(cached(cache, lambda: _read_texts(paths, self.stored_points), shape))
         label = torch.tensor([names.index(name) for name in classes])
-        return cloud_set(points if self.normals else points[..., :3], label, names)
+        return cloud_set(points, label, names, self.features)
 
 
 def _read_texts(paths: Sequence[Path], num_points: int) -> Float[np.ndarray, "S N 6"]:
@@ -106,9 +110,7 @@ def _read_texts(paths: Sequence[Path], num_points: int) -> Float[np.ndarray, "S 
 
 
 def _read_text(path: Path, num_points: int) -> Float[np.ndarray, "N 6"]:
-    if not path.is_file():
-        raise InputError(f"{path} is missing, though its list names it")
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    lines = [line for line in read_plain(path).decode(errors="replace").splitlines() if line.strip()]
     if len(lines) < num_points:
         raise InputError(
             f"asked for {num_points} stored points, but {path} has {len(lines)}; "
@@ -117,13 +119,13 @@ def _read_text(path: Path, num_points: int) -> Float[np.ndarray, "N 6"]:
     # nobody promises that the first lines are spread over the surface
     chosen = np.random.default_rng(0).permutation(len(lines))[:num_points]
     try:
-        points = np.loadtxt([lines[line] for line in chosen], dtype=np.float32, delimiter=",", ndmin=2)
+        points = np.loadtxt([lines[line] for line in chosen], delimiter=",", ndmin=2)
     except ValueError as error:
-        raise InputError(f"{path} must hold lines of x,y,z,nx,ny,nz: {error}") from error
+        raise InputError(f"{path} must hold lines of x,y,z,nx,ny,nz: {printable(error)}") from error
     if points.shape[1] != 6 or not np.isfinite(points).all():
         raise InputError(f"{path} must hold lines of six finite numbers x,y,z,nx,ny,nz")
     points[:, :3] = normalize_clouds(torch.from_numpy(points[None, :, :3]), str(path))[0].numpy()
-    return points
+    return points.astype(np.float32)
 
 
 def _check_present(root: Path, file: str, archive: str) -> None:

@@ -3,32 +3,40 @@
 Open3D reads it too, but a broken header crashes the whole process there (seen with 0.20).
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
 
-from bixt3d.datasets.columns import NORMAL_COLUMNS, Points, as_numbers, unit_normals
+from bixt3d.datasets.bounds import read_plain
+from bixt3d.datasets.columns import MOST_COLUMNS, Points, named_columns
 from bixt3d.types import InputError
+
+LZF_RATIO = 100
+"""LibLZF makes at most 264 bytes of 3."""
 
 
 def read_pcd(path: Path) -> list[Points]:
-    """Return the cloud of a file, with normals where it has them."""
+    """Return the cloud of a file, with all fields of one number by their names."""
     try:
-        columns = _read_columns(path.read_bytes())
+        columns = _read_columns(read_plain(path))
     except InputError:
         raise
     except (ValueError, KeyError, IndexError, OverflowError, TypeError) as error:
         raise InputError("is not a PCD file, or it is damaged: write it again") from error
-    if not {"x", "y", "z"} <= set(columns):
-        raise InputError(f"has no fields x, y, z (it has {', '.join(columns)})")
-    xyz = as_numbers(np.stack([columns[axis] for axis in "xyz"], axis=1))
-    names = NORMAL_COLUMNS[1]
-    if not set(names) <= set(columns):
-        return [(xyz, None)]
-    return [(xyz, unit_normals(np.stack([columns[name] for name in names], axis=1)))]
+    xyz, features = named_columns({name: values for name, values in columns.items() if name != "_"})
+    if (packed := features.get("rgb", features.pop("rgba", None))) is not None and packed.shape[1] == 1:
+        features["rgb"] = _unpack_color(packed[:, 0])
+    return [(xyz, features)]
+
+
+def _unpack_color(packed: Shaped[np.ndarray, " N"]) -> Shaped[np.ndarray, "N 3"]:
+    """Return red, green and blue, which PCL packs into the lower three bytes of one float or integer."""
+    if packed.dtype.itemsize != 4:
+        raise InputError(f"has colors of type {packed.dtype}, not packed into four bytes as PCL does: write it again")
+    raw = np.ascontiguousarray(packed).view("<u4")
+    return np.stack([raw >> 16 & 255, raw >> 8 & 255, raw & 255], axis=1).astype(np.uint8)
 
 
 def _read_columns(raw: bytes) -> dict[str, Shaped[np.ndarray, " N"]]:
@@ -36,14 +44,26 @@ def _read_columns(raw: bytes) -> dict[str, Shaped[np.ndarray, " N"]]:
     header, body = _read_header(raw)
     names = header["FIELDS"]
     counts = [int(count) for count in header.get("COUNT", ["1"] * len(names))]
-    kinds = [f"<{kind.lower()}{int(size)}" for kind, size in zip(header["TYPE"], header["SIZE"], strict=True)]
+    sizes = [int(size) for size in header["SIZE"]]
+    num_points = _num_points(header)
+    record = sum(size * count for size, count in zip(sizes, counts, strict=True))
+    if len(names) > MOST_COLUMNS or min(counts) < 1 or record > LZF_RATIO * len(body):
+        raise ValueError("fields that are more or larger than the file can hold")
+    kinds = [f"<{kind.lower()}{size}" for kind, size in zip(header["TYPE"], sizes, strict=True)]
     # fields of padding share the name _
     layout = np.dtype([(f"{i}", kind, (n,)) for i, (kind, n) in enumerate(zip(kinds, counts, strict=True))])
     if len(layout) != len(names):
         raise ValueError("there are fields without a type")
-    num_points = math.prod(int(header[key][0]) for key in ("WIDTH", "HEIGHT"))
     columns = _BODIES[header["DATA"][0].lower()](body, layout, num_points)
     return {name: column[:, 0] for name, column in zip(names, columns, strict=True) if column.shape[1] == 1}
+
+
+def _num_points(header: dict[str, list[str]]) -> int:
+    width, height = (int(header[key][0]) for key in ("WIDTH", "HEIGHT"))
+    said = int(header["POINTS"][0]) if "POINTS" in header else width * height
+    if min(width, height) < 0 or said != width * height:
+        raise InputError(f"says that it holds {said} points, but {width} times {height}: write it again")
+    return said
 
 
 def _read_header(raw: bytes) -> tuple[dict[str, list[str]], bytes]:
@@ -59,6 +79,8 @@ def _read_header(raw: bytes) -> tuple[dict[str, list[str]], bytes]:
 def _ascii(body: bytes, layout: np.dtype, num_points: int) -> Sequence[np.ndarray]:
     lines = [line for line in body.decode("ascii").splitlines() if line.strip()][:num_points]
     _check_size(len(lines), num_points)
+    if 2 * sum(layout[name].shape[0] for name in layout.names) > len(body) + 1:  # a digit and a blank for each number
+        raise ValueError("a point takes more numbers than there are")
     return list(np.loadtxt(lines, layout, ndmin=1, unpack=True))
 
 
@@ -71,6 +93,8 @@ def _binary(body: bytes, layout: np.dtype, num_points: int) -> Sequence[np.ndarr
 def _compressed(body: bytes, layout: np.dtype, num_points: int) -> Sequence[np.ndarray]:
     """Read the fields, which lie one after the other."""
     packed, unpacked = np.frombuffer(body, "<u4", 2).tolist()
+    if unpacked > LZF_RATIO * packed:
+        raise ValueError("more bytes than so few can stand for")
     body = expand_lzf(body[8 : 8 + packed], unpacked)
     _check_size(len(body) // layout.itemsize, num_points)
     columns, place = [], 0

@@ -5,30 +5,32 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from bixt3d.datasets.cloud import Cloud
 from bixt3d.types import CloudSet, InputError
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
+NOT_FEATURES = ("pos", "batch", "ptr", "y", "edge_index", "edge_attr", "face")
+"""Tensors of a ``Data`` that PyG gives another meaning."""
+
 
 def to_pyg(clouds: CloudSet) -> "list[Data]":
-    """Return a ``Data`` for every cloud: ``pos``, ``y`` (its class, shape (1,)) and, if feats are normals, ``normal``.
-
-    Feats of another width than 3 are not normals and are left out.
-    """
+    """Return a ``Data`` for every cloud: ``pos``, ``y`` (its class, shape (1,)) and each feature by its name."""
     from torch_geometric.data import Data
 
     graphs = [Data(pos=xyz, y=label) for xyz, label in zip(clouds.xyz, clouds.label.unsqueeze(1), strict=True)]
-    if clouds.feats.shape[2] == 3:
-        for graph, normal in zip(graphs, clouds.feats, strict=True):
-            graph.normal = normal
+    for name in clouds.features.names:
+        for graph, values in zip(graphs, clouds.features.take(clouds.feats, name), strict=True):
+            graph[name] = values
     return graphs
 
 
-def from_pyg(data: Any) -> list[tuple[Tensor, Tensor]]:
-    """Return ``xyz (N, 3)`` and ``feats (N, F)`` of every graph of a ``Data``, a ``Batch``, a list or a PyG data set.
+def from_pyg(data: Any) -> list[Cloud]:
+    """Return the cloud of every graph of a ``Data``, a ``Batch``, a list or a PyG data set.
 
-    Feats are ``normal`` where there is one, else ``x``, else of width 0; graphs may differ in size.
+    Positions are ``pos``; every other tensor with a row for each point is a feature by the name it has there
+    (``normal``, ``rgb``, ``intensity``; ``x`` is a feature named x). Graphs may differ in size.
     """
     from torch_geometric.data import Batch, Data
 
@@ -43,14 +45,17 @@ def from_pyg(data: Any) -> list[tuple[Tensor, Tensor]]:
     return [_cloud(graph, index) for index, graph in enumerate(graphs)]
 
 
-def _cloud(graph: Any, index: int) -> tuple[Tensor, Tensor]:
+def _cloud(graph: Any, index: int) -> Cloud:
     xyz = getattr(graph, "pos", None)
     if xyz is None or xyz.ndim != 2 or xyz.shape[1] != 3:
         raise InputError(f"graph {index} has no pos of shape (N, 3): points in space are what a cloud is made of")
-    feats = getattr(graph, "normal", None)
-    feats = getattr(graph, "x", None) if feats is None else feats
-    feats = xyz.new_zeros(len(xyz), 0) if feats is None else feats
-    feats = feats.unsqueeze(1) if feats.ndim == 1 else feats
-    if len(feats) != len(xyz):
-        raise InputError(f"graph {index} has {len(xyz)} positions, but features of {len(feats)} points")
-    return xyz.float(), feats.float()
+    for name in ("normal", "x"):
+        values = getattr(graph, name, None)
+        if isinstance(values, Tensor) and len(values) != len(xyz):
+            raise InputError(f"graph {index} has {len(xyz)} positions, but {name} of {len(values)} points")
+    columns = {
+        name: values.detach().cpu().reshape(len(xyz), -1).numpy()
+        for name, values in graph.to_dict().items()
+        if isinstance(values, Tensor) and name not in NOT_FEATURES and values.ndim in (1, 2) and len(values) == len(xyz)
+    }
+    return Cloud(xyz.detach().cpu().double().numpy(), columns, name=f"graph {index}")

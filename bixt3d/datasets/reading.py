@@ -1,8 +1,9 @@
 """Files of published data sets, read such that every fault is one sentence with the name of its file."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -10,61 +11,60 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bixt3d.datasets.bounds import LIST_BYTES, check_names, printable, read_plain, read_words, shortened
+from bixt3d.datasets.feature_columns import feature_name, feature_numbers
+from bixt3d.datasets.hdf5 import blocks, find_dataset, open_hdf5
 from bixt3d.datasets.normalize import check_each, normalize_clouds
-from bixt3d.types import InputError
+from bixt3d.types import Feature, Features, InputError
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file that are not blank. Raises InputError if there are none."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing")
-    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    """Return the lines of a text file that are not blank. Raises InputError if there are none, or for a line twice."""
+    lines = [line.strip() for line in read_words(path, LIST_BYTES).splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{path} is empty")
+    check_names([line.replace("\t", " ") for line in lines], path)  # some lists have columns
+    check_once(lines, path)
     return lines
+
+
+def read_file_list(path: Path) -> list[Path]:
+    """Return the files that a list names, in its own folder: it may give the paths on its author's disk."""
+    names = [PurePosixPath(line.replace("\\", "/")).name for line in read_lines(path)]
+    check_once(names, path)
+    return [path.parent / name for name in names]
+
+
+def check_once(names: Sequence[str], path: Path) -> None:
+    """Raise InputError for a name that a list has twice."""
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{path} lists {shortened(name)!r} {times} times: keep one of them")
 
 
 def read_json(path: Path) -> Any:
     """Return what a JSON file holds. Raises InputError if it is missing or holds something else."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing")
     try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}): fetch or write it again") from error
-
-
-def read_arrays(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the wanted datasets of an HDF5 file. Raises InputError if it or one of them is missing."""
-    import h5py
-
-    if not path.is_file():
-        raise InputError(f"{path} is missing, though the list of files names it")
-    try:
-        with h5py.File(path, "r") as file:
-            held = sorted(name for name in file if isinstance(file[name], h5py.Dataset))
-            arrays = {name: file[name][()] for name in wanted if name in held}
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as HDF5 ({error}): fetch or write it again") from error
-    for name in wanted:
-        if name not in arrays:
-            advice = "; set --data.normals false to do without" if name == "normal" else ""
-            raise InputError(f"{path} has no dataset {name!r} (it has {', '.join(held) or 'none'}){advice}")
-    return arrays
+        return json.loads(read_plain(path, LIST_BYTES))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = shortened(printable(error))
+        raise InputError(f"{path} cannot be read as JSON ({reason}): fetch or write it again") from error
 
 
 def read_clouds(
-    paths: Sequence[Path], num_points: int, normals: bool, num_classes: int, classes_in: str
-) -> list[tuple[Float[Tensor, "S N P"], Int[Tensor, " S"]]]:
-    """Return normalized points (x, y, z and, if asked for, normals) and labels of each HDF5 file of clouds.
+    paths: Sequence[Path], num_points: int, features: Features, num_classes: int, classes_in: str
+) -> tuple[Float[Tensor, "S N 3"], Float[Tensor, "S N F"], Int[Tensor, " S"]]:
+    """Return normalized positions, these features and the labels of all HDF5 files of clouds.
 
-    ``classes_in`` says in errors where the classes are listed. Raises InputError for a broken file, fewer than
-    ``num_points`` points, or files whose clouds differ in size.
+    ``classes_in`` says in errors where the classes are listed. A set is read piece by piece into the memory that it
+    stays in. Raises InputError for a broken file, fewer than ``num_points`` points, or files whose clouds differ in
+    size.
     """
-    pieces = []
-    for path in paths:
-        points, label = _read_file(path, normals, num_classes, classes_in)
-        size, first_size = points.shape[1], (pieces[0][0] if pieces else points).shape[1]
+    sizes = [_cloud_sizes(path, features) for path in paths]
+    first_size = sizes[0][1]
+    for path, (_, size) in zip(paths, sizes, strict=True):
         if size < num_points:
             raise InputError(
                 f"asked for {num_points} points, but the clouds of {path} have {size}; "
@@ -72,27 +72,58 @@ def read_clouds(
             )
         if size != first_size:
             raise InputError(f"the clouds of {path} have {size} points, but those of {paths[0]} have {first_size}")
-        pieces.append((points, label))
-    return pieces
+    label = torch.cat([_read_labels(path, num_classes, classes_in) for path in paths])
+    xyz = torch.empty(len(label), first_size, 3)
+    feats = torch.empty(len(label), first_size, features.width)
+    start = 0
+    for path, (count, _) in zip(paths, sizes, strict=True):
+        with open_hdf5(path) as file:
+            _fill_positions(find_dataset(file, "data"), xyz[start : start + count], str(path))
+            for feature, columns in zip(features.columns, features.slices(), strict=True):
+                _fill_feature(
+                    _find_feature(file, feature), feature, feats[start : start + count, :, columns], str(path)
+                )
+        start += count
+    return xyz, feats, label
 
 
-def _read_file(
-    path: Path, normals: bool, num_classes: int, classes_in: str
-) -> tuple[Float[Tensor, "S N P"], Int[Tensor, " S"]]:
-    arrays = read_arrays(path, ("data", "label", "normal") if normals else ("data", "label"))
-    data, label = arrays["data"], arrays["label"].reshape(-1)
-    if data.ndim != 3 or data.shape[2] != 3 or 0 in data.shape or data.dtype.kind != "f":
-        raise InputError(f"{path} must hold data of shape (clouds, points, 3) as floats, not {data.dtype} {data.shape}")
-    if len(label) != len(data) or label.dtype.kind not in "iu":
-        raise InputError(f"{path} must hold one integer label for each of its {len(data)} clouds")
-    label = torch.from_numpy(label.astype(np.int64))
+def _cloud_sizes(path: Path, features: Features) -> tuple[int, int]:
+    """Return how many clouds a file has, and how many points they have."""
+    with open_hdf5(path) as file:
+        data, label = (find_dataset(file, name) for name in ("data", "label"))
+        shape, kind = data.shape, data.dtype
+        if len(shape) != 3 or shape[2] != 3 or 0 in shape or kind.kind != "f":
+            raise InputError(f"{path} must hold data of shape (clouds, points, 3) as floats, not {kind} {shape}")
+        if label.size != shape[0] or label.dtype.kind not in "iu":
+            raise InputError(f"{path} must hold one integer label for each of its {shape[0]} clouds")
+        for feature in features.columns:
+            found = _find_feature(file, feature).shape
+            if found[:2] != shape[:2] or len(found) > 3:
+                raise InputError(f"{path} has data of shape {shape}, but {feature.name} of shape {found}")
+    return shape[0], shape[1]
+
+
+def _find_feature(file: Any, feature: Feature) -> Any:
+    name = next((name for name in file if feature_name(name) == feature.name), feature.name)
+    return find_dataset(file, name, "; leave it out of --data.features to do without")
+
+
+def _read_labels(path: Path, num_classes: int, classes_in: str) -> Int[Tensor, " S"]:
+    with open_hdf5(path) as file:
+        label = torch.from_numpy(find_dataset(file, "label")[()].reshape(-1).astype(np.int64))
     known_mask = (label >= 0) & (label < num_classes)
     check_each(known_mask, str(path), f"has a label outside the {num_classes} classes of {classes_in}")
-    xyz = normalize_clouds(torch.from_numpy(data.astype(np.float32)), str(path))
-    if not normals:
-        return xyz, label
-    if arrays["normal"].shape != data.shape:
-        raise InputError(f"{path} has data of shape {data.shape}, but normal of shape {arrays['normal'].shape}")
-    normal = torch.from_numpy(arrays["normal"].astype(np.float32))
-    check_each(torch.isfinite(normal).flatten(1).all(dim=1), str(path), "has normals that are not finite numbers")
-    return torch.cat([xyz, normal], dim=2), label
+    return label
+
+
+def _fill_positions(data: Any, xyz: Float[Tensor, "S N 3"], path: str) -> None:
+    for place, block in blocks(data):
+        # in double precision until they are centred: a float32 has steps of 0.5 m at 5,000 km
+        xyz[place] = normalize_clouds(torch.from_numpy(block.astype(np.float64)), path, place.start)
+
+
+def _fill_feature(dataset: Any, feature: Feature, feats: Float[Tensor, "S N W"], path: str) -> None:
+    most = max(float(block.max()) for _, block in blocks(dataset)) if feature.kind == "color" else None
+    for place, block in blocks(dataset):
+        columns = block[..., None] if block.ndim == 2 else block
+        feats[place] = torch.from_numpy(feature_numbers(columns, feature, path, most).astype(np.float32))

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from bixt3d.datasets.image_reading import Example, ExampleReader, ImageSet, image_files
+from bixt3d.datasets.bounds import LIST_BYTES, check_names, read_words
+from bixt3d.datasets.image_reading import Example, ExampleReader, ImageSet, image_files, open_image
 from bixt3d.datasets.image_transforms import SceneAugment
 from bixt3d.datasets.images import check_size, count_workers
 from bixt3d.types import InputError
@@ -105,7 +106,7 @@ class SceneReader(ExampleReader):
         if numbers.shape != (image.height, image.width):
             raise InputError(
                 f"{self._annotation(place)} has {numbers.shape[1]} x {numbers.shape[0]} pixels, but its image "
-                f"{self.path(place)} has {image.width} x {image.height}"
+                f"{self.path(place)} has {image.width} x {image.height}, upright as its EXIF orientation says"
             )
         if augmented and self.augment:
             pixels, cut = self.augment(image, numbers, self.size)
@@ -121,13 +122,8 @@ class SceneReader(ExampleReader):
 
 def read_annotation(path: Path, num_classes: int) -> UInt8[np.ndarray, "X Y"]:
     """Return the number of every pixel's class: 1 to ``num_classes``, 0: none. Raises InputError for what is not."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            numbers = np.array(picture)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path} is not an image that can be read: {' '.join(str(error).split())}") from error
+    with open_image(path) as picture:
+        numbers = np.array(picture)
     if numbers.ndim != 2:
         raise InputError(f"{path} is a picture in color: an annotation has one number for each pixel")
     if numbers.max() > num_classes or numbers.min() < 0:
@@ -143,7 +139,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
     Raises InputError unless the file numbers 1 to at most 255 classes in a column ``Idx`` and names them in ``Name``.
     """
-    lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.split("\t") for line in read_words(path, LIST_BYTES).splitlines() if line.strip()]
     head = [word.strip() for word in lines[0]] if lines else []
     if "Idx" not in head or "Name" not in head:
         raise InputError(f"{path} must begin with a line that names columns Idx and Name, with tabs between")
@@ -154,4 +150,5 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         raise InputError(f"{path} must number its classes 1, 2, 3 and so on, up to 255, with a name behind each")
     full = [row[name] for row in rows]
     short = [words.replace(";", ",").split(",")[0].strip() for words in full]
+    check_names(full, path)
     return tuple(one if short.count(one) == 1 else words for one, words in zip(short, full, strict=True))

@@ -1,6 +1,6 @@
 """ShapeNetPart as text files with normals: 16 categories, 50 parts, every shape with its own number of points."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -10,10 +10,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bixt3d.datasets.archives import missing_data
+from bixt3d.datasets.bounds import check_names, printable, read_plain
 from bixt3d.datasets.cache import cache_folder, cached_arrays, check_stored, short_hash
 from bixt3d.datasets.normalize import normalize_clouds
-from bixt3d.datasets.reading import read_json
-from bixt3d.datasets.source import PartSource, part_set
+from bixt3d.datasets.reading import check_once, read_json
+from bixt3d.datasets.source import PartSource, only_normals, part_set
 from bixt3d.types import CloudSet, InputError
 
 CATEGORIES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -54,7 +55,7 @@ class ShapeNetPart(PartSource):
     Args:
         root: folder with ``synsetoffset2category.txt``, ``train_test_split`` and a folder of text files per category.
         num_points: points of each cloud that the model sees.
-        normals: give the surface normals to the model as features of the points.
+        features: ``normal`` gives the surface normals to the model.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
         stored_points: random points kept of each shape, with repetitions where it has fewer.
         include_val: train on the official validation shapes too, as PointMLP does.
@@ -65,13 +66,13 @@ class ShapeNetPart(PartSource):
         self,
         root: str = "data/shapenetcore_partanno_segmentation_benchmark_v0_normal",
         num_points: int = 2048,
-        normals: bool = True,
+        features: str = "normal",
         val_fraction: float = 0.0,
         stored_points: int = 2048,
         include_val: bool = True,
         sample_seed: int = 0,
     ):
-        super().__init__(num_points, normals, val_fraction)
+        super().__init__(num_points, features, val_fraction)
         if sample_seed < 0:
             raise InputError(f"sample_seed must not be negative, not {sample_seed}")
         self.root, self.stored_points, self.include_val = root, stored_points, include_val
@@ -101,19 +102,22 @@ class ShapeNetPart(PartSource):
             advice = ", or set --data.include_val true" if splits == ("train",) else ""
             raise InputError(f"there are no shapes in {lists} of {self.root}: fetch the whole set{advice}")
         points, parts, label = zip(*shapes, strict=True)
-        return part_set(torch.stack(points), torch.stack(parts), torch.tensor(label), PART_NAMES, CLASS_PARTS)
+        return part_set(
+            torch.stack(points), torch.stack(parts), torch.tensor(label), PART_NAMES, CLASS_PARTS, self.features
+        )
 
     def _originals(self, split: str) -> Iterator[tuple[str, Float[Tensor, "N P"], Int[Tensor, " N"]]]:
         """Yield the name ``synset/shape``, points and parts of every shape of a split."""
         root = Path(self.root).expanduser()
         if not (root / "synsetoffset2category.txt").is_file():
             raise missing_data(root, "synsetoffset2category.txt", "shapenetpart", "shapes_partseg")
+        only_normals(self.features, self.root)
         shapes = _listed(root / f"train_test_split/shuffled_{split}_file_list.json")
         if not shapes:
             return
         cache = cache_folder(root) / f"bixt3d_shapenetpart_{split}_{short_hash(*shapes)}.npz"
-        stored = cached_arrays(cache, lambda: _read_texts(root, shapes))
-        sizes, width = stored["sizes"].tolist(), 6 if self.normals else 3
+        stored = cached_arrays(cache, lambda: _read_texts(root, shapes), lambda arrays: _fits(arrays, len(shapes)))
+        sizes, width = stored["sizes"].tolist(), 3 + self.features.width
         points = torch.from_numpy(stored["points"])[:, :width].split(sizes)
         parts = torch.from_numpy(stored["parts"]).split(sizes)
         for shape, its_points, its_parts in zip(shapes, points, parts, strict=True):
@@ -128,7 +132,10 @@ def _listed(path: Path) -> list[str]:
     entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise InputError(f"{path} must be a list of shapes like shape_data/02691156/1a04e3eab45ca15dd86060f189eb133")
+    check_names(entries, path)
     shapes = ["/".join(PurePosixPath(entry).parts[-2:]) for entry in entries]
+    if shapes:
+        check_once(shapes, path)
     for shape in shapes:
         if shape.split("/")[0] not in CLASS_OF_SYNSET:
             raise InputError(f"{path} lists {shape}, which is in none of the 16 categories of ShapeNetPart")
@@ -142,16 +149,25 @@ def _read_texts(root: Path, shapes: Sequence[str]) -> dict[str, np.ndarray]:
     return {"points": np.concatenate(points), "parts": np.concatenate(parts), "sizes": sizes}
 
 
+def _fits(arrays: Mapping[str, np.ndarray], num_shapes: int) -> bool:
+    """Return whether the arrays of a cache are those of so many shapes."""
+    points, parts, sizes = (arrays[name] for name in ("points", "parts", "sizes"))
+    return (
+        (points.dtype, parts.dtype, sizes.dtype) == (np.float32, np.uint8, np.int64)
+        and (points.shape, parts.shape, sizes.shape) == ((len(points), 6), (len(points),), (num_shapes,))
+        and (sizes.min() > 0 and sizes.sum() == len(points))
+        and bool(np.isfinite(points).all() and parts.max() < len(PART_NAMES))
+    )
+
+
 def _read_text(path: Path) -> tuple[Float[np.ndarray, "N 6"], UInt8[np.ndarray, " N"]]:
-    if not path.is_file():
-        raise InputError(f"{path} is missing, though its list names it")
-    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in read_plain(path).decode(errors="replace").splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{path} is empty: fetch it again")
     try:
-        table = np.loadtxt(lines, dtype=np.float32, comments=None, ndmin=2)
+        table = np.loadtxt(lines, comments=None, ndmin=2)
     except ValueError as error:
-        raise InputError(f"{path} must hold lines of x y z nx ny nz part: {error}") from error
+        raise InputError(f"{path} must hold lines of x y z nx ny nz part: {printable(error)}") from error
     if table.shape[1] != 7 or not np.isfinite(table).all():
         raise InputError(f"{path} must hold lines of seven finite numbers x y z nx ny nz part")
     category = CLASS_OF_SYNSET[path.parent.name]
@@ -160,4 +176,4 @@ def _read_text(path: Path) -> tuple[Float[np.ndarray, "N 6"], UInt8[np.ndarray, 
         wrong = table[~known_mask][0, 6]
         raise InputError(f"{path} has a point of part {wrong:g}, but the parts of {category} are {first} to {last}")
     table[:, :3] = normalize_clouds(torch.from_numpy(table[None, :, :3]), str(path))[0].numpy()
-    return table[:, :6], table[:, 6].astype(np.uint8)
+    return table[:, :6].astype(np.float32), table[:, 6].astype(np.uint8)

@@ -13,6 +13,7 @@ from numpy import ndarray
 from numpy.random import Generator
 from torch import Tensor
 
+from bixt3d.datasets.feature_columns import select_features
 from bixt3d.datasets.recipe import Recipe
 from bixt3d.datasets.recipes_furniture import bed, chair, lamp, shelf, sofa, stool, table
 from bixt3d.datasets.recipes_handheld import bottle, guitar, hammer, knife, mug, vase
@@ -74,6 +75,28 @@ def make_shape(
     return xyz.astype(np.float32), normals.astype(np.float32), part
 
 
+MATERIALS = {
+    "wood": ((0.55, 0.36, 0.20), 0.45),
+    "steel": ((0.62, 0.64, 0.67), 0.80),
+    "black plastic": ((0.08, 0.08, 0.09), 0.10),
+    "white paint": ((0.93, 0.92, 0.90), 0.90),
+    "red cloth": ((0.70, 0.12, 0.14), 0.35),
+    "blue cloth": ((0.13, 0.24, 0.58), 0.25),
+    "green glass": ((0.20, 0.55, 0.35), 0.60),
+    "brass": ((0.80, 0.66, 0.26), 0.70),
+}
+"""Material: its color, and the intensity of a laser that it returns."""
+
+
+def paint(parts: Int64[ndarray, "S N"], rng: Generator) -> tuple[Float32[ndarray, "S N 3"], Float32[ndarray, "S N 1"]]:
+    """Return color and intensity of every point: each part of each object is of one material, with some noise."""
+    material = rng.integers(len(MATERIALS), size=(len(parts), len(PART_NAMES)))
+    material = np.take_along_axis(material, parts, axis=1)
+    values = np.array([(*rgb, intensity) for rgb, intensity in MATERIALS.values()])[material]
+    values = np.clip(values + 0.03 * rng.standard_normal(values.shape), 0, 1).astype(np.float32)
+    return values[..., :3], values[..., 3:]
+
+
 class Shapes(PartSource):
     """Procedural objects of 16 categories (airplane to vase) with labelled parts; nothing to download.
 
@@ -82,7 +105,7 @@ class Shapes(PartSource):
         test_per_class: objects of each category in the test set.
         seed: another seed makes other objects.
         num_points: points of each object.
-        normals: give the surface normals to the model as features of the points.
+        features: of ``normal``, ``rgb`` and ``intensity``, those to give to the model; the last two by material.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
     """
 
@@ -92,10 +115,10 @@ class Shapes(PartSource):
         test_per_class: int = 25,
         seed: int = 0,
         num_points: int = 1024,
-        normals: bool = False,
+        features: str = "",
         val_fraction: float = 0.0,
     ):
-        super().__init__(num_points, normals, val_fraction)
+        super().__init__(num_points, features, val_fraction)
         sizes = {"train_per_class": train_per_class, "test_per_class": test_per_class, "num_points": num_points}
         for name, size in sizes.items():
             if size < 1:
@@ -121,13 +144,18 @@ class Shapes(PartSource):
             for label, category in enumerate(CLASS_NAMES)
             for index in range(per_class)
         ]
-        xyz, normals, parts = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*shapes, strict=True))
+        xyz, normals, parts = (np.stack(arrays) for arrays in zip(*shapes, strict=True))
+        columns = {"normal": normals}
+        if set(self.features.names) - {"normal"}:  # colors have a stream of random numbers of their own
+            columns["rgb"], columns["intensity"] = paint(parts, np.random.default_rng([self.seed, split, 1]))
+        feats = select_features(columns, self.features, "the set of shapes") if self.features else xyz[..., :0]
         return CloudSet(
-            xyz=xyz,
-            feats=normals if self.normals else xyz[..., :0],
+            xyz=torch.from_numpy(xyz),
+            feats=torch.from_numpy(feats),
             label=torch.arange(len(CLASS_NAMES)).repeat_interleave(per_class),
             class_names=CLASS_NAMES,
-            parts=parts,
+            parts=torch.from_numpy(parts),
             part_names=PART_NAMES,
             class_parts=CLASS_PARTS,
+            features=self.features,
         )

@@ -8,7 +8,7 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bixt3d.types import CloudSet
+from bixt3d.types import CloudSet, Features, InputError
 
 
 class CloudSource(ABC):
@@ -16,15 +16,15 @@ class CloudSource(ABC):
 
     Args:
         num_points: points of each cloud that the model sees.
-        normals: give the surface normals to the model as features of the points.
+        features: what to give to the model beside positions, by name, such as ``normal,rgb``.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
     """
 
     up: Literal["y", "z"] = "y"
 
-    def __init__(self, num_points: int = 1024, normals: bool = False, val_fraction: float = 0.0):
+    def __init__(self, num_points: int = 1024, features: str = "", val_fraction: float = 0.0):
         self.num_points = num_points
-        self.normals = normals
+        self.features = Features.parse(features)
         self.val_fraction = val_fraction
 
     @abstractmethod
@@ -32,8 +32,8 @@ class CloudSource(ABC):
         """Return the training and the test set, every cloud centred on its mean and scaled into the unit sphere.
 
         Clouds hold at least ``num_points`` points; those of a cloud are in an order such that its first points are a
-        uniform sample of it. ``feats`` are normals where ``normals`` is set, else of width 0.
-        Raises InputError if the data are missing or broken.
+        uniform sample of it. ``feats`` hold the ``features`` asked for.
+        Raises InputError if the data are missing or broken, or have not these features.
         """
 
 
@@ -48,9 +48,19 @@ class PartSource(CloudSource):
         """
 
 
-def cloud_set(points: Float[Tensor, "S N P"], label: Int[Tensor, " S"], names: Sequence[str]) -> CloudSet:
-    """Return the set of clouds whose points are x, y, z and then their features."""
-    return CloudSet(points[..., :3].contiguous(), points[..., 3:].contiguous(), label, tuple(names))
+def only_normals(features: Features, where: str) -> bool:
+    """Return whether normals are asked for, of a set that has nothing else. Raises InputError for other features."""
+    if features not in (Features(), Features.parse("normal")):
+        raise InputError(f"{where} holds normals alone: set --data.features normal, or leave it out, not '{features}'")
+    return bool(features)
+
+
+def cloud_set(
+    points: Float[Tensor, "S N P"], label: Int[Tensor, " S"], names: Sequence[str], features: Features
+) -> CloudSet:
+    """Return the set of clouds whose points are x, y, z and then these features."""
+    xyz, feats = points[..., :3].contiguous(), points[..., 3 : 3 + features.width].contiguous()
+    return CloudSet(xyz, feats, label, tuple(names), features=features)
 
 
 def part_set(
@@ -59,7 +69,8 @@ def part_set(
     label: Int[Tensor, " S"],
     part_names: Sequence[str],
     class_parts: Mapping[str, tuple[int, ...]],
+    features: Features,
 ) -> CloudSet:
     """Return the set of clouds with parts; its classes are those of ``class_parts``, in that order."""
-    clouds = cloud_set(points, label, tuple(class_parts))
+    clouds = cloud_set(points, label, tuple(class_parts), features)
     return replace(clouds, parts=parts, part_names=tuple(part_names), class_parts=class_parts)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from bixt3d.types import InputError
+from bixt3d.types import NO_FEATURES, Features, InputError
 
 POINTWISE = ("xyz", "feats", "parts")
 """The keys of a batch that belong to points; all others belong to clouds and pass through."""
@@ -62,26 +62,29 @@ class CloudAugment:
         self.jitter, self.jitter_clip, self.dropout = jitter, jitter_clip, dropout
         self.resample, self.shuffle = resample, shuffle
 
-    def __call__(self, batch: dict[str, Tensor], num_points: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the batch augmented, with ``num_points`` points in every cloud; the batch given stays as it is."""
+    def __call__(
+        self, batch: dict[str, Tensor], num_points: int, generator: torch.Generator, features: Features = NO_FEATURES
+    ) -> dict[str, Tensor]:
+        """Return the batch augmented, with ``num_points`` points in every cloud; the batch given stays as it is.
+
+        ``features`` says which of the feats are normals: they turn with their cloud.
+        """
         batch = self._pick(batch, num_points, generator)
         xyz, feats = batch["xyz"], batch["feats"]
-        normals = feats if feats.shape[2] == 3 else None
         if self.scale != (1.0, 1.0) or self.mirror:
             factors = self._factors(xyz, generator)
             xyz = xyz * factors
-            if normals is not None:  # a surface's normals scale inversely to the surface
-                normals = functional.normalize(normals / factors, dim=2)
+            feats = features.change(feats, "normal", lambda normals: scale_normals(normals, factors))
         if self.shift:
             xyz = xyz + (2 * _uniform(xyz, (len(xyz), 1, 3), generator) - 1) * self.shift
         if self.rotate != "none":
             rotations = self._rotations(xyz, generator)
             xyz = rotate(rotations, xyz)
-            normals = None if normals is None else rotate(rotations, normals)
+            feats = features.change(feats, "normal", lambda normals: rotate(rotations, normals))
         if self.jitter:
             noise = torch.randn(xyz.shape, generator=generator, device=xyz.device, dtype=xyz.dtype)
             xyz = xyz + (noise * self.jitter).clamp(-self.jitter_clip, self.jitter_clip)
-        batch = batch | {"xyz": xyz, "feats": feats if normals is None else normals}
+        batch = batch | {"xyz": xyz, "feats": feats}
         return self._drop(batch, generator) if self.dropout else batch
 
     def _pick(self, batch: dict[str, Tensor], num_points: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -162,6 +165,11 @@ def rotation_matrices(quaternions: Float[Tensor, "B 4"]) -> Float[Tensor, "B 3 3
         [2 * (i * k - j * r), 2 * (j * k + i * r), 1 - 2 * (i * i + j * j)],
     ]
     return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
+def scale_normals(normals: Float[Tensor, "B N 3"], factors: Float[Tensor, "B 1 axes"]) -> Float[Tensor, "B N 3"]:
+    """Return the normals of clouds whose coordinates were multiplied by these factors."""
+    return functional.normalize(normals / factors, dim=2)  # a surface's normals scale inversely to the surface
 
 
 def rotate(rotations: Float[Tensor, "B 3 3"], vectors: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:

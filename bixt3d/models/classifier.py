@@ -7,15 +7,23 @@ from torch import Tensor, nn
 
 from bixt3d.models.encoder import Encoder, check_fit
 from bixt3d.tokenizers import Tokenizer
-from bixt3d.types import Pyramid
+from bixt3d.types import Features, Pyramid
 
 
 class CloudClassifier(nn.Module, ABC):
-    """A model that says what a cloud is. Built as ``Model(num_classes, ...)``."""
+    """A model that says what a cloud is. Built as ``Model(num_classes, ...)``.
+
+    ``features``: what it reads of the points beside their positions, in the order of the columns of ``feats``.
+    """
+
+    features: Features = Features()
 
     @abstractmethod
-    def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Float[Tensor, "B C"]:
-        """Return the logits of every class."""
+    def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Float[Tensor, "B C"]:
+        """Return the logits of every class for clouds ``xyz`` (B, N, 3) and their ``feats`` (B, N, F).
+
+        Raises InputError for other shapes, and for feats that are not the features that the model reads.
+        """
 
 
 class LatentHead(nn.Module):
@@ -49,6 +57,7 @@ class BixtClassifier(LatentHead, CloudClassifier):
     def __init__(self, num_classes: int, tokenizer: Tokenizer, encoder: Encoder, dropout: float = 0.0):
         check_fit(tokenizer, encoder)
         super().__init__(num_classes, tokenizer, encoder, dropout)
+        self.features = tokenizer.features
 
-    def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Float[Tensor, "B C"]:
-        return self.classify(self.tokenizer(xyz, feats))
+    def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Float[Tensor, "B C"]:
+        return self.classify(self.tokenizer(xyz, self.features.check(xyz, feats)))

@@ -93,7 +93,7 @@ class PointMLPDecoder(nn.Module):
             nn.Linear(128, num_parts),
         )
 
-    def forward(self, pyramid: Pyramid, category: Int[Tensor, " B"]) -> Float[Tensor, "B N C"]:
+    def forward(self, pyramid: Pyramid, category: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B N C"]:
         """Return the logits of every part for every point of the finest level."""
         tokens = pyramid[-1]
         for block, fine in zip(self.blocks, pyramid[-2::-1], strict=True):

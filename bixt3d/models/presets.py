@@ -10,7 +10,7 @@ import bixt3d.models.baselines  # noqa: F401 (the classes that a config may name
 import bixt3d.models.classifier
 import bixt3d.nn.refinement
 import bixt3d.tokenizers  # noqa: F401
-from bixt3d.config import SettingsParser, config_file
+from bixt3d.config import SettingsParser, config_file, follow_features
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import InputError
@@ -44,4 +44,6 @@ def _make(config: str | Path, kind: Any) -> Any:
         raise InputError(f"{config if text is not config else 'the config'} has no part 'model'")
     parser = SettingsParser()
     parser.add_argument("--model", type=kind)
-    return parser.instantiate(parser.parse_object({"model": settings["model"]})).model
+    parsed = parser.parse_object({"model": settings["model"]})
+    follow_features(parsed.model, settings.get("data"))
+    return parser.instantiate(parsed).model

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from bixt3d.models.image_presets import PRESETS, find_preset
+from bixt3d.offline import check_online
 from bixt3d.types import InputError
 
 ADDRESS = "https://figshare.unimelb.edu.au/ndownloader/files/{}"
@@ -28,6 +29,7 @@ def fetch_released(name: str, folder: Path | None = None) -> Path:
     path, url = folder / f"{name}.zip", ADDRESS.format(number)
     if path.is_file():
         return path
+    check_online(f"{name}.zip", f"fetch {url} elsewhere and put it at {path}")
     arrived = folder / f"{name}.{os.getpid()}.arrived"
     try:
         folder.mkdir(parents=True, exist_ok=True)

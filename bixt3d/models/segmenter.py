@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bixt3d.models.decoder import PointMLPDecoder
 from bixt3d.models.encoder import Encoder, check_fit
 from bixt3d.tokenizers import Tokenizer
-from bixt3d.types import InputError, Tokens
+from bixt3d.types import Features, InputError, Tokens
 
 MakeDecoder = Callable[[int, int, Sequence[int]], PointMLPDecoder]
 """Builds a decoder for a number of parts, a number of categories, and the widths of the levels."""
@@ -19,15 +19,27 @@ class CloudSegmenter(nn.Module, ABC):
     """A model that labels every point with a part. Built as ``Model(num_parts, num_categories, ...)``.
 
     ``reads_category``: whether it is told the category of each cloud; if not, ``category`` changes nothing.
+    ``features``: what it reads of the points beside their positions, in the order of the columns of ``feats``.
     """
 
     reads_category: bool
+    features: Features = Features()
 
     @abstractmethod
     def forward(
-        self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"], category: Int[Tensor, " B"]
+        self, xyz: Tensor, feats: Tensor | None = None, category: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B N C"]:
-        """Return the logits of every part, of all categories, for every point."""
+        """Return the logits of every part, of all categories, for every point of clouds ``xyz`` (B, N, 3).
+
+        Raises InputError for other shapes, for ``feats`` (B, N, F) that are not the features that the model reads, and
+        where a category is needed but not given.
+        """
+
+    def check(self, xyz: Tensor, feats: Tensor | None, category: Tensor | None) -> Tensor:
+        """Return the feats that it is given; raises InputError as `forward` does."""
+        if self.reads_category and (category is None or category.shape != xyz.shape[:1]):
+            raise InputError("this model wants to be told the category of each cloud, as numbers of shape (B,)")
+        return self.features.check(xyz, feats)
 
 
 def _check_fit(tokenizer: Tokenizer, encoder: Encoder) -> None:
@@ -65,7 +77,7 @@ class TokenSegmenter(CloudSegmenter):
     ):
         super().__init__()
         _check_fit(tokenizer, encoder)
-        self.reads_category = use_category
+        self.reads_category, self.features = use_category, tokenizer.features
         self.tokenizer, self.encoder = tokenizer, encoder
         if use_category:
             self.category = nn.Embedding(num_categories, tokenizer.dim)
@@ -77,9 +89,9 @@ class TokenSegmenter(CloudSegmenter):
         nn.init.zeros_(self.head.bias)
 
     def forward(
-        self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"], category: Int[Tensor, " B"]
+        self, xyz: Tensor, feats: Tensor | None = None, category: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B N C"]:
-        *_, tokens = self.tokenizer(xyz, feats)
+        *_, tokens = self.tokenizer(xyz, self.check(xyz, feats, category))
         if self.reads_category:
             tokens = Tokens(tokens.feats + self.category(category)[:, None], tokens.pos, tokens.neighbor_index)
         _, (*_, tokens) = self.encoder((tokens,))
@@ -109,10 +121,10 @@ class DecoderSegmenter(CloudSegmenter):
         _check_fit(tokenizer, encoder)
         self.tokenizer, self.encoder = tokenizer, encoder
         self.decoder = decoder(num_parts, num_categories, [*tokenizer.level_dims[:-1], *encoder.level_dims])
-        self.reads_category = self.decoder.reads_category
+        self.reads_category, self.features = self.decoder.reads_category, tokenizer.features
 
     def forward(
-        self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"], category: Int[Tensor, " B"]
+        self, xyz: Tensor, feats: Tensor | None = None, category: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B N C"]:
-        _, pyramid = self.encoder(self.tokenizer(xyz, feats))
+        _, pyramid = self.encoder(self.tokenizer(xyz, self.check(xyz, feats, category)))
         return self.decoder(pyramid, category)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bixt3d.nn.mlp import ChannelNorm, ResidualMLP
 from bixt3d.ops import farthest_points, gather, knn, neighbor_max, neighbor_moments, neighbor_sum
-from bixt3d.ops._backend import PointBackend, is_traced
+from bixt3d.ops._backend import PointBackend, dtype_of_products, is_traced, without_autocast
 from bixt3d.types import InputError, Tokens
 
 
@@ -42,7 +42,7 @@ class AffineGroupLinear(nn.Module):
         neighbor_index: Int[Tensor, "B G K"],
     ) -> Float[Tensor, "B G K O"]:
         points, centroids = self.parts(feats, pos, centroid_index, neighbor_index)
-        return gather(points, neighbor_index) + centroids[:, :, None]
+        return (gather(points, neighbor_index) + centroids[:, :, None]).to(dtype_of_products(feats))
 
     def parts(
         self,
@@ -54,17 +54,21 @@ class AffineGroupLinear(nn.Module):
     ) -> tuple[Float[Tensor, "B N O"], Float[Tensor, "B G O"]]:
         """Return what each point brings to the groups it is in, and what each group adds to it.
 
-        The layer's result for neighbor k of group g is ``points[b, neighbor_index[b, g, k]] + centroids[b, g]``.
+        The layer's result for neighbor k of group g is ``points[b, neighbor_index[b, g, k]] + centroids[b, g]``. Both
+        are float32 or finer: they are large next to their sum where neighbors hardly differ.
         ``sign``: multiply every channel of both by this.
         """
         near = torch.cat([feats, pos.to(feats.dtype)], -1) if self.near_dim > feats.shape[-1] else feats
         near = near.to(torch.promote_types(near.dtype, torch.float32))
+        size = torch.linalg.vector_norm(near.detach(), dim=(1, 2)) / near[0].numel() ** 0.5
         near = near - near.detach().mean(1, keepdim=True)  # the result depends on differences alone: keep their digits
         weight = self.linear.weight if sign is None else self.linear.weight * sign[:, None]
         weight_near, weight_centroid = weight.split([self.near_dim, feats.shape[-1]], 1)
-        deviation = self._deviation(near, centroid_index, neighbor_index)[:, None, None]
-        points = near.to(feats.dtype) @ ((weight_near * self.scale).T / deviation.to(weight.dtype))
-        centroids = gather(feats, centroid_index) @ weight_centroid.T + weight_near @ self.shift
+        centroids = gather(feats, centroid_index) @ weight_centroid.T
+        with without_autocast(feats):  # what points bring is large next to its differences: do not round it
+            deviation = self._deviation(near, size, centroid_index, neighbor_index)[:, None, None]
+            points = near @ ((weight_near * self.scale).T / deviation)
+            centroids = centroids + weight_near @ self.shift
         return points, centroids - self._means(points, centroid_index, neighbor_index)
 
     def _means(
@@ -76,14 +80,24 @@ class AffineGroupLinear(nn.Module):
         return neighbor_sum(near, neighbor_index) / neighbor_index.shape[2]
 
     def _deviation(
-        self, near: Float[Tensor, "B N D"], centroid_index: Int[Tensor, "B G"], neighbor_index: Int[Tensor, "B G K"]
+        self,
+        near: Float[Tensor, "B N D"],
+        size: Float[Tensor, " B"],
+        centroid_index: Int[Tensor, "B G"],
+        neighbor_index: Int[Tensor, "B G K"],
     ) -> Float[Tensor, " B"]:
-        """Return the deviation of ``near[neighbor] - mean``, in which no difference is stored."""
+        """Return the deviation of ``near[neighbor] - mean``, in which no difference is stored.
+
+        Infinity where all neighbors equal their means but for rounding, of values of this size (root mean square):
+        differences are 0 then, and divided by 1e-5 their gradients would grow from block to block, beyond float32.
+        """
         means = self._means(near, centroid_index, neighbor_index)
         sums, squares = (part.sum(1) for part in neighbor_moments(near, -means, neighbor_index, self.backend))
-        size = neighbor_index[0].numel() * near.shape[2]
-        variance = (squares - sums.square() / size) / (size - 1)
-        return variance.clamp(min=1e-14).sqrt() + 1e-5  # 1e-7 or less is as good as none, and has no gradient
+        count = neighbor_index[0].numel() * near.shape[2]
+        variance = (squares - sums.square() / count) / (count - 1)
+        rounding = (8 * torch.finfo(near.dtype).eps * size).clamp(min=1e-7)
+        deviation = (variance.clamp(min=1e-14).sqrt() + 1e-5).to(near.dtype)
+        return torch.where(variance > rounding.square(), deviation, torch.inf)
 
 
 class GroupBlock(nn.Module):
@@ -177,7 +191,7 @@ class GroupBlock(nn.Module):
                 mean, variance = self.norm.running_mean * sign, self.norm.running_var
             largest = neighbor_max(points, neighbor_index, self.backend) + centroids
             factor = weight.abs() * (variance + self.norm.eps).rsqrt()
-            return torch.relu((largest - mean) * factor + self.norm.bias)
+            return torch.relu((largest - mean) * factor + self.norm.bias).to(weight.dtype)
 
     def _search(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         num_clouds, size, _ = tokens.pos.shape

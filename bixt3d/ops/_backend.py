@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from importlib.util import find_spec
 from typing import Literal
@@ -33,6 +34,23 @@ def is_installed(package: str) -> bool:
 def is_traced(values: Tensor) -> bool:
     """Say whether torch.export or a counter of costs looks on, which want plain operations."""
     return torch.compiler.is_exporting() or torch.jit.is_tracing() or values.is_meta
+
+
+def dtype_of_products(values: Tensor) -> torch.dtype:
+    """Return the dtype that a matrix product of these values has here: under autocast, autocast's."""
+    device = values.device.type
+    is_cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if is_cast and values.dtype != torch.float64 else values.dtype
+
+
+def without_autocast(values: Tensor) -> AbstractContextManager:
+    """Return a context in which products of these values keep their dtype: where small differences will be taken.
+
+    In bfloat16 a coordinate near 1 can be 0.996 or 1, and nothing between.
+    """
+    if dtype_of_products(values) == values.dtype:
+        return nullcontext()
+    return torch.autocast(values.device.type, enabled=False)
 
 
 def choose_point_backend(backend: PointBackend, points: Tensor, cluster_on_cuda: bool, num_neighbors: int = 1) -> str:

@@ -1,11 +1,10 @@
 """Bi-directional cross-attention: latents and tokens attend to each other through one similarity (section 2.2)."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from bixt3d.ops._backend import AttentionBackend, choose_attention_backend
+from bixt3d.ops._backend import AttentionBackend, choose_attention_backend, dtype_of_products
 from bixt3d.ops.chunked_attention import chunked_attention
 
 
@@ -80,11 +79,7 @@ def _bi_attention_triton(latent_refs: Tensor, latent_values: Tensor, token_refs:
 
 def _in_autocast_dtype(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return the tensors as torch's own products would see them under autocast."""
-    device = parts[0].device.type
-    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
-        return parts
-    dtype = torch.get_autocast_dtype(device)
-    return tuple(part if part.dtype == torch.float64 else part.to(dtype) for part in parts)
+    return tuple(part.to(dtype_of_products(part)) for part in parts)
 
 
 _BACKENDS = {

@@ -17,7 +17,7 @@ from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.engine.metrics import ClassScores, count_correct, log_frequency, score_classes, smooth_cross_entropy
 from bixt3d.models.presets import MakeClassifier
-from bixt3d.tasks.task import Evaluation, Task, Train
+from bixt3d.tasks.task import Evaluation, Task, Train, check_features
 from bixt3d.types import CloudSet, InputError
 
 
@@ -93,7 +93,7 @@ class Classification(Task):
         parser.add_argument("--train", type=ClassTrain, default=ClassTrain())
 
     def build(self, run: Any, clouds: CloudSet) -> nn.Module:
-        return run.model(len(clouds.class_names))
+        return check_features(run.model(len(clouds.class_names)), clouds.features)
 
     def names(self, clouds: CloudSet) -> dict[str, Any]:
         return {"class_names": list(clouds.class_names)}
@@ -156,7 +156,7 @@ def class_logits(model: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, v
     generator = torch.Generator(fabric.device).manual_seed(0)
     total = first.softmax(1)
     for _ in range(votes - 1):
-        total += logits(lambda batch: run.augment(batch, num_points, generator)).softmax(1)
+        total += logits(lambda batch: run.augment(batch, num_points, generator, run.data.features)).softmax(1)
     return (total / votes).log()
 
 

@@ -28,7 +28,7 @@ from bixt3d.engine.part_metrics import (
 )
 from bixt3d.models.presets import MakeSegmenter
 from bixt3d.ops import interpolate
-from bixt3d.tasks.task import Evaluation, Task, Train
+from bixt3d.tasks.task import Evaluation, Task, Train, check_features
 from bixt3d.types import CloudSet, InputError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class PartSegmentation(Task):
         parser.add_argument("--train", type=Train, default=Train())
 
     def build(self, run: Any, clouds: CloudSet) -> nn.Module:
-        return run.model(len(clouds.part_names), len(clouds.class_names))
+        return check_features(run.model(len(clouds.part_names), len(clouds.class_names)), clouds.features)
 
     def names(self, clouds: CloudSet) -> dict[str, Any]:
         return {
@@ -183,7 +183,9 @@ def _looks(run: Any, fabric: Fabric, votes: int) -> list[Callable[[Batch], Batch
         if not vote:
             return batch
         as_one = {key: batch[key].flatten(0, 1)[None] for key in ("xyz", "feats")}
-        as_one = scale(as_one, as_one["xyz"].shape[1], torch.Generator(fabric.device).manual_seed(vote))
+        as_one = scale(
+            as_one, as_one["xyz"].shape[1], torch.Generator(fabric.device).manual_seed(vote), run.data.features
+        )
         return batch | {key: points.view_as(batch[key]) for key, points in as_one.items()}
 
     return [partial(look, vote=vote) for vote in range(votes)]

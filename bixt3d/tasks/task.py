@@ -20,7 +20,7 @@ from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit
 from bixt3d.engine.runtime import Runtime, device_name
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 
 
 @dataclass
@@ -138,7 +138,7 @@ class Task(ABC):
         """Return what is done on the device to a batch before it is trained on."""
 
         def augment(batch: Batch) -> Batch:
-            return run.augment(batch, run.data.num_points, generator)
+            return run.augment(batch, run.data.num_points, generator, run.data.features)
 
         return augment
 
@@ -179,6 +179,16 @@ class Task(ABC):
             "commit": commit(),
             **facts,
         }
+
+
+def check_features(model: nn.Module, given: Features) -> nn.Module:
+    """Return the model. Raises InputError if it does not read the features that the data set gives."""
+    if model.features != given:
+        raise InputError(
+            f"the model reads {model.features or 'no features'}, but the data set gives {given or 'none'}: set "
+            "--data.features alone, which the model follows; a model class of your own says what it reads in `features`"
+        )
+    return model
 
 
 @dataclass

@@ -19,12 +19,13 @@ from bixt3d.engine.loop import Examples, Learner, make_batches, seed_epoch, trai
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import compiled, start
+from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.tasks.command import Where, parse_command
 from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.job import Job, check_going_on, open_folder, open_seed, saying_what_is_safe, state_of, take_up
 from bixt3d.tasks.results import finish_run, finish_seeds, say, score_sets
 from bixt3d.tasks.task import Task, split_sets
-from bixt3d.types import InputError, Stopped
+from bixt3d.types import CloudSet, InputError, Stopped
 
 TOO_LARGE = "the data set or the model is too large for this machine: lower --data.num_points, or sizes in --model"
 LOWER = "lower --train.batch_size (it is {batch_size}) or --data.num_points, or use --runtime.checkpointing true"
@@ -138,7 +139,10 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
             f"{fabric.world_size} processes: set --train.batch_size"
         )
     try:
-        module = task.build(run, train).to(fabric.device)
+        module = task.build(run, train)
+        for name in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet) else ():
+            say(fabric, f"feature {name} is the same at all points of the training set")
+        module = module.to(fabric.device)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # such as PyTorch's, for a dropout rate of 2
         if isinstance(error, InputError) or is_out_of_memory(error):
             raise

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from jaxtyping import Float
 from torch import Tensor
 
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.ops._backend import without_autocast
 from bixt3d.tokenizers.points import PointTokenizer, Tokenizer
 from bixt3d.types import Pyramid
 
@@ -42,7 +42,7 @@ class GroupTokenizer(Tokenizer):
     ):
         super().__init__()
         self.dim, self.level_dims = dim, [points.dim, dim]
-        self.points, self.norm = points, ChannelNorm(points.dim)
+        self.points, self.norm, self.features = points, ChannelNorm(points.dim), points.features
         like_points = {"num_features": points.num_features, "temperature": points.temperature, "scale": points.scale}
         self.position = PointTokenizer(dim, **like_points)
         self.group = GroupBlock(
@@ -57,8 +57,10 @@ class GroupTokenizer(Tokenizer):
             use_xyz=use_xyz,
         )
 
-    def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Pyramid:
-        (points,) = self.points(xyz, feats)
-        groups, _ = self.group(replace(points, feats=self.norm(points.feats)))
-        (positions,) = self.position(groups.pos, groups.pos[..., :0])
+    def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Pyramid:
+        with without_autocast(xyz):  # groups are differences of neighbors
+            (points,) = self.points(xyz, feats)
+            normed = replace(points, feats=self.norm(points.feats))
+        groups, _ = self.group(normed)
+        (positions,) = self.position(groups.pos)
         return points, replace(groups, feats=groups.feats + positions.feats)

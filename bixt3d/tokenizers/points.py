@@ -3,31 +3,38 @@
 import math
 from abc import ABC, abstractmethod
 
-from jaxtyping import Float
 from torch import Tensor, cat, nn
 
+from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.nn.mlp import init_linear
 from bixt3d.ops import sinusoid
-from bixt3d.types import InputError, Pyramid, Tokens
+from bixt3d.types import Features, InputError, Pyramid, Tokens
 
 
 class Tokenizer(nn.Module, ABC):
-    """Turn clouds into tokens. ``dim``: width of the tokens of the last level; ``level_dims``: of all levels."""
+    """Turn clouds into tokens.
+
+    ``dim``: width of the tokens of the last level; ``level_dims``: of all levels; ``features``: what it reads of the
+    points beside their positions.
+    """
 
     dim: int
     level_dims: list[int]
+    features: Features = Features()
 
     @abstractmethod
-    def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Pyramid:
-        """Return one or more levels of tokens, finest first."""
+    def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Pyramid:
+        """Return one or more levels of tokens, finest first, of clouds ``xyz`` (B, N, 3) with ``feats`` (B, N, F)."""
 
 
 class PointTokenizer(Tokenizer):
-    """Sinusoidal features of every point (3D: xyz; 6D: xyz and normals), then a linear layer (paper, section 2.3).
+    """Sinusoids of every point (3D: xyz; 6D: xyz and normal), then a linear layer (paper, section 2.3).
+
+    Colors and scalars are read by a linear layer of their own, without sinusoids (see `FeatureScale`).
 
     Args:
         dim: width of the tokens.
-        normals: points come with normals, which are encoded like positions.
+        features: what it reads of the points, such as ``normal,rgb`` (None: what the data set gives).
         num_features: sinusoidal features per axis.
         temperature: the lowest frequency is ``scale / temperature``.
         scale: the highest frequency, in radians per unit; clouds lie in the unit sphere.
@@ -36,7 +43,7 @@ class PointTokenizer(Tokenizer):
     def __init__(
         self,
         dim: int = 192,
-        normals: bool = False,
+        features: str | None = None,
         num_features: int = 32,
         temperature: float = 10000.0,
         scale: float = 2 * math.pi,
@@ -44,14 +51,22 @@ class PointTokenizer(Tokenizer):
         super().__init__()
         if num_features < 2:
             raise InputError(f"a sinusoidal encoding needs at least 2 features per axis, not {num_features}")
-        self.dim, self.level_dims, self.normals = dim, [dim], normals
+        self.dim, self.level_dims, self.features = dim, [dim], Features.parse(features)
         self.num_features, self.temperature, self.scale = num_features, temperature, scale
-        self.project = nn.Linear((6 if normals else 3) * num_features, dim)
+        num_axes = 3 + 3 * len(self.features.slices("normal"))
+        self.project = nn.Linear(num_axes * num_features, dim)
         self.project.apply(init_linear)
+        if self.features.width + 3 > num_axes:
+            self.feature_scale = FeatureScale(self.features)
+            self.project_feats = nn.Linear(self.features.width + 3 - num_axes, dim, bias=False)
+            self.project_feats.apply(init_linear)
 
-    def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Pyramid:
-        if self.normals and feats.shape[-1] != 3:
-            raise InputError(f"this model reads normals, but the clouds come with {feats.shape[-1]} features per point")
-        pos = cat([xyz, feats], -1) if self.normals else xyz
+    def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Pyramid:
+        feats = self.features.check(xyz, feats)
+        pos = cat([xyz, *(feats[..., columns] for columns in self.features.slices("normal"))], -1)
         encoded = sinusoid(pos, self.num_features, self.temperature, self.scale)
-        return (Tokens(self.project(encoded.to(self.project.weight.dtype)), xyz),)
+        tokens = self.project(encoded.to(self.project.weight.dtype))
+        if others := self.features.slices("color", "scalar"):
+            scaled = self.feature_scale(feats)
+            tokens = tokens + self.project_feats(cat([scaled[..., columns] for columns in others], -1))
+        return (Tokens(tokens, xyz),)

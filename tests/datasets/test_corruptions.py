@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bixt3d.datasets import CORRUPTIONS, LEVELS, corrupt
 from bixt3d.datasets.normalize import normalize_clouds
-from bixt3d.types import CloudSet, InputError
+from bixt3d.types import CloudSet, Features, InputError
 
 NUM_POINTS = 1024
 
@@ -17,7 +17,7 @@ def clouds() -> CloudSet:
     torch.manual_seed(0)
     xyz = normalize_clouds(torch.randn(16, NUM_POINTS + 100, 3))
     feats = xyz / xyz.norm(dim=2, keepdim=True)
-    return CloudSet(xyz, feats, torch.arange(16) % 2, ("a", "b"))
+    return CloudSet(xyz, feats, torch.arange(16) % 2, ("a", "b"), features=Features.parse("normal"))
 
 
 def shares_kept(clouds: CloudSet, spoiled: CloudSet) -> Tensor:

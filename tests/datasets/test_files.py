@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from bixt3d.datasets.files import SUFFIXES, FileCloud, find_files, read_file
+from bixt3d.datasets.files import SUFFIXES, Cloud, find_files, read_file
 from bixt3d.datasets.pcd import expand_lzf
 from bixt3d.types import InputError
 
@@ -28,18 +28,18 @@ def short(value: object) -> str:
     return value[:40] if isinstance(value, str) else type(value).__name__
 
 
-def read(path: Path, content: str | bytes) -> FileCloud:
+def read(path: Path, content: str | bytes) -> Cloud:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     (cloud,) = read_file(path)
     assert cloud.name == path.name
     return cloud
 
 
-def check(cloud: FileCloud, normals: bool) -> None:
+def check(cloud: Cloud, normals: bool) -> None:
     np.testing.assert_allclose(cloud.xyz, XYZ, rtol=1e-6)
-    assert (cloud.normals is not None) == normals
+    assert ("normal" in cloud.columns) == normals
     if normals:
-        np.testing.assert_allclose(cloud.normals, NORMALS, atol=1e-6)
+        np.testing.assert_allclose(cloud.columns["normal"], NORMALS, atol=1e-6)
     assert not cloud.from_mesh
 
 
@@ -84,9 +84,9 @@ def test_one_normal_of_ten_may_be_missing(tmp_path):
     table = np.hstack([np.tile(XYZ, (5, 1)), np.tile(NORMALS, (5, 1))])
     table[7:9, 3:] = 0
     cloud = read(tmp_path / "a.txt", lines(table))
-    np.testing.assert_allclose(cloud.normals, table[:, 3:], atol=1e-6)
+    np.testing.assert_allclose(cloud.columns["normal"], table[:, 3:], atol=1e-6)
     table[9, 3:] = 0
-    assert read(tmp_path / "b.txt", lines(table)).normals is None
+    assert "normal" not in read(tmp_path / "b.txt", lines(table)).columns
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -109,8 +109,8 @@ def test_an_hdf5_file_holds_one_cloud_or_several(tmp_path, suffix):
     first, second = read_file(tmp_path / f"two.{suffix}")
     assert [first.name, second.name] == [f"two.{suffix}[0]", f"two.{suffix}[1]"]
     np.testing.assert_allclose(first.xyz, XYZ + 1)
-    assert first.normals is None  # its first normal is (0, 0, 0)
-    np.testing.assert_allclose(second.normals, NORMALS)
+    assert "normal" not in first.columns  # its first normal is (0, 0, 0)
+    np.testing.assert_allclose(second.columns["normal"], NORMALS)
 
 
 def ply(table: np.ndarray, names: str, form: str, count: int = 4) -> bytes:
@@ -164,7 +164,7 @@ def test_a_pcd_is_what_open3d_says(tmp_path):
         assert open3d.io.write_point_cloud(str(tmp_path / "a.pcd"), cloud, **kind)
         (found,) = read_file(tmp_path / "a.pcd")
         np.testing.assert_allclose(found.xyz, np.asarray(cloud.points), rtol=1e-6)
-        np.testing.assert_allclose(found.normals, np.asarray(cloud.normals), atol=1e-6)
+        np.testing.assert_allclose(found.columns["normal"], np.asarray(cloud.normals), atol=1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["ply", "obj", "off", "stl", "glb", "gltf"])
@@ -180,9 +180,9 @@ def test_a_mesh_becomes_points_spread_over_its_faces(tmp_path, suffix):
     (cloud,) = read_file(path, num_points=1000)
     assert cloud.from_mesh
     assert cloud.xyz.shape == (1000, 3)
-    side = np.abs(cloud.normals).argmax(1)
-    assert np.allclose(np.abs(cloud.normals[np.arange(1000), side]), 1)
-    outward = cloud.xyz[np.arange(1000), side] * cloud.normals[np.arange(1000), side]
+    side = np.abs(cloud.columns["normal"]).argmax(1)
+    assert np.allclose(np.abs(cloud.columns["normal"][np.arange(1000), side]), 1)
+    outward = cloud.xyz[np.arange(1000), side] * cloud.columns["normal"][np.arange(1000), side]
     np.testing.assert_allclose(outward, np.array([1, 1, 3])[side], rtol=1e-5)  # on the face that the normal says
     assert (np.abs(cloud.xyz) <= np.array([1, 1, 3]) + 1e-5).all()
     assert abs((side == 2).sum() - 1000 * 8 / 56) <= 4  # the ends have 8 of the area's 56
@@ -201,19 +201,19 @@ def test_a_scene_is_flattened_with_its_transforms(tmp_path):
     assert 230 < near.sum() < 270
     out = cloud.xyz - np.where(near[:, None], 0, [10.0, 0, 0])
     assert np.abs(np.linalg.norm(out, axis=1) - 1).max() < 0.05
-    assert ((out * cloud.normals).sum(1) > 0.9).all()  # outwards also in the mirror
+    assert ((out * cloud.columns["normal"]).sum(1) > 0.9).all()  # outwards also in the mirror
 
 
 def test_faces_without_area_and_of_four_corners_do_no_harm(tmp_path):
     text = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 1 2\nf 1 2 3 4\nf 1 2 3 4\nmtllib lost.mtl\n"
     cloud = read(tmp_path / "a.obj", text)
-    assert np.allclose(cloud.normals, [0, 0, 1])
+    assert np.allclose(cloud.columns["normal"], [0, 0, 1])
     assert np.allclose(cloud.xyz.mean(0), [0.5, 0.5, 0], atol=0.02)
 
 
 def test_a_mesh_may_be_tiny(tmp_path):
     cloud = read(tmp_path / "a.obj", "v 0 0 0\nv 1e-9 0 0\nv 0 1e-9 0\nf 1 2 3\n")
-    assert np.allclose(cloud.normals, [0, 0, 1])
+    assert np.allclose(cloud.columns["normal"], [0, 0, 1])
 
 
 GARBAGE = bytes(range(256)) * 8
@@ -256,11 +256,11 @@ def test_an_empty_file_and_binary_garbage_are_refused_in_every_format(tmp_path, 
         ("a.obj", TRIANGLE + "f 1 1 2\n", "has only faces without area"),
         ("a.obj", TRIANGLE + "f 1 2 9\n", "cannot be read"),
         ("a.gltf", '{"asset": {"version": "2.0"}, "buffers": [{"uri": "x.bin", "byteLength": 3}]}', "x.bin"),
-        ("a.ply", ply(XYZ, "x y z", "ascii", 9), "says that it holds 9 points, but it ends after 4"),
+        ("a.ply", ply(XYZ, "x y z", "ascii", 9), "says that it holds 9 lines of points and faces, but it has 4"),
         ("a.ply", ply(XYZ, "x y z", "binary_little_endian", 9), "cannot be read"),
         ("a.ply", ply(XYZ, "x y w", "ascii"), "cannot be read"),
         ("a.pcd", pcd("binary", XYZ.astype("<f4").tobytes(), count=9), "says that it holds 9 points, but it ends .* 4"),
-        ("a.pcd", pcd("ascii", lines(XYZ).encode(), "x y w"), "has no fields x, y, z"),
+        ("a.pcd", pcd("ascii", lines(XYZ).encode(), "x y w"), "has no columns x, y, z"),
         ("a.pcd", pcd("ascii", b"a b c\n" * 4), "is not a PCD file, or it is damaged"),
         ("a.docx", GARBAGE, r"is of an unknown kind: known are .ply, .obj, .*, .csv"),
         ("a", GARBAGE, "is of an unknown kind"),
@@ -341,6 +341,6 @@ def test_a_folder_without_a_known_file_is_refused(tmp_path):
 )
 def test_real_scans_are_read(name, points, normals, from_mesh):
     (cloud,) = read_file(SCANS / name)
-    assert (len(cloud.xyz), cloud.normals is not None, cloud.from_mesh) == (points, normals, from_mesh)
+    assert (len(cloud.xyz), "normal" in cloud.columns, cloud.from_mesh) == (points, normals, from_mesh)
     if normals:
-        assert np.allclose(np.linalg.norm(cloud.normals, axis=1), 1)
+        assert np.allclose(np.linalg.norm(cloud.columns["normal"], axis=1), 1)

@@ -28,7 +28,7 @@ def meshes(tmp_path) -> Path:
 
 
 def sampled(root: Path, **arguments: object) -> ModelNetMeshes:
-    return ModelNetMeshes(str(root), **({"num_points": 100, "stored_points": 200, "normals": True} | arguments))
+    return ModelNetMeshes(str(root), **({"num_points": 100, "stored_points": 200, "features": "normal"} | arguments))
 
 
 def test_meshes_become_clouds_on_their_faces(meshes):
@@ -46,7 +46,7 @@ def test_meshes_become_clouds_on_their_faces(meshes):
 def test_the_seed_decides_about_the_points_and_the_global_generator_does_not(meshes):
     first = sampled(meshes).load()[0].xyz
     state = torch.get_rng_state()
-    for path in (meshes / "ModelNet10").glob("processed*/*"):
+    for path in (meshes / "ModelNet10").glob("*.npz"):
         path.unlink()
     assert torch.equal(sampled(meshes).load()[0].xyz, first)
     assert torch.equal(torch.get_rng_state(), state)
@@ -57,8 +57,8 @@ def test_meshes_are_sampled_once(meshes):
     first = sampled(meshes).load()[0]
     for path in meshes.rglob("*.off"):
         path.write_text("never read again")
-    assert torch.equal(sampled(meshes, normals=False).load()[0].xyz, first.xyz)
-    assert sampled(meshes, normals=False).load()[0].feats.shape == (2, 200, 0)
+    assert torch.equal(sampled(meshes, features="").load()[0].xyz, first.xyz)
+    assert sampled(meshes, features="").load()[0].feats.shape == (2, 200, 0)
 
 
 def test_a_new_mesh_is_noticed(meshes):
@@ -76,7 +76,7 @@ def test_meshes_on_a_disk_that_cannot_be_written_are_cached_elsewhere(meshes, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(meshes / "home"))
     monkeypatch.setattr(cache.os, "access", lambda path, mode: "ModelNet10" not in str(path))
     sampled(meshes).load()
-    assert len(list((meshes / "home/bixt3d").rglob("training.pt"))) == 1
+    assert len(list((meshes / "home/bixt3d").rglob("*.npz"))) == 2
     assert [path.name for path in (meshes / "ModelNet10").iterdir()] == ["raw"]
 
 
@@ -99,7 +99,7 @@ def test_a_broken_mesh_is_named_and_leaves_no_cache(meshes, text, reason):
     with pytest.raises(InputError) as caught:
         sampled(meshes).load()
     assert str(caught.value).startswith(f"{path} is not a mesh that can be sampled: {reason}")
-    assert list(meshes.rglob("test.pt*")) == []
+    assert list(meshes.rglob("*_test_*")) == []
     path.write_text(f"OFF4 4 0\n{TETRAHEDRON}")
     assert len(sampled(meshes).load()[1]) == 2
 

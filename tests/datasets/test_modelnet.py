@@ -70,7 +70,7 @@ def test_normals_become_feats_as_they_are(hdf5):
     normal = np.random.default_rng(0).normal(size=(4, 8, 3)).astype(np.float32)
     for name, num_clouds in (("a.h5", 4), ("b.h5", 3), ("c.h5", 2)):
         write_hdf5(hdf5 / name, num_clouds, normal=normal[:num_clouds])
-    train, test = ModelNetHDF5(str(hdf5), num_points=8, normals=True).load()
+    train, test = ModelNetHDF5(str(hdf5), num_points=8, features="normal").load()
     assert np.array_equal(train.feats[:4], normal)
     assert np.array_equal(test.feats, normal[:2])
 
@@ -112,15 +112,16 @@ def test_each_fault_of_a_file_is_one_sentence_with_its_name(hdf5, changed, sente
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({}, "{path} has no dataset 'normal' (it has data, label); set --data.normals false to do without"),
+        ({}, "{path} has no dataset 'normal' (it has data, label); leave it out of --data.features to do without"),
         ({"normal": np.zeros((4, 7, 3))}, "{path} has data of shape (4, 8, 3), but normal of shape (4, 7, 3)"),
-        ({"normal": bad_value((1, 0, 0), np.inf)}, "cloud 1 of {path} has normals that are not finite numbers"),
+        ({"normal": bad_value((1, 0, 0), np.inf)}, "{path} has normal that is not finite"),
     ],
 )
 def test_normals_that_are_asked_for_must_be_there(hdf5, changed, sentence):
+    (hdf5 / "train_files.txt").write_text("a.h5\n")
     write_hdf5(hdf5 / "a.h5", **changed)
     with pytest.raises(InputError) as caught:
-        ModelNetHDF5(str(hdf5), num_points=8, normals=True).load()
+        ModelNetHDF5(str(hdf5), num_points=8, features="normal").load()
     assert str(caught.value) == sentence.format(path=hdf5 / "a.h5")
 
 
@@ -216,7 +217,7 @@ def test_normals_keep_to_their_points_and_points_are_distinct(tmp_path):
 
 def test_without_normals_feats_are_empty_and_the_cache_serves_both(tmp_path):
     write_texts(tmp_path)
-    with_normals, without = texts(tmp_path).load()[0], texts(tmp_path, normals=False).load()[0]
+    with_normals, without = texts(tmp_path).load()[0], texts(tmp_path, features="").load()[0]
     assert without.feats.shape == (2, 16, 0)
     assert torch.equal(with_normals.xyz, without.xyz)
     assert len(list(tmp_path.glob("*.npz"))) == 2  # train and test
@@ -259,7 +260,7 @@ def test_a_folder_that_cannot_be_written_gets_its_cache_elsewhere(tmp_path, monk
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "{path} is missing, though its list names it"),
+        (None, "{path} is missing"),
         ("1,2,3,0,0,1\n" * 5, "asked for 16 stored points, but {path} has 5; set --data.stored_points to at most 5"),
         ("1,2,3\n" * 20, "{path} must hold lines of six finite numbers x,y,z,nx,ny,nz"),
         ("1,2,nan,0,0,1\n" * 20, "{path} must hold lines of six finite numbers x,y,z,nx,ny,nz"),

@@ -60,7 +60,7 @@ def test_validation_clouds_are_trained_on_unless_they_are_left_out_or_absent(fol
 
 
 def test_normals_and_parts_keep_to_their_points(folder):
-    source = parts_of(folder, normals=True)
+    source = parts_of(folder, features="normal")
     mixed = source.load()[1]
     for number, (xyz, feats, parts) in enumerate(source.full_clouds()):
         place = (mixed.xyz[number].unsqueeze(1) == xyz).all(dim=2).int().argmax(dim=1)
@@ -121,13 +121,13 @@ def test_the_layout_of_pointnet_has_lists_and_the_parts_of_shapenetpart(folder):
         ({"pid": np.array([[-1]] * 3).repeat(8, 1)}, "cloud 0 of {path} has a point whose pid is no part of"),
         ({"label": np.array([0, 2, 1])}, "cloud 1 of {path} has a label outside the 2 classes of the set"),
         ({"data": np.zeros((3, 8, 3), np.float32)}, "cloud 0 of {path} has all its points in one place"),
-        ({"normal": None}, "{path} has no dataset 'normal' (it has data, label, pid); set --data.normals false"),
+        ({"normal": None}, "{path} has no dataset 'normal' (it has data, label, pid); leave it out"),
     ],
 )
 def test_each_fault_of_a_file_is_one_sentence_with_its_name(folder, changed, sentence):
     write_hdf5(folder / "train.h5", [0, 1, 1], **changed)
     with pytest.raises(InputError) as caught:
-        parts_of(folder, normals=True).load()
+        parts_of(folder, features="normal").load()
     assert str(caught.value).startswith(sentence.format(path=folder / "train.h5"))
 
 
@@ -176,7 +176,7 @@ def test_without_data_one_sentence_says_how_to_get_them_or_do_without(tmp_path):
 def test_the_real_princeton_benchmark_is_whole():
     if not REAL.is_dir():
         pytest.skip(f"real data are absent: {REAL}")
-    train, test = PartHDF5(str(REAL), normals=True, include_val=False).load()
+    train, test = PartHDF5(str(REAL), features="normal", include_val=False).load()
     assert (len(train), len(test), len(train.class_names), len(train.part_names)) == (266, 76, 19, 94)
     assert len(PartHDF5(str(REAL)).load()[0]) == 266 + 38
     assert train.xyz.shape == train.feats.shape == (266, 4096, 3)

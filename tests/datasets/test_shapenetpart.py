@@ -83,7 +83,7 @@ def test_full_clouds_hold_all_points_of_the_test_shapes_in_order_centred_in_the_
         assert xyz.mean(dim=0).abs().max() < 1e-6
         assert xyz.norm(dim=1).max() == pytest.approx(1)
         assert parts.diff().tolist() == [int(line == len(xyz) // 2 - 1) for line in range(len(xyz) - 1)]
-    assert [feats.shape[1] for _, feats, _ in shapes_of(root, normals=False).full_clouds()] == [0, 0]
+    assert [feats.shape[1] for _, feats, _ in shapes_of(root, features="").full_clouds()] == [0, 0]
 
 
 def test_the_kept_points_depend_on_the_seed_and_the_shape_alone(root):
@@ -97,7 +97,7 @@ def test_the_texts_are_read_once_for_all_settings(root):
     first = shapes_of(root).load()
     for path in root.glob("0*/*.txt"):
         path.unlink()
-    second = shapes_of(root, normals=False).load()
+    second = shapes_of(root, features="").load()
     assert all(torch.equal(one.xyz, two.xyz) for one, two in zip(first, second, strict=True))
     assert second[0].feats.shape == (3, 24, 0)
     assert shapes_of(root, stored_points=40).load()[0].xyz.shape == (3, 40, 3)
@@ -154,7 +154,7 @@ def test_each_fault_of_a_list_is_one_sentence_with_its_name(root, content, sente
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "{path} is missing, though its list names it"),
+        (None, "{path} is missing"),
         ("\n", "{path} is empty: fetch it again"),
         ("1 2 3 0 0 1\n", "{path} must hold lines of seven finite numbers x y z nx ny nz part"),
         ("1 2 3 0 0 1 6\n1 2 3 0 0 1\n", "{path} must hold lines of x y z nx ny nz part: "),

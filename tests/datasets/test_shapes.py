@@ -23,7 +23,7 @@ def surface_area(mesh: Mesh) -> float:
 
 @pytest.fixture(scope="module")
 def small_sets():
-    return Shapes(train_per_class=12, test_per_class=2, num_points=256, normals=True).load()
+    return Shapes(train_per_class=12, test_per_class=2, num_points=256, features="normal").load()
 
 
 def test_points_of_a_box_lie_on_its_faces_and_their_normals_name_the_face():
@@ -178,7 +178,7 @@ def test_objects_stand_upright():
 
 
 def test_full_clouds_are_the_test_objects():
-    source = Shapes(1, 2, num_points=64, normals=True)
+    source = Shapes(1, 2, num_points=64, features="normal")
     test = source.load()[1]
     xyz, feats, parts = (torch.stack(column) for column in zip(*source.full_clouds(), strict=True))
     assert torch.equal(xyz, test.xyz) and torch.equal(feats, test.feats) and torch.equal(parts, test.parts)

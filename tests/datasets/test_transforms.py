@@ -5,7 +5,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from bixt3d.datasets.transforms import CloudAugment, cut_and_mix, rotation_matrices, take_points
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -25,6 +25,7 @@ def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+NORMAL = Features.parse("normal")
 EVERYTHING = CloudAugment(
     (0.5, 2.0), shift=0.2, rotate="so3", jitter=0.01, dropout=0.5, resample=True, shuffle=True
 )  # fmt: skip
@@ -110,7 +111,7 @@ def test_scale_stays_within_its_bounds_on_every_axis():
 
 def test_isotropic_scale_keeps_proportions_and_normals():
     batch = batch_of()
-    shown = CloudAugment((0.5, 2.0), anisotropic=False)(batch, 20, seeded())
+    shown = CloudAugment((0.5, 2.0), anisotropic=False)(batch, 20, seeded(), NORMAL)
     factors = shown["xyz"] / batch["xyz"]
     assert torch.allclose(factors, factors[:, :1, :1].expand_as(factors), rtol=1e-4)
     assert torch.allclose(shown["feats"], batch["feats"], atol=1e-6)
@@ -122,14 +123,16 @@ def test_normals_stay_normal_to_the_surface(rotate):
     surface = torch.randn(5, 2, 3, generator=seeded())
     normal = torch.nn.functional.normalize(torch.linalg.cross(surface[:, 0], surface[:, 1]), dim=1)
     batch = {"xyz": surface, "feats": normal.unsqueeze(1).expand(-1, 2, -1), "label": torch.zeros(5)}
-    shown = CloudAugment((0.3, 3.0), rotate=rotate)(batch, 2, seeded())
+    shown = CloudAugment((0.3, 3.0), rotate=rotate)(batch, 2, seeded(), NORMAL)
     assert torch.allclose((shown["xyz"] * shown["feats"]).sum(dim=2), torch.zeros(5, 2), atol=1e-5)
     assert torch.allclose(shown["feats"].norm(dim=2), torch.ones(5, 2), atol=1e-5)
 
 
-def test_features_that_are_no_normals_are_left_alone():
-    batch = batch_of(num_feats=4)
-    shown = CloudAugment((0.5, 2.0), rotate="so3")(batch, 20, seeded())
+@pytest.mark.parametrize("features", ["rgb", "intensity:3", "a,b,c", "rgb,intensity"])
+def test_features_that_are_no_normals_are_left_alone(features):
+    features = Features.parse(features)
+    batch = batch_of(num_feats=features.width)
+    shown = CloudAugment((0.5, 2.0), rotate="so3")(batch, 20, seeded(), features)
     assert torch.equal(shown["feats"], batch["feats"])
 
 
@@ -144,7 +147,7 @@ def test_shift_moves_a_cloud_as_a_whole_and_not_too_far():
 @pytest.mark.parametrize(("up", "axis"), [("y", 1), ("z", 2)])
 def test_turning_about_the_up_axis_keeps_lengths_and_heights(up, axis):
     batch = batch_of()
-    shown = CloudAugment(rotate=up)(batch, 20, seeded())
+    shown = CloudAugment(rotate=up)(batch, 20, seeded(), NORMAL)
     assert torch.allclose(shown["xyz"].norm(dim=2), batch["xyz"].norm(dim=2), atol=1e-5)
     assert torch.allclose(shown["xyz"][..., axis], batch["xyz"][..., axis], atol=1e-5)
     assert torch.allclose(shown["feats"][..., axis], batch["feats"][..., axis], atol=1e-5)
@@ -224,7 +227,7 @@ def test_mirroring_flips_the_axes_named_in_about_half_of_the_clouds_and_normals_
         "feats": torch.nn.functional.normalize(xyz, dim=2),
         "label": torch.zeros(200, dtype=torch.long),
     }
-    shown = CloudAugment(mirror="xz")(batch, 1, seeded())
+    shown = CloudAugment(mirror="xz")(batch, 1, seeded(), NORMAL)
     assert torch.equal(shown["xyz"].abs(), xyz)
     flipped = (shown["xyz"] < 0).float().mean((0, 1))
     assert flipped[1] == 0 and 0.35 < flipped[0] < 0.65 and 0.35 < flipped[2] < 0.65

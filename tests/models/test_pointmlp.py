@@ -174,13 +174,15 @@ def test_every_parameter_gets_a_gradient():
     assert [name for name, parameter in model.named_parameters() if not parameter.grad.any()] == []
 
 
-def test_the_model_trains_on_a_batch_and_ignores_features():
+@pytest.mark.parametrize("features", ["", "normal", "rgb,intensity"])
+def test_the_model_trains_on_a_batch_and_reads_its_features(features):
     torch.manual_seed(0)
-    model, xyz = PointMLP(5, **SIZES, num_neighbors=3), random_clouds(4).float()
-    model(xyz, xyz).sum().backward()
+    model, xyz = PointMLP(5, **SIZES, num_neighbors=3, features=features), random_clouds(4).float()
+    feats = torch.rand(*xyz.shape[:2], model.features.width)
+    model(xyz, feats).sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
     model.eval()
-    assert model(xyz, xyz).equal(model(xyz, no_feats(xyz)))
+    assert model(xyz, feats).equal(model(xyz, 1 - feats)) == (not features)
 
 
 def test_the_order_of_points_does_not_matter_but_for_the_first():

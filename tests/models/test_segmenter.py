@@ -42,7 +42,7 @@ def make_decoder(
 
 
 def make_pointmlp(use_category: bool = True, **settings) -> PointMLPSegmenter:
-    sizes = {"normals": False, "dim": 4, "growth": (2, 1), "num_pre": (1, 0), "num_post": (0, 1), "num_neighbors": 4}
+    sizes = {"dim": 4, "growth": (2, 1), "num_pre": (1, 0), "num_post": (0, 1), "num_neighbors": 4}
     sizes |= {"reduce": 2, "decoder_dims": (8, 6), "decoder_blocks": (1, 0)}
     return PointMLPSegmenter(PARTS, CATEGORIES, **sizes | settings, use_category=use_category)
 
@@ -149,7 +149,7 @@ def test_parameter_names_of_pointmlp_are_frozen():
 
 def test_pointmlp_has_the_published_number_of_parameters_with_the_biases_that_do_nothing():
     """The released code gives the layers before a batch normalization a bias, which normalization takes away."""
-    model = PointMLPSegmenter(50, 16)
+    model = PointMLPSegmenter(50, 16, features="normal")
     ours = sum(parameter.numel() for parameter in model.parameters())
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.bias is None]
     assert ours == 16_728_522
@@ -190,10 +190,10 @@ def test_the_decoder_takes_as_many_levels_as_tokenizer_and_encoder_make(sizes: d
 
 
 def test_pointmlp_reads_normals_where_it_is_told_to():
-    model, (xyz, _, category) = make_pointmlp(normals=True).eval(), clouds()
+    model, (xyz, _, category) = make_pointmlp(features="normal").eval(), clouds()
     normals = nn.functional.normalize(torch.randn(2, 16, 3), dim=2)
     assert not model(xyz, normals, category).allclose(model(xyz, -normals, category))
-    with pytest.raises(InputError, match="reads normals, but the clouds come with 0 features per point"):
+    with pytest.raises(InputError, match=r"reads normal \(3 columns\), but was given feats of 0 columns"):
         model(xyz, xyz[..., :0], category)
 
 

@@ -71,8 +71,8 @@ def test_more_groups_or_neighbors_than_points_are_refused():
 
 
 def test_normals_that_are_missing_are_refused():
-    with pytest.raises(InputError, match="reads normals, but the clouds come with 0 features"):
-        GroupTokenizer(16, PointTokenizer(8, normals=True), num_neighbors=4)(*cloud())
+    with pytest.raises(InputError, match=r"reads normal \(3 columns\), but was given feats of 0 columns"):
+        GroupTokenizer(16, PointTokenizer(8, features="normal"), num_neighbors=4)(*cloud())
 
 
 def test_a_training_step_sees_a_random_choice_of_the_groups_and_evaluation_all_of_them():

@@ -185,7 +185,7 @@ def test_every_kind_of_config_has_a_cost(name: str, capsys: pytest.CaptureFixtur
 def test_the_cost_of_a_config_is_told_in_words(capsys: pytest.CaptureFixture):
     cost.main(["--cfg=shapenetpart_encdec"])
     said = capsys.readouterr().out
-    assert "one cloud of 2048 points with normals, 50 parts of 16 categories" in said
+    assert "one cloud of 2048 points with normal, 50 parts of 16 categories" in said
     for line in ("FLOPs", "activations", "parameters", "farthest point sampling", "nearest neighbors", "interpolation"):
         assert line in said
 

@@ -13,10 +13,11 @@ from bixt3d.datasets.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.models.image_presets import build_image_classifier
 from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.types import InputError
 
 CLASSIFIER = """
-data: {class_path: bixt3d.datasets.Shapes, init_args: {num_points: 64, normals: true}}
+data: {class_path: bixt3d.datasets.Shapes, init_args: {num_points: 64, features: normal}}
 model:
   class_path: BixtClassifier
   init_args:
@@ -24,14 +25,14 @@ model:
       class_path: GroupTokenizer
       init_args:
         dim: 16
-        points: {class_path: PointTokenizer, init_args: {dim: 16, normals: true, temperature: 100, scale: 12.566}}
+        points: {class_path: PointTokenizer, init_args: {dim: 16, temperature: 100, scale: 12.566}}
         num_neighbors: 8
         num_groups: 24
         use_xyz: true
     encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 2, num_heads: 2, num_latents: 4}}
 """
 SEGMENTER = """
-data: {class_path: bixt3d.datasets.Shapes, init_args: {num_points: 64}}
+data: {class_path: bixt3d.datasets.Shapes, init_args: {num_points: 64, features: "rgb,intensity"}}
 model:
   class_path: DecoderSegmenter
   init_args:
@@ -58,6 +59,7 @@ def make_run(folder: Path, task: str) -> tuple[Path, nn.Module]:
         metadata["config"], model = SEGMENTER, build_segmenter(SEGMENTER, len(PART_NAMES), len(CLASS_NAMES))
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)  # heads start at zero, and then all logits are alike
+    fit_feature_scales(model, draw(task, 100)["feats"] * 3 + 1)
     if task == "classification":  # all classes shall have a chance
         with torch.no_grad():
             model.head.bias -= eager(task, model.eval(), draw(task, 100)).mean(0)
@@ -75,19 +77,18 @@ def draw(task: str, num_clouds: int) -> dict[str, Tensor]:
     xyz, normals = torch.randn(2, num_clouds, 64, 3)
     if task == "classification":
         return {"xyz": xyz, "feats": normals}
-    return {"xyz": xyz, "category": torch.arange(num_clouds) % len(CLASS_NAMES)}
+    feats, category = torch.rand(num_clouds, 64, 4), torch.arange(num_clouds) % len(CLASS_NAMES)
+    return {"xyz": xyz, "feats": feats, "category": category}
 
 
 def eager(task: str, model: nn.Module, clouds: dict[str, Tensor]) -> Tensor:
     with torch.no_grad():
-        if task == "classification":
-            return model(clouds["xyz"], clouds["feats"])
-        return model(clouds["xyz"], clouds["xyz"][..., :0], clouds["category"])
+        return model(*clouds.values())
 
 
 def check_facts(facts: dict[str, str], task: str) -> None:
     assert (facts["task"], facts["num_points"], facts["up"]) == (task, "64", "y")
-    assert json.loads(facts["normals"]) == (task == "classification")
+    assert facts["features"] == ("normal" if task == "classification" else "rgb,intensity")
     assert tuple(json.loads(facts["class_names"])) == CLASS_NAMES
     if task == "part segmentation":
         assert tuple(json.loads(facts["part_names"])) == PART_NAMES

@@ -30,18 +30,18 @@ SCANS = ROOT.parent / "shared" / "data" / "scans"
 CLASSES = ["bed", "car", "mug"]
 PARTS = {"part_names": ["table/top", "table/leg", "mug/body", "mug/lid"], "class_names": ["table", "mug"]}
 PARTS["class_parts"] = {"table": [0, 1], "mug": [2, 3]}
-TOKENS = "tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, normals: NORMALS}}"
+TOKENS = "tokenizer: {class_path: PointTokenizer, init_args: {dim: 16}}"
 ENCODER = (
     "encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: ROLE}}"
 )
-DATA = "data: {class_path: Shapes, init_args: {num_points: 64, normals: NORMALS}}"
+DATA = "data: {class_path: Shapes, init_args: {num_points: 64, features: FEATURES}}"
 
 MakeRun = Callable[..., Path]
 
 
-def config(model: str, normals: bool, role: str, more: str = "") -> str:
+def config(model: str, features: str, role: str, more: str = "") -> str:
     text = f"{DATA}\nmodel:\n  class_path: {model}\n  init_args:\n    {TOKENS}\n    {ENCODER}\n{more}"
-    return text.replace("NORMALS", str(normals).lower()).replace("ROLE", role)
+    return text.replace("FEATURES", features).replace("ROLE", role)
 
 
 def keep(folder: Path, model: torch.nn.Module, metadata: dict) -> Path:
@@ -55,8 +55,8 @@ def keep(folder: Path, model: torch.nn.Module, metadata: dict) -> Path:
 def class_run(tmp_path) -> MakeRun:
     """Return a function that writes a classifier with random weights."""
 
-    def make(folder: Path = tmp_path / "class_run", normals: bool = False) -> Path:
-        text = config("BixtClassifier", normals, "latents")
+    def make(folder: Path = tmp_path / "class_run", features: str = "''") -> Path:
+        text = config("BixtClassifier", features, "latents")
         metadata = {"task": "classification", "config": text, "class_names": CLASSES}
         return keep(folder, build_model(text, len(CLASSES)), metadata)
 
@@ -68,7 +68,7 @@ def part_run(tmp_path) -> MakeRun:
     """Return a function that writes a part segmenter with random weights."""
 
     def make(folder: Path = tmp_path / "part_run", use_category: bool = False) -> Path:
-        text = config("TokenSegmenter", False, "tokens", f"    use_category: {str(use_category).lower()}\n")
+        text = config("TokenSegmenter", "''", "tokens", f"    use_category: {str(use_category).lower()}\n")
         return keep(folder, build_segmenter(text, 4, 2), {"task": "part segmentation", "config": text, **PARTS})
 
     return make
@@ -187,7 +187,7 @@ def test_the_newest_run_of_any_task_is_taken(class_run, part_run, clouds, tmp_pa
 
 
 def test_normals_are_estimated_where_the_model_wants_them_and_the_file_has_none(class_run, clouds, capsys):
-    predict.main([str(clouds), f"--checkpoint={class_run(normals=True)}"])
+    predict.main([str(clouds), f"--checkpoint={class_run(features='normal')}"])
     heads = [line for line in capsys.readouterr().out.splitlines() if ": " in line]
     assert [line.endswith(", normals estimated") for line in heads] == [True, True, False]
 

@@ -125,7 +125,7 @@ def test_clouds_of_other_classes_are_refused(tiny_run, monkeypatch):
     def load_fewer(self) -> tuple[CloudSet, CloudSet]:
         train, test = load(self)
         first = test.subset((test.label < 2).nonzero().squeeze(1))
-        return train, CloudSet(first.xyz, first.feats, first.label, test.class_names[:2])
+        return train, CloudSet(first.xyz, first.feats, first.label, test.class_names[:2], features=test.features)
 
     monkeypatch.setattr(Shapes, "load", load_fewer)
     with pytest.raises(InputError, match=r"knows 16 classes \(airplane, .*\), but the data set has 2 \(airplane, bed"):

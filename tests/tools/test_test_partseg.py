@@ -102,13 +102,13 @@ def test_all_points_are_scored_even_if_the_model_sees_fewer(train_parts, tiny_pa
     """The caps of a set like ShapeNetPart's: each shape has its own number of points, and the model sees 24."""
     root = write_caps(tmp_path / "caps", sizes=(40, 60, 90))
     data = ["--data=ShapeNetPart", f"--data.root={root}", "--data.num_points=24", "--data.stored_points=32"]
-    run = train_parts(tmp_path / "run", *data, "--data.normals=false", "--train.batch_size=2", "--train.epochs=1")
+    run = train_parts(tmp_path / "run", *data, "--data.features=", "--train.batch_size=2", "--train.epochs=1")
     some, full = (test_partseg.main([f"--checkpoint={run}", *more]) for more in ([], ["--full"]))
     (_, few), (_, every) = seen
     assert [len(parts) for parts in few.predicted] == [24] * 2
     assert [len(parts) for parts in every.predicted] == [60, 90]
     assert scores_of(full) != scores_of(some) == scores_of(trained(run))
-    originals = list(ShapeNetPart(str(root), normals=False).full_clouds())
+    originals = list(ShapeNetPart(str(root), features="").full_clouds())
     for (xyz, _, parts), place, truth in zip(originals, every.xyz, every.truth, strict=True):
         assert place.equal(xyz) and truth.equal(parts)
     right = [int((one == other).sum()) for one, other in zip(every.predicted, every.truth, strict=True)]
@@ -158,7 +158,7 @@ def test_the_genuine_caps_are_tested_with_all_their_points(train_parts, tmp_path
     if not CAPS.is_dir():
         pytest.skip(f"real data are absent: {CAPS}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    data = ["--data=ShapeNetPart", f"--data.root={CAPS}", "--data.num_points=256", "--data.normals=false"]
+    data = ["--data=ShapeNetPart", f"--data.root={CAPS}", "--data.num_points=256", "--data.features="]
     run = train_parts(tmp_path / "run", *data, "--train.batch_size=4", "--train.epochs=1")
     full = test_partseg.main([f"--checkpoint={run}", "--full", "--votes=2"])
     assert sum(len(parts) for parts in seen[0][1].predicted) == 27812

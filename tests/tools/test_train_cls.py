@@ -261,7 +261,7 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
         (["--model.tokenizer.num_features=-2"], "at least 2 features per axis"),
         (["--model.tokenizer.num_features=7"], "even number of features"),
         (["--model.encoder.dim=32"], "tokens of width 16, but the encoder reads 32"),
-        (["--model.tokenizer.normals=true"], "reads normals"),
+        (["--model.tokenizer.features=normal"], "reads normal, but the data set gives none"),
         (["--runtime.devices=0"], "runtime.devices must be at least 1"),
         (["--runtime.threads=-1"], "runtime.threads must be at least 1"),
         (["--seeds=a,b"], "--seeds takes whole numbers"),

@@ -126,7 +126,7 @@ def test_a_validation_set_selects_by_instance_miou(tmp_path, train_parts):
 
 TOKENS = ["--model=TokenSegmenter", "--model.tokenizer=PointTokenizer", "--model.tokenizer.dim=16"]
 POINTMLP = ["--model=PointMLPSegmenter", "--model.num_neighbors=4", "--model.dim=8", "--model.reduce=2"]
-POINTMLP += ["--model.decoder_dims=[8,8,8,8]", "--model.decoder_blocks=[0,0,0,1]", "--data.normals=true"]
+POINTMLP += ["--model.decoder_dims=[8,8,8,8]", "--model.decoder_blocks=[0,0,0,1]", "--data.features=normal"]
 
 
 @pytest.mark.parametrize("arguments", [TOKENS, [*TOKENS, "--model.use_category=false"], POINTMLP], ids=len)
@@ -174,7 +174,7 @@ def test_the_genuine_caps_are_trained_on_and_their_folder_stays_as_it_is(tmp_pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = files_under(CAPS)
     arguments = ["--data=ShapeNetPart", f"--data.root={CAPS}", "--data.num_points=256", "--train.batch_size=4"]
-    normals = ["--model.tokenizer.points.normals=true", "--train.epochs=2"]
+    normals = ["--data.features=normal", "--train.epochs=2"]
     folder = train_parts(tmp_path / "run", *arguments, *normals)
     assert files_under(CAPS) == before
     result = result_of(folder)
@@ -204,7 +204,7 @@ GROUPS = ["--model=TokenSegmenter"]  # with the tokenizer of the config, which m
         (["--data=ShapeNetPart", "--data.root=nowhere"], "nowhere/synsetoffset2category.txt is missing: run `python"),
         (["--train.mix=0.5"], "unknown setting 'train.mix'"),
         (GROUPS, "16 tokens cannot label 64 points"),
-        (["--model=PointMLPSegmenter"], "reads normals, but the clouds come with 0 features per point"),
+        (["--model=PointMLPSegmenter", "--model.features=rgb"], "the model reads rgb, but the data set gives none"),
         (["--model.encoder.reads=latents"], "a part segmenter reads tokens"),
         (["--model.encoder.dim=32"], "tokens of width 16, but the encoder reads 32"),
         (["--model.decoder.dims=[16,16]"], "a decoder of 2 levels takes 1 steps, but dims has 2 numbers"),

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from typing import Literal
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 
 from bixt3d.models.classifier import CloudClassifier
+from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.nn.mlp import ChannelNorm
-from bixt3d.types import InputError, Tokens
+from bixt3d.ops._backend import without_autocast
+from bixt3d.types import Features, InputError, Tokens
 
 
 class PointMLP(CloudClassifier):
     """Groups of groups: each stage has fewer points that know more; the maximum over the last groups says the class.
-
-    It reads positions alone: features of the points are ignored.
 
     Args:
         num_classes: number of classes.
@@ -28,6 +28,7 @@ class PointMLP(CloudClassifier):
         reduce: by how much each stage divides the number of points.
         normalize: see AffineGroupLinear.
         dropout: dropout rate before the last two linear layers.
+        features: what it reads of the points, such as ``normal,rgb`` (None: what the data set gives).
     """
 
     def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
@@ -43,6 +44,7 @@ class PointMLP(CloudClassifier):
         reduce: int = 2,
         normalize: Literal["anchor", "center"] = "anchor",
         dropout: float = 0.5,
+        features: str | None = None,
     ):
         super().__init__()
         if not len(growth) == len(num_pre) == len(num_post):
@@ -50,7 +52,10 @@ class PointMLP(CloudClassifier):
                 f"growth, num_pre and num_post need one number per stage, but have {len(growth)}, {len(num_pre)} "
                 f"and {len(num_post)}"
             )
-        self.embedding = nn.Sequential(nn.Linear(3, dim, bias=False), ChannelNorm(dim), nn.ReLU(inplace=True))
+        self.features = Features.parse(features)
+        self.feature_scale = FeatureScale(self.features)
+        width = 3 + self.features.width
+        self.embedding = nn.Sequential(nn.Linear(width, dim, bias=False), ChannelNorm(dim), nn.ReLU(inplace=True))
         self.stages = nn.ModuleList()
         for factor, pre, post in zip(growth, num_pre, num_post, strict=True):
             stage = GroupBlock(
@@ -77,8 +82,10 @@ class PointMLP(CloudClassifier):
             nn.Linear(256, num_classes),
         )
 
-    def forward(self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"]) -> Float[Tensor, "B C"]:
-        tokens = Tokens(self.embedding(xyz), xyz)
+    def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Float[Tensor, "B C"]:
+        feats = self.feature_scale(self.features.check(xyz, feats))
+        with without_autocast(xyz):  # the first stage takes differences of neighbors
+            tokens = Tokens(self.embedding(cat([xyz, feats], -1)), xyz)
         for stage in self.stages:
             tokens, _ = stage(tokens)
         return self.head(tokens.feats.amax(1))
@@ -93,6 +100,7 @@ class PointMLPElite(PointMLP):
         reduce: by how much each stage divides the number of points.
         normalize: see AffineGroupLinear.
         dropout: dropout rate before the last two linear layers.
+        features: what it reads of the points, such as ``normal,rgb`` (None: what the data set gives).
     """
 
     def __init__(
@@ -102,6 +110,7 @@ class PointMLPElite(PointMLP):
         reduce: int = 2,
         normalize: Literal["anchor", "center"] = "anchor",
         dropout: float = 0.5,
+        features: str | None = None,
     ):
         super().__init__(
             num_classes,
@@ -114,4 +123,5 @@ class PointMLPElite(PointMLP):
             reduce=reduce,
             normalize=normalize,
             dropout=dropout,
+            features=features,
         )

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from bixt3d.models.decoder import PointMLPDecoder
 from bixt3d.models.segmenter import CloudSegmenter
+from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.nn.mlp import LinearNorm
-from bixt3d.types import InputError, Tokens
+from bixt3d.ops._backend import without_autocast
+from bixt3d.types import Features, InputError, Tokens
 
 
 class PointMLPSegmenter(CloudSegmenter):
@@ -20,7 +22,7 @@ class PointMLPSegmenter(CloudSegmenter):
     Args:
         num_parts: number of parts, over all categories.
         num_categories: number of categories.
-        normals: points come with normals.
+        features: what it reads of the points, such as ``normal,rgb`` (None: what the data set gives).
         dim: width of the embedded points.
         growth: for each stage, by how much it multiplies the width.
         num_pre: for each stage, residual blocks on every neighbor.
@@ -39,7 +41,7 @@ class PointMLPSegmenter(CloudSegmenter):
         self,
         num_parts: int,
         num_categories: int,
-        normals: bool = True,
+        features: str | None = None,
         dim: int = 64,
         *,
         growth: Sequence[int] = (2, 2, 2, 2),
@@ -60,8 +62,9 @@ class PointMLPSegmenter(CloudSegmenter):
                 f"growth, num_pre and num_post need one number per stage, but have {len(growth)}, {len(num_pre)} "
                 f"and {len(num_post)}"
             )
-        self.normals, self.reads_category = normals, use_category
-        self.embedding = LinearNorm(6 if normals else 3, dim)
+        self.features, self.reads_category = Features.parse(features), use_category
+        self.feature_scale = FeatureScale(self.features)
+        self.embedding = LinearNorm(3 + self.features.width, dim)
         self.stages, dims = nn.ModuleList(), [dim]
         for factor, pre, post in zip(growth, num_pre, num_post, strict=True):
             blocks = {"num_pre": pre, "num_post": post, "ratio": ratio}
@@ -79,11 +82,11 @@ class PointMLPSegmenter(CloudSegmenter):
         )
 
     def forward(
-        self, xyz: Float[Tensor, "B N 3"], feats: Float[Tensor, "B N F"], category: Int[Tensor, " B"]
+        self, xyz: Tensor, feats: Tensor | None = None, category: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B N C"]:
-        if self.normals and feats.shape[-1] != 3:
-            raise InputError(f"this model reads normals, but the clouds come with {feats.shape[-1]} features per point")
-        tokens = Tokens(self.embedding(torch.cat([xyz, feats], -1) if self.normals else xyz), xyz)
+        feats = self.feature_scale(self.check(xyz, feats, category))
+        with without_autocast(xyz):  # the first stage takes differences of neighbors
+            tokens = Tokens(self.embedding(torch.cat([xyz, feats], -1)), xyz)
         pyramid = [tokens]
         for stage in self.stages:
             tokens, _ = stage(tokens)

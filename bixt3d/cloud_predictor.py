@@ -1,0 +1,207 @@
+"""Trained models of clouds, ready to predict on clouds as people have them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bixt3d.config import nearest
+from bixt3d.datasets.arrays import as_clouds
+from bixt3d.datasets.cloud import Cloud
+from bixt3d.datasets.feature_columns import feature_name, select_features
+from bixt3d.datasets.normalize import normalize_clouds
+from bixt3d.datasets.upright import Up, turn_upright
+from bixt3d.models.classifier import CloudClassifier
+from bixt3d.models.segmenter import CloudSegmenter
+from bixt3d.ops import interpolate
+from bixt3d.types import Features, InputError
+
+CHUNK = 2**16
+"""Points that get their part at a time."""
+
+CLOUDS = 32
+"""Clouds that are classified at a time."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one cloud: the class, how sure, and the probability of every class, highest first."""
+
+    name: str
+    confidence: float
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class PartPrediction:
+    """What a part segmenter says of one cloud: ``part_names[parts[i]]`` is the part of its point i.
+
+    ``shares``: part of the points that each part of the category has, highest first.
+    """
+
+    category: str
+    parts: Int[Tensor, " N"]
+    part_names: tuple[str, ...]
+    shares: dict[str, float]
+
+
+class CloudPredictor:
+    """What all trained models have in common: clouds reach them upright, in the unit sphere, and of one size.
+
+    Args:
+        model: the trained model.
+        num_points: points of each cloud that it sees.
+        up: the axis that pointed up in training.
+    """
+
+    def __init__(self, model: nn.Module, num_points: int, up: Up = "y"):
+        self.model, self.num_points, self.up = model.eval(), num_points, up
+
+    @property
+    def features(self) -> Features:
+        """What the model reads of points beside their positions."""
+        return self.model.features
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device
+
+    def up_of(self, cloud: Cloud, up: Up | None = None) -> Up:
+        """Return what is up in a cloud: as asked, or as its format says, or as in training.
+
+        A .pcd comes from a sensor, never y up: depth cameras write -y up; lidars z up, which is taken for granted only
+        where the model was trained so.
+        """
+        return up or (cloud.up if cloud.up and self.up == "y" else None) or self.up
+
+    def _clouds(self, clouds: Any, features: Mapping[str, Any] | None, batch: Any) -> tuple[bool, list[Cloud]]:
+        for name in features or {}:
+            if feature_name(name) not in self.features.names:
+                raise InputError(f"this model reads {self.features or 'no features'}, not {name}: leave it out")
+        return as_clouds(clouds, features, batch)
+
+    def _prepare(
+        self, cloud: Cloud, up: Up | None
+    ) -> tuple[Float[Tensor, "1 N 3"], Int[Tensor, " M"], Float[Tensor, "1 M F"]]:
+        """Return the whole cloud as in training, the points of it that the model sees, and their feats."""
+        up = self.up_of(cloud, up)
+        xyz = torch.from_numpy(cloud.xyz)
+        xyz = normalize_clouds(turn_upright(xyz.double(), up, self.up)[None], cloud.name).float()
+        generator = torch.Generator().manual_seed(0)
+        index = torch.randperm(xyz.shape[1], generator=generator)[: self.num_points]
+        if missing := self.num_points - len(index):
+            index = torch.cat([index, torch.randint(xyz.shape[1], (missing,), generator=generator)])
+        if not self.features:
+            return xyz, index, xyz.new_zeros(1, len(index), 0)
+        feats = torch.from_numpy(select_features(cloud.columns, self.features, cloud.name))[index]
+        return xyz, index, self.features.change(feats, "normal", lambda part: turn_upright(part, up, self.up))[None]
+
+
+class Predictor(CloudPredictor):
+    """A trained classifier that takes clouds as people have them."""
+
+    def __init__(
+        self,
+        model: CloudClassifier,
+        class_names: Sequence[str],
+        num_points: int,
+        up: Up = "y",
+    ):
+        super().__init__(model, num_points, up)
+        self.class_names = tuple(class_names)
+
+    @torch.inference_mode()
+    def predict(
+        self, clouds: Any, features: Mapping[str, Any] | None = None, *, batch: Any = None, up: Up | None = None
+    ) -> Prediction | list[Prediction]:
+        """Say what clouds are: one Prediction for one cloud, a list for several.
+
+        Takes an array or tensor ``(N, 3)`` or ``(B, N, 3)``, with the features that the model reads by name, such as
+        ``{"normal": ...}``; with ``batch``, points ``(N, 3)`` of several clouds as PyG has them (the number of the
+        cloud of each point), or dense clouds and the mask ``(B, N)`` of the points that are no padding. Also a file, a
+        `Cloud`, a PyG ``Data`` or ``Batch``, a mesh or cloud of trimesh or Open3D; or a list of any of these. Clouds
+        may have any number of points: they are centred, scaled and sampled as in training (a fixed random choice, with
+        replacement where there are too few). ``up``: what is up in the clouds, y, z, -y or -z; by default that of
+        training. Raises InputError for coordinates that are not finite, and for features that are missing.
+        """
+        single, given = self._clouds(clouds, features, batch)
+        answers = []
+        for first in range(0, len(given), CLOUDS):
+            prepared = [self._prepare(cloud, up) for cloud in given[first : first + CLOUDS]]
+            xyz = torch.cat([xyz[:, index] for xyz, index, _ in prepared])
+            feats = torch.cat([feats for _, _, feats in prepared])
+            logits = self.model(xyz.to(self.device), feats.to(self.device))
+            answers += map(self._describe, logits.float().softmax(1).cpu())
+        return answers[0] if single else answers
+
+    def _describe(self, probability: Tensor) -> Prediction:
+        order = probability.argsort(descending=True, stable=True).tolist()
+        ranked = {self.class_names[i]: float(probability[i]) for i in order}
+        name = self.class_names[order[0]]
+        return Prediction(name, ranked[name], ranked)
+
+
+class PartPredictor(CloudPredictor):
+    """A trained part segmenter that takes clouds as people have them, and labels all their points."""
+
+    def __init__(
+        self,
+        model: CloudSegmenter,
+        part_names: Sequence[str],
+        class_parts: Mapping[str, Sequence[int]],
+        num_points: int,
+        up: Up = "y",
+    ):
+        super().__init__(model, num_points, up)
+        self.part_names = tuple(part_names)
+        self.class_parts = {name: tuple(parts) for name, parts in class_parts.items()}
+        self.class_names = tuple(class_parts)
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        clouds: Any,
+        features: Mapping[str, Any] | None = None,
+        *,
+        category: str | None = None,
+        batch: Any = None,
+        up: Up | None = None,
+    ) -> PartPrediction | list[PartPrediction]:
+        """Say which part each point of clouds is: one PartPrediction for one cloud, a list for several.
+
+        Takes what `Predictor.predict` takes. The model sees as many points of a cloud as in training; every other point
+        gets the mean probabilities of the three nearest of them. A point's part is the most probable of its category.
+        That is ``category`` for all clouds; without it, that whose parts have the largest total probability, or an
+        InputError that lists the categories, if the model wants to be told.
+        """
+        self.check_category(category)
+        single, given = self._clouds(clouds, features, batch)
+        answers = [self._label(*self._prepare(cloud, up), category) for cloud in given]
+        return answers[0] if single else answers
+
+    def check_category(self, category: str | None) -> None:
+        """Raise InputError for a category that the model does not know, or for none where it wants to be told."""
+        if category is None and self.model.reads_category:
+            listed = ", ".join(self.class_names)
+            raise InputError(f"this model wants to be told the category of the shape, one of: {listed}")
+        if category is not None and category not in self.class_parts:
+            raise InputError(f"this model knows no category '{category}'" + nearest(category, self.class_names))
+
+    def _label(self, xyz: Tensor, index: Tensor, feats: Tensor, category: str | None) -> PartPrediction:
+        label = torch.tensor([self.class_names.index(category) if category else 0], device=self.device)
+        seen = xyz[:, index]
+        logits = self.model(seen.to(self.device), feats.to(self.device), label)
+        probability = logits.float().softmax(2).cpu()
+        totals = probability.sum((0, 1))
+        category = category or max(self.class_names, key=lambda name: totals[list(self.class_parts[name])].sum())
+        own = torch.tensor(self.class_parts[category])
+        probability = probability[:, :, own]
+        parts = torch.cat([interpolate(some, seen, probability)[0].argmax(1) for some in xyz.split(CHUNK, dim=1)])
+        shares = parts.bincount(minlength=len(own)) / len(parts)
+        order = shares.argsort(descending=True, stable=True).tolist()
+        ranked = {self.part_names[int(own[i])]: float(shares[i]) for i in order}
+        return PartPrediction(category, own[parts], self.part_names, ranked)

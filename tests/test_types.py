@@ -1,0 +1,61 @@
+"""Facts about features: what their names mean, which columns they are, and what sets and models make of them."""
+
+import pytest
+import torch
+
+from bixt3d.types import CloudSet, Feature, Features, InputError
+
+
+@pytest.mark.parametrize(
+    ("text", "feature"),
+    [
+        ("normal", Feature("normal", "normal", 3)),
+        ("rgb", Feature("rgb", "color", 3)),
+        ("intensity", Feature("intensity", "scalar", 1)),
+        ("fpfh:33", Feature("fpfh", "scalar", 33)),
+        ("albedo:color", Feature("albedo", "color", 3)),
+        ("axis:normal", Feature("axis", "normal", 3)),
+        ("rgb:scalar", Feature("rgb", "scalar", 1)),
+        ("rgb:3", Feature("rgb", "scalar", 3)),
+    ],
+)
+def test_a_feature_is_its_name_and_comes_back_as_text(text, feature):
+    assert Feature.parse(text) == feature
+    assert Feature.parse(str(feature)) == feature
+    assert Features.parse(f"{text},other") == Features((feature, Feature("other", "scalar", 1)))
+
+
+def test_no_features_have_no_width_and_are_false():
+    for text in ("", None, " "):
+        assert not Features.parse(text) and Features.parse(text).width == 0 and str(Features.parse(text)) == ""
+
+
+@pytest.mark.parametrize("text", ["xyz", "x", "a b", "7", "rgb:blue", "intensity:0", "rgb,rgb", "rgb:color:3", ":3"])
+def test_what_names_no_feature_is_refused(text):
+    with pytest.raises(InputError):
+        Features.parse(text)
+
+
+def test_columns_come_in_the_order_of_the_names():
+    features = Features.parse("intensity,normal,rgb")
+    feats = torch.arange(14.0).view(2, 7)
+    assert features.width == 7 and features.names == ("intensity", "normal", "rgb")
+    assert features.take(feats, "normal").tolist() == [[1, 2, 3], [8, 9, 10]]
+    assert features.slices("normal", "color") == [slice(1, 4), slice(4, 7)]
+    with pytest.raises(InputError, match=r"there is no feature 'time' \(there are: intensity,normal,rgb\)"):
+        features.take(feats, "time")
+
+
+def test_what_is_done_to_a_kind_leaves_the_others_alone():
+    features, feats = Features.parse("intensity,normal,rgb"), torch.arange(7.0)
+    assert features.change(feats, "normal", lambda part: -part).tolist() == [0, -1, -2, -3, 4, 5, 6]
+    assert features.change(feats, "scalar", lambda part: part + 1).tolist() == [1, 1, 2, 3, 4, 5, 6]
+    assert Features.parse("rgb").change(feats[:3], "normal", lambda part: -part).tolist() == [0, 1, 2]
+
+
+def test_the_feats_of_a_set_are_as_wide_as_its_features():
+    xyz, label = torch.zeros(2, 4, 3), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(InputError, match=r"feats have 3 columns, but the features of the set \(none\) take 0"):
+        CloudSet(xyz, xyz, label, ("a",))
+    clouds = CloudSet(xyz, xyz, label, ("a",), features=Features.parse("rgb"))
+    assert clouds.subset(torch.tensor([1])).features == clouds.features

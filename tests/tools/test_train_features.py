@@ -1,0 +1,113 @@
+"""Facts about runs on clouds with features: what is learnt from them, and what their weights and files say."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import test_cls
+import torch
+import train_cls
+from safetensors import safe_open
+
+from bixt3d import InputError, load_run
+
+CLASSES = ("dark", "gray", "bright")
+NUM_POINTS = 48
+MODEL = [
+    "--model=BixtClassifier",
+    "--model.tokenizer=PointTokenizer",
+    "--model.tokenizer.dim=24",
+    "--model.encoder=BixtEncoder",
+    "--model.encoder.dim=24",
+    "--model.encoder.depth=2",
+    "--model.encoder.num_latents=4",
+    "--model.encoder.num_heads=2",
+]
+AUGMENT = [
+    "--augment.scale=[0.66,1.5]",
+    "--augment.mirror=xz",
+    "--augment.shift=0.2",
+    "--augment.rotate=so3",
+    "--augment.jitter=0.02",
+    "--augment.dropout=0.5",
+    "--augment.resample=true",
+]
+
+
+def brightness_set(root: Path, split: str, num_clouds: int, seed: int) -> None:
+    """Write clouds of one shape, whose class is how bright they are; the other datasets say nothing of it."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(num_clouds) % 3
+    gray = 60 + 65 * label[:, None, None] + rng.integers(-25, 26, (num_clouds, NUM_POINTS, 3))
+    with h5py.File(root / f"{split}.h5", "w") as file:
+        file["data"] = rng.standard_normal((num_clouds, NUM_POINTS, 3)).astype(np.float32)
+        file["label"], file["Colors"] = label.astype(np.uint8), gray.astype(np.uint8)
+        file["intensity"] = (1000 + 7 * gray.mean(2)).astype(np.float32)
+        file["index"] = np.tile(np.arange(NUM_POINTS), (num_clouds, 1))
+    (root / f"{split}_files.txt").write_text(f"{split}.h5\n")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("brightness")
+    (folder / "shape_names.txt").write_text("\n".join(CLASSES))
+    brightness_set(folder, "train", 96, 0)
+    brightness_set(folder, "test", 120, 1)
+    return folder
+
+
+def train(root: Path, run: Path, features: str, *more: str) -> dict:
+    data = ["--data=ModelNetHDF5", f"--data.root={root}", f"--data.num_points={NUM_POINTS}"]
+    how = [
+        "--train.epochs=14",
+        "--train.batch_size=16",
+        "--train.eval_every=14",
+        "--optim.lr=0.005",
+        "--optim.name=adamw",
+    ]
+    train_cls.main([*data, f"--data.features={features}", *MODEL, *AUGMENT, *how, f"--run_dir={run}", *more])
+    return json.loads((run / "result.json").read_text())
+
+
+@pytest.mark.parametrize("features", ["rgb", "intensity", "rgb,intensity"])
+def test_what_only_a_feature_tells_is_learnt_under_all_augmentations(tmp_path, root, features):
+    assert train(root, tmp_path / "run", features)["overall_accuracy"] >= 0.99
+
+
+def test_scalars_are_standardised_by_the_training_set_and_the_weights_know_it(tmp_path, root):
+    train(root, tmp_path / "run", "intensity", "--train.epochs=1")
+    with safe_open(tmp_path / "run" / "model.safetensors", "pt") as file:
+        mean, deviation = (file.get_tensor(f"tokenizer.feature_scale.{name}") for name in ("mean", "deviation"))
+    with h5py.File(root / "train.h5") as file:
+        values = torch.from_numpy(file["intensity"][:]).double()
+    torch.testing.assert_close(mean, values.mean().float().view(1))
+    torch.testing.assert_close(deviation, values.std(correction=0).float().view(1))
+    assert str(load_run(tmp_path / "run").features) == "intensity"
+
+
+def test_a_run_is_tested_with_the_features_that_it_was_trained_with(tmp_path, root):
+    result = train(root, tmp_path / "run", "rgb", "--train.epochs=2")
+    test_cls.main([f"--checkpoint={tmp_path / 'run'}"])
+    assert json.loads((tmp_path / "run/test/result.json").read_text())["overall_accuracy"] == result["overall_accuracy"]
+    with pytest.raises(InputError, match="the model reads rgb, but the data set gives intensity"):
+        test_cls.main([f"--checkpoint={tmp_path / 'run'}", "--data.features=intensity"])
+
+
+@pytest.mark.parametrize(
+    ("features", "sentence"),
+    [
+        ("normal", "has no dataset 'normal' (it has Colors, data, index, intensity, label); leave it out"),
+        ("rgb:scalar", "has rgb of width 3, but the feature rgb:scalar has 1"),
+        ("intensity:2", "has intensity of width 1, but the feature intensity:2 has 2"),
+        ("rgb,rgb", "features 'rgb,rgb' name one of them twice"),
+        ("rgb:colour", "feature 'rgb:colour': after the colon comes a width, or normal, color, scalar"),
+        ("r g b", "'r g b' is no feature: write its name, such as normal, rgb or intensity"),
+    ],
+)
+def test_features_that_the_data_have_not_are_refused_in_one_sentence(tmp_path, root, features, sentence):
+    with pytest.raises(InputError) as caught:
+        train(root, tmp_path / "run", features)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
