@@ -1,6 +1,7 @@
 """How a run ends before its time: signals that stop it after a step, and too little memory."""
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ class Stop:
 
     def __init__(self, fabric: Fabric):
         self.number, self.handlers, self.group = 0, {}, None
+        self.process, self.speaks = os.getpid(), fabric.is_global_zero
         if fabric.world_size > 1:  # on the CPU: asking each other does not wait for a GPU
             self.group = torch.distributed.new_group(backend="gloo")
 
@@ -37,8 +39,15 @@ class Stop:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: Any) -> None:
+        if os.getpid() != self.process:  # one that reads data: it ends by SIGTERM, and leaves the rest to its parent
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
+            if self.speaks:
+                os.write(2, b"\nstopping after this step; Ctrl-C again ends at once\n")
         self.number = self.number or number
 
     def check(self) -> None:
@@ -50,6 +59,16 @@ class Stop:
             number = int(vote)
         if number:
             raise Stopped(number)
+
+    @contextlib.contextmanager
+    def excusing(self) -> Iterator[None]:
+        """Raise Stopped in place of an error that follows from a signal, which other processes got as well."""
+        try:
+            yield
+        except RuntimeError:
+            if self.number:
+                raise Stopped(self.number) from None
+            raise
 
     def watch(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield batches; raise Stopped before the next one once a signal came."""

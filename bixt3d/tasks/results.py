@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.engine.checkpoint import write_json
+from bixt3d.engine.ending import on_first
 from bixt3d.engine.report import RunLog
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.task import Sets, Task
@@ -41,6 +42,7 @@ def finish_run(
     evaluation, speed = task.evaluate(module, sets.test, run, fabric), f"{task.unit}_per_second"
     facts = {
         "seed": run.seed,
+        "weights": "last",
         "epochs": len(log.rows),
         "seconds": seconds,
         speed: statistics.median(row[speed] for row in log.rows),
@@ -78,7 +80,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 def finish_seeds(task: Task, fabric: Fabric, where: Where, results: Sequence[dict[str, Any]], trained: bool) -> None:
     """Write the summary of a run of several seeds. Raises InputError if it is there and nothing was trained."""
-    known = read_result(where.folder / "result.json") or {}
+    known = on_first(fabric, lambda: read_result(where.folder / "result.json")) or {}
     if not trained and known.get("seeds") == where.seeds:
         raise InputError(
             f"{where.folder} is finished, and stays as it is: to train all its seeds longer, name it and say how long, "

@@ -169,7 +169,8 @@ def train_one_epoch(
     step = task.make_step(run, train)
     batches = stop.watch(batches)
     try:
-        return train_epoch(learner, fabric, batches, num_steps, step, run.optim.clip_norm, title, task.unit)
+        with stop.excusing():
+            return train_epoch(learner, fabric, batches, num_steps, step, run.optim.clip_norm, title, task.unit)
     except (Stopped, RuntimeError, MemoryError):
         if fabric.is_global_zero:
             print(file=sys.stderr)  # ends the line of the progress bar
