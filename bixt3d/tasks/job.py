@@ -16,7 +16,7 @@ from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, write_text
 from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_folder
 from bixt3d.engine.loop import Learner
 from bixt3d.tasks.command import Where
-from bixt3d.tasks.results import program, read_result, say
+from bixt3d.tasks.finishing import program, read_result, say
 from bixt3d.tasks.task import Sets, Task
 from bixt3d.types import InputError, Stopped
 

@@ -21,9 +21,9 @@ from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import compiled, start
 from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.tasks.command import Where, parse_command
+from bixt3d.tasks.finishing import finish_run, finish_seeds, say, score_sets
 from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.job import Job, check_going_on, open_folder, open_seed, saying_what_is_safe, state_of, take_up
-from bixt3d.tasks.results import finish_run, finish_seeds, say, score_sets
 from bixt3d.tasks.task import Task, split_sets
 from bixt3d.types import CloudSet, InputError, Stopped
 
