@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from lightning_fabric import Fabric
 
-from bixt3d.config import is_out_of_memory
+from bixt3d.program import is_out_of_memory
 from bixt3d.types import InputError, Stopped
 
 T = TypeVar("T")

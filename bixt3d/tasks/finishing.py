@@ -47,20 +47,20 @@ def finish_run(
         "seconds": seconds,
         speed: statistics.median(row[speed] for row in log.rows),
         "best_on_test": {
-            name: {"value": row[f"test_{column}"], "epoch": int(row["epoch"])}
-            for name, column in task.headline.items()
-            if (row := log.best(f"test_{column}"))
+            name: {"value": row[f"test_{score.column}"], "epoch": int(row["epoch"])}
+            for name, score in task.headline.items()
+            if (row := log.best(f"test_{score.column}", score.more_is_better))
         },
     }
-    if row := log.best(task.selects_by):
-        facts["selected_on_val"] = {"epoch": int(row["epoch"]), task.selects_by: row[task.selects_by]}
-        facts["selected_on_val"] |= {name: row[f"test_{column}"] for name, column in task.headline.items()}
+    if row := log.best(column := f"val_{task.selects_by.column}", task.selects_by.more_is_better):
+        facts["selected_on_val"] = {"epoch": int(row["epoch"]), column: row[column]}
+        facts["selected_on_val"] |= {name: row[f"test_{score.column}"] for name, score in task.headline.items()}
     result = task.describe_result(evaluation, module, fabric, facts)
     if fabric.is_global_zero:
         page = {
             "title": folder.name,
             "rows": log.rows,
-            "command": f"{program(task)} --cfg {shlex.quote(str(folder / 'config.yaml'))}",
+            "command": f"{task.command('train')} --cfg {shlex.quote(str(folder / 'config.yaml'))}",
             "settings": (folder / "config.yaml").read_text(encoding="utf-8"),
         }
         task.write_results(folder, result, evaluation, sets.test, run, page)
@@ -84,7 +84,7 @@ def finish_seeds(task: Task, fabric: Fabric, where: Where, results: Sequence[dic
     if not trained and known.get("seeds") == where.seeds:
         raise InputError(
             f"{where.folder} is finished, and stays as it is: to train all its seeds longer, name it and say how long, "
-            f"as in `{program(task)} --resume {shlex.quote(str(where.folder))} --train.epochs "
+            f"as in `{task.command('train')} --resume {shlex.quote(str(where.folder))} --train.epochs "
             f"{2 * results[0]['epochs']}`; more seeds follow its own, as in --seeds "
             f"{','.join(map(str, [*where.seeds, max(where.seeds) + 1]))}"
         )
@@ -96,18 +96,15 @@ def summarize(
 ) -> None:
     """Write mean and unbiased standard deviation over the seeds, and say them."""
     summary: dict[str, Any] = {"task": task.name, "seeds": list(seeds)}
-    for name in task.headline:
+    for name, score in task.headline.items():
         values = [result[name] for result in results]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         summary[name] = {"mean": statistics.mean(values), "deviation": deviation, "values": values}
-        say(fabric, f"{name} over seeds {list(seeds)}: {summary[name]['mean']:.2%} +- {deviation:.2%}")
+        say(
+            fabric, f"{name} over seeds {list(seeds)}: {summary[name]['mean']:{score.form}} +- {deviation:{score.form}}"
+        )
     if fabric.is_global_zero:
         write_json(folder / "result.json", summary)
-
-
-def program(task: Task) -> str:
-    """Return the command that trains a task."""
-    return f"python tools/train_{task.program}.py"
 
 
 def say(fabric: Fabric, line: str) -> None:

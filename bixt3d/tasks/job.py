@@ -12,11 +12,11 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, write_text
+from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, write_text
 from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_folder
 from bixt3d.engine.loop import Learner
 from bixt3d.tasks.command import Where
-from bixt3d.tasks.finishing import program, read_result, say
+from bixt3d.tasks.finishing import read_result, say
 from bixt3d.tasks.task import Sets, Task
 from bixt3d.types import InputError, Stopped
 
@@ -69,23 +69,19 @@ def take_up(task: Task, fabric: Fabric, place: Path | None, run: Any, learner: L
 def load_past(path: Path, learner: Learner, speed: str) -> dict[str, Any]:
     """Give a learner the state in a checkpoint; returns epoch, seconds and rows. Raises InputError if it is damaged."""
     found = load_checkpoint(path)
-    try:
-        past = {"epoch": int(found["epoch"]), "seconds": float(found["seconds"]), "rows": list(found["rows"])}
+    fit_weights(learner.module, found["learner"]["model"], str(path))
+    with must_fit(path):
+        past = {key: found[key] for key in ("epoch", "seconds", "rows")}
         if past["epoch"] < 1 or [row["epoch"] for row in past["rows"]] != list(range(1, past["epoch"] + 1)):
-            raise ValueError("not a row for each epoch")
+            raise ValueError("it has not a row for each epoch")
         if not all({"lr", "loss", speed} <= row.keys() and all(map(isfinite, row.values())) for row in past["rows"]):
-            raise ValueError("rows without numbers")
-        fit_weights(learner.module, found["learner"]["model"], str(path))
+            raise ValueError("its rows lack numbers")
         learner.load_state(found["learner"])
         if learner.average and int(learner.average.n_averaged) < 0:
-            raise ValueError("a negative number of steps")
+            raise ValueError("its average is of a negative number of steps")
         moments = [(one, weight) for weight, its in learner.optimizer.state.items() for one in its.values()]
         if any(isinstance(one, Tensor) and one.ndim and one.shape != weight.shape for one, weight in moments):
-            raise ValueError("an optimizer of other weights")
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
-        raise InputError(f"{path} is damaged: it is not what a run of bixt3d keeps to go on") from error
+            raise ValueError("its optimizer is of other weights")
     return past
 
 
@@ -96,7 +92,7 @@ def check_going_on(job: Job, where: Where) -> None:
     epochs, steps = job.past["epoch"], job.run.train.steps
     more = f"--train.steps {2 * steps if job.done else steps}" if steps else ""
     more = more or f"--train.epochs {2 * epochs if job.done else job.last}"
-    command = f"{program(job.task)} --resume {shlex.quote(str(where.folder))}"
+    command = f"{job.task.command('train')} --resume {shlex.quote(str(where.folder))}"
     raise InputError(
         f"{where.folder} is finished ({epochs} epoch{'s' * (epochs > 1)}) and stays as it is: to train it longer, name "
         f"it and say how long, as in `{command} {more}`"
@@ -139,4 +135,4 @@ def state_of(job: Job) -> str:
     """Say which epochs are safe, and how to go on."""
     epoch = job.past["epoch"]
     safe = "no epoch is finished" if not epoch else f"epoch{'s 1 to' * (epoch > 1)} {epoch} of {job.last} safe"
-    return f"{safe} in {job.folder}; go on with `{program(job.task)} --resume {shlex.quote(str(job.home))}`"
+    return f"{safe} in {job.folder}; go on with `{job.task.command('train')} --resume {shlex.quote(str(job.home))}`"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from bixt3d.config import SettingsParser, first_line, is_out_of_memory
+from bixt3d.config import SettingsParser
 from bixt3d.engine.checkpoint import save_checkpoint
 from bixt3d.engine.ending import Stop, enough_memory, on_first
 from bixt3d.engine.loop import Examples, Learner, make_batches, seed_epoch, train_epoch
@@ -20,6 +20,7 @@ from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import compiled, start
 from bixt3d.nn.feature_scale import fit_feature_scales
+from bixt3d.program import first_line, is_out_of_memory
 from bixt3d.tasks.command import Where, parse_command
 from bixt3d.tasks.finishing import finish_run, finish_seeds, say, score_sets
 from bixt3d.tasks.forms import choose_forms
@@ -111,7 +112,7 @@ def train_run(job: Job) -> dict[str, Any]:
 def train_epochs(job: Job, log: RunLog, stop: Stop) -> None:
     """Train and score the epochs that are left; after each, all that the run needs to go on lies on the disk."""
     task, fabric, learner, run, sets, folder = job.task, job.fabric, job.learner, job.run, job.sets, job.folder
-    seconds, began = job.past["seconds"], time.perf_counter()
+    by, seconds, began = task.selects_by, job.past["seconds"], time.perf_counter()
     for epoch in range(job.past["epoch"] + 1, job.last + 1):
         row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
         with enough_memory(f"{LOWER.format(**vars(run.train))}; {state_of(job)}"):
@@ -123,9 +124,9 @@ def train_epochs(job: Job, log: RunLog, stop: Stop) -> None:
         log.add(row)
         past = {"epoch": epoch, "seconds": seconds + time.perf_counter() - began, "rows": log.rows}
         if fabric.is_global_zero:
-            task.keep_weights(folder, learner.best_module(), job.config, sets.train)
-            if log.best(task.selects_by) == row:
-                task.keep_weights(folder, learner.best_module(), job.config, sets.train, "best_on_val")
+            task.keep_weights(folder, learner.best_module(), run, job.config, sets.train)
+            if log.best(f"val_{by.column}", by.more_is_better) == row:
+                task.keep_weights(folder, learner.best_module(), run, job.config, sets.train, "best_on_val")
             save_checkpoint(folder / "checkpoint.pt", past | {"learner": learner.state()})
         job.past, job.saved_steps = past, learner.schedule.last_epoch
         stop.check()
@@ -170,8 +171,9 @@ def train_one_epoch(
     batches = stop.watch(batches)
     try:
         with stop.excusing():
-            return train_epoch(learner, fabric, batches, num_steps, step, run.optim.clip_norm, title, task.unit)
+            row = train_epoch(learner, fabric, batches, num_steps, step, run.optim.clip_norm, title, task.unit)
     except (Stopped, RuntimeError, MemoryError):
         if fabric.is_global_zero:
             print(file=sys.stderr)  # ends the line of the progress bar
         raise
+    return {task.train_column if name == "train_accuracy" else name: value for name, value in row.items()}

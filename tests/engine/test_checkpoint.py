@@ -2,8 +2,6 @@
 
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -13,11 +11,10 @@ from torch import nn
 
 from bixt3d.engine import checkpoint
 from bixt3d.engine.checkpoint import (
-    _host,
     fit_weights,
+    host_name,
     load_checkpoint,
     load_weights,
-    remove_leftovers,
     save_checkpoint,
     save_weights,
     write_json,
@@ -79,17 +76,6 @@ def test_a_new_file_takes_no_others_place(tmp_path):
     assert files(tmp_path) == ["a.txt"]
 
 
-def test_what_killed_programs_of_this_machine_left_half_written_is_removed_and_nothing_else(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    own = [f".c.pt.{_host()}.{number}.tmp" for number in (dead.pid, os.getpid())]
-    others = [f".c.pt.{_host()}.{os.getppid()}.tmp", f".c.pt.elsewhere.{dead.pid}.tmp", "c.pt", ".c.tmp", ".x.y.z.tmp"]
-    for name in [*own, *others]:
-        (tmp_path / name).write_text("half")
-    remove_leftovers(tmp_path)
-    assert files(tmp_path) == sorted(others)
-
-
 def test_equal_weights_are_equal_files(tmp_path):
     metadata = {"task": "naps", "config": "long: 1\n", "class_names": '["a", "ü"]', "up": "y", "more": "x"}
     for i in range(8):
@@ -125,7 +111,7 @@ def test_a_full_disk_is_called_by_its_name(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
 def test_a_checkpoint_that_does_not_fit_on_the_disk_gets_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("bixt3d.engine.checkpoint.os.getpid", lambda: "full")
-    (tmp_path / f".a.pt.{_host()}.full.tmp").symlink_to("/dev/full")  # the file that is written before it is moved
+    (tmp_path / f".a.pt.{host_name()}.full.tmp").symlink_to("/dev/full")  # the file that is written before it is moved
     with pytest.raises(InputError, match="could not write") as caught:
         save_checkpoint(tmp_path / "a.pt", {"w": torch.zeros(100_000)})
     assert "\n" not in str(caught.value)
@@ -144,8 +130,13 @@ def test_a_place_that_takes_no_files_is_refused_with_one_sentence(tmp_path, plac
     assert (tmp_path / "file").read_text() == "in the way"
 
 
+def training_state(weight: torch.Tensor) -> dict:
+    learner = {"model": {"w": weight}, "optimizer": {}, "schedule": {}, "average": None}
+    return {"epoch": 3, "seconds": 1.5, "rows": [{"loss": 0.5}], "learner": learner}
+
+
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
-    state = {"epoch": 3, "rows": [{"loss": 0.5}], "learner": {"model": {"w": torch.arange(3.0)}, "average": None}}
+    state = training_state(torch.arange(3.0))
     save_checkpoint(tmp_path / "c.pt", state)
     loaded = load_checkpoint(tmp_path / "c.pt")
     assert loaded["learner"]["model"]["w"].tolist() == [0, 1, 2]
@@ -191,7 +182,7 @@ TRAP = [""]
 def test_loading_a_checkpoint_runs_no_code_of_the_file(tmp_path):
     TRAP[0] = str(tmp_path / "sprung")
     torch.save({"epoch": Trap()}, tmp_path / "evil.pt")
-    with pytest.raises(InputError, match="or not a checkpoint"):
+    with pytest.raises(InputError, match="not a checkpoint"):
         load_checkpoint(tmp_path / "evil.pt")
     assert not (tmp_path / "sprung").exists()
     pickle.loads(pickle.dumps(Trap()))
@@ -204,7 +195,7 @@ def test_a_compressed_checkpoint_which_may_be_larger_than_the_memory_is_refused(
         for one in plain.namelist():
             bomb.writestr(one, plain.read(one))
     assert (tmp_path / "bomb.pt").stat().st_size < 10_000
-    with pytest.raises(InputError, match=r"bomb\.pt is damaged"):
+    with pytest.raises(InputError, match=r"bomb\.pt is not a checkpoint"):
         load_checkpoint(tmp_path / "bomb.pt")
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bixt3d.engine import checkpoint
-from bixt3d.engine.checkpoint import _host, save_weights
+from bixt3d.engine.checkpoint import host_name, save_weights
 from bixt3d.engine.folder import (
     OF_A_RUN,
     RECORD,
@@ -24,6 +24,7 @@ from bixt3d.engine.folder import (
     newest_begun,
     read_record,
     record_now,
+    remove_leftovers,
     take_folder,
     weights_file,
     words_of,
@@ -178,9 +179,26 @@ def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path):
         pass
 
 
+def test_what_killed_programs_of_this_machine_left_half_written_is_removed_and_nothing_else(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    own = [f".c.pt.{host_name()}.{number}.tmp" for number in (dead.pid, os.getpid())]
+    others = [
+        f".c.pt.{host_name()}.{os.getppid()}.tmp",
+        f".c.pt.elsewhere.{dead.pid}.tmp",
+        "c.pt",
+        ".c.tmp",
+        ".x.y.z.tmp",
+    ]
+    for name in [*own, *others]:
+        (tmp_path / name).write_text("half")
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
 def test_a_run_that_goes_on_loses_what_was_left_half_written_and_no_more(tmp_path):
     run = make_run(tmp_path / "run", "01")
-    (run / f".checkpoint.pt.{_host()}.{os.getpid()}.tmp").write_text("half")
+    (run / f".checkpoint.pt.{host_name()}.{os.getpid()}.tmp").write_text("half")
     with ExitStack() as stack:
         take_folder(run, Record("classification", read_record(run).began, (0, 1)), "seed: 1\n", stack)
     assert sorted(path.name for path in run.iterdir()) == ["config.yaml", RECORD]
