@@ -32,8 +32,7 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
     name = Path(str(settings.cfg[-1])).stem if settings.get("cfg") else task.program
     for unsaved in ("cfg", "run_dir", "resume", "seeds"):
         settings.pop(unsaved, None)
-    seeds = [settings.seed] if where.seeds is None else parse_seeds(where.seeds)
-    run = parser.instantiate(settings)
+    run, seeds = parser.instantiate(settings), [settings.seed] if where.seeds is None else parse_seeds(where.seeds)
     fabric = start(run.runtime)
     folder = where.run_dir or Path(fabric.broadcast(str(new_folder(Path("runs"), name))))
     loaded = [part.to(fabric.device) for part in task.load(run)]
