@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,20 @@ class SettingsParser(ArgumentParser):
 @contextmanager
 def _known_classes_only(trust: bool) -> Iterator[None]:
     """Let settings name known classes alone, unless they are trusted, and put jsonargparse back as it was."""
-    before = dict(parsing_settings)
+    if _parsing.get():  # a parser that jsonargparse made for a part
+        yield
+        return
+    before, inside = dict(parsing_settings), _parsing.set(True)
     if not trust:
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=_all_paths())
     try:
         yield
     finally:
         parsing_settings.update(before)
+        _parsing.reset(inside)
+
+
+_parsing: ContextVar[bool] = ContextVar("parsing", default=False)
 
 
 def known_classes() -> list[type]:
