@@ -1,7 +1,7 @@
 """Say what your clouds, meshes and images are, or which parts they have: python tools/predict.py FILE_OR_FOLDER ..."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,10 @@ from bixt3d.config import run_program
 from bixt3d.datasets.files import SUFFIXES, find_files
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.upright import UPS
-from bixt3d.engine.checkpoint import load_weights
-from bixt3d.image_predictor import IMAGE_TASKS, ImageModel
-from bixt3d.predictor import load_run
+from bixt3d.engine.checkpoint import load_metadata
+from bixt3d.image_predictor import ImageModel
+from bixt3d.tasks import find_task
+from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
 
 HOW_TO_TRAIN = "python tools/train_cls.py --cfg cfgs/shapes_cls.yaml"
@@ -47,22 +48,46 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         help="what is up in the files; --up=-y for most cameras (default: as trained, but -y for a .pcd if that is y)",
     )
     parser.add_argument("--category", help="category of all shapes, for a model of parts (which may need it)")
+    parser.add_argument(
+        "--trust", action="store_true", help="import the class of the run's model if it is not bixt3d's"
+    )
     parser.add_argument("--top", type=int, default=5, help="classes shown of each file (default: 5)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each cloud or image")
     parser.add_argument(
-        "--out", type=Path, help="folder for a colored .ply, a .png and a .html of each cloud, a .png of each image"
+        "--out",
+        type=Path,
+        help="folder for files: of each cloud its points with their labels (see --format), a .png and a .html; of each "
+        "image a .png and, from a segmenter, a .png of the class number of each pixel",
+    )
+    parser.add_argument(
+        "--format",
+        type=formats,
+        help="files of labelled points for --out, with commas: ply (all that the file had, exact coordinates, label "
+        "and confidence; the default), csv, npz (x y z, label, name, confidence), npy (labels alone)",
     )
     arguments = parser.parse_args(argv)
     if arguments.top < 1:
         raise InputError(f"--top must be at least 1, not {arguments.top}")
+    if arguments.format and not arguments.out:
+        raise InputError("--format says what --out writes: name a folder with --out")
     return arguments
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """Return the formats that a text names. Raises ArgumentTypeError for others."""
+    from bixt3d.viz.point_files import FORMATS
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not set(names) <= set(FORMATS):
+        raise ArgumentTypeError(f"'{text}' is not made of {', '.join(FORMATS)}")
+    return names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
     arguments = parse(argv)
     run = arguments.checkpoint or newest_run(any(map(names_images, arguments.places)))
-    predictor = load_run(run, "cuda" if torch.cuda.is_available() else "cpu")
+    predictor = load_run(run, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
     of_images = isinstance(predictor, ImageModel)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
     check(arguments, predictor)
@@ -108,7 +133,8 @@ def newest_run(of_images: bool) -> Path:
     """Return the folder of the newest run on images, or on clouds."""
     files = sorted(Path("runs").glob("**/model.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files:
-        if (load_weights(path)[1].get("task") in IMAGE_TASKS) == of_images:
+        task = find_task(load_metadata(path).get("task"))
+        if task and (task.unit == "images") == of_images:
             return path.parent
     how = HOW_TO_TRAIN_ON_IMAGES if of_images else HOW_TO_TRAIN
     raise InputError(f"there is no run{' on images' * of_images} under runs/ yet: make one with `{how}`")
@@ -117,8 +143,8 @@ def newest_run(of_images: bool) -> Path:
 def check(arguments: Namespace, predictor: Predictor | PartPredictor | ImageModel) -> None:
     """Raise InputError for what no file could mend."""
     if isinstance(predictor, ImageModel):
-        if arguments.category or arguments.up:
-            raise InputError("--up and --category are for clouds, and this run reads images: leave them out")
+        if arguments.category or arguments.up or arguments.format:
+            raise InputError("--up, --category and --format are for clouds, and this run reads images: leave them out")
     elif isinstance(predictor, PartPredictor):
         predictor.check_category(arguments.category)
     elif arguments.category:
