@@ -23,7 +23,7 @@ _HOMES = {
     "build_model": "models.presets",
     "build_segmenter": "models.presets",
     "estimate_normals": "ops.normals",
-    "load_run": "predictor",
+    "load_run": "tasks.runs",
     "read_file": "datasets.files",
     "BixtClassifier": "models",
     "BixtEncoder": "models",

@@ -1,21 +1,50 @@
 """Settings: one yaml file is one run, any setting can be overridden on the command line, mistakes get one sentence."""
 
 import difflib
-import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse._common import parsing_settings
 
 from bixt3d.types import InputError
+from bixt3d.untrusted import MOST_YAML, printable, read_yaml
 
 
 class SettingsParser(ArgumentParser):
-    """jsonargparse with errors as one sentence that names the nearest right setting."""
+    """jsonargparse with errors as one sentence that names the nearest right setting.
+
+    Settings name classes of bixt3d, and classes derived from these that the program has imported itself; any other one
+    is imported only if ``trust`` is set, or ``--trust`` is among the arguments.
+    """
+
+    trust: bool = False
+
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
+        """Return the settings that a command line says, those of the model as its data set gives features.
+
+        Config files are bounded, and ``--trust`` counts only on the command line.
+        """
+        args = list(sys.argv[1:] if args is None else args)
+        self.trust = self.trust or "--trust" in args
+        for flag, value in pairwise(part for arg in args for part in re.split("(?<=^--cfg)=", arg, maxsplit=1)):
+            if flag == "--cfg":
+                _check_config(value)
+        with _known_classes_only(self.trust):
+            settings = super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
+        follow_features(settings.get("model"), settings.get("data"))
+        return settings
+
+    def parse_object(self, *values: Any, **options: Any) -> Namespace:
+        """Parse settings that are no text any more."""
+        with _known_classes_only(self.trust):
+            return super().parse_object(*values, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         """Raise InputError in place of printing the usage of every option."""
@@ -23,24 +52,73 @@ class SettingsParser(ArgumentParser):
             super().error(message, ex)
         raise InputError(explain(message, [action.dest for action in self._actions])) from ex
 
-    def parse_args(self, *args: Any, **options: Any) -> Namespace:
-        """Return the settings that a command line says, those of the model as its data set gives features."""
-        settings = super().parse_args(*args, **options)
-        follow_features(settings.get("model"), settings.get("data"))
-        return settings
-
     def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
         """Build what the settings describe. Raises InputError for a value in place of a group of settings."""
         for name in self.groups:
             if name in settings and not isinstance(settings[name], Namespace):
                 raise InputError(f"setting '{name}' is a group of settings, not the value {settings[name]}")
-        return super().instantiate(settings, **options)
+        with _known_classes_only(self.trust):
+            return super().instantiate(settings, **options)
+
+
+@contextmanager
+def _known_classes_only(trust: bool) -> Iterator[None]:
+    """Let settings name known classes alone, unless they are trusted, and put jsonargparse back as it was."""
+    before = dict(parsing_settings)
+    if not trust:
+        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=_all_paths())
+    try:
+        yield
+    finally:
+        parsing_settings.update(before)
+
+
+def known_classes() -> list[type]:
+    """Return the classes of bixt3d, and those derived from them, in all modules that are imported."""
+    modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "bixt3d"]
+    things = [thing for module in modules for thing in list(vars(module).values())]
+    pending = [thing for thing in things if inspect.isclass(thing) and thing.__module__.split(".")[0] == "bixt3d"]
+    known: dict[type, None] = {}
+    while pending:
+        if (one := pending.pop()) not in known:
+            known[one] = None
+            pending += type.__subclasses__(one)
+    return list(known)
+
+
+def _all_paths() -> list[str]:
+    return [path for one in known_classes() for path in class_paths(one) if "<" not in path]
+
+
+def class_paths(one: type) -> list[str]:
+    """Return the dotted paths that may name a class: in the packages that hold it, last where it is defined."""
+    packages, name = one.__module__.split("."), one.__qualname__
+    if not all(part.isidentifier() for part in (*packages, *name.split("."))):
+        return [name]  # defined inside a function: no path leads there
+    return [".".join((*packages[:end], name)) for end in range(1, len(packages) + 1)]
+
+
+def _check_config(value: str) -> None:
+    """Raise InputError for a config, a file or its text, that is too large, too deep, or no yaml."""
+    if "\n" not in value and not value.lstrip().startswith("{"):
+        path = Path(value)
+        if not path.is_file():
+            return  # jsonargparse says so
+        try:
+            with path.open(encoding="utf-8") as file:
+                value = file.read(MOST_YAML + 1)
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"the config file {path} is not text in UTF-8, or cannot be read") from error
+        read_yaml(value, f"the config file {path}")
+        return
+    read_yaml(value, "the config")
 
 
 def make_settings_parser(description: str) -> SettingsParser:
     """Return a parser that reads ``--cfg FILE``; a program adds its settings."""
     parser = SettingsParser(description=description, allow_abbrev=False)
     parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
+    parser.epilog = "--trust: import classes that settings name and that are not bixt3d's, and so run their code"
     return parser
 
 
@@ -61,6 +139,7 @@ def explain(message: str, known: Iterable[str]) -> str:
     if broken := re.match(r"(Problems parsing|Unexpected) config: ", message):
         problem = re.sub(r'in "<unicode string>",', "at", " ".join(message[broken.end() :].split()))
         return f"the config file holds no settings in yaml: {problem}"
+    message = "\n".join(map(printable, message.splitlines()))
     where = ".".join(re.findall(r"""(?:Parser key "|Group ')([^"']+)["']""", message))
     if unknown := re.search(
         r"Option '([^']+)' is not accepted|does not accept option '([^']+)'|unrecognized arguments: --(\S+)", message
@@ -85,11 +164,15 @@ def _explain_class(message: str, where: str) -> str | None:
         r"Expected a dot import path string: (\w+)",
         r"Expected '([\w.]+)' to be a subclass of",
         r"Import path ([\w.]+) does not correspond to a subclass of",
+        r"Importing '([\w.]+)' is not allowed",
     )
     found = re.search("|".join(ways), message)
     if not found:
         return None
-    name, classes = next(filter(None, found.groups())).rpartition(".")[2], _own_classes()
+    path = next(filter(None, found.groups()))
+    name, classes = path.rpartition(".")[2], [one.__name__ for one in known_classes() if one.__name__[0] != "_"]
+    if found[4] and not path.startswith("bixt3d."):
+        return f"setting '{where}' names {path}, which is not bixt3d's: --trust imports it, and so runs its code"
     if name in classes:
         return f"setting '{where}' cannot be a {name}: that class is meant for another task or another setting"
     return f"unknown class '{name}' in setting '{where}'" + nearest(name, classes)
@@ -107,21 +190,14 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def _settings_of(class_path: str) -> list[str]:
-    module, _, name = class_path.rpartition(".")
-    classes = getattr(importlib.import_module(module), name).__mro__
+    name = class_path.rpartition(".")[2]
+    classes = next((one.__mro__ for one in known_classes() if one.__name__ == name), ())
     settings = [inspect.signature(cls.__init__).parameters.values() for cls in classes]
     return [
         one.name
         for its in settings
         for one in its
         if one.name != "self" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
-
-
-def _own_classes() -> list[str]:
-    modules = [module for name, module in sys.modules.items() if name.startswith("bixt3d.")]
-    return [
-        name for module in modules for name, thing in vars(module).items() if inspect.isclass(thing) and name[0] != "_"
     ]
 
 

@@ -23,7 +23,7 @@ from bixt3d.engine.checkpoint import write_whole
 from bixt3d.image_predictor import ImageModel
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
-from bixt3d.predictor import load_run
+from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
 
 Format = Literal["torch", "onnx"]
@@ -51,17 +51,20 @@ class ExportForm(nn.Module):
         return self.model(xyz, feats, category)
 
 
-def export_run(run: str | Path, kind: Format = "onnx", out: Path | None = None) -> tuple[Path, str]:
+def export_run(
+    run: str | Path, kind: Format = "onnx", out: Path | None = None, trust: bool = False
+) -> tuple[Path, str]:
     """Export a run, compare the file with the model, and write it; returns its path and what the comparison found.
 
-    The file lies beside the run's weights unless ``out`` names another place. Raises InputError if there is no such
-    run, a package is missing, or the file would not compute what the model does: then nothing is written.
+    The file lies beside the run's weights unless ``out`` names another place. ``trust``: see `load_run`. Raises
+    InputError if there is no such run, a package is missing, or the file would not compute what the model does: then
+    nothing is written.
     """
     if kind not in SUFFIX:
         raise InputError(f"unknown format '{kind}': choose {' or '.join(SUFFIX)}")
     if kind == "onnx" and not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
         raise InputError('an ONNX model needs onnx, onnxscript and onnxruntime: pip install "bixt3d[export]"')
-    predictor = load_run(run)
+    predictor = load_run(run, trust=trust)
     if isinstance(predictor, ImageModel):
         raise InputError(f"{run} is a run on images, which cannot be exported yet: only runs on clouds can")
     form, clouds = ExportForm(predictor.model).eval(), example_clouds(predictor)

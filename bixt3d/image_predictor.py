@@ -1,29 +1,23 @@
 """A trained run on images, ready to predict: what the Python API and the programs in tools/ share."""
 
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from bixt3d.datasets.image_reading import as_rgb, read_image
 from bixt3d.datasets.image_transforms import normalize, square_view
-from bixt3d.engine.checkpoint import fit_weights
 from bixt3d.models.image_classifier import ImageClassifier
-from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.predictions import check_finite
 from bixt3d.types import InputError
-
-IMAGE_TASKS = ("image classification", "image segmentation")
 
 
 @dataclass(frozen=True)
@@ -191,21 +185,3 @@ def as_image(image: Any) -> Any:
             f"{pixels.dtype} of shape {pixels.shape}"
         )
     return Image.fromarray(pixels).convert("RGB")
-
-
-def make_image_predictor(
-    source: str, weights: Mapping[str, Tensor], metadata: Mapping[str, str], device: str | torch.device = "cpu"
-) -> ImagePredictor | ImageSegmentationPredictor:
-    """Return the predictor of a run, given its weights and what is kept with them; ``source``: where they come from.
-
-    Raises InputError if the weights do not fit the settings.
-    """
-    class_names, config = json.loads(metadata["class_names"]), yaml.safe_load(metadata["config"])
-    if metadata["task"] == "image classification":
-        model = build_image_classifier(metadata["config"], len(class_names))
-        fit_weights(model, dict(weights), source)
-        data = config["data"].get("init_args", {})
-        return ImagePredictor(model.to(device), class_names, data.get("size", 224), data.get("crop_fraction", 0.875))
-    model = build_image_segmenter(metadata["config"], len(class_names))
-    fit_weights(model, dict(weights), source)
-    return ImageSegmentationPredictor(model.to(device), class_names, (config.get("train") or {}).get("window"))

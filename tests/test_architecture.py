@@ -14,20 +14,21 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 MAY_IMPORT = {
     "types": set(),
-    "config": {"types"},  # for InputError
+    "untrusted": {"types"},  # for InputError
+    "config": {"types", "untrusted"},
     "offline": {"types"},
     "ops": {"types"},
     "nn": {"types", "ops"},
     "tokenizers": {"types", "ops", "nn"},
-    "models": {"types", "ops", "nn", "tokenizers", "config", "offline"},
+    "models": {"types", "ops", "nn", "tokenizers", "config", "offline", "untrusted"},
     "datasets": {"types", "offline"},
     "viz": {"types"},
-    "engine": {"types", "config"},
+    "engine": {"types", "config", "untrusted"},
 }
 MAY_IMPORT["timm"] = {"types", "models"}  # what `import bixt3d.timm` registers
 MAY_IMPORT["predictions"] = {"types"}
 # where model, data, training and pictures of a task meet
-for meeting_place in ("cloud_predictor", "image_predictor", "predictor", "tasks", "export"):
+for meeting_place in ("cloud_predictor", "image_predictor", "tasks", "export"):
     MAY_IMPORT[meeting_place] = set(MAY_IMPORT)
 
 ONLY_IN = {

@@ -25,7 +25,7 @@ from bixt3d.image_predictor import (
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.image_segmenter import ImageSegmenter
-from bixt3d.predictor import read_run
+from bixt3d.tasks.runs import read_run
 from bixt3d.types import InputError
 
 NAMES = ["bed", "car", "mug"]

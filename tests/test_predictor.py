@@ -12,10 +12,10 @@ import torch
 
 import bixt3d
 from bixt3d import load_run
+from bixt3d.cloud_predictor import PartPredictor, Predictor
 from bixt3d.engine.checkpoint import save_weights
 from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.models.segmenter import CloudSegmenter
-from bixt3d.predictor import PartPredictor, Predictor
 from bixt3d.types import InputError
 
 NAMES = ["bed", "car", "mug"]
@@ -24,7 +24,7 @@ data: {class_path: Shapes, init_args: {num_points: 32, features: 'FEATURES'}}
 model:
   class_path: BixtClassifier
   init_args:
-    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16}}
+    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, features: 'FEATURES'}}
     encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4}}
 """
 
@@ -261,7 +261,7 @@ data: {class_path: Shapes, init_args: {num_points: 32}}
 model:
   class_path: TokenSegmenter
   init_args:
-    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16}}
+    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, features: 'FEATURES'}}
     encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: tokens}}
     use_category: USE
 """

@@ -15,8 +15,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
         "--format", type=Format, default="onnx", help="torch: for torch.export.load; onnx: for any runtime"
     )
     parser.add_argument("--out", type=Path | None, help="the file (default: model.onnx or model.pt2 in the run folder)")
+    parser.epilog = "--trust: import the class of the run's model if it is not bixt3d's, and so run its code"
     where = parser.parse_args(argv)
-    out, found = export_run(where.run, where.format, where.out)
+    out, found = export_run(where.run, where.format, where.out, parser.trust)
     print(f"compared with the model: {found}\n{out}: {out.stat().st_size / 1e6:.1f} MB")
     return out
 

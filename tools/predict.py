@@ -17,9 +17,10 @@ from bixt3d.config import run_program
 from bixt3d.datasets.files import SUFFIXES, find_files
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.upright import UPS
-from bixt3d.engine.checkpoint import load_weights
-from bixt3d.image_predictor import IMAGE_TASKS, ImageModel
-from bixt3d.predictor import load_run
+from bixt3d.engine.checkpoint import load_metadata
+from bixt3d.image_predictor import ImageModel
+from bixt3d.tasks import find_task
+from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
 
 HOW_TO_TRAIN = "python tools/train_cls.py --cfg cfgs/shapes_cls.yaml"
@@ -47,6 +48,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         help="what is up in the files; --up=-y for most cameras (default: as trained, but -y for a .pcd if that is y)",
     )
     parser.add_argument("--category", help="category of all shapes, for a model of parts (which may need it)")
+    parser.add_argument(
+        "--trust", action="store_true", help="import the class of the run's model if it is not bixt3d's"
+    )
     parser.add_argument("--top", type=int, default=5, help="classes shown of each file (default: 5)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each cloud or image")
     parser.add_argument(
@@ -83,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
     arguments = parse(argv)
     run = arguments.checkpoint or newest_run(any(map(names_images, arguments.places)))
-    predictor = load_run(run, "cuda" if torch.cuda.is_available() else "cpu")
+    predictor = load_run(run, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
     of_images = isinstance(predictor, ImageModel)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
     check(arguments, predictor)
@@ -129,7 +133,8 @@ def newest_run(of_images: bool) -> Path:
     """Return the folder of the newest run on images, or on clouds."""
     files = sorted(Path("runs").glob("**/model.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files:
-        if (load_weights(path)[1].get("task") in IMAGE_TASKS) == of_images:
+        task = find_task(load_metadata(path).get("task"))
+        if task and (task.unit == "images") == of_images:
             return path.parent
     how = HOW_TO_TRAIN_ON_IMAGES if of_images else HOW_TO_TRAIN
     raise InputError(f"there is no run{' on images' * of_images} under runs/ yet: make one with `{how}`")

@@ -20,11 +20,10 @@ from visualize_choice import check_latents, choose, to_numpy
 from bixt3d.config import nearest, run_program
 from bixt3d.datasets import CloudSource
 from bixt3d.engine.report import newest_run
-from bixt3d.image_predictor import IMAGE_TASKS
 from bixt3d.models.attention_maps import attention_maps
-from bixt3d.predictor import read_run
-from bixt3d.tasks.classification import Classification
-from bixt3d.tasks.part_segmentation import PartEvaluation, PartSegmentation, show_cloud
+from bixt3d.tasks import TASKS, find_task
+from bixt3d.tasks.part_segmentation import PartEvaluation, show_cloud
+from bixt3d.tasks.runs import read_run
 from bixt3d.tasks.testing import open_run
 from bixt3d.types import CloudSet, InputError
 from bixt3d.viz.attention import choose_latents, draw_attention
@@ -32,8 +31,6 @@ from bixt3d.viz.clouds import draw_clouds
 from bixt3d.viz.page import MOST_CLOUDS, write_html
 from bixt3d.viz.parts import PartCloud, draw_parts, show_parts
 from bixt3d.viz.point_files import as_bytes, write_ply
-
-TASKS = {task.name: task for task in (PartSegmentation(), Classification())}
 
 
 class Parser(ArgumentParser):
@@ -84,7 +81,7 @@ def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
     parser.add_argument("--out", type=Path, help="folder for the pictures (default: pictures/ in the run folder)")
     arguments, rest = parser.parse_known_args(argv)
     for word in rest:
-        if not re.match(r"--\w+(\.\w+)+=", word):
+        if word != "--trust" and not re.match(r"--\w+(\.\w+)+=", word):
             options = [option for action in parser._actions for option in action.option_strings]
             raise InputError(f"unknown option '{word}'" + nearest(word, options))
     if arguments.index and (arguments.category or arguments.worst):
@@ -126,7 +123,7 @@ def is_about_images(arguments: Namespace) -> bool:
     if arguments.image or arguments.weights or visualize_images.names_preset(arguments.run):
         return True
     arguments.run = arguments.run or find_run()
-    of_images = read_run(arguments.run)[2]["task"] in IMAGE_TASKS
+    of_images = read_run(arguments.run).task.unit == "images"
     if arguments.layer is not None and not of_images:
         raise InputError("--layer is for images: clouds are drawn in all layers")
     return of_images
@@ -134,7 +131,7 @@ def is_about_images(arguments: Namespace) -> bool:
 
 def predict(arguments: Namespace, rest: Sequence[str]) -> Shown:
     """Load a run and its test set, and predict the clouds that are asked for."""
-    task = TASKS[read_run(arguments.run)[2]["task"]]
+    task = read_run(arguments.run).task
     trained = open_run(task, task.make_parser(__doc__), arguments.run, rest)
     run, fabric, model, test = trained.run, trained.fabric, trained.model, trained.test
     index = choose(arguments, test)
@@ -152,14 +149,11 @@ def predict(arguments: Namespace, rest: Sequence[str]) -> Shown:
 
 def find_run() -> Path:
     """Return the newest run of parts, or if there is none, the newest of classes, or else of images."""
-    parts, classes = TASKS.values()
-    for find in (
-        lambda: newest_run(Path("runs"), parts.name, parts.example),
-        lambda: newest_run(Path("runs"), classes.name, classes.example),
-        visualize_images.find_run,
-    ):
+    order = sorted(map(find_task, TASKS), key=lambda task: (task.unit == "images", task.name != "part segmentation"))
+    for task in order:
         with suppress(InputError):
-            return find()
+            return newest_run(Path("runs"), task.name, task.example)
+    classes = find_task("classification")
     return newest_run(Path("runs"), classes.name, classes.example)  # says how to make one
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 from visualize_choice import check_latents, choose, choose_layer, to_numpy
 
@@ -20,9 +19,9 @@ from bixt3d.engine.report import newest_run
 from bixt3d.image_predictor import ImageModel, ImagePredictor, ImageSegmentationPredictor, SegmentationPrediction
 from bixt3d.models.attention_maps import image_attention_maps
 from bixt3d.models.image_presets import PRESETS, build_image_classifier, build_image_segmenter
-from bixt3d.predictor import load_run, read_run
-from bixt3d.tasks.image_classification import ImageClassification
+from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.image_segmentation import ImageSegmentation
+from bixt3d.tasks.runs import load_run, read_run
 from bixt3d.tasks.testing import TrainedRun, open_run
 from bixt3d.types import InputError
 from bixt3d.viz.attention import choose_latents
@@ -31,7 +30,6 @@ from bixt3d.viz.images import SegmentedImage, draw_images, draw_segmentations
 from bixt3d.viz.parts import WRONG
 from bixt3d.viz.picture import INK
 
-TASKS = {task.name: task for task in (ImageClassification(), ImageSegmentation())}
 LONGEST_SIDE = 640
 """Pixels of an image up to which a segmenter's attention is shown as it is; larger ones are made smaller."""
 
@@ -121,16 +119,16 @@ def open_images(arguments: Namespace, rest: Sequence[str]) -> tuple[Looker, list
     run = arguments.run or find_run()
     if not arguments.image:
         return open_test_images(arguments, run, rest)
-    path, _, metadata = read_run(run)
-    if metadata["task"] not in TASKS:
-        raise InputError(f"{path} comes from a run on clouds, and --image is for runs on images")
+    saved = read_run(run)
+    if saved.task.unit != "images":
+        raise InputError(f"{saved.path} comes from a run on clouds, and --image is for runs on images")
     shots = named_shots(arguments)
-    return Looker(load_run(run), path.parent.name, path.parent), shots
+    return Looker(load_run(run, trust="--trust" in rest), saved.path.parent.name, saved.path.parent), shots
 
 
 def find_run() -> Path:
     """Return the newest run of image classification, or if there is none, of image segmentation."""
-    classes, segments = TASKS.values()
+    classes, segments = (task for task in map(find_task, TASKS) if task.unit == "images")
     try:
         return newest_run(Path("runs"), classes.name, classes.example)
     except InputError:
@@ -146,17 +144,14 @@ def named_shots(arguments: Namespace) -> list[Shot]:
 
 def open_test_images(arguments: Namespace, run: Path, rest: Sequence[str]) -> tuple[Looker, list[Shot]]:
     """Return the model of a run, and those images of its test set that are asked for."""
-    _, _, metadata = read_run(run)
-    task, data = TASKS[metadata["task"]], yaml.safe_load(metadata["config"])["data"]
-    lean = ["--data.cache=false"] if data.get("init_args", {}).get("cache") else []  # only a few are needed
+    saved = read_run(run)
+    task, lean = saved.task, ["--data.cache=false"] if "cache: true" in saved.config else []  # only a few are needed
     trained = open_run(task, task.make_parser(__doc__), run, [*lean, *rest])
     settings, test = trained.run, trained.test
-    if isinstance(task, ImageClassification):
-        predictor = ImagePredictor(trained.model, test.class_names, settings.data.size, settings.data.crop_fraction)
-    elif arguments.category:
+    if arguments.category and isinstance(task, ImageSegmentation):
         raise InputError("--category is for images that have one class: leave it out")
-    else:
-        predictor = ImageSegmentationPredictor(trained.model, test.class_names, settings.train.window)
+    given = task.describe_input(settings, test)
+    predictor = task.make_predictor(trained.model, task.names(test), given, "the settings")
     index = choose(arguments, test, "image")
     if arguments.worst:
         index = [index[place] for place in rank(task, trained, index)][: arguments.count]

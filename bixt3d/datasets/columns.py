@@ -135,18 +135,18 @@ def read_text(path: Path) -> list[Points]:
     lines = [line.rstrip(" ,;\t") for line in raw.decode("utf-8-sig", errors="replace").splitlines()]
     if max(map(len, lines), default=0) > LINE_LENGTH:
         raise InputError(f"has a line of more than {LINE_LENGTH} characters: write one point in each line, x y z")
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line and not line.isspace()]
-    first = next((place for place, (_, line) in enumerate(numbered) if _is_numeric(line)), None)
-    skipped = numbered[:first]
-    if first is None or sum(not line.lstrip().startswith(("#", "//")) for _, line in skipped) > 1:
+    written = [place for place, line in enumerate(lines) if line and not line.isspace()]
+    first = next((number for number, place in enumerate(written) if _is_numeric(lines[place])), None)
+    skipped = [lines[place] for place in written[:first]]
+    if first is None or sum(not line.lstrip().startswith(("#", "//")) for line in skipped) > 1:
         raise InputError("holds no points: write one in each line, x y z")
     count = None
-    if [len(_fields(line)) > 1 for _, line in numbered[first : first + 2]] == [False, True]:
-        count, first = numbered[first][1].strip(), first + 1
-    table = _table([(number, line) for number, line in numbered[first:] if not line.lstrip().startswith("#")])
+    if [len(_fields(lines[place])) > 1 for place in written[first : first + 2]] == [False, True]:
+        count, first = lines[written[first]].strip(), first + 1
+    table = _table(lines, [place for place in written[first:] if not lines[place].lstrip().startswith("#")])
     if count is not None and float(count) != len(table):
         raise InputError(f"says that it holds {count} points, but has {_count(len(table), 'line')} of them")
-    return [_by_name(table, skipped[-1][1] if skipped else "") or split_columns(_without_index(table))]
+    return [_by_name(table, skipped[-1] if skipped else "") or split_columns(_without_index(table))]
 
 
 def _without_index(table: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
@@ -182,24 +182,25 @@ def _is_number(field: str) -> bool:
     return True
 
 
-def _table(numbered: Sequence[tuple[int, str]]) -> Float[np.ndarray, "N C"]:
-    semicolons, commas = ";" in numbered[0][1], "," in numbered[0][1]
-    lines = [line.replace(",", ".") if semicolons else line for _, line in numbered]
+def _table(lines: Sequence[str], places: Sequence[int]) -> Float[np.ndarray, "N C"]:
+    """Return the numbers of the lines at these places."""
+    semicolons, commas = ";" in lines[places[0]], "," in lines[places[0]]
+    rows = (lines[place].replace(",", ".") if semicolons else lines[place] for place in places)
     try:
-        return np.loadtxt(lines, np.float64, delimiter=";" if semicolons else "," if commas else None, ndmin=2)
+        return np.loadtxt(rows, np.float64, delimiter=";" if semicolons else "," if commas else None, ndmin=2)
     except ValueError as error:
-        raise InputError(_first_fault(numbered)) from error
+        raise InputError(_first_fault(lines, places)) from error
 
 
-def _first_fault(numbered: Sequence[tuple[int, str]]) -> str:
-    columns = len(_fields(numbered[0][1]))
-    for number, line in numbered:
-        fields = _fields(line)
+def _first_fault(lines: Sequence[str], places: Sequence[int]) -> str:
+    columns = len(_fields(lines[places[0]]))
+    for place in places:
+        fields = _fields(lines[place])
         if len(fields) != columns:
-            return f"has {_count(len(fields), 'column')} in line {number}, but {columns} in line {numbered[0][0]}"
-        if not _is_numeric(line):
+            return f"has {_count(len(fields), 'column')} in line {place + 1}, but {columns} in line {places[0] + 1}"
+        if not all(map(_is_number, fields)):
             wrong = shortened(next(field for field in fields if not _is_number(field)))
-            return f"has {wrong!r} in line {number}, not a number"
+            return f"has {wrong!r} in line {place + 1}, not a number"
     return "has a line that cannot be read as numbers"
 
 

@@ -50,7 +50,9 @@ def feature_numbers(
         )
     if feature.kind == "color":
         return unit_color(values, where, most)
-    if not np.isfinite(values.astype(np.float32, copy=False)).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(values.astype(np.float32, copy=False)).all()
+    if not finite:
         raise InputError(f"{where} has {feature.name} that is not finite")
     return values.astype(np.float64)
 

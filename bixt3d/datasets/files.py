@@ -11,7 +11,7 @@ from jaxtyping import Float
 from bixt3d.datasets.bounds import printable, read_plain, shortened
 from bixt3d.datasets.cloud import Cloud, standard_cloud
 from bixt3d.datasets.columns import Points, named_columns, read_arrays, read_hdf5, read_text
-from bixt3d.datasets.mesh_bounds import check_mesh
+from bixt3d.datasets.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.pcd import read_pcd
 from bixt3d.datasets.surface import choose_places
 from bixt3d.types import InputError
@@ -110,6 +110,7 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
     import trimesh
 
     suffix, raw = path.suffix.lower(), read_plain(path)
+    raw = without_materials(raw) if suffix == ".obj" else raw
     try:
         beside = check_mesh(raw, path)
         scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=beside, process=False, skip_materials=True)

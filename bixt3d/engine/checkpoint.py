@@ -2,18 +2,24 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from bixt3d.types import InputError
+from bixt3d.untrusted import load_tensors, printable
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LONGEST_HEADER = 2**24
+"""Bytes of names, shapes and metadata at the beginning of a file of weights."""
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -44,8 +50,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write a JSON file, whole or not at all. Raises InputError for numbers that are not finite: JSON has none."""
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise InputError(f"{path} was not written: a figure is not a finite number; the weights are damaged") from error
+    write_text(path, text + "\n")
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -58,38 +68,129 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}: nothing to resume from")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(path.read_bytes())
     except Exception as error:  # noqa: BLE001 (torch names no common class for broken files)
         raise InputError(f"{path} is not a checkpoint of bixt3d, or it is damaged") from error
+    if fault := _fault_of(state):
+        raise InputError(f"{path} is not a checkpoint of bixt3d, or it is damaged: {fault}")
+    return state
+
+
+@contextlib.contextmanager
+def must_fit(path: Path) -> Iterator[None]:
+    """Raise InputError where a state taken from a file turns out not to be one: of an optimizer, of a schedule."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+        reason = printable(next(iter(str(error).splitlines()), type(error).__name__))[:200]
+        raise InputError(f"{path} does not fit this run, or it is damaged: {reason}") from error
+
+
+def _fault_of(state: Any) -> str | None:
+    """Return what is wrong with the content of a checkpoint, or None."""
+    if not isinstance(state, dict):
+        return "it holds no epochs"
+    epoch, seconds, rows, learner = (state.get(key) for key in ("epoch", "seconds", "rows", "learner"))
+    if not (type(epoch) is int and epoch >= 0 and isinstance(seconds, int | float) and 0 <= seconds < float("inf")):
+        return "it does not say how long was trained"
+    if not (isinstance(rows, list) and all(map(_is_row, rows))):
+        return "it holds no rows of metrics"
+    needed = ("model", "optimizer", "schedule")
+    if not (isinstance(learner, dict) and all(isinstance(learner.get(key), dict) for key in needed)):
+        return "it holds no training state"
+    model = learner["model"]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in model.items()):
+        return "its weights are no tensors"
+    return None
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and all(isinstance(k, str) and isinstance(v, int | float) for k, v in row.items())
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Save weights alone as safetensors, with what is needed to build their model again."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_whole(path, lambda temporary: save_file(weights, temporary, metadata))
+    """Save weights alone as safetensors, with what is needed to build their model again.
+
+    Equal weights and metadata give equal files. A checksum of the weights is added to the metadata.
+    """
+    weights = {name: weights[name].detach().cpu().contiguous() for name in sorted(weights)}
+    content = save(weights, metadata | {"checksum": checksum(weights)})
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])  # safetensors shuffles the metadata
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    parts = len(text).to_bytes(8, "little"), text, content[8 + size :]
+    write_whole(path, lambda temporary: temporary.write_bytes(b"".join(parts)))
+
+
+def checksum(weights: Mapping[str, Tensor]) -> str:
+    """Return a digest of the values of weights, which a damaged file does not have."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(weights[name].contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def load_metadata(path: Path) -> dict[str, str]:
+    """Return what a file of weights says of itself; no tensor is read. Raises InputError if it is missing or broken."""
+    with _open(path) as file:
+        return file.metadata() or {}
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Load weights and their metadata. Raises InputError if the file is missing or broken."""
+    """Load weights and their metadata. Raises InputError if the file is missing, broken, or holds NaN or infinity."""
+    with _open(path) as file:
+        weights, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    check_finite(weights, str(path))
+    if metadata.pop("checksum", known := checksum(weights)) != known:
+        raise InputError(f"{path} is damaged: its weights are not those that were written")
+    return weights, metadata
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise InputError(f"there are no weights {path}")
     try:
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > LONGEST_HEADER:
+                raise InputError(f"{path} is not a safetensors file, or it is damaged")
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a safetensors file, or it is damaged") from error
 
 
+def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
+    """Raise InputError that names the first tensor with a value that is not finite, or of a kind that no model has."""
+    for name, tensor in weights.items():
+        if tensor.dtype not in (*FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool):
+            raise InputError(f"{source} holds numbers of a kind that no model has: '{printable(name)[:200]}'")
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{source} is damaged: '{printable(name)[:200]}' has values that are not finite numbers")
+
+
 def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: str) -> None:
     """Put weights into a model. Raises InputError with what does not fit, and then changes nothing."""
-    own = model.state_dict()
+    check_fit(model.state_dict(), weights, source)
+    model.load_state_dict(weights)
+
+
+def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
+    """Raise InputError with what does not fit of weights to those of a model, by name, shape and kind of number."""
     missing, foreign = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    shapes = [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
+    shapes = [name for name in own.keys() & weights.keys() if not _alike(own[name], weights[name])]
     if not (missing or foreign or shapes):
-        model.load_state_dict(weights)
         return
-    example = (missing or foreign or sorted(shapes))[0]
+    example = printable((missing or foreign or sorted(shapes))[0])[:200]
     raise InputError(
         f"{source} holds the weights of another model: {len(missing)} tensors missing, {len(foreign)} unknown, "
         f"{len(shapes)} of another shape (such as {example}); give the config that it was trained with"
     )
+
+
+def _alike(own: Tensor, other: Tensor) -> bool:
+    return own.shape == other.shape and own.is_floating_point() == other.is_floating_point()

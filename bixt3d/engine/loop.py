@@ -207,4 +207,15 @@ def predict_all(
     merged = tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
     if fabric.world_size > 1:
         merged = tuple(fabric.all_gather(part).transpose(0, 1).flatten(0, 1)[:total] for part in merged)
+    for part in merged:
+        check_outputs(part)
     return merged
+
+
+def check_outputs(outputs: Tensor) -> None:
+    """Raise InputError if a model's outputs, one row for each example, are not finite numbers."""
+    if bad := int((~outputs.flatten(1).isfinite().all(1) if outputs.ndim > 1 else ~outputs.isfinite()).sum()):
+        raise InputError(
+            f"the model's output is not a finite number for {bad} of {len(outputs)} examples: its weights diverged or "
+            "are damaged, or --runtime.precision 32-true is needed"
+        )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from bixt3d.engine.checkpoint import load_weights, write_text
+from bixt3d.engine.checkpoint import load_metadata, write_text
 from bixt3d.types import InputError
 
 
@@ -24,7 +24,7 @@ def newest_run(root: Path, task: str, how: str) -> Path:
     """Return the folder whose weights for this task are the newest. Raises InputError that says ``how`` to make one."""
     files = sorted(root.glob("**/model.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files:
-        if load_weights(path)[1].get("task") == task:
+        if load_metadata(path).get("task") == task:
             return path.parent
     raise InputError(f"there is no {task} run under {root}/ yet: make one with `{how}`")
 
@@ -66,10 +66,10 @@ class RunLog:
         if self.board is not None:
             self.board.close()
 
-    def best(self, name: str) -> dict[str, float] | None:
-        """Return the row with the highest value of a column, the earliest of equals; None if no row has it."""
+    def best(self, name: str, more_is_better: bool = True) -> dict[str, float] | None:
+        """Return the row with the best value of a column, the earliest of equals; None if no row has it."""
         rows = [row for row in self.rows if name in row]
-        return max(rows, key=lambda row: row[name]) if rows else None
+        return (max if more_is_better else min)(rows, key=lambda row: row[name]) if rows else None
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:

@@ -1,10 +1,8 @@
 """Reads the image checkpoints that BiXT's authors released into our parameters: other names, the same numbers."""
 
 import argparse
-import io
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.types import InputError
+from bixt3d.untrusted import load_tensors, printable
 
 OUR_NAMES = (
     (r"^module\.", ""),  # saved from DataParallel
@@ -106,16 +105,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             found: Any = load(content)
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):  # training settings, kept beside the weights
-                found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                found = load_tensors(content)
     except Exception as error:  # junk makes torch.load raise almost anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = printable(next(iter(str(error).splitlines()), type(error).__name__))[:300]
         raise InputError(f"{path} holds no weights that can be read safely: {reason}") from error
     for key in ("model", "state_dict"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
-    if not (isinstance(found, Mapping) and found and all(isinstance(value, Tensor) for value in found.values())):
+    if not (isinstance(found, Mapping) and found and all(map(_is_weight, found.items()))):
         raise InputError(f"{path} holds no weights under names, neither alone nor as 'model' or 'state_dict'")
+    if broken := [name for name, value in found.items() if not torch.isfinite(value).all()]:
+        raise InputError(f"{path} is damaged: '{printable(broken[0])[:200]}' has values that are not finite numbers")
     return dict(found)
+
+
+def _is_weight(entry: tuple[Any, Any]) -> bool:
+    name, value = entry
+    kinds = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
+    return isinstance(name, str) and isinstance(value, Tensor) and value.dtype in kinds
 
 
 def _take_out(path: Path) -> tuple[str, bytes]:
@@ -132,11 +139,14 @@ def _take_out(path: Path) -> tuple[str, bytes]:
                 raise InputError(
                     f"{path} should hold one file of weights (.pth, .pt or .safetensors), not {len(weights)}"
                 )
-            if weights[0].file_size > MOST_BYTES:
+            size, packed = weights[0].file_size, weights[0].compress_size
+            if size > MOST_BYTES or size > max(2**24, 8 * packed):  # weights hardly become smaller
                 raise InputError(f"{weights[0].filename} in {path} is too large: {weights[0].file_size / 1e9:.1f} GB")
             return weights[0].filename, archive.read(weights[0])
-    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: a password is needed
-        raise InputError(f"{path} cannot be read: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # RuntimeError: a password is needed; broken zips raise almost anything
+        raise InputError(f"{path} cannot be read: {printable(str(error))[:200]}") from error
 
 
 def _for_tokens(theirs: dict[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -181,7 +191,9 @@ def _problems(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:
         "unexpected": [name for name in theirs if name not in ours],
         "of another shape": shapes,
     }
-    return "; ".join(f"{kind}: {_list(names)}" for kind, names in problems.items() if names)
+    return "; ".join(
+        f"{kind}: {_list([printable(name)[:200] for name in names])}" for kind, names in problems.items() if names
+    )
 
 
 def _list(names: list[str]) -> str:

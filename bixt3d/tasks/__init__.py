@@ -1,0 +1,28 @@
+"""What is trained and tested, and how. A task is one file and one line here."""
+
+from importlib import import_module
+from typing import Any
+
+TASKS = {
+    "classification": "classification.Classification",
+    "part segmentation": "part_segmentation.PartSegmentation",
+    "image classification": "image_classification.ImageClassification",
+    "image segmentation": "image_segmentation.ImageSegmentation",
+}
+"""The class of each task, by the name that stands in the weights of its runs; imported when it is asked for."""
+
+
+def find_task(name: str | None) -> Any:
+    """Return the task of this name: one of bixt3d's, or of a class that the program has imported; None if unknown."""
+    if name in TASKS:
+        module, _, of_class = TASKS[name].rpartition(".")
+        return getattr(import_module(f"bixt3d.tasks.{module}"), of_class)()
+    from bixt3d.tasks.task import Task
+
+    pending = [Task] if name else []
+    while pending:
+        one = pending.pop()
+        if getattr(one, "name", None) == name:
+            return one()
+        pending += one.__subclasses__()
+    return None

@@ -11,13 +11,15 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from bixt3d.config import SettingsParser
+from bixt3d.cloud_predictor import Predictor
 from bixt3d.datasets import CloudSource, cut_and_mix, take_points
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.engine.metrics import ClassScores, count_correct, log_frequency, score_classes, smooth_cross_entropy
 from bixt3d.models.presets import MakeClassifier
-from bixt3d.tasks.task import Evaluation, Task, Train, check_features
+from bixt3d.tasks.inputs import read_clouds
+from bixt3d.tasks.scores import Evaluation, Score
+from bixt3d.tasks.task import Task, Train
 from bixt3d.types import CloudSet, InputError
 
 
@@ -85,18 +87,11 @@ class Classification(Task):
     name = "classification"
     program = "cls"
     example = "python tools/train_cls.py --cfg cfgs/shapes_cls.yaml"
-    headline = {"overall_accuracy": "accuracy", "mean_accuracy": "mean_accuracy"}
+    headline = {"overall_accuracy": Score("accuracy"), "mean_accuracy": Score("mean_accuracy")}
+    data, model, train = CloudSource, MakeClassifier, ClassTrain
 
-    def add_settings(self, parser: SettingsParser) -> None:
-        parser.add_argument("--data", type=CloudSource, help="the data set")
-        parser.add_argument("--model", type=MakeClassifier, help="the model")
-        parser.add_argument("--train", type=ClassTrain, default=ClassTrain())
-
-    def build(self, run: Any, clouds: CloudSet) -> nn.Module:
-        return check_features(run.model(len(clouds.class_names)), clouds.features)
-
-    def names(self, clouds: CloudSet) -> dict[str, Any]:
-        return {"class_names": list(clouds.class_names)}
+    def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
+        return Predictor(model, names["class_names"], **read_clouds(given, model, source))
 
     def make_step(self, run: Any, train: CloudSet) -> Step:
         prior = log_frequency(train.label, len(train.class_names)) if run.train.balance else 0.0

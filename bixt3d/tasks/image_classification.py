@@ -11,17 +11,19 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from bixt3d.config import SettingsParser
 from bixt3d.datasets import ImageAugment, ImageSource
 from bixt3d.datasets.image_reading import ImageSet
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.image_metrics import top_k_accuracy
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.engine.metrics import ClassScores, count_correct, score_classes
+from bixt3d.image_predictor import ImagePredictor
 from bixt3d.models.image_presets import MakeImageClassifier
 from bixt3d.tasks.image_task import ImageTask, ImageTrain, pictures
-from bixt3d.tasks.task import Evaluation
+from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
+from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.types import InputError
+from bixt3d.untrusted import check_count
 
 FEW = 40
 """Up to so many classes are shown one by one."""
@@ -84,13 +86,18 @@ class ImageClassification(ImageTask):
     name = "image classification"
     program = "imgcls"
     example = "python tools/train_imgcls.py --cfg cfgs/cifar10.yaml"
-    headline = {"top1": "accuracy", "top5": "top5"}
-    augmentation = ImageAugment
+    headline = {"top1": Score("accuracy"), "top5": Score("top5")}
+    data, model, train, augmentation = ImageSource, MakeImageClassifier, ImageClassTrain, ImageAugment
 
-    def add_settings(self, parser: SettingsParser) -> None:
-        parser.add_argument("--data", type=ImageSource, help="the data set")
-        parser.add_argument("--model", type=MakeImageClassifier, help="the model")
-        parser.add_argument("--train", type=ImageClassTrain, default=ImageClassTrain())
+    def describe_input(self, run: Any, images: ImageSet) -> dict[str, Any]:
+        return describe_images(size=run.data.size, crop_fraction=run.data.crop_fraction)
+
+    def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
+        given = read_images(given, ("size", "crop_fraction"), source)
+        size, crop_fraction = check_count(given["size"], f"size of {source}", 1, LARGEST_IMAGE), given["crop_fraction"]
+        if not (type(crop_fraction) in (int, float) and 0.01 <= crop_fraction <= 1):
+            raise InputError(f"crop_fraction of {source} should be a share of the image, from 0.01 to 1")
+        return ImagePredictor(model, names["class_names"], size, crop_fraction)
 
     def make_step(self, run: Any, train: ImageSet) -> Step:
         num_classes, smoothing = len(train.class_names), run.train.label_smoothing

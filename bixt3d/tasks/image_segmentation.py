@@ -11,18 +11,19 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bixt3d.config import SettingsParser
 from bixt3d.datasets import SceneAugment, SceneSource
 from bixt3d.datasets.image_reading import ImageSet
 from bixt3d.datasets.image_transforms import to_pixels
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.image_metrics import CONVENTION, SegmentScores, count_pixels, score_segments
 from bixt3d.engine.loop import Batch, Step, predict_all
-from bixt3d.image_predictor import segment
+from bixt3d.image_predictor import ImageSegmentationPredictor, segment
 from bixt3d.models.image_presets import MakeImageSegmenter
 from bixt3d.tasks.image_task import ImageTask, ImageTrain
-from bixt3d.tasks.task import Evaluation
+from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
+from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.types import InputError
+from bixt3d.untrusted import check_count
 
 
 @dataclass
@@ -98,13 +99,17 @@ class ImageSegmentation(ImageTask):
     name = "image segmentation"
     program = "imgseg"
     example = "python tools/train_imgseg.py --cfg cfgs/camvid.yaml"
-    headline = {"miou": "miou", "pixel_accuracy": "accuracy"}
-    augmentation = SceneAugment
+    headline = {"miou": Score("miou"), "pixel_accuracy": Score("accuracy")}
+    data, model, train, augmentation = SceneSource, MakeImageSegmenter, SegmentTrain, SceneAugment
 
-    def add_settings(self, parser: SettingsParser) -> None:
-        parser.add_argument("--data", type=SceneSource, help="the data set")
-        parser.add_argument("--model", type=MakeImageSegmenter, help="the model")
-        parser.add_argument("--train", type=SegmentTrain, default=SegmentTrain())
+    def describe_input(self, run: Any, images: ImageSet) -> dict[str, Any]:
+        return describe_images(window=run.train.window)
+
+    def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
+        window = read_images(given, ("window",), source)["window"]
+        if window is not None:
+            check_count(window, f"window of {source}", 1, LARGEST_IMAGE)
+        return ImageSegmentationPredictor(model, names["class_names"], window)
 
     def build(self, run: Any, images: ImageSet) -> nn.Module:
         model, size = super().build(run, images), run.data.size

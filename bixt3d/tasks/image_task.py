@@ -40,12 +40,6 @@ class ImageTask(Task):
     unit = "images"
     votes = False
 
-    def build(self, run: Any, images: ImageSet) -> nn.Module:
-        return run.model(len(images.class_names))
-
-    def names(self, images: ImageSet) -> dict[str, Any]:
-        return {"class_names": list(images.class_names)}
-
     def load(self, run: Any) -> tuple[ImageSet, ImageSet]:
         return run.data.load(run.augment)
 

@@ -14,10 +14,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bixt3d.config import SettingsParser
+from bixt3d.cloud_predictor import PartPredictor
 from bixt3d.datasets import CloudAugment, PartSource, take_points
 from bixt3d.engine.checkpoint import write_json
-from bixt3d.engine.loop import Batch, Step, predict_all
+from bixt3d.engine.loop import Batch, Step, check_outputs, predict_all
 from bixt3d.engine.part_metrics import (
     CONVENTION,
     POINTMLP_CONVENTION,
@@ -28,7 +28,9 @@ from bixt3d.engine.part_metrics import (
 )
 from bixt3d.models.presets import MakeSegmenter
 from bixt3d.ops import interpolate
-from bixt3d.tasks.task import Evaluation, Task, Train, check_features
+from bixt3d.tasks.inputs import check_parts, read_clouds
+from bixt3d.tasks.scores import Evaluation, Score
+from bixt3d.tasks.task import Task
 from bixt3d.types import CloudSet, InputError
 
 if TYPE_CHECKING:
@@ -86,22 +88,20 @@ class PartSegmentation(Task):
     name = "part segmentation"
     program = "partseg"
     example = "python tools/train_partseg.py --cfg cfgs/shapes_partseg.yaml"
-    headline = {"instance_miou": "instance_miou", "class_miou": "class_miou"}
-
-    def add_settings(self, parser: SettingsParser) -> None:
-        parser.add_argument("--data", type=PartSource, help="the data set")
-        parser.add_argument("--model", type=MakeSegmenter, help="the model")
-        parser.add_argument("--train", type=Train, default=Train())
-
-    def build(self, run: Any, clouds: CloudSet) -> nn.Module:
-        return check_features(run.model(len(clouds.part_names), len(clouds.class_names)), clouds.features)
+    headline = {"instance_miou": Score("instance_miou"), "class_miou": Score("class_miou")}
+    data, model, name_keys = PartSource, MakeSegmenter, ("class_names", "part_names", "class_parts")
+    check_names = staticmethod(check_parts)
 
     def names(self, clouds: CloudSet) -> dict[str, Any]:
-        return {
-            "class_names": list(clouds.class_names),
-            "part_names": list(clouds.part_names),
-            "class_parts": {name: list(clouds.class_parts[name]) for name in clouds.class_names},
-        }
+        class_parts = {name: list(clouds.class_parts[name]) for name in clouds.class_names}
+        return super().names(clouds) | {"part_names": list(clouds.part_names), "class_parts": class_parts}
+
+    def outputs(self, names: Mapping[str, Any]) -> tuple[int, ...]:
+        return len(names["part_names"]), len(names["class_names"])
+
+    def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
+        parts = {name: names["class_parts"][name] for name in names["class_names"]}
+        return PartPredictor(model, names["part_names"], parts, **read_clouds(given, model, source))
 
     def make_step(self, run: Any, train: CloudSet) -> Step:
         mask = _mask(train)
@@ -158,6 +158,7 @@ def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric
         batch = clouds[torch.tensor([i], device=clouds.label.device)]
         with torch.inference_mode(), fabric.autocast():
             seen = _log_probability(module, batch, looks).exp()
+        check_outputs(seen)
         every = interpolate(xyz.to(seen.device)[None], batch["xyz"][:, : run.data.num_points], seen)
         predicted.append(choose_parts(every, batch["label"], mask)[0])
         freely.append(every[0].argmax(1))

@@ -20,7 +20,14 @@ from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit
 from bixt3d.engine.runtime import Runtime, device_name
-from bixt3d.types import Features, InputError
+from bixt3d.tasks.inputs import check_features, describe_clouds
+from bixt3d.tasks.results import write_plain_results
+from bixt3d.tasks.scores import Evaluation, Score
+from bixt3d.types import InputError
+from bixt3d.untrusted import check_names, read_yaml
+
+FORMAT = "1"
+"""Of the metadata of weights."""
 
 
 @dataclass
@@ -60,55 +67,70 @@ class Train:
         return math.ceil(self.num_steps(num_examples) / (num_examples // self.batch_size))
 
 
-class Evaluation(ABC):
-    """What a model was worth on one set."""
-
-    @abstractmethod
-    def row(self) -> dict[str, float]:
-        """Return the columns of metrics.csv, without the name of the set."""
-
-    @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """Return what result.json says of it."""
-
-    @abstractmethod
-    def text(self) -> str:
-        """Return a table for people."""
-
-
 class Task(ABC):
     """One kind of question asked of clouds or images. The programs in ``tools/`` know tasks through this door alone.
 
     ``name`` stands in result.json and in the weights' file; ``program`` is the end of the programs' names;
     ``example`` is a command that makes a run; ``headline`` maps the figures of result.json that sum up a run to their
-    columns in metrics.csv (without the name of the set). ``unit`` is what a set consists of, ``augmentation`` the class
-    of the settings ``augment``; ``votes`` says whether evaluation can average over several looks.
+    scores. ``data``, ``model`` and ``train`` are the types of these settings; a model is a function of its `outputs`.
+    ``unit`` is what a set consists of, ``augmentation`` the class of the settings ``augment``; ``votes`` says whether
+    evaluation can average over several looks. ``name_keys`` are the `names` kept with the weights, ``train_column`` the
+    column of metrics.csv for what a `Step` counts.
     """
 
     name: str
     program: str
     example: str
-    headline: Mapping[str, str]
+    headline: Mapping[str, Score]
+    data: Any
+    model: Any
+    train: type[Train] = Train
     unit: str = "clouds"
     augmentation: type = CloudAugment
     votes: bool = True
+    name_keys: tuple[str, ...] = ("class_names",)
+    train_column: str = "train_accuracy"
 
     @property
-    def selects_by(self) -> str:
-        """The column of metrics.csv that a validation set selects by: the first figure of the headline."""
-        return f"val_{next(iter(self.headline.values()))}"
+    def selects_by(self) -> Score:
+        """The score that a validation set selects by: the first of the headline."""
+        return next(iter(self.headline.values()))
 
-    @abstractmethod
     def add_settings(self, parser: SettingsParser) -> None:
         """Add the settings ``data``, ``model`` and ``train``."""
+        parser.add_argument("--data", type=self.data, help="the data set")
+        parser.add_argument("--model", type=self.model, help="the model")
+        parser.add_argument("--train", type=self.train, default=self.train())
 
-    @abstractmethod
     def build(self, run: Any, examples: Examples) -> nn.Module:
-        """Return a new model that fits the names of the set."""
+        """Return a new model that fits the names of the set. Raises InputError for names that could not be kept."""
+        names = self.names(examples)
+        self.check_names(names, "the data set")
+        return check_features(run.model(*self.outputs(names)), examples)
 
-    @abstractmethod
     def names(self, examples: Examples) -> dict[str, Any]:
         """Return the names that a model's outputs stand for, to be kept with its weights."""
+        return {"class_names": list(examples.class_names)}
+
+    def outputs(self, names: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the sizes that a model is built for, given the names of its outputs."""
+        return (len(names["class_names"]),)
+
+    def check_names(self, names: Mapping[str, Any], source: str) -> None:
+        """Raise InputError for names that cannot be printed, or told apart."""
+        for key in self.name_keys:
+            check_names(names[key], f"{key} of {source}")
+
+    def describe_input(self, run: Any, examples: Examples) -> dict[str, Any]:
+        """Return what the model reads, for `make_predictor`, in values that JSON has."""
+        return describe_clouds(run.data)
+
+    @abstractmethod
+    def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
+        """Return what predicts with a trained model; ``given`` is what `describe_input` said, or a stranger wrote.
+
+        Raises InputError, which begins with ``source``, for what it does not know.
+        """
 
     @abstractmethod
     def make_step(self, run: Any, train: Examples) -> Step:
@@ -118,7 +140,6 @@ class Task(ABC):
     def evaluate(self, module: nn.Module, examples: Examples, run: Any, fabric: Fabric, votes: int = 1) -> Evaluation:
         """Score a model on a set; votes: how many looks at each example to average over, where a task has them."""
 
-    @abstractmethod
     def write_results(
         self,
         folder: Path,
@@ -129,6 +150,11 @@ class Task(ABC):
         page: Mapping[str, Any],
     ) -> None:
         """Write result.json, pictures and report.html; ``page`` holds title, rows, command and settings."""
+        write_plain_results(folder, result, self.headline, test, self.unit, page)
+
+    def command(self, verb: str) -> str:
+        """Return the program that trains or tests, as people call it."""
+        return f"python tools/{verb}_{self.program}.py"
 
     def load(self, run: Any) -> tuple[Examples, Examples]:
         """Return the training and the test set."""
@@ -157,13 +183,13 @@ class Task(ABC):
         return parser
 
     def keep_weights(
-        self, folder: Path, module: nn.Module, config: str, examples: Examples, name: str = "model"
+        self, folder: Path, module: nn.Module, run: Any, config: str, examples: Examples, name: str = "model"
     ) -> None:
-        """Save weights with what is needed to build and use their model again: settings and names."""
-        names = {key: json.dumps(value) for key, value in self.names(examples).items()}
-        save_weights(
-            folder / f"{name}.safetensors", module.state_dict(), {"task": self.name, "config": config, **names}
-        )
+        """Save weights with what is needed to build and use their model again: they describe themselves."""
+        described = {"model": read_yaml(config, "the settings")["model"], "input": self.describe_input(run, examples)}
+        metadata = {key: json.dumps(value) for key, value in (described | self.names(examples)).items()}
+        metadata |= {"format": FORMAT, "task": self.name, "config": config}
+        save_weights(folder / f"{name}.safetensors", module.state_dict(), metadata)
 
     def describe_result(
         self, evaluation: Evaluation, module: nn.Module, fabric: Fabric, facts: Mapping[str, Any]
@@ -179,16 +205,6 @@ class Task(ABC):
             "commit": commit(),
             **facts,
         }
-
-
-def check_features(model: nn.Module, given: Features) -> nn.Module:
-    """Return the model. Raises InputError if it does not read the features that the data set gives."""
-    if model.features != given:
-        raise InputError(
-            f"the model reads {model.features or 'no features'}, but the data set gives {given or 'none'}: set "
-            "--data.features alone, which the model follows; a model class of your own says what it reads in `features`"
-        )
-    return model
 
 
 @dataclass

@@ -4,24 +4,28 @@ import json
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.config import SettingsParser
-from bixt3d.engine.checkpoint import fit_weights
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import newest_run, read_rows
 from bixt3d.engine.runtime import start
-from bixt3d.predictor import read_run
+from bixt3d.tasks.described import without_pretrained
 from bixt3d.tasks.forms import choose_forms
-from bixt3d.tasks.task import Evaluation, Task
+from bixt3d.tasks.inputs import check_features
+from bixt3d.tasks.runs import read_run
+from bixt3d.tasks.scores import Evaluation
+from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
+from bixt3d.untrusted import read_yaml
 
+RUNTIME = ("accelerator", "precision", "attention", "points", "deterministic")
+"""What the file of a run says of where it runs, and is listened to: not how many processes, nor how many threads."""
 Evaluate = Callable[[nn.Module, Examples, Any, Fabric, int], Evaluation]
 
 
@@ -53,7 +57,7 @@ def test(
         page = {
             "title": f"{path.parent.name}, evaluated{votes}" + (f", {other.title}" if other else ""),
             "rows": read_rows(path.parent / "metrics.csv"),
-            "command": f"python tools/test_{task.program}.py {how}",
+            "command": f"{task.command('test')} {how}",
             "settings": trained.config,
         }
         out = where.out or path.parent / "test"
@@ -112,22 +116,37 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
 
     Raises InputError if there is none, if it is of another task, or if its data have other classes or parts.
     """
-    path, weights, metadata = read_run(checkpoint, task.name)
-    config = json.dumps(yaml.safe_load(metadata["config"]))  # in one line, `--cfg` takes it in place of a file
-    run = parser.instantiate(parser.parse_args([f"--cfg={config}", *overrides]))
+    saved = read_run(checkpoint, task.name)
+    path, config = saved.path, json.dumps(own_settings(saved.config, f"config of {saved.path}"))
+    settings = parser.parse_args([f"--cfg={config}", *overrides])  # in one line, it is no file's name
+    settings.pop("cfg")
+    run, described = parser.instantiate(settings), read_yaml(parser.dump(settings), "the settings")["model"]
     fabric = start(run.runtime)
     test = task.load(run)[1].to(fabric.device)
-    check_names(path, task.names(test), metadata)
-    model = task.build(run, test)
-    fit_weights(model, weights, str(path))
+    check_names(path, task.names(test), saved.names)
+    model = check_features(replace(saved, model=described).load_model(parser.trust), test)
     choose_forms(model, run.runtime)
-    return TrainedRun(path, metadata["config"], run, fabric, model.to(fabric.device), test)
+    return TrainedRun(path, saved.config, run, fabric, model.to(fabric.device), test)
 
 
-def check_names(path: Path, given: dict[str, Any], metadata: dict[str, str]) -> None:
+def own_settings(config: str, source: str) -> dict[str, Any]:
+    """Return the settings of a run but for those that are not the file's to say: where to run, and what to fetch."""
+    settings = read_yaml(config, source)
+    if not isinstance(settings, dict):
+        raise InputError(f"{source} holds no settings")
+    settings = without_pretrained(settings)
+    runtime, train = (settings.get(part) or {} for part in ("runtime", "train"))
+    if not (isinstance(runtime, dict) and isinstance(train, dict)):
+        raise InputError(f"{source} holds no settings")
+    settings["runtime"] = {name: value for name, value in runtime.items() if name in RUNTIME}
+    settings["train"] = {name: value for name, value in train.items() if name != "init"}
+    return settings
+
+
+def check_names(path: Path, given: dict[str, Any], kept: dict[str, Any]) -> None:
     """Raise InputError if the data set's classes or parts are not those that the weights were trained for."""
     for key, names in given.items():
-        known = json.loads(metadata[key])
+        known = kept[key]
         if known != json.loads(json.dumps(names)):
             kind = {"class_names": "classes", "part_names": "parts"}.get(key, key.replace("_", " "))
             raise InputError(

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.config import SettingsParser
-from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, save_checkpoint, write_json, write_text
+from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, save_checkpoint, write_json, write_text
 from bixt3d.engine.loop import Examples, Learner, make_batches, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit, new_folder, newest_run
@@ -109,7 +109,7 @@ def train_run(
         if not past["epoch"]:  # what an earlier run left here must not be taken for this one's
             (folder / "checkpoint.pt").unlink(missing_ok=True)
     log, seconds, began = RunLog(folder, past["rows"], fabric.is_global_zero), past["seconds"], time.perf_counter()
-    last = run.train.num_epochs(len(sets.train))
+    last, by = run.train.num_epochs(len(sets.train)), task.selects_by
     say(fabric, f"run folder {folder}, epochs {past['epoch'] + 1} to {last}")
     for epoch in range(past["epoch"] + 1, last + 1):
         row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
@@ -119,9 +119,9 @@ def train_run(
         say(fabric, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
         log.add(row)
         if fabric.is_global_zero:
-            task.keep_weights(folder, learner.best_module(), config, sets.train)
-            if log.best(task.selects_by) == row:
-                task.keep_weights(folder, learner.best_module(), config, sets.train, "best_on_val")
+            task.keep_weights(folder, learner.best_module(), run, config, sets.train)
+            if log.best(f"val_{by.column}", by.more_is_better) == row:
+                task.keep_weights(folder, learner.best_module(), run, config, sets.train, "best_on_val")
             past = {"epoch": epoch, "seconds": seconds + time.perf_counter() - began, "rows": log.rows}
             save_checkpoint(folder / "checkpoint.pt", past | {"learner": learner.state()})
     log.close()
@@ -133,7 +133,8 @@ def take_up(task: Task, fabric: Fabric, folder: Path, run: Any, learner: Learner
     if resume and (folder / "checkpoint.pt").is_file():
         past = load_checkpoint(folder / "checkpoint.pt")
         fit_weights(learner.module, past["learner"]["model"], str(folder / "checkpoint.pt"))
-        learner.load_state(past["learner"])
+        with must_fit(folder / "checkpoint.pt"):
+            learner.load_state(past["learner"])
         return past
     if words := task.start_weights(learner.module, run):
         say(fabric, words)
@@ -174,7 +175,8 @@ def train_one_epoch(
     batches = map(task.make_augment(run, generator), train.batches(indices, order.initial_seed()))
     title = f"epoch {epoch}/{run.train.num_epochs(len(train))}"
     step = task.make_step(run, train)
-    return train_epoch(learner, fabric, batches, num_steps, step, run.optim.clip_norm, title, task.unit)
+    row = train_epoch(learner, fabric, batches, num_steps, step, run.optim.clip_norm, title, task.unit)
+    return {task.train_column if name == "train_accuracy" else name: value for name, value in row.items()}
 
 
 def score_sets(task: Task, fabric: Fabric, module: nn.Module, run: Any, sets: Sets) -> dict[str, float]:
@@ -205,20 +207,20 @@ def finish_run(
         "seconds": seconds,
         speed: statistics.median(row[speed] for row in log.rows),
         "best_on_test": {
-            name: {"value": row[f"test_{column}"], "epoch": int(row["epoch"])}
-            for name, column in task.headline.items()
-            if (row := log.best(f"test_{column}"))
+            name: {"value": row[f"test_{score.column}"], "epoch": int(row["epoch"])}
+            for name, score in task.headline.items()
+            if (row := log.best(f"test_{score.column}", score.more_is_better))
         },
     }
-    if row := log.best(task.selects_by):
-        facts["selected_on_val"] = {"epoch": int(row["epoch"]), task.selects_by: row[task.selects_by]}
-        facts["selected_on_val"] |= {name: row[f"test_{column}"] for name, column in task.headline.items()}
+    if row := log.best(column := f"val_{task.selects_by.column}", task.selects_by.more_is_better):
+        facts["selected_on_val"] = {"epoch": int(row["epoch"]), column: row[column]}
+        facts["selected_on_val"] |= {name: row[f"test_{score.column}"] for name, score in task.headline.items()}
     result = task.describe_result(evaluation, module, fabric, facts)
     if fabric.is_global_zero:
         page = {
             "title": folder.name,
             "rows": log.rows,
-            "command": f"python tools/train_{task.program}.py --cfg {shlex.quote(str(folder / 'config.yaml'))}",
+            "command": f"{task.command('train')} --cfg {shlex.quote(str(folder / 'config.yaml'))}",
             "settings": (folder / "config.yaml").read_text(encoding="utf-8"),
         }
         task.write_results(folder, result, evaluation, sets.test, run, page)
@@ -232,11 +234,13 @@ def summarize(
 ) -> None:
     """Write mean and unbiased standard deviation over the seeds, and say them."""
     summary: dict[str, Any] = {"task": task.name, "seeds": list(seeds)}
-    for name in task.headline:
+    for name, score in task.headline.items():
         values = [result[name] for result in results]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         summary[name] = {"mean": statistics.mean(values), "deviation": deviation, "values": values}
-        say(fabric, f"{name} over seeds {list(seeds)}: {summary[name]['mean']:.2%} +- {deviation:.2%}")
+        say(
+            fabric, f"{name} over seeds {list(seeds)}: {summary[name]['mean']:{score.form}} +- {deviation:{score.form}}"
+        )
     if fabric.is_global_zero:
         write_json(folder / "result.json", summary)
 

@@ -1,7 +1,7 @@
 """The page that a person opens after training on images: one HTML file that needs nothing else."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ class ImageReport:
         about: the line under the title, for example ``10 classes, tested on 10,000 images``.
         confusion: the confusion matrix as PNG, where there is one.
         remark: a sentence on how the figures were measured.
+        unit: what the test set consists of.
+        panels: what the curves show, see `curves_png`.
+        forms: how the figures of ``best_on_test`` are written, where they are no shares.
     """
 
     title: str
@@ -43,6 +46,9 @@ class ImageReport:
     about: str = ""
     confusion: bytes | None = None
     remark: str = ""
+    unit: str = "images"
+    panels: Sequence[str] = ("loss", "accuracy")
+    forms: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_image_report(path: Path, report: ImageReport) -> None:
@@ -61,12 +67,12 @@ def write_image_report(path: Path, report: ImageReport) -> None:
     shares = [place for place, column in enumerate(columns) if column["kind"] == "first share"]
     page = environment.get_template("image_report.html.j2").render(
         report=report,
-        unit="images",
+        unit=report.unit,
         result={**report.result, **dict(report.headline)},
         headline={what: what for what, _ in report.headline},
         best=None,  # the page names them by their keys, see best_words
-        best_words=[_best(*entry) for entry in (report.result.get("best_on_test") or {}).items()],
-        curves=[_embed(curves_png(report.rows, (panel,))) for panel in ("loss", "accuracy")],
+        best_words=[_best(*entry, report.forms) for entry in (report.result.get("best_on_test") or {}).items()],
+        curves=[_embed(curves_png(report.rows, (panel,))) for panel in report.panels],
         columns=columns,
         lines=_worst_first(report.table[1], *shares),
         confusion=report.confusion and _embed(report.confusion),
@@ -93,9 +99,10 @@ def _worst_first(lines: Sequence[Sequence[Cell]], place: int | None = None) -> S
     return sorted(lines, key=lambda line: (line[place] is None, line[place] or 0.0))
 
 
-def _best(key: str, entry: Mapping[str, Any]) -> str:
+def _best(key: str, entry: Mapping[str, Any], forms: Mapping[str, str]) -> str:
     name = {"top1": "top-1", "top5": "top-5", "miou": "mIoU"}.get(key, key.replace("_", " "))
-    return f"{name} {_percent(entry['value'])} in epoch {entry['epoch']}"
+    value = f"{entry['value']:{forms[key]}}" if key in forms else _percent(entry["value"])
+    return f"{name} {value} in epoch {entry['epoch']}"
 
 
 def _score(value: str | float | int | None, digits: int = 1) -> str:

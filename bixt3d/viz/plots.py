@@ -6,7 +6,7 @@ Each ``*_png`` returns the bytes of a picture, each ``draw_*`` writes them to a 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -41,8 +41,10 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
     replace_file(path, curves_png(rows))
 
 
-def curves_png(rows: Sequence[Row], panels: Sequence[Literal["loss", "accuracy"]] = ("loss", "accuracy")) -> bytes:
+def curves_png(rows: Sequence[Row], panels: Sequence[str] = ("loss", "accuracy")) -> bytes:
     """Return loss and accuracy over the epochs side by side, each line with its last value.
+
+    A panel of another name, such as ``error``, shows that column of training, validation and test.
 
     Reads ``epoch``, ``loss``, ``train_accuracy`` and, after ``val_`` or ``test_``, ``loss``, ``accuracy``,
     ``mean_accuracy``, ``top5``, ``miou``, ``instance_miou`` and ``class_miou`` where they are.
@@ -55,11 +57,13 @@ def curves_png(rows: Sequence[Row], panels: Sequence[Literal["loss", "accuracy"]
     return to_png(figure)
 
 
-def _draw_lines(axes: Any, rows: Sequence[Row], panel: Literal["loss", "accuracy"]) -> None:
+def _draw_lines(axes: Any, rows: Sequence[Row], panel: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    lines, factor, unit = (_LOSSES, 1.0, "") if panel == "loss" else (_ACCURACIES, 100.0, " %")
-    digits = 3 if panel == "loss" else 1
+    sets = (("train", _TRAIN), ("val", _VAL), ("test", _TEST))
+    of_any = tuple((f"{name}_{panel}", name, color, "-") for name, color in sets)
+    lines = {"loss": _LOSSES, "accuracy": _ACCURACIES}.get(panel, of_any)
+    factor, unit, digits = (100.0, " %", 1) if panel == "accuracy" else (1.0, "", 3)
     ends = []
     for key, word, color, dash in lines:
         measured = [(_number(row, "epoch"), factor * _number(row, key)) for row in rows]
@@ -69,7 +73,8 @@ def _draw_lines(axes: Any, rows: Sequence[Row], panel: Literal["loss", "accuracy
             axes.plot(*measured[-1], "o", color=color, markersize=4.5, zorder=4)
             ends.append((measured[-1][1], f"{word} {measured[-1][1]:.{digits}f}{unit}", color))
     words = "Accuracy and mIoU in %" if any("miou" in key for row in rows for key in row) else "Accuracy in %"
-    axes.set_title("Loss" if panel == "loss" else words, loc="left", color=INK, fontweight="bold")
+    title = words if panel == "accuracy" else panel.replace("_", " ").capitalize()
+    axes.set_title(title, loc="left", color=INK, fontweight="bold")
     _style(axes)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10), min_n_ticks=1))
     axes.set_xlabel("epoch", color=INK)

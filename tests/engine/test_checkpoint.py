@@ -88,8 +88,13 @@ def test_a_place_that_takes_no_files_is_refused_with_one_sentence(tmp_path, plac
     assert (tmp_path / "file").read_text() == "in the way"
 
 
+def training_state(weight: torch.Tensor) -> dict:
+    learner = {"model": {"w": weight}, "optimizer": {}, "schedule": {}, "average": None}
+    return {"epoch": 3, "seconds": 1.5, "rows": [{"loss": 0.5}], "learner": learner}
+
+
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
-    state = {"epoch": 3, "rows": [{"loss": 0.5}], "learner": {"model": {"w": torch.arange(3.0)}, "average": None}}
+    state = training_state(torch.arange(3.0))
     save_checkpoint(tmp_path / "c.pt", state)
     loaded = load_checkpoint(tmp_path / "c.pt")
     assert loaded["learner"]["model"]["w"].tolist() == [0, 1, 2]

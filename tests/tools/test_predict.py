@@ -21,7 +21,7 @@ from PIL import Image
 from bixt3d.datasets.files import find_files, read_file
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.models.presets import build_model, build_segmenter
-from bixt3d.predictor import load_run
+from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
 from bixt3d.viz.clouds import PALETTE
 from bixt3d.viz.point_files import write_ply
@@ -31,7 +31,7 @@ SCANS = ROOT.parent / "shared" / "data" / "scans"
 CLASSES = ["bed", "car", "mug"]
 PARTS = {"part_names": ["table/top", "table/leg", "mug/body", "mug/lid"], "class_names": ["table", "mug"]}
 PARTS["class_parts"] = {"table": [0, 1], "mug": [2, 3]}
-TOKENS = "tokenizer: {class_path: PointTokenizer, init_args: {dim: 16}}"
+TOKENS = "tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, features: FEATURES}}"
 ENCODER = (
     "encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: ROLE}}"
 )

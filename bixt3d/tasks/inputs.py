@@ -1,0 +1,77 @@
+"""What a model's input must be like, as its weights say it: of clouds and of images."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from bixt3d.datasets.image_transforms import MEAN, STD
+from bixt3d.datasets.source import CloudSource
+from bixt3d.types import Features, InputError
+from bixt3d.untrusted import check_count, check_keys, check_names
+
+NORMALIZATION = "unit_sphere"
+LARGEST_IMAGE = 8192
+"""Side in pixels."""
+
+
+def describe_clouds(data: CloudSource) -> dict[str, Any]:
+    """Return what clouds must be like for a model that was trained on a data set."""
+    given = {"num_points": data.num_points, "up": data.up, "normalization": NORMALIZATION}
+    return {**given, "features": str(data.features)}
+
+
+def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
+    """Return what a predictor of clouds needs to know of its input. Raises InputError for what no file of ours says."""
+    check_keys(given, ("num_points", "up", "normalization", "features"), source)
+    if given["normalization"] != NORMALIZATION or given["up"] not in ("y", "z"):
+        raise InputError(f"{source} describes clouds that bixt3d does not know how to prepare")
+    if not isinstance(given["features"], str) or Features.parse(given["features"]) != model.features:
+        raise InputError(f"{source} describes other features than its model reads ({model.features or 'none'})")
+    return {"num_points": check_count(given["num_points"], f"num_points of {source}"), "up": given["up"]}
+
+
+def describe_images(**more: Any) -> dict[str, Any]:
+    """Return what images must be like."""
+    return {"mean": list(MEAN), "std": list(STD), **more}
+
+
+def read_images(given: Any, keys: tuple[str, ...], source: str) -> Mapping[str, Any]:
+    """Return what was said of images, with these keys. Raises InputError for colors that are normalized otherwise."""
+    check_keys(given, ("mean", "std", *keys), source)
+    if (given["mean"], given["std"]) != (list(MEAN), list(STD)):
+        raise InputError(f"{source} describes images whose colors bixt3d does not know how to normalize")
+    return given
+
+
+def check_features(model: nn.Module, examples: Any) -> nn.Module:
+    """Return the model. Raises InputError if it does not read the features of a set of clouds."""
+    given = getattr(examples, "features", None)
+    if given is not None and model.features != given:
+        raise InputError(
+            f"the model reads {model.features or 'no features'}, but the data set gives {given or 'none'}: set "
+            "--data.features alone, which the model follows; a model class of your own says what it reads in `features`"
+        )
+    return model
+
+
+def check_parts(names: Mapping[str, Any], source: str) -> None:
+    """Raise InputError unless every class has a list of parts, each of them a part that has a name."""
+    for key in ("class_names", "part_names"):
+        check_names(names[key], f"{key} of {source}")
+    check_keys(names["class_parts"], names["class_names"], f"class_parts of {source}")
+    for parts in names["class_parts"].values():
+        if not (isinstance(parts, list) and parts and len(set(map(str, parts))) == len(parts)):
+            raise InputError(f"class_parts of {source} should list the different parts of each class")
+        for part in parts:
+            check_count(part, f"a part of a class of {source}", 0, len(names["part_names"]) - 1)
+
+
+def describe_old_input(task: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same for weights that were written before they said it, from the settings of their run."""
+    if task == "image classification":
+        return describe_images(size=settings.get("size", 224), crop_fraction=settings.get("crop_fraction", 0.875))
+    if task == "image segmentation":
+        return describe_images(window=settings.get("window"))
+    given = {"num_points": settings.get("num_points", 1024), "up": settings.get("up", "y")}
+    return {**given, "normalization": NORMALIZATION, "features": settings.get("features") or ""}

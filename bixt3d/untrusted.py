@@ -1,0 +1,161 @@
+"""What comes from unknown hands, read within bounds: JSON, yaml and tensors, or one sentence."""
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import torch
+import yaml
+
+from bixt3d.types import InputError
+
+MOST_JSON, MOST_YAML = 2**22, 2**18
+"""Characters of a text: names of many classes need more than settings do."""
+MOST_VALUES, DEEPEST = 200_000, 32
+"""Values in a text, with what its aliases repeat, and how deep they are nested."""
+LONGEST_NAME = 1000
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Plain values alone; a date is text, as in jsonargparse."""
+
+    yaml_implicit_resolvers = {
+        first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def read_json(text: str, source: str) -> Any:
+    """Return the values of a JSON text; ``source`` says what it is. Raises InputError if it is none, or too large."""
+    _check_length(text, MOST_JSON, source)
+    try:
+        values = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source} is not JSON, or it is damaged") from error
+    check_plain(values, source)
+    return values
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number")
+
+
+def read_yaml(text: str, source: str) -> Any:
+    """Return the values of a yaml text; ``source`` says what it is. Raises InputError where it is none, or too large.
+
+    Tags of Python, and aliases that repeat too much, are refused.
+    """
+    _check_length(text, MOST_YAML, source)
+    try:
+        _check_aliases(text, source)
+        values = yaml.load(text, _Loader)
+    except InputError:
+        raise
+    except Exception as error:  # junk makes PyYAML raise almost anything
+        reason = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())[:200]
+        raise InputError(f"{source} holds no settings in yaml: {printable(reason)}") from error
+    check_plain(values, source)
+    return values
+
+
+def _check_length(text: str, most: int, source: str) -> None:
+    if len(text) > most:
+        raise InputError(f"{source} is too large: {len(text):,} characters, at most {most:,} are read")
+
+
+def _check_aliases(text: str, source: str) -> None:
+    """Raise InputError if a yaml text would hold too many values once its aliases are followed, or is too deep."""
+    sizes, open_anchors, anchors = [0], [], {}
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.AliasEvent):
+            sizes[-1] += anchors.get(event.anchor, MOST_VALUES)  # one that is not complete would hold itself
+        elif isinstance(event, yaml.CollectionStartEvent):
+            sizes.append(1)
+            open_anchors.append(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            size = sizes.pop()
+            sizes[-1] += size
+            anchors[open_anchors.pop()] = size
+        elif isinstance(event, yaml.ScalarEvent):
+            sizes[-1] += 1
+            anchors[event.anchor] = 1
+        if len(sizes) > DEEPEST or sizes[-1] >= MOST_VALUES:
+            raise InputError(f"{source} is nested too deep, or its aliases repeat too much")
+
+
+def check_plain(values: Any, source: str) -> None:
+    """Raise InputError unless values are dicts, lists, text, finite numbers, true, false and null, not too many."""
+    pending, seen = [(values, 1)], 0
+    while pending:
+        value, depth = pending.pop()
+        seen += 1
+        if seen > MOST_VALUES or depth > DEEPEST:
+            raise InputError(f"{source} is nested too deep, or holds too many values")
+        if isinstance(value, dict):
+            if not all(isinstance(key, str) for key in value):
+                raise InputError(f"{source} has a name that is not text")
+            pending += [(one, depth + 1) for one in value.values()]
+        elif isinstance(value, list):
+            pending += [(one, depth + 1) for one in value]
+        elif (isinstance(value, float) and not math.isfinite(value)) or (
+            isinstance(value, int) and abs(value) >= 2**63
+        ):
+            raise InputError(f"{source} holds a number that is not finite, or too large")
+        elif not isinstance(value, str | int | float | bool | None):
+            raise InputError(f"{source} holds something that is no text, number, list or dict")
+
+
+def check_names(names: Any, source: str) -> None:
+    """Raise InputError unless these are names: a list of different texts that can be printed."""
+    if not (isinstance(names, Sequence) and not isinstance(names, str) and names):
+        raise InputError(f"{source} should be a list of names")
+    seen: set[str] = set()
+    for name in names:
+        if not (isinstance(name, str) and name and name.isprintable() and len(name) <= LONGEST_NAME):
+            raise InputError(f"{source} holds {printable(repr(name))[:80]}, which cannot be printed as a name")
+        if name in seen:
+            raise InputError(f"{source} holds '{name[:80]}' twice")
+        seen.add(name)
+
+
+def check_count(value: Any, source: str, least: int = 1, most: int = 2**20) -> int:
+    """Return a value that is a whole number between two bounds. Raises InputError for any other."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{source} should be a whole number from {least} to {most}, not {printable(repr(value))[:80]}")
+    return value
+
+
+def check_keys(values: Any, keys: Sequence[str], source: str) -> None:
+    """Raise InputError unless values are a dict with exactly these keys."""
+    if not isinstance(values, dict) or set(values) != set(keys):
+        raise InputError(f"{source} should have these entries and no others: {', '.join(keys)}")
+
+
+def printable(text: str) -> str:
+    """Return a text without characters that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def load_tensors(content: bytes) -> Any:
+    """Return what `torch.save` wrote, without running code of the file. Raises almost anything where it is broken.
+
+    No tensor may be larger than the file: one that repeats a value, or a zip that unpacks to more, fills the memory.
+    """
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > len(content):
+                raise InputError("it unpacks to more than its own size")
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    pending, seen = [state], 0
+    while pending:
+        value, seen = pending.pop(), seen + 1
+        if seen > MOST_VALUES:
+            raise InputError("it holds too many values")
+        if isinstance(value, torch.Tensor) and (value.layout != torch.strided or value.nbytes > len(content)):
+            raise InputError("it holds a tensor that is larger than the file")
+        if isinstance(value, Mapping | list | tuple):
+            pending += value.values() if isinstance(value, Mapping) else value
+    return state
