@@ -261,7 +261,7 @@ data: {class_path: Shapes, init_args: {num_points: 32}}
 model:
   class_path: TokenSegmenter
   init_args:
-    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, features: 'FEATURES'}}
+    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16}}
     encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: tokens}}
     use_category: USE
 """
