@@ -200,9 +200,9 @@ class PartPredictor(CloudPredictor):
         xyz, index, feats = self._prepare(cloud, up)
         label = torch.tensor([self.class_names.index(category) if category else 0], device=self.device)
         seen = xyz[:, index]
-        logits = self.model(seen.to(self.device), feats.to(self.device), label)
+        logits = self.model(seen.to(self.device), feats.to(self.device), label).float().cpu()
         check_finite(logits, cloud.name)
-        probability = logits.float().softmax(2).cpu()
+        probability = logits.softmax(2)
         totals = probability.sum((0, 1))
         category = category or max(self.class_names, key=lambda name: totals[list(self.class_parts[name])].sum())
         own = torch.tensor(self.class_parts[category])
