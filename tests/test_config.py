@@ -243,7 +243,12 @@ def test_a_config_is_found_by_its_name():
     assert config_file("shapes_cls") == SHAPES
 
 
-TRAP = "import pathlib\npathlib.Path('sprung').touch()\nfrom bixt3d.datasets import Shapes\nclass Mine(Shapes):\n    pass\n"
+TRAP = """import pathlib
+from bixt3d.datasets import Shapes
+pathlib.Path("sprung").touch()
+class Mine(Shapes):
+    pass
+"""
 
 
 @pytest.fixture
