@@ -1,7 +1,6 @@
 """Trained models of clouds, ready to predict on clouds as people have them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,42 +9,26 @@ from torch import Tensor, nn
 
 from bixt3d.config import nearest
 from bixt3d.datasets.arrays import as_clouds
+from bixt3d.datasets.bounds import listed
 from bixt3d.datasets.cloud import Cloud
 from bixt3d.datasets.feature_columns import feature_name, select_features
+from bixt3d.datasets.files import MESH_POINTS
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.upright import Up, turn_upright
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.ops import interpolate
+from bixt3d.predictions import PartPrediction, Prediction, check_finite
 from bixt3d.types import Features, InputError
 
 CHUNK = 2**16
 """Points that get their part at a time."""
 
+TINY = 1e-30
+"""Where all parts of the category together are less probable, their probabilities sum to less than 1."""
+
 CLOUDS = 32
 """Clouds that are classified at a time."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a classifier says of one cloud: the class, how sure, and the probability of every class, highest first."""
-
-    name: str
-    confidence: float
-    probabilities: dict[str, float]
-
-
-@dataclass(frozen=True, eq=False)
-class PartPrediction:
-    """What a part segmenter says of one cloud: ``part_names[parts[i]]`` is the part of its point i.
-
-    ``shares``: part of the points that each part of the category has, highest first.
-    """
-
-    category: str
-    parts: Int[Tensor, " N"]
-    part_names: tuple[str, ...]
-    shares: dict[str, float]
 
 
 class CloudPredictor:
@@ -82,7 +65,7 @@ class CloudPredictor:
         for name in features or {}:
             if feature_name(name) not in self.features.names:
                 raise InputError(f"this model reads {self.features or 'no features'}, not {name}: leave it out")
-        return as_clouds(clouds, features, batch)
+        return as_clouds(clouds, features, batch, max(MESH_POINTS, self.num_points))
 
     def _prepare(
         self, cloud: Cloud, up: Up | None
@@ -97,8 +80,25 @@ class CloudPredictor:
             index = torch.cat([index, torch.randint(xyz.shape[1], (missing,), generator=generator)])
         if not self.features:
             return xyz, index, xyz.new_zeros(1, len(index), 0)
-        feats = torch.from_numpy(select_features(cloud.columns, self.features, cloud.name))[index]
+        try:
+            feats = torch.from_numpy(select_features(cloud.columns, self.features, cloud.name))[index]
+        except InputError as error:
+            raise InputError("; ".join([str(error), *cloud.notes])) from error
         return xyz, index, self.features.change(feats, "normal", lambda part: turn_upright(part, up, self.up))[None]
+
+    def _notes(self, cloud: Cloud, up: Up | None) -> tuple[str, ...]:
+        """Return what was guessed, repeated, left out or not read of a cloud."""
+        notes = []
+        if len(cloud) != self.num_points:
+            fewer = len(cloud) < self.num_points
+            notes.append(f"repeated to make {self.num_points}" if fewer else f"a random {self.num_points} of them seen")
+        if up is None and self.up_of(cloud) != self.up:
+            notes.append(f"{cloud.up} taken for up, as its format has it")
+        notes += cloud.notes
+        unread = [name for name in cloud.columns if name not in self.features.names]
+        if unread:
+            notes.append(f"{listed(unread)} not read")
+        return tuple(notes)
 
 
 class Predictor(CloudPredictor):
@@ -134,15 +134,18 @@ class Predictor(CloudPredictor):
             prepared = [self._prepare(cloud, up) for cloud in given[first : first + CLOUDS]]
             xyz = torch.cat([xyz[:, index] for xyz, index, _ in prepared])
             feats = torch.cat([feats for _, _, feats in prepared])
-            logits = self.model(xyz.to(self.device), feats.to(self.device))
-            answers += map(self._describe, logits.float().softmax(1).cpu())
+            logits = self.model(xyz.to(self.device), feats.to(self.device)).float().cpu()
+            some = given[first : first + CLOUDS]
+            answers += [self._describe(cloud, own, up) for cloud, own in zip(some, logits, strict=True)]
         return answers[0] if single else answers
 
-    def _describe(self, probability: Tensor) -> Prediction:
+    def _describe(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Prediction:
+        check_finite(logits, cloud.name)
+        probability = logits.softmax(0)
         order = probability.argsort(descending=True, stable=True).tolist()
         ranked = {self.class_names[i]: float(probability[i]) for i in order}
         name = self.class_names[order[0]]
-        return Prediction(name, ranked[name], ranked)
+        return Prediction(name, ranked[name], ranked, self._notes(cloud, up))
 
 
 class PartPredictor(CloudPredictor):
@@ -170,17 +173,19 @@ class PartPredictor(CloudPredictor):
         category: str | None = None,
         batch: Any = None,
         up: Up | None = None,
+        probabilities: bool = False,
     ) -> PartPrediction | list[PartPrediction]:
         """Say which part each point of clouds is: one PartPrediction for one cloud, a list for several.
 
         Takes what `Predictor.predict` takes. The model sees as many points of a cloud as in training; every other point
         gets the mean probabilities of the three nearest of them. A point's part is the most probable of its category.
         That is ``category`` for all clouds; without it, that whose parts have the largest total probability, or an
-        InputError that lists the categories, if the model wants to be told.
+        InputError that lists the categories, if the model wants to be told. ``probabilities``: keep those of all parts
+        of the category at each point.
         """
         self.check_category(category)
         single, given = self._clouds(clouds, features, batch)
-        answers = [self._label(*self._prepare(cloud, up), category) for cloud in given]
+        answers = [self._label(cloud, up, category, probabilities) for cloud in given]
         return answers[0] if single else answers
 
     def check_category(self, category: str | None) -> None:
@@ -191,17 +196,36 @@ class PartPredictor(CloudPredictor):
         if category is not None and category not in self.class_parts:
             raise InputError(f"this model knows no category '{category}'" + nearest(category, self.class_names))
 
-    def _label(self, xyz: Tensor, index: Tensor, feats: Tensor, category: str | None) -> PartPrediction:
+    def _label(self, cloud: Cloud, up: Up | None, category: str | None, keep: bool) -> PartPrediction:
+        xyz, index, feats = self._prepare(cloud, up)
         label = torch.tensor([self.class_names.index(category) if category else 0], device=self.device)
         seen = xyz[:, index]
-        logits = self.model(seen.to(self.device), feats.to(self.device), label)
-        probability = logits.float().softmax(2).cpu()
+        logits = self.model(seen.to(self.device), feats.to(self.device), label).float().cpu()
+        check_finite(logits, cloud.name)
+        probability = logits.softmax(2)
         totals = probability.sum((0, 1))
         category = category or max(self.class_names, key=lambda name: totals[list(self.class_parts[name])].sum())
         own = torch.tensor(self.class_parts[category])
         probability = probability[:, :, own]
-        parts = torch.cat([interpolate(some, seen, probability)[0].argmax(1) for some in xyz.split(CHUNK, dim=1)])
-        shares = parts.bincount(minlength=len(own)) / len(parts)
-        order = shares.argsort(descending=True, stable=True).tolist()
-        ranked = {self.part_names[int(own[i])]: float(shares[i]) for i in order}
-        return PartPrediction(category, own[parts], self.part_names, ranked)
+        confidence, parts, kept = [], [], []
+        for some in xyz.split(CHUNK, dim=1):
+            of_parts = interpolate(some, seen, probability)[0]
+            of_parts = of_parts / of_parts.sum(1, keepdim=True).clamp(min=TINY)
+            most = of_parts.max(1)
+            confidence, parts = [*confidence, most.values], [*parts, most.indices]
+            kept += [of_parts] if keep else []
+        parts = torch.cat(parts)
+        counts = parts.bincount(minlength=len(own))
+        order = counts.argsort(descending=True, stable=True).tolist()
+        ranked = {self.part_names[int(own[i])]: int(counts[i]) for i in order}
+        return PartPrediction(
+            category,
+            own[parts],
+            self.part_names,
+            {name: count / len(parts) for name, count in ranked.items()},
+            ranked,
+            torch.cat(confidence),
+            self.class_parts[category],
+            torch.cat(kept) if keep else None,
+            self._notes(cloud, up),
+        )

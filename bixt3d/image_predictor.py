@@ -16,6 +16,7 @@ from bixt3d.datasets.image_reading import as_rgb, read_image
 from bixt3d.datasets.image_transforms import normalize, square_view
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_segmenter import ImageSegmenter
+from bixt3d.predictions import check_finite
 from bixt3d.types import InputError
 
 
@@ -101,7 +102,9 @@ class ImagePredictor(ImageModel):
         return self._predict(images)
 
     def _describe(self, image: Float[Tensor, "1 3 X Y"]) -> ImagePrediction:
-        probability = self.model(image)[0].float().softmax(0).cpu()
+        logits = self.model(image)[0].float().cpu()
+        check_finite(logits, "this image")
+        probability = logits.softmax(0)
         order = probability.argsort(descending=True, stable=True).tolist()
         ranked = {self.class_names[i]: float(probability[i]) for i in order}
         name = self.class_names[order[0]]
@@ -132,7 +135,9 @@ class ImageSegmentationPredictor(ImageModel):
         return self._predict(images)
 
     def _describe(self, image: Float[Tensor, "1 3 X Y"]) -> SegmentationPrediction:
-        labels = segment(self.model, image, self.window)[0].argmax(0).cpu()
+        logits = segment(self.model, image, self.window)[0]
+        check_finite(logits, "this image")
+        labels = logits.argmax(0).cpu()
         shares = labels.flatten().bincount(minlength=len(self.class_names)) / labels.numel()
         order = shares.argsort(descending=True, stable=True).tolist()
         ranked = {self.class_names[i]: float(shares[i]) for i in order if shares[i]}

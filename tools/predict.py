@@ -1,7 +1,7 @@
 """Say what your clouds, meshes and images are, or which parts they have: python tools/predict.py FILE_OR_FOLDER ..."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,13 @@ from predict_images import find_images, predict_image
 from tqdm import tqdm
 
 from bixt3d.cloud_predictor import PartPredictor, Predictor
-from bixt3d.config import run_program
 from bixt3d.datasets.files import SUFFIXES, find_files
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.upright import UPS
 from bixt3d.engine.checkpoint import load_metadata
+from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.image_predictor import ImageModel
+from bixt3d.program import run_program
 from bixt3d.tasks import find_task
 from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
@@ -42,6 +43,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument(
         "--checkpoint", type=Path, help="run folder, or its model.safetensors (default: the newest run on such files)"
     )
+    parser.add_argument("--weights", choices=("last", "best"), default="last", help="of which epoch (default: last)")
     parser.add_argument(
         "--up",
         choices=UPS,
@@ -54,19 +56,43 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--top", type=int, default=5, help="classes shown of each file (default: 5)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each cloud or image")
     parser.add_argument(
-        "--out", type=Path, help="folder for a colored .ply, a .png and a .html of each cloud, a .png of each image"
+        "--out",
+        type=Path,
+        help="folder for files: of each cloud its points with their labels (see --format), a .png and a .html; of each "
+        "image a .png and, from a segmenter, a .png of the class number of each pixel",
+    )
+    parser.add_argument(
+        "--format",
+        type=formats,
+        help="files of labelled points for --out, with commas: ply (all that the file had, exact coordinates, label "
+        "and confidence; the default), csv, npz (x y z, label, name, confidence), npy (labels alone)",
     )
     arguments = parser.parse_args(argv)
     if arguments.top < 1:
         raise InputError(f"--top must be at least 1, not {arguments.top}")
+    if arguments.format and not arguments.out:
+        raise InputError("--format says what --out writes: name a folder with --out")
     return arguments
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """Return the formats that a text names. Raises ArgumentTypeError for others."""
+    from bixt3d.viz.point_files import FORMATS
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not set(names) <= set(FORMATS):
+        raise ArgumentTypeError(f"'{text}' is not made of {', '.join(FORMATS)}")
+    return names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
     arguments = parse(argv)
     run = arguments.checkpoint or newest_run(any(map(names_images, arguments.places)))
-    predictor = load_run(run, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
+    weights = weights_file(Path(run), arguments.weights)
+    if weights.with_name("best_on_val.safetensors").is_file():
+        print(f"weights: {weights} ({words_of(weights)})", file=sys.stderr)
+    predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
     of_images = isinstance(predictor, ImageModel)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
     check(arguments, predictor)
@@ -122,8 +148,8 @@ def newest_run(of_images: bool) -> Path:
 def check(arguments: Namespace, predictor: Predictor | PartPredictor | ImageModel) -> None:
     """Raise InputError for what no file could mend."""
     if isinstance(predictor, ImageModel):
-        if arguments.category or arguments.up:
-            raise InputError("--up and --category are for clouds, and this run reads images: leave them out")
+        if arguments.category or arguments.up or arguments.format:
+            raise InputError("--up, --category and --format are for clouds, and this run reads images: leave them out")
     elif isinstance(predictor, PartPredictor):
         predictor.check_category(arguments.category)
     elif arguments.category:

@@ -3,22 +3,24 @@
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from predict_images import FreeName
 from tqdm import tqdm
 
-from bixt3d.cloud_predictor import PartPrediction, PartPredictor, Prediction, Predictor
+from bixt3d.cloud_predictor import PartPredictor, Predictor
 from bixt3d.datasets.cloud import Cloud
 from bixt3d.datasets.files import MESH_POINTS, read_file
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.upright import turn_upright
 from bixt3d.ops.normals import estimate_normals
+from bixt3d.predictions import PartPrediction
 from bixt3d.types import InputError
 
 PNG_POINTS = 4000
@@ -37,29 +39,33 @@ def predict_cloud(
     path: Path, cloud: Cloud, predictor: Predictor | PartPredictor, arguments: Namespace, name: FreeName
 ) -> None:
     """Predict one cloud of a file, print what it is, and write its files where they are asked for."""
-    estimated = "normal" in predictor.features.names and "normal" not in cloud.columns
-    up = predictor.up_of(cloud, arguments.up)
     try:
-        if estimated:
-            normals = estimate_normals(torch.from_numpy(cloud.xyz)).numpy()
-            cloud = replace(cloud, columns={**cloud.columns, "normal": normals})
         told = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
-        prediction = predictor.predict(cloud, up=up, **told)
+        prediction = predictor.predict(with_normals(cloud, predictor), up=arguments.up, **told)
     except InputError as error:
         raise InputError(f"{path.parent / cloud.name}: {error}") from error
-    facts = {"file": str(path), "name": cloud.name, "points": len(cloud.xyz), **describe(prediction)}
-    if estimated:
-        facts["normals"] = "estimated"
+    facts = {"file": str(path), "name": cloud.name, "points": len(cloud), **describe(prediction)}
+    facts["notes"] = [*("spread over the surface",) * cloud.from_mesh, *prediction.notes]
     if arguments.out:
         base = arguments.out / name(cloud.name)
-        facts["out"] = write_files(base, cloud, prediction, predictor, up)
-    tqdm.write(json.dumps(facts) if arguments.json else table(cloud, facts, arguments.top), file=sys.stdout)
+        shown = show(cloud, prediction, predictor, arguments.up)
+        facts["point_files"], pictures = write_files(base, cloud, prediction, shown, arguments.format or ("ply",))
+        facts["out"] = facts["point_files"] + pictures
+    tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else table(facts, arguments.top), file=sys.stdout)
+
+
+def with_normals(cloud: Cloud, predictor: Predictor | PartPredictor) -> Cloud:
+    """Return the cloud with normals where the model reads them: estimated ones, if it has none."""
+    if "normal" not in predictor.features.names or "normal" in cloud.columns:
+        return cloud
+    normals = estimate_normals(torch.from_numpy(cloud.xyz)).numpy()
+    return replace(cloud, columns={**cloud.columns, "normal": normals}, notes=(*cloud.notes, "normals estimated"))
 
 
 def describe(prediction: Any) -> dict[str, Any]:
     """Return what a line of JSON says of a prediction."""
     if isinstance(prediction, PartPrediction):
-        return {"category": prediction.category, "shares": prediction.shares}
+        return {"category": prediction.category, "shares": prediction.shares, "counts": prediction.counts}
     return {
         "class": prediction.name,
         "confidence": prediction.confidence,
@@ -67,45 +73,78 @@ def describe(prediction: Any) -> dict[str, Any]:
     }
 
 
-def table(cloud: Cloud, facts: dict[str, Any], top: int) -> str:
+def table(facts: dict[str, Any], top: int) -> str:
     """Return a table for people: the likeliest classes, or the parts with the share of points that they have."""
-    what = "points spread over the surface" if cloud.from_mesh else "points"
-    head = f"{facts['file'].removesuffix(Path(facts['file']).name)}{cloud.name}: {facts['points']} {what}"
-    head += ", normals estimated" * ("normals" in facts)
+    place = facts["file"].removesuffix(Path(facts["file"]).name) + facts["name"]
+    head = ", ".join([f"{place}: {facts['points']} points", *filter(None, [facts.get("category")]), *facts["notes"]])
     if "category" in facts:
-        head += f", {facts['category']}"
         ranked = {name.removeprefix(f"{facts['category']}/"): share for name, share in facts["shares"].items()}
     else:
         ranked = dict(list(facts["probabilities"].items())[:top])
     return "\n".join([head, *(f"{share:9.1%}  {name}" for name, share in ranked.items())])
 
 
-def write_files(
-    base: Path, cloud: Cloud, prediction: Prediction | PartPrediction, predictor: Any, up: str
-) -> list[str]:
-    """Write colored points as they lie in the file, and a picture and a page that show them upright; returns paths."""
-    from bixt3d.viz.clouds import color_points, draw_clouds
-    from bixt3d.viz.page import write_html
-    from bixt3d.viz.parts import PartCloud, draw_parts
-    from bixt3d.viz.scene import write_ply
+class Shown(NamedTuple):
+    """How a cloud is shown: upright and in the unit sphere, and its labels.
 
-    upright = turn_upright(torch.from_numpy(cloud.xyz), up, predictor.up)
+    The label of a point is its part, or the class of its cloud.
+    """
+
+    cloud: Any
+    legend: Sequence[str]
+    colors: np.ndarray
+    up: str
+    label: np.ndarray
+    confidence: np.ndarray
+    names: dict[int, str]
+
+
+def show(cloud: Cloud, prediction: Any, predictor: Any, up: str | None) -> Shown:
+    """Return what is shown of a cloud: its parts, or its class and its height."""
+    from bixt3d.viz.clouds import color_points
+    from bixt3d.viz.parts import PartCloud
+
+    upright = turn_upright(torch.from_numpy(cloud.xyz), predictor.up_of(cloud, up), predictor.up)
     view, up = normalize_clouds(upright[None])[0].float().numpy(), predictor.up
-    ply, png, page = (base.with_name(f"{base.name}.{ending}") for ending in ("ply", "png", "html"))
+    if isinstance(prediction, PartPrediction):
+        label, title = prediction.parts.numpy(), f"{cloud.name}: {prediction.category}"
+        shown = PartCloud(view, label, prediction.own_parts, title)
+        names = {part: prediction.part_names[part] for part in prediction.own_parts}
+        return Shown(shown, prediction.part_names, shown.rgb(label), up, label, prediction.confidence.numpy(), names)
+    legend = (f"{prediction.name} {prediction.confidence:.0%}",)
+    shown = PartCloud(view, np.zeros(len(view), np.int64), (0,), f"{cloud.name}: {legend[0]}")
+    number = predictor.class_names.index(prediction.name)
+    label, confidence = np.full(len(view), number), np.full(len(view), prediction.confidence)
+    height = color_points(view[:, "xyz".index(up)])
+    return Shown(shown, legend, height, up, label, confidence, {number: prediction.name})
+
+
+def write_files(
+    base: Path, cloud: Cloud, prediction: Any, shown: Shown, formats: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Write the points as they lie in their file, with labels, and a picture and a page that show them upright.
+
+    Returns the paths of the former and of the latter.
+    """
+    from bixt3d.viz.clouds import draw_clouds
+    from bixt3d.viz.page import write_html
+    from bixt3d.viz.parts import draw_parts
+    from bixt3d.viz.point_files import LabelledPoints, as_bytes, write_points
+
+    own = dict(cloud.columns)
+    if cloud.from_mesh and "rgb" in own:
+        own["rgb"] = as_bytes(own["rgb"])
+    points = LabelledPoints(cloud.xyz, shown.label, shown.confidence, shown.names, own)
+    comments = [f"made by bixt3d from {cloud.name}", *prediction.notes]
+    *files, png, page = (base.with_name(f"{base.name}.{ending}") for ending in (*formats, "png", "html"))
     try:
+        written = [done for path in files for done in write_points(path, points, shown.colors, comments)]
         if isinstance(prediction, PartPrediction):
-            names, own = prediction.part_names, predictor.class_parts[prediction.category]
-            shown = PartCloud(view, prediction.parts.numpy(), own, f"{cloud.name}: {prediction.category}")
-            rgb = shown.rgb(shown.predicted)
-            draw_parts(png, [shown], names, up)
+            draw_parts(png, [shown.cloud], shown.legend, shown.up)
         else:
-            names = (f"{prediction.name} {prediction.confidence:.0%}",)
-            shown = PartCloud(view, np.zeros(len(view), np.int64), (0,), f"{cloud.name}: {names[0]}")
-            rgb = color_points(view[:, "xyz".index(up)])
-            few = np.random.default_rng(0).permutation(len(view))[:PNG_POINTS]
-            draw_clouds(view[None, few], png, titles=names, up=up)
-        write_html(page, [shown], names, cloud.name, up)
-        write_ply(ply, cloud.xyz, rgb, cloud.columns.get("normal"))
+            few = np.random.default_rng(0).permutation(len(cloud))[:PNG_POINTS]
+            draw_clouds(shown.cloud.xyz[None, few], png, titles=shown.legend, up=shown.up)
+        write_html(page, [shown.cloud], shown.legend, cloud.name, shown.up)
     except OSError as error:
         raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error
-    return [str(ply), str(png), str(page)]
+    return list(map(str, written)), [str(png), str(page)]

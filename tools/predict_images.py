@@ -44,12 +44,15 @@ def predict_image(
     if path.is_file() and path.suffix.lower() not in ENDINGS:
         raise InputError(f"{path} is no image, but the run reads images: {', '.join(ENDINGS)}; see --checkpoint")
     image = read_image(path)
-    prediction = predictor.predict(image)
+    try:
+        prediction = predictor.predict(image)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     facts = {"file": str(path), "name": path.name, "width": image.width, "height": image.height}
     facts |= describe(prediction)
     if arguments.out:
-        facts["out"] = [write_picture(arguments.out / f"{name(path.name)}.png", image, prediction, path.name)]
-    tqdm.write(json.dumps(facts) if arguments.json else table(facts, arguments.top), file=sys.stdout)
+        facts["out"] = write_pictures(arguments.out / f"{name(path.name)}.png", image, prediction, path.name)
+    tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else table(facts, arguments.top), file=sys.stdout)
 
 
 def describe(prediction: Any) -> dict[str, Any]:
@@ -70,17 +73,22 @@ def table(facts: dict[str, Any], top: int) -> str:
     return "\n".join([head, *(f"{share:9.1%}  {name}" for name, share in ranked.items())])
 
 
-def write_picture(path: Path, image: Any, prediction: Any, name: str) -> str:
-    """Write the image with its class as a title, or under the colors of its classes; returns the path."""
-    from bixt3d.viz.images import SegmentedImage, draw_images, draw_segmentations
+def write_pictures(path: Path, image: Any, prediction: Any, name: str) -> list[str]:
+    """Write the image with its class as a title, or under the colors of its classes and beside it the number of each.
 
-    pixels = np.asarray(image)
+    Returns the paths.
+    """
+    from bixt3d.viz.images import SegmentedImage, draw_images, draw_segmentations, write_label_map
+
+    pixels, paths = np.asarray(image), [path]
     try:
         if isinstance(prediction, SegmentationPrediction):
-            shown = SegmentedImage(pixels, prediction.labels.numpy(), None, name)
-            draw_segmentations(path, [shown], prediction.class_names)
+            labels = prediction.labels.numpy()
+            draw_segmentations(path, [SegmentedImage(pixels, labels, None, name)], prediction.class_names)
+            paths.append(path.with_name(f"{path.stem}_labels.png"))
+            write_label_map(paths[-1], labels, prediction.class_names)
         else:
             draw_images(path, [pixels], [f"{prediction.name} {prediction.confidence:.0%}"])
     except OSError as error:
         raise InputError(f"could not write {path}: {error.strerror}; choose another --out") from error
-    return str(path)
+    return list(map(str, paths))

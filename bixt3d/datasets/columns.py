@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -13,8 +14,14 @@ from bixt3d.datasets.hdf5 import find_dataset, holds_numbers, open_hdf5
 from bixt3d.datasets.numpy_files import load_arrays
 from bixt3d.types import InputError
 
-Points = tuple[Float[np.ndarray, "N 3"], dict[str, Shaped[np.ndarray, "N _"]]]
-"""Positions, and features by name; normals have length 1."""
+
+class Points(NamedTuple):
+    """Positions, features by the names that a file gives them, and what was guessed or left out."""
+
+    xyz: Float[np.ndarray, "N 3"]
+    columns: dict[str, Shaped[np.ndarray, "N _"]]
+    notes: tuple[str, ...] = ()
+
 
 XYZ_KEYS = ("data", "xyz", "points", "pos", "arr_0")
 LINE_LENGTH, MOST_COLUMNS = 100_000, 1000
@@ -26,26 +33,29 @@ TRIPLES = {
 
 
 def split_columns(table: Shaped[np.ndarray, "N C"]) -> Points:
-    """Return the first three columns as positions, and what the numbers of the others can only be.
+    """Return the first three columns as positions, and the others as what their numbers can only be.
 
     Three columns of unit vectors are normals: nine of ten rows have a length between 0.98 and 1.02, none is longer
-    (ShapeNetPart has a few of length 0). Columns 4 to 6 of whole numbers up to 255, not all below 2, are colors. All
-    else (intensity, labels) has no name and is left out. Raises InputError for fewer than three columns.
+    (ShapeNetPart has a few of length 0). Columns 4 to 6 of whole numbers up to 255, not all below 2, are colors. Any
+    other (intensity, labels) is named after its place, such as ``column7``. Raises InputError for fewer than three.
     """
     if not 3 <= table.shape[1] <= MOST_COLUMNS:
         fault = "but a point takes three: x, y, z" if table.shape[1] < 3 else f"but at most {MOST_COLUMNS} are read"
         raise InputError(f"has {_count(table.shape[1], 'column')}, {fault}")
-    table, columns = as_numbers(table), {}
+    table, first_of = as_numbers(table), {}
     colors = table[:, 3:6]
     if colors.shape[1] == 3 and (colors == colors.round()).all() and colors.min() >= 0 and 2 <= colors.max() <= 255:
-        columns["rgb"] = colors
+        first_of["rgb"] = 3
     for first in range(3, table.shape[1] - 2):
-        vectors = table[:, first : first + 3]
-        length = _length(vectors)
+        length = _length(table[:, first : first + 3])
         if (length < 1.02).all() and (length > 0.98).mean() >= 0.9:
-            columns["normal"] = unit_normals(vectors)
+            first_of["normal"] = first
             break
-    return table[:, :3], columns
+    columns = {name: table[:, first : first + 3] for name, first in first_of.items()}
+    taken = [place for first in first_of.values() for place in range(first, first + 3)]
+    columns |= {f"column{i + 1}": table[:, i : i + 1] for i in range(3, table.shape[1]) if i not in taken}
+    notes = [f"columns {first + 1} to {first + 3} taken for {name}" for name, first in first_of.items()]
+    return Points(table[:, :3], columns, tuple(notes))
 
 
 def named_columns(columns: Mapping[str, Shaped[np.ndarray, " N"]]) -> Points:
@@ -61,28 +71,7 @@ def named_columns(columns: Mapping[str, Shaped[np.ndarray, " N"]]) -> Points:
     for feature, ways in TRIPLES.items():
         if names := next((names for names in ways if set(names) <= set(columns)), None):
             found[feature] = np.stack([columns.pop(name) for name in names], axis=1)
-    found |= {feature_name(name): values[:, None] for name, values in columns.items()}
-    return xyz, with_unit_normals(found)
-
-
-def with_unit_normals(columns: Mapping[str, Shaped[np.ndarray, "N _"]]) -> dict[str, Shaped[np.ndarray, "N _"]]:
-    """Return the features with normals of length 1, or without those that have no direction (see `unit_normals`)."""
-    normals = unit_normals(columns["normal"]) if "normal" in columns else None
-    rest = {name: values for name, values in columns.items() if name != "normal"}
-    return rest if normals is None else rest | {"normal": normals}
-
-
-def unit_normals(vectors: Shaped[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"] | None:
-    """Return vectors that are said to be normals with length 1; those without a direction are 0.
-
-    None if more than one of ten has no direction, or if any is not finite.
-    """
-    vectors = as_numbers(vectors)
-    length = _length(vectors)
-    directed_mask = length > 1e-6
-    if not np.isfinite(length).all() or directed_mask.mean() < 0.9:
-        return None
-    return np.where(directed_mask, vectors / np.where(directed_mask, length, 1), 0)
+    return Points(xyz, {feature_name(name): values[:, None] for name, values in columns.items()} | found)
 
 
 def _length(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 1"]:
@@ -114,8 +103,8 @@ def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points
         elif feature_name(key) in TRIPLES:
             raise InputError(f"has points of shape {xyz.shape}, but {key} of shape {values.shape}")
     return [
-        (positions, guessed | with_unit_normals({name: values[place] for name, values in features.items()}))
-        for place, (positions, guessed) in enumerate(clouds)
+        Points(positions, guessed | {name: values[place] for name, values in features.items()}, notes)
+        for place, (positions, guessed, notes) in enumerate(clouds)
     ]
 
 
@@ -146,18 +135,18 @@ def read_text(path: Path) -> list[Points]:
     lines = [line.rstrip(" ,;\t") for line in raw.decode("utf-8-sig", errors="replace").splitlines()]
     if max(map(len, lines), default=0) > LINE_LENGTH:
         raise InputError(f"has a line of more than {LINE_LENGTH} characters: write one point in each line, x y z")
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line and not line.isspace()]
-    first = next((place for place, (_, line) in enumerate(numbered) if _is_numeric(line)), None)
-    skipped = numbered[:first]
-    if first is None or sum(not line.lstrip().startswith(("#", "//")) for _, line in skipped) > 1:
+    written = [place for place, line in enumerate(lines) if line and not line.isspace()]
+    first = next((number for number, place in enumerate(written) if _is_numeric(lines[place])), None)
+    skipped = [lines[place] for place in written[:first]]
+    if first is None or sum(not line.lstrip().startswith(("#", "//")) for line in skipped) > 1:
         raise InputError("holds no points: write one in each line, x y z")
     count = None
-    if [len(_fields(line)) > 1 for _, line in numbered[first : first + 2]] == [False, True]:
-        count, first = numbered[first][1].strip(), first + 1
-    table = _table([(number, line) for number, line in numbered[first:] if not line.lstrip().startswith("#")])
+    if [len(_fields(lines[place])) > 1 for place in written[first : first + 2]] == [False, True]:
+        count, first = lines[written[first]].strip(), first + 1
+    table = _table(lines, [place for place in written[first:] if not lines[place].lstrip().startswith("#")])
     if count is not None and float(count) != len(table):
         raise InputError(f"says that it holds {count} points, but has {_count(len(table), 'line')} of them")
-    return [_by_name(table, skipped[-1][1] if skipped else "") or split_columns(_without_index(table))]
+    return [_by_name(table, skipped[-1] if skipped else "") or split_columns(_without_index(table))]
 
 
 def _without_index(table: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
@@ -193,24 +182,25 @@ def _is_number(field: str) -> bool:
     return True
 
 
-def _table(numbered: Sequence[tuple[int, str]]) -> Float[np.ndarray, "N C"]:
-    semicolons, commas = ";" in numbered[0][1], "," in numbered[0][1]
-    lines = [line.replace(",", ".") if semicolons else line for _, line in numbered]
+def _table(lines: Sequence[str], places: Sequence[int]) -> Float[np.ndarray, "N C"]:
+    """Return the numbers of the lines at these places."""
+    semicolons, commas = ";" in lines[places[0]], "," in lines[places[0]]
+    rows = (lines[place].replace(",", ".") if semicolons else lines[place] for place in places)
     try:
-        return np.loadtxt(lines, np.float64, delimiter=";" if semicolons else "," if commas else None, ndmin=2)
+        return np.loadtxt(rows, np.float64, delimiter=";" if semicolons else "," if commas else None, ndmin=2)
     except ValueError as error:
-        raise InputError(_first_fault(numbered)) from error
+        raise InputError(_first_fault(lines, places)) from error
 
 
-def _first_fault(numbered: Sequence[tuple[int, str]]) -> str:
-    columns = len(_fields(numbered[0][1]))
-    for number, line in numbered:
-        fields = _fields(line)
+def _first_fault(lines: Sequence[str], places: Sequence[int]) -> str:
+    columns = len(_fields(lines[places[0]]))
+    for place in places:
+        fields = _fields(lines[place])
         if len(fields) != columns:
-            return f"has {_count(len(fields), 'column')} in line {number}, but {columns} in line {numbered[0][0]}"
-        if not _is_numeric(line):
+            return f"has {_count(len(fields), 'column')} in line {place + 1}, but {columns} in line {places[0] + 1}"
+        if not all(map(_is_number, fields)):
             wrong = shortened(next(field for field in fields if not _is_number(field)))
-            return f"has {wrong!r} in line {number}, not a number"
+            return f"has {wrong!r} in line {place + 1}, not a number"
     return "has a line that cannot be read as numbers"
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from bixt3d.datasets.bounds import printable, read_plain, shortened
-from bixt3d.datasets.cloud import Cloud
+from bixt3d.datasets.cloud import Cloud, standard_cloud
 from bixt3d.datasets.columns import Points, named_columns, read_arrays, read_hdf5, read_text
-from bixt3d.datasets.mesh_bounds import check_mesh
+from bixt3d.datasets.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.pcd import read_pcd
-from bixt3d.datasets.surface import Mesh, sample_surface, unit
+from bixt3d.datasets.surface import choose_places
 from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
@@ -49,8 +49,8 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
             found, from_mesh = _read_mesh(path, num_points)
         else:
             found, from_mesh = READERS[suffix](path), False
-        for xyz, _ in found:
-            check_points(xyz)
+        for points in found:
+            check_points(points.xyz)
     except InputError as error:
         shown, fault = printable(path), printable(error)
         raise InputError(fault if fault.startswith(shown) else f"{shown} {fault}") from error
@@ -59,7 +59,10 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     name = printable(path.name)
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
     up = "-y" if suffix == ".pcd" else None  # depth cameras write it
-    return [Cloud(*points, name, from_mesh, up) for name, points in zip(names, found, strict=True)]
+    return [
+        standard_cloud(Cloud(points.xyz, points.columns, name, from_mesh, up, points.notes))
+        for name, points in zip(names, found, strict=True)
+    ]
 
 
 def find_files(places: Sequence[str | Path]) -> list[Path]:
@@ -107,6 +110,7 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
     import trimesh
 
     suffix, raw = path.suffix.lower(), read_plain(path)
+    raw = without_materials(raw) if suffix == ".obj" else raw
     try:
         beside = check_mesh(raw, path)
         scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=beside, process=False, skip_materials=True)
@@ -121,7 +125,9 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
         reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
         raise InputError(f"cannot be read ({reason}): {_HINTS.get(suffix, _HINT)}") from error
     if corners:
-        return [sample_corners(np.concatenate(corners), num_points)], True
+        colors, notes = _colors_of(meshes)
+        points = sample_corners(np.concatenate(corners), num_points, colors)
+        return [points._replace(notes=notes)], True
     vertices = [piece for piece in pieces if len(piece.vertices)]
     if suffix == ".ply" and vertices:
         return [_cloud_of_ply(vertices[0])], False
@@ -131,32 +137,57 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
 
 
 def cloud_of_mesh(mesh: Any, num_points: int = MESH_POINTS) -> Cloud:
-    """Return the cloud of a mesh or point cloud of trimesh, sampled as `read_file` does. Raises InputError."""
-    vertices = np.asarray(getattr(mesh, "vertices", np.zeros((0, 3))), np.float64)
-    if not len(getattr(mesh, "faces", ())):
-        check_points(vertices)
-        colors = getattr(mesh, "colors", None)
-        return Cloud(vertices, {} if colors is None or not len(colors) else {"rgb": np.asarray(colors)[:, :3]})
-    xyz, columns = sample_corners(vertices[np.asarray(mesh.faces)], num_points)
-    return Cloud(xyz, columns, from_mesh=True)
+    """Return the cloud of a mesh, scene or point cloud of trimesh, sampled as `read_file` does. Raises InputError."""
+    pieces = [piece for piece in (mesh.dump() if hasattr(mesh, "dump") else [mesh]) if not hasattr(piece, "entities")]
+    meshes = [piece for piece in pieces if len(getattr(piece, "faces", ()))]
+    if meshes:
+        corners = np.concatenate([np.asarray(piece.vertices, np.float64)[piece.faces] for piece in meshes])
+        colors, notes = _colors_of(meshes)
+        return Cloud(*sample_corners(corners, num_points, colors)[:2], from_mesh=True, notes=notes)
+    vertices = np.concatenate([np.zeros((0, 3)), *(np.asarray(piece.vertices, np.float64) for piece in pieces)])
+    check_points(vertices)
+    colors = [np.asarray(getattr(piece, "colors", ()))[:, :3] for piece in pieces if len(getattr(piece, "colors", ()))]
+    return Cloud(vertices, {"rgb": np.concatenate(colors)} if sum(map(len, colors)) == len(vertices) else {})
 
 
-def sample_corners(corners: Float[np.ndarray, "T 3 3"], num_points: int) -> Points:
-    """Return points spread over triangles by area, with the normals of the faces."""
+def _colors_of(meshes: Sequence[Any]) -> tuple[Float[np.ndarray, "T 3 3"] | None, tuple[str, ...]]:
+    """Return the colors of the corners of meshes of trimesh, from 0 to 1, if all have some; and what is not read."""
+    colors = []
+    for mesh in meshes:
+        if mesh.visual.kind == "vertex":
+            colors.append(np.asarray(mesh.visual.vertex_colors)[mesh.faces][..., :3] / 255)
+        elif mesh.visual.kind == "face":
+            colors.append(np.repeat(np.asarray(mesh.visual.face_colors)[:, None, :3] / 255, 3, axis=1))
+    notes = ("its texture not read",) * any(mesh.visual.kind == "texture" for mesh in meshes)
+    if len(colors) == len(meshes):
+        return np.concatenate(colors), notes
+    return None, notes + ("colors not read, which not all of its pieces have",) * bool(colors)
+
+
+def sample_corners(
+    corners: Float[np.ndarray, "T 3 3"], num_points: int, colors: Float[np.ndarray, "T 3 3"] | None = None
+) -> Points:
+    """Return points spread over triangles by area, with the normals of the faces and the colors between the corners."""
     check_points(corners.reshape(-1, 3), "corner")
-    first, second, third = (corners / np.abs(corners).max()).transpose(1, 0, 2)
+    first, second, third = (corners / np.ptp(corners, axis=(0, 1)).max()).transpose(1, 0, 2)
     across = np.cross(second - first, third - first)
-    if not across.any():
+    area = np.linalg.norm(across, axis=1)
+    if not area.any():
         raise InputError("has only faces without area: there is nothing to spread points over")
-    mesh = Mesh(corners, np.repeat(unit(across)[:, None], 3, axis=1))
-    xyz, normals, _ = sample_surface([mesh], num_points, np.random.default_rng(0))
-    return xyz, {"normal": normals}
+    triangle, weight = choose_places(area, num_points, np.random.default_rng(0))
+    columns = {"normal": across[triangle] / area[triangle, None]}
+    if colors is not None:
+        columns["rgb"] = (weight @ colors[triangle])[:, 0].clip(0, 1)
+    return Points((weight @ corners[triangle])[:, 0], columns)
 
 
 def _cloud_of_ply(cloud: Any) -> Points:
-    vertex = cloud.metadata["_ply_raw"]["vertex"]  # the only place where trimesh leaves normals of points
+    elements = cloud.metadata["_ply_raw"]  # the only place where trimesh leaves normals of points
+    vertex = elements["vertex"]
     if len(cloud.vertices) < vertex["length"]:
         raise InputError(f"says that it holds {vertex['length']} points, but it ends after {len(cloud.vertices)}")
     columns = {name: np.ravel(vertex["data"][name]) for name in vertex["properties"]}
     numbers = {name: values for name, values in columns.items() if values.dtype.kind in "fiu"}
-    return named_columns({name: values for name, values in numbers.items() if len(values) == vertex["length"]})
+    points = named_columns({name: values for name, values in numbers.items() if len(values) == vertex["length"]})
+    others = [name for name, element in elements.items() if name != "vertex" and element["length"]]
+    return points._replace(notes=tuple(f"its elements '{name}' not read" for name in others))

@@ -1,6 +1,7 @@
 """What a mesh file says of itself, held against its bytes before a reader believes it."""
 
 import json
+import re
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from bixt3d.datasets.bounds import check_unpacked, printable, read_plain, shorte
 from bixt3d.types import InputError
 
 MESH_FLOOR = 200 << 20
+MOST_PIECES, MOST_MATERIALS, MOST_LEVELS = 5000, 100, 200
 _NUMBERS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 
 
@@ -40,11 +42,21 @@ class Beside:
 
 
 def check_mesh(raw: bytes, path: Path) -> Beside | None:
-    """Return the files that the mesh may refer to. Raises InputError if it claims much more than it holds."""
+    """Return the files that the mesh may refer to. Raises InputError if it claims much more than it holds.
+
+    Also if it is of so many pieces that trimesh, which makes a mesh of each, would take minutes.
+    """
     suffix = path.suffix.lower()
     if suffix in _CHECKS:
         return _CHECKS[suffix](raw, Beside(path))
+    if suffix == ".stl" and raw.count(b"endsolid") > MOST_PIECES:
+        raise InputError(f"is of more than {MOST_PIECES} solids: write them as one")
     return None
+
+
+def without_materials(raw: bytes) -> bytes:
+    """Return an .obj file of many materials without them: trimesh copies all vertices for each."""
+    return re.sub(rb"(?m)^[ \t]*usemtl\b.*$", b"", raw) if raw.count(b"usemtl") > MOST_MATERIALS else raw
 
 
 def _check_ply(raw: bytes, beside: Beside) -> None:
@@ -81,11 +93,30 @@ def _check_tree(tree: Mapping[str, Any], stored: int, beside: Beside) -> Beside:
     placed = sum((1 + parents[place]) * meshes[node["mesh"]] for place, node in enumerate(nodes) if "mesh" in node)
     if min([0, *views, *arrays]) < 0:
         raise InputError("says that it holds fewer than 0 of something: write it again")
+    pieces = sum(
+        (1 + parents[place]) * len(tree["meshes"][node["mesh"]]["primitives"])
+        for place, node in enumerate(nodes)
+        if "mesh" in node
+    )
+    if pieces + len(nodes) > 2 * MOST_PIECES or _levels(nodes, parents) > MOST_LEVELS:
+        raise InputError(
+            f"is of more than {MOST_PIECES} pieces, or nested in more than {MOST_LEVELS} levels: join them"
+        )
     stored += sum(map(len, beside.read.values()))
     check_unpacked(
         buffers + sum(views) + sum(arrays) + sum(meshes) + placed, stored, "has meshes that need", MESH_FLOOR
     )
     return beside
+
+
+def _levels(nodes: Sequence[Mapping[str, Any]], parents: Counter) -> int:
+    """Return how deep nodes are nested; as many levels as nodes if they are no tree."""
+    if max(parents.values(), default=0) > 1:
+        return len(nodes)
+    level, count = [place for place in range(len(nodes)) if not parents[place]], 0
+    while level:  # a tree: none comes twice
+        level, count = [child for place in level for child in nodes[place].get("children", ())], count + 1
+    return count
 
 
 def _mesh_bytes(mesh: Mapping[str, Any], arrays: Sequence[int]) -> int:

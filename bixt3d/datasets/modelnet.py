@@ -122,7 +122,7 @@ def _read_text(path: Path, num_points: int) -> Float[np.ndarray, "N 6"]:
         points = np.loadtxt([lines[line] for line in chosen], delimiter=",", ndmin=2)
     except ValueError as error:
         raise InputError(f"{path} must hold lines of x,y,z,nx,ny,nz: {printable(error)}") from error
-    if points.shape[1] != 6 or not np.isfinite(points).all():
+    if points.shape[1] != 6 or not np.isfinite(points).all() or np.abs(points[:, 3:]).max() > 1e18:
         raise InputError(f"{path} must hold lines of six finite numbers x,y,z,nx,ny,nz")
     points[:, :3] = normalize_clouds(torch.from_numpy(points[None, :, :3]), str(path))[0].numpy()
     return points.astype(np.float32)

@@ -25,10 +25,10 @@ def read_pcd(path: Path) -> list[Points]:
         raise
     except (ValueError, KeyError, IndexError, OverflowError, TypeError) as error:
         raise InputError("is not a PCD file, or it is damaged: write it again") from error
-    xyz, features = named_columns({name: values for name, values in columns.items() if name != "_"})
+    xyz, features, _ = named_columns({name: values for name, values in columns.items() if name != "_"})
     if (packed := features.get("rgb", features.pop("rgba", None))) is not None and packed.shape[1] == 1:
         features["rgb"] = _unpack_color(packed[:, 0])
-    return [(xyz, features)]
+    return [Points(xyz, features)]
 
 
 def _unpack_color(packed: Shaped[np.ndarray, " N"]) -> Shaped[np.ndarray, "N 3"]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
-from bixt3d.datasets.cloud import Cloud
+from bixt3d.datasets.cloud import Cloud, as_array
 from bixt3d.types import CloudSet, InputError
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def _cloud(graph: Any, index: int) -> Cloud:
         if isinstance(values, Tensor) and len(values) != len(xyz):
             raise InputError(f"graph {index} has {len(xyz)} positions, but {name} of {len(values)} points")
     columns = {
-        name: values.detach().cpu().reshape(len(xyz), -1).numpy()
+        name: as_array(values, f"graph {index}: {name}").reshape(len(xyz), -1)
         for name, values in graph.to_dict().items()
         if isinstance(values, Tensor) and name not in NOT_FEATURES and values.ndim in (1, 2) and len(values) == len(xyz)
     }
-    return Cloud(xyz.detach().cpu().double().numpy(), columns, name=f"graph {index}")
+    return Cloud(as_array(xyz).astype(np.float64), columns, name=f"graph {index}")

@@ -168,7 +168,7 @@ def _read_text(path: Path) -> tuple[Float[np.ndarray, "N 6"], UInt8[np.ndarray, 
         table = np.loadtxt(lines, comments=None, ndmin=2)
     except ValueError as error:
         raise InputError(f"{path} must hold lines of x y z nx ny nz part: {printable(error)}") from error
-    if table.shape[1] != 7 or not np.isfinite(table).all():
+    if table.shape[1] != 7 or not np.isfinite(table).all() or np.abs(table[:, 3:]).max() > 1e18:
         raise InputError(f"{path} must hold lines of seven finite numbers x y z nx ny nz part")
     category = CLASS_OF_SYNSET[path.parent.name]
     if not (known_mask := np.isin(table[:, 6], CLASS_PARTS[category])).all():

@@ -76,13 +76,20 @@ def sample_surface(
     first, second, third = mesh.corners.transpose(1, 0, 2)
     area = np.linalg.norm(np.cross(second - first, third - first), axis=1)
     share = np.bincount(index, area) / area.sum()
-    bound = np.cumsum(area * (np.maximum(share, least_share) / share)[index])
-    place = (np.arange(num_points) + rng.random(num_points)) / num_points  # one in each equal slice of the area
-    triangle = rng.permutation(np.minimum(np.searchsorted(bound, place * bound[-1], side="right"), len(bound) - 1))
-    away, across = np.sqrt(rng.random(num_points)), rng.random(num_points)
-    weight = np.stack([1 - away, away * (1 - across), away * across], axis=1)[:, None]
+    triangle, weight = choose_places(area * (np.maximum(share, least_share) / share)[index], num_points, rng)
     xyz, normals = ((weight @ of_corner[triangle])[:, 0] for of_corner in (mesh.corners, mesh.normals))
     return xyz, unit(normals), index[triangle]
+
+
+def choose_places(
+    size: Float[ndarray, " T"], num_points: int, rng: np.random.Generator
+) -> tuple[Int[ndarray, " N"], Float[ndarray, "N 1 3"]]:
+    """Return the triangle of each point, chosen by size and in random order, and the weights of its corners there."""
+    bound = np.cumsum(size)
+    place = (np.arange(num_points) + rng.random(num_points)) / num_points  # one in each equal slice of the size
+    triangle = rng.permutation(np.minimum(np.searchsorted(bound, place * bound[-1], side="right"), len(bound) - 1))
+    away, across = np.sqrt(rng.random(num_points)), rng.random(num_points)
+    return triangle, np.stack([1 - away, away * (1 - across), away * across], axis=1)[:, None]
 
 
 def unit(vectors: Float[ndarray, "*any 3"]) -> Float[ndarray, "*any 3"]:

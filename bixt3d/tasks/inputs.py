@@ -47,9 +47,10 @@ def read_images(given: Any, keys: tuple[str, ...], source: str) -> Mapping[str, 
     return given
 
 
-def check_features(model: nn.Module, given: Features) -> nn.Module:
-    """Return the model. Raises InputError if it does not read the features that the data set gives."""
-    if model.features != given:
+def check_features(model: nn.Module, examples: Any) -> nn.Module:
+    """Return the model. Raises InputError if it does not read the features of a set of clouds."""
+    given = getattr(examples, "features", None)
+    if given is not None and model.features != given:
         raise InputError(
             f"the model reads {model.features or 'no features'}, but the data set gives {given or 'none'}: set "
             "--data.features alone, which the model follows; a model class of your own says what it reads in `features`"

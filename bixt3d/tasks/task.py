@@ -23,7 +23,7 @@ from bixt3d.engine.runtime import Runtime, device_name
 from bixt3d.tasks.inputs import check_features, describe_clouds
 from bixt3d.tasks.results import write_plain_results
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.types import CloudSet, InputError
+from bixt3d.types import InputError
 from bixt3d.untrusted import check_names, read_yaml
 
 FORMAT = "1"
@@ -106,8 +106,7 @@ class Task(ABC):
         """Return a new model that fits the names of the set. Raises InputError for names that could not be kept."""
         names = self.names(examples)
         self.check_names(names, "the data set")
-        model = run.model(*self.outputs(names))
-        return check_features(model, examples.features) if isinstance(examples, CloudSet) else model
+        return check_features(run.model(*self.outputs(names)), examples)
 
     def names(self, examples: Examples) -> dict[str, Any]:
         """Return the names that a model's outputs stand for, to be kept with its weights."""

@@ -97,6 +97,24 @@ def segmentations_png(shown: Sequence[SegmentedImage], class_names: Sequence[str
     return photo_png(canvas)
 
 
+def write_label_map(path: Path, labels: Integer[np.ndarray, "X Y"], class_names: Sequence[str]) -> None:
+    """Write the class number of each pixel, from 0 on, as a PNG with a palette; of over 256 classes in grey of 16 bits.
+
+    A comment in it, ``classes``, has a line for each number with its name.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    comment, content = PngInfo(), io.BytesIO()
+    comment.add_itxt("classes", "\n".join(f"{number} {name}" for number, name in enumerate(class_names)))
+    small = len(class_names) <= 256
+    picture = Image.fromarray(np.ascontiguousarray(labels.astype(np.uint8 if small else np.uint16)))
+    if small:
+        picture.putpalette(class_colors(len(class_names)).tobytes())
+    picture.save(content, format="png", pnginfo=comment)
+    replace_file(path, content.getvalue())
+
+
 def overlay(
     image: UInt8[np.ndarray, "X Y 3"],
     labels: Integer[np.ndarray, "X Y"],

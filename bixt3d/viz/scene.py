@@ -1,4 +1,4 @@
-"""Clouds in three dimensions: pictures by Open3D or, where it cannot draw, by matplotlib; a window; PLY files."""
+"""Clouds in three dimensions: pictures by Open3D or, where it cannot draw, by matplotlib; a window."""
 
 import ctypes
 import functools
@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 
 from bixt3d.types import InputError
 from bixt3d.viz.clouds import draw_points, frame
-from bixt3d.viz.picture import DPI, replace_file
+from bixt3d.viz.picture import DPI
 
 LIBRARIES = "sudo apt-get install libvulkan1 mesa-vulkan-drivers libgl1 libegl1 libgomp1 libusb-1.0-0"
 """What brings Open3D all it needs to draw on Debian or Ubuntu, with or without a display."""
@@ -24,29 +24,6 @@ MOST_POINTS = 10_000
 """Points of a cloud that a picture shows; of larger clouds it shows a fixed random choice."""
 
 Up = Literal["y", "z"]
-
-
-def write_ply(
-    path: Path,
-    xyz: Float[np.ndarray, "N 3"],
-    rgb: Float[np.ndarray, "N 3"],
-    normals: Float[np.ndarray, "N 3"] | None = None,
-) -> None:
-    """Write points with colors in 0..1 as a binary PLY file, which any viewer opens."""
-    columns = {"x": xyz, "nx": normals, "red": np.round(255 * np.clip(rgb, 0, 1))}
-    names = {"x": ("x", "y", "z"), "nx": ("nx", "ny", "nz"), "red": ("red", "green", "blue")}
-    fields = [
-        (name, "<f4" if first != "red" else "u1", array[:, place])
-        for first, array in columns.items()
-        if array is not None
-        for place, name in enumerate(names[first])
-    ]
-    table = np.empty(len(xyz), dtype=[(name, kind) for name, kind, _ in fields])
-    for name, _, values in fields:
-        table[name] = values
-    lines = [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind, _ in fields]
-    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(xyz)}", *lines, "end_header", ""]
-    replace_file(path, "\n".join(head).encode() + table.tobytes())
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Predicting people's files: tables, JSON, pictures, broken files among good ones, and what stops everything."""
 
+import csv
 import json
 import os
 import re
@@ -11,7 +12,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import predict
-import predict_clouds
 import pytest
 import torch
 import trimesh
@@ -19,21 +19,23 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from bixt3d.datasets.files import find_files, read_file
-from bixt3d.engine.checkpoint import save_weights
+from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
 from bixt3d.viz.clouds import PALETTE
+from bixt3d.viz.point_files import write_ply
 
 ROOT = Path(__file__).parents[2]
 SCANS = ROOT.parent / "shared" / "data" / "scans"
 CLASSES = ["bed", "car", "mug"]
 PARTS = {"part_names": ["table/top", "table/leg", "mug/body", "mug/lid"], "class_names": ["table", "mug"]}
 PARTS["class_parts"] = {"table": [0, 1], "mug": [2, 3]}
-TOKENS = "tokenizer: {class_path: PointTokenizer, init_args: {dim: 16}}"
+TOKENS = "tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, features: FEATURES}}"
 ENCODER = (
     "encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: ROLE}}"
 )
+CHOSEN = "a random 64 of them seen"
 DATA = "data: {class_path: Shapes, init_args: {num_points: 64, features: FEATURES}}"
 
 MakeRun = Callable[..., Path]
@@ -85,13 +87,19 @@ def clouds(tmp_path) -> Path:
     return folder
 
 
+def labels_of(path: Path) -> tuple[list[int], list[float]]:
+    """Return what a PLY file says of its points, as trimesh reads it."""
+    vertex = trimesh.load(path).metadata["_ply_raw"]["vertex"]["data"]
+    return np.ravel(vertex["label"]).tolist(), np.ravel(vertex["confidence"]).tolist()
+
+
 def test_a_table_shows_the_likeliest_classes(class_run, clouds, capsys):
     run = class_run()
     assert predict.main([str(clouds / "a/chair.xyz"), f"--checkpoint={run}", "--top=2"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     (cloud,) = read_file(clouds / "a/chair.xyz")
     expected = list(load_run(run).predict(cloud.xyz).probabilities.items())[:2]
-    assert head == f"{clouds}/a/chair.xyz: 100 points"
+    assert head == f"{clouds}/a/chair.xyz: 100 points, {CHOSEN}"
     assert [row.split() for row in rows] == [[f"{share:.1%}", name] for name, share in expected]
 
 
@@ -108,7 +116,7 @@ def test_folders_are_walked_and_json_is_a_line_for_each_file(class_run, clouds, 
 def test_a_table_shows_the_share_of_each_part(part_run, clouds, capsys):
     assert predict.main([str(clouds / "box.stl"), f"--checkpoint={part_run()}", "--category=mug"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head == f"{clouds}/box.stl: 10000 points spread over the surface, mug"
+    assert head == f"{clouds}/box.stl: 10000 points, mug, spread over the surface, {CHOSEN}, normal not read"
     assert {row.split()[1] for row in rows} == {"body", "lid"}
     assert sum(float(row.split()[0].rstrip("%")) for row in rows) == pytest.approx(100, abs=0.2)
 
@@ -118,6 +126,8 @@ def test_json_of_parts_has_their_whole_names(part_run, clouds, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["category"] in PARTS["class_names"]
     assert all(name.startswith(facts["category"] + "/") for name in facts["shares"])
+    assert facts["counts"] == {name: round(100 * share) for name, share in facts["shares"].items()}
+    assert sum(facts["counts"].values()) == 100
 
 
 def test_a_broken_file_is_reported_and_stops_no_other(class_run, clouds, capsys):
@@ -155,6 +165,8 @@ def test_the_program_ends_with_code_1_after_a_broken_file(class_run, clouds):
         (["a.xyz", "--up", "-y"], "argument --up: expected one argument; write --up=-y"),
         (["a.xyz", "--top=0"], "--top must be at least 1"),
         (["a.xyz", "--chekpoint=x"], "unrecognized arguments: --chekpoint=x"),
+        (["a.xyz", "--format=csv"], "--format says what --out writes: name a folder with --out"),
+        (["a.xyz", "--out=out", "--format=ply,las"], "'ply,las' is not made of ply, csv, npz, npy"),
         (["a.xyz", "--category=mug"], "--category is for models of parts"),
         (["a.xyz", "--out=a.xyz"], "could not make the folder a.xyz"),
         (["a.xyz", "--checkpoint=parts", "--category=mugg"], "knows no category 'mugg'; did you mean 'mug'"),
@@ -189,7 +201,7 @@ def test_the_newest_run_of_any_task_is_taken(class_run, part_run, clouds, tmp_pa
 def test_normals_are_estimated_where_the_model_wants_them_and_the_file_has_none(class_run, clouds, capsys):
     predict.main([str(clouds), f"--checkpoint={class_run(features='normal')}"])
     heads = [line for line in capsys.readouterr().out.splitlines() if ": " in line]
-    assert [line.endswith(", normals estimated") for line in heads] == [True, True, False]
+    assert ["normals estimated" in line for line in heads] == [True, True, False]
 
 
 def test_up_says_how_the_files_lie(class_run, tmp_path, capsys):
@@ -217,7 +229,6 @@ def test_a_pcd_is_taken_for_what_a_depth_camera_saw_unless_it_is_said(class_run,
     assert said[0] == pytest.approx(said[1], abs=1e-5)
     assert said[2] == pytest.approx(said[3], abs=1e-5)
     assert said[0] != pytest.approx(said[2], abs=1e-5)
-    assert predict_clouds.choose_up(Path("a.pcd"), None, "z") == "z"  # as lidars write
 
 
 def test_a_classifier_leaves_points_picture_and_page_of_every_cloud(class_run, clouds, tmp_path, capsys):
@@ -228,10 +239,17 @@ def test_a_classifier_leaves_points_picture_and_page_of_every_cloud(class_run, c
     names = ["chair", "chair-2", "box", "two_0", "two_1"]
     expected = {f"{name}_prediction.{ending}" for name in names for ending in ("ply", "png", "html")}
     assert {path.name for path in out.iterdir()} == expected
-    told = [json.loads(line)["out"] for line in capsys.readouterr().out.splitlines()]
-    assert {Path(path).name for paths in told for path in paths} == expected
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {Path(path).name for facts in told for path in facts["out"]} == expected
+    assert [facts["point_files"] for facts in told] == [
+        [path for path in facts["out"] if "ply" in path] for facts in told
+    ]
     second = np.loadtxt(clouds / "b/chair.xyz")
-    np.testing.assert_allclose(read_file(out / "chair-2_prediction.ply")[0].xyz, second, rtol=1e-5)
+    assert np.array_equal(trimesh.load(out / "chair-2_prediction.ply").vertices, second)
+    label, _ = labels_of(out / "chair-2_prediction.ply")
+    assert [CLASSES[number] for number in set(label)] == [
+        facts["class"] for facts in told if facts["file"].endswith("b/chair.xyz")
+    ]
     with Image.open(out / "box_prediction.png") as picture:
         assert min(picture.size) > 200
     assert "plotly" in (out / "box_prediction.html").read_text(encoding="utf-8").lower()
@@ -248,9 +266,99 @@ def test_the_colors_of_points_say_their_part_and_no_input_is_replaced(part_run, 
     first = PARTS["class_parts"][found.category][0]
     expected = np.array([to_rgb(PALETTE[part - first]) for part in found.parts.tolist()]) * 255
     colored = trimesh.load(folder / "shape_prediction.ply")
-    np.testing.assert_allclose(colored.vertices, cloud.xyz, rtol=1e-5)
+    assert np.array_equal(colored.vertices, cloud.xyz)
+    label, confidence = labels_of(folder / "shape_prediction.ply")
+    assert label == found.parts.tolist() and confidence == found.confidence.tolist()
     np.testing.assert_allclose(np.asarray(colored.colors)[:, :3], expected, atol=0.51)
     assert (folder / "shape_prediction.png").is_file() and (folder / "shape_prediction.html").is_file()
+
+
+def test_what_a_file_held_lies_in_the_ply_where_it_lay(part_run, tmp_path, capsys):
+    """As a survey writes it: far from the origin, with colors, intensity and labels of its own."""
+    xyz = np.random.default_rng(0).normal(size=(300, 3)) + [500_000, 5_400_000, 100]
+    rgb = np.random.default_rng(1).integers(0, 256, (300, 3)).astype(np.uint8)
+    columns = {"rgb": rgb, "intensity": np.arange(300.0)[:, None], "label": np.ones((300, 1), np.uint8)}
+    write_ply(tmp_path / "scan.ply", xyz, columns)
+    predict.main([str(tmp_path / "scan.ply"), f"--checkpoint={part_run()}", f"--out={tmp_path / 'out'}", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["notes"] == [CHOSEN, "intensity, label, rgb not read"]
+    assert [Path(path).name for path in facts["point_files"]] == ["scan_prediction.ply", "scan_prediction_colors.ply"]
+    (back,) = read_file(tmp_path / "out/scan_prediction.ply")
+    assert np.array_equal(back.xyz, xyz) and np.array_equal(back.columns["rgb"], rgb)
+    assert np.array_equal(back.columns["intensity"], columns["intensity"])
+    assert np.array_equal(back.columns["original_label"], columns["label"])
+    assert np.bincount(back.columns["label"][:, 0], minlength=4).tolist() == [
+        facts["counts"].get(name, 0) for name in PARTS["part_names"]
+    ]
+    head = (tmp_path / "out/scan_prediction.ply").read_bytes().partition(b"end_header")[0].decode()
+    for number in PARTS["class_parts"][facts["category"]]:
+        assert f"comment label {number} {PARTS['part_names'][number]}\n" in head
+    assert f"comment {CHOSEN}\n" in head
+
+
+def test_labels_are_written_in_every_format_that_is_asked_for(part_run, clouds, tmp_path, capsys):
+    run, out = part_run(), tmp_path / "out"
+    predict.main([str(clouds / "a"), f"--checkpoint={run}", f"--out={out}", "--format=csv,npy, npz", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert [Path(path).suffix for path in facts["out"]] == [".csv", ".npy", ".npz", ".png", ".html"]
+    assert facts["out"][:3] == facts["point_files"]
+    found = load_run(run).predict(clouds / "a/chair.xyz", probabilities=True)
+    labels = np.load(out / "chair_prediction.npy")
+    with np.load(out / "chair_prediction.npz") as file, (out / "chair_prediction.csv").open() as text:
+        rows = list(csv.DictReader(text))
+        assert labels.tolist() == file["label"].tolist() == [int(row["label"]) for row in rows] == found.parts.tolist()
+        assert file["name"].tolist() == [row["name"] for row in rows] == [found.part_names[part] for part in labels]
+        assert np.array_equal(file["xyz"], np.loadtxt(clouds / "a/chair.xyz"))
+        assert np.array_equal(file["confidence"], found.confidence.numpy())
+    assert torch.equal(found.probabilities.max(1).values, found.confidence)
+    assert found.probabilities.shape == (100, len(found.own_parts)) and found.probabilities.dtype == torch.float32
+
+
+def test_what_is_guessed_repeated_or_not_read_is_said(class_run, tmp_path, capsys):
+    xyz, run = np.random.default_rng(0).normal(size=(40, 3)), class_run(features="rgb")
+    np.savetxt(tmp_path / "a.xyz", np.hstack([xyz, np.arange(120).reshape(40, 3) % 250, xyz[:, :1]]))
+    write_ply(tmp_path / "b.ply", xyz, {f"f{place}": xyz[:, :1] for place in range(12)} | {"rgb": np.eye(3)[[0] * 40]})
+    np.savez(tmp_path / "c.npz", xyz=xyz, rgb=np.full((40, 3), 0.5), normals=3 * xyz)
+    expected = [
+        ["repeated to make 64", "columns 4 to 6 taken for rgb", "column7 not read"],
+        ["repeated to make 64", "f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 and 2 more not read"],
+        ["repeated to make 64", "normals scaled to length 1", "normal not read"],
+    ]
+    names = ("a.xyz", "b.ply", "c.npz")
+    predict.main([*(str(tmp_path / name) for name in names), f"--checkpoint={run}", "--json"])
+    assert [json.loads(line)["notes"] for line in capsys.readouterr().out.splitlines()] == expected
+    predict.main([str(tmp_path / "a.xyz"), f"--checkpoint={run}"])
+    assert capsys.readouterr().out.splitlines()[0] == f"{tmp_path}/a.xyz: 40 points, {', '.join(expected[0])}"
+    assert load_run(run).predict(tmp_path / "a.xyz").notes == tuple(expected[0])
+
+
+def test_up_by_the_format_is_said_and_up_that_was_asked_for_is_not(class_run, tmp_path, capsys):
+    head = "FIELDS x y z\nSIZE 8 8 8\nTYPE F F F\nWIDTH 64\nHEIGHT 1\nDATA ascii\n"
+    rows = np.random.default_rng(0).normal(size=(64, 3)).tolist()
+    (tmp_path / "a.pcd").write_text(head + "\n".join(" ".join(map(str, row)) for row in rows))
+    run, said = class_run(), []
+    for up in ([], ["--up=-y"]):
+        predict.main([str(tmp_path / "a.pcd"), f"--checkpoint={run}", "--json", *up])
+        said.append(json.loads(capsys.readouterr().out))
+    assert [facts["notes"] for facts in said] == [["-y taken for up, as its format has it"], []]
+    assert said[0]["probabilities"] == said[1]["probabilities"]
+
+
+def test_a_model_without_the_colors_that_it_reads_says_what_the_file_has(class_run, tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", xyz=np.random.default_rng(0).normal(size=(40, 3)), normals=np.zeros((40, 3)))
+    assert predict.main([str(tmp_path / "a.npz"), f"--checkpoint={class_run(features='rgb')}"]) == 1
+    said = "a.npz has no rgb (it has no features); its normals left out, which have no direction or are not finite"
+    assert said in capsys.readouterr().err
+
+
+def test_an_answer_that_is_not_finite_is_refused_and_prints_no_json(class_run, part_run, clouds, capsys):
+    for run in (class_run(), part_run()):
+        weights, metadata = load_weights(run / "model.safetensors")
+        weights["head.weight"] = torch.full_like(weights["head.weight"], 3e38)  # finite, but no sum of it is
+        save_weights(run / "model.safetensors", weights, metadata)
+        assert predict.main([str(clouds / "a"), f"--checkpoint={run}", "--json"]) == 1
+        out, err = capsys.readouterr()
+        assert out == "" and re.match(r"error: .*chair.xyz: the model's answer to chair.xyz is not finite: its w", err)
 
 
 @pytest.mark.skipif(not SCANS.is_dir(), reason=f"{SCANS} is not there")

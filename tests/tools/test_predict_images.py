@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bixt3d.engine.checkpoint import save_weights
+from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.presets import build_model
 from bixt3d.tasks.runs import load_run
@@ -132,6 +132,38 @@ def test_the_overlay_of_a_segmenter_has_a_legend_with_its_colors(make_run, tmp_p
         assert share < 0.05 or (np.abs(sheet - coat).max(2) < 12).sum() > 100
 
 
+@pytest.mark.parametrize("count", [6, 300])
+def test_the_label_map_of_a_segmenter_holds_the_class_number_of_every_pixel(tmp_path, images, capsys, count):
+    names = [*NAMES, *(f"class {number}" for number in range(len(NAMES), count))]
+    model = build_image_segmenter(SEGMENTER, count)
+    torch.nn.init.normal_(model.head.weight)
+    metadata = {"task": "image segmentation", "config": SEGMENTER, "class_names": json.dumps(names)}
+    save_weights(tmp_path / "run/model.safetensors", model.state_dict(), metadata)
+    predict.main(
+        [str(images / "b/grey.bmp"), f"--checkpoint={tmp_path / 'run'}", f"--out={tmp_path / 'out'}", "--json"]
+    )
+    told = json.loads(capsys.readouterr().out)["out"]
+    assert [Path(path).name for path in told] == ["grey_prediction.png", "grey_prediction_labels.png"]
+    with Image.open(told[1]) as picture:
+        assert picture.mode == ("P" if count == 6 else "I;16")
+        assert picture.text["classes"].splitlines()[2] == "2 mug" and len(picture.text["classes"].splitlines()) == count
+        labels = load_run(tmp_path / "run").predict(images / "b/grey.bmp").labels.numpy()
+        assert np.array_equal(np.asarray(picture), labels)
+        colors = np.asarray(picture.convert("RGB"))
+    assert count > 256 or np.array_equal(colors, class_colors(count)[labels])
+
+
+def test_an_answer_that_is_not_finite_is_refused_for_images_too(make_run, images, capsys):
+    for task in ("image classification", "image segmentation"):
+        run = make_run(task)
+        weights, metadata = load_weights(run / "model.safetensors")
+        weights["head.weight"] = torch.full_like(weights["head.weight"], 3e38)
+        save_weights(run / "model.safetensors", weights, metadata)
+        assert predict.main([str(images / "b/grey.bmp"), f"--checkpoint={run}", "--json"]) == 1
+        out, err = capsys.readouterr()
+        assert out == "" and "grey.bmp: the model's answer to this image is not finite: its weights are" in err
+
+
 def test_a_broken_image_is_reported_and_stops_no_other(make_run, images, capsys):
     (images / "a/broken.png").write_bytes(bytes(range(256)))
     whole = (images / "a/photo.JPG").read_bytes()
@@ -157,7 +189,7 @@ def test_a_run_on_images_refuses_clouds_and_the_reverse_in_one_sentence(make_run
     assert "photo.JPG is an image, but the run reads clouds and meshes" in capsys.readouterr().err
     with pytest.raises(InputError, match="images holds no file that can be read: known are .ply"):
         predict.main([str(images), f"--checkpoint={on_clouds}"])
-    with pytest.raises(InputError, match="--up and --category are for clouds"):
+    with pytest.raises(InputError, match="--up, --category and --format are for clouds"):
         predict.main([str(images), f"--checkpoint={on_images}", "--up=z"])
     with pytest.raises(InputError, match="there are no weights bixt_ti_l64_p16"):
         predict.main([str(images), "--checkpoint=bixt_ti_l64_p16"])

@@ -1,18 +1,15 @@
-"""Pictures of clouds by Open3D and by matplotlib, on machines with and without its libraries; PLY files; displays."""
+"""Pictures of clouds by Open3D and by matplotlib, on machines with and without its libraries; displays."""
 
-import importlib.util
-import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import trimesh
 
 from bixt3d.types import InputError
 from bixt3d.viz import scene
 from bixt3d.viz.clouds import color_points
-from bixt3d.viz.scene import has_display, render_clouds, renderer, show_clouds, write_ply
+from bixt3d.viz.scene import has_display, render_clouds, renderer, show_clouds
 
 SIZE = 120
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux asks DISPLAY")
@@ -166,28 +163,3 @@ def test_an_open3d_that_opens_no_window_is_explained(broken_open3d, monkeypatch)
     monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
     with pytest.raises(InputError, match="no window could be opened: Open3D cannot be loaded here .libGL"):
         show_clouds([np.zeros((4, 3))], [np.zeros((4, 3))], ["all"], "cloud")
-
-
-@pytest.mark.parametrize("with_normals", [False, True])
-def test_ply_files_hold_points_colors_and_normals(tmp_path, with_normals):
-    xyz, path = np.array([[0.0, 1, 2], [-3.5, 4, 5]]), tmp_path / "a.ply"
-    normals = np.array([[0.0, 0, 1], [1, 0, 0]]) if with_normals else None
-    write_ply(path, xyz, np.array([[1.0, 0, 0.5], [0, 0.2, 1]]), normals)
-    cloud = trimesh.load(path)
-    assert np.array_equal(cloud.vertices, xyz)
-    assert cloud.colors[:, :3].tolist() == [[255, 0, 128], [0, 51, 255]]
-    assert (b"property float nx" in path.read_bytes()) == with_normals
-
-
-def test_open3d_reads_our_ply_files(tmp_path):
-    if importlib.util.find_spec("open3d") is None:
-        pytest.skip("Open3D is not installed")
-    path = tmp_path / "a.ply"
-    write_ply(path, np.eye(3), np.eye(3), -np.eye(3))
-    code = f"import open3d; c = open3d.io.read_point_cloud({str(path)!r})\n"
-    code += "import numpy as n; print(*(n.asarray(x).tolist() for x in (c.points, c.colors, c.normals)), sep=';')"
-    read = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ)
-    if read.returncode:
-        pytest.skip(f"Open3D cannot be imported: {read.stderr.splitlines()[-1]}")
-    one, other = "[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]", "[[-1.0, -0.0, -0.0], [-0.0, -1.0, -0.0], "
-    assert read.stdout.startswith(f"{one};{one};{other}")

@@ -1,0 +1,152 @@
+"""What Python programs hold as clouds: arrays of every layout and type, batches, and what is refused in a sentence."""
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from bixt3d.datasets.arrays import as_clouds
+from bixt3d.datasets.cloud import Cloud
+from bixt3d.types import InputError
+
+XYZ = np.random.default_rng(0).integers(-99, 99, (12, 3)).astype(np.float64)
+RGB = np.arange(36, dtype=np.uint8).reshape(12, 3)
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+LAYOUTS = {
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "reversed": lambda a: a[::-1].copy()[::-1],
+    "Fortran": np.asfortranarray,
+    "every second": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "read-only": read_only,
+    "int8": lambda a: a.astype(np.int8),
+    "int64": lambda a: a.astype(np.int64),
+    "float16": lambda a: a.astype(np.float16),
+    "long double": lambda a: a.astype(np.longdouble),
+    "matrix": lambda a: a.view(np.matrix),
+    "tensor": torch.tensor,
+    "tensor of floats": lambda a: torch.tensor(a, dtype=torch.float32),
+    "half tensor": lambda a: torch.tensor(a, dtype=torch.float16),
+    "bfloat16 tensor": lambda a: torch.tensor(a, dtype=torch.bfloat16),
+    "integer tensor": lambda a: torch.tensor(a, dtype=torch.int16),
+    "tensor with a gradient": lambda a: torch.tensor(a, dtype=torch.float64, requires_grad=True),
+    "turned tensor": lambda a: torch.tensor(a.T).T,
+    "negated view": lambda a: torch.tensor(-1j * a, dtype=torch.complex64).conj().imag,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("give", LAYOUTS.values(), ids=LAYOUTS)
+def test_however_numbers_lie_in_memory_the_cloud_is_the_same(give):
+    colors = XYZ + 99  # numbers that all types hold
+    single, (cloud,) = as_clouds(give(XYZ), {"intensity": give(colors)})
+    assert single and cloud.xyz.dtype == np.float64 and cloud.xyz.dtype.isnative
+    assert np.array_equal(cloud.xyz, XYZ)
+    assert torch.equal(torch.from_numpy(cloud.xyz), torch.from_numpy(XYZ))
+    wanted = colors.astype(np.int8) if give is LAYOUTS["int8"] else colors
+    assert np.array_equal(cloud.columns["intensity"], wanted)
+
+
+@pytest.mark.parametrize("give", [*list(LAYOUTS.values())[:5], lambda a: a.astype(np.float32)])
+def test_a_cloud_may_hold_arrays_of_any_layout(give):
+    single, (cloud,) = as_clouds(Cloud(give(XYZ), {"colors": give(RGB)}))
+    assert single and np.array_equal(cloud.xyz, XYZ) and np.array_equal(cloud.columns["rgb"], RGB)
+    torch.from_numpy(cloud.xyz)
+
+
+def test_normals_get_length_1_by_every_way_in():
+    from torch_geometric.data import Data
+
+    normal = np.tile([[0.0, 0, 2], [3, 0, 0], [0, -1, 0]], (4, 1))
+    unit = np.sign(normal)
+    graph = Data(pos=torch.tensor(XYZ), normal=torch.tensor(normal))
+    for given in (graph, Cloud(XYZ, {"normals": normal})):
+        _, (cloud,) = as_clouds(given)
+        assert np.array_equal(cloud.columns["normal"], unit) and cloud.notes == ("normals scaled to length 1",)
+    _, (cloud,) = as_clouds(XYZ, {"normal": normal})
+    assert np.array_equal(cloud.columns["normal"], unit)
+    _, (again,) = as_clouds(cloud)
+    assert again.columns["normal"] is cloud.columns["normal"]  # theirs to the bit where they are right
+
+
+def test_normals_without_a_direction_are_left_out_and_said():
+    for normal in (np.zeros((12, 3)), np.full((12, 3), np.nan)):
+        _, (cloud,) = as_clouds(XYZ, {"normal": normal})
+        assert not cloud.columns
+        assert cloud.notes == ("its normals left out, which have no direction or are not finite",)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (torch.zeros(12, 3, device="meta"), "expected an array of numbers"),
+        (torch.tensor(XYZ).to_sparse(), "expected an array of numbers"),
+        (torch.zeros(12, 3, dtype=torch.complex64), "not of complex64"),
+        (XYZ.astype(complex), "not of complex128"),
+        (XYZ.astype(object), "not of object"),
+        (XYZ.astype(str), "not of <U"),
+        (XYZ > 0, "clouds are numbers"),
+        (np.ma.masked_less(XYZ, 0), "some numbers of this array are masked"),
+        ((XYZ, XYZ), r"not tuple: give a list of clouds, or features="),
+        ({"xyz": XYZ}, "not dict"),
+        ([[0.0, 0, 0], [1, 1, 1]], "not float"),
+        (trimesh.PointCloud(np.zeros((0, 3))), "has 0 points"),
+        (trimesh.Scene(), "has 0 points"),
+        (trimesh.load_path(np.eye(3)), "has 0 points"),
+    ],
+    ids=str,
+)
+def test_what_is_no_cloud_is_refused_in_one_sentence(given, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        as_clouds(given)
+    assert "\n" not in str(caught.value)
+
+
+def test_features_that_fit_no_points_or_are_no_numbers_are_refused_by_name():
+    with pytest.raises(InputError, match=r"rgb of shape \(5, 3\) does not fit points of shape \(12, 3\)"):
+        as_clouds(XYZ, {"rgb": RGB[:5]})
+    with pytest.raises(InputError, match="rgb: expected an array of numbers, not of object"):
+        as_clouds(XYZ, {"rgb": RGB.astype(object)})
+
+
+@pytest.mark.parametrize(
+    ("xyz", "batch", "sentence"),
+    [
+        (XYZ, np.zeros(5, int), r"batch is integers of shape \(12,\), not int64 of shape \(5,\)"),
+        (XYZ, np.ones(12, bool), r"batch is integers of shape \(12,\), not bool"),
+        (XYZ[None], np.zeros((1, 12), int), r"batch is a mask of shape \(1, 12\), not int64"),
+        (XYZ, np.repeat([0, 2], 6), "no point is of cloud 1"),
+        (XYZ, np.repeat([1, 2], 6), "no point is of cloud 0"),
+        (XYZ, np.repeat([-1, 0], 6), "no point is of cloud 1"),
+    ],
+    ids=str,
+)
+def test_a_batch_that_fits_no_cloud_is_refused(xyz, batch, sentence):
+    with pytest.raises(InputError, match=sentence):
+        as_clouds(xyz, batch=batch)
+    with pytest.raises(InputError, match="features and batch are for arrays"):
+        as_clouds([xyz], batch=batch)
+
+
+def test_a_mesh_tells_that_its_texture_or_the_colors_of_some_pieces_are_not_read():
+    box = trimesh.creation.box()
+    box.visual = trimesh.visual.TextureVisuals(uv=np.zeros((8, 2)))
+    assert as_clouds(box)[1][0].notes == ("its texture not read",)
+    red, plain = trimesh.creation.box(), trimesh.creation.box()
+    red.visual.vertex_colors = [255, 0, 0]
+    _, (cloud,) = as_clouds(trimesh.Scene([red, plain]))
+    assert list(cloud.columns) == ["normal"] and cloud.notes == ("colors not read, which not all of its pieces have",)
+
+
+def test_a_small_mesh_far_from_the_origin_keeps_its_normals():
+    box = trimesh.creation.box((0.01, 0.01, 0.01))
+    box.vertices += [500_000, 5_400_000, 100]
+    _, (cloud,) = as_clouds(box, mesh_points=60)
+    assert np.allclose(np.linalg.norm(cloud.columns["normal"], axis=1), 1)
+    assert np.allclose(np.abs(cloud.columns["normal"]).max(1), 1, atol=1e-6)
