@@ -15,6 +15,7 @@ from bixt3d.engine.checkpoint import (
     host_name,
     load_checkpoint,
     load_weights,
+    must_fit,
     save_checkpoint,
     save_weights,
     write_json,
@@ -143,6 +144,47 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     assert (loaded["epoch"], loaded["rows"], loaded["learner"]["average"]) == (3, [{"loss": 0.5}], None)
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"epoch": "3"},
+        {"epoch": -1},
+        {"epoch": True},
+        {"seconds": None},
+        {"seconds": float("nan")},
+        {"rows": {"loss": 1.0}},
+        {"rows": [{"loss": "low"}]},
+        {"rows": [{3: 1.0}]},
+        {"learner": None},
+        {"learner": {"model": {}}},
+        {"learner": {"model": {"w": "x"}, "optimizer": {}, "schedule": {}}},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_that_holds_something_else_is_refused_with_one_sentence(tmp_path, harm):
+    save_checkpoint(tmp_path / "c.pt", training_state(torch.zeros(1)) | harm)
+    with pytest.raises(InputError, match=r"c\.pt is not a checkpoint of bixt3d, or it is damaged: it") as caught:
+        load_checkpoint(tmp_path / "c.pt")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_that_fits_nothing_is_refused_with_one_sentence(tmp_path):
+    layer = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+    with (
+        pytest.raises(InputError, match=r"c\.pt does not fit this run, or it is damaged") as caught,
+        must_fit(tmp_path / "c.pt"),
+    ):
+        optimizer.load_state_dict({"state": [], "param_groups": []})
+    assert "\n" not in str(caught.value)
+
+
+def test_figures_that_are_not_finite_are_not_written_as_json(tmp_path):
+    with pytest.raises(InputError, match="a figure is not a finite number"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert files(tmp_path) == []
+
+
 def test_weights_come_back_with_what_is_said_of_them(tmp_path):
     save_weights(tmp_path / "w.safetensors", {"w": torch.arange(6.0).view(2, 3).T}, {"task": "naps"})
     weights, metadata = load_weights(tmp_path / "w.safetensors")
@@ -152,7 +194,10 @@ def test_weights_come_back_with_what_is_said_of_them(tmp_path):
 
 @pytest.mark.parametrize(
     ("load", "save"),
-    [(load_checkpoint, lambda path, weights: save_checkpoint(path, weights)), (load_weights, save_weights)],
+    [
+        (load_checkpoint, lambda path, weights: save_checkpoint(path, training_state(weights["w"]))),
+        (load_weights, save_weights),
+    ],
 )
 @pytest.mark.parametrize("harm", ["missing", "folder", "empty", "garbage", "truncated"])
 def test_a_file_that_is_missing_or_broken_is_named(tmp_path, load, save, harm):

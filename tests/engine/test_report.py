@@ -63,6 +63,7 @@ def test_the_best_row_is_the_earliest_of_equals(tmp_path):
     log = RunLog(tmp_path, [{"epoch": float(i), "a": a} for i, a in enumerate([0.1, 0.5, 0.5, 0.2])], write=False)
     assert log.best("a")["epoch"] == 1
     assert log.best("b") is None
+    assert log.best("a", more_is_better=False)["epoch"] == 0
 
 
 def test_no_file_no_rows(tmp_path):
@@ -99,6 +100,13 @@ def test_the_newest_run_is_the_one_of_this_task_written_last(tmp_path):
     make_run(tmp_path / "c", "classification", 2000)
     make_run(tmp_path / "d", "segmentation", 4000)
     assert newest_run(tmp_path, "classification", "make demo") == expected
+
+
+def test_only_the_head_of_the_weights_is_read_to_know_their_task(tmp_path):
+    run = make_run(tmp_path / "a", "classification", 1000)
+    content = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes(content[:-4] + b"\xff" * 4)  # a weight that is not a number
+    assert newest_run(tmp_path, "classification", "make demo") == run
 
 
 @pytest.mark.parametrize("folder", ["empty", "missing", "other"])

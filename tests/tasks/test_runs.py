@@ -21,6 +21,7 @@ from bixt3d.models.image_presets import build_image_classifier
 from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.runs import load_run, read_run
+from bixt3d.tasks.testing import own_settings
 from bixt3d.types import InputError
 
 ENCODER = {"dim": 16, "depth": 1, "num_heads": 2, "num_latents": 4, "reads": "latents"}
@@ -261,6 +262,19 @@ def test_a_pretrained_run_fetches_nothing_when_it_is_loaded(tmp_path, monkeypatc
     run = write(tmp_path / "m.safetensors", weights, facts | {"model": preset, "input": IMAGES | {"size": 32}})
     monkeypatch.setattr("bixt3d.models.released.fetch_released", lambda name: pytest.fail("it was fetched"))
     assert load_run(run).class_names == ("cat", "dog")
+
+
+def test_a_file_does_not_say_how_many_processes_test_it():
+    config = "runtime: {devices: 40, num_nodes: 9, threads: 99, precision: 32-true}\ntrain: {init: x.pth, epochs: 2}\n"
+    config += "model: {class_path: BixtPreset, init_args: {name: bixt_ti_l32_p16, pretrained: true}}\n"
+    assert own_settings(config, "it") == {
+        "runtime": {"precision": "32-true"},
+        "train": {"epochs": 2},
+        "model": {"class_path": "BixtPreset", "init_args": {"name": "bixt_ti_l32_p16"}},
+    }
+    for broken in ("", "[1]", "runtime: 3", "train: [1]"):
+        with pytest.raises(InputError, match="it holds no settings"):
+            own_settings(broken, "it")
 
 
 def test_a_file_from_before_runs_described_themselves_is_read_by_its_settings(tmp_path):
