@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from bixt3d import load_run
 from bixt3d.cloud_predictor import CloudPredictor
-from bixt3d.config import run_program
 from bixt3d.datasets import CloudSource, take_points
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.models.presets import MakeClassifier
 from bixt3d.predictions import check_finite
+from bixt3d.program import run_program
 from bixt3d.tasks.inputs import read_clouds
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.task import Task

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 import bixt3d.config
+import bixt3d.program
 from bixt3d.config import config_file
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.presets import build_model, build_segmenter
@@ -234,7 +235,7 @@ def test_a_program_ends_with_one_sentence_and_code_2(capsys):
         raise InputError("no such cloud")
 
     with pytest.raises(SystemExit) as caught:
-        bixt3d.config.run_program(main)
+        bixt3d.program.run_program(main)
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: no such cloud\n"
 
