@@ -12,8 +12,11 @@ SYSTEM := libusb-1.0-0 libgl1 libegl1 libgomp1 libvulkan1 mesa-vulkan-drivers g+
 .PHONY: demo setup test check test-gpu bench clean
 .DELETE_ON_ERROR:
 
+# a demo that was stopped goes on, and a finished one is kept
 demo: $(VENV)/core.done
-	$(BIN)/python tools/train_cls.py --cfg cfgs/shapes_cls.yaml --run_dir runs/demo
+	@if [ -f runs/demo/result.json ]; then echo "runs/demo is trained already: rm -r runs/demo for a new one"; \
+	elif [ -f runs/demo/run.json ]; then $(BIN)/python tools/train_cls.py --resume runs/demo; \
+	else $(BIN)/python tools/train_cls.py --cfg cfgs/shapes_cls.yaml --run_dir runs/demo; fi
 	$(BIN)/python tools/test_cls.py --checkpoint runs/demo
 	@echo "The report lies in $(CURDIR)/runs/demo/report.html: open it in a browser."
 

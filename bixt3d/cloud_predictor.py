@@ -24,6 +24,9 @@ from bixt3d.types import Features, InputError
 CHUNK = 2**16
 """Points that get their part at a time."""
 
+TINY = 1e-30
+"""Where all parts of the category together are less probable, their probabilities sum to less than 1."""
+
 CLOUDS = 32
 """Clouds that are classified at a time."""
 
@@ -88,11 +91,12 @@ class CloudPredictor:
         notes = []
         if len(cloud) != self.num_points:
             fewer = len(cloud) < self.num_points
-            notes.append(f"{'repeated to' if fewer else 'seen at a random choice of'} {self.num_points}")
+            notes.append(f"repeated to make {self.num_points}" if fewer else f"a random {self.num_points} of them seen")
         if up is None and self.up_of(cloud) != self.up:
             notes.append(f"{cloud.up} taken for up, as its format has it")
         notes += cloud.notes
-        unread = [name for name in cloud.columns if name not in self.features.names]
+        own = [name for name in cloud.columns if not (cloud.from_mesh and name == "normal")]
+        unread = [name for name in own if name not in self.features.names]
         if unread:
             notes.append(f"{listed(unread)} not read")
         return tuple(notes)
@@ -197,16 +201,17 @@ class PartPredictor(CloudPredictor):
         xyz, index, feats = self._prepare(cloud, up)
         label = torch.tensor([self.class_names.index(category) if category else 0], device=self.device)
         seen = xyz[:, index]
-        logits = self.model(seen.to(self.device), feats.to(self.device), label)
+        logits = self.model(seen.to(self.device), feats.to(self.device), label).float().cpu()
         check_finite(logits, cloud.name)
-        probability = logits.float().softmax(2).cpu()
+        probability = logits.softmax(2)
         totals = probability.sum((0, 1))
         category = category or max(self.class_names, key=lambda name: totals[list(self.class_parts[name])].sum())
         own = torch.tensor(self.class_parts[category])
         probability = probability[:, :, own]
         confidence, parts, kept = [], [], []
         for some in xyz.split(CHUNK, dim=1):
-            of_parts = interpolate(some, seen, probability)[0].clamp(max=1)
+            of_parts = interpolate(some, seen, probability)[0]
+            of_parts = of_parts / of_parts.sum(1, keepdim=True).clamp(min=TINY)
             most = of_parts.max(1)
             confidence, parts = [*confidence, most.values], [*parts, most.indices]
             kept += [of_parts] if keep else []

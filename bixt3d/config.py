@@ -4,8 +4,9 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse._common import parsing_settings
 
+from bixt3d.program import first_line, is_out_of_memory
 from bixt3d.types import InputError
 from bixt3d.untrusted import MOST_YAML, printable, read_yaml
 
@@ -52,25 +54,41 @@ class SettingsParser(ArgumentParser):
             super().error(message, ex)
         raise InputError(explain(message, [action.dest for action in self._actions])) from ex
 
-    def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
-        """Build what the settings describe. Raises InputError for a value in place of a group of settings."""
+    def check_groups(self, settings: Namespace) -> None:
+        """Raise InputError for a value in place of a group of settings."""
         for name in self.groups:
             if name in settings and not isinstance(settings[name], Namespace):
                 raise InputError(f"setting '{name}' is a group of settings, not the value {settings[name]}")
-        with _known_classes_only(self.trust):
-            return super().instantiate(settings, **options)
+
+    def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
+        """Build what the settings describe. Raises InputError where a class does not take its values."""
+        self.check_groups(settings)
+        try:
+            with _known_classes_only(self.trust):
+                return super().instantiate(settings, **options)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            if isinstance(error, InputError) or is_out_of_memory(error):
+                raise
+            raise InputError(f"what the settings describe cannot be built: {first_line(error)}") from error
 
 
 @contextmanager
 def _known_classes_only(trust: bool) -> Iterator[None]:
     """Let settings name known classes alone, unless they are trusted, and put jsonargparse back as it was."""
-    before = dict(parsing_settings)
+    if _parsing.get():  # a parser that jsonargparse made for a part
+        yield
+        return
+    before, inside = dict(parsing_settings), _parsing.set(True)
     if not trust:
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=_all_paths())
     try:
         yield
     finally:
         parsing_settings.update(before)
+        _parsing.reset(inside)
+
+
+_parsing: ContextVar[bool] = ContextVar("parsing", default=False)
 
 
 def known_classes() -> list[type]:
@@ -199,18 +217,6 @@ def _settings_of(class_path: str) -> list[str]:
         for one in its
         if one.name != "self" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
-
-
-def run_program(main: Callable[[], object]) -> None:
-    """Run a program's main function: wrong input ends with one sentence and exit code 2, no traceback."""
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
 
 
 def config_file(name: str) -> Path:

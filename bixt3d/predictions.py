@@ -32,9 +32,9 @@ class PartPrediction:
         part_names: the parts of all categories.
         shares: what share of the points each part of the category has, highest first.
         counts: how many points that is.
-        confidence: the probability of each point's part. The model divides 1 among the parts of all categories.
+        confidence: the probability of each point's part among those of the category.
         own_parts: the parts of the category.
-        probabilities: those of all ``own_parts`` at each point, where they were asked for.
+        probabilities: those of all ``own_parts`` at each point, which sum to 1, where they were asked for.
         notes: what was guessed, repeated, left out or not read, each in a few words.
     """
 

@@ -21,6 +21,17 @@ class InputError(ValueError):
     """
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ended the program; the message, if any, says what is safe and how to go on.
+
+    ``code`` is the exit code: 128 plus the number of the signal, or 0 for a process that the first one speaks for.
+    """
+
+    def __init__(self, number: int, message: str = "", code: int | None = None):
+        super().__init__(message)
+        self.number, self.code = number, 128 + number if code is None else code
+
+
 Kind = Literal["normal", "color", "scalar"]
 
 

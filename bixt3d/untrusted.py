@@ -14,8 +14,8 @@ from bixt3d.types import InputError
 
 MOST_JSON, MOST_YAML = 2**22, 2**18
 """Characters of a text: names of many classes need more than settings do."""
-MOST_VALUES, DEEPEST = 200_000, 32
-"""Values in a text, with what its aliases repeat, and how deep they are nested."""
+MOST_VALUES, MOST_SETTINGS, DEEPEST = 200_000, 20_000, 32
+"""Values in JSON, in yaml with what its aliases repeat, and how deep they are nested."""
 LONGEST_NAME = 1000
 
 
@@ -71,7 +71,7 @@ def _check_aliases(text: str, source: str) -> None:
     sizes, open_anchors, anchors = [0], [], {}
     for event in yaml.parse(text, _Loader):
         if isinstance(event, yaml.AliasEvent):
-            sizes[-1] += anchors.get(event.anchor, MOST_VALUES)  # one that is not complete would hold itself
+            sizes[-1] += anchors.get(event.anchor, MOST_SETTINGS)  # one that is not complete would hold itself
         elif isinstance(event, yaml.CollectionStartEvent):
             sizes.append(1)
             open_anchors.append(event.anchor)
@@ -82,8 +82,8 @@ def _check_aliases(text: str, source: str) -> None:
         elif isinstance(event, yaml.ScalarEvent):
             sizes[-1] += 1
             anchors[event.anchor] = 1
-        if len(sizes) > DEEPEST or sizes[-1] >= MOST_VALUES:
-            raise InputError(f"{source} is nested too deep, or its aliases repeat too much")
+        if len(sizes) > DEEPEST or sizes[-1] >= MOST_SETTINGS:
+            raise InputError(f"{source} is nested too deep, or holds too many values, or its aliases do")
 
 
 def check_plain(values: Any, source: str) -> None:

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from bixt3d import load_run
 from bixt3d.cloud_predictor import CloudPredictor
-from bixt3d.config import run_program
 from bixt3d.datasets import CloudSource, take_points
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.models.presets import MakeClassifier
+from bixt3d.predictions import check_finite
+from bixt3d.program import run_program
 from bixt3d.tasks.inputs import read_clouds
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.task import Task
@@ -62,7 +63,9 @@ class HeightPredictor(CloudPredictor):
         heights = []
         for cloud in self._clouds(clouds, None, None)[1]:
             xyz, index, feats = self._prepare(cloud, None)
-            heights.append(float(self.model(xyz[:, index].to(self.device), feats.to(self.device))))
+            height = self.model(xyz[:, index].to(self.device), feats.to(self.device))
+            check_finite(height, cloud.name)
+            heights.append(float(height))
         return heights
 
 

@@ -15,7 +15,8 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 MAY_IMPORT = {
     "types": set(),
     "untrusted": {"types"},  # for InputError
-    "config": {"types", "untrusted"},
+    "program": {"types"},
+    "config": {"types", "program", "untrusted"},
     "offline": {"types"},
     "ops": {"types"},
     "nn": {"types", "ops"},
@@ -23,7 +24,7 @@ MAY_IMPORT = {
     "models": {"types", "ops", "nn", "tokenizers", "config", "offline", "untrusted"},
     "datasets": {"types", "offline"},
     "viz": {"types"},
-    "engine": {"types", "config", "untrusted"},
+    "engine": {"types", "config", "program", "untrusted"},
 }
 MAY_IMPORT["timm"] = {"types", "models"}  # what `import bixt3d.timm` registers
 MAY_IMPORT["predictions"] = {"types"}

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 import bixt3d.config
+import bixt3d.program
 from bixt3d.config import config_file
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.presets import build_model, build_segmenter
@@ -234,10 +235,63 @@ def test_a_program_ends_with_one_sentence_and_code_2(capsys):
         raise InputError("no such cloud")
 
     with pytest.raises(SystemExit) as caught:
-        bixt3d.config.run_program(main)
+        bixt3d.program.run_program(main)
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: no such cloud\n"
 
 
 def test_a_config_is_found_by_its_name():
     assert config_file("shapes_cls") == SHAPES
+
+
+TRAP = """import pathlib
+from bixt3d.datasets import Shapes
+pathlib.Path("sprung").touch()
+class Mine(Shapes):
+    pass
+"""
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch) -> Path:
+    """Return a config whose data set is a class of another module, which says when it is imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("trap_of_config.py").write_text(TRAP)
+    Path("x.yaml").write_text(SHAPES.read_text().replace("class_path: Shapes", "class_path: trap_of_config.Mine"))
+    assert "trap_of_config.Mine" in Path("x.yaml").read_text()
+    return tmp_path / "x.yaml"
+
+
+def test_settings_import_a_class_of_another_module_only_with_trust(trap):
+    for arguments in ([f"--cfg={trap}"], [f"--cfg={SHAPES}", "--data=trap_of_config.Mine"]):
+        with pytest.raises(InputError, match="names trap_of_config.Mine, which is not bixt3d's: --trust imports it"):
+            Classification().make_parser("a test").parse_args(arguments)
+        assert not Path("sprung").exists()
+    parser = Classification().make_parser("a test")
+    run = parser.instantiate(parser.parse_args([f"--cfg={trap}", "--trust"]))
+    assert type(run.data).__name__ == "Mine" and Path("sprung").exists()
+
+
+def test_a_config_cannot_ask_for_trust_itself(trap):
+    trap.write_text(trap.read_text() + "trust: true\n")
+    with pytest.raises(InputError):
+        Classification().make_parser("a test").parse_args([f"--cfg={trap}"])
+    assert not Path("sprung").exists()
+
+
+@pytest.mark.parametrize("path", ["unittest.__main__.X", "os.system", "bixt3d.config.run_program", "bixt3d.nowhere.X"])
+def test_settings_name_no_module_that_could_be_run(path):
+    for setting in ("--data", "--model", "--model.tokenizer"):
+        with pytest.raises(InputError) as caught:
+            parse(f"{setting}={path}")
+        assert "\n" not in str(caught.value)
+
+
+def test_other_programs_that_use_jsonargparse_are_left_as_they_were():
+    from jsonargparse import ArgumentParser
+
+    parse()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--of", type=type)
+    assert parser.parse_args(["--of=fractions.Fraction"]).of.__name__ == "Fraction"

@@ -261,7 +261,7 @@ data: {class_path: Shapes, init_args: {num_points: 32}}
 model:
   class_path: TokenSegmenter
   init_args:
-    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, features: 'FEATURES'}}
+    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16}}
     encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: tokens}}
     use_category: USE
 """
@@ -311,6 +311,28 @@ def test_three_lines_say_which_part_each_point_is(make_part_run):
     assert list(found.shares) == sorted(found.shares, key=found.shares.get, reverse=True)
     for part in CLASS_PARTS[found.category]:
         assert found.shares[PARTS[part]] == pytest.approx(float((found.parts == part).float().mean()))
+
+
+def test_each_point_has_a_confidence_and_on_request_the_probabilities_of_all_parts_of_its_category(make_part_run):
+    model = load_run(make_part_run())
+    plain, found = model.predict(cloud(100)), model.predict(cloud(100), probabilities=True)
+    assert plain.probabilities is None and torch.equal(plain.confidence, found.confidence)
+    assert found.own_parts == CLASS_PARTS[found.category]
+    assert found.probabilities.shape == (100, len(found.own_parts))
+    assert torch.allclose(found.probabilities.sum(1), torch.ones(100))
+    assert torch.equal(found.confidence, found.probabilities.max(1).values)
+    assert torch.equal(found.parts, torch.tensor(found.own_parts)[found.probabilities.argmax(1)])
+    assert found.counts == {name: round(100 * share) for name, share in found.shares.items()}
+
+
+def test_the_probabilities_of_points_that_the_model_sees_are_its_own_within_the_category():
+    predictor = PartPredictor(Halves(), PARTS, CLASS_PARTS, num_points=50)
+    xyz = torch.from_numpy(cloud(50)).double()
+    view = ((xyz - xyz.mean(0)) / (xyz - xyz.mean(0)).norm(dim=1).max()).float()[None]
+    logits = predictor.model(view, view[..., :0], torch.tensor([1]))[0]
+    found = predictor.predict(xyz, category="mug", probabilities=True)
+    expected = logits[:, list(CLASS_PARTS["mug"])].softmax(1)
+    assert torch.allclose(found.probabilities, expected, atol=1e-4)  # two points of the cloud may lie close together
 
 
 @pytest.mark.parametrize("num_points", [5, 64, 65, 3000])

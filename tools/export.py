@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from bixt3d.config import SettingsParser, run_program
+from bixt3d.config import SettingsParser
+from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.export import Format, export_run
+from bixt3d.program import run_program
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -14,11 +17,16 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument(
         "--format", type=Format, default="onnx", help="torch: for torch.export.load; onnx: for any runtime"
     )
-    parser.add_argument("--out", type=Path | None, help="the file (default: model.onnx or model.pt2 in the run folder)")
+    parser.add_argument("--out", type=Path | None, help="the file (default: beside the weights, with their name)")
+    parser.add_argument(
+        "--weights", type=Literal["last", "best"], default="last", help="of the last epoch, or the best on validation"
+    )
     parser.epilog = "--trust: import the class of the run's model if it is not bixt3d's, and so run its code"
     where = parser.parse_args(argv)
-    out, found = export_run(where.run, where.format, where.out, parser.trust)
-    print(f"compared with the model: {found}\n{out}: {out.stat().st_size / 1e6:.1f} MB")
+    weights = weights_file(Path(where.run), where.weights)
+    out, found = export_run(weights, where.format, where.out, parser.trust)
+    print(f"weights: {weights} ({words_of(weights)})\ncompared with the model: {found}")
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return out
 
 

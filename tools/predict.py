@@ -13,12 +13,13 @@ from predict_images import find_images, predict_image
 from tqdm import tqdm
 
 from bixt3d.cloud_predictor import PartPredictor, Predictor
-from bixt3d.config import run_program
 from bixt3d.datasets.files import SUFFIXES, find_files
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.upright import UPS
 from bixt3d.engine.checkpoint import load_metadata
+from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.image_predictor import ImageModel
+from bixt3d.program import run_program
 from bixt3d.tasks import find_task
 from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
@@ -42,6 +43,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument(
         "--checkpoint", type=Path, help="run folder, or its model.safetensors (default: the newest run on such files)"
     )
+    parser.add_argument("--weights", choices=("last", "best"), default="last", help="of which epoch (default: last)")
     parser.add_argument(
         "--up",
         choices=UPS,
@@ -87,7 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
     arguments = parse(argv)
     run = arguments.checkpoint or newest_run(any(map(names_images, arguments.places)))
-    predictor = load_run(run, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
+    weights = weights_file(Path(run), arguments.weights)
+    if weights.with_name("best_on_val.safetensors").is_file():
+        print(f"weights: {weights} ({words_of(weights)})", file=sys.stderr)
+    predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
     of_images = isinstance(predictor, ImageModel)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
     check(arguments, predictor)

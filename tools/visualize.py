@@ -17,10 +17,12 @@ import visualize_images
 from torch import nn
 from visualize_choice import check_latents, choose, to_numpy
 
-from bixt3d.config import nearest, run_program
+from bixt3d.config import nearest
 from bixt3d.datasets import CloudSource
+from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.report import newest_run
 from bixt3d.models.attention_maps import attention_maps
+from bixt3d.program import run_program
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.part_segmentation import PartEvaluation, show_cloud
 from bixt3d.tasks.runs import read_run
@@ -75,7 +77,10 @@ def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
     parser.add_argument("--attention", action="store_true", help="draw what the latents look at")
     parser.add_argument("--latents", type=int, nargs="+", help="these latents (default: four that differ)")
     parser.add_argument("--layer", type=int, help="all latents of this layer of images (default: the last two-sided)")
-    parser.add_argument("--weights", type=Path, help="a checkpoint of the authors, for an image model by its name")
+    parser.add_argument(
+        "--weights",
+        help="last (default) or best (on validation) of a run; of an image model by its name: the authors' checkpoint",
+    )
     parser.add_argument("--html", action="store_true", help="write pages to turn in a browser, and PLY files")
     parser.add_argument("--window", action="store_true", help="open a window for each cloud")
     parser.add_argument("--out", type=Path, help="folder for the pictures (default: pictures/ in the run folder)")
@@ -99,6 +104,8 @@ def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Draw clouds or images of a run; returns the files written."""
     arguments, rest = parse(argv)
+    if arguments.weights in ("last", "best"):
+        choose_weights(arguments)
     if is_about_images(arguments):
         return visualize_images.main(arguments, rest)
     shown = predict(arguments, rest)
@@ -116,6 +123,16 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
         for cloud in shown.clouds:
             show_parts(cloud, shown.part_names, shown.data.up)
     return files
+
+
+def choose_weights(arguments: Namespace) -> None:
+    """Put the weights of a run that are asked for in the place of its folder."""
+    run = arguments.run or (visualize_images.find_run() if arguments.image else find_run())
+    arguments.run = weights_file(run, arguments.weights)
+    if arguments.weights == "best":
+        arguments.out = arguments.out or run / "pictures_best"
+    arguments.weights = None
+    print(f"weights: {arguments.run} ({words_of(arguments.run)})", flush=True)
 
 
 def is_about_images(arguments: Namespace) -> bool:

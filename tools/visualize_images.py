@@ -92,7 +92,7 @@ def check(arguments: Namespace) -> None:
 
 def open_preset(arguments: Namespace) -> tuple[Looker, list[Shot]]:
     """Return a model by its name and the images named; says which weights it has."""
-    name, weights = str(arguments.run), arguments.weights
+    name, weights = str(arguments.run), arguments.weights and Path(arguments.weights)
     preset, shots = PRESETS[name], named_shots(arguments)
     torch.manual_seed(0)
     if preset.head == "classes":

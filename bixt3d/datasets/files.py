@@ -110,7 +110,7 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
     import trimesh
 
     suffix, raw = path.suffix.lower(), read_plain(path)
-    raw = without_materials(raw) if suffix == ".obj" else raw
+    raw = without_materials(raw) if suffix == ".obj" else raw.removeprefix(b"\xef\xbb\xbf")
     try:
         beside = check_mesh(raw, path)
         scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=beside, process=False, skip_materials=True)
@@ -138,7 +138,7 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
 
 def cloud_of_mesh(mesh: Any, num_points: int = MESH_POINTS) -> Cloud:
     """Return the cloud of a mesh, scene or point cloud of trimesh, sampled as `read_file` does. Raises InputError."""
-    pieces = mesh.dump() if hasattr(mesh, "dump") else [mesh]
+    pieces = [piece for piece in (mesh.dump() if hasattr(mesh, "dump") else [mesh]) if not hasattr(piece, "entities")]
     meshes = [piece for piece in pieces if len(getattr(piece, "faces", ()))]
     if meshes:
         corners = np.concatenate([np.asarray(piece.vertices, np.float64)[piece.faces] for piece in meshes])

@@ -9,7 +9,7 @@ from typing import Any
 from bixt3d.datasets.bounds import check_unpacked, listed, open_plain, printable
 from bixt3d.types import InputError
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 2 << 20
 """About so much is read at once."""
 
 

@@ -59,7 +59,9 @@ def _extract_zip(path: Path, folder: Path, limit: int) -> None:
             if stat.S_ISLNK(entry.external_attr >> 16):
                 raise RefusedError(f"it holds the unsafe entry {printable(entry.filename)!r}, a link")
             if entry.flag_bits & 0x1 or entry.compress_type not in METHODS:
-                raise RefusedError(f"{printable(entry.filename)!r} is encrypted, or packed in a way that is not read")
+                raise RefusedError(
+                    f"it holds {entry.filename!r}, which is encrypted or packed in a way that is not read"
+                )
         file.extractall(folder)
 
 

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,20 @@ LONGEST_HEADER = 2**24
 """Bytes of names, shapes and metadata at the beginning of a file of weights."""
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call ``write`` on a temporary path, then move the result into place. Raises InputError if it does not fit."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> None:
+    """Call ``write`` on a temporary path, then move the result into place, once the disk has it.
+
+    Raises InputError if it does not fit, or with ``new`` if there is such a file already.
+    """
+    temporary = path.with_name(f".{path.name}.{host_name()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        os.replace(temporary, path)
+        _sync(temporary)
+        _put_new(temporary, path) if new else os.replace(temporary, path)
+        _sync(path.parent)
+    except FileExistsError as error:
+        raise InputError(f"could not write {path}: there is one already; choose another folder") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"could not write {path}: {_reason(error)}; free some space or choose another folder"
@@ -36,6 +44,36 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     finally:
         with contextlib.suppress(OSError):  # the folder itself may be what is wrong
             temporary.unlink(missing_ok=True)
+
+
+def host_name() -> str:
+    """Return the name of this machine, as it stands in the names of temporary files."""
+    return "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder (where the system can say so of a folder)."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without it, or a device
+            raise
+    finally:
+        os.close(handle)
+
+
+def _put_new(temporary: Path, path: Path) -> None:
+    """Give a file its name, if no other file has it: one process of several that try succeeds."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links
+        with path.open("xb") as file:
+            file.write(temporary.read_bytes())
 
 
 def _reason(error: Exception) -> str:

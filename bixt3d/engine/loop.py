@@ -80,8 +80,10 @@ class Learner:
         one_before = {"base_lrs": self.schedule.base_lrs, "last_epoch": state["schedule"]["last_epoch"] - 1}
         self.schedule.load_state_dict(state["schedule"] | one_before)
         self.schedule.step()
-        if self.average and state["average"]:  # an average that is new starts with the next update
+        if self.average and state["average"]:
             self.average.load_state_dict(state["average"])
+        elif self.average:  # it is new: it starts from these weights
+            self.average.module.load_state_dict(state["model"])
         if self.scaler and state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
 

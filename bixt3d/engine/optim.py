@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -25,7 +25,8 @@ class Optim:
         momentum: momentum of sgd.
         warmup_epochs: epochs in which the learning rate rises from 0.
         clip_norm: largest norm of the gradient; 0: not clipped.
-        ema: decay of an exponential moving average of the weights, evaluated in their place; 0: none.
+        ema: decay of an exponential moving average of the weights, evaluated in their place; 0: none. It is smaller in
+            the first steps: (1 + n) / (10 + n) at most after n of them, so that the first weights are soon forgotten.
         schedule: how the learning rate falls: along half a cosine, or along a line (poly, power 1).
         decay_norms: decay all parameters; if not, no vectors (norms, biases) and no latents, as is usual on images.
     """
@@ -96,4 +97,11 @@ def make_average(optim: Optim, model: nn.Module) -> AveragedModel | None:
     """Return the moving average of the model, BatchNorm statistics included, or None."""
     if not optim.ema:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema), use_buffers=True)
+    average = AveragedModel(model, use_buffers=True)
+
+    def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+        steps = int(average.n_averaged)  # on the CPU: no wait for a GPU
+        get_ema_multi_avg_fn(min(optim.ema, (1 + steps) / (10 + steps)))(averaged, current, steps)
+
+    average.multi_avg_fn = update
+    return average

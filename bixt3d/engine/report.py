@@ -4,20 +4,14 @@ import csv
 import io
 import subprocess
 from collections.abc import Mapping
-from datetime import datetime
 from functools import cache
+from math import isfinite
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
 from bixt3d.engine.checkpoint import load_metadata, write_text
 from bixt3d.types import InputError
-
-
-def new_folder(root: Path, name: str) -> Path:
-    """Return a folder for a new run, named by what it runs and the time; it does not exist yet."""
-    folder = root / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    return next(path for i in range(1000) if not (path := folder if not i else Path(f"{folder}-{i}")).exists())
 
 
 def newest_run(root: Path, task: str, how: str) -> Path:
@@ -73,8 +67,14 @@ class RunLog:
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a metrics.csv; none if there is no such file."""
+    """Return the rows of a metrics.csv; none if there is no such file. Raises InputError for a damaged one."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError, csv.Error) as error:  # TypeError: a row longer than the first
+        raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+    if any("epoch" not in row or not all(map(isfinite, row.values())) for row in rows):
+        raise InputError(f"{path} is damaged: not every row has an epoch and finite numbers")
+    return rows

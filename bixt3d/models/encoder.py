@@ -160,8 +160,8 @@ class BixtEncoder(Encoder):
 
     @staticmethod
     def _widths(token_dim: int | Sequence[int], depth: int) -> list[int]:
-        if depth < 1:
-            raise InputError(f"an encoder has at least 1 layer, not {depth}")
+        if not 1 <= depth <= 1000:
+            raise InputError(f"an encoder has at least 1 layer and at most 1000, not {depth}")
         widths = [token_dim] * depth if isinstance(token_dim, int) else list(token_dim)
         if len(widths) != depth:
             raise InputError(f"{len(widths)} token widths given for an encoder of {depth} layers")

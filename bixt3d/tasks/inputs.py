@@ -11,8 +11,8 @@ from bixt3d.types import Features, InputError
 from bixt3d.untrusted import check_count, check_keys, check_names
 
 NORMALIZATION = "unit_sphere"
-LARGEST_IMAGE = 8192
-"""Side in pixels."""
+MOST_POINTS, LARGEST_IMAGE = 2**18, 2048
+"""Of a cloud, and the side of an image in pixels: what a file may ask a predictor to make."""
 
 
 def describe_clouds(data: CloudSource) -> dict[str, Any]:
@@ -28,7 +28,10 @@ def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
         raise InputError(f"{source} describes clouds that bixt3d does not know how to prepare")
     if not isinstance(given["features"], str) or Features.parse(given["features"]) != model.features:
         raise InputError(f"{source} describes other features than its model reads ({model.features or 'none'})")
-    return {"num_points": check_count(given["num_points"], f"num_points of {source}"), "up": given["up"]}
+    return {
+        "num_points": check_count(given["num_points"], f"num_points of {source}", 1, MOST_POINTS),
+        "up": given["up"],
+    }
 
 
 def describe_images(**more: Any) -> dict[str, Any]:

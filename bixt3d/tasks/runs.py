@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import bixt3d.datasets
 from bixt3d.engine.checkpoint import load_metadata, load_weights
+from bixt3d.engine.folder import weights_file
 from bixt3d.tasks import find_task
 from bixt3d.tasks.described import build_described
 from bixt3d.tasks.inputs import describe_old_input
@@ -50,8 +51,7 @@ def read_run(run: str | Path, task: str | None = None) -> SavedRun:
 
     Raises InputError if there are none, if no run of bixt3d wrote them, or one for another task than ``task``.
     """
-    path = Path(run)
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = weights_file(Path(run))
     metadata = load_metadata(path)
     found = find_task(metadata.get("task"))
     if found is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from bixt3d.engine.checkpoint import load_weights
+from bixt3d.engine.folder import weights_file
 from bixt3d.types import InputError
 
 
@@ -14,7 +15,7 @@ def start_from(module: nn.Module, path: Path) -> str:
     Tokenizer and encoder must be the same, but for refinements, and layers that the model has no more; heads may
     differ. Returns in words what was taken. Raises InputError for weights that do not fit.
     """
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = weights_file(path)
     if path.suffix != ".safetensors":
         from bixt3d.models.official import load_official_weights
 

@@ -12,6 +12,8 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.config import SettingsParser
+from bixt3d.engine.ending import enough_memory
+from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import newest_run, read_rows
 from bixt3d.engine.runtime import finish, first_alone, start
@@ -45,25 +47,40 @@ def test(
     """Evaluate a run and write its files anew; returns what result.json holds."""
     parser = task.make_parser(description)
     where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task.votes, way)
-    trained = open_run(task, parser, where.checkpoint or newest_run(Path("runs"), task.name, task.example), rest)
+    checkpoint = weights_file(where.checkpoint or newest_run(Path("runs"), task.name, task.example), where.weights)
+    rows = read_rows(checkpoint.parent / "metrics.csv")
+    trained = open_run(task, parser, checkpoint, rest)
     path, run, fabric, model, examples = trained.path, trained.run, trained.fabric, trained.model, trained.test
     other = way if way and getattr(where, way.name) else None
-    evaluation = (other or task).evaluate(model, examples, run, fabric, where.votes)
-    facts = {"checkpoint": str(path)} | ({"votes": where.votes} if task.votes else {})
+    with enough_memory(f"lower --train.eval_batch_size (it is {run.train.eval_batch_size}), which changes no result"):
+        evaluation = (other or task).evaluate(model, examples, run, fabric, where.votes)
+    facts = {"checkpoint": str(path), "weights": words_of(path)} | ({"votes": where.votes} if task.votes else {})
     result = task.describe_result(evaluation, model, fabric, facts | ({way.name: bool(other)} if way else {}))
     if fabric.is_global_zero:
-        how = f"{path.parent}" + f" --votes {where.votes}" * task.votes + (f" --{other.name}" if other else "")
+        best = path.stem == "best_on_val"
+        how = (
+            f"{path.parent}"
+            + " --weights best" * best
+            + f" --votes {where.votes}" * task.votes
+            + (f" --{other.name}" if other else "")
+        )
         votes = f" with {where.votes} votes" * task.votes
         page = {
-            "title": f"{path.parent.name}, evaluated{votes}" + (f", {other.title}" if other else ""),
-            "rows": read_rows(path.parent / "metrics.csv"),
+            "title": f"{path.parent.name}, evaluated{votes}"
+            + ", best on validation" * best
+            + (f", {other.title}" if other else ""),
+            "rows": rows,
             "command": f"{task.command('test')} {how}",
             "settings": trained.config,
         }
-        out = where.out or path.parent / "test"
+        out = where.out or path.parent / ("test_best" if best else "test")
         task.write_results(out, result, evaluation, examples, run, page)
         print(evaluation.text())
-        print(f"checkpoint: {path}" + f", votes: {where.votes}" * task.votes + f"\nreport: {out / 'report.html'}")
+        print(
+            f"checkpoint: {path} ({words_of(path)})"
+            + f", votes: {where.votes}" * task.votes
+            + f"\nreport: {out / 'report.html'}"
+        )
     finish(fabric)
     return result
 
@@ -80,9 +97,11 @@ def parse_place(
     place = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     place.add_argument("--checkpoint", type=Path)
     place.add_argument("--out", type=Path)
+    place.add_argument("--weights", choices=("last", "best"), default="last")
     place.set_defaults(votes=1)
     parser.add_argument("--checkpoint", help="RUN: run folder, or its model.safetensors (default: the newest run)")
     parser.add_argument("--out", help="folder for the results (default: test/ in the run folder)")
+    parser.add_argument("--weights", help="last: of the last epoch (default); best: of the best epoch on validation")
     if votes:
         place.add_argument("--votes", type=int, default=1)
         parser.add_argument("--votes", help="average the prediction over so many looks at each cloud (default: 1)")

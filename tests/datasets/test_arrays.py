@@ -98,6 +98,7 @@ def test_normals_without_a_direction_are_left_out_and_said():
         ([[0.0, 0, 0], [1, 1, 1]], "not float"),
         (trimesh.PointCloud(np.zeros((0, 3))), "has 0 points"),
         (trimesh.Scene(), "has 0 points"),
+        (trimesh.load_path(np.eye(3)), "has 0 points"),
     ],
     ids=str,
 )

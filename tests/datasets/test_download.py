@@ -2,6 +2,8 @@ import hashlib
 import io
 import tarfile
 import threading
+import tracemalloc
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bixt3d.datasets import download
+from bixt3d.datasets import download, unpacking
 from bixt3d.datasets.archives import ARCHIVES, Archive, Fingerprint, how_to_get
 from bixt3d.datasets.download import fetch, main
+from bixt3d.models.released import fetch_released
 from bixt3d.types import InputError
 
 
@@ -308,3 +311,135 @@ def test_how_to_get_names_command_mirrors_and_place():
     assert "http://modelnet.cs.princeton.edu/ModelNet40.zip" in words
     assert "put it at /big/ModelNet40.zip" in words
     assert "the data will be in data/modelnet40_ply_hdf5_2048" in how_to_get("modelnet40", Path("mine"))
+
+
+def bomb(kind: str) -> bytes:
+    """Return an archive of a few hundred kB that would unpack to 80 MB, or that names as much."""
+    buffer, zeros = io.BytesIO(), b"\0" * 80_000_000
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+            file.writestr("set/list.txt", zeros)
+        return buffer.getvalue()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as file:
+        entry = tarfile.TarInfo("set/list.txt")
+        entry.size = len(zeros)
+        if kind == "pax":
+            entry.type, entry.size = tarfile.XHDTYPE, len(zeros)
+        file.addfile(entry, io.BytesIO(zeros))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "pax"])
+def test_an_archive_does_not_unpack_to_far_more_than_it_holds(kind, archive_at, tmp_path):
+    (tmp_path / "set.zip").write_bytes(bomb(kind))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"set.zip is not the file to use \(it would unpack to"):
+        fetch(archive_at(known=()), tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    assert files_in(tmp_path) == ["set.zip"]
+
+
+def flagged(bit: int) -> bytes:
+    """Return a zip file whose entry says that it is encrypted (0), patched (5) or strongly encrypted (6)."""
+    content = bytearray(zip_of({"set/list.txt": "a"}))
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + place] |= 1 << bit
+    return bytes(content)
+
+
+def tar_with(kind: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        entry = tarfile.TarInfo("set/list.txt")
+        entry.type, entry.linkname = kind, "/etc/passwd"
+        file.addfile(entry)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(
+            zip_of({"set/list.txt": "", f"set/{name}": "x"})
+            for name in ("a.pt", "b.PKL", "processed/c.txt", "d\x1b.txt")
+        ),
+        *(flagged(bit) for bit in (0, 5, 6)),
+        *(tar_with(kind) for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)),
+        tar_of({"set/list.txt": "a" * 1000})[:-20],
+        tar_of({"set/list.txt": "a" * 1000})[:20],
+        b"\x1f\x8b no gzip",
+        b"PK no zip",
+        GOOD[:-30],
+    ],
+)
+def test_an_archive_that_is_damaged_encrypted_or_holds_pickles_links_or_devices_is_a_sentence(
+    content, archive_at, tmp_path
+):
+    (tmp_path / "set.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"set.zip is not the file to use \(it ") as caught:
+        fetch(archive_at(known=()), tmp_path)
+    assert str(caught.value).isprintable()
+    assert files_in(tmp_path) == ["set.zip"]
+
+
+def test_an_archive_of_too_many_files_is_refused(archive_at, tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "MOST_ENTRIES", 1)
+    for content in (GOOD, tar_of({"list.txt": "", "deep/er.txt": ""})):
+        (tmp_path / "set.zip").write_bytes(content)
+        with pytest.raises(InputError, match="2 files: at most 1|one too many"):
+            fetch(archive_at(known=()), tmp_path)
+
+
+def test_where_no_checksum_is_published_the_first_is_kept_and_another_file_refused(
+    server, archive_at, tmp_path, capsys
+):
+    server.files["good.zip"] = GOOD
+    folder = fetch(archive_at("good.zip", known=()), tmp_path)
+    digest = hashlib.sha256(GOOD).hexdigest()
+    assert (tmp_path / "set.zip.sha256").read_text() == f"{digest}  set.zip\n"
+    assert "nobody published a checksum of set.zip" in capsys.readouterr().err
+    folder.rename(tmp_path / "aside")
+    server.files["good.zip"] = zip_of({"set/list.txt": "other"})
+    with pytest.raises(InputError, match=r"not that of the first one, which .*set.zip.sha256 keeps"):
+        fetch(archive_at("good.zip", known=()), tmp_path)
+    server.files["good.zip"] = GOOD
+    assert fetch(archive_at("good.zip", known=()), tmp_path) == folder
+
+
+def test_a_server_that_never_ends_is_left(server, archive_at, tmp_path):
+    server.files["good.zip"] = GOOD + b"more"
+    with pytest.raises(InputError, match=f"more than {len(GOOD)} bytes came"):
+        fetch(archive_at("good.zip"), tmp_path)
+    assert files_in(tmp_path) == []
+
+
+def test_offline_nothing_is_fetched_and_one_sentence_says_where_to_put_the_file(
+    server, archive_at, tmp_path, monkeypatch, capsys
+):
+    server.files["good.zip"] = GOOD
+    monkeypatch.setitem(ARCHIVES, "modelnet40", archive_at("good.zip"))
+    monkeypatch.setenv("BIXT3D_OFFLINE", "0")
+    assert main(["modelnet40", "--root", str(tmp_path), "--offline"]) == 2
+    said = capsys.readouterr().err
+    assert "set.zip would be fetched, but the network is forbidden (--offline, BIXT3D_OFFLINE)" in said
+    assert f"put it at {tmp_path / 'set.zip'} and run this again" in said
+    with pytest.raises(InputError, match="bixt_ti_l64_p16.zip would be fetched, .* put it at .*bixt_ti_l64_p16.zip"):
+        fetch_released("bixt_ti_l64_p16", tmp_path)
+    assert server.asked == []
+    (tmp_path / "set.zip").write_bytes(GOOD)
+    assert main(["modelnet40", "--root", str(tmp_path), "--offline"]) == 0  # what is there is used
+
+
+def test_every_archive_comes_by_https_first_and_by_http_only_with_a_checksum():
+    for archive in ARCHIVES.values():
+        assert archive.urls[0].startswith("https:")
+        assert all(url.startswith("https:") for url in archive.urls) or archive.known
+
+
+def test_a_redirection_from_https_to_http_is_not_followed():
+    request = urllib.request.Request("https://127.0.0.1/set.zip")
+    handler = download._NeverLessSafe()
+    with pytest.raises(download._LostError, match="led from https to http"):
+        handler.redirect_request(request, None, 302, "Found", {}, "http://127.0.0.1/set.zip")
+    assert handler.redirect_request(request, None, 302, "Found", {}, "https://127.0.0.1/b.zip").host == "127.0.0.1"

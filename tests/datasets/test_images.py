@@ -11,6 +11,7 @@ from PIL import Image
 from bixt3d.datasets import ImageAugment, ImageFolder
 from bixt3d.datasets.image_reading import ImageSet, read_image
 from bixt3d.datasets.image_transforms import to_pixels
+from bixt3d.image_predictor import as_image
 from bixt3d.types import InputError
 
 SAMPLE = Path(__file__).parents[2].parent / "shared/data/imagenet_sample"
@@ -272,3 +273,64 @@ def test_fifty_images_of_imagenet_are_read_for_training_and_for_evaluation(tmp_p
         assert seen["image"].shape == (50, 3, 96, 96)
         assert seen["label"].tolist() == list(range(50))
         assert seen["image"].std((1, 2, 3)).min() > 0.05
+
+
+def turned(path: Path, orientation: int, ending: str = "png") -> Path:
+    """Write the image of `pixels` as a camera does that was held another way, and says so."""
+    backwards = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # what Pillow's transpose is called
+    image = Image.fromarray(pixels(7, 12, 8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = path / f"turned_{orientation}.{ending}"
+    (image if backwards is None else image.transpose(backwards)).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_stands_as_its_camera_was_held(tmp_path, orientation):
+    seen = read_image(turned(tmp_path, orientation))
+    assert np.array_equal(np.asarray(seen), pixels(7, 12, 8))
+    assert np.array_equal(np.asarray(as_image(seen)), pixels(7, 12, 8))  # and is not turned again
+    with Image.open(tmp_path / f"turned_{orientation}.png") as opened:
+        assert np.array_equal(np.asarray(as_image(opened)), pixels(7, 12, 8))
+    assert read_image(turned(tmp_path, orientation, "jpg")).size == (12, 8)
+
+
+def test_photos_are_turned_in_training_in_testing_and_in_the_cache(folder):
+    upright = all_of(source(folder, size=8).load()[0])["image"]
+    for path in folder.rglob("*.png"):
+        image, exif = Image.open(path).transpose(Image.Transpose.ROTATE_90), Image.Exif()
+        exif[0x0112] = 6
+        image.save(path, exif=exif)
+    for cache in (False, True):
+        assert torch.equal(all_of(source(folder, size=8, cache=cache).load()[0])["image"], upright)
+
+
+def test_broken_exif_turns_nothing(tmp_path):
+    path = turned(tmp_path, 6, "jpg")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"Exif\0\0MM", b"Exif\0\0M?").replace(b"Exif\0\0II", b"Exif\0\0I?"))
+    assert read_image(path).size == (8, 12)
+
+
+def test_a_picture_has_no_more_pixels_than_its_bytes_stand_for(tmp_path):
+    Image.new("L", (8000, 8000)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 100_000
+    with pytest.raises(InputError, match=r"bomb.png has 8000 x 8000 pixels in \d+ bytes: at most 40000000 are read"):
+        read_image(tmp_path / "bomb.png")
+    Image.new("L", (4000, 4000)).save(tmp_path / "mask.png")
+    assert read_image(tmp_path / "mask.png").size == (4000, 4000)
+
+
+def test_a_picture_starts_no_other_program(tmp_path):
+    """Pillow hands Encapsulated PostScript, whatever it is called, to Ghostscript, which runs what is in it."""
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(InputError, match="a.png is not an image that can be read: it is of no known format"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_class_has_a_name_that_can_be_printed(folder):
+    for split in ("train", "test"):
+        (folder / split / "cat").rename(folder / split / "c\x1bat")
+    with pytest.raises(InputError, match=r"has the name 'c\\\\x1bat'|has the name 'c\\x1bat'"):
+        source(folder).load()

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import pytest
@@ -108,4 +109,51 @@ def test_nothing_is_fetched_where_meshes_are_missing(meshes):
     for path in meshes.rglob("test/*.off"):
         path.unlink()
     with pytest.raises(InputError, match=r"has no meshes in \*/test/\*.off"):
+        sampled(meshes).load()
+
+
+class Spy:
+    """What opens a pickle of this writes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_no_pickle_is_opened_wherever_it_lies(meshes):
+    """PyTorch Geometric opens those in ``processed``."""
+    first = sampled(meshes).load()[0].xyz
+    caches = list((meshes / "ModelNet10").glob("*.npz"))
+    assert len(caches) == 2
+    for path in [*caches, *(meshes / f"ModelNet10/processed/{name}.pt" for name in ("training", "test", "pre_filter"))]:
+        path.parent.mkdir(exist_ok=True)
+        torch.save(Spy(meshes / "ran"), path)
+        assert torch.equal(sampled(meshes).load()[0].xyz, first)
+        path.write_bytes(pickle.dumps(Spy(meshes / "ran")))
+        assert torch.equal(sampled(meshes).load()[0].xyz, first)
+    assert not (meshes / "ran").exists()
+    pickle.loads(path.read_bytes())
+    assert (meshes / "ran").exists()  # it would have
+
+
+def test_a_mesh_far_from_the_origin_is_sampled_as_one_at_the_origin(meshes):
+    near = sampled(meshes).load()[0].xyz
+    for path in (meshes / "ModelNet10").glob("*.npz"):
+        path.unlink()
+    for path in meshes.rglob("*.off"):
+        head, counts, *lines = path.read_text().replace("OFF4", "OFF\n4").replace("# a square\n", "").splitlines()
+        for place in range(4):
+            x, y, z = map(int, lines[place].split())
+            lines[place] = f"{x + 500_000} {y + 5_400_000} {z + 100}"
+        path.write_text("\n".join((head, counts, *lines)))
+    assert (sampled(meshes).load()[0].xyz - near).abs().max() < 1e-5
+
+
+def test_classes_that_are_only_tested_on_are_named(meshes):
+    path = meshes / "ModelNet10/raw/lamp/test/lamp_0001.off"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"OFF\n4 4 0\n{TETRAHEDRON}")
+    with pytest.raises(InputError, match="has meshes of lamp to test on, but none to train on"):
         sampled(meshes).load()

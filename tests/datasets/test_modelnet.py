@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bixt3d.datasets import cache, modelnet
+from bixt3d.datasets import hdf5 as hdf5_reading
 from bixt3d.datasets.meshes import ModelNetMeshes
 from bixt3d.datasets.modelnet import ModelNetHDF5, ModelNetNormals
 from bixt3d.types import CloudSet, InputError
@@ -297,3 +298,97 @@ def test_the_real_sample_with_normals_is_read(tmp_path):
     unit_mask = (train.feats.norm(dim=2) - 1).abs() < 1e-2
     assert unit_mask.float().mean() > 0.999  # the files give (1, 1, 1) for a few points on faces without area
     assert_normalized(test)
+
+
+def test_a_set_far_from_the_origin_is_the_set_at_the_origin(hdf5):
+    """In float32 there are steps of 0.5 m at 5,000 km."""
+    clouds = np.random.default_rng(0).normal(size=(4, 8, 3))
+    found = []
+    for shift in ([0, 0, 0], [500_000, 5_400_000, 100]):
+        write_hdf5(hdf5 / "a.h5", data=clouds + shift)
+        found.append(ModelNetHDF5(str(hdf5), num_points=8).load()[0].xyz[:4])
+    assert (found[0] - found[1]).abs().max() < 1e-6
+
+
+def test_a_text_set_far_from_the_origin_is_the_set_at_the_origin(tmp_path):
+    near = texts(write_texts(tmp_path)).load()[0].xyz
+    for path in tmp_path.glob("bixt3d_*"):
+        path.unlink()
+    for path in tmp_path.glob("*/*.txt"):
+        table = np.loadtxt(path, delimiter=",") + [500_000, 5_400_000, 100, 0, 0, 0]
+        np.savetxt(path, table, "%.6f", ",")
+    assert (texts(tmp_path).load()[0].xyz - near).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("cloud", "fault"),
+    [
+        (np.full((8, 3), 7.0), "has all its points in one place"),
+        (np.array([[0, 0, 0], [0, 0, 5e-324]]).repeat(4, 0), "is too small or too large to be scaled"),
+        (np.array([[0, 0, 0], [0, 0, 1e300]]).repeat(4, 0), "is too small or too large to be scaled"),
+    ],
+)
+def test_a_cloud_that_cannot_be_scaled_is_named(hdf5, cloud, fault):
+    data = np.random.default_rng(0).normal(size=(4, 8, 3))
+    data[2] = cloud
+    write_hdf5(hdf5 / "a.h5", data=data)
+    with pytest.raises(InputError, match=f"cloud 2 of .*a.h5 {fault}"):
+        ModelNetHDF5(str(hdf5), num_points=8).load()
+
+
+def test_a_cloud_of_two_distinct_points_stays(hdf5):
+    data = np.random.default_rng(0).normal(size=(4, 8, 3))
+    data[1] = np.array([[0, 0, 0], [0, 0, 1e-30]]).repeat(4, 0)
+    write_hdf5(hdf5 / "a.h5", data=data)
+    cloud = ModelNetHDF5(str(hdf5), num_points=8).load()[0].xyz[1]
+    assert cloud[:, 2].tolist() == [-1] * 4 + [1] * 4
+
+
+def test_colors_are_scaled_by_the_brightest_of_a_file_however_it_is_read(hdf5, monkeypatch):
+    rgb = np.zeros((4, 8, 3), np.uint8)
+    rgb[0], rgb[3] = 255, 1
+    write_hdf5(hdf5 / "a.h5", rgb=rgb)
+    for path in (hdf5 / "b.h5", hdf5 / "c.h5"):
+        write_hdf5(path, 1, rgb=rgb[:1])
+    monkeypatch.setattr(hdf5_reading, "BLOCK_BYTES", 1)  # a cloud at a time
+    feats = ModelNetHDF5(str(hdf5), num_points=8, features="rgb").load()[0].feats
+    assert feats[0].eq(1).all() and torch.allclose(feats[3], torch.tensor(1 / 255))
+
+
+MEASURE = """
+import pathlib, re, sys
+from bixt3d.datasets.modelnet import ModelNetHDF5
+from bixt3d.datasets.part_hdf5 import PartHDF5
+def memory(what):
+    return 1024 * int(re.search(f"{what}:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+for source in (ModelNetHDF5, PartHDF5):
+    for folder in ("small", "large"):  # the small one brings all that is imported on the way
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # forgets the highest so far
+        before = memory("VmRSS")
+        sets = source(f"{sys.argv[1]}/{folder}", num_points=2048, features="normal").load()
+        held = sum(t.nbytes for one in sets for t in (one.xyz, one.feats, one.label, one.parts) if t is not None)
+        highest = memory("VmHWM") - before
+    print(highest / held)
+    del sets
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="Linux alone says how much memory was used")
+def test_a_set_takes_less_than_twice_its_size_while_it_is_read(tmp_path):
+    for folder, num_clouds in (("small", 8), ("large", 2000)):
+        (tmp_path / folder).mkdir()
+        for name, count in (("train.h5", num_clouds), ("test.h5", 8)):
+            data = np.random.default_rng(0).random((count, 2048, 3), np.float32)
+            with h5py.File(tmp_path / folder / name, "w") as file:
+                file["data"], file["normal"], file["label"] = data, data, np.zeros(count, int)
+                file["pid"] = np.zeros(data.shape[:2], np.uint8)
+        (tmp_path / folder / "shape_names.txt").write_text("ball\n")
+        (tmp_path / folder / "seg_classes.json").write_text('{"Ball": [0]}')
+        for split in ("train", "test"):
+            (tmp_path / folder / f"{split}_files.txt").write_text(f"{split}.h5\n")
+    environment = os.environ | {"PYTHONPATH": str(Path(modelnet.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    times = [float(line) for line in found.stdout.split()]
+    print(times)
+    assert len(times) == 2 and 1 <= min(times) <= max(times) < 2

@@ -199,3 +199,24 @@ def test_camvid_is_read():
     assert set(batch["labels"].unique().tolist()) <= set(range(-1, 11))
     (batch,) = train.batches([torch.arange(4)], seed=0)
     assert batch["image"].shape == (4, 3, 64, 64)
+
+
+def test_a_photo_that_stands_otherwise_than_its_annotation_is_a_sentence(scenes):
+    path, exif = scenes / "images/training/scene_0.jpg", Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path.with_suffix(".bmp")).save(path, exif=exif)
+    path.with_suffix(".bmp").unlink()
+    with pytest.raises(InputError, match="has 8 x 12, upright as its EXIF orientation says"):
+        read(source(scenes).load()[0])
+    annotation = scenes / "annotations/training/scene_0.png"
+    Image.open(annotation).transpose(Image.Transpose.ROTATE_270).save(annotation)
+    assert read(source(scenes).load()[0])
+
+
+@pytest.mark.parametrize(
+    "text", [b"Idx\tName\n1\tsk\x1by\n", "Idx\tName\n1\t天\n".encode("utf-16"), b"Idx\tName\n1\t\xeb\n"]
+)
+def test_names_of_classes_are_text_that_can_be_printed(tmp_path, text):
+    (tmp_path / "objectInfo.txt").write_bytes(text)
+    with pytest.raises(InputError, match="objectInfo.txt (is not text in UTF-8|has the name)"):
+        read_class_names(tmp_path / "objectInfo.txt")

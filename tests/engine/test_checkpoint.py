@@ -1,16 +1,21 @@
 """Files are whole or not there, broken ones are named, and no file runs code."""
 
+import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from bixt3d.engine import checkpoint
 from bixt3d.engine.checkpoint import (
     fit_weights,
+    host_name,
     load_checkpoint,
     load_weights,
+    must_fit,
     save_checkpoint,
     save_weights,
     write_json,
@@ -44,6 +49,44 @@ def test_a_writer_that_fails_half_way_leaves_the_old_file(tmp_path, error):
     assert files(tmp_path) == ["a.txt"]
 
 
+def test_the_disk_has_a_file_before_it_takes_the_place_of_the_last(tmp_path, monkeypatch):
+    done = []
+
+    def synced(handle: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{handle}")).name
+        done.append("folder" if name == tmp_path.name else "file")
+        os.fdatasync(handle)
+
+    def replaced(one: Path, other: Path) -> None:
+        done.append("replaced")
+        os.rename(one, other)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("this system does not name open files")
+    monkeypatch.setattr(checkpoint.os, "fsync", synced)
+    monkeypatch.setattr(checkpoint.os, "replace", replaced)
+    save_checkpoint(tmp_path / "c.pt", {"epoch": 1})
+    assert done == ["file", "replaced", "folder"]
+
+
+def test_a_new_file_takes_no_others_place(tmp_path):
+    write_whole(tmp_path / "a.txt", lambda path: path.write_text("first"), new=True)
+    with pytest.raises(InputError, match=r"a\.txt: there is one already"):
+        write_whole(tmp_path / "a.txt", lambda path: path.write_text("second"), new=True)
+    assert (tmp_path / "a.txt").read_text() == "first"
+    assert files(tmp_path) == ["a.txt"]
+
+
+def test_equal_weights_are_equal_files(tmp_path):
+    metadata = {"task": "naps", "config": "long: 1\n", "class_names": '["a", "ü"]', "up": "y", "more": "x"}
+    for i in range(8):
+        save_weights(tmp_path / f"{i}", {"b": torch.arange(3), "a": torch.ones(2, dtype=torch.float64)}, metadata)
+    assert len({(tmp_path / f"{i}").read_bytes() for i in range(8)}) == 1
+    weights, found = load_weights(tmp_path / "0")
+    assert found == metadata
+    assert weights["b"].tolist() == [0, 1, 2] and weights["a"].tolist() == [1, 1]
+
+
 def test_an_interrupted_writer_leaves_nothing_either(tmp_path):
     def stopped(path: Path):
         path.write_text("ha")
@@ -69,7 +112,7 @@ def test_a_full_disk_is_called_by_its_name(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
 def test_a_checkpoint_that_does_not_fit_on_the_disk_gets_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("bixt3d.engine.checkpoint.os.getpid", lambda: "full")
-    (tmp_path / ".a.pt.full.tmp").symlink_to("/dev/full")  # the file that is written before it is moved
+    (tmp_path / f".a.pt.{host_name()}.full.tmp").symlink_to("/dev/full")  # the file that is written before it is moved
     with pytest.raises(InputError, match="could not write") as caught:
         save_checkpoint(tmp_path / "a.pt", {"w": torch.zeros(100_000)})
     assert "\n" not in str(caught.value)
@@ -101,6 +144,47 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     assert (loaded["epoch"], loaded["rows"], loaded["learner"]["average"]) == (3, [{"loss": 0.5}], None)
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"epoch": "3"},
+        {"epoch": -1},
+        {"epoch": True},
+        {"seconds": None},
+        {"seconds": float("nan")},
+        {"rows": {"loss": 1.0}},
+        {"rows": [{"loss": "low"}]},
+        {"rows": [{3: 1.0}]},
+        {"learner": None},
+        {"learner": {"model": {}}},
+        {"learner": {"model": {"w": "x"}, "optimizer": {}, "schedule": {}}},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_that_holds_something_else_is_refused_with_one_sentence(tmp_path, harm):
+    save_checkpoint(tmp_path / "c.pt", training_state(torch.zeros(1)) | harm)
+    with pytest.raises(InputError, match=r"c\.pt is not a checkpoint of bixt3d, or it is damaged: it") as caught:
+        load_checkpoint(tmp_path / "c.pt")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_that_fits_nothing_is_refused_with_one_sentence(tmp_path):
+    layer = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+    with (
+        pytest.raises(InputError, match=r"c\.pt does not fit this run, or it is damaged") as caught,
+        must_fit(tmp_path / "c.pt"),
+    ):
+        optimizer.load_state_dict({"state": [], "param_groups": []})
+    assert "\n" not in str(caught.value)
+
+
+def test_figures_that_are_not_finite_are_not_written_as_json(tmp_path):
+    with pytest.raises(InputError, match="a figure is not a finite number"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert files(tmp_path) == []
+
+
 def test_weights_come_back_with_what_is_said_of_them(tmp_path):
     save_weights(tmp_path / "w.safetensors", {"w": torch.arange(6.0).view(2, 3).T}, {"task": "naps"})
     weights, metadata = load_weights(tmp_path / "w.safetensors")
@@ -110,7 +194,10 @@ def test_weights_come_back_with_what_is_said_of_them(tmp_path):
 
 @pytest.mark.parametrize(
     ("load", "save"),
-    [(load_checkpoint, lambda path, weights: save_checkpoint(path, weights)), (load_weights, save_weights)],
+    [
+        (load_checkpoint, lambda path, weights: save_checkpoint(path, training_state(weights["w"]))),
+        (load_weights, save_weights),
+    ],
 )
 @pytest.mark.parametrize("harm", ["missing", "folder", "empty", "garbage", "truncated"])
 def test_a_file_that_is_missing_or_broken_is_named(tmp_path, load, save, harm):
@@ -145,6 +232,16 @@ def test_loading_a_checkpoint_runs_no_code_of_the_file(tmp_path):
     assert not (tmp_path / "sprung").exists()
     pickle.loads(pickle.dumps(Trap()))
     assert (tmp_path / "sprung").exists()  # the trap works
+
+
+def test_a_compressed_checkpoint_which_may_be_larger_than_the_memory_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "c.pt", {"w": torch.zeros(100_000)})
+    with zipfile.ZipFile(tmp_path / "c.pt") as plain, zipfile.ZipFile(tmp_path / "bomb.pt", "w", 8) as bomb:
+        for one in plain.namelist():
+            bomb.writestr(one, plain.read(one))
+    assert (tmp_path / "bomb.pt").stat().st_size < 10_000
+    with pytest.raises(InputError, match=r"bomb\.pt is not a checkpoint"):
+        load_checkpoint(tmp_path / "bomb.pt")
 
 
 def test_weights_that_fit_are_taken():

@@ -133,6 +133,15 @@ def test_a_run_that_goes_on_from_a_saved_state_is_the_run_that_never_stopped(nam
         assert all(tensor.equal(other.state_dict()[key]) for key, tensor in one.state_dict().items())
 
 
+def test_an_average_that_is_new_to_a_run_starts_from_the_weights_it_goes_on_with(fabric):
+    first = make_learner(fabric, Optim(**vars(OPTIM) | {"ema": 0.0}))
+    train(fabric, first, range(1, 3), make_clouds())
+    second = make_learner(fabric, OPTIM)
+    second.load_state(first.state())
+    kept = second.best_module().state_dict()
+    assert all(tensor.equal(kept[key]) for key, tensor in first.module.state_dict().items())
+
+
 def test_a_new_learning_rate_holds_for_a_run_that_goes_on(fabric):
     first = make_learner(fabric, OPTIM)
     train(fabric, first, range(1, 3), make_clouds())

@@ -106,7 +106,7 @@ def test_vectors_and_latents_are_decayed_only_if_that_is_asked_for(name):
 
 def test_the_average_follows_weights_and_statistics():
     model = nn.BatchNorm1d(1)
-    average = make_average(Optim(ema=0.75), model)
+    average = make_average(Optim(ema=0.15), model)
     with torch.no_grad():
         model.weight.fill_(4.0)
     average.update_parameters(model)  # the first update copies
@@ -114,8 +114,22 @@ def test_the_average_follows_weights_and_statistics():
         model.weight.fill_(8.0)
         model.running_mean.fill_(4.0)
     average.update_parameters(model)
-    assert average.module.weight.item() == pytest.approx(0.75 * 4 + 0.25 * 8)
-    assert average.module.running_mean.item() == pytest.approx(0.25 * 4)
+    assert average.module.weight.item() == pytest.approx(0.15 * 4 + 0.85 * 8)
+    assert average.module.running_mean.item() == pytest.approx(0.85 * 4)
+
+
+def test_the_average_of_few_steps_has_forgotten_the_first_weights():
+    """The decay after n steps is (1 + n) / (10 + n) at most: 2/11, 3/12, 4/13 ... up to that of the settings."""
+    model = nn.Linear(1, 1, bias=False)
+    average, expected = make_average(Optim(ema=0.998), model), None
+    for step in range(72):
+        with torch.no_grad():
+            model.weight.fill_(float(step > 0))
+        average.update_parameters(model)
+        decay = min(0.998, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) if step else 0.0
+    assert average.module.weight.item() == pytest.approx(expected, abs=1e-6)
+    assert 1 - expected < 1e-6  # with 0.998 from the start: 0.87 of the first weights would be left
 
 
 def test_without_ema_there_is_no_average():

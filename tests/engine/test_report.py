@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bixt3d.engine.checkpoint import save_weights
-from bixt3d.engine.report import RunLog, commit, new_folder, newest_run, read_rows
+from bixt3d.engine.report import RunLog, commit, newest_run, read_rows
 from bixt3d.types import InputError
 
 ROWS = [{"epoch": 1.0, "loss": 2.0}, {"epoch": 2.0, "loss": 0.123456789, "test_accuracy": 0.5}]
@@ -63,20 +63,35 @@ def test_the_best_row_is_the_earliest_of_equals(tmp_path):
     log = RunLog(tmp_path, [{"epoch": float(i), "a": a} for i, a in enumerate([0.1, 0.5, 0.5, 0.2])], write=False)
     assert log.best("a")["epoch"] == 1
     assert log.best("b") is None
+    assert log.best("a", more_is_better=False)["epoch"] == 0
 
 
 def test_no_file_no_rows(tmp_path):
     assert read_rows(tmp_path / "metrics.csv") == []
 
 
-def test_two_runs_of_one_second_get_two_folders(tmp_path):
-    folders = []
-    for _ in range(12):
-        folders.append(new_folder(tmp_path, "shapes"))
-        assert not folders[-1].exists()
-        folders[-1].mkdir()
-    assert len(set(folders)) == 12
-    assert all(folder.parent == tmp_path and folder.name.startswith("shapes-") for folder in folders)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"epoch,loss\n1,2,3\n",
+        b"epoch,loss\n1,3.9\x1157\n",
+        b"epoch,loss\n1,\xff\n",
+        b"epoch,loss\n1,nan\n",
+        b"epoch,loss\n1,1e999\n",
+        b"loss\n2\n",
+        b"epoch,loss\n1,0\x00\n",
+        b"epoch,loss\n1," + b"9" * 200_000 + b"\n",
+        b"epoch,loss\n" + b'"' * 200_001 + b"\n",
+        b"\xd0\xcf\x11\xe0" * 99,
+    ],
+    ids=["longer", "control", "latin", "nan", "huge", "other columns", "nul", "long", "quotes", "office"],
+)
+def test_damaged_metrics_are_named_in_one_sentence(tmp_path, damage):
+    (tmp_path / "metrics.csv").write_bytes(damage)
+    with pytest.raises(InputError, match=r"metrics\.csv is damaged: ") as caught:
+        read_rows(tmp_path / "metrics.csv")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_the_newest_run_is_the_one_of_this_task_written_last(tmp_path):
@@ -85,6 +100,13 @@ def test_the_newest_run_is_the_one_of_this_task_written_last(tmp_path):
     make_run(tmp_path / "c", "classification", 2000)
     make_run(tmp_path / "d", "segmentation", 4000)
     assert newest_run(tmp_path, "classification", "make demo") == expected
+
+
+def test_only_the_head_of_the_weights_is_read_to_know_their_task(tmp_path):
+    run = make_run(tmp_path / "a", "classification", 1000)
+    content = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes(content[:-4] + b"\xff" * 4)  # a weight that is not a number
+    assert newest_run(tmp_path, "classification", "make demo") == run
 
 
 @pytest.mark.parametrize("folder", ["empty", "missing", "other"])

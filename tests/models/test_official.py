@@ -468,3 +468,31 @@ def test_a_file_that_is_not_there_is_refused(tiny_release, tmp_path: Path):
 def test_a_model_that_was_not_released_is_refused(tiny_release):
     with pytest.raises(InputError, match=r"no weights of 'bixt_secret' were released; there are: bixt_ti_l64_p16, "):
         BixtPreset(1000, "bixt_secret", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"head.weight": torch.full((3, 2), float("nan"))},
+        {3: torch.zeros(1)},
+        {"a": torch.zeros(1, dtype=torch.complex64)},
+        {"a": torch.zeros(1).expand(10**8)},
+        {"a": torch.zeros(3).to_sparse()},
+        {"model": {"a": [1]}},
+        [torch.zeros(1)],
+        3,
+    ],
+    ids=lambda content: str(type(content)),
+)
+def test_a_file_without_usable_weights_is_refused_with_one_sentence(tmp_path, content):
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"x\.pth") as caught:
+        read_checkpoint(tmp_path / "x.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_zip_that_unpacks_to_far_more_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.pth", bytes(2**25))
+    with pytest.raises(InputError, match="too large"):
+        read_checkpoint(tmp_path / "x.zip")

@@ -133,6 +133,34 @@ def test_neighbors_that_hardly_differ_keep_their_digits_in_float32(dense: bool, 
     assert (found - exact).norm() < 2 * (stored - exact).norm() + 1e-5 * exact.norm() < 0.01 * exact.norm()
 
 
+@pytest.mark.parametrize("normalize", ["anchor", "center"])
+def test_in_bfloat16_neighbors_that_hardly_differ_keep_their_digits(normalize: str):
+    """Neighbors a five-hundredth of the cloud apart: subtracted after rounding they would be wrong by a tenth."""
+    layer = AffineGroupLinear(5, 7, normalize).double()
+    feats = ((1 + torch.arange(5)) * torch.linspace(-1, 1, 500)[:, None])[None].sin()
+    neighbor_index = torch.arange(498)[None, :, None] + torch.arange(3)
+    where = (feats, neighbor_index[..., 1], neighbor_index)
+    exact = layer(feats.double(), *where)
+    layer.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(feats, *where)
+    assert found.dtype == torch.bfloat16
+    difference, expected = (out.double() - out.double().mean(2, keepdim=True) for out in (found, exact))
+    assert (difference - expected).norm() < 0.005 * expected.norm()
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize("normalize", ["anchor", "center"])
+def test_where_all_neighbors_are_equal_they_bring_nothing_and_get_no_gradient(normalize: str, size: float):
+    """Whatever is left of a mean of equal numbers in float32 is rounding, not a difference to be divided by 1e-5."""
+    layer, feats = AffineGroupLinear(5, 7, normalize), size * torch.rand(2, 1, 5).expand(2, 12, 5).clone()
+    index = torch.arange(12).expand(2, 12), torch.randint(12, (2, 12, 7))
+    points, _ = layer.parts(feats.requires_grad_(), feats, *index)
+    assert not points.any()
+    points.sum().backward()
+    assert not feats.grad.any() and not layer.scale.grad.any()
+
+
 def test_under_autocast_the_grouping_stays_in_float32():
     block, tokens = random_block(num_pre=0, num_post=0).float(), random_tokens()
     tokens = Tokens(tokens.feats.float(), tokens.pos.float())

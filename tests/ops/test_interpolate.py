@@ -54,3 +54,13 @@ def test_weights_are_worked_out_in_float32_for_features_in_half_precision():
 def test_less_than_one_neighbor_is_refused():
     with pytest.raises(InputError, match="asked to interpolate from 0 neighbors"):
         interpolate(torch.zeros(1, 1, 3), torch.zeros(1, 2, 3), torch.zeros(1, 2, 4), num_neighbors=0)
+
+
+def test_copies_of_a_point_share_the_weight_of_a_query_on_them_and_positions_get_no_gradient():
+    queries, points, feats = (
+        part.requires_grad_() for part in (torch.zeros(1, 2, 3), torch.zeros(1, 4, 3), torch.eye(4)[None])
+    )
+    found = interpolate(queries, points, feats)
+    torch.testing.assert_close(found[0], torch.tensor([[1.0, 1, 1, 0]]).expand(2, 4) / 3)
+    found.square().sum().backward()
+    assert not queries.grad.any() and not points.grad.any() and feats.grad.isfinite().all()

@@ -35,7 +35,7 @@ TOKENS = "tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, features:
 ENCODER = (
     "encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: ROLE}}"
 )
-CHOSEN = "seen at a random choice of 64"
+CHOSEN = "a random 64 of them seen"
 DATA = "data: {class_path: Shapes, init_args: {num_points: 64, features: FEATURES}}"
 
 MakeRun = Callable[..., Path]
@@ -116,7 +116,7 @@ def test_folders_are_walked_and_json_is_a_line_for_each_file(class_run, clouds, 
 def test_a_table_shows_the_share_of_each_part(part_run, clouds, capsys):
     assert predict.main([str(clouds / "box.stl"), f"--checkpoint={part_run()}", "--category=mug"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head == f"{clouds}/box.stl: 10000 points, mug, spread over the surface, {CHOSEN}, normal not read"
+    assert head == f"{clouds}/box.stl: 10000 points, mug, spread over the surface, {CHOSEN}"
     assert {row.split()[1] for row in rows} == {"body", "lid"}
     assert sum(float(row.split()[0].rstrip("%")) for row in rows) == pytest.approx(100, abs=0.2)
 
@@ -320,9 +320,9 @@ def test_what_is_guessed_repeated_or_not_read_is_said(class_run, tmp_path, capsy
     write_ply(tmp_path / "b.ply", xyz, {f"f{place}": xyz[:, :1] for place in range(12)} | {"rgb": np.eye(3)[[0] * 40]})
     np.savez(tmp_path / "c.npz", xyz=xyz, rgb=np.full((40, 3), 0.5), normals=3 * xyz)
     expected = [
-        ["repeated to 64", "columns 4 to 6 taken for rgb", "column7 not read"],
-        ["repeated to 64", "f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 and 2 more not read"],
-        ["repeated to 64", "normals scaled to length 1", "normal not read"],
+        ["repeated to make 64", "columns 4 to 6 taken for rgb", "column7 not read"],
+        ["repeated to make 64", "f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 and 2 more not read"],
+        ["repeated to make 64", "normals scaled to length 1", "normal not read"],
     ]
     names = ("a.xyz", "b.ply", "c.npz")
     predict.main([*(str(tmp_path / name) for name in names), f"--checkpoint={run}", "--json"])

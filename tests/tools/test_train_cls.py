@@ -137,10 +137,12 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_as_if_it_had_not_been(tmp_p
         assert result_of(killed)[name] == result_of(undisturbed)[name]
 
 
-def test_a_run_that_was_finished_can_go_on_and_the_newest_is_found(tmp_path, train, monkeypatch):
+def test_a_run_that_was_finished_can_go_on_where_it_is_named(tmp_path, train, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = train(Path("runs") / "a", "--train.epochs=1")
-    assert train_cls.main(["--resume", "--train.epochs=2"]) == folder
+    with pytest.raises(InputError, match="name it and say how long, as in `.*--resume runs/a --train.epochs 2`"):
+        train_cls.main(["--resume", "--train.epochs=2"])  # the newest, but it was not named
+    assert train_cls.main(["--resume", "runs/a", "--train.epochs=2"]) == folder
     assert [row["epoch"] for row in read_rows(folder / "metrics.csv")] == [1, 2]
     assert result_of(folder)["epochs"] == 2
 

@@ -1,0 +1,104 @@
+"""How a run ends before its time: signals that stop it after a step, and too little memory."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from lightning_fabric import Fabric
+
+from bixt3d.engine.watch import watch_no_longer
+from bixt3d.program import is_out_of_memory
+from bixt3d.types import InputError, Stopped
+
+T = TypeVar("T")
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""Ctrl-C, a system that shuts down, and SLURM where a job's time runs out (``--signal=USR1@60``)."""
+
+
+class Stop:
+    """Notes a signal while a run trains, so that it ends after a step, in all processes after the same one.
+
+    A second Ctrl-C ends the process at once.
+    """
+
+    def __init__(self, fabric: Fabric):
+        self.number, self.handlers, self.group = 0, {}, None
+        self.process, self.speaks = os.getpid(), fabric.is_global_zero
+        if fabric.world_size > 1:  # on the CPU: asking each other does not wait for a GPU
+            self.group = torch.distributed.new_group(backend="gloo")
+
+    def __enter__(self) -> "Stop":
+        with contextlib.suppress(ValueError):  # outside the main thread there are no handlers
+            self.handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if os.getpid() != self.process:  # one that reads data: it ends by SIGTERM, and leaves the rest to its parent
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+            if self.speaks:
+                os.write(2, b"\nstopping after this step; Ctrl-C again ends at once\n")
+        self.number = self.number or number
+
+    def check(self) -> None:
+        """Raise Stopped if a signal came, to this process or another one; all processes ask at the same places."""
+        number = self.number
+        if self.group is not None:
+            vote = torch.tensor(number)
+            torch.distributed.all_reduce(vote, torch.distributed.ReduceOp.MAX, self.group)
+            number = int(vote)
+        if number:
+            watch_no_longer()  # all of them end here, each in its own time
+            raise Stopped(number)
+
+    @contextlib.contextmanager
+    def excusing(self) -> Iterator[None]:
+        """Raise Stopped in place of an error that follows from a signal, which other processes got as well."""
+        try:
+            yield
+        except RuntimeError:
+            if self.number:
+                raise Stopped(self.number) from None
+            raise
+
+    def watch(self, batches: Iterable[T]) -> Iterator[T]:
+        """Yield batches; raise Stopped before the next one once a signal came."""
+        for batch in batches:
+            self.check()
+            yield batch
+
+
+@contextlib.contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Raise InputError with the advice in place of an error of PyTorch or NumPy about memory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(f"out of memory: {advice}") from error
+
+
+def on_first(fabric: Fabric, act: Any) -> Any:
+    """Let the first process act; all get what it returns, or its InputError."""
+    answer = None
+    if fabric.is_global_zero:
+        try:
+            answer = act()
+        except InputError as error:
+            answer = error
+    answer = fabric.broadcast(answer)
+    if isinstance(answer, InputError):
+        raise answer
+    return answer

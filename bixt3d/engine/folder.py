@@ -1,0 +1,200 @@
+"""Folders of runs: made by one run alone, known by when they began, gone on with, and found again."""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from bixt3d.engine.checkpoint import host_name, load_metadata, write_text, write_whole
+from bixt3d.types import InputError
+
+RECORD = "run.json"
+OF_A_RUN = (RECORD, "config.yaml", "metrics.csv", "checkpoint.pt", "result.json", "report.html", "tensorboard")
+"""What a run writes, but for weights and pictures."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run folder says of its run: the task, when it began, and its seeds if it is one of several."""
+
+    task: str
+    began: str
+    seeds: tuple[int, ...] | None = None
+
+    def text(self) -> str:
+        """Return the content of run.json."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None}, indent=2) + "\n"
+
+
+def record_now(task: str, seeds: list[int] | None) -> Record:
+    """Return the record of a run that begins now."""
+    return Record(task, datetime.now(timezone.utc).isoformat(timespec="microseconds"), tuple(seeds) if seeds else None)
+
+
+def read_record(folder: Path) -> Record | None:
+    """Return the record of a run folder, or None if there is none. Raises InputError for a damaged run.json."""
+    path = folder / RECORD
+    if path.is_file():
+        return parse_record(path)
+    weights, config = folder / "model.safetensors", folder / "config.yaml"
+    if not (weights.is_file() and config.is_file()):
+        return None
+    began = datetime.fromtimestamp(config.stat().st_mtime, timezone.utc)  # of a version that wrote no run.json
+    return Record(load_metadata(weights).get("task", ""), began.isoformat(timespec="microseconds"))
+
+
+def parse_record(path: Path) -> Record:
+    """Return what a run.json says. Raises InputError if it is damaged."""
+    try:
+        if path.stat().st_size > 2**20:
+            raise ValueError("too large")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        task, began, seeds = found["task"], found["began"], found.get("seeds")
+        if not isinstance(task, str) or datetime.fromisoformat(began).tzinfo is None:
+            raise ValueError("not a task and a time")
+        if seeds is not None and not (seeds and all(type(seed) is int for seed in seeds)):
+            raise ValueError("not a list of seeds")
+        return Record(task, began, None if seeds is None else tuple(seeds))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: it does not say which run this folder holds") from error
+
+
+def check_free(folder: Path) -> None:
+    """Raise InputError for a folder in which a new run would replace files."""
+    if not folder.is_dir():
+        return
+    taken = [name for name in OF_A_RUN if (folder / name).exists()]
+    taken += sorted(path.name for kind in ("*.safetensors", "*.png") for path in folder.glob(kind))
+    taken += sorted(f"{path.parent.name}/" for path in folder.glob("seed*/config.yaml"))
+    if not taken:
+        return
+    free = next(path for i in range(2, 10_000) if not (path := Path(f"{folder}-{i}")).exists())
+    on = f"go on with it by `--resume {folder}`, or " if (folder / "config.yaml").is_file() else ""
+    held = "a run" if on else f"files that a run would replace ({', '.join(taken[:3])})"
+    raise InputError(f"{folder} holds {held} already: {on}name a free folder, such as `--run_dir {free}`")
+
+
+def make_folder(folder: Path | None, name: str, record: Record, config: str) -> Path:
+    """Make the folder of a new run, or take an empty one, and write its settings; returns it.
+
+    ``folder`` None: ``runs/NAME-TIME``. No two processes get the same folder, even on a disk that machines share.
+    """
+    folder = new_folder(Path("runs"), name) if folder is None else folder
+    check_free(folder)
+    write_whole(folder / RECORD, lambda path: path.write_text(record.text(), encoding="utf-8"), new=True)
+    write_text(folder / "config.yaml", config)
+    return folder
+
+
+def new_folder(root: Path, name: str) -> Path:
+    """Make a folder for a new run, named by what it runs and the time; it is nobody else's."""
+    base = root / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for i in range(1000):
+        folder = Path(f"{base}-{i}") if i else base
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(f"could not make the folder {folder}: {error.strerror}; name a --run_dir") from error
+    raise InputError(f"{base} and 999 folders of such names are there: name a --run_dir")
+
+
+def take_folder(folder: Path, record: Record, config: str, stack: contextlib.ExitStack) -> Path:
+    """Take the folder of a run that goes on: hold it, remove what killed programs left, write the settings.
+
+    The folder is held until ``stack`` closes. Returns it.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        write_text(path, record.text())
+    elif parse_record(path) != record:
+        with hold(folder):
+            write_text(path, record.text())
+    stack.enter_context(hold(folder))
+    remove_leftovers(folder)
+    write_text(folder / "config.yaml", config)
+    return folder
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of programs that were killed on this machine; others may still be written."""
+    for path in folder.glob(f".*.{host_name()}.*.tmp"):
+        number = path.name.split(".")[-2]
+        if number.isdecimal() and not _lives(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    """Say whether another process of this number exists; this one has its number from a dead one and writes nothing."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of another user, or no way to know
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep the folder of a run from other processes that would train in it. Raises InputError if one does."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder / RECORD).open("r+") as file:  # the lock ends with this process, or where it closes this file
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise InputError(f"another process trains in {folder} now: stop it first, or wait") from error
+        yield
+
+
+def newest_begun(root: Path, task: str, how: str) -> Path:
+    """Return the folder of the run of this task that began last, stopped or not. Raises InputError if there is none.
+
+    A run of several seeds is one run.
+    """
+    found = []
+    for config in root.glob("**/config.yaml"):
+        folder = config.parent
+        above = parse_record(folder.parent / RECORD) if (folder.parent / RECORD).is_file() else None
+        record = read_record(folder)
+        if record and record.task == task and not (above and above.seeds):
+            found.append((datetime.fromisoformat(record.began), folder))
+    if not found:
+        raise InputError(f"there is no {task} run under {root}/ yet: make one with `{how}`")
+    return max(found)[1]
+
+
+def weights_file(run: Path, which: str = "last") -> Path:
+    """Return the file of a run's weights: of its last epoch, or of that which was best on validation.
+
+    A path of a file is returned as it is. Raises InputError if the run has none, or is one of several seeds.
+    """
+    if not run.is_dir():
+        if which == "best":
+            raise InputError(f"--weights best chooses in a run folder, and {run} is none: leave it out")
+        return run
+    seeds = sorted(str(path.parent) for path in run.glob("seed*/model.safetensors"))
+    if seeds and not (run / "model.safetensors").is_file():
+        raise InputError(f"{run} holds a run for each seed: name one of {', '.join(seeds)}")
+    path = run / ("best_on_val.safetensors" if which == "best" else "model.safetensors")
+    if which == "best" and not path.is_file():
+        raise InputError(f"{run} has no weights chosen on validation: train with --data.val_fraction, or use the last")
+    return path
+
+
+def words_of(path: Path) -> str:
+    """Return in words which weights of a run a file holds."""
+    return {"model": "last", "best_on_val": "best on validation"}.get(path.stem, path.name)

@@ -1,0 +1,62 @@
+"""How a program ends: with a sentence and an exit code, whatever ends it."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from bixt3d.types import InputError, Stopped
+
+
+def run_program(main: Callable[[], object]) -> None:
+    """Run a program's main function: wrong input ends with one sentence and exit code 2, no traceback.
+
+    A signal ends it with exit code 128 plus its number, and what `Stopped` says.
+    """
+    _stop_on_signals(os.getpid())
+    try:
+        main()
+    except (InputError, KeyboardInterrupt, RuntimeError, MemoryError) as error:
+        code, words = _ending(error)
+        if code is None:
+            raise
+        if words:
+            print(words, file=sys.stderr)
+        sys.exit(code)
+
+
+def _stop_on_signals(own: int) -> None:
+    def stop(number: int, frame: Any) -> None:
+        if os.getpid() != own:  # a process that reads data, which this one made: it ends as if there were no handler
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise Stopped(number)
+
+    for name in ("SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
+
+
+def _ending(error: BaseException) -> tuple[int | None, str]:
+    """Return the exit code and the last words of a program that ends with this error; no code for a fault of ours."""
+    if isinstance(error, InputError):
+        return 2, f"error: {error}"
+    if isinstance(error, Stopped):
+        return error.code, (str(error) or f"stopped by {signal.Signals(error.number).name}") if error.code else ""
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "stopped"
+    if is_out_of_memory(error):
+        return 2, "error: out of memory: give smaller or fewer inputs, or use a larger machine"
+    return None, ""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, for a sentence."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error of PyTorch or NumPy means that memory was not enough."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))

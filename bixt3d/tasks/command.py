@@ -1,0 +1,114 @@
+"""The command line of the training programs: where a run goes, what it goes on with, and its settings."""
+
+from argparse import ArgumentError, ArgumentParser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bixt3d.config import SettingsParser
+from bixt3d.engine.folder import RECORD, Record, check_free, newest_begun, read_record
+from bixt3d.tasks.task import Task
+from bixt3d.types import InputError
+
+
+@dataclass
+class Where:
+    """Where a run goes.
+
+    Args:
+        folder: its folder; None: a new one under runs/.
+        name: start of the name of a new folder.
+        seeds: seeds of a run of several, or None.
+        record: what the folder says of the run to go on with; None: a new run.
+        named: whether the run to go on with was named, and not just the newest.
+    """
+
+    folder: Path | None
+    name: str
+    seeds: list[int] | None
+    record: Record | None = None
+    named: bool = True
+
+
+def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> tuple[Where, SettingsParser, Any]:
+    """Split the command line into where to run, and the settings of what to run."""
+    place = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    place.add_argument("--run_dir", type=Path)
+    place.add_argument("--resume", nargs="?", const=True)
+    place.add_argument("--seeds")
+    try:
+        asked, rest = place.parse_known_args(argv)
+    except ArgumentError as error:
+        raise InputError(str(error)) from error
+    parser = task.make_parser(description)
+    for name, text in {
+        "run_dir": "folder of the run, free of files of another (default: runs/NAME-TIME)",
+        "resume": "go on with the run in this folder; with no folder, the one that began last",
+        "seeds": "several seeds, such as 0,1,2: a run for each, their mean and deviation",
+    }.items():
+        parser.add_argument(f"--{name}", help=text)
+    seeds = None if asked.seeds is None else parse_seeds(asked.seeds)
+    where = Where(asked.run_dir, "", seeds)
+    if asked.resume:
+        if asked.run_dir:
+            raise InputError("--resume names the run folder: leave out --run_dir")
+        where = find_run(task, None if asked.resume is True else asked.resume, seeds)
+        saved = ["--cfg", str(where.folder / "config.yaml")]
+        parse_saved(parser, saved)
+        rest = [*saved, *rest]
+    elif asked.run_dir and "--help" not in rest:
+        check_free(asked.run_dir)
+    settings = parser.parse_args(rest)
+    if settings.data is None or settings.model is None:
+        raise InputError(f"no data set and model given: name a config, as in `{task.example}`")
+    where.name = Path(str(settings.cfg[-1])).stem if settings.get("cfg") else task.program
+    for unsaved in ("cfg", "run_dir", "resume", "seeds"):
+        settings.pop(unsaved, None)
+    return where, parser, settings
+
+
+def parse_saved(parser: SettingsParser, saved: Sequence[str]) -> None:
+    """Raise InputError that names the file if the saved settings of a run are damaged."""
+    try:
+        parser.check_groups(parser.parse_args(saved))
+    except InputError as error:
+        raise InputError(f"{saved[-1]} cannot be gone on with: {error}") from error
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds of ``--seeds 0,1,2``."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--seeds takes whole numbers with commas, such as 0,1,2, not '{text}'") from error
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"--seeds {text} names a seed twice: its second run would replace the first")
+    return seeds
+
+
+def find_run(task: Task, name: str | None, seeds: list[int] | None) -> Where:
+    """Return the run to go on with: the one named, or the one of this task that began last."""
+    folder = Path(name) if name else newest_begun(Path("runs"), task.name, task.example)
+    if not (folder / "config.yaml").is_file():
+        inside = ", ".join(sorted(str(path.parent) for path in folder.glob("seed*/config.yaml")))
+        more = f"; its seeds can be gone on with one by one: {inside}" if inside else ""
+        raise InputError(f"{folder} is no run folder: it holds no config.yaml to go on with{more}")
+    record = read_record(folder)
+    if record is None:
+        raise InputError(f"{folder} holds no {RECORD} and no weights: start again with --cfg {folder / 'config.yaml'}")
+    if record.task != task.name:
+        raise InputError(f"{folder} is a run of {record.task}, and this program trains {task.name}")
+    return Where(folder, "", seeds_to_go(folder, record, seeds), record, named=bool(name))
+
+
+def seeds_to_go(folder: Path, record: Record, asked: list[int] | None) -> list[int] | None:
+    """Return the seeds of a run that goes on: its own, and more where they are asked for."""
+    own = None if record.seeds is None else list(record.seeds)
+    if asked is None or asked == own:
+        return own
+    if own is None:
+        raise InputError(f"{folder} is a run of one seed: start one of several with a --run_dir of its own")
+    if asked[: len(own)] != own:
+        raise InputError(f"{folder} has the seeds {','.join(map(str, own))}: name these first, then more")
+    return asked

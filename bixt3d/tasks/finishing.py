@@ -1,0 +1,113 @@
+"""What a training run says at its end: scores of the last epoch, pictures, and the mean over several seeds."""
+
+import json
+import shlex
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from bixt3d.engine.checkpoint import write_json
+from bixt3d.engine.ending import on_first
+from bixt3d.engine.report import RunLog
+from bixt3d.tasks.command import Where
+from bixt3d.tasks.task import Sets, Task
+from bixt3d.types import InputError
+
+
+def score_sets(task: Task, fabric: Fabric, module: nn.Module, run: Any, sets: Sets) -> dict[str, float]:
+    """Return the scores on the test set, and on the validation set if there is one."""
+    row = {}
+    for name, examples in {"val": sets.val, "test": sets.test}.items():
+        if examples is not None:
+            scores = task.evaluate(module, examples, run, fabric).row()
+            row |= {f"{name}_{column}": value for column, value in scores.items()}
+    return row
+
+
+def finish_run(
+    task: Task,
+    fabric: Fabric,
+    folder: Path,
+    run: Any,
+    module: nn.Module,
+    sets: Sets,
+    log: RunLog,
+    seconds: float,
+) -> dict[str, Any]:
+    """Evaluate the last epoch and write result.json, pictures and report; returns what result.json holds."""
+    evaluation, speed = task.evaluate(module, sets.test, run, fabric), f"{task.unit}_per_second"
+    facts = {
+        "seed": run.seed,
+        "weights": "last",
+        "epochs": len(log.rows),
+        "seconds": seconds,
+        speed: statistics.median(row[speed] for row in log.rows),
+        "best_on_test": {
+            name: {"value": row[f"test_{score.column}"], "epoch": int(row["epoch"])}
+            for name, score in task.headline.items()
+            if (row := log.best(f"test_{score.column}", score.more_is_better))
+        },
+    }
+    if row := log.best(column := f"val_{task.selects_by.column}", task.selects_by.more_is_better):
+        facts["selected_on_val"] = {"epoch": int(row["epoch"]), column: row[column]}
+        facts["selected_on_val"] |= {name: row[f"test_{score.column}"] for name, score in task.headline.items()}
+    result = task.describe_result(evaluation, module, fabric, facts)
+    if fabric.is_global_zero:
+        page = {
+            "title": folder.name,
+            "rows": log.rows,
+            "command": f"{task.command('train')} --cfg {shlex.quote(str(folder / 'config.yaml'))}",
+            "settings": (folder / "config.yaml").read_text(encoding="utf-8"),
+        }
+        task.write_results(folder, result, evaluation, sets.test, run, page)
+        print(evaluation.text())
+        print(f"report: {folder / 'report.html'}")
+    return result
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Return what a result.json holds; None if there is none, or none of a run."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+def finish_seeds(task: Task, fabric: Fabric, where: Where, results: Sequence[dict[str, Any]], trained: bool) -> None:
+    """Write the summary of a run of several seeds. Raises InputError if it is there and nothing was trained."""
+    known = on_first(fabric, lambda: read_result(where.folder / "result.json")) or {}
+    if not trained and known.get("seeds") == where.seeds:
+        raise InputError(
+            f"{where.folder} is finished, and stays as it is: to train all its seeds longer, name it and say how long, "
+            f"as in `{task.command('train')} --resume {shlex.quote(str(where.folder))} --train.epochs "
+            f"{2 * results[0]['epochs']}`; more seeds follow its own, as in --seeds "
+            f"{','.join(map(str, [*where.seeds, max(where.seeds) + 1]))}"
+        )
+    summarize(task, fabric, where.folder, where.seeds, results)
+
+
+def summarize(
+    task: Task, fabric: Fabric, folder: Path, seeds: Sequence[int], results: Sequence[dict[str, Any]]
+) -> None:
+    """Write mean and unbiased standard deviation over the seeds, and say them."""
+    summary: dict[str, Any] = {"task": task.name, "seeds": list(seeds)}
+    for name, score in task.headline.items():
+        values = [result[name] for result in results]
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        summary[name] = {"mean": statistics.mean(values), "deviation": deviation, "values": values}
+        say(
+            fabric, f"{name} over seeds {list(seeds)}: {summary[name]['mean']:{score.form}} +- {deviation:{score.form}}"
+        )
+    if fabric.is_global_zero:
+        write_json(folder / "result.json", summary)
+
+
+def say(fabric: Fabric, line: str) -> None:
+    """Print a line once, whatever the number of processes."""
+    if fabric.is_global_zero:
+        print(line, flush=True)

@@ -1,0 +1,138 @@
+"""One run of a training program: what it did so far, whether it may go on, and what to say where it ends early."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, write_text
+from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_folder
+from bixt3d.engine.loop import Learner
+from bixt3d.tasks.command import Where
+from bixt3d.tasks.finishing import read_result, say
+from bixt3d.tasks.task import Sets, Task
+from bixt3d.types import InputError, Stopped
+
+
+@dataclass
+class Job:
+    """One run, ready to train: its settings, sets and state, and what it did so far (epoch, seconds, rows, result).
+
+    It lies in ``folder``, and this in ``home``, which is the same folder unless there are several seeds.
+    """
+
+    task: Task
+    fabric: Fabric
+    run: Any
+    config: str
+    sets: Sets
+    learner: Learner
+    past: dict[str, Any]
+    saved_steps: int
+    folder: Path | None = None
+    home: Path | None = None
+
+    @property
+    def last(self) -> int:
+        """The last epoch."""
+        return self.run.train.num_epochs(len(self.sets.train))
+
+    @property
+    def finished(self) -> bool:
+        """Say whether all epochs so far are in the result."""
+        result = self.past.get("result")
+        return bool(result) and result.get("epochs") == self.past["epoch"]
+
+    @property
+    def done(self) -> bool:
+        """Say whether nothing is left to do."""
+        return self.finished and self.last <= self.past["epoch"]
+
+
+def take_up(task: Task, fabric: Fabric, place: Path | None, run: Any, learner: Learner) -> dict[str, Any]:
+    """Give a learner the state that it goes on from, or its first weights; returns what the run did so far."""
+    if place and (place / "checkpoint.pt").is_file():
+        past = load_past(place / "checkpoint.pt", learner, f"{task.unit}_per_second")
+        return past | {"result": read_result(place / "result.json")}
+    if words := task.start_weights(learner.module, run):
+        say(fabric, words)
+    return {"epoch": 0, "seconds": 0.0, "rows": []}
+
+
+def load_past(path: Path, learner: Learner, speed: str) -> dict[str, Any]:
+    """Give a learner the state in a checkpoint; returns epoch, seconds and rows. Raises InputError if it is damaged."""
+    found = load_checkpoint(path)
+    fit_weights(learner.module, found["learner"]["model"], str(path))
+    with must_fit(path):
+        past = {key: found[key] for key in ("epoch", "seconds", "rows")}
+        if past["epoch"] < 1 or [row["epoch"] for row in past["rows"]] != list(range(1, past["epoch"] + 1)):
+            raise ValueError("it has not a row for each epoch")
+        if not all({"lr", "loss", speed} <= row.keys() and all(map(isfinite, row.values())) for row in past["rows"]):
+            raise ValueError("its rows lack numbers")
+        learner.load_state(found["learner"])
+        if learner.average and int(learner.average.n_averaged) < 0:
+            raise ValueError("its average is of a negative number of steps")
+        moments = [(one, weight) for weight, its in learner.optimizer.state.items() for one in its.values()]
+        if any(isinstance(one, Tensor) and one.ndim and one.shape != weight.shape for one, weight in moments):
+            raise ValueError("its optimizer is of other weights")
+    return past
+
+
+def check_going_on(job: Job, where: Where) -> None:
+    """Raise InputError for a finished run that was not named, or is to go no further: it stays as it is."""
+    if not job.finished or (where.named and not job.done):
+        return
+    epochs, steps = job.past["epoch"], job.run.train.steps
+    more = f"--train.steps {2 * steps if job.done else steps}" if steps else ""
+    more = more or f"--train.epochs {2 * epochs if job.done else job.last}"
+    command = f"{job.task.command('train')} --resume {shlex.quote(str(where.folder))}"
+    raise InputError(
+        f"{where.folder} is finished ({epochs} epoch{'s' * (epochs > 1)}) and stays as it is: to train it longer, name "
+        f"it and say how long, as in `{command} {more}`"
+    )
+
+
+def open_folder(job: Job, where: Where, stack: ExitStack) -> Path:
+    """Make the folder of a new run, or take that of one that goes on; it is held until ``stack`` closes."""
+    record = record_now(job.task.name, where.seeds)
+    if where.record is None:
+        folder = make_folder(where.folder, where.name, record, job.config)
+        stack.enter_context(hold(folder))
+        return folder
+    record = replace(where.record, seeds=record.seeds)
+    return take_folder(where.folder, record, job.config, stack)
+
+
+def open_seed(job: Job) -> None:
+    """Write what the folder of one seed of several says of itself."""
+    if not (job.folder / RECORD).is_file():
+        write_text(job.folder / RECORD, record_now(job.task.name, None).text())
+    write_text(job.folder / "config.yaml", job.config)
+
+
+@contextmanager
+def saying_what_is_safe(job: Job) -> Iterator[None]:
+    """Give a signal that ends the run the words that the first process says: what is lost, and how to go on."""
+    try:
+        yield
+    except Stopped as stopped:
+        if not job.fabric.is_global_zero:
+            raise Stopped(stopped.number, code=0) from None
+        lost = job.learner.schedule.last_epoch - job.saved_steps
+        steps = f"{lost} step{'s' * (lost != 1)} of epoch {job.past['epoch'] + 1} lost, " if lost else ""
+        words = f"stopped by {Signals(stopped.number).name}: {steps}{state_of(job)}"
+        raise Stopped(stopped.number, words) from None
+
+
+def state_of(job: Job) -> str:
+    """Say which epochs are safe, and how to go on."""
+    epoch = job.past["epoch"]
+    safe = "no epoch is finished" if not epoch else f"epoch{'s 1 to' * (epoch > 1)} {epoch} of {job.last} safe"
+    return f"{safe} in {job.folder}; go on with `{job.task.command('train')} --resume {shlex.quote(str(job.home))}`"

@@ -1,0 +1,110 @@
+"""What comes from unknown hands is read within bounds: plain values, or one sentence."""
+
+import io
+import zipfile
+
+import pytest
+import torch
+
+from bixt3d.types import InputError
+from bixt3d.untrusted import check_count, check_names, load_tensors, printable, read_json, read_yaml
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "\n".join(
+    f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+def refused(read, text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        read(text, "it")
+    sentence = str(caught.value)
+    assert sentence.startswith("it ") and sentence.isprintable()
+    return sentence
+
+
+def test_settings_come_back_as_plain_values():
+    text = "a: [1, 2.5, null, true]\nb: &b {c: 2020-01-01}\nd: *b\n"
+    assert read_yaml(text, "it") == {"a": [1, 2.5, None, True], "b": {"c": "2020-01-01"}, "d": {"c": "2020-01-01"}}
+    assert read_json('{"a": [1, 2.5, null, "x"]}', "it") == {"a": [1, 2.5, None, "x"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BOMB,
+        "a: &a [*a]",
+        "a: *nowhere",
+        "[" * 40 + "]" * 40,
+        "[" * 50_000,
+        "!!python/object/apply:os.getcwd []",
+        "!!python/name:os.system ''",
+        "!!binary aGVsbG8=",
+        "!!set {a, b}",
+        "!mine 3",
+        "a: .nan",
+        "a: 0x" + "f" * 40,
+        "3: 4",
+        "a: [",
+        "a: 1\n b: 2",
+        "\x00",
+        "\x1b[2Ja: [",
+        "x" * 300_000,
+        "[" + "1," * 100_000 + "]",
+    ],
+    ids=lambda text: repr(text[:25]),
+)
+def test_yaml_that_is_none_too_large_or_not_plain_is_refused_with_one_sentence(text):
+    refused(read_yaml, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "NaN", "[1, Infinity]", "[" * 100_000, '{"a":' * 40 + "1" + "}" * 40, "1e999", "9" * 30, "9" * 5000]
+    + ['"' + "x" * 5_000_000 + '"', "[" + "1," * 300_000 + "1]"],
+    ids=lambda text: repr(text[:25]),
+)
+def test_json_that_is_none_too_large_or_not_finite_is_refused_with_one_sentence(text):
+    refused(read_json, text)
+
+
+@pytest.mark.parametrize("names", [[], "abc", None, 3, ["a", "a"], ["a", ""], ["a\n"], ["\x1b[2J"], [1], ["x" * 5000]])
+def test_names_that_cannot_be_printed_or_told_apart_are_refused(names):
+    check_names(["chair", "größe", "a b"], "it")
+    refused(check_names, names)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2**21, True, 1.0, "1", None])
+def test_a_count_is_a_whole_number_within_bounds(count):
+    assert check_count(7, "it") == 7
+    refused(check_count, count)
+
+
+def test_what_a_terminal_would_obey_is_not_printed():
+    assert printable("a\x1b[2J\nb") == "a?[2J?b"
+
+
+def saved(value) -> bytes:
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+def test_tensors_come_back():
+    assert load_tensors(saved({"w": [torch.arange(3)]}))["w"][0].tolist() == [0, 1, 2]
+
+
+def test_a_tensor_that_is_larger_than_its_file_is_refused():
+    with pytest.raises(InputError, match="larger than the file"):
+        load_tensors(saved({"w": torch.zeros(1).expand(10**9)}))
+
+
+def test_a_file_that_unpacks_to_more_than_its_size_is_refused():
+    packed = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(saved({"w": torch.zeros(100_000)}))) as plain,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in plain.namelist():
+            archive.writestr(name, plain.read(name))
+    with pytest.raises(InputError, match="unpacks to more"):
+        load_tensors(packed.getvalue())

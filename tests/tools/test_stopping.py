@@ -1,0 +1,416 @@
+"""No work is lost: a run that is stopped or killed, finished, or one of several seeds, and what is said of it."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+
+import pytest
+import test_cls
+import torch
+import train_cls
+
+from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
+from bixt3d.engine.report import read_rows
+from bixt3d.tasks import classification
+from bixt3d.tasks.part_segmentation import PartSegmentation
+from bixt3d.types import InputError, Stopped
+
+PROGRAM = Path(__file__).parents[2] / "tools" / "train_cls.py"
+KILLS = [int(number) for number in os.environ.get("BIXT3D_KILLS", "1,1,1").split(",")]
+"""How often a run is killed, terminated and interrupted: BIXT3D_KILLS=20,5,5 takes minutes."""
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    """Draw no report at the end of a run: it takes longer than the run."""
+
+    def write_result(folder: Path, result: dict, *rest) -> None:
+        write_json(folder / "result.json", result)
+
+    monkeypatch.setattr(classification, "write_results", write_result)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def state_of(folder: Path) -> dict[str, torch.Tensor]:
+    """Return all tensors that a run leaves: its weights, and the state of model, average and optimizer."""
+    state = load_checkpoint(folder / "checkpoint.pt")["learner"]
+    tensors = {f"kept {name}": one for name, one in load_weights(folder / "model.safetensors")[0].items()}
+    for part in ("model", "average"):
+        tensors |= {f"{part} {name}": one for name, one in state[part].items()}
+    moments = state["optimizer"]["state"]
+    return tensors | {f"{place} {name}": one for place, its in moments.items() for name, one in its.items()}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    first, second = state_of(one), state_of(other)
+    assert first.keys() == second.keys()
+    assert all(first[name].equal(second[name]) for name in first)
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    timed = "clouds_per_second"
+    rows = [
+        [{k: v for k, v in row.items() if k != timed} for row in read_rows(run / "metrics.csv")] for run in (one, other)
+    ]
+    assert rows[0] == rows[1]
+    assert not [path for path in other.iterdir() if path.name.startswith(".")]
+
+
+def stop_at(monkeypatch, number: int, step: int) -> None:
+    """Let the process signal itself in the middle of the training step of this number."""
+    steps, make_step = iter(range(1, 10_000)), classification.Classification.make_step
+
+    def make(self, run, train):
+        do = make_step(self, run, train)
+
+        def signalling(model, batch):
+            if next(steps) == step:
+                os.kill(os.getpid(), number)
+            return do(model, batch)
+
+        return signalling
+
+    monkeypatch.setattr(classification.Classification, "make_step", make)
+
+
+def lack_memory(monkeypatch, step: int) -> None:
+    """Let the training step of this number ask for more memory than any machine has."""
+    steps, make_step = iter(range(1, 10_000)), classification.Classification.make_step
+
+    def make(self, run, train):
+        do = make_step(self, run, train)
+        return lambda model, batch: torch.empty(2**50) if next(steps) == step else do(model, batch)
+
+    monkeypatch.setattr(classification.Classification, "make_step", make)
+
+
+def test_too_little_memory_in_training_names_the_settings_to_lower_and_what_is_safe(tmp_path, train, monkeypatch):
+    lack_memory(monkeypatch, step=6)
+    with pytest.raises(InputError) as caught:
+        train(tmp_path / "run")
+    assert str(caught.value) == (
+        "out of memory: lower --train.batch_size (it is 16) or --data.num_points, or use --runtime.checkpointing true; "
+        f"epoch 1 of 2 safe in {tmp_path / 'run'}; go on with `python tools/train_cls.py --resume {tmp_path / 'run'}`"
+    )
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1
+
+
+def test_too_little_memory_in_evaluation_names_its_batch_size(tmp_path, train, tiny_run, monkeypatch):
+    calls, evaluate = iter(range(9)), classification.Classification.evaluate
+
+    def lacking(*arguments):
+        return torch.empty(2**50) if next(calls) else evaluate(*arguments)
+
+    monkeypatch.setattr(classification.Classification, "evaluate", lacking)
+    words = r"out of memory: lower --train.eval_batch_size \(it is 64\), which changes no result"
+    with pytest.raises(InputError, match=f"{words}; no epoch is finished in .*; go on with"):
+        train(tmp_path / "run")
+    with pytest.raises(InputError, match=f"{words}$"):
+        test_cls.main([str(tiny_run), f"--out={tmp_path}"])
+
+
+def test_a_model_too_large_for_the_machine_is_refused_before_anything_is_written(tmp_path, train):
+    with pytest.raises(InputError, match="out of memory: the data set or the model is too large for this machine"):
+        train(tmp_path / "run", "--model.encoder.num_latents=1000000000000")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("key", "word"), [("class_names", "class"), ("part_names", "part")])
+def test_a_set_with_nothing_to_tell_apart_is_refused(tmp_path, train, train_parts, monkeypatch, key, word):
+    one, run = (PartSegmentation, train_parts) if word == "part" else (classification.Classification, train)
+    names = one.names
+    monkeypatch.setattr(one, "names", lambda self, clouds: names(self, clouds) | {key: ["ball"]})
+    with pytest.raises(InputError, match=rf"the data set has one {word} alone \(ball\): a model needs two"):
+        run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["--model.encoder.num_latents=18446744073709551615", "--data.test_per_class=null", "--model.dropout=null"],
+)
+def test_values_that_no_class_takes_are_refused_in_one_sentence(tmp_path, train, setting):
+    with pytest.raises(InputError, match="cannot be built") as caught:
+        train(tmp_path / "run", setting)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138)])
+def test_a_signal_ends_a_run_after_its_step_and_says_what_is_safe(tmp_path, train, tiny_run, monkeypatch, name, code):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    with monkeypatch.context() as patch:
+        stop_at(patch, getattr(signal, name), step=6)  # of four in an epoch
+        with pytest.raises(Stopped) as caught:
+            train(tmp_path / "run")
+    assert str(caught.value) == (
+        f"stopped by {name}: 2 steps of epoch 2 lost, epoch 1 of 2 safe in {tmp_path / 'run'}; go on with "
+        f"`python tools/train_cls.py --resume {tmp_path / 'run'}`"
+    )
+    assert caught.value.code == code
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
+    train_cls.main(["--resume", str(tmp_path / "run")])
+    assert_same_run(tiny_run, tmp_path / "run")
+
+
+def test_a_run_stopped_in_its_first_epoch_is_the_newest_and_no_other_is_touched(tmp_path, train, tiny_run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_run, "runs/finished")
+    before = files(Path("runs/finished"))
+    with monkeypatch.context() as patch:
+        stop_at(patch, signal.SIGTERM, step=2)
+        with pytest.raises(Stopped, match="2 steps of epoch 1 lost, no epoch is finished in runs/begun; go on with"):
+            train(Path("runs/begun"))
+    assert not Path("runs/begun/checkpoint.pt").exists()
+    assert train_cls.main(["--resume"]) == Path("runs/begun")
+    assert_same_run(tiny_run, Path("runs/begun"))
+    assert files(Path("runs/finished")) == before
+
+
+def test_a_run_stopped_after_its_last_epoch_only_writes_its_result(tmp_path, train, tiny_run, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, signal.SIGTERM, step=8)
+        with pytest.raises(Stopped, match="stopped by SIGTERM: epochs 1 to 2 of 2 safe in"):
+            train(tmp_path / "run")
+    assert not (tmp_path / "run" / "result.json").exists()
+    saved = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    train_cls.main(["--resume", str(tmp_path / "run")])
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == saved
+    assert_same_run(tiny_run, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--run_dir=runs/a"], "runs/a holds a run already: go on with it by `--resume runs/a`, or name a free folder"),
+        (["--run_dir=runs/a", "--seeds=0,1"], "runs/a holds a run already"),
+        (["--resume=runs/a"], r"runs/a is finished \(2 epochs\) and stays as it is: .* --train.epochs 4`"),
+        (["--resume=runs/a", "--train.epochs=1"], "runs/a is finished"),
+        (["--resume=runs/a", "--optim.ema=0.5"], "runs/a is finished"),
+        (["--resume"], "runs/a is finished"),
+        (["--resume", "--train.epochs=3"], r"name it and say how long, as in `.* --resume runs/a --train.epochs 3`"),
+        (["--resume=runs/a", "--run_dir=runs/b"], "leave out --run_dir"),
+        (["--resume=runs/a", "--seeds=0,1"], "runs/a is a run of one seed"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_finished_run_stays_as_it_is(tmp_path, tiny, tiny_run, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_run, "runs/a")
+    before = files(Path("runs"))
+    settings = [] if "--resume" in arguments[0] else [f"--cfg={tiny}"]
+    with pytest.raises(InputError, match=sentence):
+        train_cls.main([*settings, *arguments])
+    assert files(Path("runs")) == before
+
+
+def test_an_unfinished_run_is_not_trained_over(tmp_path, train, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, signal.SIGTERM, step=5)
+        with pytest.raises(Stopped):
+            train(tmp_path / "run")
+    before = files(tmp_path / "run")
+    with pytest.raises(InputError, match=r"holds a run already: .*or name a free folder, such as `--run_dir .*run-2`"):
+        train(tmp_path / "run")
+    assert files(tmp_path / "run") == before
+
+
+def test_a_run_of_another_task_is_not_gone_on_with(tiny_part_run):
+    with pytest.raises(InputError, match="is a run of part segmentation, and this program trains classification"):
+        train_cls.main(["--resume", str(tiny_part_run)])
+
+
+def test_seeds_go_on_where_they_stood(tmp_path, train, tiny_run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        stop_at(patch, signal.SIGTERM, step=9)
+        with pytest.raises(
+            Stopped, match="1 step of epoch 1 lost, no epoch is finished in runs/a/seed1; .*--resume runs/a`"
+        ):
+            train(Path("runs/a"), "--seeds=0,1")
+    finished = files(Path("runs/a/seed0"))
+    assert not Path("runs/a/result.json").exists()
+    assert train_cls.main(["--resume"]) == Path("runs/a")
+    assert files(Path("runs/a/seed0")) == finished
+    assert_same_run(tiny_run, Path("runs/a/seed0"))
+    assert sorted(path.name for path in Path("runs/a").iterdir()) == [
+        "config.yaml",
+        "result.json",
+        "run.json",
+        "seed0",
+        "seed1",
+    ]
+    summary = json.loads(Path("runs/a/result.json").read_text())
+    results = [json.loads(Path(f"runs/a/seed{seed}/result.json").read_text()) for seed in (0, 1)]
+    assert summary["seeds"] == [0, 1]
+    assert summary["overall_accuracy"]["values"] == [result["overall_accuracy"] for result in results]
+
+    before = files(Path("runs"))
+    for arguments in (["--resume"], ["--resume=runs/a"], ["--resume=runs/a", "--seeds=0,1"]):
+        with pytest.raises(InputError, match=r"runs/a is finished, .* --train.epochs 4`; .* --seeds 0,1,2"):
+            train_cls.main(arguments)
+    with pytest.raises(InputError, match="runs/a has the seeds 0,1: name these first, then more"):
+        train_cls.main(["--resume=runs/a", "--seeds=1,2"])
+    assert files(Path("runs")) == before
+
+    train_cls.main(["--resume=runs/a", "--seeds=0,1,5"])
+    assert json.loads(Path("runs/a/result.json").read_text())["seeds"] == [0, 1, 5]
+    after = files(Path("runs"))
+    assert all(after[name] == content for name, content in before.items() if "/seed" in name)
+
+
+def test_more_epochs_of_a_named_run_are_trained_with_a_new_average(tmp_path, train):
+    run = train(tmp_path / "run", "--train.epochs=1", "--optim.ema=0")
+    first = load_checkpoint(run / "checkpoint.pt")["learner"]["model"]
+    train_cls.main(["--resume", str(run), "--train.epochs=2", "--optim.ema=0.999"])
+    state = load_checkpoint(run / "checkpoint.pt")["learner"]
+    assert int(state["average"]["n_averaged"]) == 4
+    name = next(name for name in first if name.endswith("latents"))
+    assert not state["average"][f"module.{name}"].equal(first[name])
+    assert json.loads((run / "result.json").read_text())["epochs"] == 2
+
+
+NOT_MOMENTS = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(1), "exp_avg_sq": torch.zeros(1)}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ((), []),
+        ((), {}),
+        (("epoch",), "two"),
+        (("epoch",), 7),
+        (("epoch",), float("nan")),
+        (("seconds",), None),
+        (("rows",), 5),
+        (("rows",), []),
+        (("rows",), [{"epoch": 1.0}, {"epoch": 2.0}]),
+        (("rows", 0, "loss"), "low"),
+        (("rows", 1, "epoch"), 1.0),
+        (("learner",), None),
+        (("learner", "model"), {"w": 1}),
+        (("learner", "model", "encoder.latents"), 3),
+        (("learner", "optimizer"), {}),
+        (("learner", "optimizer", "state", 0), 5),
+        (("learner", "optimizer", "state", 0), NOT_MOMENTS),
+        (("learner", "schedule", "last_epoch"), "x"),
+        (("learner", "average"), {"n_averaged": 3}),
+        (("learner", "average", "n_averaged"), torch.tensor(-10)),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_another_kind_is_named_in_one_sentence(tmp_path, tiny_run, place, value):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    whole = {"state": load_checkpoint(run / "checkpoint.pt")}
+    *path, last = ("state", *place)
+    reduce(getitem, path, whole)[last] = value
+    torch.save(whole["state"], run / "checkpoint.pt")
+    before = files(run)
+    words = "is not a checkpoint of|does not fit this run|holds the weights of another model"
+    with pytest.raises(InputError, match=rf"checkpoint\.pt ({words})") as caught:
+        train_cls.main(["--resume", str(run), "--train.epochs=3"])
+    assert "\n" not in str(caught.value)
+    assert files(run) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"[1, 2",
+        b"- 1\n- 2\n",
+        b"seed: [a]\n",
+        b"5",
+        b"optim: 3\n",
+        b"[" * 5000,
+        b"a: &a [*a]\n",
+        b"!!python/object:os.system {}\n",
+        b"seed: " + b"9" * 6000,
+    ],
+    ids=lambda content: str(content[:40])[2:-1],
+)
+def test_damaged_settings_of_a_run_are_named_in_one_sentence(tmp_path, tiny_run, damage):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / "config.yaml").write_bytes(damage)
+    before = files(run)
+    with pytest.raises(InputError, match=r"config\.yaml") as caught:
+        train_cls.main(["--resume", str(run), "--train.epochs=3"])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert files(run) == before
+
+
+def start(*arguments: object) -> subprocess.Popen:
+    command = [sys.executable, "-W", "ignore", str(PROGRAM), *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_run_stopped_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny, devices):
+    numbers = [signal.SIGKILL] * KILLS[0] + [signal.SIGTERM] * KILLS[1] + [signal.SIGINT] * KILLS[2]
+    rng = random.Random(devices)
+    rng.shuffle(numbers)
+    settings = ["--data.train_per_class=10", "--train.batch_size=4", f"--train.epochs={4 + len(numbers)}"]
+    settings += [f"--runtime.devices={devices}", "--train.eval_every=100"]
+    process = start("--cfg", tiny, "--run_dir", tmp_path / "whole", *settings)
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    run, counts = tmp_path / "run", {number: 0 for number in numbers}
+    for i, number in enumerate(numbers):
+        process = start(*(["--resume", run] if i else ["--cfg", tiny, "--run_dir", run, *settings]))
+        wait_for(process, run, i + 1, rng.random() * 0.3)
+        if number == signal.SIGKILL:  # all processes at once: what a machine does that loses its power
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)  # the first process alone: the others learn of it
+        output, errors = process.communicate(timeout=120)
+        expected = -number if number == signal.SIGKILL else 128 + number
+        assert process.returncode == expected, errors
+        assert "Traceback" not in errors, errors
+        assert number == signal.SIGKILL or f"stopped by {number.name}: " in errors and f"--resume {run}`" in errors
+        counts[number] += 1
+    process = start("--resume", run)
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert_same_run(tmp_path / "whole", run)
+    print({number.name: count for number, count in counts.items()})
+
+
+def wait_for(process: subprocess.Popen, run: Path, epoch: int, longer: float) -> None:
+    """Wait until a run has so many epochs behind it, and a moment longer."""
+    deadline = time.monotonic() + 300
+    while not ((run / "metrics.csv").exists() and len(read_rows(run / "metrics.csv")) >= epoch):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(longer)
+
+
+def test_a_second_interrupt_ends_at_once():
+    code = """
+import os, signal
+from lightning_fabric import Fabric
+from bixt3d.engine.ending import Stop
+with Stop(Fabric(accelerator="cpu", devices=1)) as stop:
+    os.kill(os.getpid(), signal.SIGINT)
+    print(int(stop.number), flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("still here")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "2\n")
