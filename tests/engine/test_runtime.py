@@ -1,5 +1,6 @@
 """Memory: tensors lie on the heap, in large pages. Precision: mixed in the model, not in what it is given."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bixt3d.engine.runtime import Runtime, precision_of, start
+from bixt3d.engine.runtime import Runtime, keeps_freed_memory, precision_of, start
 from bixt3d.types import InputError
 
 PROGRAM = """
@@ -85,3 +86,27 @@ def test_the_precision_on_a_gpu_is_the_lowest_that_it_has_a_wide_range_in(
 def test_float16_on_a_cpu_is_refused():
     with pytest.raises(InputError, match="16-mixed is for GPUs: use bf16-mixed or 32-true"):
         start(Runtime(accelerator="cpu", precision="16-mixed"))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "settings", "expected"),
+    [
+        (False, {}, True),
+        (False, {"checkpointing": True}, False),  # for clouds that fill the memory
+        (False, {"keep_freed_memory": False}, False),
+        (True, {}, False),
+        (True, {"accelerator": "cpu"}, True),
+        (True, {"keep_freed_memory": True}, True),
+    ],
+)
+def test_freed_memory_is_kept_on_cpus_alone_unless_asked_otherwise(gpu, settings, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert keeps_freed_memory(Runtime(**settings)) is expected
+
+
+def test_a_deterministic_run_gives_cublas_the_workspace_that_it_needs(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    start(Runtime(accelerator="cpu", deterministic=True))
+    torch.use_deterministic_algorithms(False)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"

@@ -19,6 +19,7 @@ from bixt3d.models.presets import build_model
 from bixt3d.nn.attention import BiAttention
 from bixt3d.nn.blocks import FeedForwardUnit
 from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
+from bixt3d.nn.mlp import ChannelNorm
 from bixt3d.nn.refinement import GroupRefinement
 from bixt3d.tasks.forms import choose_forms
 from bixt3d.tokenizers import GroupTokenizer, PointTokenizer
@@ -201,3 +202,15 @@ def test_the_host_never_waits_for_the_device_inside_an_epoch():
         step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_batch_norms_are_synchronized_for_several_processes_and_others_than_ours_are_refused():
+    model = nn.Sequential(ChannelNorm(3), nn.BatchNorm1d(3))
+    choose_forms(model, Runtime(), num_processes=1)
+    assert not model[0].synchronized
+    choose_forms(model[:1], Runtime(), num_processes=2)
+    assert model[0].synchronized
+    choose_forms(model, Runtime(sync_batchnorm=False), num_processes=2)
+    assert not model[0].synchronized
+    with pytest.raises(InputError, match="statistics of BatchNorm1d cannot be those of several processes: use a batch"):
+        choose_forms(model, Runtime(), num_processes=2)
