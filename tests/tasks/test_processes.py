@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +43,15 @@ def found(tmp_path_factory) -> dict[int, dict]:
     root = tmp_path_factory.mktemp("processes")
     draw_images(root)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    running = {}
-    for number in (1, 2):
+
+    def run(number: int) -> dict:
         command = [sys.executable, PROGRAM, root, root / f"{number}.pt", str(number)]
-        running[number] = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    for process in running.values():
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors[-3000:]
-    return {number: torch.load(root / f"{number}.pt", weights_only=False) for number in running}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return torch.load(root / f"{number}.pt", weights_only=False)
+
+    with ThreadPoolExecutor() as threads:
+        return dict(zip((1, 2), threads.map(run, (1, 2)), strict=True))
 
 
 @pytest.mark.slow
