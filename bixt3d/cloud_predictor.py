@@ -95,7 +95,8 @@ class CloudPredictor:
         if up is None and self.up_of(cloud) != self.up:
             notes.append(f"{cloud.up} taken for up, as its format has it")
         notes += cloud.notes
-        unread = [name for name in cloud.columns if name not in self.features.names]
+        own = [name for name in cloud.columns if not (cloud.from_mesh and name == "normal")]
+        unread = [name for name in own if name not in self.features.names]
         if unread:
             notes.append(f"{listed(unread)} not read")
         return tuple(notes)

@@ -203,8 +203,11 @@ class CloudSet:
         return batch if self.parts is None else batch | {"parts": self.parts[index]}
 
     def batches(self, indices: Iterable[Int[Tensor, " _"]], seed: int | None = None) -> Iterator[dict[str, Tensor]]:
-        """Yield the batch of each index; ``seed`` is for sets that augment as they read, which clouds do not."""
-        return (self[index] for index in indices)
+        """Yield the batch of each index, with the index: what augmentation draws depends on it.
+
+        ``seed`` is for sets that augment as they read, which clouds do not.
+        """
+        return (self[index] | {"index": index} for index in indices)
 
     def subset(self, index: Int[Tensor, " B"]) -> "CloudSet":
         """Return the set of these clouds alone, with the same names."""

@@ -78,7 +78,7 @@ def some_examples(task: Task, settings: Any) -> tuple[Any, dict[str, torch.Tenso
         **names,
         features=features,
     ).to(OTHER)
-    return clouds, clouds[torch.arange(BATCH, device=OTHER)]
+    return clouds, next(clouds.batches([torch.arange(BATCH, device=OTHER)]))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -92,11 +92,11 @@ def test_in_a_training_step_the_host_does_not_wait_for_the_device(path):
         run.data.num_points = batch["xyz"].shape[1]
     module = task.build(run, examples).to(OTHER).train()
     optimizer, average = make_optimizer(run.optim, module.named_parameters()), make_average(run.optim, module)
-    step, augment = task.make_step(run, examples), task.make_augment(run, torch.Generator(OTHER))
+    step, augment = task.make_step(run, examples), task.make_augment(run, examples, 1)
     sums = EpochSums(OTHER)
     before = [weight.detach().clone() for weight in module.parameters()]
     with no_waits():
-        loss, correct = step(module, augment(batch))
+        loss, correct = step(module, augment(batch, 0))
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0, error_if_nonfinite=False)
         optimizer.step()

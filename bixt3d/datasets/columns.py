@@ -92,6 +92,8 @@ def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points
     xyz = next((arrays[key] for key in XYZ_KEYS if key in arrays), None)
     if xyz is None:
         raise InputError(f"has no array named {', '.join(XYZ_KEYS[:-1])} (it has {listed(arrays)})")
+    if xyz.dtype.kind not in "fiu":
+        raise InputError(f"holds no numbers, but {shortened(str(xyz.dtype))}")
     if xyz.ndim not in (2, 3) or 0 in xyz.shape:
         raise InputError(f"has points of shape {xyz.shape}: write (N, 3), or (S, N, 3) for several clouds")
     clouds = [split_columns(table) for table in (xyz if xyz.ndim == 3 else xyz[None])]

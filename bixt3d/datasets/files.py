@@ -110,7 +110,7 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
     import trimesh
 
     suffix, raw = path.suffix.lower(), read_plain(path)
-    raw = without_materials(raw) if suffix == ".obj" else raw
+    raw = without_materials(raw) if suffix == ".obj" else raw.removeprefix(b"\xef\xbb\xbf")
     try:
         beside = check_mesh(raw, path)
         scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=beside, process=False, skip_materials=True)

@@ -153,7 +153,7 @@ class ExampleReader(Dataset, ABC):
         try:
             if seed is None:
                 return self.example(place, augmented=False)
-            with seeded(seed, place):
+            with seeded("image", seed, place):
                 return self.example(place, augmented=True)
         except InputError as error:
             return str(error)

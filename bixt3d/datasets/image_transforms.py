@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from bixt3d.datasets.draws import mix_key
 from bixt3d.types import InputError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -22,8 +23,8 @@ MEAN_COLOR = tuple(round(255 * value) for value in MEAN)
 
 View = Callable[[Any], UInt8[Tensor, "3 X Y"]]
 """Makes pixels of a Pillow image."""
-Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Makes mixed images and the probability of every class of images and labels."""
+Mix = Callable[..., tuple[Tensor, Tensor]]
+"""Makes mixed images and the probability of every class of images, labels and a key; see `ImageAugment.mixing`."""
 
 
 def normalize(pixels: UInt8[Tensor, "*B 3 X Y"]) -> Float[Tensor, "*B 3 X Y"]:
@@ -53,9 +54,9 @@ def square_view(size: int, crop_fraction: float) -> View:
 
 
 @contextmanager
-def seeded(seed: int, place: int) -> Iterator[None]:
-    """Draw what torchvision (by PyTorch) and timm (by Python) draw as seed and place say; then all is as it was."""
-    number = (seed * 2_147_483_659 + place) % 2**63
+def seeded(*key: int | str) -> Iterator[None]:
+    """Draw what torchvision (by PyTorch) and timm (by Python) draw as the key says; then all is as it was."""
+    number = mix_key(*key) >> 1
     torch_state, python_state = torch.get_rng_state(), random.getstate()
     torch.default_generator.manual_seed(number)  # torch.manual_seed would reach for the GPU as well
     random.seed(number)
@@ -148,12 +149,24 @@ class ImageAugment:
         return [v2.RandAugment(interpolation=bilinear, fill=fill)] if self.policy == "rand" else []
 
     def mixing(self, num_classes: int) -> Mix | None:
-        """Return what mixes a batch, by torchvision and from PyTorch's own generator; None where nothing is mixed."""
+        """Return what mixes a batch, by torchvision as the key says; None where nothing is mixed.
+
+        Each image but the first is mixed with the one before it, all in the same way; the first is left out.
+        """
         from torchvision.transforms import v2
 
         ways = [v2.MixUp(alpha=self.mixup, num_classes=num_classes)] if self.mixup else []
         ways += [v2.CutMix(alpha=self.cutmix, num_classes=num_classes)] if self.cutmix else []
-        return v2.RandomChoice(ways) if ways and self.mix_rate else None
+        if not ways or not self.mix_rate:
+            return None
+        choose = v2.RandomApply([v2.RandomChoice(ways)], self.mix_rate)
+
+        def mix(image: Tensor, label: Tensor, *key: int | str) -> tuple[Tensor, Tensor]:
+            with seeded(*key):
+                image, label = choose(image, label)
+            return image[1:], label[1:]
+
+        return mix
 
 
 class SceneAugment:

@@ -73,7 +73,7 @@ def _check_ply(raw: bytes, beside: Beside) -> None:
 
 
 def _check_gltf(raw: bytes, beside: Beside) -> Beside:
-    return _check_tree(json.loads(raw.decode("utf-8-sig")), len(raw), beside)
+    return _check_tree(json.loads(raw.decode()), len(raw), beside)
 
 
 def _check_glb(raw: bytes, beside: Beside) -> Beside:

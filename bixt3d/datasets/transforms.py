@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch in one call, on the batch's device, with randomness only from the generator given."""
+"""Augmentation of a whole batch in one call, on the batch's device, with randomness only from the draws given."""
 
 import math
 from typing import Literal
@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from bixt3d.datasets.draws import Draws
 from bixt3d.types import NO_FEATURES, Features, InputError
 
 POINTWISE = ("xyz", "feats", "parts")
@@ -63,92 +64,93 @@ class CloudAugment:
         self.resample, self.shuffle = resample, shuffle
 
     def __call__(
-        self, batch: dict[str, Tensor], num_points: int, generator: torch.Generator, features: Features = NO_FEATURES
+        self, batch: dict[str, Tensor], num_points: int, draws: Draws, features: Features = NO_FEATURES
     ) -> dict[str, Tensor]:
         """Return the batch augmented, with ``num_points`` points in every cloud; the batch given stays as it is.
 
         ``features`` says which of the feats are normals: they turn with their cloud.
         """
-        batch = self._pick(batch, num_points, generator)
+        batch = self._pick(batch, num_points, draws)
         xyz, feats = batch["xyz"], batch["feats"]
         if self.scale != (1.0, 1.0) or self.mirror:
-            factors = self._factors(xyz, generator)
+            factors = self._factors(draws)
             xyz = xyz * factors
             feats = features.change(feats, "normal", lambda normals: scale_normals(normals, factors))
         if self.shift:
-            xyz = xyz + (2 * _uniform(xyz, (len(xyz), 1, 3), generator) - 1) * self.shift
+            xyz = xyz + (2 * draws.uniform("shift", 1, 3) - 1) * self.shift
         if self.rotate != "none":
-            rotations = self._rotations(xyz, generator)
+            rotations = self._rotations(draws)
             xyz = rotate(rotations, xyz)
             feats = features.change(feats, "normal", lambda normals: rotate(rotations, normals))
         if self.jitter:
-            noise = torch.randn(xyz.shape, generator=generator, device=xyz.device, dtype=xyz.dtype)
-            xyz = xyz + (noise * self.jitter).clamp(-self.jitter_clip, self.jitter_clip)
+            noise = draws.normal("jitter", xyz.shape[1], 3) * self.jitter
+            xyz = xyz + noise.clamp(-self.jitter_clip, self.jitter_clip)
         batch = batch | {"xyz": xyz, "feats": feats}
-        return self._drop(batch, generator) if self.dropout else batch
+        return self._drop(batch, draws) if self.dropout else batch
 
-    def _pick(self, batch: dict[str, Tensor], num_points: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def _pick(self, batch: dict[str, Tensor], num_points: int, draws: Draws) -> dict[str, Tensor]:
         if not (self.resample or self.shuffle):
             return take_points(batch, num_points)
         _check_size(batch, num_points)
         batch = batch if self.resample else take_points(batch, num_points)
-        keys = _uniform(batch["xyz"], batch["xyz"].shape[:2], generator)
+        keys = draws.uniform("points", batch["xyz"].shape[1])
         return select_points(batch, keys.argsort(dim=1, stable=True)[:, :num_points])
 
-    def _factors(self, xyz: Float[Tensor, "B N 3"], generator: torch.Generator) -> Float[Tensor, "B 1 axes"]:
+    def _factors(self, draws: Draws) -> Float[Tensor, "B 1 axes"]:
         low, high = self.scale
-        factors = low + (high - low) * _uniform(xyz, (len(xyz), 1, 3 if self.anisotropic else 1), generator)
+        factors = low + (high - low) * draws.uniform("scale", 1, 3 if self.anisotropic else 1)
         if not self.mirror:
             return factors
-        signs = torch.where(_uniform(xyz, (len(xyz), 1, 3), generator) < 0.5, -1.0, 1.0)
+        signs = torch.where(draws.uniform("mirror", 1, 3) < 0.5, -1.0, 1.0)
         for place, axis in enumerate("xyz"):  # not a mask made here: for that a GPU's host would wait
             if axis not in self.mirror:
                 signs[:, :, place] = 1.0
         return factors * signs
 
-    def _rotations(self, xyz: Float[Tensor, "B N 3"], generator: torch.Generator) -> Float[Tensor, "B 3 3"]:
+    def _rotations(self, draws: Draws) -> Float[Tensor, "B 3 3"]:
         if self.rotate == "so3":
             # four normal numbers point in a uniform direction, and a uniform unit quaternion is a uniform rotation
-            quaternions = torch.randn(len(xyz), 4, generator=generator, device=xyz.device, dtype=xyz.dtype)
+            quaternions = draws.normal("rotate", 4)
         else:
-            half = math.pi * _uniform(xyz, (len(xyz),), generator)
-            axis = torch.zeros(len(xyz), 3, device=xyz.device, dtype=xyz.dtype)
+            half = math.pi * draws.uniform("rotate")
+            axis = torch.zeros(len(half), 3, device=half.device)
             axis[:, "xyz".index(self.rotate)] = half.sin()
             quaternions = torch.cat([half.cos().unsqueeze(1), axis], dim=1)
         return rotation_matrices(quaternions)
 
-    def _drop(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def _drop(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
         xyz = batch["xyz"]
-        ratio = self.dropout * _uniform(xyz, (len(xyz), 1), generator)
-        drop_mask = _uniform(xyz, xyz.shape[:2], generator) < ratio
+        ratio = self.dropout * draws.uniform("dropout_share", 1)
+        drop_mask = draws.uniform("dropout", xyz.shape[1]) < ratio
         first_kept_index = (~drop_mask).int().argmax(dim=1, keepdim=True)
         own_index = torch.arange(xyz.shape[1], device=xyz.device)
         return select_points(batch, torch.where(drop_mask, first_kept_index, own_index))
 
 
-def cut_and_mix(batch: dict[str, Tensor], rate: float) -> tuple[dict[str, Tensor], Float[Tensor, " B"]]:
-    """Replace one side of some clouds, beyond a random plane, by the same side of the next cloud of the batch.
+def cut_and_mix(batch: dict[str, Tensor], rate: float, draws: Draws) -> dict[str, Tensor]:
+    """Replace one side of each cloud but the first, beyond a random plane, by the same side of the cloud before it.
 
-    A cloud is mixed with probability ``rate``, and then keeps a share of its points uniform in [0, 1]; points and
-    features keep their number. Returns the batch with ``other_label``, the class of the cloud that gave the rest, and
-    the share that each cloud kept (CutMix, Yun et al. 2019, for clouds as in RSMix and PointCutMix). Draws from
-    PyTorch's own generator, for labels are mixed where the loss is worked out.
+    The first cloud is there for the second alone, and left out. A cloud is mixed with probability ``rate``, and then
+    keeps a share of its points uniform in [0, 1]; points and features keep their number (CutMix, Yun et al. 2019, for
+    clouds as in RSMix and PointCutMix). Returns the batch with ``other_label``, the class of the cloud that gave the
+    rest, and ``kept``, the share that each cloud kept.
     """
-    xyz, num_points = batch["xyz"], batch["xyz"].shape[1]
-    mixed = torch.rand(len(xyz), device=xyz.device) < rate
-    kept = torch.where(mixed, (torch.rand(len(xyz), device=xyz.device) * (num_points + 1)).floor(), num_points)
-    direction = torch.randn(len(xyz), 1, 3, device=xyz.device)
-    other = {key: batch[key].roll(1, 0) for key in ("xyz", "feats", "label")}
+    num_points = batch["xyz"].shape[1]
+    other = {key: batch[key][:-1] for key in ("xyz", "feats", "label")}
+    batch = {key: value[1:] for key, value in batch.items()}
+    mixed = (draws.uniform("mixed") < rate)[1:]
+    kept = torch.where(mixed, (draws.uniform("kept")[1:] * (num_points + 1)).floor(), num_points)
+    direction = draws.normal("direction", 1, 3)[1:]
     ours, theirs = (_rank((clouds["xyz"] * direction).sum(2)) for clouds in (batch, other))
     # of ours those on this side come first, of theirs those on the other side last, else all keep their order
     index = (ours >= kept[:, None]).int().argsort(dim=1, stable=True)
     other_index = (theirs >= kept[:, None]).int().argsort(dim=1, stable=True)
-    own_mask = (torch.arange(num_points, device=xyz.device) < kept[:, None])[..., None]
+    own_mask = (torch.arange(num_points, device=kept.device) < kept[:, None])[..., None]
     joined = {
         key: torch.where(own_mask, select_points(batch, index)[key], select_points(other, other_index)[key])
         for key in ("xyz", "feats")
     }
-    return batch | joined | {"other_label": other["label"]}, kept / num_points
+    return batch | joined | {"other_label": other["label"], "kept": kept / num_points}
 
 
 def _rank(values: Float[Tensor, "B N"]) -> Int[Tensor, "B N"]:
@@ -187,10 +189,6 @@ def select_points(batch: dict[str, Tensor], point_index: Int[Tensor, "B M"]) -> 
             index = point_index if value.ndim == 2 else point_index.unsqueeze(2).expand(-1, -1, value.shape[2])
             selected[key] = value.gather(1, index)
     return batch | selected
-
-
-def _uniform(like: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 def _check_size(batch: dict[str, Tensor], num_points: int) -> None:

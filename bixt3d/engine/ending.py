@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from lightning_fabric import Fabric
 
+from bixt3d.engine.watch import watch_no_longer
 from bixt3d.program import is_out_of_memory
 from bixt3d.types import InputError, Stopped
 
@@ -58,6 +59,7 @@ class Stop:
             torch.distributed.all_reduce(vote, torch.distributed.ReduceOp.MAX, self.group)
             number = int(vote)
         if number:
+            watch_no_longer()  # all of them end here, each in its own time
             raise Stopped(number)
 
     @contextlib.contextmanager

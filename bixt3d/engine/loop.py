@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from itertools import zip_longest
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -15,11 +16,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from bixt3d.engine.sums import EpochSums
 from bixt3d.types import InputError
 
 Batch = dict[str, Tensor]
+T = TypeVar("T")
 Step = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
-"""Returns the loss of a batch, and how many of its examples (or which share of each, summed) are right."""
+"""Returns the mean loss of a batch, and how many of its examples (or which share of each, summed) are right.
+
+Examples weigh alike in the mean, or as the ``weight`` of the batch says."""
 Forward = Callable[[nn.Module, Batch], tuple[Tensor, ...]]
 """Returns any number of tensors with a row for each example of a batch."""
 
@@ -87,89 +92,38 @@ class Learner:
         return self.average.module if self.average else self.module
 
 
-def seed_epoch(seed: int, epoch: int, fabric: Fabric) -> tuple[torch.Generator, torch.Generator]:
-    """Return generators for the order of the examples (the same in all processes) and for augmentation.
+def seed_epoch(seed: int, epoch: int, fabric: Fabric) -> torch.Generator:
+    """Seed PyTorch (dropout, stochastic depth), and return a generator for the order of the examples.
 
-    They and PyTorch's own (dropout, stochastic depth) depend on seed, epoch and process alone, so that a run resumed
-    at any epoch draws what it would have drawn.
+    The order depends on seed and epoch, dropout on the process too: a run resumed at any epoch draws what it would have
+    drawn. Augmentation draws from neither.
     """
     of_epoch = seed * 1_000_003 + epoch * 10_007
     torch.manual_seed(of_epoch + 1 + fabric.global_rank)
-    order = torch.Generator().manual_seed(of_epoch)
-    return order, torch.Generator(fabric.device).manual_seed(of_epoch + 1 + fabric.global_rank)
-
-
-class EpochSums:
-    """Sums of an epoch, kept on the device: reading them at its end is the only time that the host waits for it."""
-
-    def __init__(self, device: torch.device):
-        self.sums = torch.zeros(3, device=device)  # loss, correct, examples
-        self.bad_step = torch.full((), -1, device=device)
-        self.step = 0
-        self.copy: tuple[Tensor, torch.cuda.Event] | None = None
-
-    def add(self, loss: Tensor, correct: Tensor, num_examples: int) -> None:
-        loss = loss.detach()
-        self.bad_step = torch.where((self.bad_step < 0) & ~loss.isfinite(), self.step, self.bad_step)
-        self.sums += torch.stack([loss * num_examples, correct, torch.full_like(loss, num_examples)])
-        self.step += 1
-
-    def glance(self) -> dict[str, float]:
-        """Return means without waiting for the device: on a GPU those of a little while ago, empty at first."""
-        if not self.sums.is_cuda:
-            return self.read()
-        known = self.copy
-        if known and not known[1].query():
-            return {}
-        self.copy = torch.empty(3, pin_memory=True).copy_(self.sums, non_blocking=True), torch.cuda.Event()
-        self.copy[1].record()
-        return _means(known[0].tolist()) if known else {}
-
-    def read(self, fabric: Fabric | None = None) -> dict[str, float]:
-        """Return mean loss and accuracy of all processes. Raises InputError if a loss was not finite."""
-        if (step := int(self.bad_step)) >= 0:
-            raise InputError(
-                f"the loss was not a number at step {step} of this epoch; the last checkpoint is kept: "
-                "lower --optim.lr, or use --runtime.precision 32-true"
-            )
-        return _means((fabric.all_reduce(self.sums, reduce_op="sum") if fabric else self.sums).tolist())
-
-
-def _means(sums: Sequence[float]) -> dict[str, float]:
-    loss, correct, total = sums
-    return {"loss": loss / total, "train_accuracy": correct / total}
-
-
-def make_batches(
-    num_examples: int, batch_size: int, fabric: Fabric, generator: torch.Generator
-) -> Iterator[Int[Tensor, " B"]]:
-    """Yield this process's share of every batch of a shuffled epoch; a last batch that is not full is dropped."""
-    order = torch.randperm(num_examples, generator=generator).to(fabric.device)
-    share = batch_size // fabric.world_size
-    for first in range(0, num_examples - batch_size + 1, batch_size):
-        yield order[first + fabric.global_rank * share :][:share]
+    return torch.Generator().manual_seed(of_epoch)
 
 
 def train_epoch(
     learner: Learner,
     fabric: Fabric,
-    batches: Iterable[Batch],
+    steps: Iterable[Sequence[Batch]],
     num_steps: int,
     step: Step,
     clip_norm: float,
     title: str,
     unit: str = "clouds",
 ) -> dict[str, float]:
-    """Train on the batches of an epoch, of which there are ``num_steps``; ``step`` returns loss and number correct.
+    """Train for an epoch of ``num_steps`` steps, over whose batches gradients accumulate.
 
-    Returns the epoch's means, and how many examples all processes saw in a second, under ``<unit>_per_second``.
+    Gradient and loss are those of the mean over the examples of a step in all processes; where a batch says ``weight``,
+    examples count by that. Returns the epoch's means, and how many examples all processes saw in a second, under
+    ``<unit>_per_second``.
     """
     learner.model.train()
-    sums, began, shown, seen = EpochSums(fabric.device), time.perf_counter(), 0.0, 0
+    sums, began, shown = EpochSums(fabric.device), time.perf_counter(), 0.0
     bar = tqdm(total=num_steps, desc=title, leave=False, disable=not fabric.is_global_zero)
-    for batch in batches:
-        loss, correct = step(learner.model, batch)
-        fabric.backward(loss)
+    for batches in steps:
+        _add_gradients(learner.model, fabric, batches, step, sums)
         if clip_norm:
             fabric.clip_gradients(learner.model, learner.optimizer, max_norm=clip_norm, error_if_nonfinite=False)
         learner.optimizer.step()
@@ -177,17 +131,35 @@ def train_epoch(
         learner.schedule.step()
         if learner.average:
             learner.average.update_parameters(learner.module)
-        num_examples = len(next(iter(batch.values())))
-        sums.add(loss, correct, num_examples)
-        seen += num_examples * fabric.world_size
         bar.update()
         if (now := time.perf_counter()) - shown > 1:
             means, shown = sums.glance(), now
             words = [f"loss {means['loss']:.3f}", f"accuracy {means['train_accuracy']:.1%}"] if means else []
-            bar.set_postfix_str(", ".join([*words, f"{seen / (now - began):.0f} {unit}/s"]))
+            speed = fabric.world_size * sums.num_examples / (now - began)
+            bar.set_postfix_str(", ".join([*words, f"{speed:.0f} {unit}/s"]))
     bar.close()
     means = sums.read(fabric)
-    return means | {f"{unit}_per_second": seen / (time.perf_counter() - began)}
+    return means | {f"{unit}_per_second": float(sums.sums[2]) / (time.perf_counter() - began)}
+
+
+def _add_gradients(model: nn.Module, fabric: Fabric, batches: Sequence[Batch], step: Step, sums: EpochSums) -> None:
+    """Add the gradients of a step's batches to those of the weights, and its loss to the sums."""
+    sizes = [len(next(iter(batch.values()))) for batch in batches]
+    weights = [batch["weight"].sum() if "weight" in batch else size for batch, size in zip(batches, sizes, strict=True)]
+    weight, number = sum(weights), sum(sizes)
+    if fabric.world_size > 1:
+        totals = torch.zeros(2, dtype=torch.int64, device=fabric.device)
+        totals[0], totals[1] = weight, number
+        weight, number = fabric.all_reduce(totals, reduce_op="sum").unbind()
+    losses, right = [], []
+    for place, (batch, part) in enumerate(zip(batches, weights, strict=True), 1):
+        share = part / weight if isinstance(weight, int) else part / weight.clamp(min=1)
+        with fabric.no_backward_sync(model, enabled=place < len(batches)):
+            loss, correct = step(model, batch)
+            fabric.backward(loss * (share * fabric.world_size))  # which takes the mean over processes
+        losses.append(loss.detach() * share * number)
+        right.append(correct)
+    sums.add(sum(losses), sum(right), sum(sizes))
 
 
 @torch.inference_mode()
@@ -208,10 +180,26 @@ def predict_all(
             outputs.append(forward(model, batch))
     merged = tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
     if fabric.world_size > 1:
-        merged = tuple(fabric.all_gather(part).transpose(0, 1).flatten(0, 1)[:total] for part in merged)
+        merged = tuple(_in_order(part, fabric.world_size)[:total] for part in merged)
     for part in merged:
         check_outputs(part)
     return merged
+
+
+def merge(mine: Sequence[T], fabric: Fabric) -> list[T]:
+    """Return what all processes made of a set, in order; each made that of every ``world_size``-th example."""
+    parts: list[Any] = [mine]
+    if fabric.world_size > 1:
+        parts = [None] * fabric.world_size
+        torch.distributed.all_gather_object(parts, list(mine))
+    return [one for row in zip_longest(*parts) for one in row if one is not None]
+
+
+def _in_order(rows: Tensor, num_processes: int) -> Tensor:
+    """Return the rows of all processes: the first of each, then the second of each, and so on."""
+    parts = [torch.empty_like(rows) for _ in range(num_processes)]
+    torch.distributed.all_gather(parts, rows.contiguous())
+    return torch.stack(parts, 1).flatten(0, 1)
 
 
 def check_outputs(outputs: Tensor) -> None:

@@ -1,19 +1,30 @@
 """Where a run runs: devices and precision."""
 
-import ctypes
 import os
-import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from uuid import uuid4
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 
+from bixt3d.engine.checkpoint import write_text
+from bixt3d.engine.launch import launch
+from bixt3d.engine.memory import keep_freed_memory
+from bixt3d.engine.watch import watch, watch_no_longer
 from bixt3d.types import InputError
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -22,8 +33,8 @@ class Runtime:
 
     Args:
         accelerator: auto takes a GPU when there is one.
-        devices: how many processes, each with one device.
-        num_nodes: how many machines.
+        devices: processes on each machine, each with one device; null: as torchrun or SLURM started them, else 1.
+        num_nodes: how many machines; null: as torchrun or SLURM started them, else 1.
         precision: auto is bf16-mixed on GPUs that have it, else 32-true.
         compile: compile the model with torch.compile.
         cuda_graphs: compile, and replay whole passes as CUDA graphs (all batches have one shape).
@@ -32,12 +43,16 @@ class Runtime:
         checkpointing: keep of each encoder layer only what goes in, and compute the rest again for the gradients, its
             feed-forward networks piece by piece: less memory, more time.
         deterministic: allow only operations that give the same result each time.
-        threads: CPU threads; None: as many as PyTorch takes.
+        threads: CPU threads; null: as many as PyTorch takes.
+        accumulate: go through each batch in so many pieces and add up their gradients: less memory. Losses are those of
+            the whole batch where no batch norm is, whose statistics then are those of the pieces.
+        sync_batchnorm: share the statistics of batch norms among processes; null: yes.
+        keep_freed_memory: let the process keep what it frees, for speed; null: in training on a CPU.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: int = 1
-    num_nodes: int = 1
+    devices: int | None = None
+    num_nodes: int | None = None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     compile: bool = False
     cuda_graphs: bool = False
@@ -46,9 +61,12 @@ class Runtime:
     checkpointing: bool = False
     deterministic: bool = False
     threads: int | None = None
+    accumulate: int = 1
+    sync_batchnorm: bool | None = None
+    keep_freed_memory: bool | None = None
 
     def __post_init__(self):
-        for name in ("devices", "num_nodes", "threads"):
+        for name in ("devices", "num_nodes", "threads", "accumulate"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise InputError(f"runtime.{name} must be at least 1, not {count}")
@@ -60,20 +78,76 @@ def start(runtime: Runtime) -> Fabric:
         raise InputError("no CUDA device was found: use --runtime.accelerator auto or cpu")
     if runtime.cuda_graphs and not torch.cuda.is_available():
         raise InputError("no CUDA device was found: --runtime.cuda_graphs is for those")
-    if runtime.threads:
-        torch.set_num_threads(runtime.threads)
-    if not runtime.checkpointing:
+    if runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    if keeps_freed_memory(runtime):
         keep_freed_memory()
     torch.zeros(8).exp()  # the first multi-threaded exp of a process is sometimes inaccurate; this one is not
     torch.use_deterministic_algorithms(runtime.deterministic)
-    where = {"accelerator": runtime.accelerator, "devices": runtime.devices, "num_nodes": runtime.num_nodes}
+    precision, processes = precision_of(runtime), launch(runtime.devices, runtime.num_nodes)
+    several = processes.number > 1
     try:
-        fabric = Fabric(**where, plugins=precision_of(runtime))
+        fabric = Fabric(
+            accelerator=runtime.accelerator,
+            devices=processes.devices,
+            num_nodes=processes.num_nodes,
+            # whether all are alive is not known by a timeout: one of them may read data or draw reports for long
+            strategy=DDPStrategy(timeout=timedelta(days=1), broadcast_buffers=False) if several else "auto",
+            plugins=[
+                TorchElasticEnvironment() if several else LightningEnvironment(),
+                *([precision] if precision else []),
+            ],
+        )
+        fabric.launch()
     except (MisconfigurationException, RuntimeError, ValueError) as error:
+        processes.end()
         reason = " ".join(str(error).split())
         raise InputError(f"this machine cannot run as the --runtime settings say: {reason}") from error
-    fabric.launch()
+    if runtime.threads:  # not earlier: Fabric sets it too
+        torch.set_num_threads(runtime.threads)
+    watch(fabric, processes.children)
     return fabric
+
+
+def finish(fabric: Fabric) -> None:
+    """Wait until all processes have done their work; from here on they may end one by one."""
+    fabric.barrier()
+    watch_no_longer()
+
+
+def first_alone(fabric: Fabric, make: Callable[[], T]) -> T:
+    """Return what ``make`` returns, in the first process before the others: it may write caches that they read."""
+    with fabric.rank_zero_first():
+        return make()
+
+
+def check_shared(fabric: Fabric, folder: Path) -> Path:
+    """Return the folder. Raises InputError, in all processes, if one does not see it when the first one makes it."""
+    if fabric.world_size == 1:
+        return folder
+    token = folder / f".seen-{fabric.broadcast(uuid4().hex)}"
+    if fabric.is_global_zero:
+        write_text(token, "")
+    fabric.barrier()
+    blind = torch.tensor(0 if _appears(token) else fabric.global_rank, device=fabric.device)
+    blind = int(fabric.all_reduce(blind, reduce_op="max"))
+    if fabric.is_global_zero:
+        token.unlink()
+    if blind:
+        raise InputError(
+            f"process {blind} does not see the run folder {folder} of process 0: give all machines a folder that they "
+            "share, with --run_dir"
+        )
+    return folder
+
+
+def _appears(path: Path) -> bool:
+    """Say whether a file is there, or comes within a few seconds: network file systems take a moment."""
+    for _ in range(50):
+        if path.exists():
+            return True
+        time.sleep(0.1)
+    return False
 
 
 class Autocast(MixedPrecision):
@@ -89,6 +163,14 @@ class Autocast(MixedPrecision):
         """Undo the scale of float16's gradients before they are clipped; Fabric refuses that to fused optimizers."""
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
+
+
+def keeps_freed_memory(runtime: Runtime) -> bool:
+    """Say whether the process keeps what it frees; see `bixt3d.engine.memory`."""
+    if runtime.keep_freed_memory is not None:
+        return runtime.keep_freed_memory
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return not runtime.checkpointing and (runtime.accelerator == "cpu" or (runtime.accelerator == "auto" and not gpu))
 
 
 def precision_of(runtime: Runtime) -> Autocast | None:
@@ -108,36 +190,6 @@ def compiled(runtime: Runtime, module: nn.Module) -> nn.Module:
     if not (runtime.compile or runtime.cuda_graphs):
         return module
     return torch.compile(module, mode="reduce-overhead" if runtime.cuda_graphs else None)
-
-
-def keep_freed_memory() -> None:
-    """Tell the C library to keep freed memory: by default it returns every large tensor to the system at once.
-
-    Asking for it again made a training step 1.16 times slower on two CPU threads (docs/performance.md). The process
-    stays as large as it once was, and larger than what it needs at a time: not for clouds that fill the memory.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):  # glibc has it, musl does not
-            libc.mallopt(-4, 0)  # M_MMAP_MAX: no tensor in a mapping of its own
-            libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: give nothing at the top of the heap back
-            _ask_for_huge_pages(libc, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
-
-
-def _ask_for_huge_pages(libc: ctypes.CDLL, size: int) -> None:
-    """Let the next ``size`` bytes of the heap come in pages of 2 MB, or as many as the system lets a process ask for.
-
-    Takes addresses only, no memory yet.
-    """
-    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    libc.free.argtypes = [ctypes.c_void_p]
-    page = 2**21
-    while size > 2 * page and not (block := libc.malloc(size)):
-        size //= 2
-    if size > 2 * page:
-        libc.madvise(-(-block // page) * page, size - page, 14)  # MADV_HUGEPAGE; a kernel without it refuses
-        libc.free(block)
 
 
 def device_name(fabric: Fabric) -> str:

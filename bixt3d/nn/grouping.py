@@ -181,10 +181,11 @@ class GroupBlock(nn.Module):
             where = (feats.to(weight.dtype), pos, centroid_index, neighbor_index)
             points, centroids = self.group.parts(*where, sign)
             if self.training:
-                size = neighbor_index.numel()
                 moments = neighbor_moments(points, centroids, neighbor_index, self.backend)
-                mean, square = (part.sum(0) / size for part in moments)
-                variance = (square - mean.square()).clamp(min=0).to(points.dtype)
+                of_batch = (part.sum(0) for part in moments)
+                sums, squares, size = self.norm.over_processes(*of_batch, neighbor_index.numel())
+                mean = sums / size
+                variance = (squares / size - mean.square()).clamp(min=0).to(points.dtype)
                 mean = mean.to(points.dtype)
                 self.norm.see(mean * sign, variance, size)
             else:

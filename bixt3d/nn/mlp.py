@@ -1,9 +1,9 @@
 """Feed-forward parts: the transformer's and PointMLP's, and the initialisation that BiXT uses for both."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bixt3d.nn.batch_norm import SynchronizedNorm
 from bixt3d.types import InputError
 
 
@@ -26,22 +26,15 @@ class FeedForward(nn.Sequential):
             nn.init.normal_(linear.bias, std=1e-6)
 
 
-class ChannelNorm(nn.BatchNorm1d):
+class ChannelNorm(SynchronizedNorm, nn.BatchNorm1d):
     """Batch normalisation of the last axis over all others: for features with channels last."""
 
     def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        if self.training and feats.shape[:-1].numel() == 1:
+        if self.training and feats.shape[:-1].numel() == 1 and not self.synchronized:
             raise InputError("batch normalization cannot train on one cloud at a time: set --train.batch_size to more")
         if feats.ndim == 2:
             return super().forward(feats)  # a view changed in place would make autograd copy its gradients
         return super().forward(feats.flatten(0, -2)).view_as(feats)
-
-    @torch.no_grad()
-    def see(self, mean: Float[Tensor, " D"], variance: Float[Tensor, " D"], size: int) -> None:
-        """Move the running statistics as ``forward`` does, for ``size`` values known by mean and (biased) variance."""
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_((variance * (size / (size - 1))).to(self.running_var.dtype), self.momentum)
 
 
 class LinearNorm(nn.Sequential):

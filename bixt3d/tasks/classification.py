@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bixt3d.cloud_predictor import Predictor
 from bixt3d.datasets import CloudSource, cut_and_mix, take_points
+from bixt3d.datasets.draws import Draws
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.engine.metrics import ClassScores, count_correct, log_frequency, score_classes, smooth_cross_entropy
@@ -29,7 +30,7 @@ class ClassTrain(Train):
 
     Args:
         epochs: passes over the training set.
-        batch_size: clouds for each update, over all processes.
+        batch_size: clouds for each update, over all processes, at most: those of an epoch are nearly equal.
         eval_batch_size: clouds at a time in evaluation; changes no result.
         label_smoothing: probability given to the other classes.
         eval_every: evaluate after every so many epochs, and after the last.
@@ -93,6 +94,18 @@ class Classification(Task):
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
         return Predictor(model, names["class_names"], **read_clouds(given, model, source))
 
+    def mixes(self, run: Any) -> bool:
+        return run.train.mix > 0
+
+    def make_augment(self, run: Any, train: CloudSet, epoch: int) -> Callable[[Batch, int], Batch]:
+        show = super().make_augment(run, train, epoch)
+
+        def augment(batch: Batch, step: int) -> Batch:
+            batch = show(batch, step)
+            return cut_and_mix(batch, run.train.mix, Draws(batch["index"], "mix", run.seed, epoch))
+
+        return augment if run.train.mix else show
+
     def make_step(self, run: Any, train: CloudSet) -> Step:
         prior = log_frequency(train.label, len(train.class_names)) if run.train.balance else 0.0
 
@@ -102,8 +115,7 @@ class Classification(Task):
             return loss, count_correct(logits, batch["label"])
 
         def step_mixed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-            batch, share = cut_and_mix(batch, run.train.mix)
-            logits = model(batch["xyz"], batch["feats"])
+            logits, share = model(batch["xyz"], batch["feats"]), batch["kept"]
             labels = {"label": share, "other_label": 1 - share}
             losses = [
                 share * smooth_cross_entropy(logits.float() + prior, batch[key], run.train.label_smoothing, "none")
@@ -134,25 +146,26 @@ def class_logits(model: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, v
     """Return the logits of every cloud of a set, from its first points.
 
     With ``votes`` > 1: log of the mean probability over the cloud as it is and over ``votes - 1`` looks at it as in
-    training, augmented as the run's settings say (other points, if it resamples); the same at every call.
+    training, augmented as the run's settings say (other points, if it resamples), and as number of the vote and place
+    of the cloud in the set say alone.
     """
     num_points, batch_size = run.data.num_points, run.train.eval_batch_size
 
-    def logits(look: Callable[[Batch], Batch]) -> Float[Tensor, "S C"]:
+    def look(batch: Batch, vote: int) -> Batch:
+        if not vote:
+            return take_points(batch, num_points)
+        return run.augment(batch, num_points, Draws(batch["index"], "vote", vote), run.data.features)
+
+    def logits(vote: int) -> Float[Tensor, "S C"]:
         def forward(model: nn.Module, batch: Batch) -> tuple[Tensor]:
-            batch = look(batch)
+            batch = look(batch, vote)
             return (model(batch["xyz"], batch["feats"]).float(),)
 
         return predict_all(model, clouds, batch_size, forward, fabric)[0]
 
-    first = logits(lambda batch: take_points(batch, num_points))
     if votes == 1:
-        return first
-    generator = torch.Generator(fabric.device).manual_seed(0)
-    total = first.softmax(1)
-    for _ in range(votes - 1):
-        total += logits(lambda batch: run.augment(batch, num_points, generator, run.data.features)).softmax(1)
-    return (total / votes).log()
+        return logits(0)
+    return (sum(logits(vote).softmax(1) for vote in range(votes)) / votes).log()
 
 
 def write_results(

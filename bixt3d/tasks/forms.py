@@ -1,19 +1,25 @@
 """Which of several forms of an operator a model runs: all give the same results, at another cost."""
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bixt3d.engine.runtime import Runtime
 from bixt3d.models.encoder import EncoderLayer
 from bixt3d.nn.attention import BiAttention
+from bixt3d.nn.batch_norm import SynchronizedNorm
 from bixt3d.nn.blocks import FeedForwardUnit
 from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
 from bixt3d.types import InputError
 
 
-def choose_forms(module: nn.Module, runtime: Runtime) -> None:
-    """Tell the parts of a model which form of their operators to run; no form changes a result."""
+def choose_forms(module: nn.Module, runtime: Runtime, num_processes: int = 1) -> None:
+    """Tell the parts of a model which form of their operators to run; no form changes a result.
+
+    Batch norms are synchronized over ``num_processes`` that train together, unless the settings say otherwise.
+    """
     if runtime.checkpointing and not any(isinstance(part, EncoderLayer) for part in module.modules()):
         raise InputError("runtime.checkpointing is for models with BiXT's encoder, which this one has not")
+    synchronized = num_processes > 1 and runtime.sync_batchnorm is not False
     for part in module.modules():
         if isinstance(part, BiAttention):
             part.backend = runtime.attention
@@ -21,3 +27,10 @@ def choose_forms(module: nn.Module, runtime: Runtime) -> None:
             part.backend = runtime.points
         elif isinstance(part, EncoderLayer | FeedForwardUnit):
             part.checkpointing = runtime.checkpointing
+        elif isinstance(part, SynchronizedNorm):
+            part.synchronized = synchronized
+        elif isinstance(part, _BatchNorm) and synchronized:
+            raise InputError(
+                f"the statistics of {type(part).__name__} cannot be those of several processes: use a batch norm of "
+                "bixt3d.nn.batch_norm, or --runtime.sync_batchnorm false"
+            )

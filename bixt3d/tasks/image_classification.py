@@ -1,11 +1,10 @@
 """The task of saying what an image shows: its settings, its training step, its scores, and what a run shows of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -35,7 +34,7 @@ class ImageClassTrain(ImageTrain):
 
     Args:
         epochs: passes over the training set.
-        batch_size: images for each update, over all processes.
+        batch_size: images for each update, over all processes, at most: those of an epoch are nearly equal.
         eval_batch_size: images at a time in evaluation; changes no result.
         label_smoothing: probability spread over all classes.
         eval_every: evaluate after every so many epochs, and after the last.
@@ -99,15 +98,23 @@ class ImageClassification(ImageTask):
             raise InputError(f"crop_fraction of {source} should be a share of the image, from 0.01 to 1")
         return ImagePredictor(model, names["class_names"], size, crop_fraction)
 
+    def mixes(self, run: Any) -> bool:
+        return run.augment.mixing(2) is not None
+
+    def make_augment(self, run: Any, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
+        mix = run.augment.mixing(len(train.class_names))
+
+        def augment(batch: Batch, step: int) -> Batch:
+            image, target = mix(batch["image"], batch["label"], "mix", run.seed, epoch, step)
+            return {"image": image, "label": target}
+
+        return augment if mix else super().make_augment(run, train, epoch)
+
     def make_step(self, run: Any, train: ImageSet) -> Step:
         num_classes, smoothing = len(train.class_names), run.train.label_smoothing
-        mix = run.augment.mixing(num_classes)
 
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-            image, target = batch["image"], batch["label"]
-            if mix is not None and torch.rand(()) < run.augment.mix_rate:
-                image, target = mix(image, target)
-            logits = model(image)
+            logits, target = model(batch["image"]), batch["label"]
             correct = count_correct(logits, target if target.ndim == 1 else target.argmax(1))
             if run.train.loss == "cross_entropy":
                 return cross_entropy(logits.float(), target, label_smoothing=smoothing), correct

@@ -1,6 +1,6 @@
 """The task of saying what every pixel of an image shows: settings, training step, scores, and what a run shows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class SegmentTrain(ImageTrain):
 
     Args:
         epochs: passes over the training set.
-        batch_size: images for each update, over all processes.
+        batch_size: images for each update, over all processes, at most: those of an epoch are nearly equal.
         eval_batch_size: images at a time in evaluation; changes no result.
         label_smoothing: probability spread over all classes.
         eval_every: evaluate after every so many epochs, and after the last.
@@ -120,15 +120,18 @@ class ImageSegmentation(ImageTask):
             )
         return model
 
+    def make_augment(self, run: Any, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
+        return lambda batch, step: batch | {"weight": (batch["labels"] >= 0).sum((1, 2))}  # pixels weigh alike
+
     def make_step(self, run: Any, train: ImageSet) -> Step:
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             logits, labels = model(batch["image"]).float(), batch["labels"]
-            known = labels >= 0
+            known, weight = labels >= 0, batch["weight"]
             loss = cross_entropy(
                 logits, labels, ignore_index=-1, label_smoothing=run.train.label_smoothing, reduction="sum"
             )
-            right = ((logits.detach().argmax(1) == labels) & known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
-            return loss / known.sum().clamp(min=1), right.sum()
+            right = ((logits.detach().argmax(1) == labels) & known).sum((1, 2)) / weight.clamp(min=1)
+            return loss / weight.sum().clamp(min=1), right.sum()
 
         return step
 

@@ -23,7 +23,7 @@ class ImageTrain(Train):
 
     Args:
         epochs: passes over the training set.
-        batch_size: images for each update, over all processes.
+        batch_size: images for each update, over all processes, at most: those of an epoch are nearly equal.
         eval_batch_size: images at a time in evaluation; changes no result.
         label_smoothing: probability spread over all classes.
         eval_every: evaluate after every so many epochs, and after the last.
@@ -43,8 +43,8 @@ class ImageTask(Task):
     def load(self, run: Any) -> tuple[ImageSet, ImageSet]:
         return run.data.load(run.augment)
 
-    def make_augment(self, run: Any, generator: torch.Generator) -> Callable[[Batch], Batch]:
-        return lambda batch: batch  # images are augmented where they are read
+    def make_augment(self, run: Any, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
+        return lambda batch, step: batch  # images are augmented where they are read
 
     def start_weights(self, module: nn.Module, run: Any) -> str | None:
         return None if run.train.init is None else start_from(module, Path(run.train.init))

@@ -16,8 +16,9 @@ from torch.nn.functional import cross_entropy
 
 from bixt3d.cloud_predictor import PartPredictor
 from bixt3d.datasets import CloudAugment, PartSource, take_points
+from bixt3d.datasets.draws import Draws
 from bixt3d.engine.checkpoint import write_json
-from bixt3d.engine.loop import Batch, Step, check_outputs, predict_all
+from bixt3d.engine.loop import Batch, Step, check_outputs, merge, predict_all
 from bixt3d.engine.part_metrics import (
     CONVENTION,
     POINTMLP_CONVENTION,
@@ -139,7 +140,7 @@ def predict_parts(
     model: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1
 ) -> tuple[Int[Tensor, "S N"], Int[Tensor, "S N"], Float[Tensor, " S"]]:
     """Return for the points that the model sees: parts within the category, parts among all, loss of every cloud."""
-    mask, looks = _mask(clouds), _looks(run, fabric, votes)
+    mask, looks = _mask(clouds), _looks(run, votes)
 
     def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         log_probability, parts = _log_probability(model, batch, looks), batch["parts"][:, : run.data.num_points]
@@ -151,19 +152,18 @@ def predict_parts(
 
 def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> PartEvaluation:
     """Score every original point of every test cloud; labels come from the three nearest points that the model saw."""
-    mask, looks = _mask(clouds), _looks(run, fabric, votes)
-    predicted, freely, truth, points = [], [], [], []
+    mask, looks = _mask(clouds), _looks(run, votes)
+    points, _, truth = map(list, zip(*run.data.full_clouds(), strict=True))
+    mine = []
     module.eval()
-    for i, (xyz, _, parts) in enumerate(run.data.full_clouds()):
+    for i in range(fabric.global_rank, len(points), fabric.world_size):
         batch = clouds[torch.tensor([i], device=clouds.label.device)]
         with torch.inference_mode(), fabric.autocast():
             seen = _log_probability(module, batch, looks).exp()
         check_outputs(seen)
-        every = interpolate(xyz.to(seen.device)[None], batch["xyz"][:, : run.data.num_points], seen)
-        predicted.append(choose_parts(every, batch["label"], mask)[0])
-        freely.append(every[0].argmax(1))
-        truth.append(parts.to(seen.device))
-        points.append(xyz)
+        every = interpolate(points[i].to(seen.device)[None], batch["xyz"][:, : run.data.num_points], seen)
+        mine.append([choose_parts(every, batch["label"], mask)[0].cpu(), every[0].argmax(1).cpu()])
+    predicted, freely = map(list, zip(*merge(mine, fabric), strict=True))
     scores = score_parts(predicted, freely, truth, clouds.label, clouds.class_names, clouds.class_parts)
     return PartEvaluation(points, predicted, truth, scores)
 
@@ -172,7 +172,7 @@ def _mask(clouds: CloudSet) -> Tensor:
     return parts_mask(clouds.class_parts, clouds.class_names, len(clouds.part_names)).to(clouds.label.device)
 
 
-def _looks(run: Any, fabric: Fabric, votes: int) -> list[Callable[[Batch], Batch]]:
+def _looks(run: Any, votes: int) -> list[Callable[[Batch], Batch]]:
     """Return how a batch is looked at: as it is, then with its axes scaled by factors in [0.8, 1.25].
 
     The factors are the same for all clouds and at every call, so that no figure depends on the size of batches.
@@ -184,9 +184,8 @@ def _looks(run: Any, fabric: Fabric, votes: int) -> list[Callable[[Batch], Batch
         if not vote:
             return batch
         as_one = {key: batch[key].flatten(0, 1)[None] for key in ("xyz", "feats")}
-        as_one = scale(
-            as_one, as_one["xyz"].shape[1], torch.Generator(fabric.device).manual_seed(vote), run.data.features
-        )
+        index = torch.zeros(1, dtype=torch.int64, device=batch["xyz"].device)
+        as_one = scale(as_one, as_one["xyz"].shape[1], Draws(index, "vote", vote), run.data.features)
         return batch | {key: points.view_as(batch[key]) for key, points in as_one.items()}
 
     return [partial(look, vote=vote) for vote in range(votes)]

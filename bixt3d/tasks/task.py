@@ -15,6 +15,8 @@ from torch import nn
 
 from bixt3d.config import SettingsParser, make_settings_parser
 from bixt3d.datasets import CloudAugment, stratified_split
+from bixt3d.datasets.draws import Draws
+from bixt3d.engine.batches import count_batches
 from bixt3d.engine.checkpoint import save_weights
 from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
@@ -36,7 +38,7 @@ class Train:
 
     Args:
         epochs: passes over the training set.
-        batch_size: clouds for each update, over all processes.
+        batch_size: clouds for each update, over all processes, at most: those of an epoch are nearly equal.
         eval_batch_size: clouds at a time in evaluation; changes no result.
         label_smoothing: probability given to the other classes.
         eval_every: evaluate after every so many epochs, and after the last.
@@ -58,13 +60,23 @@ class Train:
         if not 0 <= self.label_smoothing <= 0.5:
             raise InputError(f"train.label_smoothing must lie between 0 and 0.5, not be {self.label_smoothing}")
 
+    def steps_per_epoch(self, num_examples: int, num_processes: int = 1) -> int:
+        """Return the updates of an epoch on so many examples. Raises InputError if a process has none in some batch."""
+        number = count_batches(num_examples, self.batch_size)
+        if num_examples // number < num_processes:
+            raise InputError(
+                f"{num_examples} training examples in batches of at most {self.batch_size} are too few for "
+                f"{num_processes} processes: raise --train.batch_size or lower --runtime.devices"
+            )
+        return number
+
     def num_steps(self, num_examples: int) -> int:
         """Return the updates of a whole run on so many examples."""
-        return self.steps or self.epochs * (num_examples // self.batch_size)
+        return self.steps or self.epochs * self.steps_per_epoch(num_examples)
 
     def num_epochs(self, num_examples: int) -> int:
         """Return the epochs of a whole run on so many examples."""
-        return math.ceil(self.num_steps(num_examples) / (num_examples // self.batch_size))
+        return math.ceil(self.num_steps(num_examples) / self.steps_per_epoch(num_examples))
 
 
 class Task(ABC):
@@ -160,11 +172,18 @@ class Task(ABC):
         """Return the training and the test set."""
         return run.data.load()
 
-    def make_augment(self, run: Any, generator: torch.Generator) -> Callable[[Batch], Batch]:
-        """Return what is done on the device to a batch before it is trained on."""
+    def mixes(self, run: Any) -> bool:
+        """Say whether training mixes examples: each batch then begins with one more, for the next to be mixed with."""
+        return False
 
-        def augment(batch: Batch) -> Batch:
-            return run.augment(batch, run.data.num_points, generator, run.data.features)
+    def make_augment(self, run: Any, train: Examples, epoch: int) -> Callable[[Batch, int], Batch]:
+        """Return what is done on the device to a batch, of a step of so much number, before it is trained on."""
+
+        def draws(batch: Batch) -> Draws:
+            return Draws(batch["index"], "train", run.seed, epoch)
+
+        def augment(batch: Batch, step: int) -> Batch:
+            return run.augment(batch, run.data.num_points, draws(batch), run.data.features)
 
         return augment
 

@@ -16,7 +16,7 @@ from bixt3d.engine.ending import enough_memory
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import newest_run, read_rows
-from bixt3d.engine.runtime import start
+from bixt3d.engine.runtime import finish, first_alone, start
 from bixt3d.tasks.described import without_pretrained
 from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.inputs import check_features
@@ -81,6 +81,7 @@ def test(
             + f", votes: {where.votes}" * task.votes
             + f"\nreport: {out / 'report.html'}"
         )
+    finish(fabric)
     return result
 
 
@@ -140,8 +141,9 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
     settings = parser.parse_args([f"--cfg={config}", *overrides])  # in one line, it is no file's name
     settings.pop("cfg")
     run, described = parser.instantiate(settings), read_yaml(parser.dump(settings), "the settings")["model"]
-    fabric = start(run.runtime)
-    test = task.load(run)[1].to(fabric.device)
+    keep = run.runtime.keep_freed_memory or False  # by default that is for training
+    fabric = start(replace(run.runtime, keep_freed_memory=keep))
+    test = first_alone(fabric, lambda: task.load(run))[1].to(fabric.device)
     check_names(path, task.names(test), saved.names)
     model = check_features(replace(saved, model=described).load_model(parser.trust), test)
     choose_forms(model, run.runtime)

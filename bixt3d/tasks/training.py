@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ import torch
 from lightning_fabric import Fabric
 
 from bixt3d.config import SettingsParser
+from bixt3d.datasets.draws import mix_key
+from bixt3d.engine.batches import in_steps, make_batches
 from bixt3d.engine.checkpoint import save_checkpoint
 from bixt3d.engine.ending import Stop, enough_memory, on_first
-from bixt3d.engine.loop import Examples, Learner, make_batches, seed_epoch, train_epoch
+from bixt3d.engine.loop import Examples, Learner, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
-from bixt3d.engine.runtime import compiled, start
+from bixt3d.engine.runtime import check_shared, compiled, finish, first_alone, start
 from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.program import first_line, is_out_of_memory
 from bixt3d.tasks.command import Where, parse_command
@@ -39,7 +41,7 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
     with enough_memory(TOO_LARGE):
         run = parser.instantiate(settings)
         fabric = start(run.runtime)
-        loaded = [part.to(fabric.device) for part in task.load(run)]
+        loaded = [part.to(fabric.device) for part in first_alone(fabric, lambda: task.load(run))]
     results, trained = [], False
     with ExitStack() as stack:
         for seed in [settings.seed] if where.seeds is None else where.seeds:
@@ -51,12 +53,13 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
                 continue
             check_going_on(job, where)
             if not trained:
-                where.folder = on_first(fabric, partial(open_folder, job, where, stack))
+                where.folder = check_shared(fabric, on_first(fabric, partial(open_folder, job, where, stack)))
             trained = True
             job.folder, job.home = place_of(where, seed), where.folder
             results.append(train_run(job))
     if where.seeds is not None:
         finish_seeds(task, fabric, where, results, trained)
+    finish(fabric)
     return where.folder
 
 
@@ -134,11 +137,9 @@ def train_epochs(job: Job, log: RunLog, stop: Stop) -> None:
 
 def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learner:
     """Return model, optimizer and schedule, ready to train."""
-    if run.train.batch_size % fabric.world_size or not 0 < run.train.batch_size <= len(train):
-        raise InputError(
-            f"a batch of {run.train.batch_size} {task.unit} does not fit {len(train)} training {task.unit} on "
-            f"{fabric.world_size} processes: set --train.batch_size"
-        )
+    steps_per_epoch = run.train.steps_per_epoch(len(train), fabric.world_size)
+    if run.train.batch_size > len(train):
+        say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: there are no more")
     try:
         module = task.build(run, train)
         for name in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet) else ():
@@ -148,11 +149,9 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
         if isinstance(error, InputError) or is_out_of_memory(error):
             raise
         raise InputError(f"the model cannot be built as the settings say: {first_line(error)}") from error
-    choose_forms(module, run.runtime)
-    average = make_average(run.optim, module)
-    optimizer = make_optimizer(run.optim, module.named_parameters())
-    steps = run.train.num_steps(len(train))
-    schedule = make_schedule(run.optim, optimizer, steps, len(train) // run.train.batch_size)
+    choose_forms(module, run.runtime, fabric.world_size)
+    average, optimizer = make_average(run.optim, module), make_optimizer(run.optim, module.named_parameters())
+    schedule = make_schedule(run.optim, optimizer, run.train.num_steps(len(train)), steps_per_epoch)
     model, optimizer = fabric.setup(compiled(run.runtime, module), optimizer)
     return Learner(module, model, optimizer, schedule, average, getattr(fabric.strategy.precision, "scaler", None))
 
@@ -161,17 +160,16 @@ def train_one_epoch(
     task: Task, fabric: Fabric, learner: Learner, run: Any, epoch: int, train: Examples, stop: Stop
 ) -> dict[str, float]:
     """Train for one epoch; returns its mean loss, accuracy and speed."""
-    order, generator = seed_epoch(run.seed, epoch, fabric)
-    full = len(train) // run.train.batch_size
-    num_steps = min(full, run.train.num_steps(len(train)) - (epoch - 1) * full)
-    indices = islice(make_batches(len(train), run.train.batch_size, fabric, order), num_steps)
-    batches = map(task.make_augment(run, generator), train.batches(indices, order.initial_seed()))
+    order, accumulate = seed_epoch(run.seed, epoch, fabric), run.runtime.accumulate
+    plan = make_batches(len(train), run.train.batch_size, fabric, order, accumulate, task.mixes(run))
+    plan = plan[: run.train.num_steps(len(train)) - (epoch - 1) * len(plan)]
+    batches = train.batches(chain.from_iterable(plan), mix_key(run.seed, epoch))
+    steps = in_steps(batches, plan, task.make_augment(run, train, epoch))
+    step, clip_norm = task.make_step(run, train), run.optim.clip_norm
     title = f"epoch {epoch}/{run.train.num_epochs(len(train))}"
-    step = task.make_step(run, train)
-    batches = stop.watch(batches)
     try:
         with stop.excusing():
-            row = train_epoch(learner, fabric, batches, num_steps, step, run.optim.clip_norm, title, task.unit)
+            row = train_epoch(learner, fabric, stop.watch(steps), len(plan), step, clip_norm, title, task.unit)
     except (Stopped, RuntimeError, MemoryError):
         if fabric.is_global_zero:
             print(file=sys.stderr)  # ends the line of the progress bar

@@ -190,6 +190,28 @@ def test_a_gltf_reads_no_file_outside_its_own_folder(tmp_path, secret, uri):
         read_file(tmp_path / "mesh/a.gltf")
 
 
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf", b"no JSON "])
+def test_a_gltf_is_never_the_model_gltf_beside_it(tmp_path, content):
+    """Which trimesh reads in the place of a file that it cannot parse."""
+    (tmp_path / "model.gltf").write_bytes(gltf(accessors=[], meshes=[], nodes=[]))
+    (tmp_path / "a.gltf").write_bytes(content + gltf())
+    if content == b"no JSON ":
+        with pytest.raises(InputError, match="a.gltf cannot be read"):
+            read_file(tmp_path / "a.gltf")
+    else:
+        assert len(read_file(tmp_path / "a.gltf")[0].xyz) == 10_000
+
+
+def test_records_and_words_in_an_array_are_a_sentence(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(3, [("x", "f4"), ("y", "f4")]))
+    np.savez(tmp_path / "b.npz", xyz=np.array(["a", "b"]))
+    np.savez(tmp_path / "c.npz", xyz=XYZ, name=np.array(["a", "b"]))
+    for name in ("a.npy", "b.npz"):
+        with pytest.raises(InputError, match=f"{name} holds no numbers, but "):
+            read_file(tmp_path / name)
+    assert np.array_equal(read_file(tmp_path / "c.npz")[0].xyz, XYZ)
+
+
 def test_a_gltf_reads_the_buffers_beside_it(tmp_path):
     (tmp_path / "my triangle.bin").write_bytes(np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], "<f4").tobytes())
     for uri in ("my triangle.bin", "my%20triangle.bin"):

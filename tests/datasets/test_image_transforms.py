@@ -93,11 +93,13 @@ def test_an_erased_rectangle_has_the_mean_color():
 
 
 def black_and_white() -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 16, 16).contiguous(), torch.tensor([0, 2])
+    image = torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1, 1).expand(3, 3, 16, 16).contiguous()
+    return image, torch.tensor([2, 0, 2])
 
 
 def test_mixup_mixes_labels_as_it_mixes_pixels():
-    image, target = ImageAugment(mixup=0.8).mixing(4)(*black_and_white())
+    image, target = ImageAugment(mixup=0.8).mixing(4)(*black_and_white(), 1)
+    assert len(image) == len(target) == 2
     assert target.sum(1).tolist() == pytest.approx([1.0, 1.0])
     assert target[:, [1, 3]].eq(0).all()
     assert image.std((1, 2, 3)).max() < 1e-6
@@ -105,21 +107,27 @@ def test_mixup_mixes_labels_as_it_mixes_pixels():
 
 
 def test_cutmix_mixes_labels_by_the_area():
-    image, target = ImageAugment(cutmix=1.0).mixing(4)(*black_and_white())
+    image, target = ImageAugment(cutmix=1.0).mixing(4)(*black_and_white(), 1)
     assert set(image.flatten().tolist()) <= {0.0, 1.0}
     assert image.mean((1, 2, 3)).tolist() == pytest.approx(target[:, 2].tolist())
 
 
-def test_with_both_each_batch_gets_one_and_pytorch_draws_which():
-    mix = ImageAugment(mixup=0.8, cutmix=1.0).mixing(4)
-    kinds, again = [], []
-    for seen in (kinds, again):
-        torch.manual_seed(3)
-        for _ in range(12):
-            image, _ = mix(*black_and_white())
-            seen.append("cutmix" if set(image.flatten().tolist()) <= {0.0, 1.0} else "mixup")
-    assert set(kinds) == {"cutmix", "mixup"}
-    assert kinds == again
+def test_with_both_each_batch_gets_one_and_the_key_says_which_whatever_the_part_of_the_batch():
+    mix, (image, label) = ImageAugment(mixup=0.8, cutmix=1.0).mixing(4), black_and_white()
+    kinds = set()
+    for step in range(12):
+        mixed, target = mix(image, label, "mix", 3, step)
+        kinds.add("cutmix" if set(mixed.flatten().tolist()) <= {0.0, 1.0} else "mixup")
+        part, part_target = mix(image[1:], label[1:], "mix", 3, step)
+        assert part.equal(mixed[1:]) and part_target.equal(target[1:])
+    assert kinds == {"cutmix", "mixup"}
+
+
+def test_a_share_of_the_batches_is_mixed():
+    mix, (image, label) = ImageAugment(mixup=0.8, mix_rate=0.5).mixing(4), black_and_white()
+    mixed = [mix(image, label, step) for step in range(40)]
+    assert 8 < sum(target.ndim == 1 for _, target in mixed) < 32
+    assert all(one.equal(image[1:]) and target.equal(label[1:]) for one, target in mixed if target.ndim == 1)
 
 
 def test_nothing_is_mixed_unless_that_is_asked_for():

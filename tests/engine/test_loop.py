@@ -6,53 +6,26 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.amp import GradScaler
 
-from bixt3d.engine.loop import EpochSums, Learner, make_batches, predict_all, seed_epoch, train_epoch
+from bixt3d.engine.batches import in_steps, make_batches
+from bixt3d.engine.loop import EpochSums, Learner, predict_all, seed_epoch, train_epoch
 from bixt3d.engine.optim import Optim, make_average, make_optimizer, make_schedule
 from bixt3d.engine.runtime import Autocast
 from bixt3d.types import CloudSet, InputError
 
 
 class Process(Fabric):
-    """What is asked of one of several processes, without starting any."""
+    """One of several processes, without starting any."""
 
-    def __init__(self, rank: int, world_size: int):
-        self.rank, self.size = rank, world_size
+    def __init__(self, rank: int):
+        self.rank = rank
 
     global_rank = property(lambda self: self.rank)
-    world_size = property(lambda self: self.size)
-    device = property(lambda self: torch.device("cpu"))
 
 
-def batches(num_clouds: int, batch_size: int, rank: int = 0, world_size: int = 1, seed: int = 0) -> list[list[int]]:
-    generator = torch.Generator().manual_seed(seed)
-    return [index.tolist() for index in make_batches(num_clouds, batch_size, Process(rank, world_size), generator)]
-
-
-@pytest.mark.parametrize(("num_clouds", "batch_size", "num_batches"), [(10, 3, 3), (9, 3, 3), (3, 3, 1), (5, 1, 5)])
-def test_batches_are_full_and_show_no_cloud_twice(num_clouds, batch_size, num_batches):
-    seen = batches(num_clouds, batch_size)
-    assert [len(batch) for batch in seen] == [batch_size] * num_batches
-    flat = sum(seen, [])
-    assert len(set(flat)) == len(flat)
-    assert set(flat) <= set(range(num_clouds))
-
-
-def test_the_clouds_left_out_differ_from_epoch_to_epoch():
-    left_out = {frozenset(range(7)) - set(sum(batches(7, 3, seed=seed), [])) for seed in range(20)}
-    assert len(left_out) > 1
-
-
-def test_two_processes_share_the_batches_of_one():
-    alone = batches(11, 4)
-    first, second = batches(11, 4, 0, 2), batches(11, 4, 1, 2)
-    assert [a + b for a, b in zip(first, second, strict=True)] == alone
-    assert not set(sum(first, [])) & set(sum(second, []))
-
-
-def draws(seed: int, epoch: int, rank: int = 0) -> tuple[float, float, float]:
-    """Return what order, augmentation and dropout draw first."""
-    order, augment = seed_epoch(seed, epoch, Process(rank, 4))
-    return torch.rand(1, generator=order).item(), torch.rand(1, generator=augment).item(), torch.rand(1).item()
+def draws(seed: int, epoch: int, rank: int = 0) -> tuple[float, float]:
+    """Return what order and dropout draw first."""
+    order = seed_epoch(seed, epoch, Process(rank))
+    return torch.rand(1, generator=order).item(), torch.rand(1).item()
 
 
 def test_randomness_depends_on_seed_epoch_and_process_alone():
@@ -60,19 +33,18 @@ def test_randomness_depends_on_seed_epoch_and_process_alone():
     torch.rand(1000)
     draws(3, 1)
     assert draws(0, 5) == expected
-    assert len({draw for seed, epoch in [(0, 1), (0, 2), (1, 1), (1, 2)] for draw in draws(seed, epoch)[:2]}) == 8
+    assert len({draw for seed, epoch in [(0, 1), (0, 2), (1, 1), (1, 2)] for draw in draws(seed, epoch)}) == 8
 
 
-def test_processes_agree_on_the_order_but_augment_and_drop_out_for_themselves():
+def test_processes_agree_on_the_order_but_drop_out_for_themselves():
     first, second = draws(0, 1, rank=0), draws(0, 1, rank=1)
     assert first[0] == second[0]
     assert first[1] != second[1]
-    assert first[2] != second[2]
 
 
 def test_means_weigh_every_cloud_alike():
     sums = EpochSums(torch.device("cpu"))
-    sums.add(torch.tensor(1.0), torch.tensor(3.0), 3)
+    sums.add(torch.tensor(3.0), torch.tensor(3.0), 3)
     sums.add(torch.tensor(5.0), torch.tensor(0.0), 1)
     assert sums.read() == {"loss": 2.0, "train_accuracy": 0.75}
 
@@ -113,15 +85,17 @@ def make_learner(fabric: Fabric, optim: Optim) -> Learner:
     return Learner(module, model, optimizer, schedule, average, getattr(fabric.strategy.precision, "scaler", None))
 
 
-def train(fabric: Fabric, learner: Learner, epochs: range, clouds: CloudSet) -> dict[str, float]:
+def train(
+    fabric: Fabric, learner: Learner, epochs: range, clouds: CloudSet, batch_size: int = 4, accumulate: int = 1
+) -> dict[str, float]:
     def step(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(batch["xyz"], batch["feats"])
         return nn.functional.cross_entropy(logits, batch["label"]), (logits.argmax(1) == batch["label"]).sum().float()
 
     for epoch in epochs:
-        order, _ = seed_epoch(0, epoch, fabric)
-        batches = clouds.batches(make_batches(len(clouds), 4, fabric, order))
-        means = train_epoch(learner, fabric, batches, len(clouds) // 4, step, 1.0, "epoch")
+        plan = make_batches(len(clouds), batch_size, fabric, seed_epoch(0, epoch, fabric), accumulate)
+        steps = in_steps(clouds.batches(sum(plan, [])), plan, lambda batch, step: batch)
+        means = train_epoch(learner, fabric, steps, len(plan), step, 1.0, "epoch")
     return means
 
 
@@ -195,6 +169,37 @@ def test_training_lowers_the_loss_and_tells_the_speed(fabric):
     after = train(fabric, learner, range(2, 5), clouds)
     assert after["loss"] < before["loss"]
     assert after["clouds_per_second"] > 0
+
+
+def test_gradients_of_pieces_add_up_to_those_of_the_batch(fabric):
+    learners, means = [], []
+    for accumulate in (1, 3):
+        learners.append(make_learner(fabric, Optim(name="sgd", lr=0.1)))
+        learners[-1].module.norm, learners[-1].module.dropout = nn.Identity(), nn.Identity()
+        means.append(train(fabric, learners[-1], range(1, 4), make_clouds(13), batch_size=7, accumulate=accumulate))
+    assert means[1]["loss"] == pytest.approx(means[0]["loss"], rel=1e-5)
+    assert means[1]["train_accuracy"] == means[0]["train_accuracy"]
+    for one, other in zip(*(learner.module.parameters() for learner in learners), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_where_batches_say_weights_examples_count_by_them_over_all_pieces(fabric):
+    learner = make_learner(fabric, Optim(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0))
+    learner.module.norm, learner.module.dropout, learner.schedule.base_lrs = nn.Identity(), nn.Identity(), [1.0]
+    clouds = make_clouds(5)
+    weight = torch.tensor([4, 0, 1, 2, 3])
+    batches = [clouds[index] | {"weight": weight[index]} for index in torch.arange(5).split(2)]
+
+    def step(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        losses = nn.functional.cross_entropy(model(batch["xyz"], batch["feats"]), batch["label"], reduction="none")
+        return (losses * batch["weight"]).sum() / batch["weight"].sum(), torch.zeros(())
+
+    whole = step(learner.module, clouds[torch.arange(5)] | {"weight": weight})[0]
+    (gradient,) = torch.autograd.grad(whole, learner.module.head.weight)
+    (lr,), before = learner.schedule.get_last_lr(), learner.module.head.weight.detach().clone()
+    means = train_epoch(learner, fabric, [batches], 1, step, 0.0, "epoch")
+    assert means["loss"] == pytest.approx(whole.item(), rel=1e-5)
+    torch.testing.assert_close(before - learner.module.head.weight, lr * gradient)
 
 
 def test_a_gradient_is_clipped_to_the_norm_asked_for(fabric):

@@ -15,7 +15,7 @@ PROGRAM = """
 import os, re
 from pathlib import Path
 import torch
-from bixt3d.engine.runtime import keep_freed_memory
+from bixt3d.engine.memory import keep_freed_memory
 keep_freed_memory()
 tensor = torch.empty(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 3, dtype=torch.int8)  # untouched
 address = tensor[len(tensor) // 2].data_ptr()

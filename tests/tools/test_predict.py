@@ -116,7 +116,7 @@ def test_folders_are_walked_and_json_is_a_line_for_each_file(class_run, clouds, 
 def test_a_table_shows_the_share_of_each_part(part_run, clouds, capsys):
     assert predict.main([str(clouds / "box.stl"), f"--checkpoint={part_run()}", "--category=mug"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head == f"{clouds}/box.stl: 10000 points, mug, spread over the surface, {CHOSEN}, normal not read"
+    assert head == f"{clouds}/box.stl: 10000 points, mug, spread over the surface, {CHOSEN}"
     assert {row.split()[1] for row in rows} == {"body", "lid"}
     assert sum(float(row.split()[0].rstrip("%")) for row in rows) == pytest.approx(100, abs=0.2)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import test_cls
+import torch
 
 from bixt3d.datasets.shapes import Shapes
 from bixt3d.tasks import classification
@@ -62,6 +63,16 @@ def test_votes_repeat_themselves_and_differ_from_one_look(tiny_run, monkeypatch)
     assert seen[1].equal(seen[2])
     assert not seen[0].softmax(1).allclose(seen[1].softmax(1))
     assert seen[1].exp().sum(1).allclose(seen[1].new_ones(len(seen[1])))  # logs of probabilities
+
+
+def test_votes_do_not_depend_on_the_size_of_batches(tiny_run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.logits))
+    for size in (32, 7, 1):
+        test_cls.main([f"--checkpoint={tiny_run}", "--votes=3", f"--train.eval_batch_size={size}"])
+    assert len(seen[0]) == 32
+    torch.testing.assert_close(seen[1], seen[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(seen[2], seen[0], rtol=0, atol=1e-6)
 
 
 def test_votes_look_at_a_cloud_as_training_did(tiny_run, monkeypatch):

@@ -1,0 +1,76 @@
+"""Random numbers that depend on a key and on each sample's place in its set alone."""
+
+import math
+import zlib
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+GOLDEN, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+"""The constants of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators")."""
+
+
+class Draws:
+    """Random numbers for the samples of a batch, from the counter-based generator SplitMix64.
+
+    What a sample draws depends on the key and on its place in the set: not on the other samples of its batch, on the
+    number of processes, on the device, or on PyTorch's own generators. Each name has a stream of its own.
+
+    Args:
+        index: places of the samples in their set.
+        key: what the numbers are for, such as ``("train", seed, epoch)``.
+    """
+
+    def __init__(self, index: Int[Tensor, " B"], *key: int | str):
+        self.index, self.key = index, mix_key(*key)
+
+    def uniform(self, name: str, *shape: int) -> Float[Tensor, "B ..."]:
+        """Return numbers in [0, 1), multiples of 2^-24."""
+        return _unit(self._bits(name, math.prod(shape)) >> 40).view(len(self.index), *shape)
+
+    def normal(self, name: str, *shape: int) -> Float[Tensor, "B ..."]:
+        """Return normal numbers of mean 0 and deviation 1, by the method of Box and Muller."""
+        count = math.prod(shape)
+        bits = self._bits(name, (count + 1) // 2)
+        # in float64, for in float32 devices and vector units differ in the last digit
+        precise = torch.float32 if bits.device.type == "mps" else torch.float64
+        radius = (-2 * (1 - _unit(bits >> 40, precise)).log()).sqrt()
+        angle = 2 * math.pi * _unit(bits >> 16, precise)
+        pairs = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :count]
+        return pairs.float().view(len(self.index), *shape)
+
+    def _bits(self, name: str, count: int) -> Int[Tensor, "B count"]:
+        """Return 64 random bits for each sample and number."""
+        state = _mix(self.index.long() * _signed(GOLDEN) + _signed(mix_key(self.key, name)))
+        counter = torch.arange(1, count + 1, device=self.index.device) * _signed(GOLDEN)
+        return _mix(state[:, None] + counter)
+
+
+def mix_key(*key: int | str) -> int:
+    """Return 64 bits that stand for a sequence of numbers and words."""
+    state = 0
+    for part in key:
+        number = zlib.crc32(part.encode()) if isinstance(part, str) else part
+        state = (state + number + GOLDEN) % 2**64
+        state = (state ^ (state >> 30)) * FIRST % 2**64
+        state = (state ^ (state >> 27)) * SECOND % 2**64
+        state ^= state >> 31
+    return state
+
+
+def _mix(state: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
+    """Mix the bits of each number, as `mix_key` does; products of int64 wrap around. Changes its argument."""
+    for shift, factor in ((30, FIRST), (27, SECOND)):
+        state = state.bitwise_xor_((state >> shift) & (1 << (64 - shift)) - 1).mul_(_signed(factor))
+    return state.bitwise_xor_((state >> 31) & (1 << 33) - 1)
+
+
+def _unit(bits: Int[Tensor, "*S"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*S"]:
+    """Return the lowest 24 bits as a number in [0, 1)."""
+    return (bits & 0xFFFFFF).to(dtype) * 2.0**-24
+
+
+def _signed(bits: int) -> int:
+    """Return the int64 of these 64 bits."""
+    return bits - 2**64 if bits >= 2**63 else bits

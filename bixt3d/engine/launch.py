@@ -1,0 +1,137 @@
+"""The processes of a run: started by torchrun, by SLURM, or by the first one itself."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lightning_fabric.plugins.environments import SLURMEnvironment
+
+from bixt3d.types import InputError
+
+
+@dataclass
+class Processes:
+    """How many processes run on each machine, on how many machines, and those that this one has started."""
+
+    devices: int = 1
+    num_nodes: int = 1
+    children: dict[int, subprocess.Popen] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """The number of all processes."""
+        return self.devices * self.num_nodes
+
+    def end(self) -> None:
+        """End the processes that this one has started."""
+        for child in self.children.values():
+            child.kill()
+
+
+def launch(devices: int | None, num_nodes: int | None) -> Processes:
+    """Return the processes of this run; those that are asked for and that no launcher started are started here.
+
+    Their numbers stand in the environment as torchrun leaves them. Raises InputError if the launcher started others
+    than are asked for.
+    """
+    environment = os.environ
+    if "RANK" not in environment and (found := from_slurm(environment, devices)):
+        environment.update(found)
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return check_launched(environment, devices, num_nodes)
+    processes = Processes(devices or 1, num_nodes or 1)
+    if processes.number > 1:
+        environment.update(first_process(environment, processes))
+        start_others(processes)
+    return processes
+
+
+def check_launched(environment: Mapping[str, str], devices: int | None, num_nodes: int | None) -> Processes:
+    """Return the processes that a launcher started. Raises InputError if the settings ask for others."""
+    number = int(environment["WORLD_SIZE"])
+    on_this = int(environment.get("LOCAL_WORLD_SIZE", devices or number // (num_nodes or 1)))
+    if number % on_this:
+        raise InputError(f"{number} processes were started, {on_this} on this machine: start as many on every machine")
+    found = Processes(on_this, number // on_this)
+    for name, asked, started in (("devices", devices, found.devices), ("num_nodes", num_nodes, found.num_nodes)):
+        if asked not in (None, started):
+            raise InputError(
+                f"runtime.{name} is {asked}, but this program was started as {found.devices} processes on each of "
+                f"{found.num_nodes} machines: leave runtime.devices and runtime.num_nodes out"
+            )
+    return found
+
+
+def from_slurm(environment: Mapping[str, str], devices: int | None) -> dict[str, str]:
+    """Return what torchrun would say of a process that srun started together with others; else nothing.
+
+    Raises InputError where SLURM gives a job several tasks, but srun did not start the program.
+    """
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
+    if tasks == 1 or environment.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return {}
+    if "SLURM_STEP_ID" not in environment:
+        if devices is None:
+            raise InputError(
+                f"SLURM gives this job {tasks} tasks, but the program was started once: write srun before it, or say "
+                "--runtime.devices"
+            )
+        return {}
+    nodes = int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES") or 1)
+    names = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST") or "127.0.0.1"
+    if tasks % nodes:
+        raise InputError(f"SLURM started {tasks} tasks on {nodes} machines: give --ntasks-per-node, as many on each")
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "GROUP_RANK": environment["SLURM_NODEID"],
+        "WORLD_SIZE": str(tasks),
+        "LOCAL_WORLD_SIZE": str(tasks // nodes),
+        "MASTER_ADDR": environment.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(names),
+        "MASTER_PORT": environment.get("MASTER_PORT") or str(15000 + int(environment["SLURM_JOB_ID"]) % 10000),
+    }
+
+
+def first_process(environment: Mapping[str, str], processes: Processes) -> dict[str, str]:
+    """Return what torchrun would say of the first process on this machine.
+
+    Raises InputError if there are several machines, and it is not said which is the first and which one this is.
+    """
+    where = {name: environment.get(name) for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")}
+    if processes.num_nodes == 1:
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
+    if missing := [name for name, value in where.items() if value is None]:
+        raise InputError(
+            f"with --runtime.num_nodes {processes.num_nodes} each machine is told {', '.join(missing)} by environment "
+            "variables: address and a free port of the first machine, and its own number from 0; torchrun does that"
+        )
+    node = int(where["NODE_RANK"])
+    return where | {
+        "RANK": str(node * processes.devices),
+        "LOCAL_RANK": "0",
+        "GROUP_RANK": str(node),
+        "WORLD_SIZE": str(processes.number),
+        "LOCAL_WORLD_SIZE": str(processes.devices),
+    }
+
+
+def start_others(processes: Processes) -> None:
+    """Start this program again for every other process on this machine."""
+    import __main__
+
+    spec, first = __main__.__spec__, int(os.environ["RANK"])
+    program = ["-m", spec.name] if spec else [os.path.abspath(sys.argv[0])]
+    for place in range(1, processes.devices):
+        own = {"RANK": str(first + place), "LOCAL_RANK": str(place)}
+        command = [sys.executable, *program, *sys.argv[1:]]
+        processes.children[first + place] = subprocess.Popen(command, env=os.environ | own)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens to."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]

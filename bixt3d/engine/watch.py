@@ -1,0 +1,126 @@
+"""Processes that train together end together: when one of them fails, dies or stops, the others say so and end."""
+
+import atexit
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from subprocess import Popen
+from types import TracebackType
+
+from lightning_fabric import Fabric
+from torch.distributed import TCPStore
+
+TICK, PATIENCE = 2.0, 20
+"""Seconds between two signs of life, and after how many without one a process counts as stopped."""
+
+
+class Watch:
+    """Watches the other processes of a run from two threads, until `close`.
+
+    Each process counts its ticks in a store of the first one; that of a process which does not answer stands still.
+    Time is counted in ticks of one's own: who was stopped along with the others does not blame them.
+
+    Args:
+        fabric: how the processes know each other.
+        children: processes that this one started, by rank.
+    """
+
+    def __init__(self, fabric: Fabric, children: Mapping[int, Popen]):
+        self.rank, self.number, self.children = fabric.global_rank, fabric.world_size, children
+        self.closed, self.unheard = False, 0
+        host = os.environ["MASTER_ADDR"]
+        if not self.rank:
+            self.store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        port = fabric.broadcast(self.store.port if not self.rank else None)
+        if self.rank:
+            self.store = TCPStore(host, port, is_master=False, wait_for_workers=False)
+        self.store.set(f"process {self.rank}", f"0 {socket.gethostname()}")
+        fabric.barrier()
+        atexit.register(self.fail)
+        sys.excepthook = self._explain
+        for task in (self._watch, self._watch_the_watch):
+            threading.Thread(target=task, daemon=True).start()
+
+    def close(self) -> None:
+        """Watch no longer: all processes have done their work."""
+        self.closed = True
+        for child in self.children.values():
+            child.wait()
+
+    def fail(self) -> None:
+        """Tell the others that this process ends before the work is done."""
+        if not self.closed:
+            self.closed = True
+            self.store.set("failed", f"process {self.rank} on {socket.gethostname()} ended early")
+
+    def _explain(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """Print an uncaught exception: as one sentence, if what is wrong is another process."""
+        if not isinstance(error, RuntimeError) or not re.search("gloo|nccl|peer", str(error), re.IGNORECASE):
+            return sys.__excepthook__(kind, error, trace)
+        time.sleep(2 * TICK)  # the watch may know more
+        self._end(f"another one does not answer ({str(error).splitlines()[0]})")
+
+    def _watch(self) -> None:
+        counts, still = [""] * self.number, [0] * self.number
+        names = [f"process {rank}" for rank in range(self.number)]
+        ticks = 0
+        while not self.closed:
+            time.sleep(TICK)
+            ticks += 1
+            try:
+                self.store.set(names[self.rank], f"{ticks} {socket.gethostname()}")
+                news = [value.decode() for value in self.store.multi_get(names)]
+                failed = self.store.get("failed").decode() if self.store.check(["failed"]) else None
+            except RuntimeError:
+                return self._end("process 0 is gone")
+            self.unheard = 0
+            still = [n + 1 if new == old else 0 for n, new, old in zip(still, news, counts, strict=True)]
+            counts = news
+            self._judge(
+                failed, [f"{names[rank]} on {news[rank].split()[1]}" for rank, n in enumerate(still) if n > PATIENCE]
+            )
+
+    def _judge(self, failed: str | None, silent: list[str]) -> None:
+        """End this process if another one failed, has ended or is silent."""
+        ended = [
+            f"process {rank} ended with code {code}" for rank, child in self.children.items() if (code := child.poll())
+        ]
+        if failed or ended:
+            self._end(failed or ended[0])
+        if silent:
+            self._end(f"{silent[0]} has not answered for {TICK * PATIENCE:.0f} seconds")
+
+    def _watch_the_watch(self) -> None:
+        while not self.closed:
+            time.sleep(TICK)
+            self.unheard += 1  # the store itself may not answer
+            if self.unheard > PATIENCE:
+                self._end(f"process 0 has not answered for {TICK * PATIENCE:.0f} seconds")
+
+    def _end(self, reason: str) -> None:
+        """End this process at once, and those that it started: its own program may wait for ever."""
+        if self.closed:
+            return
+        print(f"error: process {self.rank} ends, for {reason}", file=sys.stderr, flush=True)
+        for child in self.children.values():
+            child.kill()
+        os._exit(1)
+
+
+_watches: list[Watch] = []
+
+
+def watch(fabric: Fabric, children: Mapping[int, Popen]) -> None:
+    """Let the processes of a run watch each other until `watch_no_longer`."""
+    if fabric.world_size > 1:
+        _watches.append(Watch(fabric, children))
+
+
+def watch_no_longer() -> None:
+    """Let the processes end one by one."""
+    while _watches:
+        _watches.pop().close()

@@ -1,0 +1,73 @@
+"""Synchronized batch norm equals PyTorch's: here in a group of one process, in tasks/test_processes.py of several."""
+
+import pytest
+import torch
+from torch import distributed, nn
+
+from bixt3d.nn.batch_norm import ImageNorm
+from bixt3d.nn.grouping import GroupBlock
+from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.types import Tokens
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """Join a group of one process, in which sums are those of this process."""
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def norms(dim: int) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    """Return batch norms, and shapes of what they read."""
+    return {
+        "rows": (ChannelNorm(dim), (6, dim)),
+        "points": (ChannelNorm(dim), (2, 4, dim)),
+        "image": (ImageNorm(dim), (3, dim, 5, 4)),
+    }
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["rows", "points", "image"])
+def test_outputs_gradients_and_running_statistics_are_those_of_pytorch(kind, dtype):
+    found = []
+    for synchronized in (False, True):
+        norm, shape = norms(5)[kind]
+        torch.manual_seed(0)
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+        norm.synchronized = synchronized
+        feats = (3 * torch.randn(shape) + 7).to(dtype).requires_grad_()
+        out = norm(feats)
+        assert out.dtype == dtype
+        out.backward(torch.randn(shape).to(dtype))
+        found.append([out, feats.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var])
+        assert norm.num_batches_tracked == 1
+    exact = {"atol": 1e-5, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.05, "rtol": 0.02}
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, **exact)
+
+
+def test_in_evaluation_nothing_is_synchronized():
+    norm = ChannelNorm(3).eval()
+    norm.synchronized = True  # and yet there is no process group
+    assert norm(torch.ones(2, 3)).shape == (2, 3)
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("num_pre", [0, 1])
+def test_moments_over_neighbors_are_synchronized_too(num_pre):
+    found = []
+    for synchronized in (False, True):
+        torch.manual_seed(0)
+        block = GroupBlock(3, 4, 3, num_groups=5, num_pre=num_pre)
+        for part in block.modules():
+            if isinstance(part, ChannelNorm):
+                part.synchronized = synchronized
+        feats, pos = torch.randn(2, 8, 3, requires_grad=True), torch.randn(2, 8, 3)
+        out = block(Tokens(feats, pos))[0].feats
+        out.backward(torch.randn(out.shape))
+        found.append([out, feats.grad, *(weight.grad for weight in block.parameters()), *block.buffers()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
