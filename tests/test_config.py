@@ -1,6 +1,8 @@
 """Settings: every config runs, every mistake gets one sentence that names the nearest right thing."""
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -238,6 +240,26 @@ def test_a_program_ends_with_one_sentence_and_code_2(capsys):
         bixt3d.program.run_program(main)
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: no such cloud\n"
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 138), ("SIGINT", 130)])
+def test_a_program_that_a_signal_ends_says_so_with_the_code_of_the_signal(capsys, name, code):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as caught:
+        bixt3d.program.run_program(lambda: os.kill(os.getpid(), number))
+    assert caught.value.code == code
+    assert capsys.readouterr().err == ("stopped\n" if name == "SIGINT" else f"stopped by {name}\n")
+    assert signal.getsignal(number) == before
+
+
+def test_a_program_that_lacks_memory_says_so_and_faults_of_ours_keep_their_traceback(capsys):
+    with pytest.raises(SystemExit) as caught:
+        bixt3d.program.run_program(lambda: torch.empty(2**50))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: out of memory: give smaller or fewer inputs, or use a larger machine\n"
+    with pytest.raises(RuntimeError, match="shape"):
+        bixt3d.program.run_program(lambda: torch.zeros(2).view(3))
 
 
 def test_a_config_is_found_by_its_name():
