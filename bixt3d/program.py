@@ -7,14 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bixt3d.offline import go_offline
 from bixt3d.types import InputError, Stopped
 
 
 def run_program(main: Callable[[], object]) -> None:
     """Run a program's main function: wrong input ends with one sentence and exit code 2, no traceback.
 
-    A signal ends it with exit code 128 plus its number, and what `Stopped` says.
+    A signal ends it with exit code 128 plus its number, and what `Stopped` says. Every program takes ``--offline``.
     """
+    if "--offline" in sys.argv:
+        sys.argv.remove("--offline")
+        go_offline()
     try:
         with _stopped_by_signals(os.getpid()):
             main()

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import bixt3d.program
 from bixt3d.config import config_file
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.offline import check_online
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.tasks.image_segmentation import ImageSegmentation
@@ -240,6 +242,21 @@ def test_a_program_ends_with_one_sentence_and_code_2(capsys):
         bixt3d.program.run_program(main)
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: no such cloud\n"
+
+
+def test_every_program_takes_offline_and_then_fetches_nothing(monkeypatch, capsys):
+    monkeypatch.setenv("BIXT3D_OFFLINE", "0")
+    monkeypatch.setattr("sys.argv", ["train_cls.py", "--offline", "--seed=1"])
+    seen = []
+
+    def main():
+        seen.extend(sys.argv)
+        check_online("the archive", "put it into data/")
+
+    with pytest.raises(SystemExit):
+        bixt3d.program.run_program(main)
+    assert seen == ["train_cls.py", "--seed=1"]
+    assert "the archive would be fetched, but the network is forbidden" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 138), ("SIGINT", 130)])
