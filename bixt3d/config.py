@@ -136,7 +136,10 @@ def make_settings_parser(description: str) -> SettingsParser:
     """Return a parser that reads ``--cfg FILE``; a program adds its settings."""
     parser = SettingsParser(description=description, allow_abbrev=False)
     parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
-    parser.epilog = "--trust: import classes that settings name and that are not bixt3d's, and so run their code"
+    parser.epilog = (
+        "--trust: import classes that settings name and that are not bixt3d's, and so run their code. "
+        "--offline: fetch nothing"
+    )
     return parser
 
 

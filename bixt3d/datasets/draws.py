@@ -27,7 +27,7 @@ class Draws:
 
     def uniform(self, name: str, *shape: int) -> Float[Tensor, "B ..."]:
         """Return numbers in [0, 1), multiples of 2^-24."""
-        return _unit(self._bits(name, math.prod(shape)) >> 40).view(len(self.index), *shape)
+        return _unit(self._bits(name, math.prod(shape)), 40).view(len(self.index), *shape)
 
     def normal(self, name: str, *shape: int) -> Float[Tensor, "B ..."]:
         """Return normal numbers of mean 0 and deviation 1, by the method of Box and Muller."""
@@ -35,8 +35,8 @@ class Draws:
         bits = self._bits(name, (count + 1) // 2)
         # in float64, for in float32 devices and vector units differ in the last digit
         precise = torch.float32 if bits.device.type == "mps" else torch.float64
-        radius = (-2 * (1 - _unit(bits >> 40, precise)).log()).sqrt()
-        angle = 2 * math.pi * _unit(bits >> 16, precise)
+        radius = _unit(bits, 40, precise).neg_().add_(1).log_().mul_(-2).sqrt_()
+        angle = _unit(bits, 16, precise).mul_(2 * math.pi)
         pairs = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :count]
         return pairs.float().view(len(self.index), *shape)
 
@@ -62,13 +62,13 @@ def mix_key(*key: int | str) -> int:
 def _mix(state: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
     """Mix the bits of each number, as `mix_key` does; products of int64 wrap around. Changes its argument."""
     for shift, factor in ((30, FIRST), (27, SECOND)):
-        state = state.bitwise_xor_((state >> shift) & (1 << (64 - shift)) - 1).mul_(_signed(factor))
-    return state.bitwise_xor_((state >> 31) & (1 << 33) - 1)
+        state.bitwise_xor_((state >> shift).bitwise_and_((1 << (64 - shift)) - 1)).mul_(_signed(factor))
+    return state.bitwise_xor_((state >> 31).bitwise_and_((1 << 33) - 1))
 
 
-def _unit(bits: Int[Tensor, "*S"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*S"]:
-    """Return the lowest 24 bits as a number in [0, 1)."""
-    return (bits & 0xFFFFFF).to(dtype) * 2.0**-24
+def _unit(bits: Int[Tensor, "*S"], shift: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "*S"]:
+    """Return the 24 bits that come after the lowest ``shift`` as a number in [0, 1)."""
+    return (bits >> shift).bitwise_and_(0xFFFFFF).to(dtype).mul_(2.0**-24)
 
 
 def _signed(bits: int) -> int:

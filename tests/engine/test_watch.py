@@ -13,7 +13,7 @@ import os, signal, sys, time
 from pathlib import Path
 from bixt3d.engine import watch
 from bixt3d.engine.runtime import Runtime, check_shared, finish, start
-from bixt3d.config import run_program
+from bixt3d.program import run_program
 from bixt3d.types import InputError
 
 watch.TICK, watch.PATIENCE = 0.1, 40
