@@ -136,7 +136,10 @@ def make_settings_parser(description: str) -> SettingsParser:
     """Return a parser that reads ``--cfg FILE``; a program adds its settings."""
     parser = SettingsParser(description=description, allow_abbrev=False)
     parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
-    parser.epilog = "--trust: import classes that settings name and that are not bixt3d's, and so run their code"
+    parser.epilog = (
+        "--trust: import classes that settings name and that are not bixt3d's, and so run their code. "
+        "--offline: fetch nothing"
+    )
     return parser
 
 
@@ -193,7 +196,8 @@ def _explain_class(message: str, where: str) -> str | None:
         return f"setting '{where}' names {path}, which is not bixt3d's: --trust imports it, and so runs its code"
     if name in classes:
         return f"setting '{where}' cannot be a {name}: that class is meant for another task or another setting"
-    return f"unknown class '{name}' in setting '{where}'" + nearest(name, classes)
+    hint = nearest(name, classes)  # where none is near, all classes are too many
+    return f"unknown class '{name[:80]}' in setting '{where}'" + hint * ("did you mean" in hint)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -3,20 +3,25 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from bixt3d.offline import go_offline
 from bixt3d.types import InputError, Stopped
 
 
 def run_program(main: Callable[[], object]) -> None:
     """Run a program's main function: wrong input ends with one sentence and exit code 2, no traceback.
 
-    A signal ends it with exit code 128 plus its number, and what `Stopped` says.
+    A signal ends it with exit code 128 plus its number, and what `Stopped` says. Every program takes ``--offline``.
     """
-    _stop_on_signals(os.getpid())
+    if "--offline" in sys.argv:
+        sys.argv.remove("--offline")
+        go_offline()
     try:
-        main()
+        with _stopped_by_signals(os.getpid()):
+            main()
     except (InputError, KeyboardInterrupt, RuntimeError, MemoryError) as error:
         code, words = _ending(error)
         if code is None:
@@ -26,16 +31,21 @@ def run_program(main: Callable[[], object]) -> None:
         sys.exit(code)
 
 
-def _stop_on_signals(own: int) -> None:
+@contextmanager
+def _stopped_by_signals(own: int) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         if os.getpid() != own:  # a process that reads data, which this one made: it ends as if there were no handler
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         raise Stopped(number)
 
-    for name in ("SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), stop)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ending(error: BaseException) -> tuple[int | None, str]:

@@ -15,7 +15,7 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 MAY_IMPORT = {
     "types": set(),
     "untrusted": {"types"},  # for InputError
-    "program": {"types"},
+    "program": {"types", "offline"},
     "config": {"types", "program", "untrusted"},
     "offline": {"types"},
     "ops": {"types"},

@@ -73,7 +73,9 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError, csv.Error) as error:  # TypeError: a row longer than the first
+    except TypeError as error:
+        raise InputError(f"{path} is damaged: a row is longer than the names of its columns") from error
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
     if any("epoch" not in row or not all(map(isfinite, row.values())) for row in rows):
         raise InputError(f"{path} is damaged: not every row has an epoch and finite numbers")

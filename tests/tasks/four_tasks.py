@@ -91,8 +91,8 @@ def run_task(task: Task, config: str, fabric: Fabric) -> dict[str, Any]:
     ways: list[Callable] = [task.evaluate] + [evaluate_fully] * isinstance(task, PartSegmentation)
     found = [way(learner.module, some if way == task.evaluate else test, run, fabric, **votes) for way in ways]
     epochs = range(1, run.train.num_epochs(len(train)) + 1)
-    stop = Stop(fabric)
-    rows = [train_one_epoch(task, fabric, learner, run, epoch, train, stop) for epoch in epochs]
+    with Stop(fabric) as stop:
+        rows = [train_one_epoch(task, fabric, learner, run, epoch, train, stop) for epoch in epochs]
     return {
         "evaluation": [one.facts() | one.row() for one in found],
         "losses": [(row["loss"], row["train_accuracy"]) for row in rows],
