@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -83,14 +82,11 @@ def read_settings(cfg: str) -> dict[str, Any]:
 
 
 def model_class(settings: dict[str, Any]) -> type:
-    """Return the class that a config names; where there is none, building the model will say so."""
+    """Return the class of ours that a config names; where there is none, building the model will say so."""
     described = settings["model"]
     path = described.get("class_path", "") if isinstance(described, dict) else str(described)
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module or bixt3d.models.__name__), name, nn.Module)
-    except ImportError:
-        return nn.Module
+    found = getattr(bixt3d.models, str(path).rpartition(".")[2], nn.Module)
+    return found if isinstance(found, type) else nn.Module
 
 
 def make_example(cfg: str, size: int | None, classes: int | None) -> tuple[nn.Module, list[Tensor], str]:
@@ -99,7 +95,7 @@ def make_example(cfg: str, size: int | None, classes: int | None) -> tuple[nn.Mo
         kind = ImageClassifier if PRESETS[cfg].head == "classes" else ImageSegmenter
         return image_example(kind, cfg, size or PRESETS[cfg].size, classes)
     settings = read_settings(cfg)
-    kind, config = model_class(settings), yaml.safe_dump({"model": settings["model"]})
+    kind, config = model_class(settings), yaml.safe_dump({key: settings.get(key) for key in ("data", "model")})
     data = (settings.get("data") or {}).get("init_args") or {}
     if issubclass(kind, (ImageClassifier, ImageSegmenter)):
         return image_example(kind, config, size or data.get("size", 224), classes)

@@ -123,7 +123,8 @@ def write_caps(root: Path, sizes: tuple[int, ...]) -> Path:
     (root / "train_test_split").mkdir(parents=True)
     (root / "02954340").mkdir()
     (root / "synsetoffset2category.txt").write_text("Cap\t02954340\n")
-    names = {"train": ["02954340/0", "02954340/0"], "val": [], "test": [f"02954340/{i}" for i in range(1, len(sizes))]}
+    test = [f"02954340/{i}" for i in range(1, len(sizes))]
+    names = {"train": ["02954340/0", "02954340/again"], "val": [], "test": test}
     for split, shapes in names.items():
         (root / f"train_test_split/shuffled_{split}_file_list.json").write_text(
             json.dumps([f"shape_data/{shape}" for shape in shapes])
@@ -132,6 +133,7 @@ def write_caps(root: Path, sizes: tuple[int, ...]) -> Path:
         xyz = torch.randn(size, 3, generator=torch.Generator().manual_seed(i))
         lines = [f"{x:.6f} {y:.6f} {z:.6f} 0 1 0 {6 + (y < 0)}\n" for x, y, z in xyz.tolist()]
         (root / f"02954340/{i}.txt").write_text("".join(lines))
+    shutil.copy(root / "02954340/0.txt", root / "02954340/again.txt")
     return root
 
 

@@ -51,7 +51,7 @@ def test_the_result_says_what_was_reached_and_by_which_convention(tiny_part_run)
     result, rows = result_of(tiny_part_run), read_rows(tiny_part_run / "metrics.csv")
     figures = {"convention", "instance_miou", "class_miou", "accuracy", "per_category", "pointmlp"}
     run = {"task", "seed", "epochs", "seconds", "clouds_per_second", "parameters", "device", "version", "best_on_test"}
-    assert figures | run | {"torch", "commit"} == set(result)
+    assert figures | run | {"torch", "commit", "weights"} == set(result)
     assert (result["task"], result["convention"]) == ("part segmentation", CONVENTION)
     assert set(result["pointmlp"]) == {"convention", "instance_miou", "class_miou"}
     assert result["pointmlp"]["convention"] == POINTMLP_CONVENTION
