@@ -145,7 +145,7 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
     fabric = start(replace(run.runtime, keep_freed_memory=keep))
     test = first_alone(fabric, lambda: task.load(run))[1].to(fabric.device)
     check_names(path, task.names(test), saved.names)
-    model = check_features(replace(saved, model=described).load_model(parser.trust), test)
+    model = check_features(replace(saved, model=described, trust=parser.trust).load_model(), test)
     choose_forms(model, run.runtime)
     return TrainedRun(path, saved.config, run, fabric, model.to(fabric.device), test)
 
