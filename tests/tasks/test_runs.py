@@ -65,7 +65,7 @@ def described(task: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def write(path: Path, weights: dict[str, torch.Tensor], facts: dict[str, Any]) -> Path:
-    plain = ("format", "task", "config")
+    plain = ("format", "task", "task_class", "config")
     save_weights(path, weights, {key: value if key in plain else json.dumps(value) for key, value in facts.items()})
     return path
 
@@ -278,13 +278,35 @@ def test_a_file_does_not_say_how_many_processes_test_it():
             own_settings(broken, "it")
 
 
-def test_a_file_from_before_runs_described_themselves_is_read_by_its_settings(tmp_path):
+@pytest.mark.parametrize("old", [{"format": None}, {"input": {"num_points": 32, "up": "z", "normals": True}}], ids=str)
+def test_a_file_of_an_older_bixt3d_is_refused_in_one_sentence(tmp_path, old):
     weights, facts = described("classification")
-    data = {"class_path": "bixt3d.datasets.ModelNetMeshes", "init_args": {"num_points": 48, "features": "normal"}}
-    metadata = {"task": "classification", "config": json.dumps({"model": facts["model"], "data": data})}
-    save_weights(tmp_path / "m.safetensors", weights, metadata | {"class_names": '["bed", "car", "mug"]'})
-    predictor = load_run(tmp_path / "m.safetensors")
-    assert (predictor.up, predictor.num_points) == ("z", 48)
+    facts = {key: value for key, value in (facts | old).items() if value is not None}
+    refused(write(tmp_path / "m.safetensors", weights, facts), "was written by an older bixt3d: train again")
+
+
+TASK = """
+from pathlib import Path
+from bixt3d.tasks.classification import Classification
+
+Path("sprung").touch()
+
+class Own(Classification):
+    name = "own"
+"""
+
+
+def test_a_task_of_the_users_is_imported_with_trust_alone(make_run, tmp_path, monkeypatch):
+    (tmp_path / "task_of_runs.py").write_text(TASK)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = make_run(task="own", task_class="task_of_runs.Own")
+    refused(run, "names the task 'task_of_runs.Own', which is not bixt3d's: import it before, or .*--trust or trust=")
+    assert not Path("sprung").exists()
+    assert load_run(run, trust=True).class_names == ("bed", "car", "mug") and Path("sprung").exists()
+    for wrong, sentence in [("nowhere.Own", "cannot be imported"), ("pathlib.Path", "is no Task"), ("Own", "cannot")]:
+        with pytest.raises(InputError, match=sentence):
+            load_run(make_run(task="other", task_class=wrong), trust=True)
 
 
 MUTATED = """
