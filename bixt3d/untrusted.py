@@ -19,9 +19,7 @@ MOST_JSON, MOST_YAML = 2**22, 2**18
 MOST_VALUES, MOST_SETTINGS, DEEPEST = 200_000, 20_000, 32
 """Values in JSON, in yaml with what its aliases repeat, and how deep they are nested."""
 LONGEST_NAME = 1000
-TENSOR_GLOBALS = (
-    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage|torch\.storage UntypedStorage"
-)
+TENSOR_GLOBALS = r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w+Storage"
 """What a pickle of tensors may name; torch's own list has `bytearray` on it, which takes as much memory as one says."""
 
 
