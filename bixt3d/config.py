@@ -37,7 +37,7 @@ class SettingsParser(ArgumentParser):
         self.trust = self.trust or "--trust" in args
         for flag, value in pairwise(part for arg in args for part in re.split("(?<=^--cfg)=", arg, maxsplit=1)):
             if flag == "--cfg":
-                _check_config(value)
+                self._check_config(value)
         with _known_classes_only(self.trust):
             settings = super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
         follow_features(settings.get("model"), settings.get("data"))
@@ -54,11 +54,20 @@ class SettingsParser(ArgumentParser):
             super().error(message, ex)
         raise InputError(explain(message, [action.dest for action in self._actions])) from ex
 
-    def check_groups(self, settings: Namespace) -> None:
+    def check_groups(self, settings: Namespace | dict[str, Any]) -> None:
         """Raise InputError for a value in place of a group of settings."""
         for name in self.groups:
-            if name in settings and not isinstance(settings[name], Namespace):
-                raise InputError(f"setting '{name}' is a group of settings, not the value {settings[name]}")
+            if name in settings and not isinstance(settings[name], Namespace | dict):
+                value = printable(str(settings[name]))[:80]
+                raise InputError(f"setting '{name}' is a group of settings, not the value {value}")
+
+    def _check_config(self, value: str) -> None:
+        """Raise InputError for a config that is none, or that names another file: jsonargparse would read it."""
+        settings = read_config(value)
+        if isinstance(settings, dict):
+            if settings.get("cfg") is not None:
+                raise InputError("a config has no setting 'cfg': one file is one run")
+            self.check_groups({name: part for name, part in settings.items() if part is not None})
 
     def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
         """Build what the settings describe. Raises InputError where a class does not take its values."""
@@ -116,20 +125,24 @@ def class_paths(one: type) -> list[str]:
     return [".".join((*packages[:end], name)) for end in range(1, len(packages) + 1)]
 
 
-def _check_config(value: str) -> None:
-    """Raise InputError for a config, a file or its text, that is too large, too deep, or no yaml."""
-    if "\n" not in value and not value.lstrip().startswith("{"):
-        path = Path(value)
-        if not path.is_file():
-            return  # jsonargparse says so
-        try:
-            with path.open(encoding="utf-8") as file:
-                value = file.read(MOST_YAML + 1)
-        except (OSError, UnicodeError) as error:
-            raise InputError(f"the config file {path} is not text in UTF-8, or cannot be read") from error
-        read_yaml(value, f"the config file {path}")
-        return
-    read_yaml(value, "the config")
+def read_config(value: str) -> Any:
+    """Return what a config says, a file or its text. Raises InputError if it is too large, too deep, or no yaml.
+
+    Returns None where there is no such file.
+    """
+    if "\n" in value or value.lstrip().startswith("{"):
+        return read_yaml(value, "the config")
+    path = Path(value)
+    if not path.is_file():
+        if value == "-" or (path.exists() and not path.is_dir()):
+            raise InputError(f"the config file {printable(value)} is no regular file")
+        return None
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_YAML + 1)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"the config file {path} is not text in UTF-8, or cannot be read") from error
+    return read_yaml(text, f"the config file {path}")
 
 
 def make_settings_parser(description: str) -> SettingsParser:
@@ -145,7 +158,10 @@ def make_settings_parser(description: str) -> SettingsParser:
 
 def follow_features(model: Any, data: Any) -> None:
     """Let a model read what its data set gives: fill in ``features`` wherever the model's settings leave it open."""
-    given = ((data or {}).get("init_args") or {}).get("features") or ""
+    settings = data.get("init_args") if isinstance(data, dict | Namespace) else None  # a name alone has none
+    given = (settings.get("features") if isinstance(settings, dict | Namespace) else None) or ""
+    if not isinstance(given, str):
+        raise InputError("setting 'data.features' should be the names of features")
     parts = [model]
     while parts:
         part = parts.pop()

@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import pickletools
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -17,6 +19,8 @@ MOST_JSON, MOST_YAML = 2**22, 2**18
 MOST_VALUES, MOST_SETTINGS, DEEPEST = 200_000, 20_000, 32
 """Values in JSON, in yaml with what its aliases repeat, and how deep they are nested."""
 LONGEST_NAME = 1000
+TENSOR_GLOBALS = r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w+Storage"
+"""What a pickle of tensors may name; torch's own list has `bytearray` on it, which takes as much memory as one says."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -139,16 +143,19 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def load_tensors(content: bytes) -> Any:
+def load_tensors(content: bytes, *classes: type) -> Any:
     """Return what `torch.save` wrote, without running code of the file. Raises almost anything where it is broken.
 
-    No tensor may be larger than the file: one that repeats a value, or a zip that unpacks to more, fills the memory.
+    ``classes``: what it may hold besides tensors and plain values. No tensor may be larger than the file: one that
+    repeats a value, or a zip that unpacks to more, fills the memory.
     """
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > len(content):
                 raise InputError("it unpacks to more than its own size")
-    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    _check_pickles(content, {f"{one.__module__} {one.__qualname__}" for one in classes})
+    with torch.serialization.safe_globals(list(classes)):
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     pending, seen = [state], 0
     while pending:
         value, seen = pending.pop(), seen + 1
@@ -159,3 +166,17 @@ def load_tensors(content: bytes) -> Any:
         if isinstance(value, Mapping | list | tuple):
             pending += value.values() if isinstance(value, Mapping) else value
     return state
+
+
+def _check_pickles(content: bytes, known: set[str]) -> None:
+    """Raise InputError for a pickle that names more than tensors are made of; no step of it is done."""
+    if content[:4] == b"PK\x03\x04":  # as torch tells them apart, and read as torch reads it
+        pickles, count = io.BytesIO(torch._C.PyTorchFileReader(io.BytesIO(content)).get_record("data.pkl")), 1
+    else:  # magic number, version, system, content, keys of the storages
+        pickles, count = io.BytesIO(content), 5
+    for _ in range(count):
+        for step, name, _ in pickletools.genops(pickles):
+            if step.name == "GLOBAL" and not (name in known or re.fullmatch(TENSOR_GLOBALS, name, re.ASCII)):
+                raise InputError(f"it names {printable(name)[:80]}, which no tensor needs")
+            if step.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
+                raise InputError(f"it holds the step {step.name}, which no tensor needs")

@@ -1,5 +1,6 @@
 """Settings: every config runs, every mistake gets one sentence that names the nearest right thing."""
 
+import json
 import os
 import re
 import signal
@@ -108,6 +109,25 @@ def test_a_file_that_is_missing_or_no_yaml_gets_one_sentence(tmp_path, text):
         Classification().make_parser("a test").parse_args([f"--cfg={tmp_path / 'x.yaml'}"])
     assert ("no settings in yaml" if text else "File does not exist: ") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["cfg", "augment", "optim", "train", "runtime"])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_config_names_no_other_file(tmp_path, part, as_text):
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
+    settings = yaml.safe_load(SHAPES.read_text()) | {part: str(tmp_path / "pipe")}
+    (tmp_path / "x.yaml").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="a config has no setting 'cfg'|'\\w+' is a group of settings, not the value"):
+        Classification().make_parser("a test").parse_args(
+            [f"--cfg={json.dumps(settings) if as_text else tmp_path / 'x.yaml'}"]
+        )
+
+
+def test_a_config_that_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for place in (tmp_path / "pipe.yaml", "/dev/zero", "-"):
+        with pytest.raises(InputError, match="is no regular file"):
+            Classification().make_parser("a test").parse_args(["--cfg", str(place)])
 
 
 def test_what_the_command_line_says_wins():

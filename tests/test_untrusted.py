@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -108,3 +109,26 @@ def test_a_file_that_unpacks_to_more_than_its_size_is_refused():
             archive.writestr(name, plain.read(name))
     with pytest.raises(InputError, match="unpacks to more"):
         load_tensors(packed.getvalue())
+
+
+def test_a_pickle_that_names_more_than_tensors_are_made_of_is_refused_before_it_is_read():
+    takes_memory = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (8 * 10**9).to_bytes(5, "little") + b"\x85R."
+    zipped = io.BytesIO(saved({"w": torch.zeros(3)}))
+    with zipfile.ZipFile(zipped) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(zipped := io.BytesIO(), "w") as archive:
+        for name, value in entries.items():
+            archive.writestr(name, takes_memory if name.endswith("data.pkl") else value)
+    for content in (takes_memory, zipped.getvalue()):
+        with pytest.raises(InputError, match="it names builtins bytearray"):
+            load_tensors(content)
+    with pytest.raises(InputError, match="STACK_GLOBAL"):
+        load_tensors(b"\x80\x04\x8c\x08builtins\x8c\x09bytearray\x93.")
+
+
+def test_tensors_in_the_format_of_old_versions_of_torch_come_back():
+    file = io.BytesIO()
+    state = OrderedDict(w=torch.arange(3), p=torch.nn.Parameter(torch.ones(2).bfloat16()))
+    torch.save(state, file, _use_new_zipfile_serialization=False)
+    back = load_tensors(file.getvalue())
+    assert back["w"].tolist() == [0, 1, 2] and back["p"].tolist() == [1, 1]

@@ -104,8 +104,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         if name.endswith(".safetensors"):
             found: Any = load(content)
         else:
-            with torch.serialization.safe_globals([argparse.Namespace]):  # training settings, kept beside the weights
-                found = load_tensors(content)
+            found = load_tensors(content, argparse.Namespace)  # training settings, kept beside the weights
     except Exception as error:  # junk makes torch.load raise almost anything
         reason = printable(next(iter(str(error).splitlines()), type(error).__name__))[:300]
         raise InputError(f"{path} holds no weights that can be read safely: {reason}") from error

@@ -4,16 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import bixt3d.models.baselines  # noqa: F401 (the classes that a config may name)
 import bixt3d.models.classifier
 import bixt3d.nn.refinement
 import bixt3d.tokenizers  # noqa: F401
-from bixt3d.config import SettingsParser, config_file, follow_features
+from bixt3d.config import SettingsParser, config_file, follow_features, read_config
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import InputError
+from bixt3d.untrusted import printable
 
 MakeClassifier = Callable[[int], CloudClassifier]
 MakeSegmenter = Callable[[int, int], CloudSegmenter]
@@ -32,16 +31,22 @@ def build_segmenter(config: str | Path, num_parts: int, num_categories: int) -> 
     return _make(config, MakeSegmenter)(num_parts, num_categories)
 
 
-def _make(config: str | Path, kind: Any) -> Any:
+def read_model_config(config: str | Path) -> dict[str, Any]:
+    """Return the settings of a config: its name, the path of a yaml file, or its text. Raises InputError."""
     text = str(config)
     if "\n" not in text:
         path = Path(text) if text.endswith((".yaml", ".yml")) else config_file(text)
-        if not path.is_file():
-            raise InputError(f"there is no config file {path}")
-        text = path.read_text(encoding="utf-8")
-    settings = yaml.safe_load(text)
+        if not path.exists():
+            raise InputError(f"there is no config file {printable(text)}")
+        text = str(path)
+    settings = read_config(text)
     if not isinstance(settings, dict) or "model" not in settings:
-        raise InputError(f"{config if text is not config else 'the config'} has no part 'model'")
+        raise InputError(f"{'the config' if text is config else printable(text)} has no part 'model'")
+    return settings
+
+
+def _make(config: str | Path, kind: Any) -> Any:
+    settings = read_model_config(config)
     parser = SettingsParser()
     parser.add_argument("--model", type=kind)
     parsed = parser.parse_object({"model": settings["model"]})
