@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "types": set(),
     "untrusted": {"types"},  # for InputError
     "program": {"types", "offline"},
-    "config": {"types", "program", "untrusted"},
+    "known": set(),
+    "config": {"types", "known", "program", "untrusted"},
     "offline": {"types"},
     "ops": {"types"},
     "nn": {"types", "ops"},

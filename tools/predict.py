@@ -13,6 +13,7 @@ from predict_images import find_images, predict_image
 from tqdm import tqdm
 
 from bixt3d.cloud_predictor import CloudPredictor, PartPredictor, Predictor
+from bixt3d.config import OFFLINE, TRUST
 from bixt3d.datasets.files import SUFFIXES, find_files
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.upright import UPS
@@ -40,7 +41,8 @@ class Parser(ArgumentParser):
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """Return what the command line says."""
-    parser = Parser(description=__doc__, epilog=f"Files: {' '.join((*SUFFIXES, *ENDINGS))}", allow_abbrev=False)
+    epilog = f"Files: {' '.join((*SUFFIXES, *ENDINGS))}. {TRUST}. {OFFLINE}"
+    parser = Parser(description=__doc__, epilog=epilog, allow_abbrev=False)
     parser.add_argument("places", nargs="+", metavar="FILE_OR_FOLDER", help="folders are searched for known files")
     parser.add_argument(
         "--checkpoint", type=Path, help="run folder, or its model.safetensors (default: the newest run on such files)"
@@ -52,9 +54,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         help="what is up in the files; --up=-y for most cameras (default: as trained, but -y for a .pcd if that is y)",
     )
     parser.add_argument("--category", help="category of all shapes, for a model of parts (which may need it)")
-    parser.add_argument(
-        "--trust", action="store_true", help="import the class of the run's model if it is not bixt3d's"
-    )
+    parser.add_argument("--trust", action="store_true", help="see below")
     parser.add_argument("--top", type=int, default=5, help="classes shown of each file (default: 5)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each cloud or image")
     parser.add_argument(

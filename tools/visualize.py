@@ -17,7 +17,7 @@ import visualize_images
 from torch import nn
 from visualize_choice import check_drawn, check_latents, choose, to_numpy
 
-from bixt3d.config import nearest
+from bixt3d.config import OFFLINE, TRUST, nearest
 from bixt3d.datasets import CloudSource
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.report import newest_run
@@ -67,7 +67,7 @@ class Shown:
 def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
     """Return what the command line says, and the settings of the run that it changes."""
     parser = Parser(description=__doc__, allow_abbrev=False)
-    parser.epilog = "Settings of the run can be changed, as in --data.root=FOLDER"
+    parser.epilog = f"Settings of the run can be changed, as in --data.root=FOLDER. {TRUST}. {OFFLINE}"
     parser.add_argument("run", nargs="?", type=Path, help="run folder (default: the newest, of parts if there is one)")
     parser.add_argument("--image", type=Path, nargs="+", help="draw these image files, by a run or model of images")
     parser.add_argument("--index", type=int, nargs="+", help="places in the test set (default: spread over it)")

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from bixt3d.config import SettingsParser, make_settings_parser
+from bixt3d.config import SettingsParser, follow_features, make_settings_parser
 from bixt3d.datasets import CloudAugment, stratified_split
 from bixt3d.datasets.draws import Draws
 from bixt3d.engine.batches import count_batches
@@ -206,7 +206,9 @@ class Task(ABC):
         self, folder: Path, module: nn.Module, run: Any, config: str, examples: Examples, name: str = "model"
     ) -> None:
         """Save weights with what is needed to build and use their model again: they describe themselves."""
-        described = {"model": read_yaml(config, "the settings")["model"], "input": self.describe_input(run, examples)}
+        settings = read_yaml(config, "the settings")
+        follow_features(settings["model"], settings["data"])
+        described = {"model": settings["model"], "input": self.describe_input(run, examples)}
         metadata = {key: json.dumps(value) for key, value in (described | self.names(examples)).items()}
         metadata |= {"format": FORMAT, "task": self.name, "task_class": path_of_task(self), "config": config}
         save_weights(folder / f"{name}.safetensors", module.state_dict(), metadata)

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,18 @@ def test_a_class_of_the_users_is_taken_when_it_is_imported_and_else_needs_trust(
     assert not Path("sprung").exists()
     assert type(load_run(run, trust=True).model).__name__ == "Trap"
     assert Path("sprung").exists()
+
+
+def test_models_load_in_four_threads_while_another_one_is_built(make_run, tmp_path):
+    runs = [make_run(task).rename(tmp_path / f"{place}.safetensors") for place, task in enumerate(RUNS)]
+    model, _, build = RUNS["classification"]
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(load_run, runs[place % len(runs)]) for place in range(24)]
+        while not all(one.done() for one in done):
+            torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(500)))  # more than the run being loaded has
+    assert [type(one.result()) for one in done[: len(runs)]] == [type(load_run(run)) for run in runs]
+    with pytest.raises(InputError, match="is not bixt3d's"):  # the limits are in force again
+        build(json.dumps({"model": model | {"class_path": "unittest.TestCase"}}, indent=1))
 
 
 def test_a_pretrained_run_fetches_nothing_when_it_is_loaded(tmp_path, monkeypatch):
