@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bixt3d.datasets.bounds import printable, read_plain, shortened
+from bixt3d.bounds import printable, read_plain, shortened
 from bixt3d.datasets.cloud import Cloud, standard_cloud
 from bixt3d.datasets.columns import Points, named_columns, read_arrays, read_hdf5, read_text
 from bixt3d.datasets.mesh_bounds import check_mesh, without_materials

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import bixt3d.datasets
+from bixt3d.bounds import printable
 from bixt3d.engine.checkpoint import load_metadata, load_weights
 from bixt3d.engine.folder import weights_file
 from bixt3d.tasks import find_task
@@ -16,7 +17,7 @@ from bixt3d.tasks.described import build_described
 from bixt3d.tasks.inputs import describe_old_input
 from bixt3d.tasks.task import FORMAT, Task
 from bixt3d.types import InputError
-from bixt3d.untrusted import printable, read_json, read_yaml
+from bixt3d.untrusted import read_json, read_yaml
 
 
 @dataclass(frozen=True)
