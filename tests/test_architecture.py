@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "fetching": {"types", "bounds"},
     "files": {"types"},
     "untrusted": {"types", "bounds"},
-    "program": {"types", "offline"},
+    "program": {"types", "bounds", "offline"},
     "config": {"types", "program", "bounds", "untrusted"},
     "offline": {"types"},
     "ops": {"types"},

@@ -12,6 +12,7 @@ from predict_clouds import predict_file
 from predict_images import find_images, predict_image
 from tqdm import tqdm
 
+from bixt3d.bounds import printable
 from bixt3d.cloud_predictor import PartPredictor, Predictor
 from bixt3d.datasets.files import SUFFIXES, find_files
 from bixt3d.datasets.image_reading import ENDINGS
@@ -163,7 +164,7 @@ def check(arguments: Namespace, predictor: Predictor | PartPredictor | ImageMode
 
 def say_fault(error: InputError) -> None:
     """Report a file that could not be predicted."""
-    tqdm.write(f"error: {error}", file=sys.stderr)
+    tqdm.write(f"error: {printable(error)}", file=sys.stderr)
 
 
 def say_who_drew() -> None:

@@ -13,6 +13,7 @@ import torch
 from predict_images import FreeName
 from tqdm import tqdm
 
+from bixt3d.bounds import printable
 from bixt3d.cloud_predictor import PartPredictor, Predictor
 from bixt3d.datasets.cloud import Cloud
 from bixt3d.datasets.files import MESH_POINTS, read_file
@@ -30,7 +31,7 @@ PNG_POINTS = 4000
 def predict_file(path: Path, predictor: Predictor | PartPredictor, arguments: Namespace, name: FreeName) -> None:
     """Predict all clouds of a file."""
     if path.suffix.lower() in ENDINGS and path.exists():
-        raise InputError(f"{path} is an image, but the run reads clouds and meshes; see --checkpoint")
+        raise InputError(f"{printable(path)} is an image, but the run reads clouds and meshes; see --checkpoint")
     for cloud in read_file(path, max(MESH_POINTS, predictor.num_points)):
         predict_cloud(path, cloud, predictor, arguments, name)
 
@@ -43,7 +44,7 @@ def predict_cloud(
         told = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
         prediction = predictor.predict(with_normals(cloud, predictor), up=arguments.up, **told)
     except InputError as error:
-        raise InputError(f"{path.parent / cloud.name}: {error}") from error
+        raise InputError(f"{printable(path.parent / cloud.name)}: {error}") from error
     facts = {"file": str(path), "name": cloud.name, "points": len(cloud), **describe(prediction)}
     facts["notes"] = [*("spread over the surface",) * cloud.from_mesh, *prediction.notes]
     if arguments.out:
@@ -76,7 +77,9 @@ def describe(prediction: Any) -> dict[str, Any]:
 def table(facts: dict[str, Any], top: int) -> str:
     """Return a table for people: the likeliest classes, or the parts with the share of points that they have."""
     place = facts["file"].removesuffix(Path(facts["file"]).name) + facts["name"]
-    head = ", ".join([f"{place}: {facts['points']} points", *filter(None, [facts.get("category")]), *facts["notes"]])
+    head = ", ".join(
+        [f"{printable(place)}: {facts['points']} points", *filter(None, [facts.get("category")]), *facts["notes"]]
+    )
     if "category" in facts:
         ranked = {name.removeprefix(f"{facts['category']}/"): share for name, share in facts["shares"].items()}
     else:

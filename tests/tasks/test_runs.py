@@ -133,23 +133,6 @@ def test_every_task_is_found_by_its_name_alone():
 
 @pytest.mark.parametrize("name", ["encoder.latents", "head.bias", "tokenizer.project.weight"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_a_file_says_of_itself_cannot_change_unnoticed(make_run):
-    run = make_run()
-    content = run.read_bytes()
-    assert content.count(b"car") == 1
-    run.write_bytes(content.replace(b"car", b"cat"))
-    refused(run, "its weights or its metadata are not those that were written")
-
-
-def test_a_checksum_of_the_weights_alone_is_that_of_older_versions(make_run):
-    run = make_run()
-    weights, metadata = load_weights(run)
-    save_file(weights, run, metadata | {"checksum": checksum(weights, {})})
-    assert load_run(run).class_names == ("bed", "car", "mug")
-    save_file(weights, run, metadata | {"checksum": "0" * 64})
-    refused(run, "is damaged")
-
-
 def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, name, value):
     weights, facts = described("classification")
     weights[name].view(-1)[0] = value
@@ -281,6 +264,23 @@ def test_a_pretrained_run_fetches_nothing_when_it_is_loaded(tmp_path, monkeypatc
     run = write(tmp_path / "m.safetensors", weights, facts | {"model": preset, "input": IMAGES | {"size": 32}})
     monkeypatch.setattr("bixt3d.models.released.fetch_released", lambda name: pytest.fail("it was fetched"))
     assert load_run(run).class_names == ("cat", "dog")
+
+
+def test_what_a_file_says_of_itself_cannot_change_unnoticed(make_run):
+    run = make_run()
+    content = run.read_bytes()
+    assert content.count(b"car") == 1
+    run.write_bytes(content.replace(b"car", b"cat"))
+    refused(run, "its weights or its metadata are not those that were written")
+
+
+def test_a_checksum_of_the_weights_alone_is_that_of_older_versions(make_run):
+    run = make_run()
+    weights, metadata = load_weights(run)
+    save_file(weights, run, metadata | {"checksum": checksum(weights, {})})
+    assert load_run(run).class_names == ("bed", "car", "mug")
+    save_file(weights, run, metadata | {"checksum": "0" * 64})
+    refused(run, "is damaged")
 
 
 def test_a_file_does_not_say_how_many_processes_test_it():
