@@ -36,7 +36,7 @@ def open_plain(path: Path) -> BinaryIO:
 
 
 def without_waiting(name: str, flags: int) -> int:
-    """Open a file for `open`, which then does not wait until somebody opens the other end of a pipe."""
+    """Open a file without blocking: if it is a named pipe, do not wait for its writer. For `open`, as its opener."""
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse._common import parsing_settings
 
 from bixt3d.bounds import printable
+from bixt3d.known import class_paths, known_classes
 from bixt3d.program import first_line, is_out_of_memory
 from bixt3d.types import InputError
 from bixt3d.untrusted import MOST_YAML, read_yaml
@@ -30,9 +32,9 @@ class SettingsParser(ArgumentParser):
     trust: bool = False
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
-        """Return the settings that a command line says, those of the model as its data set gives features.
+        """Return the settings of a command line: those of its config, changed by its options.
 
-        Config files are bounded, and ``--trust`` counts only on the command line.
+        Config files are read within bounds. ``--trust`` is an option of the command line, never of a config.
         """
         args = list(sys.argv[1:] if args is None else args)
         self.trust = self.trust or "--trust" in args
@@ -40,9 +42,7 @@ class SettingsParser(ArgumentParser):
             if flag == "--cfg":
                 self._check_config(value)
         with _known_classes_only(self.trust):
-            settings = super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
-        follow_features(settings.get("model"), settings.get("data"))
-        return settings
+            return super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
 
     def parse_object(self, *values: Any, **options: Any) -> Namespace:
         """Parse settings that are no text any more."""
@@ -71,8 +71,13 @@ class SettingsParser(ArgumentParser):
             self.check_groups({name: part for name, part in settings.items() if part is not None})
 
     def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
-        """Build what the settings describe. Raises InputError where a class does not take its values."""
+        """Build what the settings describe, a model as its data set gives features; the settings stay as they are.
+
+        Raises InputError where a class does not take its values.
+        """
         self.check_groups(settings)
+        settings = settings.clone()
+        follow_features(settings.get("model"), settings.get("data"))
         try:
             with _known_classes_only(self.trust):
                 return super().instantiate(settings, **options)
@@ -82,48 +87,32 @@ class SettingsParser(ArgumentParser):
             raise InputError(f"what the settings describe cannot be built: {first_line(error)}") from error
 
 
+BUILDING = RLock()
+"""Held by the thread that parses settings or builds a described model: both change what is global to a process."""
+
+
 @contextmanager
 def _known_classes_only(trust: bool) -> Iterator[None]:
     """Let settings name known classes alone, unless they are trusted, and put jsonargparse back as it was."""
     if _parsing.get():  # a parser that jsonargparse made for a part
         yield
         return
-    before, inside = dict(parsing_settings), _parsing.set(True)
-    if not trust:
-        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=_all_paths())
-    try:
-        yield
-    finally:
-        parsing_settings.update(before)
-        _parsing.reset(inside)
+    with BUILDING:
+        before, inside = dict(parsing_settings), _parsing.set(True)
+        if not trust:
+            set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=_all_paths())
+        try:
+            yield
+        finally:
+            parsing_settings.update(before)
+            _parsing.reset(inside)
 
 
 _parsing: ContextVar[bool] = ContextVar("parsing", default=False)
 
 
-def known_classes() -> list[type]:
-    """Return the classes of bixt3d, and those derived from them, in all modules that are imported."""
-    modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "bixt3d"]
-    things = [thing for module in modules for thing in list(vars(module).values())]
-    pending = [thing for thing in things if inspect.isclass(thing) and thing.__module__.split(".")[0] == "bixt3d"]
-    known: dict[type, None] = {}
-    while pending:
-        if (one := pending.pop()) not in known:
-            known[one] = None
-            pending += type.__subclasses__(one)
-    return list(known)
-
-
 def _all_paths() -> list[str]:
     return [path for one in known_classes() for path in class_paths(one) if "<" not in path]
-
-
-def class_paths(one: type) -> list[str]:
-    """Return the dotted paths that may name a class: in the packages that hold it, last where it is defined."""
-    packages, name = one.__module__.split("."), one.__qualname__
-    if not all(part.isidentifier() for part in (*packages, *name.split("."))):
-        return [name]  # defined inside a function: no path leads there
-    return [".".join((*packages[:end], name)) for end in range(1, len(packages) + 1)]
 
 
 def read_config(value: str) -> Any:
@@ -146,14 +135,15 @@ def read_config(value: str) -> Any:
     return read_yaml(text, f"the config file {path}")
 
 
+TRUST = "--trust: import classes that are named and that are not bixt3d's, and so run their code"
+OFFLINE = "--offline: fetch nothing"
+
+
 def make_settings_parser(description: str) -> SettingsParser:
     """Return a parser that reads ``--cfg FILE``; a program adds its settings."""
     parser = SettingsParser(description=description, allow_abbrev=False)
     parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
-    parser.epilog = (
-        "--trust: import classes that settings name and that are not bixt3d's, and so run their code. "
-        "--offline: fetch nothing"
-    )
+    parser.epilog = f"{TRUST}. {OFFLINE}"
     return parser
 
 
@@ -166,10 +156,10 @@ def follow_features(model: Any, data: Any) -> None:
     parts = [model]
     while parts:
         part = parts.pop()
-        if isinstance(part, Namespace):
+        if isinstance(part, dict | Namespace):
             if part.get("features", given) is None:
                 part["features"] = given
-            parts += vars(part).values()
+            parts += (vars(part) if isinstance(part, Namespace) else part).values()
 
 
 def explain(message: str, known: Iterable[str]) -> str:

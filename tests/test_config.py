@@ -1,5 +1,6 @@
 """Settings: every config runs, every mistake gets one sentence that names the nearest right thing."""
 
+import inspect
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import torch
 import yaml
 
 import bixt3d.config
+import bixt3d.datasets
 import bixt3d.program
 from bixt3d.config import config_file
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
@@ -354,3 +356,19 @@ def test_other_programs_that_use_jsonargparse_are_left_as_they_were():
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--of", type=type)
     assert parser.parse_args(["--of=fractions.Fraction"]).of.__name__ == "Fraction"
+
+
+def test_no_data_set_gives_features_unless_it_is_asked():
+    classes = [one for one in map(vars(bixt3d.datasets).get, bixt3d.datasets.__all__) if inspect.isclass(one)]
+    defaults = {one.__name__: inspect.signature(one).parameters.get("features") for one in classes}
+    assert {name: one.default for name, one in defaults.items() if one and one.default != ""} == {}
+    assert len([one for one in defaults.values() if one]) >= 6
+
+
+def test_training_and_presets_build_the_same_model_where_a_config_names_no_features():
+    settings = yaml.safe_load(next(path for path in CONFIGS if path.stem == "shapenetpart_naive").read_text())
+    settings["data"] = {"class_path": "ShapeNetPart", "init_args": {"root": "X"}}
+    parser = PartSegmentation().make_parser("a test")
+    trained = parser.instantiate(parser.parse_args([f"--cfg={json.dumps(settings)}"])).model(50, 16)
+    built = build_segmenter(yaml.safe_dump(settings), 50, 16)
+    assert trained.features == built.features == Features()

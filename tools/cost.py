@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor, nn
 
 import bixt3d.models
-from bixt3d.config import SettingsParser
+from bixt3d.config import OFFLINE, SettingsParser
 from bixt3d.models.costs import Cost, count_cost, count_point_work
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_presets import PRESETS, build_image_classifier, build_image_segmenter
@@ -141,6 +141,7 @@ def print_cost(found: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Print the tables, or the cost of a config; returns what ``--json`` prints."""
     parser = SettingsParser(prog="cost.py", description=__doc__, allow_abbrev=False)
+    parser.epilog = OFFLINE
     parser.add_argument("--table", type=Table | None, help="a table of the paper, or all of them")
     parser.add_argument("--cfg", type=str | None, help="path or name of a config, or name of a model of the paper")
     parser.add_argument(

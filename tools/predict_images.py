@@ -52,28 +52,11 @@ def predict_image(
     except InputError as error:
         raise InputError(f"{printable(path)}: {error}") from error
     facts = {"file": str(path), "name": path.name, "width": image.width, "height": image.height}
-    facts |= describe(prediction)
+    facts |= prediction.facts()
     if arguments.out:
         facts["out"] = write_pictures(arguments.out / f"{name(path.name)}.png", image, prediction, path.name)
-    tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else table(facts, arguments.top), file=sys.stdout)
-
-
-def describe(prediction: Any) -> dict[str, Any]:
-    """Return what a line of JSON says of a prediction."""
-    if isinstance(prediction, SegmentationPrediction):
-        return {"shares": prediction.shares}
-    return {
-        "class": prediction.name,
-        "confidence": prediction.confidence,
-        "probabilities": prediction.probabilities,
-    }
-
-
-def table(facts: dict[str, Any], top: int) -> str:
-    """Return a table for people: the likeliest classes, or the share of pixels that each class has."""
-    head = f"{printable(facts['file'])}: {facts['width']} x {facts['height']} pixels"
-    ranked = facts.get("shares") or dict(list(facts["probabilities"].items())[:top])
-    return "\n".join([head, *(f"{share:9.1%}  {name}" for name, share in ranked.items())])
+    lines = [f"{printable(path)}: {image.width} x {image.height} pixels", *prediction.table(arguments.top)]
+    tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
 
 
 def write_pictures(path: Path, image: Any, prediction: Any, name: str) -> list[str]:

@@ -69,7 +69,7 @@ class ModelNetNormals(CloudSource):
         self,
         root: str = "data/modelnet40_normal_resampled",
         num_points: int = 1024,
-        features: str = "normal",
+        features: str = "",
         val_fraction: float = 0.0,
         stored_points: int = 2048,
         subset: Literal["modelnet40", "modelnet10"] = "modelnet40",

@@ -66,7 +66,7 @@ class ShapeNetPart(PartSource):
         self,
         root: str = "data/shapenetcore_partanno_segmentation_benchmark_v0_normal",
         num_points: int = 2048,
-        features: str = "normal",
+        features: str = "",
         val_fraction: float = 0.0,
         stored_points: int = 2048,
         include_val: bool = True,

@@ -21,7 +21,9 @@ MakeSegmenter = Callable[[int, int], CloudSegmenter]
 def build_model(config: str | Path, num_classes: int) -> CloudClassifier:
     """Build the classifier of a config: its name (``modelnet40_grouping``), the path of a yaml file, or its text.
 
-    The weights are random. Raises InputError for an unknown name or settings that do not fit.
+    What it reads of points beside their positions is what ``data.init_args.features`` of the config says, or none,
+    where the model's own settings leave it open. The weights are random. Raises InputError for an unknown name or
+    settings that do not fit.
     """
     return _make(config, MakeClassifier)(num_classes)
 

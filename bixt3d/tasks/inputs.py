@@ -68,13 +68,3 @@ def check_parts(names: Mapping[str, Any], source: str) -> None:
             raise InputError(f"class_parts of {source} should list the different parts of each class")
         for part in parts:
             check_count(part, f"a part of a class of {source}", 0, len(names["part_names"]) - 1)
-
-
-def describe_old_input(task: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same for weights that were written before they said it, from the settings of their run."""
-    if task == "image classification":
-        return describe_images(size=settings.get("size", 224), crop_fraction=settings.get("crop_fraction", 0.875))
-    if task == "image segmentation":
-        return describe_images(window=settings.get("window"))
-    given = {"num_points": settings.get("num_points", 1024), "up": settings.get("up", "y")}
-    return {**given, "normalization": NORMALIZATION, "features": settings.get("features") or ""}

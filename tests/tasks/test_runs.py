@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def described(task: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def write(path: Path, weights: dict[str, torch.Tensor], facts: dict[str, Any]) -> Path:
-    plain = ("format", "task", "config")
+    plain = ("format", "task", "task_class", "config")
     save_weights(path, weights, {key: value if key in plain else json.dumps(value) for key, value in facts.items()})
     return path
 
@@ -257,6 +258,18 @@ def test_a_class_of_the_users_is_taken_when_it_is_imported_and_else_needs_trust(
     assert Path("sprung").exists()
 
 
+def test_models_load_in_four_threads_while_another_one_is_built(make_run, tmp_path):
+    runs = [make_run(task).rename(tmp_path / f"{place}.safetensors") for place, task in enumerate(RUNS)]
+    model, _, build = RUNS["classification"]
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(load_run, runs[place % len(runs)]) for place in range(24)]
+        while not all(one.done() for one in done):
+            torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(500)))  # more than the run being loaded has
+    assert [type(one.result()) for one in done[: len(runs)]] == [type(load_run(run)) for run in runs]
+    with pytest.raises(InputError, match="is not bixt3d's"):  # the limits are in force again
+        build(json.dumps({"model": model | {"class_path": "unittest.TestCase"}}, indent=1))
+
+
 def test_a_pretrained_run_fetches_nothing_when_it_is_loaded(tmp_path, monkeypatch):
     preset = {"class_path": "BixtPreset", "init_args": {"name": "bixt_ti_l32_p16", "pretrained": True}}
     weights = build_image_classifier("bixt_ti_l32_p16", 2).state_dict()
@@ -298,13 +311,35 @@ def test_a_file_does_not_say_how_many_processes_test_it():
             own_settings(broken, "it")
 
 
-def test_a_file_from_before_runs_described_themselves_is_read_by_its_settings(tmp_path):
+@pytest.mark.parametrize("old", [{"format": None}, {"input": {"num_points": 32, "up": "z", "normals": True}}], ids=str)
+def test_a_file_of_an_older_bixt3d_is_refused_in_one_sentence(tmp_path, old):
     weights, facts = described("classification")
-    data = {"class_path": "bixt3d.datasets.ModelNetMeshes", "init_args": {"num_points": 48, "features": "normal"}}
-    metadata = {"task": "classification", "config": json.dumps({"model": facts["model"], "data": data})}
-    save_weights(tmp_path / "m.safetensors", weights, metadata | {"class_names": '["bed", "car", "mug"]'})
-    predictor = load_run(tmp_path / "m.safetensors")
-    assert (predictor.up, predictor.num_points) == ("z", 48)
+    facts = {key: value for key, value in (facts | old).items() if value is not None}
+    refused(write(tmp_path / "m.safetensors", weights, facts), "was written by an older bixt3d: train again")
+
+
+TASK = """
+from pathlib import Path
+from bixt3d.tasks.classification import Classification
+
+Path("sprung").touch()
+
+class Own(Classification):
+    name = "own"
+"""
+
+
+def test_a_task_of_the_users_is_imported_with_trust_alone(make_run, tmp_path, monkeypatch):
+    (tmp_path / "task_of_runs.py").write_text(TASK)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = make_run(task="own", task_class="task_of_runs.Own")
+    refused(run, "names the task 'task_of_runs.Own', which is not bixt3d's: import it before, or .*--trust or trust=")
+    assert not Path("sprung").exists()
+    assert load_run(run, trust=True).class_names == ("bed", "car", "mug") and Path("sprung").exists()
+    for wrong, sentence in [("nowhere.Own", "cannot be imported"), ("pathlib.Path", "is no Task"), ("Own", "cannot")]:
+        with pytest.raises(InputError, match=sentence):
+            load_run(make_run(task="other", task_class=wrong), trust=True)
 
 
 MUTATED = """

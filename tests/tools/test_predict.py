@@ -17,6 +17,7 @@ import torch
 import trimesh
 from matplotlib.colors import to_rgb
 from PIL import Image
+from written_runs import write_run
 
 from bixt3d.datasets.files import find_files, read_file
 from bixt3d.engine.checkpoint import load_weights, save_weights
@@ -48,8 +49,7 @@ def config(model: str, features: str, role: str, more: str = "") -> str:
 
 def keep(folder: Path, model: torch.nn.Module, metadata: dict) -> Path:
     torch.nn.init.normal_(model.head.weight)  # a new head says nothing
-    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
-    save_weights(folder / "model.safetensors", model.state_dict(), metadata)
+    write_run(folder / "model.safetensors", model, **metadata)
     return folder
 
 

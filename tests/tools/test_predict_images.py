@@ -11,6 +11,7 @@ import predict
 import pytest
 import torch
 from PIL import Image
+from written_runs import write_run
 
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
@@ -52,8 +53,7 @@ def make_run(tmp_path) -> MakeRun:
         model = build(config, len(NAMES))
         torch.nn.init.normal_(model.head.weight)  # a new head says nothing
         folder = tmp_path / (place or f"{task} run")
-        metadata = {"task": task, "config": config, "class_names": json.dumps(NAMES)}
-        save_weights(folder / "model.safetensors", model.state_dict(), metadata)
+        write_run(folder / "model.safetensors", model, task, config, class_names=NAMES)
         return folder
 
     return make
@@ -137,8 +137,7 @@ def test_the_label_map_of_a_segmenter_holds_the_class_number_of_every_pixel(tmp_
     names = [*NAMES, *(f"class {number}" for number in range(len(NAMES), count))]
     model = build_image_segmenter(SEGMENTER, count)
     torch.nn.init.normal_(model.head.weight)
-    metadata = {"task": "image segmentation", "config": SEGMENTER, "class_names": json.dumps(names)}
-    save_weights(tmp_path / "run/model.safetensors", model.state_dict(), metadata)
+    write_run(tmp_path / "run/model.safetensors", model, "image segmentation", SEGMENTER, class_names=names)
     predict.main(
         [str(images / "b/grey.bmp"), f"--checkpoint={tmp_path / 'run'}", f"--out={tmp_path / 'out'}", "--json"]
     )
