@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from lightning_fabric import Fabric
 
-from bixt3d.engine.watch import watch_no_longer
+from bixt3d.engine.watch import LONGEST, watch_no_longer
 from bixt3d.program import is_out_of_memory
 from bixt3d.types import InputError, Stopped
 
@@ -28,7 +28,7 @@ class Stop:
         self.number, self.handlers, self.group = 0, {}, None
         self.process, self.speaks = os.getpid(), fabric.is_global_zero
         if fabric.world_size > 1:  # on the CPU: asking each other does not wait for a GPU
-            self.group = torch.distributed.new_group(backend="gloo")
+            self.group = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
 
     def __enter__(self) -> "Stop":
         with contextlib.suppress(ValueError):  # outside the main thread there are no handlers

@@ -9,15 +9,36 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import os, signal, sys, time
+import atexit, os, signal, sys, time
 from pathlib import Path
-from bixt3d.engine import watch
+import torch
+from lightning_fabric.utilities import distributed
+from bixt3d.engine import launch, runtime, watch
 from bixt3d.engine.runtime import Runtime, check_shared, finish, start
 from bixt3d.program import run_program
 from bixt3d.types import InputError
 
-watch.TICK, watch.PATIENCE = 0.1, 40
-what = sys.argv[1]
+launch.GLANCE, watch.TICK, watch.PATIENCE, runtime.APPEARS_WITHIN = 0.1, 0.1, 20, 1.0
+what, rank = sys.argv[1], int(os.environ.get("RANK", 0))
+
+# NCCL's way with gloo: a group is destroyed together, and without a watch Lightning would do so at the very end
+destroy, initialized = torch.distributed.destroy_process_group, torch.distributed.init_process_group
+torch.distributed.destroy_process_group = lambda: (torch.distributed.barrier(), destroy())
+
+def init_process_group(*arguments, **named):
+    initialized(*arguments, **named)
+    if sys._getframe(1).f_globals["__name__"] == distributed.__name__:
+        atexit.register(distributed._destroy_dist_connection)
+
+torch.distributed.init_process_group = init_process_group
+
+if what == "child dies at start" and rank == 1:
+    os._exit(3)
+if what == "first dies at start":
+    meet = runtime.meet
+    runtime.meet = lambda fabric: os.kill(os.getpid(), signal.SIGKILL) if rank == 0 else meet(fabric)
+if what == "first stopped at start" and rank == 0:
+    runtime.meet = lambda fabric: os.kill(os.getpid(), signal.SIGTERM)
 
 def main():
     fabric = start(Runtime(accelerator="cpu", devices=2, threads=1))
@@ -26,11 +47,11 @@ def main():
         check_shared(fabric, Path("run"))
     if fabric.global_rank == 1 and what == "error":
         raise InputError("this process does not like its data")
-    if fabric.global_rank == 1 and what in ("SIGKILL", "SIGSTOP"):
-        os.kill(os.getpid(), getattr(signal, what))
+    if what == f"rank {rank} SIGKILL" or what == f"rank {rank} SIGSTOP":
+        os.kill(os.getpid(), getattr(signal, what.split()[2]))
     fabric.barrier()
     if fabric.global_rank == 0:
-        time.sleep(5)  # longer than the patience of the others: it is alive, and draws its report
+        time.sleep(2.5)  # longer than the patience of the others: it is alive, and draws its report
         print("done", flush=True)
     finish(fabric)
 
@@ -45,22 +66,35 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     command = [sys.executable, str(program), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    output, errors = process.communicate(timeout=100)  # waits until both have closed them
+    if arguments == ("rank 0 SIGSTOP",):
+        lines = [process.stderr.readline()]  # of the second process, which is not stopped
+        process.kill()
+        output, errors = process.communicate(timeout=60)
+        return process.returncode, output, "".join([*lines, errors])
+    try:
+        output, errors = process.communicate(timeout=60)  # waits until both have closed them
+    finally:
+        process.kill()
     return process.returncode, output, errors
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("what", "sentences"),
+    ("what", "code", "sentences"),
     [
-        ("SIGKILL", ["error: process 0 ends, for process 1 ended with code -9"]),
-        ("SIGSTOP", ["error: process 0 ends, for process 1 on .* has not answered for 4 seconds"]),
-        ("error", ["error: this process does not like its data", "error: process 0 ends, for process 1 .*ended"]),
+        ("rank 1 SIGKILL", 1, ["error: process 0 ends, for process 1 ended with code -9"]),
+        ("rank 1 SIGSTOP", 1, ["error: process 0 ends, for process 1 on .* has not answered for 2 seconds"]),
+        ("rank 0 SIGKILL", -9, ["error: process 1 ends, for (process 0|the process that started it) is gone"]),
+        ("rank 0 SIGSTOP", -9, ["error: process 1 ends, for process 0 .*has not answered for 2 seconds"]),
+        ("error", 1, ["error: this process does not like its data", "error: process 0 ends, for process 1 .*ended"]),
+        ("child dies at start", 1, ["error: process 0 ends, for process 1 ended with code 3 before it met the others"]),
+        ("first dies at start", -9, ["error: process 1 ends, for the process that started it is gone"]),
+        ("first stopped at start", 143, ["stopped by SIGTERM"]),
     ],
 )
-def test_when_one_process_fails_the_other_ends_with_a_sentence(tmp_path, what, sentences):
-    code, output, errors = run(tmp_path, what)
-    assert code == 1 and "done" not in output
+def test_when_one_process_fails_the_other_ends_with_a_sentence(tmp_path, what, code, sentences):
+    found, output, errors = run(tmp_path, what)
+    assert found == code and "done" not in output
     for sentence in sentences:
         assert re.search(sentence, errors), errors
 
