@@ -6,7 +6,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.amp import GradScaler
 
-from bixt3d.engine.batches import in_steps, make_batches
+from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
 from bixt3d.engine.loop import EpochSums, Learner, predict_all, seed_epoch, train_epoch
 from bixt3d.engine.optim import Optim, make_average, make_optimizer, make_schedule
 from bixt3d.engine.runtime import Autocast
@@ -95,7 +95,8 @@ def train(
     for epoch in epochs:
         plan = make_batches(len(clouds), batch_size, fabric, seed_epoch(0, epoch, fabric), accumulate)
         steps = in_steps(clouds.batches(sum(plan, [])), plan, lambda batch, step: batch)
-        means = train_epoch(learner, fabric, steps, len(plan), step, 1.0, "epoch")
+        sizes = batch_sizes(len(clouds), batch_size)
+        means = train_epoch(learner, fabric, steps, sizes, step, 1.0, "epoch", EpochSums(fabric.device))
     return means
 
 
@@ -168,7 +169,7 @@ def test_training_lowers_the_loss_and_tells_the_speed(fabric):
     before = train(fabric, learner, range(1, 2), clouds)
     after = train(fabric, learner, range(2, 5), clouds)
     assert after["loss"] < before["loss"]
-    assert after["clouds_per_second"] > 0
+    assert after["examples_per_second"] > 0
 
 
 def test_gradients_of_pieces_add_up_to_those_of_the_batch(fabric):
@@ -197,7 +198,7 @@ def test_where_batches_say_weights_examples_count_by_them_over_all_pieces(fabric
     whole = step(learner.module, clouds[torch.arange(5)] | {"weight": weight})[0]
     (gradient,) = torch.autograd.grad(whole, learner.module.head.weight)
     (lr,), before = learner.schedule.get_last_lr(), learner.module.head.weight.detach().clone()
-    means = train_epoch(learner, fabric, [batches], 1, step, 0.0, "epoch")
+    means = train_epoch(learner, fabric, [batches], [5], step, 0.0, "epoch", EpochSums(fabric.device))
     assert means["loss"] == pytest.approx(whole.item(), rel=1e-5)
     torch.testing.assert_close(before - learner.module.head.weight, lr * gradient)
 

@@ -14,7 +14,10 @@ from pathlib import Path
 import torch
 from lightning_fabric.utilities import distributed
 from bixt3d.engine import launch, runtime, watch
+from bixt3d.engine.ending import Stop
+from bixt3d.engine.loop import Learner, train_epoch
 from bixt3d.engine.runtime import Runtime, check_shared, finish, start
+from bixt3d.engine.sums import EpochSums
 from bixt3d.program import run_program
 from bixt3d.types import InputError
 
@@ -40,6 +43,16 @@ if what == "first dies at start":
 if what == "first stopped at start" and rank == 0:
     runtime.meet = lambda fabric: os.kill(os.getpid(), signal.SIGTERM)
 
+def train(fabric):
+    sums, module = EpochSums(fabric.device), torch.nn.Linear(1, 1)
+    model, optimizer = fabric.setup(module, torch.optim.SGD(module.parameters(), 0.1))
+    learner = Learner(module, model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0), None)
+    value = float("nan") if rank == 1 else 1.0
+    steps = [[{"value": torch.full((2, 1), value)}]] * 1000
+    with Stop(fabric) as stop:
+        step = lambda model, batch: (model(batch["value"]).mean(), torch.zeros(()))
+        train_epoch(learner, fabric, stop.watch(steps, sums), [4] * 1000, step, 0.0, "epoch", sums)
+
 def main():
     fabric = start(Runtime(accelerator="cpu", devices=2, threads=1))
     if what == "in private":
@@ -49,6 +62,8 @@ def main():
         raise InputError("this process does not like its data")
     if what == f"rank {rank} SIGKILL" or what == f"rank {rank} SIGSTOP":
         os.kill(os.getpid(), getattr(signal, what.split()[2]))
+    if what == "nan":
+        return train(fabric)
     fabric.barrier()
     if fabric.global_rank == 0:
         time.sleep(2.5)  # longer than the patience of the others: it is alive, and draws its report
@@ -115,3 +130,11 @@ def test_a_run_folder_that_processes_do_not_share_is_refused(tmp_path):
         "process 1 does not see the run folder run of process 0: give all machines a folder that they share" in errors
     )
     assert not list((tmp_path / "0" / "run").iterdir())
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_in_one_process_ends_all_with_the_same_sentence(tmp_path):
+    code, _, errors = run(tmp_path, "nan")
+    assert code == 2
+    assert errors.count("error: the loss was not a number at step 0 of this epoch") == 2
+    assert "error: process" not in errors
