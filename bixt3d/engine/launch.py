@@ -59,13 +59,18 @@ def launch(devices: int | None, num_nodes: int | None) -> Processes:
         threading.Thread(target=follow, args=[int(environment[PARENT])], daemon=True).start()
     if "RANK" not in environment and (found := from_slurm(environment, devices)):
         environment.update(found)
-    if "RANK" in environment and "WORLD_SIZE" in environment:
+    if was_launched(environment):
         return check_launched(environment, devices, num_nodes)
     processes = Processes(devices or 1, num_nodes or 1)
     if processes.number > 1:
         environment.update(first_process(environment, processes))
         start_others(processes)
     return processes
+
+
+def was_launched(environment: Mapping[str, str]) -> bool:
+    """Say whether torchrun or SLURM started this process, and so says how many there are."""
+    return ("RANK" in environment and "WORLD_SIZE" in environment) or bool(from_slurm(environment, devices=1))
 
 
 def check_launched(environment: Mapping[str, str], devices: int | None, num_nodes: int | None) -> Processes:

@@ -27,7 +27,16 @@ from bixt3d.program import first_line, is_out_of_memory
 from bixt3d.tasks.command import Where, parse_command
 from bixt3d.tasks.finishing import finish_run, finish_seeds, say, score_sets
 from bixt3d.tasks.forms import choose_forms
-from bixt3d.tasks.job import Job, check_going_on, open_folder, open_seed, saying_what_is_safe, state_of, take_up
+from bixt3d.tasks.job import (
+    Job,
+    check_going_on,
+    check_same_run,
+    open_folder,
+    open_seed,
+    saying_what_is_safe,
+    state_of,
+    take_up,
+)
 from bixt3d.tasks.task import Task, split_sets
 from bixt3d.types import CloudSet, InputError, Stopped
 
@@ -42,6 +51,7 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
     with enough_memory(TOO_LARGE):
         run = parser.instantiate(settings)
         fabric = start(run.runtime)
+        check_same_run(fabric, where)
         loaded = [part.to(fabric.device) for part in first_alone(fabric, lambda: task.load(run))]
     results, trained = [], False
     with ExitStack() as stack:
@@ -127,6 +137,7 @@ def train_epochs(job: Job, log: RunLog, stop: Stop) -> None:
         say(fabric, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
         log.add(row)
         past = {"epoch": epoch, "seconds": seconds + time.perf_counter() - began, "rows": log.rows}
+        past["processes"] = fabric.world_size
         if fabric.is_global_zero:
             task.keep_weights(folder, learner.best_module(), run, job.config, sets.train)
             if log.best(f"val_{by.column}", by.more_is_better) == row:

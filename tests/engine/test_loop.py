@@ -1,9 +1,11 @@
 """The training loop: who sees which cloud, what is random, what stops it, and going on as if nothing had happened."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import distributed, nn
 from torch.amp import GradScaler
 
 from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
@@ -56,6 +58,16 @@ def test_a_loss_that_is_no_number_stops_with_the_first_such_step(bad):
         sums.add(torch.tensor(loss), torch.tensor(0.0), 1)
     with pytest.raises(InputError, match="not a number at step 2 of this epoch.*lower --optim.lr"):
         sums.read()
+
+
+def test_a_glance_says_so_early_and_leaves_it_to_all_processes_to_end():
+    sums = EpochSums(torch.device("cpu"))
+    sums.add(torch.tensor(1.0), torch.tensor(0.0), 1)
+    sums.glance()
+    assert sums.known_bad == float("inf")
+    sums.add(torch.tensor(float("nan")), torch.tensor(0.0), 1)
+    sums.glance()
+    assert sums.known_bad == 1
 
 
 class Reader(nn.Module):
@@ -201,6 +213,41 @@ def test_where_batches_say_weights_examples_count_by_them_over_all_pieces(fabric
     means = train_epoch(learner, fabric, [batches], [5], step, 0.0, "epoch", EpochSums(fabric.device))
     assert means["loss"] == pytest.approx(whole.item(), rel=1e-5)
     torch.testing.assert_close(before - learner.module.head.weight, lr * gradient)
+
+
+class Group(Fabric):
+    """One of several processes, which know each other already."""
+
+    world_size = property(lambda self: distributed.get_world_size())
+    global_rank = property(lambda self: distributed.get_rank())
+
+
+def predict_in_group(rank: int, number: int, folder: Path) -> None:
+    """Let one of so many processes predict eleven clouds, and the last one save what it gets."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/{number}", rank=rank, world_size=number)
+    torch.manual_seed(2)
+    clouds, model = make_clouds(11), Reader()
+    model.norm.running_mean += rank  # only those of the first process count
+    found = predict_all(
+        model,
+        clouds,
+        2,
+        lambda model, batch: (batch["label"], model(batch["xyz"], batch["feats"])),
+        Group(accelerator="cpu", devices=1),
+    )
+    if rank == number - 1:
+        torch.save(found, folder / f"{number}.pt")
+    distributed.destroy_process_group()
+
+
+def test_any_number_of_processes_evaluates_to_the_last_digit_as_one_does(tmp_path):
+    for number in (1, 2, 3, 5):
+        torch.multiprocessing.start_processes(predict_in_group, (number, tmp_path), number, start_method="fork")
+    alone, *others = (torch.load(tmp_path / f"{number}.pt") for number in (1, 2, 3, 5))
+    assert alone[0].tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0]
+    for together in others:
+        assert all(map(torch.equal, together, alone))
 
 
 def test_a_gradient_is_clipped_to_the_norm_asked_for(fabric):
