@@ -55,7 +55,7 @@ def launch(devices: int | None, num_nodes: int | None) -> Processes:
     than are asked for.
     """
     environment = os.environ
-    if PARENT in environment:
+    if PARENT in environment and os.name == "posix":  # elsewhere a process keeps the number of its dead parent
         threading.Thread(target=follow, args=[int(environment[PARENT])], daemon=True).start()
     if "RANK" not in environment and (found := from_slurm(environment, devices)):
         environment.update(found)

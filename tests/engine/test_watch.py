@@ -82,7 +82,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     if arguments == ("rank 0 SIGSTOP",):
-        lines = [process.stderr.readline()]  # of the second process, which is not stopped
+        lines = [next(line for line in process.stderr if "error" in line)]  # of the second process: it is not stopped
         process.kill()
         output, errors = process.communicate(timeout=60)
         return process.returncode, output, "".join([*lines, errors])
