@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bixt3d.bounds import listed
 from bixt3d.config import nearest
 from bixt3d.datasets.arrays import as_clouds
-from bixt3d.datasets.bounds import listed
 from bixt3d.datasets.cloud import Cloud
 from bixt3d.datasets.feature_columns import feature_name, select_features
 from bixt3d.datasets.files import MESH_POINTS

@@ -12,6 +12,7 @@ from predict_clouds import predict_file
 from predict_images import find_images, predict_image
 from tqdm import tqdm
 
+from bixt3d.bounds import printable
 from bixt3d.cloud_predictor import CloudPredictor, PartPredictor, Predictor
 from bixt3d.config import OFFLINE, TRUST
 from bixt3d.datasets.files import SUFFIXES, find_files
@@ -169,7 +170,7 @@ def check(arguments: Namespace, predictor: CloudPredictor | ImageModel) -> None:
 
 def say_fault(error: InputError) -> None:
     """Report a file that could not be predicted."""
-    tqdm.write(f"error: {error}", file=sys.stderr)
+    tqdm.write(f"error: {printable(error)}", file=sys.stderr)
 
 
 def say_who_drew() -> None:

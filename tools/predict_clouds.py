@@ -13,6 +13,7 @@ import torch
 from predict_images import FreeName
 from tqdm import tqdm
 
+from bixt3d.bounds import printable
 from bixt3d.cloud_predictor import CloudPredictor, PartPredictor
 from bixt3d.datasets.cloud import Cloud
 from bixt3d.datasets.files import MESH_POINTS, read_file
@@ -30,7 +31,7 @@ PNG_POINTS = 4000
 def predict_file(path: Path, predictor: CloudPredictor, arguments: Namespace, name: FreeName) -> None:
     """Predict all clouds of a file."""
     if path.suffix.lower() in ENDINGS and path.exists():
-        raise InputError(f"{path} is an image, but the run reads clouds and meshes; see --checkpoint")
+        raise InputError(f"{printable(path)} is an image, but the run reads clouds and meshes; see --checkpoint")
     for cloud in read_file(path, max(MESH_POINTS, predictor.num_points)):
         predict_cloud(path, cloud, predictor, arguments, name)
 
@@ -41,7 +42,7 @@ def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments
         told = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
         prediction = predictor.predict(with_normals(cloud, predictor), up=arguments.up, **told)
     except InputError as error:
-        raise InputError(f"{path.parent / cloud.name}: {error}") from error
+        raise InputError(f"{printable(path.parent / cloud.name)}: {error}") from error
     facts = {"file": str(path), "name": cloud.name, "points": len(cloud), **prediction.facts()}
     facts["notes"] = [*("spread over the surface",) * cloud.from_mesh, *prediction.notes]
     if arguments.out:
@@ -64,7 +65,8 @@ def with_normals(cloud: Cloud, predictor: CloudPredictor) -> Cloud:
 def title(facts: dict[str, Any]) -> str:
     """Return the line above a table for people."""
     place = facts["file"].removesuffix(Path(facts["file"]).name) + facts["name"]
-    return ", ".join([f"{place}: {facts['points']} points", *filter(None, [facts.get("category")]), *facts["notes"]])
+    head = [f"{printable(place)}: {facts['points']} points", *filter(None, [facts.get("category")]), *facts["notes"]]
+    return ", ".join(head)
 
 
 class Shown(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bixt3d.bounds import printable
 from bixt3d.datasets.image_reading import ENDINGS, read_image
 from bixt3d.image_predictor import ImagePredictor, ImageSegmentationPredictor, SegmentationPrediction
 from bixt3d.types import InputError
@@ -27,7 +28,7 @@ def find_images(places: Sequence[str | Path]) -> list[Path]:
     for place in map(Path, places):
         files = sorted(_images_in(place)) if place.is_dir() else [place]
         if not files:
-            raise InputError(f"the folder {place} holds no image: known are {', '.join(ENDINGS)}")
+            raise InputError(f"the folder {printable(place)} holds no image: known are {', '.join(ENDINGS)}")
         found |= dict.fromkeys(files)
     return list(found)
 
@@ -42,17 +43,19 @@ def predict_image(
 ) -> None:
     """Predict one image, print what it shows, and write its picture where it is asked for."""
     if path.is_file() and path.suffix.lower() not in ENDINGS:
-        raise InputError(f"{path} is no image, but the run reads images: {', '.join(ENDINGS)}; see --checkpoint")
+        raise InputError(
+            f"{printable(path)} is no image, but the run reads images: {', '.join(ENDINGS)}; see --checkpoint"
+        )
     image = read_image(path)
     try:
         prediction = predictor.predict(image)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{printable(path)}: {error}") from error
     facts = {"file": str(path), "name": path.name, "width": image.width, "height": image.height}
     facts |= prediction.facts()
     if arguments.out:
         facts["out"] = write_pictures(arguments.out / f"{name(path.name)}.png", image, prediction, path.name)
-    lines = [f"{path}: {image.width} x {image.height} pixels", *prediction.table(arguments.top)]
+    lines = [f"{printable(path)}: {image.width} x {image.height} pixels", *prediction.table(arguments.top)]
     tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
 
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
+from bixt3d.bounds import printable, read_plain, shortened
 from bixt3d.datasets.archives import missing_data
-from bixt3d.datasets.bounds import printable, read_plain, shortened
 from bixt3d.datasets.cache import cache_folder, cached, check_stored, short_hash
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.reading import read_clouds, read_file_list, read_lines

@@ -8,14 +8,19 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
 from subprocess import Popen
 from types import TracebackType
 
+import torch
 from lightning_fabric import Fabric
 from torch.distributed import TCPStore
 
 TICK, PATIENCE = 2.0, 20
 """Seconds between two signs of life, and after how many without one a process counts as stopped."""
+LONGEST = timedelta(days=30)
+"""How long processes wait for each other: whether all are alive is known by the watch, not by a timeout."""
 
 
 class Watch:
@@ -49,6 +54,7 @@ class Watch:
     def close(self) -> None:
         """Watch no longer: all processes have done their work."""
         self.closed = True
+        torch.distributed.destroy_process_group()  # NCCL's blocks until the others do so too: not after they ended
         for child in self.children.values():
             child.wait()
 
@@ -56,7 +62,8 @@ class Watch:
         """Tell the others that this process ends before the work is done."""
         if not self.closed:
             self.closed = True
-            self.store.set("failed", f"process {self.rank} on {socket.gethostname()} ended early")
+            with suppress(RuntimeError):  # process 0 may be gone
+                self.store.set("failed", f"process {self.rank} on {socket.gethostname()} ended early")
 
     def _explain(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """Print an uncaught exception: as one sentence, if what is wrong is another process."""
@@ -104,7 +111,8 @@ class Watch:
 
     def _end(self, reason: str) -> None:
         """End this process at once, and those that it started: its own program may wait for ever."""
-        if self.closed:
+        time.sleep(TICK)
+        if self.closed:  # it ended by itself meanwhile, for the same reason as the others
             return
         print(f"error: process {self.rank} ends, because {reason}", file=sys.stderr, flush=True)
         for child in self.children.values():

@@ -13,11 +13,12 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
+from bixt3d.bounds import printable
 from bixt3d.config import BUILDING, SettingsParser, follow_features
 from bixt3d.engine.checkpoint import check_fit, fit_weights
 from bixt3d.known import class_paths, known_classes
 from bixt3d.types import InputError
-from bixt3d.untrusted import check_keys, printable
+from bixt3d.untrusted import check_keys
 
 LARGEST = 2**20
 """The largest number of a description: of layers, widths, neighbors and so on."""

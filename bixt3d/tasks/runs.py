@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bixt3d.bounds import printable
 from bixt3d.engine.checkpoint import load_metadata, load_weights
 from bixt3d.engine.folder import weights_file
 from bixt3d.program import first_line
@@ -15,7 +16,7 @@ from bixt3d.tasks import find_task
 from bixt3d.tasks.described import build_described
 from bixt3d.tasks.task import FORMAT, Task
 from bixt3d.types import InputError
-from bixt3d.untrusted import printable, read_json
+from bixt3d.untrusted import read_json
 
 OLD = "{} was written by an older bixt3d: train again"
 

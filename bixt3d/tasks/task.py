@@ -27,7 +27,7 @@ from bixt3d.tasks.inputs import check_features, describe_clouds
 from bixt3d.tasks.results import write_plain_results
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.types import InputError
-from bixt3d.untrusted import check_names, read_yaml
+from bixt3d.untrusted import check_different_names, read_yaml
 
 FORMAT = "1"
 """Of the metadata of weights."""
@@ -132,7 +132,7 @@ class Task(ABC):
     def check_names(self, names: Mapping[str, Any], source: str) -> None:
         """Raise InputError for names that cannot be printed, or told apart."""
         for key in self.name_keys:
-            check_names(names[key], f"{key} of {source}")
+            check_different_names(names[key], f"{key} of {source}")
 
     def describe_input(self, run: Any, examples: Examples) -> dict[str, Any]:
         """Return what the model reads, for `make_predictor`, in values that JSON has."""

@@ -164,6 +164,10 @@ def own_settings(config: str, source: str) -> dict[str, Any]:
         raise InputError(f"{source} holds no settings")
     settings["runtime"] = {name: value for name, value in runtime.items() if name in RUNTIME}
     settings["train"] = {name: value for name, value in train.items() if name != "init"}
+    data = settings.get("data")
+    for part in (data, data.get("init_args")) if isinstance(data, dict) else ():
+        if isinstance(part, dict):
+            part.pop("workers", None)
     return settings
 
 

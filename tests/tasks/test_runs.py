@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import bixt3d
 from bixt3d.datasets.image_transforms import MEAN, STD
-from bixt3d.engine.checkpoint import load_weights, save_weights
+from bixt3d.engine.checkpoint import checksum, load_weights, save_weights
 from bixt3d.models import BixtClassifier
 from bixt3d.models.image_presets import build_image_classifier
 from bixt3d.models.presets import build_model, build_segmenter
@@ -199,7 +200,7 @@ def test_a_shared_block_of_a_million_layers_is_not_built(make_run):
         ({"format": "2"}, "has format 2: a newer bixt3d wrote it"),
         ({"task": "poetry"}, "does not come from a run of bixt3d"),
         ({"class_names": ["bed", "bed", "mug"]}, "holds 'bed' twice"),
-        ({"class_names": ["bed", "c\x1b[2Jar", "mug"]}, "cannot be printed"),
+        ({"class_names": ["bed", "c\x1b[2Jar", "mug"]}, "characters that can be printed"),
         ({"class_names": "bed"}, "should be a list of names"),
         ({"class_names": ["bed"]}, "another model"),
         ({"input": None}, "does not describe its model and its input"),
@@ -278,13 +279,32 @@ def test_a_pretrained_run_fetches_nothing_when_it_is_loaded(tmp_path, monkeypatc
     assert load_run(run).class_names == ("cat", "dog")
 
 
+def test_what_a_file_says_of_itself_cannot_change_unnoticed(make_run):
+    run = make_run()
+    content = run.read_bytes()
+    assert content.count(b"car") == 1
+    run.write_bytes(content.replace(b"car", b"cat"))
+    refused(run, "its weights or its metadata are not those that were written")
+
+
+def test_a_checksum_of_the_weights_alone_is_that_of_older_versions(make_run):
+    run = make_run()
+    weights, metadata = load_weights(run)
+    save_file(weights, run, metadata | {"checksum": checksum(weights, {})})
+    assert load_run(run).class_names == ("bed", "car", "mug")
+    save_file(weights, run, metadata | {"checksum": "0" * 64})
+    refused(run, "is damaged")
+
+
 def test_a_file_does_not_say_how_many_processes_test_it():
     config = "runtime: {devices: 40, num_nodes: 9, threads: 99, precision: 32-true}\ntrain: {init: x.pth, epochs: 2}\n"
     config += "model: {class_path: BixtPreset, init_args: {name: bixt_ti_l32_p16, pretrained: true}}\n"
+    config += "data: {class_path: ImageFolder, init_args: {root: x, workers: 4000}}\n"
     assert own_settings(config, "it") == {
         "runtime": {"precision": "32-true"},
         "train": {"epochs": 2},
         "model": {"class_path": "BixtPreset", "init_args": {"name": "bixt_ti_l32_p16"}},
+        "data": {"class_path": "ImageFolder", "init_args": {"root": "x"}},
     }
     for broken in ("", "[1]", "runtime: 3", "train: [1]"):
         with pytest.raises(InputError, match="it holds no settings"):

@@ -214,3 +214,14 @@ def test_real_images_are_predicted_for_both_tasks(make_run, capsys):
     for task, places, count in (("image classification", [str(SAMPLE)], 50), ("image segmentation", some, 5)):
         assert predict.main([*places, f"--checkpoint={make_run(task)}", "--json"]) == 0
         assert len(capsys.readouterr().out.splitlines()) == count
+
+
+def test_names_that_a_terminal_would_obey_are_shown_as_codes(make_run, tmp_path, capsys):
+    folder = tmp_path / "\x1b[2Jfolder"
+    folder.mkdir()
+    Image.new("RGB", (20, 20)).save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"no image")
+    assert predict.main([str(folder), f"--checkpoint={make_run('image classification')}"]) == 1
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert "\\x1b[2Jfolder/a.png: 20 x 20 pixels" in said.out and "\\x1b[2Jfolder/b.png" in said.err
