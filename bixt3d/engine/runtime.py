@@ -44,12 +44,12 @@ class Runtime:
         cuda_graphs: compile, and replay whole passes as CUDA graphs: one for each size of batch (see compile).
         attention: which form of bi-directional attention runs (see bixt3d.ops.bi_attention); all give the same.
         points: which form of farthest point sampling and kNN runs (see bixt3d.ops.knn); all give the same.
-        checkpointing: keep of each encoder layer only what goes in, and compute the rest again for the gradients, its
-            feed-forward networks piece by piece: less memory, more time.
+        checkpointing: activation checkpointing: keep only the input of each encoder layer, and compute its activations
+            again in the backward pass, those of feed-forward networks in pieces: less memory, more time.
         deterministic: allow only operations that give the same result each time.
         threads: CPU threads; null: as many as PyTorch takes.
-        accumulate: go through each batch in so many pieces and add up their gradients: less memory. Losses are those of
-            the whole batch where no batch norm is, whose statistics then are those of the pieces.
+        accumulate: split each batch into so many pieces and add up their gradients: less memory. A model without batch
+            norm learns as from the whole batch; a batch norm takes its statistics from each piece alone.
         sync_batchnorm: share the statistics of batch norms among processes; null: yes.
         keep_freed_memory: let the process keep what it frees, for speed; null: in training on a CPU.
     """

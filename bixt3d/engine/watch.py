@@ -27,7 +27,8 @@ class Watch:
     """Watches the other processes of a run from two threads, until `close`.
 
     Each process counts its ticks in a store of the first one; that of a process which does not answer stands still.
-    Time is counted in ticks of one's own: who was stopped along with the others does not blame them.
+    Each process measures time by its own ticks, so that a process which was suspended does not report the others as
+    stopped when it goes on.
 
     Args:
         fabric: how the processes know each other.
@@ -113,7 +114,7 @@ class Watch:
         time.sleep(TICK)
         if self.closed:  # it ended by itself meanwhile, for the same reason as the others
             return
-        print(f"error: process {self.rank} ends, for {reason}", file=sys.stderr, flush=True)
+        print(f"error: process {self.rank} ends, because {reason}", file=sys.stderr, flush=True)
         for child in self.children.values():
             child.kill()
         os._exit(1)

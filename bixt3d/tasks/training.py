@@ -90,10 +90,12 @@ def prepare(
     """Return the run of one seed, as it begins or as its folder says; writes nothing."""
     torch.manual_seed(settings.seed)
     commit()  # of the code as it is now: it may change before the run ends
-    run, config = parser.instantiate(settings), parser.dump(settings)
+    run, config = parser.instantiate(settings), parser.dump(settings, skip_unset=False)
     sets = split_sets(tuple(loaded), run.data.val_fraction, settings.seed)
     check_names(task, sets.train)
+    given = task.describe_input(run, sets.train)
     learner = make_learner(task, fabric, run, sets.train)
+    task.make_predictor(learner.module, task.names(sets.train), given, "the run")  # its weights must be of use later
     task.evaluate(learner.module, sets.train.subset(torch.tensor([0])), run, fabric)  # what does not fit stops here
     past = take_up(task, fabric, place, run, learner)
     return Job(task, fabric, run, config, sets, learner, past, learner.schedule.last_epoch)
@@ -151,7 +153,7 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
     """Return model, optimizer and schedule, ready to train."""
     steps_per_epoch = run.train.steps_per_epoch(len(train), fabric.world_size)
     if run.train.batch_size > len(train):
-        say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: there are no more")
+        say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: the training set has no more")
     try:
         module = task.build(run, train)
         for name in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet) else ():

@@ -1,4 +1,4 @@
-"""Synchronized batch norm equals PyTorch's: here in a group of one process, in tasks/test_processes.py of several."""
+"""Synchronised batch norm equals PyTorch's: here in a group of one process, in tasks/test_processes.py of several."""
 
 import inspect
 
