@@ -35,6 +35,7 @@ class Processes:
 
     def end(self) -> None:
         """End the processes that this one has started."""
+        self.met = True  # nobody is waited for any more
         for child in self.children.values():
             child.kill()
 

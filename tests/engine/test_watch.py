@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,23 +94,30 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
+FAILS = {
+    "rank 1 SIGKILL": (1, ["error: process 0 ends, for process 1 ended with code -9"]),
+    "rank 1 SIGSTOP": (1, ["error: process 0 ends, for process 1 on .* has not answered for 2 seconds"]),
+    "rank 0 SIGKILL": (-9, ["error: process 1 ends, for (process 0|the process that started it) is gone"]),
+    "rank 0 SIGSTOP": (-9, ["error: process 1 ends, for process 0 .*has not answered for 2 seconds"]),
+    "error": (1, ["error: this process does not like its data", "error: process 0 ends, for process 1 .*ended"]),
+    "child dies at start": (1, ["error: process 0 ends, for process 1 ended with code 3 before it met the others"]),
+    "first dies at start": (-9, ["error: process 1 ends, for the process that started it is gone"]),
+    "first stopped at start": (143, ["stopped by SIGTERM"]),
+}
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
+    """Return how each failing run ends: two of them run at a time."""
+    with ThreadPoolExecutor(2) as threads:
+        return dict(zip(FAILS, threads.map(lambda what: run(tmp_path_factory.mktemp("run"), what), FAILS), strict=True))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("what", "code", "sentences"),
-    [
-        ("rank 1 SIGKILL", 1, ["error: process 0 ends, for process 1 ended with code -9"]),
-        ("rank 1 SIGSTOP", 1, ["error: process 0 ends, for process 1 on .* has not answered for 2 seconds"]),
-        ("rank 0 SIGKILL", -9, ["error: process 1 ends, for (process 0|the process that started it) is gone"]),
-        ("rank 0 SIGSTOP", -9, ["error: process 1 ends, for process 0 .*has not answered for 2 seconds"]),
-        ("error", 1, ["error: this process does not like its data", "error: process 0 ends, for process 1 .*ended"]),
-        ("child dies at start", 1, ["error: process 0 ends, for process 1 ended with code 3 before it met the others"]),
-        ("first dies at start", -9, ["error: process 1 ends, for the process that started it is gone"]),
-        ("first stopped at start", 143, ["stopped by SIGTERM"]),
-    ],
-)
-def test_when_one_process_fails_the_other_ends_with_a_sentence(tmp_path, what, code, sentences):
-    found, output, errors = run(tmp_path, what)
-    assert found == code and "done" not in output
+@pytest.mark.parametrize("what", FAILS)
+def test_when_one_process_fails_the_other_ends_with_a_sentence(ended, what):
+    (code, output, errors), (expected, sentences) = ended[what], FAILS[what]
+    assert code == expected and "done" not in output, errors
     for sentence in sentences:
         assert re.search(sentence, errors), errors
 
