@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse._common import parsing_settings
 
 from bixt3d.program import first_line, is_out_of_memory
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 from bixt3d.untrusted import MOST_YAML, printable, read_yaml
 
 
@@ -146,6 +146,7 @@ def make_settings_parser(description: str) -> SettingsParser:
 def follow_features(model: Any, data: Any) -> None:
     """Let a model read what its data set gives: fill in ``features`` wherever the model's settings leave it open."""
     given = ((data or {}).get("init_args") or {}).get("features") or ""
+    given = str(Features.parse(given)) if isinstance(given, str) else given
     parts = [model]
     while parts:
         part = parts.pop()

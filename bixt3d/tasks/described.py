@@ -14,7 +14,7 @@ from torch.nn.modules.module import (
 
 from bixt3d.config import SettingsParser, class_paths, follow_features, known_classes
 from bixt3d.engine.checkpoint import check_fit, fit_weights
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 from bixt3d.untrusted import check_keys, printable
 
 LARGEST = 2**20
@@ -106,6 +106,8 @@ class Description:
         for name in values:
             if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
                 raise InputError(f"{self.source} describes a model with the setting '{printable(name)[:80]}'")
+        if isinstance(values.get("features"), str) and not self.trust:
+            values = values | {"features": str(Features.parse(values["features"]))}
         return {name: self.resolve(value) for name, value in values.items()}
 
     def _resolve_class(self, value: dict[str, Any]) -> dict[str, Any]:

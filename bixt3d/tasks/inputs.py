@@ -7,7 +7,7 @@ from torch import nn
 
 from bixt3d.datasets.image_transforms import MEAN, STD
 from bixt3d.datasets.source import CloudSource
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 from bixt3d.untrusted import check_count, check_keys, check_names
 
 NORMALIZATION = "unit_sphere"
@@ -26,7 +26,7 @@ def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
     check_keys(given, ("num_points", "up", "normalization", "features"), source)
     if given["normalization"] != NORMALIZATION or given["up"] not in ("y", "z"):
         raise InputError(f"{source} describes clouds that bixt3d does not know how to prepare")
-    if not isinstance(given["features"], str) or given["features"].replace(" ", "") != str(model.features):
+    if not isinstance(given["features"], str) or str(Features.parse(given["features"])) != str(model.features):
         raise InputError(f"{source} describes other features than its model reads ({model.features or 'none'})")
     return {
         "num_points": check_count(given["num_points"], f"num_points of {source}", 1, MOST_POINTS),
