@@ -10,8 +10,9 @@ from jaxtyping import Float
 
 from bixt3d.datasets.bounds import listed, printable, read_plain, shortened
 from bixt3d.datasets.cloud import Cloud, standard_cloud
-from bixt3d.datasets.columns import Points, named_columns, read_arrays, read_hdf5, read_text
+from bixt3d.datasets.columns import Points, named_columns, read_text
 from bixt3d.datasets.mesh_bounds import check_mesh, without_materials
+from bixt3d.datasets.named_arrays import read_arrays, read_hdf5
 from bixt3d.datasets.pcd import read_pcd
 from bixt3d.datasets.surface import choose_places
 from bixt3d.types import InputError

@@ -215,14 +215,16 @@ def test_the_class_is_the_name_without_its_number(tmp_path, subset):
 
 def test_normals_keep_to_their_points_and_points_are_distinct(tmp_path):
     write_texts(tmp_path)
-    lines = np.arange(120.0).reshape(20, 6)
-    np.savetxt(tmp_path / "bed/bed_0001.txt", lines, "%.1f", ",")
+    line = np.arange(20.0)
+    lines = np.stack([line, 0 * line, 0 * line, 3 * np.cos(line / 10), 3 * np.sin(line / 10), 0 * line], 1)
+    np.savetxt(tmp_path / "bed/bed_0001.txt", lines, "%.6f", ",")
     bed = texts(tmp_path).load()[0]
-    first = bed.feats[1, :, 0]
-    assert len(set(first.tolist())) == 16 and set(first.tolist()) <= set(lines[:, 3])
-    assert first.tolist() != sorted(first.tolist())
-    # the coordinates are those of the same lines: they grow together along a line
-    assert torch.corrcoef(torch.stack([first, bed.xyz[1, :, 0]]))[0, 1] > 0.9999
+    x, y, _ = bed.feats[1].T
+    torch.testing.assert_close(x.square() + y.square(), torch.ones(16))
+    found = (10 * torch.atan2(y, x)).round()
+    assert len(set(found.tolist())) == 16 and found.tolist() != sorted(found.tolist())
+    # the coordinates are those of the same lines
+    assert torch.corrcoef(torch.stack([found, bed.xyz[1, :, 0]]))[0, 1] > 0.9999
 
 
 def test_without_normals_feats_are_empty_and_the_cache_serves_both(tmp_path):
