@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from bixt3d.datasets.bounds import listed, read_plain, shortened
+from bixt3d.bounds import listed, read_plain, shortened
 from bixt3d.types import InputError
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from bixt3d.datasets.bounds import listed
+from bixt3d.bounds import listed
 from bixt3d.types import Feature, Features, InputError, feature_name
 
 ROUNDING = 1e-3

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from bixt3d.datasets.bounds import check_unpacked, listed, shortened
+from bixt3d.bounds import check_unpacked, listed, shortened
 from bixt3d.datasets.columns import TRIPLES, Points, split_columns
 from bixt3d.datasets.feature_columns import largest_of
 from bixt3d.datasets.hdf5 import find_dataset, holds_numbers, open_hdf5

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bixt3d.datasets.bounds import LIST_BYTES, check_names, listed, printable, read_plain, read_words, shortened
+from bixt3d.bounds import LIST_BYTES, check_names, listed, printable, read_plain, read_words, shortened
 from bixt3d.datasets.feature_columns import UNITS, feature_numbers, largest_of
 from bixt3d.datasets.hdf5 import blocks, find_dataset, open_hdf5
 from bixt3d.datasets.normalize import check_each, normalize_clouds
