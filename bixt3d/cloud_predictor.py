@@ -1,6 +1,7 @@
 """Trained models of clouds, ready to predict on clouds as people have them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,16 +11,17 @@ from torch import Tensor, nn
 from bixt3d.bounds import listed
 from bixt3d.config import nearest
 from bixt3d.datasets.arrays import as_clouds
-from bixt3d.datasets.cloud import Cloud
-from bixt3d.datasets.feature_columns import feature_name, select_features
+from bixt3d.datasets.cloud import Cloud, with_features
+from bixt3d.datasets.feature_columns import select_features
 from bixt3d.datasets.files import MESH_POINTS
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.upright import Up, turn_upright
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.ops import interpolate
+from bixt3d.ops.normals import estimate_normals
 from bixt3d.predictions import Answer, PartPrediction, Prediction, check_finite
-from bixt3d.types import Features, InputError
+from bixt3d.types import Feature, Features, InputError, feature_name
 
 CHUNK = 2**16
 """Points that get their part at a time."""
@@ -96,7 +98,17 @@ class CloudPredictor:
         for name in features or {}:
             if feature_name(name) not in self.features.names:
                 raise InputError(f"this model reads {self.features or 'no features'}, not {name}: leave it out")
-        return as_clouds(clouds, features, batch, max(MESH_POINTS, self.num_points))
+        single, found = as_clouds(clouds, features, batch, max(MESH_POINTS, self.num_points))
+        return single, [self._with_features(cloud) for cloud in found]
+
+    def _with_features(self, cloud: Cloud) -> Cloud:
+        """Return a cloud whose features are as the model reads them; normals are estimated where there are none."""
+        cloud = with_features(cloud, self.features)
+        if Feature.parse("normal") not in self.features.columns or "normal" in cloud.columns:
+            return cloud
+        normalize_clouds(torch.from_numpy(cloud.xyz)[None], cloud.name)  # raises for what has no surface
+        normals = estimate_normals(torch.from_numpy(cloud.xyz)).numpy()
+        return replace(cloud, columns={**cloud.columns, "normal": normals}, notes=(*cloud.notes, "normals estimated"))
 
     def _prepare(
         self, cloud: Cloud, up: Up | None

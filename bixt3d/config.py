@@ -18,7 +18,7 @@ from jsonargparse._common import parsing_settings
 from bixt3d.bounds import printable
 from bixt3d.known import class_paths, known_classes
 from bixt3d.program import first_line, is_out_of_memory
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 from bixt3d.untrusted import MOST_YAML, read_yaml
 
 
@@ -153,6 +153,7 @@ def follow_features(model: Any, data: Any) -> None:
     given = (settings.get("features") if isinstance(settings, dict | Namespace) else None) or ""
     if not isinstance(given, str):
         raise InputError("setting 'data.features' should be the names of features")
+    given = str(Features.parse(given))
     parts = [model]
     while parts:
         part = parts.pop()

@@ -22,6 +22,7 @@ from bixt3d.datasets.shapes import Shapes
 from bixt3d.engine.checkpoint import write_whole
 from bixt3d.image_predictor import ImageModel
 from bixt3d.models.segmenter import CloudSegmenter
+from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.tasks.runs import SavedRun, read_run
 from bixt3d.types import InputError
 
@@ -90,6 +91,9 @@ def example_clouds(predictor: CloudPredictor) -> Clouds:
     clouds = {"xyz": shapes.xyz}
     if features := predictor.features:
         random = torch.rand(*shapes.xyz.shape[:2], features.width, generator=torch.Generator().manual_seed(0))
+        scale = next((part for part in predictor.model.modules() if isinstance(part, FeatureScale)), None)
+        if scale is not None and scale.scales:  # as far from 0 as the numbers of the training set
+            random = scale.mean.cpu() + scale.deviation.cpu() * (2 * random - 1)
         clouds["feats"] = features.change(random, "normal", lambda _: shapes.feats)
     if getattr(predictor.model, "reads_category", False):
         clouds["category"] = shapes.label % len(predictor.class_names)

@@ -5,6 +5,7 @@ G groups (centroids), K neighbors of a group, T tokens, L latents, D width, H he
 Of images: X rows and Y columns of pixels, C classes.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
@@ -35,6 +36,15 @@ class Stopped(KeyboardInterrupt):
 
 Kind = Literal["normal", "color", "scalar"]
 
+ALIASES = {"normals": "normal", "color": "rgb", "colors": "rgb", "colour": "rgb", "colours": "rgb"}
+"""Other names of features, in small letters."""
+
+
+def feature_name(name: str) -> str:
+    """Return what a column, an array or an attribute of this name is called here: ``rgb`` for ``Colors``."""
+    name = name.strip().lower()
+    return ALIASES.get(name, name)
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -51,14 +61,15 @@ class Feature:
     @classmethod
     def parse(cls, text: str) -> "Feature":
         """Return the feature that ``name``, ``name:width`` or ``name:kind`` describes (see `Features`)."""
-        name, _, detail = text.strip().partition(":")
-        if not name.isidentifier() or name in ("x", "y", "z", "xyz"):
-            raise InputError(f"'{text}' is no feature: write its name, such as normal, rgb or intensity")
+        name, _, detail = (part.strip() for part in text.lower().partition(":"))
+        name = feature_name(name)
+        if not re.fullmatch(r"[a-z]\w*", name, re.ASCII) or name in ("x", "y", "z", "xyz"):
+            raise InputError(f"{text[:80]!r} is no feature: write its name, such as normal, rgb or intensity")
         if detail.isdigit() and int(detail) > 0:
             return cls(name, "scalar", int(detail))
         kind = detail or {"normal": "normal", "rgb": "color"}.get(name, "scalar")
         if kind not in get_args(Kind):
-            raise InputError(f"feature '{text}': after the colon comes a width, or {', '.join(get_args(Kind))}")
+            raise InputError(f"feature {text[:80]!r}: after the colon comes a width, or {', '.join(get_args(Kind))}")
         return cls(name, kind, 1 if kind == "scalar" else 3)
 
     def __str__(self) -> str:
@@ -72,8 +83,9 @@ class Feature:
 class Features:
     """The features of points, in the order of the columns of ``feats``.
 
-    As text: names with commas, such as ``normal,rgb,intensity``. ``normal`` is a normal, ``rgb`` a color, any other
-    name a scalar of width 1; ``fpfh:33`` is a scalar of width 33, ``albedo:color`` a color of another name.
+    As text: names with commas, such as ``normal,rgb,intensity``. ``normal`` is a normal, ``rgb`` or ``color`` a color,
+    any other name a scalar of width 1; ``fpfh:33`` is a scalar of width 33, ``albedo:color`` a color of another name.
+    Large letters count as small ones.
     """
 
     columns: tuple[Feature, ...] = ()
@@ -85,7 +97,7 @@ class Features:
             return text
         features = cls(tuple(Feature.parse(part) for part in (text or "").split(",") if part.strip()))
         if len(set(features.names)) < len(features.names):
-            raise InputError(f"features '{text}' name one of them twice")
+            raise InputError(f"features {text!r} name one of them twice")
         return features
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from written_runs import write_run
 import bixt3d
 from bixt3d import load_run
 from bixt3d.cloud_predictor import PartPredictor, Predictor
+from bixt3d.datasets.cloud import Cloud
 from bixt3d.engine.checkpoint import save_weights
 from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.models.segmenter import CloudSegmenter
-from bixt3d.types import InputError
+from bixt3d.ops.normals import estimate_normals
+from bixt3d.types import Features, InputError
 
 NAMES = ["bed", "car", "mug"]
 CONFIG = """
@@ -131,8 +134,8 @@ def test_normals_of_pyg_data_are_read(make_run):
     expected = predictor.predict(cloud(), {"normal": cloud(seed=1)})
     graph = Data(pos=torch.from_numpy(cloud()), normal=torch.from_numpy(cloud(seed=1)))
     assert close(predictor.predict(graph), expected)
-    with pytest.raises(InputError, match=r"graph 0 has no normal \(it has x\)"):
-        predictor.predict(Data(pos=torch.from_numpy(cloud()), x=torch.from_numpy(cloud(seed=1))))
+    other = predictor.predict(Data(pos=torch.from_numpy(cloud()), x=torch.from_numpy(cloud(seed=1))))
+    assert "normals estimated" in other.notes and "x not read" in other.notes and not close(other, expected)
     assert not close(predictor.predict(cloud(), {"normal": cloud(seed=2)}), expected)
 
 
@@ -182,10 +185,11 @@ def test_what_is_no_cloud_is_refused_with_one_sentence(predictor, clouds, senten
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_reads_normals_asks_for_them(make_run):
+def test_a_model_that_reads_normals_estimates_those_that_are_missing(make_run):
     predictor = load_run(make_run("normal"))
-    with pytest.raises(InputError, match="the input has no normal"):
-        predictor.predict(cloud())
+    found, normals = predictor.predict(cloud()), estimate_normals(torch.from_numpy(cloud()).double())
+    assert found.notes == ("normals estimated",)
+    assert close(found, predictor.predict(cloud(), {"normal": normals}))
     with pytest.raises(InputError, match=r"normal of shape \(31, 3\) does not fit points of shape \(32, 3\)"):
         predictor.predict(cloud(), {"normal": cloud(31)})
     with pytest.raises(InputError, match="features and batch are for arrays"):
@@ -385,11 +389,23 @@ def test_the_category_that_is_told_is_the_one_the_model_reads(make_part_run):
     assert torch.equal(model.predict(cloud(), category="mug").parts, expected)
 
 
-def test_normals_that_are_not_finite_are_refused(make_run):
-    with pytest.raises(
-        InputError, match="the input has no normal .*; its normals left out, which have no direction or are not finite"
-    ):
-        load_run(make_run("normal")).predict(cloud(), {"normal": with_nan()})
+def test_normals_that_are_not_finite_are_left_out_and_estimated(make_run):
+    predictor = load_run(make_run("normal"))
+    found = predictor.predict(cloud(), {"normal": with_nan()})
+    assert found == replace(
+        predictor.predict(cloud()),
+        notes=("its normals left out, which have no direction or are not finite", "normals estimated"),
+    )
+    with pytest.raises(InputError, match="the input has coordinates that are not finite"):
+        predictor.predict(with_nan())
+
+
+@pytest.mark.parametrize("features", ["Intensity", "color", "rgb,", "normal , rgb", "Normals"])
+def test_a_feature_is_predicted_however_its_name_was_written_in_training(make_run, features):
+    columns = {"Intensity": cloud()[:, :1], "Colors": np.full((32, 3), 0.5), "NORMALS": cloud(seed=1)}
+    predictor = load_run(make_run(features))
+    assert predictor.features == Features.parse(features)
+    assert predictor.predict(Cloud(cloud(), columns)).name in NAMES
 
 
 @pytest.mark.parametrize("name", bixt3d.__all__)

@@ -17,6 +17,10 @@ from bixt3d.types import CloudSet, Feature, Features, InputError
         ("axis:normal", Feature("axis", "normal", 3)),
         ("rgb:scalar", Feature("rgb", "scalar", 1)),
         ("rgb:3", Feature("rgb", "scalar", 3)),
+        ("Colors", Feature("rgb", "color", 3)),
+        (" Normals ", Feature("normal", "normal", 3)),
+        ("Intensity", Feature("intensity", "scalar", 1)),
+        ("FPFH:33", Feature("fpfh", "scalar", 33)),
     ],
 )
 def test_a_feature_is_its_name_and_comes_back_as_text(text, feature):
@@ -30,7 +34,24 @@ def test_no_features_have_no_width_and_are_false():
         assert not Features.parse(text) and Features.parse(text).width == 0 and str(Features.parse(text)) == ""
 
 
-@pytest.mark.parametrize("text", ["xyz", "x", "a b", "7", "rgb:blue", "intensity:0", "rgb,rgb", "rgb:color:3", ":3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "xyz",
+        "x",
+        "a b",
+        "7",
+        "rgb:blue",
+        "intensity:0",
+        "rgb,rgb",
+        "rgb:color:3",
+        ":3",
+        "größe",
+        "_curv",
+        "X",
+        "rgb,color",
+    ],
+)
 def test_what_names_no_feature_is_refused(text):
     with pytest.raises(InputError):
         Features.parse(text)

@@ -4,7 +4,6 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,6 @@ from bixt3d.datasets.files import MESH_POINTS, read_file
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.upright import turn_upright
-from bixt3d.ops.normals import estimate_normals
 from bixt3d.predictions import PartPrediction
 from bixt3d.types import InputError
 
@@ -40,7 +38,7 @@ def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments
     """Predict one cloud of a file, print what it is, and write its files where they are asked for."""
     try:
         told = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
-        prediction = predictor.predict(with_normals(cloud, predictor), up=arguments.up, **told)
+        prediction = predictor.predict(cloud, up=arguments.up, **told)
     except InputError as error:
         raise InputError(f"{printable(path.parent / cloud.name)}: {error}") from error
     facts = {"file": str(path), "name": cloud.name, "points": len(cloud), **prediction.facts()}
@@ -52,14 +50,6 @@ def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments
         facts["out"] = facts["point_files"] + pictures
     lines = [title(facts), *prediction.table(arguments.top)]
     tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
-
-
-def with_normals(cloud: Cloud, predictor: CloudPredictor) -> Cloud:
-    """Return the cloud with normals where the model reads them: estimated ones, if it has none."""
-    if "normal" not in predictor.features.names or "normal" in cloud.columns:
-        return cloud
-    normals = estimate_normals(torch.from_numpy(cloud.xyz)).numpy()
-    return replace(cloud, columns={**cloud.columns, "normal": normals}, notes=(*cloud.notes, "normals estimated"))
 
 
 def title(facts: dict[str, Any]) -> str:

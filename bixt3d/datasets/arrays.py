@@ -1,6 +1,8 @@
 """Clouds as Python programs hold them: arrays, files, PyG data, meshes of trimesh and Open3D, and lists of these."""
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from bixt3d.datasets.cloud import Cloud, as_array, as_column, standard_cloud
+from bixt3d.datasets.feature_columns import largest_of
 from bixt3d.datasets.files import MESH_POINTS, check_points, cloud_of_mesh, read_file, sample_corners
 from bixt3d.datasets.pyg import from_pyg
 from bixt3d.types import InputError
@@ -28,10 +31,25 @@ def as_clouds(
     if features is not None or batch is not None:
         raise InputError("features and batch are for arrays; other clouds bring their own features")
     if isinstance(clouds, list):
-        return False, [cloud for one in clouds for cloud in as_clouds(one, mesh_points=mesh_points)[1]]
+        return False, _from_list(clouds, mesh_points)
     found = [standard_cloud(cloud) for cloud in _from_object(clouds, mesh_points)]
     of_several = hasattr(clouds, "num_graphs") or hasattr(clouds, "indices")  # PyG's Batch, and its data sets
     return len(found) == 1 and not of_several, found
+
+
+def _from_list(several: list[Any], mesh_points: int) -> list[Cloud]:
+    """Return the clouds of all entries; those without a name of their own are called by their place."""
+    found: list[Cloud] = []
+    for place, one in enumerate(several):
+        try:
+            found += as_clouds(one, mesh_points=mesh_points)[1]
+        except InputError as error:
+            raise InputError(f"entry {place} of the list: {error}") from error
+    unnamed = re.compile(r"the input|(cloud|graph) \d+")
+    return [
+        replace(cloud, name=f"cloud {place}") if unnamed.fullmatch(cloud.name) else cloud
+        for place, cloud in enumerate(found)
+    ]
 
 
 def _from_object(clouds: Any, mesh_points: int) -> list[Cloud]:
@@ -59,9 +77,12 @@ def _from_array(xyz: np.ndarray, features: Mapping[str, Any], batch: np.ndarray 
     xyz = xyz.astype(np.float64)
     if batch is None and xyz.ndim == 2:
         return True, [Cloud(xyz, columns)]
+    parts = _parts(xyz, batch)
+    of_parts = [{name: values[part] for name, values in columns.items()} for part in parts]
+    largest = {name: max(largest_of(own[name]) for own in of_parts) for name in columns}
     return False, [
-        Cloud(xyz[part], {name: values[part] for name, values in columns.items()}, name=f"cloud {place}")
-        for place, part in enumerate(_parts(xyz, batch))
+        Cloud(xyz[part], own, name=f"cloud {place}", largest=largest)
+        for place, (part, own) in enumerate(zip(parts, of_parts, strict=True))
     ]
 
 

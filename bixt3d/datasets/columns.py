@@ -1,29 +1,26 @@
-"""Positions and features in plain numbers: text files, and arrays as .npy, .npz and HDF5 keep them."""
+"""Positions and features as columns of numbers, with names or without, and text files of them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from bixt3d.bounds import check_unpacked, listed, read_plain, shortened
-from bixt3d.datasets.feature_columns import feature_name
-from bixt3d.datasets.hdf5 import find_dataset, holds_numbers, open_hdf5
-from bixt3d.datasets.numpy_files import load_arrays
+from bixt3d.bounds import listed, read_plain, shortened
 from bixt3d.types import InputError
 
 
 class Points(NamedTuple):
-    """Positions, features by the names that a file gives them, and what was guessed or left out."""
+    """Positions, features by the names that a file gives them, what was guessed or left out, and see `Cloud`."""
 
     xyz: Float[np.ndarray, "N 3"]
     columns: dict[str, Shaped[np.ndarray, "N _"]]
     notes: tuple[str, ...] = ()
+    largest: Mapping[str, float] = {}
 
 
-XYZ_KEYS = ("data", "xyz", "points", "pos", "arr_0")
 LINE_LENGTH, MOST_COLUMNS = 100_000, 1000
 TRIPLES = {
     "normal": (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z")),
@@ -32,21 +29,23 @@ TRIPLES = {
 """Features of three columns, and what people call these, in small letters."""
 
 
-def split_columns(table: Shaped[np.ndarray, "N C"]) -> Points:
+def split_columns(table: Shaped[np.ndarray, "N C"], known: Collection[str] = ()) -> Points:
     """Return the first three columns as positions, and the others as what their numbers can only be.
 
     Three columns of unit vectors are normals: nine of ten rows have a length between 0.98 and 1.02, none is longer
     (ShapeNetPart has a few of length 0). Columns 4 to 6 of whole numbers up to 255, not all below 2, are colors. Any
-    other (intensity, labels) is named after its place, such as ``column7``. Raises InputError for fewer than three.
+    other (intensity, labels), and any feature that is ``known`` from elsewhere, is named after its place, such as
+    ``column7``. Raises InputError for fewer than three.
     """
     if not 3 <= table.shape[1] <= MOST_COLUMNS:
         fault = "but a point takes three: x, y, z" if table.shape[1] < 3 else f"but at most {MOST_COLUMNS} are read"
         raise InputError(f"has {_count(table.shape[1], 'column')}, {fault}")
     table, first_of = as_numbers(table), {}
     colors = table[:, 3:6]
-    if colors.shape[1] == 3 and (colors == colors.round()).all() and colors.min() >= 0 and 2 <= colors.max() <= 255:
+    may_be_colors = colors.shape[1] == 3 and "rgb" not in known
+    if may_be_colors and (colors == colors.round()).all() and colors.min() >= 0 and 2 <= colors.max() <= 255:
         first_of["rgb"] = 3
-    for first in range(3, table.shape[1] - 2):
+    for first in range(3, table.shape[1] - 2 if "normal" not in known else 0):
         length = _length(table[:, first : first + 3])
         if (length < 1.02).all() and (length > 0.98).mean() >= 0.9:
             first_of["normal"] = first
@@ -58,20 +57,28 @@ def split_columns(table: Shaped[np.ndarray, "N C"]) -> Points:
     return Points(table[:, :3], columns, tuple(notes))
 
 
-def named_columns(columns: Mapping[str, Shaped[np.ndarray, " N"]]) -> Points:
+def named_columns(columns: Mapping[str, Shaped[np.ndarray, "N ..."]]) -> Points:
     """Return the points of a table with named columns: ``x y z``, and features by name; triples become one feature.
 
-    Names are compared in small letters. Raises InputError if x, y or z is missing.
+    Names are compared in small letters. Raises InputError if x, y or z is missing, or there twice.
     """
-    columns = {name.strip().lower(): values for name, values in columns.items()}
-    if not {"x", "y", "z"} <= set(columns):
-        raise InputError(f"has no columns x, y, z (it has {listed(columns)})")
-    xyz = as_numbers(np.stack([columns.pop(axis) for axis in "xyz"], axis=1))
+    columns = {name: values.reshape(len(values), -1) for name, values in columns.items()}
+    held: dict[str, list[str]] = {}
+    for name in columns:
+        held.setdefault(name.strip().lower(), []).append(name)
+    if not {"x", "y", "z"} <= set(held):
+        raise InputError(f"has no columns x, y, z (it has {listed(held)})")
+    for axis in "xyz":
+        if len(held[axis]) > 1 or columns[held[axis][0]].shape[1] > 1:
+            raise InputError(f"has more than one column for {axis}: {listed(held[axis])}")
+    xyz = as_numbers(np.concatenate([columns.pop(held[axis][0]) for axis in "xyz"], axis=1))
+    once = {low: names[0] for low, names in held.items() if len(names) == 1 and names[0] in columns}
     found = {}
     for feature, ways in TRIPLES.items():
-        if names := next((names for names in ways if set(names) <= set(columns)), None):
-            found[feature] = np.stack([columns.pop(name) for name in names], axis=1)
-    return Points(xyz, {feature_name(name): values[:, None] for name, values in columns.items()} | found)
+        if names := next((names for names in ways if set(names) <= set(once)), None):
+            found[feature] = np.concatenate([columns.pop(once[name]) for name in names], axis=1)
+    once = {original: low for low, original in once.items()}
+    return Points(xyz, {once.get(name, name): values for name, values in columns.items()} | found)
 
 
 def _length(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 1"]:
@@ -85,44 +92,6 @@ def as_numbers(array: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         raise InputError(f"holds no numbers, but {array.dtype}")
     with np.errstate(invalid="ignore"):  # broken files hold broken floats
         return array.astype(np.float64)
-
-
-def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points]:
-    """Return the clouds of named arrays: one for ``(N, 3)`` or more columns, S for ``(S, N, 3)`` or more."""
-    xyz = next((arrays[key] for key in XYZ_KEYS if key in arrays), None)
-    if xyz is None:
-        raise InputError(f"has no array named {', '.join(XYZ_KEYS[:-1])} (it has {listed(arrays)})")
-    if xyz.dtype.kind not in "fiu":
-        raise InputError(f"holds no numbers, but {shortened(str(xyz.dtype))}")
-    if xyz.ndim not in (2, 3) or 0 in xyz.shape:
-        raise InputError(f"has points of shape {xyz.shape}: write (N, 3), or (S, N, 3) for several clouds")
-    clouds = [split_columns(table) for table in (xyz if xyz.ndim == 3 else xyz[None])]
-    features = {}
-    for key, values in arrays.items():
-        values = values[..., None] if values.shape == xyz.shape[:-1] else values
-        if key not in XYZ_KEYS and values.dtype.kind in "fiub" and values.shape[:-1] == xyz.shape[:-1]:
-            features[feature_name(key)] = values if xyz.ndim == 3 else values[None]
-        elif feature_name(key) in TRIPLES:
-            raise InputError(f"has points of shape {xyz.shape}, but {key} of shape {values.shape}")
-    return [
-        Points(positions, guessed | {name: values[place] for name, values in features.items()}, notes)
-        for place, (positions, guessed, notes) in enumerate(clouds)
-    ]
-
-
-def read_arrays(path: Path) -> list[Points]:
-    """Return the clouds of a .npy or .npz file; nothing pickled is opened."""
-    return split_arrays(load_arrays(path))
-
-
-def read_hdf5(path: Path) -> list[Points]:
-    """Return the clouds of an HDF5 file: of its dataset ``data``, and features by the names of the others."""
-    with open_hdf5(path) as file:
-        found = [find_dataset(file, name) for name in file if name in XYZ_KEYS or holds_numbers(file, name)]
-        check_unpacked(sum(8 * one.size for one in found), path.stat().st_size, "has datasets that need")
-        arrays = {one.name.lstrip("/"): one[()] for one in found}
-        held = list(file)
-    return split_arrays(arrays or dict.fromkeys(held, np.zeros(0)))
 
 
 def read_text(path: Path) -> list[Points]:
@@ -148,7 +117,13 @@ def read_text(path: Path) -> list[Points]:
     table = _table(lines, [place for place in written[first:] if not lines[place].lstrip().startswith("#")])
     if count is not None and float(count) != len(table):
         raise InputError(f"says that it holds {count} points, but has {_count(len(table), 'line')} of them")
-    return [_by_name(table, skipped[-1] if skipped else "") or split_columns(_without_index(table))]
+    header = skipped[-1] if skipped else ""
+    if named := _by_name(table, header):
+        return [named]
+    points = split_columns(_without_index(table))
+    is_header = not header.lstrip().startswith(("#", "//")) or len(_fields(header.lstrip("#/ "))) == table.shape[1]
+    unused = (f"its header '{shortened(header.strip())}' not used",) * bool(header and is_header)
+    return [points._replace(notes=points.notes + unused)]
 
 
 def _without_index(table: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
@@ -160,10 +135,18 @@ def _without_index(table: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
 
 
 def _by_name(table: Float[np.ndarray, "N C"], header: str) -> Points | None:
-    names = [re.sub(r"\s*[\[(].*", "", name.strip("\"'").lower()) for name in _fields(header.lstrip("#/ "))]  # x [m]
-    if len(names) != table.shape[1] or len(set(names)) < len(names) or not {"x", "y", "z"} <= set(names):
+    names = [re.sub(r"\s*[\[(].*", "", name.strip("\"'")) for name in _fields(header.lstrip("#/ "))]  # x [m]
+    if len(names) != table.shape[1] or not {"x", "y", "z"} <= {name.lower() for name in names}:
         return None
-    return named_columns(dict(zip(names, table.T, strict=True)))
+    return named_columns(dict(zip(each_once(names), table.T, strict=True)))
+
+
+def each_once(names: Sequence[str]) -> list[str]:
+    """Return names that are all different: where one comes twice, with blanks after it."""
+    found: list[str] = []
+    for name in names:
+        found.append(name + " " * found_times if (found_times := [one.strip() for one in found].count(name)) else name)
+    return found
 
 
 def _fields(line: str) -> list[str]:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bixt3d.bounds import printable, read_plain, shortened
+from bixt3d.bounds import listed, printable, read_plain, shortened
 from bixt3d.datasets.cloud import Cloud, standard_cloud
-from bixt3d.datasets.columns import Points, named_columns, read_arrays, read_hdf5, read_text
+from bixt3d.datasets.columns import Points, named_columns, read_text
 from bixt3d.datasets.mesh_bounds import check_mesh, without_materials
+from bixt3d.datasets.named_arrays import read_arrays, read_hdf5
 from bixt3d.datasets.pcd import read_pcd
 from bixt3d.datasets.surface import choose_places
 from bixt3d.types import InputError
@@ -24,6 +25,9 @@ SUFFIXES = (*MESHES, *READERS)
 
 MESH_POINTS = 10_000
 """Points spread over a mesh."""
+
+READ_OF_VERTICES = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue", "alpha", "color", "normal", "uv")
+"""What is known of the vertices of a mesh; faces say its normals."""
 
 FARTHEST = 1e18
 """No coordinate may be larger: its square would not be a float32."""
@@ -60,7 +64,7 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
     up = "-y" if suffix == ".pcd" else None  # depth cameras write it
     return [
-        standard_cloud(Cloud(points.xyz, points.columns, name, from_mesh, up, points.notes))
+        standard_cloud(Cloud(points.xyz, points.columns, name, from_mesh, up, points.notes, points.largest))
         for name, points in zip(names, found, strict=True)
     ]
 
@@ -161,9 +165,17 @@ def _colors_of(meshes: Sequence[Any]) -> tuple[Float[np.ndarray, "T 3 3"] | None
         elif mesh.visual.kind == "face":
             colors.append(np.repeat(np.asarray(mesh.visual.face_colors)[:, None, :3] / 255, 3, axis=1))
     notes = ("its texture not read",) * any(mesh.visual.kind == "texture" for mesh in meshes)
+    if beside := dict.fromkeys(name for mesh in meshes for name in _values_of(mesh)):
+        notes += (f"{listed(beside)} of its vertices not read",)
     if len(colors) == len(meshes):
         return np.concatenate(colors), notes
     return None, notes + ("colors not read, which not all of its pieces have",) * bool(colors)
+
+
+def _values_of(mesh: Any) -> list[str]:
+    """Return the names of what a mesh of trimesh holds for each vertex beside positions, normals and colors."""
+    vertex = mesh.metadata.get("_ply_raw", {}).get("vertex", {})
+    return [name for name in (*mesh.vertex_attributes, *vertex.get("properties", ())) if name not in READ_OF_VERTICES]
 
 
 def sample_corners(
@@ -188,8 +200,15 @@ def _cloud_of_ply(cloud: Any) -> Points:
     vertex = elements["vertex"]
     if len(cloud.vertices) < vertex["length"]:
         raise InputError(f"says that it holds {vertex['length']} points, but it ends after {len(cloud.vertices)}")
-    columns = {name: np.ravel(vertex["data"][name]) for name in vertex["properties"]}
-    numbers = {name: values for name, values in columns.items() if values.dtype.kind in "fiu"}
-    points = named_columns({name: values for name, values in numbers.items() if len(values) == vertex["length"]})
+    columns, lists = {}, []
+    for name in vertex["properties"]:
+        values = np.asarray(vertex["data"][name])
+        values = values[values.dtype.names[1]] if values.dtype.names else values  # a list, after its length
+        if values.dtype.kind in "fiu" and len(values) == vertex["length"]:
+            columns[name] = values
+        else:
+            lists.append(name)
+    points = named_columns(columns)
     others = [name for name, element in elements.items() if name != "vertex" and element["length"]]
-    return points._replace(notes=tuple(f"its elements '{printable(shortened(name))}' not read" for name in others))
+    notes = [f"its elements '{printable(shortened(name))}' not read" for name in others]
+    return points._replace(notes=(*notes, *[f"the lists {listed(lists)} of its points not read"] * bool(lists)))

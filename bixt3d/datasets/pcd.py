@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from bixt3d.bounds import read_plain
-from bixt3d.datasets.columns import MOST_COLUMNS, Points, named_columns
+from bixt3d.datasets.columns import MOST_COLUMNS, Points, each_once, named_columns
 from bixt3d.types import InputError
 
 LZF_RATIO = 100
@@ -18,14 +18,14 @@ LZF_RATIO = 100
 
 
 def read_pcd(path: Path) -> list[Points]:
-    """Return the cloud of a file, with all fields of one number by their names."""
+    """Return the cloud of a file, with all fields by their names."""
     try:
         columns = _read_columns(read_plain(path))
     except InputError:
         raise
     except (ValueError, KeyError, IndexError, OverflowError, TypeError) as error:
         raise InputError("is not a PCD file, or it is damaged: write it again") from error
-    xyz, features, _ = named_columns({name: values for name, values in columns.items() if name != "_"})
+    xyz, features = named_columns(columns)[:2]
     if (packed := features.get("rgb", features.pop("rgba", None))) is not None and packed.shape[1] == 1:
         features["rgb"] = _unpack_color(packed[:, 0])
     return [Points(xyz, features)]
@@ -39,8 +39,8 @@ def _unpack_color(packed: Shaped[np.ndarray, " N"]) -> Shaped[np.ndarray, "N 3"]
     return np.stack([raw >> 16 & 255, raw >> 8 & 255, raw & 255], axis=1).astype(np.uint8)
 
 
-def _read_columns(raw: bytes) -> dict[str, Shaped[np.ndarray, " N"]]:
-    """Return the fields of one number by name. Raises ValueError, KeyError or IndexError for what is no PCD file."""
+def _read_columns(raw: bytes) -> dict[str, Shaped[np.ndarray, "N _"]]:
+    """Return the fields by name. Raises ValueError, KeyError or IndexError for what is no PCD file."""
     header, body = _read_header(raw)
     names = header["FIELDS"]
     counts = [int(count) for count in header.get("COUNT", ["1"] * len(names))]
@@ -55,7 +55,8 @@ def _read_columns(raw: bytes) -> dict[str, Shaped[np.ndarray, " N"]]:
     if len(layout) != len(names):
         raise ValueError("there are fields without a type")
     columns = _BODIES[header["DATA"][0].lower()](body, layout, num_points)
-    return {name: column[:, 0] for name, column in zip(names, columns, strict=True) if column.shape[1] == 1}
+    kept = [(name, column) for name, column in zip(names, columns, strict=True) if name != "_"]  # padding
+    return dict(zip(each_once([name for name, _ in kept]), (column for _, column in kept), strict=True))
 
 
 def _num_points(header: dict[str, list[str]]) -> int:

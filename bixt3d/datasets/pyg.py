@@ -1,12 +1,14 @@
 """Clouds as PyTorch Geometric's ``Data``, and back; torch_geometric is imported only when one of these is called."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from bixt3d.datasets.cloud import Cloud, as_array
+from bixt3d.datasets.feature_columns import largest_of
 from bixt3d.types import CloudSet, InputError
 
 if TYPE_CHECKING:
@@ -43,7 +45,10 @@ def from_pyg(data: Any) -> list[Cloud]:
         graphs = list(data)
     else:
         raise InputError(f"expected a torch_geometric Data, Batch or list of Data, not {type(data).__name__}")
-    return [_cloud(graph, index) for index, graph in enumerate(graphs)]
+    clouds = [_cloud(graph, index) for index, graph in enumerate(graphs)]
+    names = {name for cloud in clouds for name in cloud.columns}
+    largest = {name: max(largest_of(one.columns[name]) for one in clouds if name in one.columns) for name in names}
+    return [replace(cloud, largest=largest) for cloud in clouds]
 
 
 def _cloud(graph: Any, index: int) -> Cloud:

@@ -11,11 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bixt3d.bounds import LIST_BYTES, check_names, printable, read_plain, read_words, shortened
-from bixt3d.datasets.feature_columns import feature_name, feature_numbers
+from bixt3d.bounds import LIST_BYTES, check_names, listed, printable, read_plain, read_words, shortened
+from bixt3d.datasets.feature_columns import UNITS, feature_numbers, largest_of
 from bixt3d.datasets.hdf5 import blocks, find_dataset, open_hdf5
 from bixt3d.datasets.normalize import check_each, normalize_clouds
-from bixt3d.types import Feature, Features, InputError
+from bixt3d.types import Feature, Features, InputError, feature_name
+
+FEWEST_STEPS = 256
+"""So many different float32 numbers must lie between the smallest and the largest of a scalar that varies."""
 
 
 def read_lines(path: Path) -> list[str]:
@@ -75,14 +78,13 @@ def read_clouds(
     label = torch.cat([_read_labels(path, num_classes, classes_in) for path in paths])
     xyz = torch.empty(len(label), first_size, 3)
     feats = torch.empty(len(label), first_size, features.width)
-    start = 0
+    most, start = _largest_colors(paths, features), 0
     for path, (count, _) in zip(paths, sizes, strict=True):
         with open_hdf5(path) as file:
             _fill_positions(find_dataset(file, "data"), xyz[start : start + count], str(path))
             for feature, columns in zip(features.columns, features.slices(), strict=True):
-                _fill_feature(
-                    _find_feature(file, feature), feature, feats[start : start + count, :, columns], str(path)
-                )
+                dataset, place = _find_feature(file, feature), feats[start : start + count, :, columns]
+                _fill_feature(dataset, feature, place, str(path), most.get(feature.name))
         start += count
     return xyz, feats, label
 
@@ -104,8 +106,10 @@ def _cloud_sizes(path: Path, features: Features) -> tuple[int, int]:
 
 
 def _find_feature(file: Any, feature: Feature) -> Any:
-    name = next((name for name in file if feature_name(name) == feature.name), feature.name)
-    return find_dataset(file, name, "; leave it out of --data.features to do without")
+    found = [name for name in file if feature_name(name) == feature.name]
+    if len(found) > 1:
+        raise InputError(f"{file.filename} has {listed(found)}, which all mean {feature.name}: keep one of them")
+    return find_dataset(file, found[0] if found else feature.name, "; leave it out of --data.features to do without")
 
 
 def _read_labels(path: Path, num_classes: int, classes_in: str) -> Int[Tensor, " S"]:
@@ -122,8 +126,28 @@ def _fill_positions(data: Any, xyz: Float[Tensor, "S N 3"], path: str) -> None:
         xyz[place] = normalize_clouds(torch.from_numpy(block.astype(np.float64)), path, place.start)
 
 
-def _fill_feature(dataset: Any, feature: Feature, feats: Float[Tensor, "S N W"], path: str) -> None:
-    most = max(float(block.max()) for _, block in blocks(dataset)) if feature.kind == "color" else None
+def _largest_colors(paths: Sequence[Path], features: Features) -> dict[str, float]:
+    """Return the largest number of each color whose type does not say what stands for 1: one for all files of a set."""
+    most: dict[str, float] = {}
+    for path in paths:
+        with open_hdf5(path) as file:
+            for feature in features.columns:
+                if feature.kind == "color" and (dataset := _find_feature(file, feature)).dtype not in UNITS:
+                    here = max(largest_of(block) for _, block in blocks(dataset))
+                    most[feature.name] = np.maximum(here, most.get(feature.name, 0))  # NaN stays
+    return most
+
+
+def _fill_feature(dataset: Any, feature: Feature, feats: Float[Tensor, "S N W"], path: str, most: float | None) -> None:
+    least, greatest = np.inf, -np.inf
     for place, block in blocks(dataset):
         columns = block[..., None] if block.ndim == 2 else block
-        feats[place] = torch.from_numpy(feature_numbers(columns, feature, path, most).astype(np.float32))
+        numbers = feature_numbers(columns, feature, path, most)
+        least, greatest = np.minimum(least, numbers.min((0, 1))), np.maximum(greatest, numbers.max((0, 1)))
+        feats[place] = torch.from_numpy(numbers.astype(np.float32))
+    steps = (greatest - least) / np.spacing(np.maximum(np.abs(least), np.abs(greatest)).astype(np.float32))
+    if feature.kind == "scalar" and ((steps > 0) & (steps < FEWEST_STEPS)).any():
+        raise InputError(
+            f"{path} has {feature.name} from {np.min(least):.10g} to {np.max(greatest):.10g}, too far from 0 for its "
+            "spread: subtract an offset"
+        )

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from bixt3d.bounds import check_names, printable, read_plain
 from bixt3d.datasets.archives import missing_data
 from bixt3d.datasets.cache import cache_folder, cached_arrays, check_stored, short_hash
+from bixt3d.datasets.feature_columns import unit_normals
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.reading import check_once, read_json
 from bixt3d.datasets.source import PartSource, only_normals, part_set
@@ -121,7 +122,8 @@ class ShapeNetPart(PartSource):
         points = torch.from_numpy(stored["points"])[:, :width].split(sizes)
         parts = torch.from_numpy(stored["parts"]).split(sizes)
         for shape, its_points, its_parts in zip(shapes, points, parts, strict=True):
-            yield shape, its_points, its_parts.long()
+            normals = torch.from_numpy(unit_normals(its_points[:, 3:].numpy())) if self.features else its_points[:, 3:]
+            yield shape, torch.cat([its_points[:, :3], normals.float()], 1), its_parts.long()
 
 
 def _class_number(shape: str) -> int:

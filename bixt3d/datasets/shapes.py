@@ -88,13 +88,12 @@ MATERIALS = {
 """Material: its color, and the intensity of a laser that it returns."""
 
 
-def paint(parts: Int64[ndarray, "S N"], rng: Generator) -> tuple[Float32[ndarray, "S N 3"], Float32[ndarray, "S N 1"]]:
-    """Return color and intensity of every point: each part of each object is of one material, with some noise."""
-    material = rng.integers(len(MATERIALS), size=(len(parts), len(PART_NAMES)))
-    material = np.take_along_axis(material, parts, axis=1)
+def paint(part: Int64[ndarray, " N"], rng: Generator) -> tuple[Float32[ndarray, "N 3"], Float32[ndarray, "N 1"]]:
+    """Return color and intensity of every point of an object: each part is of one material, with some noise."""
+    material = rng.integers(len(MATERIALS), size=len(PART_NAMES))[part]
     values = np.array([(*rgb, intensity) for rgb, intensity in MATERIALS.values()])[material]
     values = np.clip(values + 0.03 * rng.standard_normal(values.shape), 0, 1).astype(np.float32)
-    return values[..., :3], values[..., 3:]
+    return values[:, :3], values[:, 3:]
 
 
 class Shapes(PartSource):
@@ -139,15 +138,18 @@ class Shapes(PartSource):
         yield from zip(test.xyz, test.feats, test.parts, strict=True)
 
     def _make(self, split: int, per_class: int) -> CloudSet:
-        shapes = [
-            make_shape(category, self.num_points, np.random.default_rng([self.seed, split, label, index]))
+        seeds = [
+            (category, (self.seed, split, label, index))
             for label, category in enumerate(CLASS_NAMES)
             for index in range(per_class)
         ]
+        shapes = [make_shape(category, self.num_points, np.random.default_rng(seed)) for category, seed in seeds]
         xyz, normals, parts = (np.stack(arrays) for arrays in zip(*shapes, strict=True))
         columns = {"normal": normals}
-        if set(self.features.names) - {"normal"}:  # colors have a stream of random numbers of their own
-            columns["rgb"], columns["intensity"] = paint(parts, np.random.default_rng([self.seed, split, 1]))
+        if set(self.features.names) - {"normal"}:  # each with a stream of random numbers of its own
+            rngs = (np.random.default_rng([*seed, 1]) for _, seed in seeds)
+            painted = zip(*map(paint, parts, rngs), strict=True)
+            columns["rgb"], columns["intensity"] = map(np.stack, painted)
         feats = select_features(columns, self.features, "the set of shapes") if self.features else xyz[..., :0]
         return CloudSet(
             xyz=torch.from_numpy(xyz),

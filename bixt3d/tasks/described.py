@@ -17,7 +17,7 @@ from bixt3d.bounds import printable
 from bixt3d.config import BUILDING, SettingsParser, follow_features
 from bixt3d.engine.checkpoint import check_fit, fit_weights
 from bixt3d.known import class_paths, known_classes
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 from bixt3d.untrusted import check_keys
 
 LARGEST = 2**20
@@ -110,6 +110,8 @@ class Description:
         for name in values:
             if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
                 raise InputError(f"{self.source} describes a model with the setting '{printable(name)[:80]}'")
+        if isinstance(values.get("features"), str) and not self.trust:
+            values = values | {"features": str(Features.parse(values["features"]))}
         return {name: self.resolve(value) for name, value in values.items()}
 
     def _resolve_class(self, value: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from bixt3d.datasets.image_transforms import MEAN, STD
 from bixt3d.datasets.source import CloudSource
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 from bixt3d.untrusted import check_count, check_different_names, check_keys
 
 NORMALIZATION = "unit_sphere"
@@ -26,7 +26,7 @@ def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
     check_keys(given, ("num_points", "up", "normalization", "features"), source)
     if given["normalization"] != NORMALIZATION or given["up"] not in ("y", "z"):
         raise InputError(f"{source} describes clouds that bixt3d does not know how to prepare")
-    if not isinstance(given["features"], str) or given["features"].replace(" ", "") != str(model.features):
+    if not _are_named(given["features"], model.features):
         raise InputError(f"{source} describes other features than its model reads ({model.features or 'none'})")
     return {
         "num_points": check_count(given["num_points"], f"num_points of {source}", 1, MOST_POINTS),
@@ -45,6 +45,13 @@ def read_images(given: Any, keys: tuple[str, ...], source: str) -> Mapping[str, 
     if (given["mean"], given["std"]) != (list(MEAN), list(STD)):
         raise InputError(f"{source} describes images whose colors bixt3d does not know how to normalize")
     return given
+
+
+def _are_named(text: Any, features: Any) -> bool:
+    try:
+        return isinstance(text, str) and str(Features.parse(text)) == str(features)
+    except InputError:  # what names no feature
+        return False
 
 
 def check_features(model: nn.Module, examples: Any) -> nn.Module:

@@ -156,8 +156,8 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
         say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: the training set has no more")
     try:
         module = task.build(run, train)
-        for name in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet) else ():
-            say(fabric, f"feature {name} is the same at all points of the training set")
+        for fault in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet) else ():
+            say(fabric, fault)
         module = module.to(fabric.device)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # such as PyTorch's, for a dropout rate of 2
         if isinstance(error, InputError) or is_out_of_memory(error):

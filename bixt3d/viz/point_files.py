@@ -102,8 +102,14 @@ def _ply_names(feature: str, width: int) -> Sequence[str]:
 
 
 def _ply_numbers(values: Shaped[np.ndarray, "N W"], feature: str) -> Shaped[np.ndarray, "N W"]:
-    """Return numbers of a type that PLY knows; whole colors up to 255 as the bytes that viewers expect."""
-    if feature == "rgb" and (values == np.round(values)).all() and values.min() >= 0 and 1 < values.max() <= 255:
+    """Return numbers of a type that PLY knows; whole colors up to 255 as bytes, unless they are of 16 bits."""
+    if (
+        feature == "rgb"
+        and values.dtype != np.uint16
+        and (values == np.round(values)).all()
+        and values.min() >= 0
+        and 1 < values.max() <= 255
+    ):
         return values.astype(np.uint8)
     kind = values.dtype.str[1:]
     if kind in PLY_TYPES:

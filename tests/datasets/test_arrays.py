@@ -6,8 +6,9 @@ import torch
 import trimesh
 
 from bixt3d.datasets.arrays import as_clouds
-from bixt3d.datasets.cloud import Cloud
-from bixt3d.types import InputError
+from bixt3d.datasets.cloud import Cloud, with_features
+from bixt3d.datasets.feature_columns import select_features
+from bixt3d.types import Features, InputError
 
 XYZ = np.random.default_rng(0).integers(-99, 99, (12, 3)).astype(np.float64)
 RGB = np.arange(36, dtype=np.uint8).reshape(12, 3)
@@ -60,26 +61,63 @@ def test_a_cloud_may_hold_arrays_of_any_layout(give):
     torch.from_numpy(cloud.xyz)
 
 
-def test_normals_get_length_1_by_every_way_in():
+def test_normals_stay_as_given_and_get_length_1_for_a_model_that_reads_them():
     from torch_geometric.data import Data
 
     normal = np.tile([[0.0, 0, 2], [3, 0, 0], [0, -1, 0]], (4, 1))
-    unit = np.sign(normal)
+    unit, features = np.sign(normal), Features.parse("normal")
     graph = Data(pos=torch.tensor(XYZ), normal=torch.tensor(normal))
-    for given in (graph, Cloud(XYZ, {"normals": normal})):
-        _, (cloud,) = as_clouds(given)
-        assert np.array_equal(cloud.columns["normal"], unit) and cloud.notes == ("normals scaled to length 1",)
-    _, (cloud,) = as_clouds(XYZ, {"normal": normal})
-    assert np.array_equal(cloud.columns["normal"], unit)
-    _, (again,) = as_clouds(cloud)
-    assert again.columns["normal"] is cloud.columns["normal"]  # theirs to the bit where they are right
+    for given in (graph, Cloud(XYZ, {"normals": normal}), XYZ):
+        _, (cloud,) = as_clouds(given, {"normal": normal} if given is XYZ else None)
+        assert np.array_equal(cloud.columns["normal"], normal) and not cloud.notes
+        read = with_features(cloud, features)
+        assert np.array_equal(read.columns["normal"], unit) and read.notes == ("normals scaled to length 1",)
+        assert with_features(read, features).notes == read.notes
+        assert not with_features(cloud, Features()).notes
 
 
 def test_normals_without_a_direction_are_left_out_and_said():
     for normal in (np.zeros((12, 3)), np.full((12, 3), np.nan)):
         _, (cloud,) = as_clouds(XYZ, {"normal": normal})
+        cloud = with_features(cloud, Features.parse("normal"))
         assert not cloud.columns
         assert cloud.notes == ("its normals left out, which have no direction or are not finite",)
+
+
+def test_what_stands_for_1_in_colors_is_their_type_or_the_largest_number_before_clouds_are_split():
+    dark_and_bright = np.stack([np.full((12, 3), 1.0), np.full((12, 3), 51.0)])
+    _, clouds = as_clouds(np.stack([XYZ, XYZ]), {"rgb": dark_and_bright})
+    for cloud, value in zip(clouds, (1 / 255, 0.2), strict=True):
+        cloud = with_features(cloud, Features.parse("rgb"))
+        assert cloud.columns["rgb"] == pytest.approx(value) and cloud.notes == ("colors taken for 0 to 255",)
+    for kind, full, notes in (
+        (np.uint8, 255, ()),
+        (np.uint16, 65535, ("colors taken for 0 to 65535, as their type says, though none is above 255",)),
+    ):
+        cloud = with_features(Cloud(XYZ, {"rgb": RGB.astype(kind)}), Features.parse("rgb"))
+        assert cloud.columns["rgb"] == pytest.approx(RGB / full) and cloud.notes == notes
+
+
+def test_a_name_that_comes_twice_is_refused_by_a_model_that_reads_it_and_kept_for_others():
+    _, (cloud,) = as_clouds(XYZ, {"Intensity": XYZ[:, 0], "intensity": XYZ[:, 1], "color": RGB})
+    assert list(cloud.columns) == ["Intensity", "intensity", "rgb"]
+    assert list(with_features(cloud, Features.parse("rgb")).columns) == ["Intensity", "intensity", "rgb"]
+    with pytest.raises(InputError, match="has Intensity, intensity, which all mean intensity"):
+        with_features(cloud, Features.parse("intensity"))
+
+
+def test_numbered_columns_are_one_wide_feature():
+    parts = {f"FPFH_{place}": XYZ[:, :1] + place for place in range(3)}
+    cloud = with_features(Cloud(XYZ, parts), Features.parse("fpfh:3"))
+    assert np.array_equal(cloud.columns["fpfh"], XYZ[:, :1] + np.arange(3))
+    with pytest.raises(InputError, match="has no fpfh"):
+        select_features(parts, Features.parse("fpfh:4"), "it")
+
+
+def test_clouds_of_a_list_are_called_by_their_place():
+    assert [cloud.name for cloud in as_clouds([XYZ, XYZ, Cloud(XYZ, name="mine")])[1]] == ["cloud 0", "cloud 1", "mine"]
+    with pytest.raises(InputError, match="entry 1 of the list: clouds are numbers"):
+        as_clouds([XYZ, XYZ[:, :2]])
 
 
 @pytest.mark.parametrize(

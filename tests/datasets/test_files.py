@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import trimesh
 
+from bixt3d.datasets.cloud import with_features
 from bixt3d.datasets.files import SUFFIXES, Cloud, find_files, read_file
 from bixt3d.datasets.pcd import expand_lzf
-from bixt3d.types import InputError
+from bixt3d.types import Features, InputError
 
 SCANS = Path(__file__).parents[3] / "shared" / "data" / "scans"
 XYZ = np.array([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0.5, 0.25, -3]])
@@ -37,6 +38,7 @@ def read(path: Path, content: str | bytes) -> Cloud:
 
 def check(cloud: Cloud, normals: bool) -> None:
     np.testing.assert_allclose(cloud.xyz, XYZ, rtol=1e-6)
+    cloud = with_features(cloud, Features.parse("normal"))
     assert ("normal" in cloud.columns) == normals
     if normals:
         np.testing.assert_allclose(cloud.columns["normal"], NORMALS, atol=1e-6)
@@ -86,7 +88,8 @@ def test_one_normal_of_ten_may_be_missing(tmp_path):
     cloud = read(tmp_path / "a.txt", lines(table))
     np.testing.assert_allclose(cloud.columns["normal"], table[:, 3:], atol=1e-6)
     table[9, 3:] = 0
-    assert "normal" not in read(tmp_path / "b.txt", lines(table)).columns
+    cloud = read(tmp_path / "b.txt", lines(table))
+    assert "normal" not in with_features(cloud, Features.parse("normal")).columns
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -109,7 +112,7 @@ def test_an_hdf5_file_holds_one_cloud_or_several(tmp_path, suffix):
     first, second = read_file(tmp_path / f"two.{suffix}")
     assert [first.name, second.name] == [f"two.{suffix}[0]", f"two.{suffix}[1]"]
     np.testing.assert_allclose(first.xyz, XYZ + 1)
-    assert "normal" not in first.columns  # its first normal is (0, 0, 0)
+    assert "normal" not in with_features(first, Features.parse("normal")).columns  # its first normal is (0, 0, 0)
     np.testing.assert_allclose(second.columns["normal"], NORMALS)
 
 
@@ -145,6 +148,54 @@ def test_a_pcd_is_read_as_text_as_binary_and_compressed(tmp_path):
     packed = b"".join(bytes([len(part) - 1]) + part for part in (columns[:32], columns[32:64], columns[64:]))
     body = struct.pack("<II", len(packed), len(columns)) + packed
     check(read(tmp_path / "e.pcd", pcd("binary_compressed", body, fields)), normals=True)
+
+
+def test_fields_of_a_pcd_with_many_numbers_are_kept(tmp_path):
+    table = np.hstack([XYZ, np.arange(12.0).reshape(4, 3), INTENSITY])
+    for data, body in (("ascii", lines(table).encode()), ("binary", table.astype("<f4").tobytes())):
+        content = pcd(data, body, "x y z fpfh Intensity").replace(b"COUNT 1 1 1 1", b"COUNT 1 1 1 3")
+        cloud = read(tmp_path / "a.pcd", content)
+        assert np.array_equal(cloud.columns["fpfh"], table[:, 3:6])
+        assert np.array_equal(cloud.columns["intensity"], INTENSITY)
+
+
+def test_lists_of_a_ply_are_kept_and_numbers_on_the_vertices_of_a_mesh_noted(tmp_path):
+    head = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+    text = head + "property list uchar float f\nend_header\n0 0 0 2 1 2\n1 0 0 2 3 4\n0 1 0 2 5 6\n"
+    assert read(tmp_path / "a.ply", text).columns["f"].tolist() == [[1, 2], [3, 4], [5, 6]]
+    text = head + "property float quality\nelement face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    cloud = read(tmp_path / "b.ply", text + "0 0 0 5\n1 0 0 6\n0 1 0 7\n3 0 1 2\n")
+    assert cloud.notes == ("quality of its vertices not read",)
+
+
+def test_a_header_that_is_not_used_and_columns_that_come_twice_are_told(tmp_path):
+    assert read(tmp_path / "a.csv", "east,north,height\n" + lines(XYZ, ",")).notes == (
+        "its header 'east,north,height' not used",
+    )
+    assert not read(tmp_path / "a.xyz", "# made by hand, in a long night\n" + lines(XYZ)).notes
+    for second in ("intensity", "Intensity"):
+        table = lines(np.hstack([XYZ, INTENSITY, INTENSITY + 1]), ",")
+        cloud = read(tmp_path / "b.csv", f"x,y,z,Intensity,{second}\n{table}")
+        assert len(cloud.columns) == 2
+        with pytest.raises(InputError, match="which all mean intensity"):
+            with_features(cloud, Features.parse("intensity"))
+    with pytest.raises(InputError, match="has more than one column for x: X, x"):
+        read(tmp_path / "c.csv", "X,y,z,x\n" + lines(np.hstack([XYZ, INTENSITY]), ","))
+
+
+def test_arrays_that_may_both_be_positions_are_refused_unless_one_is_clearly_meant(tmp_path):
+    np.savez(tmp_path / "a.npz", xyz=XYZ, data=np.hstack([XYZ, XYZ]))
+    with pytest.raises(InputError, match="has 2 arrays that may be positions, data, xyz: keep one of them"):
+        read_file(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", xyz=XYZ, data=np.ones((9, 5)))
+    (cloud,) = read_file(tmp_path / "b.npz")
+    assert np.array_equal(cloud.xyz, XYZ) and cloud.notes == ("data not read",)
+
+
+def test_a_feature_with_an_array_of_its_own_is_not_guessed_from_columns(tmp_path):
+    np.savez(tmp_path / "a.npz", data=BOTH, normals=-NORMALS)
+    (cloud,) = read_file(tmp_path / "a.npz")
+    assert np.array_equal(cloud.columns["normal"], -NORMALS) and "column4" in cloud.columns and not cloud.notes
 
 
 def test_repetitions_of_lzf_are_undone():

@@ -67,13 +67,22 @@ def test_labels_without_a_second_axis_are_read_too(hdf5):
     assert ModelNetHDF5(str(hdf5), num_points=8).load()[1].label.tolist() == [1, 0]
 
 
-def test_normals_become_feats_as_they_are(hdf5):
-    normal = np.random.default_rng(0).normal(size=(4, 8, 3)).astype(np.float32)
+def test_normals_of_length_1_become_feats_to_the_bit_and_others_are_scaled(hdf5):
+    normal = np.random.default_rng(0).normal(size=(4, 8, 3))
+    normal = (normal / np.linalg.norm(normal, axis=2, keepdims=True)).astype(np.float32)
+    wrong = normal.copy()
+    wrong[0, 1:] *= 3
     for name, num_clouds in (("a.h5", 4), ("b.h5", 3), ("c.h5", 2)):
         write_hdf5(hdf5 / name, num_clouds, normal=normal[:num_clouds])
     train, test = ModelNetHDF5(str(hdf5), num_points=8, features="normal").load()
     assert np.array_equal(train.feats[:4], normal)
     assert np.array_equal(test.feats, normal[:2])
+    for name, features in (("normal", "normal"), ("axis", "axis:normal")):
+        for path, num_clouds in (("a.h5", 4), ("b.h5", 3), ("c.h5", 2)):
+            write_hdf5(hdf5 / path, num_clouds, **{name: wrong[:num_clouds]})
+        feats = ModelNetHDF5(str(hdf5), num_points=8, features=features).load()[0].feats[:4]
+        assert np.array_equal(feats[0, 0], normal[0, 0]) and np.array_equal(feats[1:], normal[1:])
+        np.testing.assert_allclose(feats, normal, atol=1e-6)
 
 
 def bad_value(index: tuple[int, ...], value: float) -> np.ndarray:
@@ -206,14 +215,16 @@ def test_the_class_is_the_name_without_its_number(tmp_path, subset):
 
 def test_normals_keep_to_their_points_and_points_are_distinct(tmp_path):
     write_texts(tmp_path)
-    lines = np.arange(120.0).reshape(20, 6)
-    np.savetxt(tmp_path / "bed/bed_0001.txt", lines, "%.1f", ",")
+    line = np.arange(20.0)
+    lines = np.stack([line, 0 * line, 0 * line, 3 * np.cos(line / 10), 3 * np.sin(line / 10), 0 * line], 1)
+    np.savetxt(tmp_path / "bed/bed_0001.txt", lines, "%.6f", ",")
     bed = texts(tmp_path).load()[0]
-    first = bed.feats[1, :, 0]
-    assert len(set(first.tolist())) == 16 and set(first.tolist()) <= set(lines[:, 3])
-    assert first.tolist() != sorted(first.tolist())
-    # the coordinates are those of the same lines: they grow together along a line
-    assert torch.corrcoef(torch.stack([first, bed.xyz[1, :, 0]]))[0, 1] > 0.9999
+    x, y, _ = bed.feats[1].T
+    torch.testing.assert_close(x.square() + y.square(), torch.ones(16))
+    found = (10 * torch.atan2(y, x)).round()
+    assert len(set(found.tolist())) == 16 and found.tolist() != sorted(found.tolist())
+    # the coordinates are those of the same lines
+    assert torch.corrcoef(torch.stack([found, bed.xyz[1, :, 0]]))[0, 1] > 0.9999
 
 
 def test_without_normals_feats_are_empty_and_the_cache_serves_both(tmp_path):
@@ -353,6 +364,22 @@ def test_colors_are_scaled_by_the_brightest_of_a_file_however_it_is_read(hdf5, m
     monkeypatch.setattr(hdf5_reading, "BLOCK_BYTES", 1)  # a cloud at a time
     feats = ModelNetHDF5(str(hdf5), num_points=8, features="rgb").load()[0].feats
     assert feats[0].eq(1).all() and torch.allclose(feats[3], torch.tensor(1 / 255))
+
+
+def test_colors_without_a_type_that_says_it_have_one_unit_in_all_files_of_a_set(hdf5):
+    for path, value in (("a.h5", 51.0), ("b.h5", 1.0), ("c.h5", 51.0)):
+        write_hdf5(hdf5 / path, 4, rgb=np.full((4, 8, 3), value, np.float32))
+    feats = ModelNetHDF5(str(hdf5), num_points=8, features="rgb").load()[0].feats
+    assert torch.allclose(feats[0], torch.tensor(0.2)) and torch.allclose(feats[-1], torch.tensor(1 / 255))
+
+
+def test_a_dataset_that_comes_twice_and_a_scalar_too_far_from_0_are_refused(hdf5):
+    for path in ("a.h5", "b.h5", "c.h5"):
+        write_hdf5(hdf5 / path, 4, color=np.zeros((4, 8, 3)), rgb=np.zeros((4, 8, 3)), gps_time=3e8 + np.eye(4, 8))
+    with pytest.raises(InputError, match="a.h5 has color, rgb, which all mean rgb: keep one of them"):
+        ModelNetHDF5(str(hdf5), num_points=8, features="rgb").load()
+    with pytest.raises(InputError, match="gps_time from 300000000 to 300000001, too far from 0 for its spread: subt"):
+        ModelNetHDF5(str(hdf5), num_points=8, features="gps_time").load()
 
 
 MEASURE = """

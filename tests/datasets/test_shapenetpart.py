@@ -13,11 +13,15 @@ SPLITS = {"train": ["03797390/mug", "02954340/cap"], "val": ["02954340/hat"], "t
 
 
 def write_text(path: Path, part: int, num_points: int) -> None:
-    """Write points at random, whose first normal counts the lines; the first half is of one part, then the next."""
+    """Write points at random, whose normals turn from line to line; the first half is of one part, then the next."""
     xyz = np.random.default_rng(num_points).normal(size=(num_points, 3))
     line = np.arange(num_points)
-    columns = [*xyz.T, line, 0 * line, 0 * line, part + (line >= num_points // 2)]
+    columns = [*xyz.T, 2 * np.cos(line / 100), 2 * np.sin(line / 100), 0 * line, part + (line >= num_points // 2)]
     np.savetxt(path, np.stack(columns, axis=1), "%.6f")
+
+
+def line_of(normals: torch.Tensor) -> torch.Tensor:
+    return (100 * torch.atan2(normals[..., 1], normals[..., 0])).round().long()
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def test_shapes_come_in_the_order_of_the_lists_with_validation_last(root):
 
 
 def test_every_point_is_kept_once_while_there_are_enough_and_all_are_when_there_are_not(root):
-    of_20, of_30, _ = shapes_of(root).load()[0].feats[..., 0].long().tolist()  # the numbers of their lines
+    of_20, of_30, _ = line_of(shapes_of(root).load()[0].feats).tolist()
     assert len(set(of_30)) == 24 and of_30 != sorted(of_30)
     assert set(of_20) == set(range(20)) and len(set(of_20[:20])) == 20
 
@@ -69,7 +73,7 @@ def test_parts_and_normals_keep_to_their_points(root):
     source = shapes_of(root)
     test = source.load()[1]
     for kept, (xyz, feats, parts) in enumerate(source.full_clouds()):
-        line = test.feats[kept, :, 0].long()
+        line = line_of(test.feats[kept])
         assert torch.equal(test.xyz[kept], xyz[line])
         assert torch.equal(test.feats[kept], feats[line])
         assert torch.equal(test.parts[kept], parts[line])
@@ -79,7 +83,8 @@ def test_full_clouds_hold_all_points_of_the_test_shapes_in_order_centred_in_the_
     full = list(shapes_of(root).full_clouds())
     assert [len(xyz) for xyz, _, _ in full] == [50, 60]
     for xyz, feats, parts in full:
-        assert feats[:, 0].tolist() == list(range(len(xyz)))
+        assert line_of(feats).tolist() == list(range(len(xyz)))
+        torch.testing.assert_close(feats.norm(dim=1), torch.ones(len(xyz)))  # twice that in the files
         assert xyz.mean(dim=0).abs().max() < 1e-6
         assert xyz.norm(dim=1).max() == pytest.approx(1)
         assert parts.diff().tolist() == [int(line == len(xyz) // 2 - 1) for line in range(len(xyz) - 1)]

@@ -199,3 +199,8 @@ def test_wrong_requests_stop_with_a_sentence():
         Shapes(test_per_class=0)
     with pytest.raises(InputError, match="seed must not be negative"):
         Shapes(seed=-1)
+
+
+def test_the_materials_of_an_object_depend_on_its_place_alone():
+    few, many = (Shapes(count, 1, num_points=32, features="rgb,intensity").load()[0] for count in (1, 3))
+    assert torch.equal(few.feats, many.feats[::3]) and not torch.equal(many.feats[0], many.feats[1])

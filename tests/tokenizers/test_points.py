@@ -58,7 +58,7 @@ def test_colors_and_scalars_are_read_by_a_linear_layer_of_their_own():
 def test_a_feature_that_never_changes_is_named_and_becomes_zero():
     tokenizer = PointTokenizer(16, features="intensity,time")
     feats = torch.stack([torch.full((2, 20), 7.0), torch.arange(40.0).view(2, 20)], -1)
-    assert fit_feature_scales(tokenizer, feats) == ["intensity"]
+    assert fit_feature_scales(tokenizer, feats) == ["feature intensity is the same at all points of the training set"]
     scaled = tokenizer.feature_scale(feats)
     assert (scaled[..., 0] == 0).all()
     torch.testing.assert_close(scaled[..., 1].std(correction=0), torch.tensor(1.0))
@@ -102,3 +102,14 @@ def test_positions_stay_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         (tokens,) = PointTokenizer(16)(xyz)
     assert tokens.feats.dtype == torch.bfloat16 and tokens.pos.dtype == torch.float32
+
+
+def test_mean_and_deviation_are_summed_in_double_precision_and_too_small_a_spread_is_said():
+    tokenizer = PointTokenizer(16, features="time")
+    feats = (1e4 + torch.rand(3, 400, 1)).repeat(1, 1000, 1)
+    assert fit_feature_scales(tokenizer, feats) == []
+    assert tokenizer.feature_scale.mean.item() == pytest.approx(feats.double().mean().item(), rel=1e-7)
+    assert tokenizer.feature_scale.deviation.item() == pytest.approx(feats.double().std().item(), rel=1e-5)
+    assert fit_feature_scales(tokenizer, 3e8 + 60 * torch.rand(2, 50, 1)) == [
+        "feature time is too far from 0 for its spread: subtract an offset"
+    ]

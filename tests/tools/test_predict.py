@@ -296,6 +296,19 @@ def test_what_a_file_held_lies_in_the_ply_where_it_lay(part_run, tmp_path, capsy
     assert f"comment {CHOSEN}\n" in head
 
 
+@pytest.mark.parametrize("features", ["''", "normal"])
+def test_normals_of_any_length_lie_in_the_ply_to_the_bit(class_run, tmp_path, capsys, features):
+    xyz = np.random.default_rng(0).normal(size=(80, 3))
+    for name, normals in (("long", 3.7 * xyz), ("missing", 0 * xyz)):
+        np.savez(tmp_path / f"{name}.npz", xyz=xyz, normals=normals, fpfh=xyz)
+        predict.main(
+            [str(tmp_path / f"{name}.npz"), f"--checkpoint={class_run(features=features)}", f"--out={tmp_path}"]
+        )
+        (back,) = read_file(tmp_path / f"{name}_prediction.ply")
+        assert np.array_equal(back.columns["normal"], normals)
+        assert np.array_equal(np.hstack([back.columns[f"fpfh_{place}"] for place in range(3)]), xyz)
+
+
 def test_labels_are_written_in_every_format_that_is_asked_for(part_run, clouds, tmp_path, capsys):
     run, out = part_run(), tmp_path / "out"
     predict.main([str(clouds / "a"), f"--checkpoint={run}", f"--out={out}", "--format=csv,npy, npz", "--json"])
@@ -320,9 +333,9 @@ def test_what_is_guessed_repeated_or_not_read_is_said(class_run, tmp_path, capsy
     write_ply(tmp_path / "b.ply", xyz, {f"f{place}": xyz[:, :1] for place in range(12)} | {"rgb": np.eye(3)[[0] * 40]})
     np.savez(tmp_path / "c.npz", xyz=xyz, rgb=np.full((40, 3), 0.5), normals=3 * xyz)
     expected = [
-        ["repeated to make 64", "columns 4 to 6 taken for rgb", "column7 not read"],
+        ["repeated to make 64", "columns 4 to 6 taken for rgb", "colors taken for 0 to 255", "column7 not read"],
         ["repeated to make 64", "f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 and 2 more not read"],
-        ["repeated to make 64", "normals scaled to length 1", "normal not read"],
+        ["repeated to make 64", "normal not read"],
     ]
     names = ("a.xyz", "b.ply", "c.npz")
     predict.main([*(str(tmp_path / name) for name in names), f"--checkpoint={run}", "--json"])
@@ -347,7 +360,7 @@ def test_up_by_the_format_is_said_and_up_that_was_asked_for_is_not(class_run, tm
 def test_a_model_without_the_colors_that_it_reads_says_what_the_file_has(class_run, tmp_path, capsys):
     np.savez(tmp_path / "a.npz", xyz=np.random.default_rng(0).normal(size=(40, 3)), normals=np.zeros((40, 3)))
     assert predict.main([str(tmp_path / "a.npz"), f"--checkpoint={class_run(features='rgb')}"]) == 1
-    said = "a.npz has no rgb (it has no features); its normals left out, which have no direction or are not finite"
+    said = "a.npz has no rgb (it has normal)"
     assert said in capsys.readouterr().err
 
 

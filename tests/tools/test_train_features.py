@@ -132,3 +132,10 @@ def test_features_that_the_data_have_not_are_refused_in_one_sentence(tmp_path, r
         train(root, tmp_path / "run", features)
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_feature_is_trained_and_predicted_by_any_of_its_names(tmp_path, root):
+    train(root, tmp_path / "run", "Colour , Intensity,", "--train.epochs=1")
+    predictor = load_run(tmp_path / "run")
+    assert str(predictor.features) == "rgb,intensity"
+    assert predictor.predict(root / "test.h5")[0].name in CLASSES
