@@ -25,7 +25,8 @@ from bixt3d.types import InputError, Stopped
 class Job:
     """One run, ready to train: its settings, sets and state, and what it did so far (epoch, seconds, rows, result).
 
-    It lies in ``folder``, and this in ``home``, which is the same folder unless there are several seeds.
+    ``saved_steps`` are the updates of these epochs, as the schedule counts. The run lies in ``folder``, and this in
+    ``home``, which is the same folder unless there are several seeds.
     """
 
     task: Task
@@ -42,7 +43,7 @@ class Job:
     @property
     def last(self) -> int:
         """The last epoch."""
-        return self.run.train.num_epochs(len(self.sets.train))
+        return self.past["epoch"] + self.run.train.num_epochs(len(self.sets.train), self.saved_steps)
 
     @property
     def finished(self) -> bool:
@@ -56,18 +57,24 @@ class Job:
         return self.finished and self.last <= self.past["epoch"]
 
 
-def take_up(task: Task, fabric: Fabric, place: Path | None, run: Any, learner: Learner) -> dict[str, Any]:
+def take_up(
+    task: Task, fabric: Fabric, place: Path | None, run: Any, learner: Learner, num_examples: int
+) -> dict[str, Any]:
     """Give a learner the state that it goes on from, or its first weights; returns what the run did so far."""
     if place and (place / "checkpoint.pt").is_file():
-        past = load_past(place / "checkpoint.pt", learner, f"{task.unit}_per_second")
+        steps_per_epoch = None if run.train.steps else run.train.steps_per_epoch(num_examples)
+        past = load_past(place / "checkpoint.pt", learner, f"{task.unit}_per_second", steps_per_epoch)
         return past | {"result": read_result(place / "result.json")}
     if words := task.start_weights(learner.module, run):
         say(fabric, words)
     return {"epoch": 0, "seconds": 0.0, "rows": []}
 
 
-def load_past(path: Path, learner: Learner, speed: str) -> dict[str, Any]:
-    """Give a learner the state in a checkpoint; returns epoch, seconds and rows. Raises InputError if it is damaged."""
+def load_past(path: Path, learner: Learner, speed: str, steps_per_epoch: int | None) -> dict[str, Any]:
+    """Give a learner the state in a checkpoint; returns epoch, seconds and rows. Raises InputError if it is damaged.
+
+    Its schedule goes on after the epochs so far, at this run's ``steps_per_epoch``; None: after the updates so far.
+    """
     found = load_checkpoint(path)
     fit_weights(learner.module, found["learner"]["model"], str(path))
     with must_fit(path):
@@ -76,7 +83,9 @@ def load_past(path: Path, learner: Learner, speed: str) -> dict[str, Any]:
             raise ValueError("it has not a row for each epoch")
         if not all({"lr", "loss", speed} <= row.keys() and all(map(isfinite, row.values())) for row in past["rows"]):
             raise ValueError("its rows lack numbers")
-        learner.load_state(found["learner"])
+        if type(found["learner"]["schedule"]["last_epoch"]) is not int:
+            raise ValueError("it does not say how many updates were made")
+        learner.load_state(found["learner"], steps_per_epoch and steps_per_epoch * past["epoch"])
         if learner.average and int(learner.average.n_averaged) < 0:
             raise ValueError("its average is of a negative number of steps")
         moments = [(one, weight) for weight, its in learner.optimizer.state.items() for one in its.values()]
@@ -90,7 +99,7 @@ def check_going_on(job: Job, where: Where) -> None:
     if not job.finished or (where.named and not job.done):
         return
     epochs, steps = job.past["epoch"], job.run.train.steps
-    more = f"--train.steps {2 * steps if job.done else steps}" if steps else ""
+    more = f"--train.steps {2 * job.saved_steps if job.done else steps}" if steps else ""
     more = more or f"--train.epochs {2 * epochs if job.done else job.last}"
     command = f"{job.task.command('train')} --resume {shlex.quote(str(where.folder))}"
     raise InputError(

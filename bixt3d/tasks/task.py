@@ -74,9 +74,10 @@ class Train:
         """Return the updates of a whole run on so many examples."""
         return self.steps or self.epochs * self.steps_per_epoch(num_examples)
 
-    def num_epochs(self, num_examples: int) -> int:
-        """Return the epochs of a whole run on so many examples."""
-        return math.ceil(self.num_steps(num_examples) / self.steps_per_epoch(num_examples))
+    def num_epochs(self, num_examples: int, steps_done: int = 0) -> int:
+        """Return the epochs that a run on so many examples takes after so many updates."""
+        left = max(0, self.num_steps(num_examples) - steps_done)
+        return math.ceil(left / self.steps_per_epoch(num_examples))
 
 
 class Task(ABC):

@@ -84,7 +84,7 @@ def prepare(
     check_names(task, sets.train)
     learner = make_learner(task, fabric, run, sets.train)
     task.evaluate(learner.module, sets.train.subset(torch.tensor([0])), run, fabric)  # what does not fit stops here
-    past = take_up(task, fabric, place, run, learner)
+    past = take_up(task, fabric, place, run, learner, len(sets.train))
     return Job(task, fabric, run, config, sets, learner, past, learner.schedule.last_epoch)
 
 
@@ -162,13 +162,15 @@ def train_one_epoch(
     """Train for one epoch; returns its mean loss, accuracy and speed."""
     order, accumulate = seed_epoch(run.seed, epoch, fabric), run.runtime.accumulate
     plan = make_batches(len(train), run.train.batch_size, fabric, order, accumulate, task.mixes(run))
-    plan = plan[: run.train.num_steps(len(train)) - (epoch - 1) * len(plan)]
+    done = learner.schedule.last_epoch
+    last = epoch - 1 + run.train.num_epochs(len(train), done)
+    plan = plan[: run.train.num_steps(len(train)) - done]
     batches = train.batches(chain.from_iterable(plan), mix_key(run.seed, epoch))
     steps = in_steps(batches, plan, task.make_augment(run, train, epoch))
     step, clip_norm = task.make_step(run, train), run.optim.clip_norm
-    title = f"epoch {epoch}/{run.train.num_epochs(len(train))}"
     try:
         with stop.excusing():
+            title = f"epoch {epoch}/{last}"
             row = train_epoch(learner, fabric, stop.watch(steps), len(plan), step, clip_norm, title, task.unit)
     except (Stopped, RuntimeError, MemoryError):
         if fabric.is_global_zero:

@@ -280,6 +280,32 @@ def test_more_epochs_of_a_named_run_are_trained_with_a_new_average(tmp_path, tra
     assert json.loads((run / "result.json").read_text())["epochs"] == 2
 
 
+def rates(run: Path) -> list[float]:
+    """Return the learning rate at the beginning of each epoch."""
+    return [row["lr"] for row in load_checkpoint(run / "checkpoint.pt")["rows"]]
+
+
+def test_a_run_that_goes_on_with_another_batch_size_has_the_learning_rates_of_that_size(tmp_path, train):
+    run = train(tmp_path / "run", "--train.epochs=1", "--train.batch_size=16")  # 4 steps an epoch
+    train_cls.main(["--resume", str(run), "--train.epochs=4", "--train.batch_size=8"])
+    whole = train(tmp_path / "whole", "--train.epochs=4", "--train.batch_size=8")
+    assert rates(run)[1:] == rates(whole)[1:]
+    assert load_checkpoint(run / "checkpoint.pt")["learner"]["schedule"]["last_epoch"] == 4 * 8
+
+
+def test_a_run_that_goes_on_for_more_steps_makes_as_many_updates_as_asked(tmp_path, train):
+    run = train(tmp_path / "run", "--train.steps=10", "--train.batch_size=16", "--optim.ema=0.9")  # 4 steps an epoch
+    with pytest.raises(InputError, match=r"is finished .* --train.steps 20`"):
+        train_cls.main(["--resume", str(run)])
+    train_cls.main(["--resume", str(run), "--train.steps=20"])
+    state = load_checkpoint(run / "checkpoint.pt")
+    assert int(state["learner"]["average"]["n_averaged"]) == state["learner"]["schedule"]["last_epoch"] == 20
+    assert [row["epoch"] for row in state["rows"]] == [1, 2, 3, 4, 5, 6]
+    assert any(name.startswith("test_") for name in state["rows"][-1])
+    with pytest.raises(InputError, match=r"is finished \(6 epochs\) .* --train.steps 40`"):
+        train_cls.main(["--resume", str(run)])
+
+
 NOT_MOMENTS = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(1), "exp_avg_sq": torch.zeros(1)}
 
 
