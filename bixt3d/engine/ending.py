@@ -25,7 +25,7 @@ class Stop:
     """
 
     def __init__(self, fabric: Fabric):
-        self.number, self.handlers, self.group = 0, {}, None
+        self.number, self.handlers, self.group, self.waits = 0, {}, None, True
         self.process, self.speaks = os.getpid(), fabric.is_global_zero
         if fabric.world_size > 1:  # on the CPU: asking each other does not wait for a GPU
             self.group = torch.distributed.new_group(backend="gloo")
@@ -45,6 +45,8 @@ class Stop:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
+        if not self.waits:
+            raise Stopped(number)
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             if self.speaks:
@@ -61,6 +63,15 @@ class Stop:
         if number:
             watch_no_longer()  # all of them end here, each in its own time
             raise Stopped(number)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal end what is done here, where nothing can be lost; several processes end at the next check."""
+        self.waits = self.group is not None
+        try:
+            yield
+        finally:
+            self.waits = True
 
     @contextlib.contextmanager
     def excusing(self) -> Iterator[None]:

@@ -42,8 +42,9 @@ class RunLog:
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Add the row of an epoch; the file is whole at any time."""
-        self.rows.append(dict(row))
+        """Add the row of an epoch, or columns to that of the last; the file is whole at any time."""
+        known = self.rows.pop() if self.rows and self.rows[-1]["epoch"] == row["epoch"] else {}
+        self.rows.append(known | dict(row))
         if self.board is None:
             return
         names = list(dict.fromkeys(name for row in self.rows for name in row))
@@ -52,8 +53,8 @@ class RunLog:
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
         write_text(self.path, text.getvalue())
-        for name, value in row.items():
-            self.board.add_scalar(name, value, int(row["epoch"]))
+        for name in row.keys() - known.keys():
+            self.board.add_scalar(name, row[name], int(row["epoch"]))
 
     def close(self) -> None:
         """Flush TensorBoard's file."""

@@ -1,16 +1,17 @@
 """One run of a training program: what it did so far, whether it may go on, and what to say where it ends early."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from signal import Signals
+from signal import SIGINT, Signals
 from typing import Any
 
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.distributed import get_rank, is_initialized
 
 from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, write_text
 from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_folder
@@ -44,6 +45,13 @@ class Job:
     def last(self) -> int:
         """The last epoch."""
         return self.past["epoch"] + self.run.train.num_epochs(len(self.sets.train), self.saved_steps)
+
+    @property
+    def lacks_scores(self) -> bool:
+        """Say whether the last epoch so far is to be evaluated, and was not."""
+        epoch, rows = self.past["epoch"], self.past["rows"]
+        due = epoch % self.run.train.eval_every == 0 or epoch == self.last
+        return epoch > 0 and due and not any(name.startswith("test_") for name in rows[-1])
 
     @property
     def finished(self) -> bool:
@@ -127,17 +135,31 @@ def open_seed(job: Job) -> None:
 
 
 @contextmanager
-def saying_what_is_safe(job: Job) -> Iterator[None]:
+def saying_what_is_safe(words: Callable[[], str]) -> Iterator[None]:
     """Give a signal that ends the run the words that the first process says: what is lost, and how to go on."""
     try:
         yield
-    except Stopped as stopped:
-        if not job.fabric.is_global_zero:
-            raise Stopped(stopped.number, code=0) from None
-        lost = job.learner.schedule.last_epoch - job.saved_steps
-        steps = f"{lost} step{'s' * (lost != 1)} of epoch {job.past['epoch'] + 1} lost, " if lost else ""
-        words = f"stopped by {Signals(stopped.number).name}: {steps}{state_of(job)}"
-        raise Stopped(stopped.number, words) from None
+    except KeyboardInterrupt as stopped:
+        if str(stopped):  # it is said already
+            raise
+        number = getattr(stopped, "number", SIGINT)
+        if is_initialized() and get_rank():
+            raise Stopped(number, code=0) from None
+        raise Stopped(number, f"stopped by {Signals(number).name}: {words()}") from None
+
+
+def state_outside(task: Task, where: Where) -> str:
+    """Say what is safe while no run trains: before the first one, or between those of several seeds."""
+    if where.folder is None or not (where.folder / RECORD).is_file():
+        return "no run has begun and none was changed, for data and model were still loading: start it again"
+    go_on = f"{task.command('train')} --resume {shlex.quote(str(where.folder))}"
+    return f"all that was trained is safe in {where.folder}; go on with `{go_on}`"
+
+
+def state_now(job: Job) -> str:
+    """Say how many steps are lost, which epochs are safe, and how to go on."""
+    lost = job.learner.schedule.last_epoch - job.saved_steps
+    return f"{lost} step{'s' * (lost != 1)} of epoch {job.past['epoch'] + 1} lost, " * bool(lost) + state_of(job)
 
 
 def state_of(job: Job) -> str:

@@ -26,7 +26,17 @@ from bixt3d.program import first_line, is_out_of_memory
 from bixt3d.tasks.command import Where, parse_command
 from bixt3d.tasks.finishing import finish_run, finish_seeds, say, score_sets
 from bixt3d.tasks.forms import choose_forms
-from bixt3d.tasks.job import Job, check_going_on, open_folder, open_seed, saying_what_is_safe, state_of, take_up
+from bixt3d.tasks.job import (
+    Job,
+    check_going_on,
+    open_folder,
+    open_seed,
+    saying_what_is_safe,
+    state_now,
+    state_of,
+    state_outside,
+    take_up,
+)
 from bixt3d.tasks.task import Task, split_sets
 from bixt3d.types import CloudSet, InputError, Stopped
 
@@ -38,6 +48,13 @@ LOWER_IN_EVALUATION = "lower --train.eval_batch_size (it is {eval_batch_size}), 
 def train(task: Task, description: str | None, argv: Sequence[str] | None = None) -> Path:
     """Train one run, or one for each seed; returns the folder."""
     where, parser, settings = parse_command(task, description, sys.argv[1:] if argv is None else argv)
+    with saying_what_is_safe(partial(state_outside, task, where)):
+        train_seeds(task, where, parser, settings)
+    return where.folder
+
+
+def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any) -> None:
+    """Train what is left of one run, or of one for each seed."""
     with enough_memory(TOO_LARGE):
         run = parser.instantiate(settings)
         fabric = start(run.runtime)
@@ -60,7 +77,6 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
     if where.seeds is not None:
         finish_seeds(task, fabric, where, results, trained)
     finish(fabric)
-    return where.folder
 
 
 def place_of(where: Where, seed: int) -> Path | None:
@@ -105,34 +121,58 @@ def train_run(job: Job) -> dict[str, Any]:
         on_first(job.fabric, partial(open_seed, job))
     log = RunLog(job.folder, job.past["rows"], job.fabric.is_global_zero)
     say(job.fabric, f"run folder {job.folder}, epochs {job.past['epoch'] + 1} to {job.last}")
-    with closing(log), Stop(job.fabric) as stop, saying_what_is_safe(job):
-        train_epochs(job, log, stop)
-    with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(job.run.train))}; {state_of(job)}"):
-        module = job.learner.best_module()
-        return finish_run(job.task, job.fabric, job.folder, job.run, module, job.sets, log, job.past["seconds"])
+    with closing(log), saying_what_is_safe(partial(state_now, job)):
+        with Stop(job.fabric) as stop:
+            train_epochs(job, log, stop)
+        with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(job.run.train))}; {state_of(job)}"):
+            module = job.learner.best_module()
+            return finish_run(job.task, job.fabric, job.folder, job.run, module, job.sets, log, job.past["seconds"])
 
 
 def train_epochs(job: Job, log: RunLog, stop: Stop) -> None:
-    """Train and score the epochs that are left; after each, all that the run needs to go on lies on the disk."""
-    task, fabric, learner, run, sets, folder = job.task, job.fabric, job.learner, job.run, job.sets, job.folder
-    by, seconds, began = task.selects_by, job.past["seconds"], time.perf_counter()
-    for epoch in range(job.past["epoch"] + 1, job.last + 1):
-        row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
-        with enough_memory(f"{LOWER.format(**vars(run.train))}; {state_of(job)}"):
-            row |= train_one_epoch(task, fabric, learner, run, epoch, sets.train, stop)
-        if epoch % run.train.eval_every == 0 or epoch == job.last:
-            with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(run.train))}; {state_of(job)}"):
-                row |= score_sets(task, fabric, learner.best_module(), run, sets)
-        say(fabric, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-        log.add(row)
-        past = {"epoch": epoch, "seconds": seconds + time.perf_counter() - began, "rows": log.rows}
-        if fabric.is_global_zero:
-            task.keep_weights(folder, learner.best_module(), run, job.config, sets.train)
-            if log.best(f"val_{by.column}", by.more_is_better) == row:
-                task.keep_weights(folder, learner.best_module(), run, job.config, sets.train, "best_on_val")
-            save_checkpoint(folder / "checkpoint.pt", past | {"learner": learner.state()})
-        job.past, job.saved_steps = past, learner.schedule.last_epoch
+    """Train and score the epochs that are left; first score one whose evaluation was cut off."""
+    for epoch in range(job.past["epoch"] + (not job.lacks_scores), job.last + 1):
+        if epoch > job.past["epoch"]:
+            train_and_keep(job, log, stop)
+            stop.check()
+        if job.lacks_scores:
+            score_and_keep(job, log, stop)
+        say(job.fabric, "  ".join(f"{name} {value:.4g}" for name, value in log.rows[-1].items()))
         stop.check()
+
+
+def train_and_keep(job: Job, log: RunLog, stop: Stop) -> None:
+    """Train for the next epoch; then its weights, and all that the run needs to go on, lie on the disk."""
+    task, fabric, learner, run, train = job.task, job.fabric, job.learner, job.run, job.sets.train
+    epoch, began = job.past["epoch"] + 1, time.perf_counter()
+    row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
+    with enough_memory(f"{LOWER.format(**vars(run.train))}; {state_of(job)}"):
+        row |= train_one_epoch(task, fabric, learner, run, epoch, train, stop)
+    log.add(row)
+    if fabric.is_global_zero:
+        task.keep_weights(job.folder, learner.best_module(), run, job.config, train)
+    keep(job, log, began)
+
+
+def score_and_keep(job: Job, log: RunLog, stop: Stop) -> None:
+    """Score the last epoch, which is safe already: a signal, or too little memory, loses no training."""
+    task, module, run, began = job.task, job.learner.best_module(), job.run, time.perf_counter()
+    with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(run.train))}; {state_of(job)}"), stop.at_once():
+        scores = score_sets(task, job.fabric, module, run, job.sets)
+    log.add({"epoch": log.rows[-1]["epoch"]} | scores)
+    best = log.best(f"val_{task.selects_by.column}", task.selects_by.more_is_better)
+    if job.fabric.is_global_zero and best == log.rows[-1]:
+        task.keep_weights(job.folder, module, run, job.config, job.sets.train, "best_on_val")
+    keep(job, log, began)
+
+
+def keep(job: Job, log: RunLog, began: float) -> None:
+    """Save all that the run needs to go on from the last row of the log, on which it worked since ``began``."""
+    seconds = job.past["seconds"] + time.perf_counter() - began
+    past = {"epoch": int(log.rows[-1]["epoch"]), "seconds": seconds, "rows": list(log.rows)}
+    if job.fabric.is_global_zero:
+        save_checkpoint(job.folder / "checkpoint.pt", past | {"learner": job.learner.state()})
+    job.past, job.saved_steps = past, job.learner.schedule.last_epoch
 
 
 def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learner:

@@ -19,7 +19,7 @@ import train_cls
 
 from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
 from bixt3d.engine.report import read_rows
-from bixt3d.tasks import classification
+from bixt3d.tasks import classification, training
 from bixt3d.tasks.part_segmentation import PartSegmentation
 from bixt3d.types import InputError, Stopped
 
@@ -104,16 +104,23 @@ def test_too_little_memory_in_training_names_the_settings_to_lower_and_what_is_s
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1
 
 
-def test_too_little_memory_in_evaluation_names_its_batch_size(tmp_path, train, tiny_run, monkeypatch):
+def test_too_little_memory_in_evaluation_names_its_batch_size_and_loses_no_epoch(
+    tmp_path, train, tiny_run, monkeypatch
+):
     calls, evaluate = iter(range(9)), classification.Classification.evaluate
 
     def lacking(*arguments):
         return torch.empty(2**50) if next(calls) else evaluate(*arguments)
 
-    monkeypatch.setattr(classification.Classification, "evaluate", lacking)
     words = r"out of memory: lower --train.eval_batch_size \(it is 64\), which changes no result"
-    with pytest.raises(InputError, match=f"{words}; no epoch is finished in .*; go on with"):
-        train(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(classification.Classification, "evaluate", lacking)
+        with pytest.raises(InputError, match=f"{words}; epoch 1 of 2 safe in .*; go on with"):
+            train(tmp_path / "run")
+    train_cls.main(["--resume", str(tmp_path / "run")])
+    assert_same_run(tiny_run, tmp_path / "run")
+    calls = iter([1])
+    monkeypatch.setattr(classification.Classification, "evaluate", lacking)
     with pytest.raises(InputError, match=f"{words}$"):
         test_cls.main([str(tiny_run), f"--out={tmp_path}"])
 
@@ -176,17 +183,71 @@ def test_a_run_stopped_in_its_first_epoch_is_the_newest_and_no_other_is_touched(
     assert files(Path("runs/finished")) == before
 
 
-def test_a_run_stopped_after_its_last_epoch_only_writes_its_result(tmp_path, train, tiny_run, monkeypatch):
+def test_a_run_stopped_after_its_last_step_is_only_scored_and_writes_its_result(tmp_path, train, tiny_run, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(patch, signal.SIGTERM, step=8)
         with pytest.raises(Stopped, match="stopped by SIGTERM: epochs 1 to 2 of 2 safe in"):
             train(tmp_path / "run")
     assert not (tmp_path / "run" / "result.json").exists()
-    saved = (tmp_path / "run" / "checkpoint.pt").read_bytes()
-    train_cls.main(["--resume", str(tmp_path / "run")])
-    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == saved
+    assert "test_accuracy" not in load_checkpoint(tmp_path / "run" / "checkpoint.pt")["rows"][1]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_one_epoch", None)
+        train_cls.main(["--resume", str(tmp_path / "run")])
     assert_same_run(tiny_run, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs"] == 2
+
+
+def interrupt_at(monkeypatch, name: str, call: int) -> None:
+    """Let the process signal itself in this call of a method of the task."""
+    calls, method = iter(range(1, 10_000)), getattr(classification.Classification, name)
+
+    def interrupted(*arguments):
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGINT)
+        return method(*arguments)
+
+    monkeypatch.setattr(classification.Classification, name, interrupted)
+
+
+def rows_of(folder: Path) -> list[int]:
+    return [int(row["epoch"]) for row in load_checkpoint(folder / "checkpoint.pt")["rows"]]
+
+
+def test_an_interrupt_in_an_evaluation_ends_the_run_at_once_and_loses_no_epoch(tmp_path, train, tiny_run, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, "evaluate", 2)  # the first one tries what fits
+        with pytest.raises(Stopped, match=r"stopped by SIGINT: epoch 1 of 2 safe in .*; go on with `.*--resume .*run`"):
+            train(tmp_path / "run")
+    assert rows_of(tmp_path / "run") == [1]
+    assert "test_accuracy" not in read_rows(tmp_path / "run" / "metrics.csv")[0]
+    train_cls.main(["--resume", str(tmp_path / "run")])
+    assert_same_run(tiny_run, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("name", "call"), [("evaluate", 4), ("describe_result", 1), ("write_results", 1)])
+def test_an_interrupt_after_the_last_epoch_says_how_to_go_on(tmp_path, train, tiny_run, monkeypatch, name, call):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, name, call)
+        with pytest.raises(
+            Stopped, match=r"SIGINT: epochs 1 to 2 of 2 safe in .*; go on with `.*--resume .*run`$"
+        ) as caught:
+            train(tmp_path / "run")
+    assert caught.value.code == 130
+    train_cls.main(["--resume", str(tmp_path / "run")])
+    assert_same_run(tiny_run, tmp_path / "run")
+
+
+def test_an_interrupt_while_data_load_says_that_nothing_has_begun(tmp_path, train, monkeypatch):
+    interrupt_at(monkeypatch, "load", 1)
+    with pytest.raises(Stopped, match="stopped by SIGINT: no run has begun and none was changed, for data and model"):
+        train(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupt_between_seeds_says_how_to_go_on(tmp_path, train, monkeypatch):
+    interrupt_at(monkeypatch, "build", 2)
+    with pytest.raises(Stopped, match="SIGINT: all that was trained is safe in .*run; go on with `.*--resume .*run`"):
+        train(tmp_path / "run", "--seeds=0,1", "--train.epochs=1")
 
 
 @pytest.mark.parametrize(
