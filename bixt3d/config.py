@@ -63,6 +63,7 @@ class SettingsParser(ArgumentParser):
     def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
         """Build what the settings describe. Raises InputError where a class does not take its values."""
         self.check_groups(settings)
+        check_nulls(settings)
         try:
             with _known_classes_only(self.trust):
                 return super().instantiate(settings, **options)
@@ -211,16 +212,29 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(names)}"
 
 
+def check_nulls(settings: Namespace, where: str = "") -> None:
+    """Raise InputError that names a plain setting of a class which is null: jsonargparse lets these pass."""
+    plain = {}
+    if isinstance(settings.get("init_args"), Namespace):
+        plain = {one.name: one.annotation for one in _parameters_of(str(settings.get("class_path")))}
+        settings = settings["init_args"]
+    for name, value in vars(settings).items():
+        if isinstance(value, Namespace):
+            check_nulls(value, f"{where}{name}.")
+        elif value is None and plain.get(name) in (int, float, bool, str):
+            raise InputError(f"setting '{where}{name}' must be of type {plain[name].__name__}, and is null")
+
+
 def _settings_of(class_path: str) -> list[str]:
+    parameters = [one for one in _parameters_of(class_path) if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    return [one.name for one in parameters if one.name != "self"]
+
+
+def _parameters_of(class_path: str) -> list[inspect.Parameter]:
+    """Return the parameters of a class and of those that it is derived from; none of a class that is not known."""
     name = class_path.rpartition(".")[2]
     classes = next((one.__mro__ for one in known_classes() if one.__name__ == name), ())
-    settings = [inspect.signature(cls.__init__).parameters.values() for cls in classes]
-    return [
-        one.name
-        for its in settings
-        for one in its
-        if one.name != "self" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
+    return [one for cls in reversed(classes) for one in inspect.signature(cls.__init__).parameters.values()]
 
 
 def config_file(name: str) -> Path:

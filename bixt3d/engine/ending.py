@@ -1,4 +1,4 @@
-"""How a run ends before its time: signals that stop it after a step, and too little memory."""
+"""How a run ends before its time: signals that stop it after a step, and errors of the first process."""
 
 import contextlib
 import os
@@ -10,7 +10,6 @@ import torch
 from lightning_fabric import Fabric
 
 from bixt3d.engine.watch import watch_no_longer
-from bixt3d.program import is_out_of_memory
 from bixt3d.types import InputError, Stopped
 
 T = TypeVar("T")
@@ -90,25 +89,16 @@ class Stop:
             yield batch
 
 
-@contextlib.contextmanager
-def enough_memory(advice: str) -> Iterator[None]:
-    """Raise InputError with the advice in place of an error of PyTorch or NumPy about memory."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(f"out of memory: {advice}") from error
-
-
 def on_first(fabric: Fabric, act: Any) -> Any:
-    """Let the first process act; all get what it returns, or its InputError."""
+    """Let the first process act; all get what it returns, or its InputError, also for an error of the disk."""
     answer = None
     if fabric.is_global_zero:
         try:
             answer = act()
         except InputError as error:
             answer = error
+        except OSError as error:
+            answer = InputError(f"{error.filename or 'the run folder'} cannot be used: {error.strerror or error}")
     answer = fabric.broadcast(answer)
     if isinstance(answer, InputError):
         raise answer

@@ -10,17 +10,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from bixt3d.engine.checkpoint import load_metadata, write_text
+from bixt3d.engine.checkpoint import write_text
 from bixt3d.types import InputError
-
-
-def newest_run(root: Path, task: str, how: str) -> Path:
-    """Return the folder whose weights for this task are the newest. Raises InputError that says ``how`` to make one."""
-    files = sorted(root.glob("**/model.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files:
-        if load_metadata(path).get("task") == task:
-            return path.parent
-    raise InputError(f"there is no {task} run under {root}/ yet: make one with `{how}`")
 
 
 @cache

@@ -96,6 +96,9 @@ def load_past(path: Path, learner: Learner, speed: str, steps_per_epoch: int | N
         learner.load_state(found["learner"], steps_per_epoch and steps_per_epoch * past["epoch"])
         if learner.average and int(learner.average.n_averaged) < 0:
             raise ValueError("its average is of a negative number of steps")
+        groups = found["learner"]["optimizer"]["param_groups"]
+        if not learner.optimizer.state and any(group.get("momentum", 1) for group in groups):  # but of plain SGD
+            raise ValueError("its optimizer has no state")
         moments = [(one, weight) for weight, its in learner.optimizer.state.items() for one in its.values()]
         if any(isinstance(one, Tensor) and one.ndim and one.shape != weight.shape for one, weight in moments):
             raise ValueError("its optimizer is of other weights")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import bixt3d.datasets
 from bixt3d.engine.checkpoint import load_metadata, load_weights
-from bixt3d.engine.folder import weights_file
+from bixt3d.engine.folder import newest_run, weights_file
 from bixt3d.tasks import find_task
 from bixt3d.tasks.described import build_described
 from bixt3d.tasks.inputs import describe_old_input
@@ -44,6 +44,11 @@ class SavedRun:
         weights: dict[str, Tensor] = load_weights(self.path)[0]
         outputs, features = self.task.outputs(self.names), self.input.get("features") or ""
         return build_described(self.model, self.task.model, outputs, features, weights, str(self.path), trust)
+
+
+def newest_of(task: Task) -> Path:
+    """Return the folder of the run of this task, under runs/, that began last. Raises InputError if there is none."""
+    return newest_run(Path("runs"), task.name.__eq__, f"{task.name} run", task.example)
 
 
 def read_run(run: str | Path, task: str | None = None) -> SavedRun:

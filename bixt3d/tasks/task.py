@@ -87,8 +87,8 @@ class Task(ABC):
     ``example`` is a command that makes a run; ``headline`` maps the figures of result.json that sum up a run to their
     scores. ``data``, ``model`` and ``train`` are the types of these settings; a model is a function of its `outputs`.
     ``unit`` is what a set consists of, ``augmentation`` the class of the settings ``augment``; ``votes`` says whether
-    evaluation can average over several looks. ``name_keys`` are the `names` kept with the weights, ``train_column`` the
-    column of metrics.csv for what a `Step` counts.
+    evaluation can average over several looks, ``less_data`` how a set takes less memory. ``name_keys`` are the `names`
+    kept with the weights, ``train_column`` the column of metrics.csv for what a `Step` counts.
     """
 
     name: str
@@ -101,6 +101,7 @@ class Task(ABC):
     unit: str = "clouds"
     augmentation: type = CloudAugment
     votes: bool = True
+    less_data: str = "lower --data.num_points"
     name_keys: tuple[str, ...] = ("class_names",)
     train_column: str = "train_accuracy"
 

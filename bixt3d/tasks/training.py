@@ -16,16 +16,16 @@ from bixt3d.config import SettingsParser
 from bixt3d.datasets.draws import mix_key
 from bixt3d.engine.batches import in_steps, make_batches
 from bixt3d.engine.checkpoint import save_checkpoint
-from bixt3d.engine.ending import Stop, enough_memory, on_first
+from bixt3d.engine.ending import Stop, on_first
 from bixt3d.engine.loop import Examples, Learner, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import check_shared, compiled, finish, first_alone, start
 from bixt3d.nn.feature_scale import fit_feature_scales
-from bixt3d.program import first_line, is_out_of_memory
+from bixt3d.program import enough_memory, first_line, is_out_of_memory
 from bixt3d.tasks.command import Where, parse_command
 from bixt3d.tasks.finishing import finish_run, finish_seeds, say, score_sets
-from bixt3d.tasks.forms import choose_forms
+from bixt3d.tasks.forms import choose_forms, with_less_memory
 from bixt3d.tasks.job import (
     Job,
     check_going_on,
@@ -40,8 +40,7 @@ from bixt3d.tasks.job import (
 from bixt3d.tasks.task import Task, split_sets
 from bixt3d.types import CloudSet, InputError, Stopped
 
-TOO_LARGE = "the data set or the model is too large for this machine: lower --data.num_points, or sizes in --model"
-LOWER = "lower --train.batch_size (it is {batch_size}) or --data.num_points, or use --runtime.checkpointing true"
+TOO_LARGE = "the data set or the model is too large for this machine: {less_data}, or lower sizes in --model"
 LOWER_IN_EVALUATION = "lower --train.eval_batch_size (it is {eval_batch_size}), which changes no result"
 
 
@@ -55,7 +54,8 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
 
 def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any) -> None:
     """Train what is left of one run, or of one for each seed."""
-    with enough_memory(TOO_LARGE):
+    too_large = TOO_LARGE.format(less_data=task.less_data)
+    with enough_memory(too_large):
         run = parser.instantiate(settings)
         fabric = start(run.runtime)
         loaded = [part.to(fabric.device) for part in first_alone(fabric, lambda: task.load(run))]
@@ -63,7 +63,7 @@ def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any)
     with ExitStack() as stack:
         for seed in [settings.seed] if where.seeds is None else where.seeds:
             settings.seed = seed
-            with enough_memory(TOO_LARGE):
+            with enough_memory(too_large):
                 job = prepare(task, fabric, parser, settings, loaded, place_of(where, seed))
             if job.done and where.seeds:
                 results.append(job.past["result"])
@@ -146,7 +146,7 @@ def train_and_keep(job: Job, log: RunLog, stop: Stop) -> None:
     task, fabric, learner, run, train = job.task, job.fabric, job.learner, job.run, job.sets.train
     epoch, began = job.past["epoch"] + 1, time.perf_counter()
     row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
-    with enough_memory(f"{LOWER.format(**vars(run.train))}; {state_of(job)}"):
+    with enough_memory(f"{with_less_memory(run, learner.module)}; {state_of(job)}"):
         row |= train_one_epoch(task, fabric, learner, run, epoch, train, stop)
     log.add(row)
     if fabric.is_global_zero:

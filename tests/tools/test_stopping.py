@@ -98,7 +98,8 @@ def test_too_little_memory_in_training_names_the_settings_to_lower_and_what_is_s
     with pytest.raises(InputError) as caught:
         train(tmp_path / "run")
     assert str(caught.value) == (
-        "out of memory: lower --train.batch_size (it is 16) or --data.num_points, or use --runtime.checkpointing true; "
+        "out of memory: lower --train.batch_size (it is 16) or --data.num_points, or use --runtime.accumulate 2 or "
+        "--runtime.checkpointing true; "
         f"epoch 1 of 2 safe in {tmp_path / 'run'}; go on with `python tools/train_cls.py --resume {tmp_path / 'run'}`"
     )
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1
@@ -142,11 +143,17 @@ def test_a_set_with_nothing_to_tell_apart_is_refused(tmp_path, train, train_part
 
 
 @pytest.mark.parametrize(
-    "setting",
-    ["--model.encoder.num_latents=18446744073709551615", "--data.test_per_class=null", "--model.dropout=null"],
+    ("setting", "sentence"),
+    [
+        ("--model.encoder.num_latents=18446744073709551615", "cannot be built"),
+        ("--data.test_per_class=null", "setting 'data.test_per_class' must be of type int, and is null"),
+        ("--data.num_points=null", "setting 'data.num_points' must be of type int, and is null"),
+        ("--model.dropout=null", "setting 'model.dropout' must be of type float, and is null"),
+        ("--model.tokenizer.scale=null", "setting 'model.tokenizer.scale'"),
+    ],
 )
-def test_values_that_no_class_takes_are_refused_in_one_sentence(tmp_path, train, setting):
-    with pytest.raises(InputError, match="cannot be built") as caught:
+def test_values_that_no_class_takes_are_refused_in_one_sentence(tmp_path, train, setting, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
         train(tmp_path / "run", setting)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
@@ -388,6 +395,7 @@ NOT_MOMENTS = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(1), "exp_avg_sq
         (("learner", "model"), {"w": 1}),
         (("learner", "model", "encoder.latents"), 3),
         (("learner", "optimizer"), {}),
+        (("learner", "optimizer", "state"), {}),
         (("learner", "optimizer", "state", 0), 5),
         (("learner", "optimizer", "state", 0), NOT_MOMENTS),
         (("learner", "schedule", "last_epoch"), "x"),
