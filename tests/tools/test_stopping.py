@@ -23,7 +23,17 @@ from bixt3d.tasks import classification, training
 from bixt3d.tasks.part_segmentation import PartSegmentation
 from bixt3d.types import InputError, Stopped
 
-PROGRAM = Path(__file__).parents[2] / "tools" / "train_cls.py"
+PROGRAM = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2] / "tools")!r})
+import train_cls
+from bixt3d.engine.checkpoint import write_json
+from bixt3d.program import run_program
+from bixt3d.tasks import classification
+classification.write_results = lambda folder, result, *rest: write_json(folder / "result.json", result)
+run_program(train_cls.main)
+"""
+"""The program train_cls, but without pictures."""
 KILLS = [int(number) for number in os.environ.get("BIXT3D_KILLS", "1,1,1").split(",")]
 """How often a run is killed, terminated and interrupted: BIXT3D_KILLS=20,5,5 takes minutes."""
 
@@ -448,27 +458,31 @@ def test_damaged_settings_of_a_run_are_named_in_one_sentence(tmp_path, tiny_run,
     assert files(run) == before
 
 
-def start(*arguments: object) -> subprocess.Popen:
-    command = [sys.executable, "-W", "ignore", str(PROGRAM), *map(str, arguments)]
+def start(program: Path, *arguments: object) -> subprocess.Popen:
+    command = [sys.executable, "-W", "ignore", str(program), *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_run_stopped_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny, devices):
+def test_a_run_stopped_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny, train, devices):
     numbers = [signal.SIGKILL] * KILLS[0] + [signal.SIGTERM] * KILLS[1] + [signal.SIGINT] * KILLS[2]
     rng = random.Random(devices)
     rng.shuffle(numbers)
-    settings = ["--data.train_per_class=10", "--train.batch_size=4", f"--train.epochs={4 + len(numbers)}"]
+    settings = ["--data.train_per_class=10", "--train.batch_size=4", f"--train.epochs={2 + len(numbers)}"]
     settings += [f"--runtime.devices={devices}", "--train.eval_every=100"]
-    process = start("--cfg", tiny, "--run_dir", tmp_path / "whole", *settings)
-    output, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
+    (program := tmp_path / "program.py").write_text(PROGRAM)
+    if devices == 1:
+        train(tmp_path / "whole", *settings)
+    else:
+        process = start(program, "--cfg", tiny, "--run_dir", tmp_path / "whole", *settings)
+        output, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
     run, counts = tmp_path / "run", {number: 0 for number in numbers}
     for i, number in enumerate(numbers):
-        process = start(*(["--resume", run] if i else ["--cfg", tiny, "--run_dir", run, *settings]))
-        wait_for(process, run, i + 1, rng.random() * 0.3)
+        process = start(program, *(["--resume", run] if i else ["--cfg", tiny, "--run_dir", run, *settings]))
+        wait_for(process, run, i + 1, rng.random() * 0.1)
         if number == signal.SIGKILL:  # all processes at once: what a machine does that loses its power
             os.killpg(process.pid, number)
         else:
@@ -479,7 +493,7 @@ def test_a_run_stopped_at_random_moments_ends_as_if_it_had_not_been(tmp_path, ti
         assert "Traceback" not in errors, errors
         assert number == signal.SIGKILL or f"stopped by {number.name}: " in errors and f"--resume {run}`" in errors
         counts[number] += 1
-    process = start("--resume", run)
+    process = start(program, "--resume", run)
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert_same_run(tmp_path / "whole", run)
