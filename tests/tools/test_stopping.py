@@ -466,20 +466,25 @@ def start(program: Path, *arguments: object) -> subprocess.Popen:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_run_stopped_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny, train, devices):
+def test_a_run_stopped_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny, devices):
     numbers = [signal.SIGKILL] * KILLS[0] + [signal.SIGTERM] * KILLS[1] + [signal.SIGINT] * KILLS[2]
     rng = random.Random(devices)
     rng.shuffle(numbers)
     settings = ["--data.train_per_class=10", "--train.batch_size=4", f"--train.epochs={2 + len(numbers)}"]
     settings += [f"--runtime.devices={devices}", "--train.eval_every=100"]
     (program := tmp_path / "program.py").write_text(PROGRAM)
-    if devices == 1:
-        train(tmp_path / "whole", *settings)
-    else:
-        process = start(program, "--cfg", tiny, "--run_dir", tmp_path / "whole", *settings)
-        output, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors
-    run, counts = tmp_path / "run", {number: 0 for number in numbers}
+    with start(program, "--cfg", tiny, "--run_dir", tmp_path / "whole", *settings) as whole:  # beside the other
+        run = stop_and_go_on(program, tiny, tmp_path / "run", settings, numbers, rng)
+        output, errors = whole.communicate(timeout=600)
+    assert whole.returncode == 0, errors
+    assert_same_run(tmp_path / "whole", run)
+
+
+def stop_and_go_on(
+    program: Path, tiny: Path, run: Path, settings: list[str], numbers: list[int], rng: random.Random
+) -> Path:
+    """Run a program to its end, but stop it by each of these signals, at a random moment of another epoch."""
+    counts = {number: 0 for number in numbers}
     for i, number in enumerate(numbers):
         process = start(program, *(["--resume", run] if i else ["--cfg", tiny, "--run_dir", run, *settings]))
         wait_for(process, run, i + 1, rng.random() * 0.1)
@@ -496,8 +501,8 @@ def test_a_run_stopped_at_random_moments_ends_as_if_it_had_not_been(tmp_path, ti
     process = start(program, "--resume", run)
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
-    assert_same_run(tmp_path / "whole", run)
     print({number.name: count for number, count in counts.items()})
+    return run
 
 
 def wait_for(process: subprocess.Popen, run: Path, epoch: int, longer: float) -> None:
