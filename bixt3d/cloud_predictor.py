@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bixt3d.bounds import listed
 from bixt3d.config import nearest
 from bixt3d.datasets.arrays import as_clouds
-from bixt3d.datasets.bounds import listed
 from bixt3d.datasets.cloud import Cloud
 from bixt3d.datasets.feature_columns import feature_name, select_features
 from bixt3d.datasets.files import MESH_POINTS
@@ -18,7 +18,7 @@ from bixt3d.datasets.upright import Up, turn_upright
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.ops import interpolate
-from bixt3d.predictions import PartPrediction, Prediction, check_finite
+from bixt3d.predictions import Answer, PartPrediction, Prediction, check_finite
 from bixt3d.types import Features, InputError
 
 CHUNK = 2**16
@@ -42,6 +42,37 @@ class CloudPredictor:
 
     def __init__(self, model: nn.Module, num_points: int, up: Up = "y"):
         self.model, self.num_points, self.up = model.eval(), num_points, up
+
+    @torch.inference_mode()
+    def predict(
+        self, clouds: Any, features: Mapping[str, Any] | None = None, *, batch: Any = None, up: Up | None = None
+    ) -> Any:
+        """Say what clouds are: one answer for one cloud, a list for several.
+
+        Takes an array or tensor ``(N, 3)`` or ``(B, N, 3)``, with the features that the model reads by name, such as
+        ``{"normal": ...}``; with ``batch``, points ``(N, 3)`` of several clouds as PyG has them (the number of the
+        cloud of each point), or dense clouds and the mask ``(B, N)`` of the points that are no padding. Also a file, a
+        `Cloud`, a PyG ``Data`` or ``Batch``, a mesh or cloud of trimesh or Open3D; or a list of any of these. Clouds
+        may have any number of points: they are centred, scaled and sampled as in training (a fixed random choice, with
+        replacement where there are too few). ``up``: what is up in the clouds, y, z, -y or -z; by default that of
+        training. Raises InputError for coordinates that are not finite, and for features that are missing.
+        """
+        single, given = self._clouds(clouds, features, batch)
+        answers = []
+        for first in range(0, len(given), CLOUDS):
+            prepared = [self._prepare(cloud, up) for cloud in given[first : first + CLOUDS]]
+            xyz = torch.cat([xyz[:, index] for xyz, index, _ in prepared])
+            feats = torch.cat([feats for _, _, feats in prepared])
+            logits = self.model(xyz.to(self.device), feats.to(self.device)).float().cpu()
+            some = given[first : first + CLOUDS]
+            for cloud, own in zip(some, logits, strict=True):
+                check_finite(own, cloud.name)
+                answers.append(self.answer(cloud, own, up))
+        return answers[0] if single else answers
+
+    def answer(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Answer:
+        """Return what the model's output for one cloud means. A model of other inputs has a `predict` of its own."""
+        raise NotImplementedError
 
     @property
     def features(self) -> Features:
@@ -115,33 +146,7 @@ class Predictor(CloudPredictor):
         super().__init__(model, num_points, up)
         self.class_names = tuple(class_names)
 
-    @torch.inference_mode()
-    def predict(
-        self, clouds: Any, features: Mapping[str, Any] | None = None, *, batch: Any = None, up: Up | None = None
-    ) -> Prediction | list[Prediction]:
-        """Say what clouds are: one Prediction for one cloud, a list for several.
-
-        Takes an array or tensor ``(N, 3)`` or ``(B, N, 3)``, with the features that the model reads by name, such as
-        ``{"normal": ...}``; with ``batch``, points ``(N, 3)`` of several clouds as PyG has them (the number of the
-        cloud of each point), or dense clouds and the mask ``(B, N)`` of the points that are no padding. Also a file, a
-        `Cloud`, a PyG ``Data`` or ``Batch``, a mesh or cloud of trimesh or Open3D; or a list of any of these. Clouds
-        may have any number of points: they are centred, scaled and sampled as in training (a fixed random choice, with
-        replacement where there are too few). ``up``: what is up in the clouds, y, z, -y or -z; by default that of
-        training. Raises InputError for coordinates that are not finite, and for features that are missing.
-        """
-        single, given = self._clouds(clouds, features, batch)
-        answers = []
-        for first in range(0, len(given), CLOUDS):
-            prepared = [self._prepare(cloud, up) for cloud in given[first : first + CLOUDS]]
-            xyz = torch.cat([xyz[:, index] for xyz, index, _ in prepared])
-            feats = torch.cat([feats for _, _, feats in prepared])
-            logits = self.model(xyz.to(self.device), feats.to(self.device)).float().cpu()
-            some = given[first : first + CLOUDS]
-            answers += [self._describe(cloud, own, up) for cloud, own in zip(some, logits, strict=True)]
-        return answers[0] if single else answers
-
-    def _describe(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Prediction:
-        check_finite(logits, cloud.name)
+    def answer(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Prediction:
         probability = logits.softmax(0)
         order = probability.argsort(descending=True, stable=True).tolist()
         ranked = {self.class_names[i]: float(probability[i]) for i in order}

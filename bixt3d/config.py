@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse._common import parsing_settings
 
+from bixt3d.bounds import printable
+from bixt3d.known import class_paths, known_classes
 from bixt3d.program import first_line, is_out_of_memory
 from bixt3d.types import InputError
-from bixt3d.untrusted import MOST_YAML, printable, read_yaml
+from bixt3d.untrusted import MOST_YAML, read_yaml
 
 
 class SettingsParser(ArgumentParser):
@@ -29,19 +32,17 @@ class SettingsParser(ArgumentParser):
     trust: bool = False
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
-        """Return the settings that a command line says, those of the model as its data set gives features.
+        """Return the settings of a command line: those of its config, changed by its options.
 
-        Config files are bounded, and ``--trust`` counts only on the command line.
+        Config files are read within bounds. ``--trust`` is an option of the command line, never of a config.
         """
         args = list(sys.argv[1:] if args is None else args)
         self.trust = self.trust or "--trust" in args
         for flag, value in pairwise(part for arg in args for part in re.split("(?<=^--cfg)=", arg, maxsplit=1)):
             if flag == "--cfg":
-                _check_config(value)
+                self._check_config(value)
         with _known_classes_only(self.trust):
-            settings = super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
-        follow_features(settings.get("model"), settings.get("data"))
-        return settings
+            return super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
 
     def parse_object(self, *values: Any, **options: Any) -> Namespace:
         """Parse settings that are no text any more."""
@@ -54,16 +55,30 @@ class SettingsParser(ArgumentParser):
             super().error(message, ex)
         raise InputError(explain(message, [action.dest for action in self._actions])) from ex
 
-    def check_groups(self, settings: Namespace) -> None:
+    def check_groups(self, settings: Namespace | dict[str, Any]) -> None:
         """Raise InputError for a value in place of a group of settings."""
         for name in self.groups:
-            if name in settings and not isinstance(settings[name], Namespace):
-                raise InputError(f"setting '{name}' is a group of settings, not the value {settings[name]}")
+            if name in settings and not isinstance(settings[name], Namespace | dict):
+                value = printable(str(settings[name]))[:80]
+                raise InputError(f"setting '{name}' is a group of settings, not the value {value}")
+
+    def _check_config(self, value: str) -> None:
+        """Raise InputError for a config that is none, or that names another file: jsonargparse would read it."""
+        settings = read_config(value)
+        if isinstance(settings, dict):
+            if settings.get("cfg") is not None:
+                raise InputError("a config has no setting 'cfg': one file is one run")
+            self.check_groups({name: part for name, part in settings.items() if part is not None})
 
     def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
-        """Build what the settings describe. Raises InputError where a class does not take its values."""
+        """Build what the settings describe, a model as its data set gives features; the settings stay as they are.
+
+        Raises InputError where a class does not take its values.
+        """
         self.check_groups(settings)
         check_nulls(settings)
+        settings = settings.clone()
+        follow_features(settings.get("model"), settings.get("data"))
         try:
             with _known_classes_only(self.trust):
                 return super().instantiate(settings, **options)
@@ -73,87 +88,79 @@ class SettingsParser(ArgumentParser):
             raise InputError(f"what the settings describe cannot be built: {first_line(error)}") from error
 
 
+BUILDING = RLock()
+"""Held by the thread that parses settings or builds a described model: both change what is global to a process."""
+
+
 @contextmanager
 def _known_classes_only(trust: bool) -> Iterator[None]:
     """Let settings name known classes alone, unless they are trusted, and put jsonargparse back as it was."""
     if _parsing.get():  # a parser that jsonargparse made for a part
         yield
         return
-    before, inside = dict(parsing_settings), _parsing.set(True)
-    if not trust:
-        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=_all_paths())
-    try:
-        yield
-    finally:
-        parsing_settings.update(before)
-        _parsing.reset(inside)
+    with BUILDING:
+        before, inside = dict(parsing_settings), _parsing.set(True)
+        if not trust:
+            set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=_all_paths())
+        try:
+            yield
+        finally:
+            parsing_settings.update(before)
+            _parsing.reset(inside)
 
 
 _parsing: ContextVar[bool] = ContextVar("parsing", default=False)
-
-
-def known_classes() -> list[type]:
-    """Return the classes of bixt3d, and those derived from them, in all modules that are imported."""
-    modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "bixt3d"]
-    things = [thing for module in modules for thing in list(vars(module).values())]
-    pending = [thing for thing in things if inspect.isclass(thing) and thing.__module__.split(".")[0] == "bixt3d"]
-    known: dict[type, None] = {}
-    while pending:
-        if (one := pending.pop()) not in known:
-            known[one] = None
-            pending += type.__subclasses__(one)
-    return list(known)
 
 
 def _all_paths() -> list[str]:
     return [path for one in known_classes() for path in class_paths(one) if "<" not in path]
 
 
-def class_paths(one: type) -> list[str]:
-    """Return the dotted paths that may name a class: in the packages that hold it, last where it is defined."""
-    packages, name = one.__module__.split("."), one.__qualname__
-    if not all(part.isidentifier() for part in (*packages, *name.split("."))):
-        return [name]  # defined inside a function: no path leads there
-    return [".".join((*packages[:end], name)) for end in range(1, len(packages) + 1)]
+def read_config(value: str) -> Any:
+    """Return what a config says, a file or its text. Raises InputError if it is too large, too deep, or no yaml.
+
+    Returns None where there is no such file.
+    """
+    if "\n" in value or value.lstrip().startswith("{"):
+        return read_yaml(value, "the config")
+    path = Path(value)
+    if not path.is_file():
+        if value == "-" or (path.exists() and not path.is_dir()):
+            raise InputError(f"the config file {printable(value)} is no regular file")
+        return None
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_YAML + 1)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"the config file {path} is not text in UTF-8, or cannot be read") from error
+    return read_yaml(text, f"the config file {path}")
 
 
-def _check_config(value: str) -> None:
-    """Raise InputError for a config, a file or its text, that is too large, too deep, or no yaml."""
-    if "\n" not in value and not value.lstrip().startswith("{"):
-        path = Path(value)
-        if not path.is_file():
-            return  # jsonargparse says so
-        try:
-            with path.open(encoding="utf-8") as file:
-                value = file.read(MOST_YAML + 1)
-        except (OSError, UnicodeError) as error:
-            raise InputError(f"the config file {path} is not text in UTF-8, or cannot be read") from error
-        read_yaml(value, f"the config file {path}")
-        return
-    read_yaml(value, "the config")
+TRUST = "--trust: import classes that are named and that are not bixt3d's, and so run their code"
+OFFLINE = "--offline: fetch nothing"
 
 
 def make_settings_parser(description: str) -> SettingsParser:
     """Return a parser that reads ``--cfg FILE``; a program adds its settings."""
     parser = SettingsParser(description=description, allow_abbrev=False)
     parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
-    parser.epilog = (
-        "--trust: import classes that settings name and that are not bixt3d's, and so run their code. "
-        "--offline: fetch nothing"
-    )
+    parser.epilog = f"{TRUST}. {OFFLINE}"
     return parser
 
 
 def follow_features(model: Any, data: Any) -> None:
     """Let a model read what its data set gives: fill in ``features`` wherever the model's settings leave it open."""
-    given = ((data or {}).get("init_args") or {}).get("features") or ""
+    settings = data.get("init_args") if isinstance(data, dict | Namespace) else None  # a name alone has none
+    given = (settings.get("features") if isinstance(settings, dict | Namespace) else None) or ""
+    if not isinstance(given, str):
+        raise InputError("setting 'data.features' should be the names of features")
     parts = [model]
     while parts:
         part = parts.pop()
-        if isinstance(part, Namespace):
+        if isinstance(part, dict | Namespace):
             if part.get("features", given) is None:
                 part["features"] = given
-            parts += vars(part).values()
+            parts += (vars(part) if isinstance(part, Namespace) else part).values()
 
 
 def explain(message: str, known: Iterable[str]) -> str:
@@ -168,7 +175,7 @@ def explain(message: str, known: Iterable[str]) -> str:
     ):
         name = next(filter(None, unknown.groups())).split("=")[0]
         owners = re.findall(r"class_path '([^']+)'", message)
-        names = _settings_of(owners[-1]) if owners else list(known)
+        names = [one.name for one in _parameters_of(owners[-1])] if owners else list(known)
         setting = f"{where}.{name}" if where else name
         return f"unknown setting '{setting}'" + nearest(name if owners else setting, names)
     if sentence := _explain_class(message, where):
@@ -225,16 +232,12 @@ def check_nulls(settings: Namespace, where: str = "") -> None:
             raise InputError(f"setting '{where}{name}' must be of type {plain[name].__name__}, and is null")
 
 
-def _settings_of(class_path: str) -> list[str]:
-    parameters = [one for one in _parameters_of(class_path) if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-    return [one.name for one in parameters if one.name != "self"]
-
-
 def _parameters_of(class_path: str) -> list[inspect.Parameter]:
-    """Return the parameters of a class and of those that it is derived from; none of a class that is not known."""
+    """Return the settings of a class and of those that it is derived from; none of a class that is not known."""
     name = class_path.rpartition(".")[2]
     classes = next((one.__mro__ for one in known_classes() if one.__name__ == name), ())
-    return [one for cls in reversed(classes) for one in inspect.signature(cls.__init__).parameters.values()]
+    parameters = [one for cls in reversed(classes) for one in inspect.signature(cls.__init__).parameters.values()]
+    return [one for one in parameters if one.name != "self" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
 
 
 def config_file(name: str) -> Path:

@@ -17,13 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bixt3d.cloud_predictor import PartPredictor, Predictor
+from bixt3d.cloud_predictor import CloudPredictor
 from bixt3d.datasets.shapes import Shapes
 from bixt3d.engine.checkpoint import write_whole
 from bixt3d.image_predictor import ImageModel
-from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
-from bixt3d.tasks.runs import load_run
+from bixt3d.tasks.runs import SavedRun, read_run
 from bixt3d.types import InputError
 
 Format = Literal["torch", "onnx"]
@@ -36,7 +35,7 @@ TOLERANCE = 1e-3
 class ExportForm(nn.Module):
     """A model whose file asks for what the model reads: always ``xyz``, ``feats`` and ``category`` where needed."""
 
-    def __init__(self, model: CloudClassifier | CloudSegmenter):
+    def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
@@ -46,9 +45,9 @@ class ExportForm(nn.Module):
         feats: Float[Tensor, "B N F"] | None = None,
         category: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B ..."]:
-        if isinstance(self.model, CloudClassifier):
-            return self.model(xyz, feats)
-        return self.model(xyz, feats, category)
+        if isinstance(self.model, CloudSegmenter):
+            return self.model(xyz, feats, category)
+        return self.model(xyz, feats)
 
 
 def export_run(
@@ -64,12 +63,13 @@ def export_run(
         raise InputError(f"unknown format '{kind}': choose {' or '.join(SUFFIX)}")
     if kind == "onnx" and not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
         raise InputError('an ONNX model needs onnx, onnxscript and onnxruntime: pip install "bixt3d[export]"')
-    predictor = load_run(run, trust=trust)
+    saved = read_run(run, trust=trust)
+    predictor = saved.load()
     if isinstance(predictor, ImageModel):
         raise InputError(f"{run} is a run on images, which cannot be exported yet: only runs on clouds can")
     form, clouds = ExportForm(predictor.model).eval(), example_clouds(predictor)
     few = {name: values[:2] for name, values in clouds.items()}
-    content, call = {"torch": to_torch, "onnx": to_onnx}[kind](form, few, describe(predictor))
+    content, call = {"torch": to_torch, "onnx": to_onnx}[kind](form, few, describe(saved, predictor))
     found = compare(call, form, clouds)
     weights = Path(run) / "model" if Path(run).is_dir() else Path(run)
     out = out or weights.with_suffix(SUFFIX[kind])
@@ -77,22 +77,14 @@ def export_run(
     return out, found
 
 
-def describe(predictor: Predictor | PartPredictor) -> dict[str, str]:
+def describe(saved: SavedRun, predictor: CloudPredictor) -> dict[str, str]:
     """Return what the file says about itself: task, names, and what clouds must be like; lists and dicts as JSON."""
-    facts = {
-        "task": "classification",
-        "class_names": json.dumps(predictor.class_names),
-        "num_points": str(predictor.num_points),
-        "features": str(predictor.features),
-        "up": predictor.up,
-    }
-    if isinstance(predictor, PartPredictor):
-        names = {"part_names": json.dumps(predictor.part_names), "class_parts": json.dumps(predictor.class_parts)}
-        facts |= {"task": "part segmentation", **names}
-    return facts
+    names = {key: json.dumps(value) for key, value in saved.names.items()}
+    wanted = {"num_points": str(predictor.num_points), "features": str(predictor.features), "up": predictor.up}
+    return {"task": saved.task.name, **names, **wanted}
 
 
-def example_clouds(predictor: Predictor | PartPredictor) -> Clouds:
+def example_clouds(predictor: CloudPredictor) -> Clouds:
     """Return one procedural object of each kind, as the inputs that the file will take."""
     _, shapes = Shapes(train_per_class=1, test_per_class=1, num_points=predictor.num_points, features="normal").load()
     clouds = {"xyz": shapes.xyz}
@@ -133,7 +125,7 @@ def to_onnx(form: ExportForm, clouds: Clouds, facts: dict[str, str]) -> tuple[by
             dynamic_shapes=_any_number(clouds),
             dynamo=True,
             verbose=False,
-            optimize=False,  # for it takes the 1e-8 of `interpolate` for 0; of what it does, these two are enough:
+            optimize=False,  # it would replace the 1e-8 of `interpolate` by 0; the two steps below are enough
         )
     onnxscript.optimizer.fold_constants(program.model, onnx_shape_inference=True)
     onnxscript.optimizer.remove_unused_nodes(program.model)
@@ -161,10 +153,8 @@ def compare(call: Callable[[Clouds], Tensor], form: ExportForm, clouds: Clouds) 
     logits = torch.cat([call({name: values[batch] for name, values in clouds.items()}) for batch in batches])
     furthest = float((logits - expected).abs().max())
     same = logits.argmax(-1) == expected.argmax(-1)
-    found = (
-        f"{int(same.sum())} of {same.numel()} labels are the model's, and the logits differ by {furthest:.1e} at most "
-        f"(they reach {float(expected.abs().max()):.1f})"
-    )
+    labels = f"{int(same.sum())} of {same.numel()} labels are the model's, and " if expected.shape[-1] > 1 else ""
+    found = f"{labels}the logits differ by {furthest:.1e} at most (they reach {float(expected.abs().max()):.1f})"
     if not furthest <= TOLERANCE * max(1.0, float(expected.abs().max())):
         raise InputError(f"the file would not compute what the model does, so it was not written: only {found}")
     return found

@@ -16,12 +16,12 @@ from bixt3d.datasets.image_reading import as_rgb, read_image
 from bixt3d.datasets.image_transforms import normalize, square_view
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_segmenter import ImageSegmenter
-from bixt3d.predictions import check_finite
+from bixt3d.predictions import Answer, ClassAnswer, check_finite, percent_lines
 from bixt3d.types import InputError
 
 
 @dataclass(frozen=True)
-class ImagePrediction:
+class ImagePrediction(ClassAnswer):
     """What a classifier says of one image: the class, how sure, and the probability of every class, highest first."""
 
     name: str
@@ -30,7 +30,7 @@ class ImagePrediction:
 
 
 @dataclass(frozen=True, eq=False)
-class SegmentationPrediction:
+class SegmentationPrediction(Answer):
     """What a segmenter says of one image: ``class_names[labels[y, x]]`` is the class of a pixel.
 
     ``shares``: part of the pixels that each class has, highest first, without those that have none.
@@ -39,6 +39,12 @@ class SegmentationPrediction:
     labels: Int[Tensor, "X Y"]
     class_names: tuple[str, ...]
     shares: dict[str, float]
+
+    def facts(self) -> dict[str, Any]:
+        return {"shares": self.shares}
+
+    def table(self, top: int) -> list[str]:
+        return percent_lines(self.shares)
 
 
 class ImageModel(ABC):
@@ -62,7 +68,7 @@ class ImageModel(ABC):
         """Return the pixels of a Pillow image in RGB that the model sees."""
 
     @abstractmethod
-    def _describe(self, image: Float[Tensor, "1 3 X Y"]) -> ImagePrediction | SegmentationPrediction: ...
+    def _describe(self, image: Float[Tensor, "1 3 X Y"]) -> Answer: ...
 
     def prepare(self, image: Any) -> Float[Tensor, "3 X Y"]:
         """Return what the model reads of one image (of any kind that ``predict`` takes), on the model's device."""

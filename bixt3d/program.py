@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bixt3d.bounds import printable
 from bixt3d.offline import go_offline
 from bixt3d.types import InputError, Stopped
 
@@ -51,7 +52,7 @@ def _stopped_by_signals(own: int) -> Iterator[None]:
 def _ending(error: BaseException) -> tuple[int | None, str]:
     """Return the exit code and the last words of a program that ends with this error; no code for a fault of ours."""
     if isinstance(error, InputError):
-        return 2, f"error: {error}"
+        return 2, f"error: {printable(error)}"
     if isinstance(error, Stopped):
         return error.code, (str(error) or f"stopped by {signal.Signals(error.number).name}") if error.code else ""
     if isinstance(error, KeyboardInterrupt):

@@ -24,7 +24,8 @@ class InputError(ValueError):
 class Stopped(KeyboardInterrupt):
     """A signal ended the program; the message, if any, says what is safe and how to go on.
 
-    ``code`` is the exit code: 128 plus the number of the signal, or 0 for a process that the first one speaks for.
+    ``code`` is the exit code: 128 plus the number of the signal. In a run of several processes only the first one says
+    so; the others end with code 0 and print nothing.
     """
 
     def __init__(self, number: int, message: str = "", code: int | None = None):

@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import pickletools
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -10,13 +12,15 @@ from typing import Any, NoReturn
 import torch
 import yaml
 
+from bixt3d.bounds import check_names, printable
 from bixt3d.types import InputError
 
 MOST_JSON, MOST_YAML = 2**22, 2**18
 """Characters of a text: names of many classes need more than settings do."""
 MOST_VALUES, MOST_SETTINGS, DEEPEST = 200_000, 20_000, 32
 """Values in JSON, in yaml with what its aliases repeat, and how deep they are nested."""
-LONGEST_NAME = 1000
+TENSOR_GLOBALS = r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w+Storage"
+"""What a pickle of tensors may name; torch's own list has `bytearray` on it, which takes as much memory as one says."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -46,7 +50,7 @@ def _refuse_constant(word: str) -> NoReturn:
 def read_yaml(text: str, source: str) -> Any:
     """Return the values of a yaml text; ``source`` says what it is. Raises InputError where it is none, or too large.
 
-    Tags of Python, and aliases that repeat too much, are refused.
+    Tags of Python, names with dots, and aliases that repeat too much are refused.
     """
     _check_length(text, MOST_YAML, source)
     try:
@@ -58,7 +62,18 @@ def read_yaml(text: str, source: str) -> Any:
         reason = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())[:200]
         raise InputError(f"{source} holds no settings in yaml: {printable(reason)}") from error
     check_plain(values, source)
+    _check_dots(values, source)
     return values
+
+
+def _check_dots(values: Any, source: str) -> None:
+    """Raise InputError for a name such as ``optim.lr``, a second way to say a setting that checks would pass over."""
+    if isinstance(values, dict):
+        for name in values:
+            if "." in name:
+                raise InputError(f"{source} holds '{printable(name)[:80]}': write a group and, indented, its settings")
+    for value in values.values() if isinstance(values, dict) else values if isinstance(values, list) else ():
+        _check_dots(value, source)
 
 
 def _check_length(text: str, most: int, source: str) -> None:
@@ -108,17 +123,16 @@ def check_plain(values: Any, source: str) -> None:
             raise InputError(f"{source} holds something that is no text, number, list or dict")
 
 
-def check_names(names: Any, source: str) -> None:
+def check_different_names(names: Any, source: str) -> None:
     """Raise InputError unless these are names: a list of different texts that can be printed."""
     if not (isinstance(names, Sequence) and not isinstance(names, str) and names):
         raise InputError(f"{source} should be a list of names")
-    seen: set[str] = set()
-    for name in names:
-        if not (isinstance(name, str) and name and name.isprintable() and len(name) <= LONGEST_NAME):
-            raise InputError(f"{source} holds {printable(repr(name))[:80]}, which cannot be printed as a name")
-        if name in seen:
-            raise InputError(f"{source} holds '{name[:80]}' twice")
-        seen.add(name)
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"{source} should be a list of names, but not all of them are text")
+    check_names(names, source)
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise InputError(f"{source} holds '{twice}' twice")
 
 
 def check_count(value: Any, source: str, least: int = 1, most: int = 2**20) -> int:
@@ -134,21 +148,19 @@ def check_keys(values: Any, keys: Sequence[str], source: str) -> None:
         raise InputError(f"{source} should have these entries and no others: {', '.join(keys)}")
 
 
-def printable(text: str) -> str:
-    """Return a text without characters that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def load_tensors(content: bytes) -> Any:
+def load_tensors(content: bytes, *classes: type) -> Any:
     """Return what `torch.save` wrote, without running code of the file. Raises almost anything where it is broken.
 
-    No tensor may be larger than the file: one that repeats a value, or a zip that unpacks to more, fills the memory.
+    ``classes``: what it may hold besides tensors and plain values. No tensor may be larger than the file: one that
+    repeats a value, or a zip that unpacks to more, fills the memory.
     """
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > len(content):
                 raise InputError("it unpacks to more than its own size")
-    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    _check_pickles(content, {f"{one.__module__} {one.__qualname__}" for one in classes})
+    with torch.serialization.safe_globals(list(classes)):
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     pending, seen = [state], 0
     while pending:
         value, seen = pending.pop(), seen + 1
@@ -159,3 +171,17 @@ def load_tensors(content: bytes) -> Any:
         if isinstance(value, Mapping | list | tuple):
             pending += value.values() if isinstance(value, Mapping) else value
     return state
+
+
+def _check_pickles(content: bytes, known: set[str]) -> None:
+    """Raise InputError for a pickle that names more than tensors are made of; no step of it is done."""
+    if content[:4] == b"PK\x03\x04":  # as torch tells them apart, and read as torch reads it
+        pickles, count = io.BytesIO(torch._C.PyTorchFileReader(io.BytesIO(content)).get_record("data.pkl")), 1
+    else:  # magic number, version, system, content, keys of the storages
+        pickles, count = io.BytesIO(content), 5
+    for _ in range(count):
+        for step, name, _ in pickletools.genops(pickles):
+            if step.name == "GLOBAL" and not (name in known or re.fullmatch(TENSOR_GLOBALS, name, re.ASCII)):
+                raise InputError(f"it names {printable(name)[:80]}, which no tensor needs")
+            if step.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
+                raise InputError(f"it holds the step {step.name}, which no tensor needs")

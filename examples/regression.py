@@ -2,9 +2,9 @@
 
 python examples/regression.py train --cfg examples/regression.yaml
 python examples/regression.py test [RUN]
-python examples/regression.py predict RUN FILE ...
+PYTHONPATH=examples python tools/predict.py --trust --checkpoint RUN FILE ...
 
-Move the class into `bixt3d/tasks/`, add its line to `bixt3d/tasks/__init__.py`, and every program knows it.
+With --trust, programs import the task of a run from its file; a line in `bixt3d/tasks/__init__.py` does without.
 """
 
 import sys
@@ -12,17 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from bixt3d import load_run
+from bixt3d import Cloud
 from bixt3d.cloud_predictor import CloudPredictor
 from bixt3d.datasets import CloudSource, take_points
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.models.presets import MakeClassifier
-from bixt3d.predictions import check_finite
+from bixt3d.predictions import Answer
 from bixt3d.program import run_program
 from bixt3d.tasks.inputs import read_clouds
 from bixt3d.tasks.scores import Evaluation, Score
@@ -31,12 +29,11 @@ from bixt3d.tasks.testing import test
 from bixt3d.tasks.training import train
 from bixt3d.types import CloudSet, InputError
 
-EXAMPLE = "python examples/regression.py train --cfg examples/regression.yaml"
 
-
-def height_of(xyz: Float[Tensor, "B N 3"]) -> Float[Tensor, " B"]:
-    """Return the extent along y: what the model is to say without being told which axis counts."""
-    return xyz[..., 1].amax(1) - xyz[..., 1].amin(1)
+def height_error(model: nn.Module, batch: Batch) -> Tensor:
+    """Return how much too tall the model says that each cloud is; its height is its extent along y."""
+    height = batch["xyz"][..., 1].amax(1) - batch["xyz"][..., 1].amin(1)
+    return model(batch["xyz"], batch["feats"])[:, 0].float() - height
 
 
 @dataclass
@@ -51,37 +48,35 @@ class HeightEvaluation(Evaluation):
     def facts(self) -> dict[str, Any]:
         return {"mean_absolute_error": self.error}
 
-    def text(self) -> str:
-        return f"mean absolute error {self.error:.4f}"
+
+@dataclass(frozen=True)
+class Height(Answer):
+    """How tall a cloud is, as a share of the radius of the sphere around it."""
+
+    height: float
+    notes: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        return {"height": self.height}
 
 
 class HeightPredictor(CloudPredictor):
-    """A trained model that says how tall clouds are, as a share of the radius of the sphere around them."""
+    """A trained model that says how tall clouds are."""
 
-    @torch.inference_mode()
-    def predict(self, clouds: Any) -> list[float]:
-        heights = []
-        for cloud in self._clouds(clouds, None, None)[1]:
-            xyz, index, feats = self._prepare(cloud, None)
-            height = self.model(xyz[:, index].to(self.device), feats.to(self.device))
-            check_finite(height, cloud.name)
-            heights.append(float(height))
-        return heights
+    def answer(self, cloud: Cloud, logits: Tensor, up: Any) -> Height:
+        return Height(float(logits), self._notes(cloud, up))
 
 
 class HeightRegression(Task):
     """Say how tall a cloud is."""
 
-    name, program, example = "height regression", "height", EXAMPLE
+    name, program, example = "height regression", "height", "python examples/regression.py train --cfg FILE"
     headline = {"mean_absolute_error": Score("error", more_is_better=False, form=".4f")}
     data, model = CloudSource, MakeClassifier  # a classifier of one class: its logit is the number
     name_keys, train_column = ("outputs",), "train_error"
 
     def names(self, clouds: CloudSet) -> dict[str, Any]:
         return {"outputs": ["height"]}
-
-    def outputs(self, names: Mapping[str, Any]) -> tuple[int, ...]:
-        return (len(names["outputs"]),)
 
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
         return HeightPredictor(model, **read_clouds(given, model, source))
@@ -91,30 +86,24 @@ class HeightRegression(Task):
 
     def make_step(self, run: Any, train: CloudSet) -> Step:
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-            error = model(batch["xyz"], batch["feats"])[:, 0].float() - height_of(batch["xyz"])
+            error = height_error(model, batch)
             return error.square().mean(), error.detach().abs().sum()
 
         return step
 
     def evaluate(self, module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> Evaluation:
         def forward(model: nn.Module, batch: Batch) -> tuple[Tensor]:
-            batch = take_points(batch, run.data.num_points)
-            return ((model(batch["xyz"], batch["feats"])[:, 0].float() - height_of(batch["xyz"])).abs(),)
+            return (height_error(model, take_points(batch, run.data.num_points)).abs(),)
 
-        (error,) = predict_all(module, clouds, run.train.eval_batch_size, forward, fabric)
+        error = predict_all(module, clouds, run.train.eval_batch_size, forward, fabric)[0]
         return HeightEvaluation(float(error.mean()))
 
 
 def main(argv: Sequence[str]) -> Any:
-    """Train, test or predict, as the first word says."""
-    verb, *rest = argv or [""]
-    if verb == "predict":
-        print(*load_run(rest[0]).predict(rest[1:]), sep="\n")
-        return None
-    run = {"train": train, "test": test}.get(verb)
-    if run is None:
-        raise InputError(f"train, test or predict, not '{verb}': see the first lines of this file")
-    return run(HeightRegression(), __doc__, rest)
+    """Train or test, as the first word says."""
+    if argv[:1] not in (["train"], ["test"]):
+        raise InputError("begin with train or test: see the first lines of this file")
+    return (train if argv[0] == "train" else test)(HeightRegression(), __doc__, argv[1:])
 
 
 if __name__ == "__main__":

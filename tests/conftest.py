@@ -44,7 +44,10 @@ def on_other_device() -> Callable[..., int]:
     tests = Path(__file__).parent
 
     def run(*arguments: str) -> int:
-        environment = os.environ | {"PYTHONPATH": str(tests), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]),
+            "OMP_NUM_THREADS": "1",
+        }
         command = [sys.executable, "-m", "pytest", "-p", "other_device", "-p", "no:cacheprovider", "-q", "--tb=short"]
         done = subprocess.run([*command, *arguments], cwd=tests, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-4000:]

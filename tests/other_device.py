@@ -101,7 +101,7 @@ def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         goes = isinstance(args[0], OtherTensor)
     if others and plain and operator not in (*MOVES, *INDEXES):
         raise RuntimeError(f"{operator} takes tensors of two devices")
-    moves = operator in MOVES and (not goes if others else goes and bool(plain))
+    moves = operator in MOVES and (not goes if others else goes and bool(tensors))
     masked = operator in INDEXES and any(one.dtype == torch.bool for one in tree_leaves(args[1]) if one is not None)
     if _watched and (moves or masked or (others and plain) or operator.overloadpacket in READS):
         raise WaitError(f"the host waits for the device in {operator}")

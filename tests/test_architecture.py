@@ -14,17 +14,21 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 MAY_IMPORT = {
     "types": set(),
-    "untrusted": {"types"},  # for InputError
-    "program": {"types", "offline"},
-    "config": {"types", "program", "untrusted"},
+    "bounds": {"types"},
+    "fetching": {"types", "bounds"},
+    "files": {"types"},
+    "untrusted": {"types", "bounds"},
+    "program": {"types", "bounds", "offline"},
+    "known": set(),
+    "config": {"types", "known", "program", "bounds", "untrusted"},
     "offline": {"types"},
     "ops": {"types"},
     "nn": {"types", "ops"},
     "tokenizers": {"types", "ops", "nn"},
-    "models": {"types", "ops", "nn", "tokenizers", "config", "offline", "untrusted"},
-    "datasets": {"types", "offline"},
-    "viz": {"types"},
-    "engine": {"types", "config", "program", "untrusted"},
+    "models": {"types", "ops", "nn", "tokenizers", "config", "offline", "bounds", "fetching", "untrusted"},
+    "datasets": {"types", "offline", "bounds", "fetching", "files"},
+    "viz": {"types", "files"},
+    "engine": {"types", "config", "program", "bounds", "files", "untrusted"},
 }
 MAY_IMPORT["timm"] = {"types", "models"}  # what `import bixt3d.timm` registers
 MAY_IMPORT["predictions"] = {"types"}

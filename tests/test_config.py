@@ -1,5 +1,7 @@
 """Settings: every config runs, every mistake gets one sentence that names the nearest right thing."""
 
+import inspect
+import json
 import os
 import re
 import signal
@@ -11,6 +13,7 @@ import torch
 import yaml
 
 import bixt3d.config
+import bixt3d.datasets
 import bixt3d.program
 from bixt3d.config import config_file
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
@@ -108,6 +111,25 @@ def test_a_file_that_is_missing_or_no_yaml_gets_one_sentence(tmp_path, text):
         Classification().make_parser("a test").parse_args([f"--cfg={tmp_path / 'x.yaml'}"])
     assert ("no settings in yaml" if text else "File does not exist: ") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["cfg", "augment", "optim", "train", "runtime"])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_config_names_no_other_file(tmp_path, part, as_text):
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
+    settings = yaml.safe_load(SHAPES.read_text()) | {part: str(tmp_path / "pipe")}
+    (tmp_path / "x.yaml").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="a config has no setting 'cfg'|'\\w+' is a group of settings, not the value"):
+        Classification().make_parser("a test").parse_args(
+            [f"--cfg={json.dumps(settings) if as_text else tmp_path / 'x.yaml'}"]
+        )
+
+
+def test_a_config_that_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for place in (tmp_path / "pipe.yaml", "/dev/zero", "-"):
+        with pytest.raises(InputError, match="is no regular file"):
+            Classification().make_parser("a test").parse_args(["--cfg", str(place)])
 
 
 def test_what_the_command_line_says_wins():
@@ -334,3 +356,19 @@ def test_other_programs_that_use_jsonargparse_are_left_as_they_were():
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--of", type=type)
     assert parser.parse_args(["--of=fractions.Fraction"]).of.__name__ == "Fraction"
+
+
+def test_no_data_set_gives_features_unless_it_is_asked():
+    classes = [one for one in map(vars(bixt3d.datasets).get, bixt3d.datasets.__all__) if inspect.isclass(one)]
+    defaults = {one.__name__: inspect.signature(one).parameters.get("features") for one in classes}
+    assert {name: one.default for name, one in defaults.items() if one and one.default != ""} == {}
+    assert len([one for one in defaults.values() if one]) >= 6
+
+
+def test_training_and_presets_build_the_same_model_where_a_config_names_no_features():
+    settings = yaml.safe_load(next(path for path in CONFIGS if path.stem == "shapenetpart_naive").read_text())
+    settings["data"] = {"class_path": "ShapeNetPart", "init_args": {"root": "X"}}
+    parser = PartSegmentation().make_parser("a test")
+    trained = parser.instantiate(parser.parse_args([f"--cfg={json.dumps(settings)}"])).model(50, 16)
+    built = build_segmenter(yaml.safe_dump(settings), 50, 16)
+    assert trained.features == built.features == Features()

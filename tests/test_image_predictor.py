@@ -1,6 +1,5 @@
 """A trained run on images in three lines: what it takes, what it sees, and what it says of it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
+from written_runs import write_run
 
 from bixt3d import load_run
 from bixt3d.datasets.image_transforms import MEAN, normalize
-from bixt3d.engine.checkpoint import save_weights
 from bixt3d.image_predictor import (
     ImagePredictor,
     ImageSegmentationPredictor,
@@ -90,8 +89,7 @@ def make_run(tmp_path) -> Callable[..., Path]:
         build = build_image_classifier if task == "image classification" else build_image_segmenter
         model = build(config, len(NAMES))
         nn.init.normal_(model.head.weight)  # a new head says nothing
-        metadata = {"task": task, "config": config, "class_names": json.dumps(NAMES)}
-        save_weights(folder / "model.safetensors", model.state_dict(), metadata)
+        write_run(folder / "model.safetensors", model, task, config, class_names=NAMES)
         return folder
 
     return make
@@ -214,7 +212,6 @@ def test_weights_that_do_not_fit_and_runs_of_another_task_are_refused(make_run, 
     with pytest.raises(InputError, match="comes from an image classification run, but a classification run is needed"):
         read_run(run, "classification")
     model = build_image_classifier(CLASSIFIER, 2)
-    metadata = {"task": "image classification", "config": CLASSIFIER, "class_names": json.dumps(NAMES)}
-    save_weights(tmp_path / "model.safetensors", model.state_dict(), metadata)
+    write_run(tmp_path / "model.safetensors", model, "image classification", CLASSIFIER, class_names=NAMES)
     with pytest.raises(InputError, match="holds the weights of another model: .*such as head"):
         load_run(tmp_path)

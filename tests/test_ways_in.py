@@ -12,13 +12,13 @@ import pytest
 import torch
 import trimesh
 from torch_geometric.data import Batch, Data
+from written_runs import write_run
 
 from bixt3d import load_run
 from bixt3d.cloud_predictor import PartPredictor, Predictor
 from bixt3d.datasets.arrays import as_clouds
 from bixt3d.datasets.cloud import Cloud
 from bixt3d.datasets.files import read_file
-from bixt3d.engine.checkpoint import save_weights
 from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.viz.point_files import write_ply
 
@@ -57,8 +57,7 @@ def save(folder: Path, features: str, task: str = "classification") -> Path:
     model = build_segmenter(config, 3, 2) if parts else build_model(config, len(NAMES))
     torch.nn.init.normal_(model.head.weight, std=3)  # a new head says nothing
     names = {"class_names": ["bed", "mug"], **PARTS} if parts else {"class_names": NAMES}
-    metadata = {"task": task, "config": config} | {key: json.dumps(value) for key, value in names.items()}
-    save_weights(folder / "model.safetensors", model.state_dict(), metadata)
+    write_run(folder / "model.safetensors", model, task, config, **names)
     return folder
 
 

@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,15 +12,16 @@ import yaml
 from torch import Tensor, nn
 
 import bixt3d.models
-from bixt3d.config import SettingsParser, config_file
+from bixt3d.config import OFFLINE, SettingsParser
 from bixt3d.models.costs import Cost, count_cost, count_point_work
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_presets import PRESETS, build_image_classifier, build_image_segmenter
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.models.paper_tables import TABLES, Row
-from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.presets import build_model, build_segmenter, read_model_config
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.program import run_program
+from bixt3d.tasks.described import without_pretrained
 from bixt3d.types import InputError
 
 Table = Literal["1a", "2", "3", "4", "A1", "A2", "all"]
@@ -68,19 +68,6 @@ def print_tables(found: dict[str, list[dict[str, Any]]]) -> None:
     print(f"paper = ours to the printed digit in {right} of {len(rows)} rows; # marks the figures that differ")
 
 
-def read_settings(cfg: str) -> dict[str, Any]:
-    """Return the settings of a config, given by path or name; released weights are not asked for."""
-    path = Path(cfg) if cfg.endswith((".yaml", ".yml")) else config_file(cfg)
-    if not path.is_file():
-        raise InputError(f"there is no config file {path}")
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(settings, dict) or "model" not in settings:
-        raise InputError(f"{path} has no part 'model'")
-    if isinstance(settings["model"], dict):
-        (settings["model"].get("init_args") or {}).pop("pretrained", None)
-    return settings
-
-
 def model_class(settings: dict[str, Any]) -> type:
     """Return the class of ours that a config names; where there is none, building the model will say so."""
     described = settings["model"]
@@ -94,9 +81,12 @@ def make_example(cfg: str, size: int | None, classes: int | None) -> tuple[nn.Mo
     if cfg in PRESETS:
         kind = ImageClassifier if PRESETS[cfg].head == "classes" else ImageSegmenter
         return image_example(kind, cfg, size or PRESETS[cfg].size, classes)
-    settings = read_settings(cfg)
+    settings = without_pretrained(read_model_config(cfg))  # released weights change no cost
     kind, config = model_class(settings), yaml.safe_dump({key: settings.get(key) for key in ("data", "model")})
-    data = (settings.get("data") or {}).get("init_args") or {}
+    data = settings.get("data")
+    data = (data.get("init_args") if isinstance(data, dict) else None) or {}  # a name alone has no settings
+    if not isinstance(data, dict) or not all(isinstance(data.get(key, 1), int) for key in ("size", "num_points")):
+        raise InputError(f"{cfg} does not hold the settings of its data")
     if issubclass(kind, (ImageClassifier, ImageSegmenter)):
         return image_example(kind, config, size or data.get("size", 224), classes)
     return cloud_example(kind, config, size or data.get("num_points", 1024), classes)
@@ -151,6 +141,7 @@ def print_cost(found: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Print the tables, or the cost of a config; returns what ``--json`` prints."""
     parser = SettingsParser(prog="cost.py", description=__doc__, allow_abbrev=False)
+    parser.epilog = OFFLINE
     parser.add_argument("--table", type=Table | None, help="a table of the paper, or all of them")
     parser.add_argument("--cfg", type=str | None, help="path or name of a config, or name of a model of the paper")
     parser.add_argument(
@@ -159,6 +150,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--classes", type=int | None, help="with --cfg: number of classes")
     parser.add_argument("--json", action="store_true", help="print for programs")
     given = parser.parse_args(argv)
+    if parser.trust:
+        raise InputError("--trust is of no use here: only models of bixt3d's classes are counted")
     if (given.table is None) == (given.cfg is None):
         raise InputError(f"say what to count: --table {'|'.join(get_args(Table))}, or --cfg FILE")
     for name in ("size", "classes"):

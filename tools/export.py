@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from bixt3d.config import SettingsParser
+from bixt3d.config import OFFLINE, TRUST, SettingsParser
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.export import Format, export_run
 from bixt3d.program import enough_memory, run_program
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument(
         "--weights", type=Literal["last", "best"], default="last", help="of the last epoch, or the best on validation"
     )
-    parser.epilog = "--trust: import the class of the run's model if it is not bixt3d's, and so run its code"
+    parser.epilog = f"{TRUST}. {OFFLINE}"
     where = parser.parse_args(argv)
     weights = weights_file(Path(where.run), where.weights)
     with enough_memory("export on a larger machine, or a run of a smaller model or with a lower --data.num_points"):

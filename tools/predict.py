@@ -12,17 +12,21 @@ from predict_clouds import predict_file
 from predict_images import find_images, predict_image
 from tqdm import tqdm
 
-from bixt3d.cloud_predictor import PartPredictor, Predictor
+from bixt3d.bounds import printable
+from bixt3d.cloud_predictor import CloudPredictor, PartPredictor, Predictor
+from bixt3d.config import OFFLINE, TRUST
 from bixt3d.datasets.files import SUFFIXES, find_files
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.upright import UPS
 from bixt3d.engine.folder import newest_run, weights_file, words_of
-from bixt3d.image_predictor import ImageModel
+from bixt3d.image_predictor import ImageModel, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.program import enough_memory, run_program
 from bixt3d.tasks import find_task
 from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
 
+DRAWN = (Predictor, PartPredictor, ImagePredictor, ImageSegmentationPredictor)
+"""Whose predictions --out can draw."""
 HOW_TO_TRAIN = "python tools/train_cls.py --cfg cfgs/shapes_cls.yaml"
 HOW_TO_TRAIN_ON_IMAGES = "python tools/train_imgcls.py --cfg cfgs/cifar10.yaml"
 
@@ -37,7 +41,8 @@ class Parser(ArgumentParser):
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """Return what the command line says."""
-    parser = Parser(description=__doc__, epilog=f"Files: {' '.join((*SUFFIXES, *ENDINGS))}", allow_abbrev=False)
+    epilog = f"Files: {' '.join((*SUFFIXES, *ENDINGS))}. {TRUST}. {OFFLINE}"
+    parser = Parser(description=__doc__, epilog=epilog, allow_abbrev=False)
     parser.add_argument("places", nargs="+", metavar="FILE_OR_FOLDER", help="folders are searched for known files")
     parser.add_argument(
         "--checkpoint", type=Path, help="run folder, or its model.safetensors (default: the newest run on such files)"
@@ -49,9 +54,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         help="what is up in the files; --up=-y for most cameras (default: as trained, but -y for a .pcd if that is y)",
     )
     parser.add_argument("--category", help="category of all shapes, for a model of parts (which may need it)")
-    parser.add_argument(
-        "--trust", action="store_true", help="import the class of the run's model if it is not bixt3d's"
-    )
+    parser.add_argument("--trust", action="store_true", help="see below")
     parser.add_argument("--top", type=int, default=5, help="classes shown of each file (default: 5)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each cloud or image")
     parser.add_argument(
@@ -145,7 +148,7 @@ def newest(of_images: bool) -> Path:
     return newest_run(Path("runs"), wanted, "run on images" if of_images else "run", how)
 
 
-def check(arguments: Namespace, predictor: Predictor | PartPredictor | ImageModel) -> None:
+def check(arguments: Namespace, predictor: CloudPredictor | ImageModel) -> None:
     """Raise InputError for what no file could mend."""
     if isinstance(predictor, ImageModel):
         if arguments.category or arguments.up or arguments.format:
@@ -153,8 +156,12 @@ def check(arguments: Namespace, predictor: Predictor | PartPredictor | ImageMode
     elif isinstance(predictor, PartPredictor):
         predictor.check_category(arguments.category)
     elif arguments.category:
-        raise InputError("--category is for models of parts, and this run says which class a cloud is: leave it out")
+        raise InputError("--category is for models of parts, and this run has none: leave it out")
     if arguments.out:
+        if not isinstance(predictor, DRAWN):
+            raise InputError(
+                f"--out cannot draw what a {type(predictor).__name__} predicts: leave it out, or use --json"
+            )
         try:
             arguments.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -163,7 +170,7 @@ def check(arguments: Namespace, predictor: Predictor | PartPredictor | ImageMode
 
 def say_fault(error: InputError) -> None:
     """Report a file that could not be predicted."""
-    tqdm.write(f"error: {error}", file=sys.stderr)
+    tqdm.write(f"error: {printable(error)}", file=sys.stderr)
 
 
 def say_who_drew() -> None:

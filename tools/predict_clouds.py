@@ -13,7 +13,8 @@ import torch
 from predict_images import FreeName
 from tqdm import tqdm
 
-from bixt3d.cloud_predictor import PartPredictor, Predictor
+from bixt3d.bounds import printable
+from bixt3d.cloud_predictor import CloudPredictor, PartPredictor
 from bixt3d.datasets.cloud import Cloud
 from bixt3d.datasets.files import MESH_POINTS, read_file
 from bixt3d.datasets.image_reading import ENDINGS
@@ -27,34 +28,33 @@ PNG_POINTS = 4000
 """Points of a cloud that the picture of a classified cloud shows."""
 
 
-def predict_file(path: Path, predictor: Predictor | PartPredictor, arguments: Namespace, name: FreeName) -> None:
+def predict_file(path: Path, predictor: CloudPredictor, arguments: Namespace, name: FreeName) -> None:
     """Predict all clouds of a file."""
     if path.suffix.lower() in ENDINGS and path.exists():
-        raise InputError(f"{path} is an image, but the run reads clouds and meshes; see --checkpoint")
+        raise InputError(f"{printable(path)} is an image, but the run reads clouds and meshes; see --checkpoint")
     for cloud in read_file(path, max(MESH_POINTS, predictor.num_points)):
         predict_cloud(path, cloud, predictor, arguments, name)
 
 
-def predict_cloud(
-    path: Path, cloud: Cloud, predictor: Predictor | PartPredictor, arguments: Namespace, name: FreeName
-) -> None:
+def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments: Namespace, name: FreeName) -> None:
     """Predict one cloud of a file, print what it is, and write its files where they are asked for."""
     try:
         told = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
         prediction = predictor.predict(with_normals(cloud, predictor), up=arguments.up, **told)
     except InputError as error:
-        raise InputError(f"{path.parent / cloud.name}: {error}") from error
-    facts = {"file": str(path), "name": cloud.name, "points": len(cloud), **describe(prediction)}
+        raise InputError(f"{printable(path.parent / cloud.name)}: {error}") from error
+    facts = {"file": str(path), "name": cloud.name, "points": len(cloud), **prediction.facts()}
     facts["notes"] = [*("spread over the surface",) * cloud.from_mesh, *prediction.notes]
     if arguments.out:
         base = arguments.out / name(cloud.name)
         shown = show(cloud, prediction, predictor, arguments.up)
         facts["point_files"], pictures = write_files(base, cloud, prediction, shown, arguments.format or ("ply",))
         facts["out"] = facts["point_files"] + pictures
-    tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else table(facts, arguments.top), file=sys.stdout)
+    lines = [title(facts), *prediction.table(arguments.top)]
+    tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
 
 
-def with_normals(cloud: Cloud, predictor: Predictor | PartPredictor) -> Cloud:
+def with_normals(cloud: Cloud, predictor: CloudPredictor) -> Cloud:
     """Return the cloud with normals where the model reads them: estimated ones, if it has none."""
     if "normal" not in predictor.features.names or "normal" in cloud.columns:
         return cloud
@@ -62,26 +62,11 @@ def with_normals(cloud: Cloud, predictor: Predictor | PartPredictor) -> Cloud:
     return replace(cloud, columns={**cloud.columns, "normal": normals}, notes=(*cloud.notes, "normals estimated"))
 
 
-def describe(prediction: Any) -> dict[str, Any]:
-    """Return what a line of JSON says of a prediction."""
-    if isinstance(prediction, PartPrediction):
-        return {"category": prediction.category, "shares": prediction.shares, "counts": prediction.counts}
-    return {
-        "class": prediction.name,
-        "confidence": prediction.confidence,
-        "probabilities": prediction.probabilities,
-    }
-
-
-def table(facts: dict[str, Any], top: int) -> str:
-    """Return a table for people: the likeliest classes, or the parts with the share of points that they have."""
+def title(facts: dict[str, Any]) -> str:
+    """Return the line above a table for people."""
     place = facts["file"].removesuffix(Path(facts["file"]).name) + facts["name"]
-    head = ", ".join([f"{place}: {facts['points']} points", *filter(None, [facts.get("category")]), *facts["notes"]])
-    if "category" in facts:
-        ranked = {name.removeprefix(f"{facts['category']}/"): share for name, share in facts["shares"].items()}
-    else:
-        ranked = dict(list(facts["probabilities"].items())[:top])
-    return "\n".join([head, *(f"{share:9.1%}  {name}" for name, share in ranked.items())])
+    head = [f"{printable(place)}: {facts['points']} points", *filter(None, [facts.get("category")]), *facts["notes"]]
+    return ", ".join(head)
 
 
 class Shown(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bixt3d.bounds import printable
 from bixt3d.datasets.image_reading import ENDINGS, read_image
 from bixt3d.image_predictor import ImagePredictor, ImageSegmentationPredictor, SegmentationPrediction
 from bixt3d.types import InputError
@@ -27,7 +28,7 @@ def find_images(places: Sequence[str | Path]) -> list[Path]:
     for place in map(Path, places):
         files = sorted(_images_in(place)) if place.is_dir() else [place]
         if not files:
-            raise InputError(f"the folder {place} holds no image: known are {', '.join(ENDINGS)}")
+            raise InputError(f"the folder {printable(place)} holds no image: known are {', '.join(ENDINGS)}")
         found |= dict.fromkeys(files)
     return list(found)
 
@@ -42,35 +43,20 @@ def predict_image(
 ) -> None:
     """Predict one image, print what it shows, and write its picture where it is asked for."""
     if path.is_file() and path.suffix.lower() not in ENDINGS:
-        raise InputError(f"{path} is no image, but the run reads images: {', '.join(ENDINGS)}; see --checkpoint")
+        raise InputError(
+            f"{printable(path)} is no image, but the run reads images: {', '.join(ENDINGS)}; see --checkpoint"
+        )
     image = read_image(path)
     try:
         prediction = predictor.predict(image)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{printable(path)}: {error}") from error
     facts = {"file": str(path), "name": path.name, "width": image.width, "height": image.height}
-    facts |= describe(prediction)
+    facts |= prediction.facts()
     if arguments.out:
         facts["out"] = write_pictures(arguments.out / f"{name(path.name)}.png", image, prediction, path.name)
-    tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else table(facts, arguments.top), file=sys.stdout)
-
-
-def describe(prediction: Any) -> dict[str, Any]:
-    """Return what a line of JSON says of a prediction."""
-    if isinstance(prediction, SegmentationPrediction):
-        return {"shares": prediction.shares}
-    return {
-        "class": prediction.name,
-        "confidence": prediction.confidence,
-        "probabilities": prediction.probabilities,
-    }
-
-
-def table(facts: dict[str, Any], top: int) -> str:
-    """Return a table for people: the likeliest classes, or the share of pixels that each class has."""
-    head = f"{facts['file']}: {facts['width']} x {facts['height']} pixels"
-    ranked = facts.get("shares") or dict(list(facts["probabilities"].items())[:top])
-    return "\n".join([head, *(f"{share:9.1%}  {name}" for name, share in ranked.items())])
+    lines = [f"{printable(path)}: {image.width} x {image.height} pixels", *prediction.table(arguments.top)]
+    tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
 
 
 def write_pictures(path: Path, image: Any, prediction: Any, name: str) -> list[str]:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import visualize_images
 from torch import nn
-from visualize_choice import check_latents, choose, to_numpy
+from visualize_choice import check_drawn, check_latents, choose, to_numpy
 
-from bixt3d.config import nearest
+from bixt3d.config import OFFLINE, TRUST, nearest
 from bixt3d.datasets import CloudSource
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.models.attention_maps import attention_maps
@@ -66,7 +66,7 @@ class Shown:
 def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
     """Return what the command line says, and the settings of the run that it changes."""
     parser = Parser(description=__doc__, allow_abbrev=False)
-    parser.epilog = "Settings of the run can be changed, as in --data.root=FOLDER"
+    parser.epilog = f"Settings of the run can be changed, as in --data.root=FOLDER. {TRUST}. {OFFLINE}"
     parser.add_argument("run", nargs="?", type=Path, help="run folder (default: the newest, of parts if there is one)")
     parser.add_argument("--image", type=Path, nargs="+", help="draw these image files, by a run or model of images")
     parser.add_argument("--index", type=int, nargs="+", help="places in the test set (default: spread over it)")
@@ -112,7 +112,7 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
     """Draw what the command line asks for; returns the files written."""
     if arguments.weights in ("last", "best"):
         choose_weights(arguments)
-    if is_about_images(arguments):
+    if is_about_images(arguments, rest):
         return visualize_images.main(arguments, rest)
     shown = predict(arguments, rest)
     out = arguments.out or shown.path.parent / "pictures"
@@ -141,12 +141,14 @@ def choose_weights(arguments: Namespace) -> None:
     print(f"weights: {arguments.run} ({words_of(arguments.run)})", flush=True)
 
 
-def is_about_images(arguments: Namespace) -> bool:
-    """Say whether images are to be drawn. Raises InputError for a run that is none."""
+def is_about_images(arguments: Namespace, rest: Sequence[str]) -> bool:
+    """Say whether images are to be drawn. Raises InputError for a run that is none, or that nothing here can draw."""
     if arguments.image or arguments.weights or visualize_images.names_preset(arguments.run):
         return True
     arguments.run = arguments.run or find_run()
-    of_images = read_run(arguments.run).task.unit == "images"
+    task = read_run(arguments.run, trust="--trust" in rest).task
+    check_drawn(task)
+    of_images = task.unit == "images"
     if arguments.layer is not None and not of_images:
         raise InputError("--layer is for images: clouds are drawn in all layers")
     return of_images
@@ -154,7 +156,7 @@ def is_about_images(arguments: Namespace) -> bool:
 
 def predict(arguments: Namespace, rest: Sequence[str]) -> Shown:
     """Load a run and its test set, and predict the clouds that are asked for."""
-    task = read_run(arguments.run).task
+    task = read_run(arguments.run, trust="--trust" in rest).task
     trained = open_run(task, task.make_parser(__doc__), arguments.run, rest)
     run, fabric, model, test = trained.run, trained.fabric, trained.model, trained.test
     index = choose(arguments, test)

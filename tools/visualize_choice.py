@@ -8,8 +8,15 @@ import numpy as np
 
 from bixt3d.config import nearest
 from bixt3d.models.attention_maps import LayerAttention
+from bixt3d.tasks import TASKS, find_task
 from bixt3d.types import InputError
 from bixt3d.viz.attention import AttentionMap
+
+
+def check_drawn(task: Any) -> None:
+    """Raise InputError for a task whose predictions nothing here can draw."""
+    if not isinstance(task, tuple(type(find_task(name)) for name in TASKS)):
+        raise InputError(f"visualize.py does not know how to draw a {task.name} run")
 
 
 def choose(arguments: Namespace, test: Any, unit: str = "cloud") -> list[int]:

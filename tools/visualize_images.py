@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from visualize_choice import check_latents, choose, choose_layer, to_numpy
+from visualize_choice import check_drawn, check_latents, choose, choose_layer, to_numpy
 
 from bixt3d.config import nearest
 from bixt3d.datasets.image_reading import read_image
@@ -20,7 +20,7 @@ from bixt3d.models.attention_maps import image_attention_maps
 from bixt3d.models.image_presets import PRESETS, build_image_classifier, build_image_segmenter
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.image_segmentation import ImageSegmentation
-from bixt3d.tasks.runs import load_run, newest_of, read_run
+from bixt3d.tasks.runs import newest_of, read_run
 from bixt3d.tasks.testing import TrainedRun, open_run
 from bixt3d.types import InputError
 from bixt3d.viz.attention import choose_latents
@@ -118,11 +118,12 @@ def open_images(arguments: Namespace, rest: Sequence[str]) -> tuple[Looker, list
     run = arguments.run or find_run()
     if not arguments.image:
         return open_test_images(arguments, run, rest)
-    saved = read_run(run)
+    saved = read_run(run, trust="--trust" in rest)
+    check_drawn(saved.task)
     if saved.task.unit != "images":
         raise InputError(f"{saved.path} comes from a run on clouds, and --image is for runs on images")
     shots = named_shots(arguments)
-    return Looker(load_run(run, trust="--trust" in rest), saved.path.parent.name, saved.path.parent), shots
+    return Looker(saved.load(), saved.path.parent.name, saved.path.parent), shots
 
 
 def find_run() -> Path:
@@ -143,7 +144,7 @@ def named_shots(arguments: Namespace) -> list[Shot]:
 
 def open_test_images(arguments: Namespace, run: Path, rest: Sequence[str]) -> tuple[Looker, list[Shot]]:
     """Return the model of a run, and those images of its test set that are asked for."""
-    saved = read_run(run)
+    saved = read_run(run, trust="--trust" in rest)
     task, lean = saved.task, ["--data.cache=false"] if "cache: true" in saved.config else []  # only a few are needed
     trained = open_run(task, task.make_parser(__doc__), run, [*lean, *rest])
     settings, test = trained.run, trained.test

@@ -16,7 +16,7 @@ from bixt3d.types import InputError
 def as_clouds(
     clouds: Any, features: Mapping[str, Any] | None = None, batch: Any = None, mesh_points: int = MESH_POINTS
 ) -> tuple[bool, list[Cloud]]:
-    """Return whether one cloud was given, and all of them.
+    """Return two values: whether the input is a single cloud rather than several, and the list of its clouds.
 
     ``features``: arrays by name, with a row for each point. ``batch``: the number of the cloud that each point belongs
     to, as PyG has it, or a mask of shape (B, N) of the points of dense clouds that are not padding. ``mesh_points``:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bixt3d.datasets.numpy_files import load_arrays
+from bixt3d.files import remove_leftovers, write_whole
 from bixt3d.types import InputError
 
 
@@ -35,14 +36,13 @@ def cached_arrays(
     except (InputError, KeyError):  # damaged, or of another program
         pass
     arrays = build()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # of a path, NumPy would make another that ends with .npz
             np.savez(file, **arrays)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write the cache {path} ({error.strerror}): make room for it") from error
+
+    remove_leftovers(path.parent, path.name)
+    write_whole(path, write)
     return arrays
 
 

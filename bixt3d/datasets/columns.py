@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from bixt3d.datasets.bounds import check_unpacked, listed, read_plain, shortened
+from bixt3d.bounds import check_unpacked, listed, read_plain, shortened
 from bixt3d.datasets.feature_columns import feature_name
 from bixt3d.datasets.hdf5 import find_dataset, holds_numbers, open_hdf5
 from bixt3d.datasets.numpy_files import load_arrays

@@ -4,34 +4,21 @@ python -m bixt3d.datasets.download modelnet40
 """
 
 import argparse
-import hashlib
-import http
 import http.client
 import sys
 import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
-
+from bixt3d.bounds import open_plain, printable, shortened
 from bixt3d.datasets.archives import ARCHIVES, Archive
-from bixt3d.datasets.bounds import open_plain, printable, shortened, without_waiting
-from bixt3d.datasets.unpacking import RefusedError, extract
+from bixt3d.datasets.unpacking import extract
+from bixt3d.fetching import LostError, RefusedError, check_first, digest_of, download, keep_first, writing
 from bixt3d.offline import check_online, go_offline
 from bixt3d.types import InputError
 
-CHUNK = 1 << 20
-TIMEOUT_SECONDS = 30
 MOST_BYTES = 4 << 30
 """No archive is larger; where the size of the good one is known, no more is taken."""
-
-
-class _LostError(Exception):
-    """The connection broke; its own class, for an OSError while a file is written means the disk."""
 
 
 def fetch(archive: Archive, root: Path) -> Path:
@@ -45,7 +32,7 @@ def fetch(archive: Archive, root: Path) -> Path:
         if not (folder / archive.holds).exists():
             raise InputError(f"{folder} is there without {archive.holds}: move it away and run this again")
         return folder
-    with _disk(root):
+    with writing(root):
         root.mkdir(parents=True, exist_ok=True)
     if by_hand.exists():
         open_plain(by_hand).close()
@@ -58,7 +45,7 @@ def fetch(archive: Archive, root: Path) -> Path:
     for url in archive.urls:
         try:
             return _fetch_from(url, archive, root, part)
-        except (RefusedError, _LostError, OSError, http.client.HTTPException, ValueError) as error:
+        except (RefusedError, LostError, OSError, http.client.HTTPException, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             failures.append(f"{url} ({shortened(printable(error), 300)})")
@@ -73,7 +60,7 @@ def _fetch_from(url: str, archive: Archive, root: Path, part: Path) -> Path:
     while True:
         resumed = part.exists()
         try:
-            _download(url, part, most)
+            download(url, part, most)
             folder = _unpack(_verify(part, archive), archive, root)
         except RefusedError:
             part.unlink()
@@ -84,59 +71,10 @@ def _fetch_from(url: str, archive: Archive, root: Path, part: Path) -> Path:
         return folder
 
 
-class _NeverLessSafe(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
-            raise _LostError("led from https to http")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _download(url: str, part: Path, most: int) -> None:
-    offset = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "bixt3d", "Accept-Encoding": "identity"}
-    request = urllib.request.Request(url, headers=headers | ({"Range": f"bytes={offset}-"} if offset else {}))
-    try:
-        response = urllib.request.build_opener(_NeverLessSafe).open(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return  # nothing is left to send: the checksum decides whether the part is the file
-            raise
-    with response:
-        offset = offset if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
-        length = response.headers.get("Content-Length")
-        total = offset + int(length) if length else None
-        progress = tqdm(total=total, initial=offset, unit="B", unit_scale=True, desc=part.stem)
-        with _disk(part), progress, open(part, "ab" if offset else "wb", opener=without_waiting) as file:
-            for chunk in _chunks(response):
-                if file.tell() + len(chunk) > most:
-                    raise RefusedError(f"more than {most} bytes came")
-                file.write(chunk)
-                progress.update(len(chunk))
-    if total is not None and part.stat().st_size < total:
-        raise _LostError(f"closed after {part.stat().st_size} of {total} bytes")
-
-
-def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    try:
-        while chunk := response.read(CHUNK):
-            yield chunk
-    except (OSError, http.client.HTTPException) as error:
-        raise _LostError(error or "the connection broke") from error
-
-
-@contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
 def _verify(path: Path, archive: Archive) -> Path:
     """Return ``path`` if it is one of the known files, or where none is known, if it is an archive at all."""
     size = path.stat().st_size
-    digests = {algorithm: _digest(path, algorithm) for algorithm in {k.checksum.split(":")[0] for k in archive.known}}
+    digests = {algorithm: digest_of(path, algorithm) for algorithm in {k.checksum.split(":")[0] for k in archive.known}}
     good = [k for k in archive.known if k.checksum in digests.values() and k.size in (None, size)]
     if archive.known and not good:
         raise RefusedError(f"its {size} bytes have the checksum {', '.join(digests.values())}, not a known one")
@@ -149,9 +87,7 @@ def _check_first(path: Path, archive: Archive) -> None:
     with path.open("rb") as file:
         if file.read(2) not in (b"PK", b"\x1f\x8b") and not _is_tar(path):
             raise RefusedError("it is neither a zip nor a tar file")
-    kept = _first_checksum(archive, path.parent)
-    if kept.is_file() and kept.read_bytes()[:64].decode(errors="replace") != (digest := _digest(path, "sha256")[7:]):
-        raise RefusedError(f"its sha256 is {digest}, not that of the first one, which {kept} keeps")
+    check_first(path, _first_checksum(archive, path.parent))
 
 
 def _first_checksum(archive: Archive, root: Path) -> Path:
@@ -161,9 +97,8 @@ def _first_checksum(archive: Archive, root: Path) -> Path:
 def _keep_first(path: Path, archive: Archive) -> None:
     """Keep the checksum of a file that was unpacked, where nobody published one: any other is refused from then on."""
     kept = _first_checksum(archive, path.parent)
-    if not (archive.known or archive.members or kept.is_file()):
-        print(f"nobody published a checksum of {archive.file}: that of this one is kept in {kept}", file=sys.stderr)
-        kept.write_text(f"{_digest(path, 'sha256')[7:]}  {archive.file}\n")
+    if not (archive.known or archive.members):
+        keep_first(path, kept, archive.file)
 
 
 def _is_tar(path: Path) -> bool:
@@ -171,18 +106,10 @@ def _is_tar(path: Path) -> bool:
         return file.read(512)[257:262] == b"ustar"
 
 
-def _digest(path: Path, algorithm: str) -> str:
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return f"{algorithm}:{digest.hexdigest()}"
-
-
 def _unpack(path: Path, archive: Archive, root: Path) -> Path:
     """Unpack next to the folder and move it there in one step, so that nobody sees half of it."""
     folder = root / archive.folder
-    with _disk(folder):
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as temporary:
             unpacked = Path(temporary) / "files"
@@ -193,7 +120,7 @@ def _unpack(path: Path, archive: Archive, root: Path) -> Path:
             if not (content / archive.holds).exists():
                 raise RefusedError(f"it does not hold {archive.holds}")
             for member, md5 in archive.members.items():
-                if not (content / member).is_file() or _digest(content / member, "md5") != f"md5:{md5}":
+                if not (content / member).is_file() or digest_of(content / member, "md5") != f"md5:{md5}":
                     raise RefusedError(f"its member {member} is missing or differs from the published one")
             _keep_first(path, archive)
             content.rename(folder)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from bixt3d.datasets.bounds import listed
+from bixt3d.bounds import listed
 from bixt3d.types import Feature, Features, InputError
 
 ALIASES = {"normals": "normal", "color": "rgb", "colors": "rgb", "colour": "rgb", "colours": "rgb"}

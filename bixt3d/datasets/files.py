@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bixt3d.datasets.bounds import printable, read_plain, shortened
+from bixt3d.bounds import printable, read_plain, shortened
 from bixt3d.datasets.cloud import Cloud, standard_cloud
 from bixt3d.datasets.columns import Points, named_columns, read_arrays, read_hdf5, read_text
 from bixt3d.datasets.mesh_bounds import check_mesh, without_materials
@@ -74,7 +74,9 @@ def find_files(places: Sequence[str | Path]) -> list[Path]:
     for place in map(Path, places):
         files = sorted(_known_files(place)) if place.is_dir() else [place]
         if not files:
-            raise InputError(f"the folder {place} holds no file that can be read: known are {', '.join(SUFFIXES)}")
+            raise InputError(
+                f"the folder {printable(place)} holds no file that can be read: known are {', '.join(SUFFIXES)}"
+            )
         found |= dict.fromkeys(files)
     return list(found)
 
@@ -190,4 +192,4 @@ def _cloud_of_ply(cloud: Any) -> Points:
     numbers = {name: values for name, values in columns.items() if values.dtype.kind in "fiu"}
     points = named_columns({name: values for name, values in numbers.items() if len(values) == vertex["length"]})
     others = [name for name, element in elements.items() if name != "vertex" and element["length"]]
-    return points._replace(notes=tuple(f"its elements '{name}' not read" for name in others))
+    return points._replace(notes=tuple(f"its elements '{printable(shortened(name))}' not read" for name in others))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bixt3d.datasets.bounds import check_unpacked, listed, open_plain, printable
+from bixt3d.bounds import check_unpacked, listed, open_plain, printable
 from bixt3d.types import InputError
 
 BLOCK_BYTES = 2 << 20

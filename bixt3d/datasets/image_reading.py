@@ -16,7 +16,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from bixt3d.datasets.bounds import open_plain, printable
+from bixt3d.bounds import open_plain, printable
 from bixt3d.datasets.image_transforms import normalize, seeded
 from bixt3d.types import InputError
 

@@ -9,10 +9,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bixt3d.datasets.bounds import check_names
+from bixt3d.bounds import check_names
 from bixt3d.datasets.image_reading import Example, ExampleReader, ImageSet, image_files
 from bixt3d.datasets.image_transforms import ImageAugment, View, square_view
 from bixt3d.types import InputError
+
+MOST_WORKERS = 256
+"""Processes that read images: more start, and take memory, for minutes."""
 
 
 class ImageSource(ABC):
@@ -117,6 +120,6 @@ def count_workers(workers: int | None) -> int:
     """Return how many processes read images."""
     if workers is None:
         return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    if workers < 0:
-        raise InputError(f"data.workers must not be negative, but is {workers}")
+    if not 0 <= workers <= MOST_WORKERS:
+        raise InputError(f"data.workers must be from 0 to {MOST_WORKERS}, but is {workers}")
     return workers

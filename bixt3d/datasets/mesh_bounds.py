@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bixt3d.datasets.bounds import check_unpacked, printable, read_plain, shortened
+from bixt3d.bounds import check_unpacked, printable, read_plain, shortened
 from bixt3d.types import InputError
 
 MESH_FLOOR = 200 << 20

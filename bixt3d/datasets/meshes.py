@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
+from bixt3d.bounds import check_names, listed, printable, read_plain, shortened
 from bixt3d.datasets.archives import missing_data
-from bixt3d.datasets.bounds import check_names, listed, printable, read_plain, shortened
 from bixt3d.datasets.cache import cache_folder, cached, check_stored, short_hash
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.source import CloudSource, cloud_set, only_normals

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
+from bixt3d.bounds import printable, read_plain, shortened
 from bixt3d.datasets.archives import missing_data
-from bixt3d.datasets.bounds import printable, read_plain, shortened
 from bixt3d.datasets.cache import cache_folder, cached, check_stored, short_hash
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.reading import read_clouds, read_file_list, read_lines
@@ -69,7 +69,7 @@ class ModelNetNormals(CloudSource):
         self,
         root: str = "data/modelnet40_normal_resampled",
         num_points: int = 1024,
-        features: str = "normal",
+        features: str = "",
         val_fraction: float = 0.0,
         stored_points: int = 2048,
         subset: Literal["modelnet40", "modelnet10"] = "modelnet40",

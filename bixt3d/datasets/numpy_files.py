@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from bixt3d.datasets.bounds import check_unpacked, open_plain, printable
+from bixt3d.bounds import check_unpacked, open_plain, printable
 from bixt3d.types import InputError
 
 BLOCK_BYTES = 16 << 20

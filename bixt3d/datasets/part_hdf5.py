@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bixt3d.bounds import check_names
 from bixt3d.datasets import shapenetpart
 from bixt3d.datasets.archives import missing_data
-from bixt3d.datasets.bounds import check_names
 from bixt3d.datasets.hdf5 import blocks, find_dataset, open_hdf5
 from bixt3d.datasets.normalize import check_each
 from bixt3d.datasets.reading import read_clouds, read_file_list, read_json, read_lines

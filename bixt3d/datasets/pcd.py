@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from bixt3d.datasets.bounds import read_plain
+from bixt3d.bounds import read_plain
 from bixt3d.datasets.columns import MOST_COLUMNS, Points, named_columns
 from bixt3d.types import InputError
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bixt3d.datasets.bounds import LIST_BYTES, check_names, printable, read_plain, read_words, shortened
+from bixt3d.bounds import LIST_BYTES, check_names, printable, read_plain, read_words, shortened
 from bixt3d.datasets.feature_columns import feature_name, feature_numbers
 from bixt3d.datasets.hdf5 import blocks, find_dataset, open_hdf5
 from bixt3d.datasets.normalize import check_each, normalize_clouds

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from bixt3d.datasets.bounds import LIST_BYTES, check_names, read_words
+from bixt3d.bounds import LIST_BYTES, check_names, read_words
 from bixt3d.datasets.image_reading import Example, ExampleReader, ImageSet, image_files, open_image
 from bixt3d.datasets.image_transforms import SceneAugment
 from bixt3d.datasets.images import check_size, count_workers

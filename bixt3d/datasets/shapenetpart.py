@@ -9,8 +9,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from bixt3d.bounds import check_names, printable, read_plain
 from bixt3d.datasets.archives import missing_data
-from bixt3d.datasets.bounds import check_names, printable, read_plain
 from bixt3d.datasets.cache import cache_folder, cached_arrays, check_stored, short_hash
 from bixt3d.datasets.normalize import normalize_clouds
 from bixt3d.datasets.reading import check_once, read_json
@@ -66,7 +66,7 @@ class ShapeNetPart(PartSource):
         self,
         root: str = "data/shapenetcore_partanno_segmentation_benchmark_v0_normal",
         num_points: int = 2048,
-        features: str = "normal",
+        features: str = "",
         val_fraction: float = 0.0,
         stored_points: int = 2048,
         include_val: bool = True,

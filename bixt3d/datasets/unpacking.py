@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bixt3d.datasets.bounds import UNPACKED_FLOOR, UNPACKED_RATIO, printable, shortened
+from bixt3d.bounds import UNPACKED_FLOOR, UNPACKED_RATIO, printable, shortened
+from bixt3d.fetching import RefusedError
 
 MOST_ENTRIES = 200_000
 HEADER_BYTES = 1 << 20
@@ -16,10 +17,6 @@ HEADER_BYTES = 1 << 20
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
-
-
-class RefusedError(Exception):
-    """The file is there, but it is not the one to use."""
 
 
 class _Bounded:

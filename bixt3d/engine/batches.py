@@ -17,6 +17,11 @@ def count_batches(num_examples: int, batch_size: int) -> int:
     return math.ceil(num_examples / batch_size)
 
 
+def batch_sizes(num_examples: int, batch_size: int) -> list[int]:
+    """Return how many examples the batches of an epoch have, in all processes: they are nearly equal."""
+    return [last - first for first, last in _cut(0, num_examples, count_batches(num_examples, batch_size))]
+
+
 def make_batches(
     num_examples: int,
     batch_size: int,

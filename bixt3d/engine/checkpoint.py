@@ -1,12 +1,9 @@
-"""Files that are either whole or not there: checkpoints to resume from, weights to share, small text files."""
+"""Files of a run: checkpoints to resume from, weights to share, small text files."""
 
 import contextlib
-import errno
 import hashlib
 import json
-import os
-import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,71 +12,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from bixt3d.bounds import printable
+from bixt3d.files import write_whole
 from bixt3d.types import InputError
-from bixt3d.untrusted import load_tensors, printable
+from bixt3d.untrusted import load_tensors
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LONGEST_HEADER = 2**24
 """Bytes of names, shapes and metadata at the beginning of a file of weights."""
-
-
-def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> None:
-    """Call ``write`` on a temporary path, then move the result into place, once the disk has it.
-
-    Raises InputError if it does not fit, or with ``new`` if there is such a file already.
-    """
-    temporary = path.with_name(f".{path.name}.{host_name()}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        _sync(temporary)
-        _put_new(temporary, path) if new else os.replace(temporary, path)
-        _sync(path.parent)
-    except FileExistsError as error:
-        raise InputError(f"could not write {path}: there is one already; choose another folder") from error
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise InputError(
-            f"could not write {path}: {_reason(error)}; free some space or choose another folder"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # the folder itself may be what is wrong
-            temporary.unlink(missing_ok=True)
-
-
-def host_name() -> str:
-    """Return the name of this machine, as it stands in the names of temporary files."""
-    return "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())
-
-
-def _sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder (where the system can say so of a folder)."""
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without it, or a device
-            raise
-    finally:
-        os.close(handle)
-
-
-def _put_new(temporary: Path, path: Path) -> None:
-    """Give a file its name, if no other file has it: one process of several that try succeeds."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a disk without hard links
-        with path.open("xb") as file:
-            file.write(temporary.read_bytes())
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full"
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -151,10 +91,10 @@ def _is_row(row: Any) -> bool:
 def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Save weights alone as safetensors, with what is needed to build their model again.
 
-    Equal weights and metadata give equal files. A checksum of the weights is added to the metadata.
+    Equal weights and metadata give equal files. A checksum of both is added to the metadata.
     """
     weights = {name: weights[name].detach().cpu().contiguous() for name in sorted(weights)}
-    content = save(weights, metadata | {"checksum": checksum(weights)})
+    content = save(weights, metadata | {"checksum": checksum(weights, metadata)})
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])  # safetensors shuffles the metadata
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -164,9 +104,9 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str
     write_whole(path, lambda temporary: temporary.write_bytes(b"".join(parts)))
 
 
-def checksum(weights: Mapping[str, Tensor]) -> str:
-    """Return a digest of the values of weights, which a damaged file does not have."""
-    digest = hashlib.sha256()
+def checksum(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Return a digest of weights and of what is said of them, which a damaged file does not have."""
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode() if metadata else b"")
     for name in sorted(weights):
         digest.update(weights[name].contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -183,8 +123,10 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with _open(path) as file:
         weights, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     check_finite(weights, str(path))
-    if metadata.pop("checksum", known := checksum(weights)) != known:
-        raise InputError(f"{path} is damaged: its weights are not those that were written")
+    known = metadata.pop("checksum", None)
+    # the second is of versions that took the weights alone
+    if known not in (None, checksum(weights, metadata)) and known != checksum(weights, {}):
+        raise InputError(f"{path} is damaged: its weights or its metadata are not those that were written")
     return weights, metadata
 
 

@@ -4,12 +4,14 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable, Iterator
+from math import inf
 from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
 
-from bixt3d.engine.watch import watch_no_longer
+from bixt3d.engine.sums import EpochSums, check_step
+from bixt3d.engine.watch import LONGEST, watch_no_longer
 from bixt3d.types import InputError, Stopped
 
 T = TypeVar("T")
@@ -27,7 +29,7 @@ class Stop:
         self.number, self.handlers, self.group, self.waits = 0, {}, None, True
         self.process, self.speaks = os.getpid(), fabric.is_global_zero
         if fabric.world_size > 1:  # on the CPU: asking each other does not wait for a GPU
-            self.group = torch.distributed.new_group(backend="gloo")
+            self.group = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
 
     def __enter__(self) -> "Stop":
         with contextlib.suppress(ValueError):  # outside the main thread there are no handlers
@@ -52,13 +54,17 @@ class Stop:
                 os.write(2, b"\nstopping after this step; Ctrl-C again ends at once\n")
         self.number = self.number or number
 
-    def check(self) -> None:
-        """Raise Stopped if a signal came, to this process or another one; all processes ask at the same places."""
+    def check(self, bad: float = inf) -> None:
+        """Raise Stopped if a signal came, to this process or another one; all processes ask at the same places.
+
+        ``bad``: a step whose loss was not finite, or infinity. If any process knows one, all raise InputError.
+        """
         number = self.number
         if self.group is not None:
-            vote = torch.tensor(number)
-            torch.distributed.all_reduce(vote, torch.distributed.ReduceOp.MAX, self.group)
-            number = int(vote)
+            vote = torch.tensor([-number, bad], dtype=torch.float64)
+            torch.distributed.all_reduce(vote, torch.distributed.ReduceOp.MIN, self.group)
+            number, bad = -int(vote[0]), float(vote[1])
+        check_step(bad)
         if number:
             watch_no_longer()  # all of them end here, each in its own time
             raise Stopped(number)
@@ -82,10 +88,10 @@ class Stop:
                 raise Stopped(self.number) from None
             raise
 
-    def watch(self, batches: Iterable[T]) -> Iterator[T]:
-        """Yield batches; raise Stopped before the next one once a signal came."""
+    def watch(self, batches: Iterable[T], sums: EpochSums) -> Iterator[T]:
+        """Yield batches; raise Stopped before the next one once a signal came, or InputError once a loss was bad."""
         for batch in batches:
-            self.check()
+            self.check(sums.known_bad)
             yield batch
 
 

@@ -3,13 +3,13 @@
 import contextlib
 import errno
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bixt3d.engine.checkpoint import host_name, load_metadata, write_text, write_whole
+from bixt3d.engine.checkpoint import load_metadata, write_text
+from bixt3d.files import remove_leftovers, write_whole
 from bixt3d.types import InputError
 
 RECORD = "run.json"
@@ -121,27 +121,6 @@ def take_folder(folder: Path, record: Record, config: str, stack: contextlib.Exi
     remove_leftovers(folder)
     write_text(folder / "config.yaml", config)
     return folder
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of programs that were killed on this machine; others may still be written."""
-    for path in folder.glob(f".*.{host_name()}.*.tmp"):
-        number = path.name.split(".")[-2]
-        if number.isdecimal() and not _lives(int(number)):
-            path.unlink(missing_ok=True)
-
-
-def _lives(process: int) -> bool:
-    """Say whether another process of this number exists; this one has its number from a dead one and writes nothing."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # of another user, or no way to know
-        return True
-    return True
 
 
 @contextlib.contextmanager

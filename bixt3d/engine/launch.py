@@ -4,12 +4,19 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lightning_fabric.plugins.environments import SLURMEnvironment
 
 from bixt3d.types import InputError
+
+PARENT = "BIXT3D_PARENT"
+"""Environment variable that tells a process which one started it."""
+GLANCE = 0.5
+"""Seconds after which a process looks again whether those that it depends on are there."""
 
 
 @dataclass
@@ -19,6 +26,7 @@ class Processes:
     devices: int = 1
     num_nodes: int = 1
     children: dict[int, subprocess.Popen] = field(default_factory=dict)
+    met: bool = False
 
     @property
     def number(self) -> int:
@@ -30,6 +38,15 @@ class Processes:
         for child in self.children.values():
             child.kill()
 
+    def guard(self) -> None:
+        """End this process, and those that it started, if one of them ends before they have met."""
+        while not self.met:
+            for rank, child in self.children.items():
+                if (code := child.poll()) is not None and not self.met:
+                    self.end()
+                    end_at_once(f"process {rank} ended with code {code} before it met the others")
+            time.sleep(GLANCE)
+
 
 def launch(devices: int | None, num_nodes: int | None) -> Processes:
     """Return the processes of this run; those that are asked for and that no launcher started are started here.
@@ -38,15 +55,22 @@ def launch(devices: int | None, num_nodes: int | None) -> Processes:
     than are asked for.
     """
     environment = os.environ
+    if PARENT in environment and os.name == "posix":  # elsewhere a process keeps the number of its dead parent
+        threading.Thread(target=follow, args=[int(environment[PARENT])], daemon=True).start()
     if "RANK" not in environment and (found := from_slurm(environment, devices)):
         environment.update(found)
-    if "RANK" in environment and "WORLD_SIZE" in environment:
+    if was_launched(environment):
         return check_launched(environment, devices, num_nodes)
     processes = Processes(devices or 1, num_nodes or 1)
     if processes.number > 1:
         environment.update(first_process(environment, processes))
         start_others(processes)
     return processes
+
+
+def was_launched(environment: Mapping[str, str]) -> bool:
+    """Say whether torchrun or SLURM started this process, and so says how many there are."""
+    return ("RANK" in environment and "WORLD_SIZE" in environment) or bool(from_slurm(environment, devices=1))
 
 
 def check_launched(environment: Mapping[str, str], devices: int | None, num_nodes: int | None) -> Processes:
@@ -124,10 +148,28 @@ def start_others(processes: Processes) -> None:
 
     spec, first = __main__.__spec__, int(os.environ["RANK"])
     program = ["-m", spec.name] if spec else [os.path.abspath(sys.argv[0])]
-    for place in range(1, processes.devices):
-        own = {"RANK": str(first + place), "LOCAL_RANK": str(place)}
-        command = [sys.executable, *program, *sys.argv[1:]]
-        processes.children[first + place] = subprocess.Popen(command, env=os.environ | own)
+    try:
+        for place in range(1, processes.devices):
+            own = {"RANK": str(first + place), "LOCAL_RANK": str(place), PARENT: str(os.getpid())}
+            command = [sys.executable, *program, *sys.argv[1:]]
+            processes.children[first + place] = subprocess.Popen(command, env=os.environ | own)
+    except BaseException:
+        processes.end()
+        raise
+    threading.Thread(target=processes.guard, daemon=True).start()
+
+
+def follow(parent: int) -> None:
+    """End this process once that which started it is gone."""
+    while os.getppid() == parent:
+        time.sleep(GLANCE)
+    end_at_once("the process that started it is gone")
+
+
+def end_at_once(reason: str) -> None:
+    """End this process, whatever its own program waits for."""
+    print(f"error: process {os.environ['RANK']} ends, for {reason}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def free_port() -> int:

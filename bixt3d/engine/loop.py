@@ -111,23 +111,24 @@ def train_epoch(
     learner: Learner,
     fabric: Fabric,
     steps: Iterable[Sequence[Batch]],
-    num_steps: int,
+    sizes: Sequence[int],
     step: Step,
     clip_norm: float,
     title: str,
-    unit: str = "clouds",
+    sums: EpochSums,
 ) -> dict[str, float]:
-    """Train for an epoch of ``num_steps`` steps, over whose batches gradients accumulate.
+    """Train for an epoch of steps, over whose batches gradients accumulate.
 
+    ``sizes``: how many examples each step has in all processes; ``sums``: a new one, whose unit is that of an example.
     Gradient and loss are those of the mean over the examples of a step in all processes; where a batch says ``weight``,
     examples count by that. Returns the epoch's means, and how many examples all processes saw in a second, under
     ``<unit>_per_second``.
     """
     learner.model.train()
-    sums, began, shown = EpochSums(fabric.device), time.perf_counter(), 0.0
-    bar = tqdm(total=num_steps, desc=title, leave=False, disable=not fabric.is_global_zero)
-    for batches in steps:
-        _add_gradients(learner.model, fabric, batches, step, sums)
+    began, shown = time.perf_counter(), 0.0
+    bar = tqdm(total=len(sizes), desc=title, leave=False, disable=not fabric.is_global_zero)
+    for batches, size in zip(steps, sizes, strict=True):
+        _add_gradients(learner.model, fabric, batches, size, step, sums)
         if clip_norm:
             fabric.clip_gradients(learner.model, learner.optimizer, max_norm=clip_norm, error_if_nonfinite=False)
         learner.optimizer.step()
@@ -140,21 +141,24 @@ def train_epoch(
             means, shown = sums.glance(), now
             words = [f"loss {means['loss']:.3f}", f"accuracy {means['train_accuracy']:.1%}"] if means else []
             speed = fabric.world_size * sums.num_examples / (now - began)
-            bar.set_postfix_str(", ".join([*words, f"{speed:.0f} {unit}/s"]))
+            bar.set_postfix_str(", ".join([*words, f"{speed:.0f} {sums.unit}/s"]))
     bar.close()
     means = sums.read(fabric)
-    return means | {f"{unit}_per_second": float(sums.sums[2]) / (time.perf_counter() - began)}
+    return means | {f"{sums.unit}_per_second": float(sums.sums[2]) / (time.perf_counter() - began)}
 
 
-def _add_gradients(model: nn.Module, fabric: Fabric, batches: Sequence[Batch], step: Step, sums: EpochSums) -> None:
-    """Add the gradients of a step's batches to those of the weights, and its loss to the sums."""
+def _add_gradients(
+    model: nn.Module, fabric: Fabric, batches: Sequence[Batch], number: int, step: Step, sums: EpochSums
+) -> None:
+    """Add the gradients of a step's batches to those of the weights, and its loss to the sums.
+
+    ``number``: examples of the step in all processes.
+    """
     sizes = [len(next(iter(batch.values()))) for batch in batches]
     weights = [batch["weight"].sum() if "weight" in batch else size for batch, size in zip(batches, sizes, strict=True)]
-    weight, number = sum(weights), sum(sizes)
-    if fabric.world_size > 1:
-        totals = torch.zeros(2, dtype=torch.int64, device=fabric.device)
-        totals[0], totals[1] = weight, number
-        weight, number = fabric.all_reduce(totals, reduce_op="sum").unbind()
+    weight = sum(weights) if "weight" in batches[0] else number
+    if isinstance(weight, Tensor) and fabric.world_size > 1:
+        torch.distributed.all_reduce(weight)  # Fabric's own begins with a barrier, at which the host waits for a GPU
     losses, right = [], []
     for place, (batch, part) in enumerate(zip(batches, weights, strict=True), 1):
         share = part / weight if isinstance(weight, int) else part / weight.clamp(min=1)

@@ -1,11 +1,14 @@
 """Optimizers, schedules and averages of weights, from PyTorch."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -95,13 +98,27 @@ def make_schedule(optim: Optim, optimizer: Optimizer, num_steps: int, steps_per_
 
 def make_average(optim: Optim, model: nn.Module) -> AveragedModel | None:
     """Return the moving average of the model, BatchNorm statistics included, or None."""
-    if not optim.ema:
-        return None
-    average = AveragedModel(model, use_buffers=True)
+    return MovingAverage(model, optim.ema) if optim.ema else None
 
-    def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
-        steps = int(average.n_averaged)  # on the CPU: no wait for a GPU
-        get_ema_multi_avg_fn(min(optim.ema, (1 + steps) / (10 + steps)))(averaged, current, steps)
 
-    average.multi_avg_fn = update
-    return average
+class MovingAverage(AveragedModel):
+    """The exponential moving average of a model, buffers included; see ``ema`` of `Optim`.
+
+    Its count stays on the CPU: PyTorch's own update takes it to the device in every step, and waits for that.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move the average towards the model as it is now; the first time, copy it."""
+        steps, parts = int(self.n_averaged), defaultdict(list)
+        move = get_ema_multi_avg_fn(min(self.decay, (1 + steps) / (10 + steps)) if steps else 0.0)
+        own, new = (chain(one.parameters(), one.buffers()) for one in (self.module, model))
+        for pair in zip(own, new, strict=True):
+            parts[pair[0].dtype].append(pair)
+        for pairs in parts.values():
+            move(*map(list, zip(*pairs, strict=True)), steps)
+        self.n_averaged += 1

@@ -13,6 +13,9 @@ from torch.utils.tensorboard import SummaryWriter
 from bixt3d.engine.checkpoint import write_text
 from bixt3d.types import InputError
 
+MOST_CHARACTERS, MOST_COLUMNS = 2**23, 1000
+"""What a metrics.csv has at most: 30,000 epochs with 25 figures each."""
+
 
 @cache
 def commit() -> str:
@@ -64,7 +67,11 @@ def read_rows(path: Path) -> list[dict[str, float]]:
         return []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+            text = file.read(MOST_CHARACTERS + 1)
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if len(text) > MOST_CHARACTERS or len(reader.fieldnames or ()) > MOST_COLUMNS:
+            raise ValueError(f"more than {MOST_CHARACTERS:,} characters, or than {MOST_COLUMNS} columns")
+        rows = [{name: float(value) for name, value in row.items() if value} for row in reader]
     except TypeError as error:
         raise InputError(f"{path} is damaged: a row is longer than the names of its columns") from error
     except (OSError, ValueError, csv.Error) as error:

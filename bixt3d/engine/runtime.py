@@ -19,12 +19,16 @@ from torch import nn
 from torch.optim import Optimizer
 
 from bixt3d.engine.checkpoint import write_text
-from bixt3d.engine.launch import launch
+from bixt3d.engine.launch import Processes, launch
 from bixt3d.engine.memory import keep_freed_memory
-from bixt3d.engine.watch import watch, watch_no_longer
+from bixt3d.engine.watch import LONGEST, watch, watch_no_longer
 from bixt3d.types import InputError
 
 T = TypeVar("T")
+MEETING = timedelta(minutes=10)
+"""How long the processes of a run may take to start."""
+APPEARS_WITHIN = 45.0
+"""Seconds within which all machines see a new file on a disk that they share."""
 
 
 @dataclass
@@ -36,16 +40,16 @@ class Runtime:
         devices: processes on each machine, each with one device; null: as torchrun or SLURM started them, else 1.
         num_nodes: how many machines; null: as torchrun or SLURM started them, else 1.
         precision: auto is bf16-mixed on GPUs that have it, else 32-true.
-        compile: compile the model with torch.compile.
-        cuda_graphs: compile, and replay whole passes as CUDA graphs (all batches have one shape).
+        compile: compile the model with torch.compile, once for each size of batch: two sizes, which differ by 1.
+        cuda_graphs: compile, and replay whole passes as CUDA graphs: one for each size of batch (see compile).
         attention: which form of bi-directional attention runs (see bixt3d.ops.bi_attention); all give the same.
         points: which form of farthest point sampling and kNN runs (see bixt3d.ops.knn); all give the same.
-        checkpointing: keep of each encoder layer only what goes in, and compute the rest again for the gradients, its
-            feed-forward networks piece by piece: less memory, more time.
+        checkpointing: activation checkpointing: keep only the input of each encoder layer, and compute its activations
+            again in the backward pass, those of feed-forward networks in pieces: less memory, more time.
         deterministic: allow only operations that give the same result each time.
         threads: CPU threads; null: as many as PyTorch takes.
-        accumulate: go through each batch in so many pieces and add up their gradients: less memory. Losses are those of
-            the whole batch where no batch norm is, whose statistics then are those of the pieces.
+        accumulate: split each batch into so many pieces and add up their gradients: less memory. A model without batch
+            norm learns as from the whole batch; a batch norm takes its statistics from each piece alone.
         sync_batchnorm: share the statistics of batch norms among processes; null: yes.
         keep_freed_memory: let the process keep what it frees, for speed; null: in training on a CPU.
     """
@@ -85,28 +89,49 @@ def start(runtime: Runtime) -> Fabric:
     torch.zeros(8).exp()  # the first multi-threaded exp of a process is sometimes inaccurate; this one is not
     torch.use_deterministic_algorithms(runtime.deterministic)
     precision, processes = precision_of(runtime), launch(runtime.devices, runtime.num_nodes)
+    try:
+        return start_fabric(runtime, precision, processes)
+    except BaseException:  # such as a signal
+        processes.end()
+        raise
+
+
+def start_fabric(runtime: Runtime, precision: MixedPrecision | None, processes: Processes) -> Fabric:
+    """Return Fabric, launched in all processes, which watch each other. Raises InputError where it cannot be."""
     several = processes.number > 1
     try:
         fabric = Fabric(
             accelerator=runtime.accelerator,
             devices=processes.devices,
             num_nodes=processes.num_nodes,
-            # whether all are alive is not known by a timeout: one of them may read data or draw reports for long
-            strategy=DDPStrategy(timeout=timedelta(days=1), broadcast_buffers=False) if several else "auto",
+            strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
             plugins=[
                 TorchElasticEnvironment() if several else LightningEnvironment(),
                 *([precision] if precision else []),
             ],
         )
+        if several:
+            meet(fabric)
         fabric.launch()
     except (MisconfigurationException, RuntimeError, ValueError) as error:
-        processes.end()
         reason = " ".join(str(error).split())
         raise InputError(f"this machine cannot run as the --runtime settings say: {reason}") from error
     if runtime.threads:  # not earlier: Fabric sets it too
         torch.set_num_threads(runtime.threads)
     watch(fabric, processes.children)
+    processes.met = True
     return fabric
+
+
+def meet(fabric: Fabric) -> None:
+    """Let the processes find each other, within minutes; afterwards they wait for each other as long as they live.
+
+    Fabric would give both the same time, and at the end destroy NCCL's groups in each process alone, which blocks.
+    """
+    store, rank, number = next(torch.distributed.rendezvous("env://", timeout=MEETING))
+    store.set_timeout(LONGEST)
+    backend = "nccl" if fabric.device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, timeout=LONGEST, store=store, rank=rank, world_size=number)
 
 
 def finish(fabric: Fabric) -> None:
@@ -142,8 +167,8 @@ def check_shared(fabric: Fabric, folder: Path) -> Path:
 
 
 def _appears(path: Path) -> bool:
-    """Say whether a file is there, or comes within a few seconds: network file systems take a moment."""
-    for _ in range(50):
+    """Say whether a file is there, or comes soon: a client of NFS may believe for 30 seconds that it is not."""
+    for _ in range(int(APPEARS_WITHIN / 0.1)):
         if path.exists():
             return True
         time.sleep(0.1)
@@ -189,7 +214,7 @@ def compiled(runtime: Runtime, module: nn.Module) -> nn.Module:
     """Return the module as it is trained: compiled or not, as the settings say."""
     if not (runtime.compile or runtime.cuda_graphs):
         return module
-    return torch.compile(module, mode="reduce-overhead" if runtime.cuda_graphs else None)
+    return torch.compile(module, dynamic=False, mode="reduce-overhead" if runtime.cuda_graphs else None)
 
 
 def device_name(fabric: Fabric) -> str:

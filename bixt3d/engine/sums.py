@@ -1,6 +1,7 @@
 """What an epoch adds up to: loss, accuracy, and whether every loss was a number."""
 
 from collections.abc import Sequence
+from math import inf
 
 import torch
 from lightning_fabric import Fabric
@@ -10,44 +11,56 @@ from bixt3d.types import InputError
 
 
 class EpochSums:
-    """Sums of an epoch, kept on the device: reading them at its end is the only time that the host waits for it."""
+    """Sums of an epoch, kept on the device: reading them at its end is the only time that the host waits for it.
 
-    def __init__(self, device: torch.device):
+    ``known_bad`` is the first step whose loss was not finite, as far as a glance has seen; else infinity.
+    """
+
+    def __init__(self, device: torch.device, unit: str = "examples"):
+        self.unit, self.known_bad = unit, inf
         self.sums = torch.zeros(3, device=device)  # loss, correct, examples
-        self.bad_step = torch.full((), -1, device=device)
+        self.bad_step = torch.full((), inf, device=device)
         self.step = self.num_examples = 0
         self.copy: tuple[Tensor, torch.cuda.Event] | None = None
 
     def add(self, loss: Tensor, correct: Tensor, num_examples: int) -> None:
         """Add a step: its loss summed over its examples, how many are right, and how many there are."""
         loss = loss.detach()
-        self.bad_step = torch.where((self.bad_step < 0) & ~loss.isfinite(), self.step, self.bad_step)
+        self.bad_step = torch.where((self.bad_step == inf) & ~loss.isfinite(), float(self.step), self.bad_step)
         self.sums += torch.stack([loss, correct, torch.full_like(loss, num_examples)])
         self.step += 1
         self.num_examples += num_examples
 
     def glance(self) -> dict[str, float]:
         """Return means without waiting for the device: on a GPU those of a little while ago, empty at first."""
-        if not self.sums.is_cuda:
-            return self.read()
-        known = self.copy
-        if known and not known[1].query():
-            return {}
-        self.copy = torch.empty(3, pin_memory=True).copy_(self.sums, non_blocking=True), torch.cuda.Event()
-        self.copy[1].record()
-        return _means(known[0].tolist()) if known else {}
+        now, known = torch.cat([self.sums, self.bad_step[None]]), self.copy
+        if now.is_cuda:
+            if known and not known[1].query():
+                return {}
+            self.copy = torch.empty(4, pin_memory=True).copy_(now, non_blocking=True), torch.cuda.Event()
+            self.copy[1].record()
+            if not known:
+                return {}
+            now = known[0]
+        *sums, self.known_bad = now.tolist()
+        return _means(sums)
 
     def read(self, fabric: Fabric | None = None) -> dict[str, float]:
         """Return mean loss and accuracy of all processes. Raises InputError, in all of them, for a loss not finite."""
         if fabric:
             self.sums = fabric.all_reduce(self.sums, reduce_op="sum")
-            self.bad_step = fabric.all_reduce(self.bad_step, reduce_op="max")
-        if (step := int(self.bad_step)) >= 0:
-            raise InputError(
-                f"the loss was not a number at step {step} of this epoch; the last checkpoint is kept: "
-                "lower --optim.lr, or use --runtime.precision 32-true"
-            )
+            self.bad_step = fabric.all_reduce(self.bad_step, reduce_op="min")
+        check_step(float(self.bad_step))
         return _means(self.sums.tolist())
+
+
+def check_step(bad: float) -> None:
+    """Raise InputError if a step, the first whose loss was not finite, is not infinity."""
+    if bad < inf:
+        raise InputError(
+            f"the loss was not a number at step {bad:.0f} of this epoch; the last checkpoint is kept: "
+            "lower --optim.lr, or use --runtime.precision 32-true"
+        )
 
 
 def _means(sums: Sequence[float]) -> dict[str, float]:

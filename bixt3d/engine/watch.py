@@ -8,21 +8,27 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
 from subprocess import Popen
 from types import TracebackType
 
+import torch
 from lightning_fabric import Fabric
 from torch.distributed import TCPStore
 
 TICK, PATIENCE = 2.0, 20
 """Seconds between two signs of life, and after how many without one a process counts as stopped."""
+LONGEST = timedelta(days=30)
+"""How long processes wait for each other: whether all are alive is known by the watch, not by a timeout."""
 
 
 class Watch:
     """Watches the other processes of a run from two threads, until `close`.
 
     Each process counts its ticks in a store of the first one; that of a process which does not answer stands still.
-    Time is counted in ticks of one's own: who was stopped along with the others does not blame them.
+    Each process measures time by its own ticks, so that a process which was suspended does not report the others as
+    stopped when it goes on.
 
     Args:
         fabric: how the processes know each other.
@@ -48,6 +54,7 @@ class Watch:
     def close(self) -> None:
         """Watch no longer: all processes have done their work."""
         self.closed = True
+        torch.distributed.destroy_process_group()  # NCCL's blocks until the others do so too: not after they ended
         for child in self.children.values():
             child.wait()
 
@@ -55,7 +62,8 @@ class Watch:
         """Tell the others that this process ends before the work is done."""
         if not self.closed:
             self.closed = True
-            self.store.set("failed", f"process {self.rank} on {socket.gethostname()} ended early")
+            with suppress(RuntimeError):  # process 0 may be gone
+                self.store.set("failed", f"process {self.rank} on {socket.gethostname()} ended early")
 
     def _explain(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """Print an uncaught exception: as one sentence, if what is wrong is another process."""
@@ -103,9 +111,10 @@ class Watch:
 
     def _end(self, reason: str) -> None:
         """End this process at once, and those that it started: its own program may wait for ever."""
-        if self.closed:
+        time.sleep(TICK)
+        if self.closed:  # it ended by itself meanwhile, for the same reason as the others
             return
-        print(f"error: process {self.rank} ends, for {reason}", file=sys.stderr, flush=True)
+        print(f"error: process {self.rank} ends, because {reason}", file=sys.stderr, flush=True)
         for child in self.children.values():
             child.kill()
         os._exit(1)

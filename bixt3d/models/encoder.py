@@ -88,7 +88,7 @@ class EncoderLayer(nn.Module):
 @contextmanager
 def seen_before(module: nn.Module) -> Iterator[None]:
     """Let no running statistics move: they did so when the batch was seen first."""
-    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
+    norms = [part for part in module.modules() if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from bixt3d.bounds import printable
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.types import InputError
-from bixt3d.untrusted import load_tensors, printable
+from bixt3d.untrusted import load_tensors
 
 OUR_NAMES = (
     (r"^module\.", ""),  # saved from DataParallel
@@ -104,8 +105,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         if name.endswith(".safetensors"):
             found: Any = load(content)
         else:
-            with torch.serialization.safe_globals([argparse.Namespace]):  # training settings, kept beside the weights
-                found = load_tensors(content)
+            found = load_tensors(content, argparse.Namespace)  # training settings, kept beside the weights
     except Exception as error:  # junk makes torch.load raise almost anything
         reason = printable(next(iter(str(error).splitlines()), type(error).__name__))[:300]
         raise InputError(f"{path} holds no weights that can be read safely: {reason}") from error

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import bixt3d.models.baselines  # noqa: F401 (the classes that a config may name)
 import bixt3d.models.classifier
 import bixt3d.nn.refinement
 import bixt3d.tokenizers  # noqa: F401
-from bixt3d.config import SettingsParser, config_file, follow_features
+from bixt3d.bounds import printable
+from bixt3d.config import SettingsParser, config_file, follow_features, read_config
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import InputError
@@ -22,7 +21,9 @@ MakeSegmenter = Callable[[int, int], CloudSegmenter]
 def build_model(config: str | Path, num_classes: int) -> CloudClassifier:
     """Build the classifier of a config: its name (``modelnet40_grouping``), the path of a yaml file, or its text.
 
-    The weights are random. Raises InputError for an unknown name or settings that do not fit.
+    What it reads of points beside their positions is what ``data.init_args.features`` of the config says, or none,
+    where the model's own settings leave it open. The weights are random. Raises InputError for an unknown name or
+    settings that do not fit.
     """
     return _make(config, MakeClassifier)(num_classes)
 
@@ -32,16 +33,22 @@ def build_segmenter(config: str | Path, num_parts: int, num_categories: int) -> 
     return _make(config, MakeSegmenter)(num_parts, num_categories)
 
 
-def _make(config: str | Path, kind: Any) -> Any:
+def read_model_config(config: str | Path) -> dict[str, Any]:
+    """Return the settings of a config: its name, the path of a yaml file, or its text. Raises InputError."""
     text = str(config)
     if "\n" not in text:
         path = Path(text) if text.endswith((".yaml", ".yml")) else config_file(text)
-        if not path.is_file():
-            raise InputError(f"there is no config file {path}")
-        text = path.read_text(encoding="utf-8")
-    settings = yaml.safe_load(text)
+        if not path.exists():
+            raise InputError(f"there is no config file {printable(text)}")
+        text = str(path)
+    settings = read_config(text)
     if not isinstance(settings, dict) or "model" not in settings:
-        raise InputError(f"{config if text is not config else 'the config'} has no part 'model'")
+        raise InputError(f"{'the config' if text is config else printable(text)} has no part 'model'")
+    return settings
+
+
+def _make(config: str | Path, kind: Any) -> Any:
+    settings = read_model_config(config)
     parser = SettingsParser()
     parser.add_argument("--model", type=kind)
     parsed = parser.parse_object({"model": settings["model"]})

@@ -8,9 +8,14 @@ from pathlib import Path
 
 import torch
 
+from bixt3d.bounds import printable, shortened
+from bixt3d.fetching import LostError, RefusedError, check_first, download, keep_first
 from bixt3d.models.image_presets import PRESETS, find_preset
 from bixt3d.offline import check_online
 from bixt3d.types import InputError
+
+MOST_BYTES = 1 << 30
+"""No released file is larger: of 27 million parameters, with what training needs besides."""
 
 ADDRESS = "https://figshare.unimelb.edu.au/ndownloader/files/{}"
 
@@ -18,6 +23,7 @@ ADDRESS = "https://figshare.unimelb.edu.au/ndownloader/files/{}"
 def fetch_released(name: str, folder: Path | None = None) -> Path:
     """Return the released zip of a model, downloaded with a progress bar unless it is there; nothing is unpacked.
 
+    Nobody published checksums: that of the first file is kept beside it, and another file is refused.
     ``folder``: where it is kept; None: ``bixt3d`` in the cache of torch.hub. Raises InputError if the model was not
     released, or if the file cannot be had.
     """
@@ -30,17 +36,22 @@ def fetch_released(name: str, folder: Path | None = None) -> Path:
     if path.is_file():
         return path
     check_online(f"{name}.zip", f"fetch {url} elsewhere and put it at {path}")
+    kept = folder / f"{name}.zip.sha256"
     arrived = folder / f"{name}.{os.getpid()}.arrived"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         print(f"downloading {name}.zip from {url}", file=sys.stderr)
-        torch.hub.download_url_to_file(url, str(arrived))
+        arrived.unlink(missing_ok=True)  # of a dead process with the number of this one
+        download(url, arrived, MOST_BYTES)
         if not zipfile.is_zipfile(arrived):  # cut short, or a page of words: the end of a zip says what it holds
-            raise OSError("what arrived is no whole zip file")
+            raise RefusedError("what arrived is no whole zip file")
+        check_first(arrived, kept)
+        keep_first(arrived, kept, path.name)
         arrived.replace(path)
-    except (OSError, http.client.HTTPException) as error:
+    except (LostError, RefusedError, OSError, http.client.HTTPException) as error:
+        reason = shortened(printable(error), 300)
         raise InputError(
-            f"could not fetch {url} ({error}): fetch it by hand, put it at {path} and run this again"
+            f"could not fetch {url} ({reason}): fetch it by hand, put it at {path} and run this again"
         ) from error
     finally:
         arrived.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from torch import Tensor, distributed, nn
 
 
 class SynchronizedNorm(nn.Module):
-    """What makes a batch norm of PyTorch's one that can be synchronized: ``synchronized`` may be set on a module.
+    """What makes a batch norm of PyTorch's one that can be synchronised: ``synchronized`` may be set on a module.
 
     In training its mean and variance then are those of the values of all processes, gradients included; all processes
     must call it equally often. With one process, and in evaluation, it is PyTorch's own.
@@ -36,13 +36,18 @@ class SynchronizedNorm(nn.Module):
         shape = [-1, *[1] * (feats.ndim - 2)]
         return (fine * factor.to(fine.dtype).view(shape) + offset.to(fine.dtype).view(shape)).to(feats.dtype)
 
-    @torch.compiler.disable
     def over_processes(
         self, sums: Float[Tensor, " D"], squares: Float[Tensor, " D"], size: int
     ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"], int | Float[Tensor, ""]]:
-        """Return sums of values, of their squares, and how many there are: in all processes if synchronized."""
+        """Return sums of values, of their squares, and how many there are: in all processes if synchronised."""
         if not self.synchronized:
             return sums, squares, size
+        return self._sum_over_processes(sums, squares, size)
+
+    @torch.compiler.disable
+    def _sum_over_processes(
+        self, sums: Float[Tensor, " D"], squares: Float[Tensor, " D"], size: int
+    ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"], Float[Tensor, ""]]:
         packed = torch.cat([sums, squares, torch.full_like(sums[:1], size)])
         sums, squares, total = _SumOverProcesses.apply(packed).split([len(sums), len(squares), 1])
         return sums, squares, total.squeeze(0).detach()

@@ -31,7 +31,10 @@ class ChannelNorm(SynchronizedNorm, nn.BatchNorm1d):
 
     def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         if self.training and feats.shape[:-1].numel() == 1 and not self.synchronized:
-            raise InputError("batch normalization cannot train on one cloud at a time: set --train.batch_size to more")
+            raise InputError(
+                "batch normalization cannot train on one cloud at a time: set --train.batch_size to more, or lower "
+                "--runtime.accumulate"
+            )
         if feats.ndim == 2:
             return super().forward(feats)  # a view changed in place would make autograd copy its gradients
         return super().forward(feats.flatten(0, -2)).view_as(feats)

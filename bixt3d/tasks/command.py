@@ -1,5 +1,6 @@
 """The command line of the training programs: where a run goes, what it goes on with, and its settings."""
 
+import os
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from bixt3d.config import SettingsParser
 from bixt3d.engine.folder import RECORD, Record, check_free, newest_to_resume, read_record
+from bixt3d.engine.launch import was_launched
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
 
@@ -56,7 +58,8 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
         where = find_run(task, None if asked.resume is True else asked.resume, seeds)
         saved = ["--cfg", str(where.folder / "config.yaml")]
         parse_saved(parser, saved)
-        rest = [*saved, *rest]
+        now = ["--runtime.devices=null", "--runtime.num_nodes=null"] if was_launched(os.environ) else []
+        rest = [*saved, *now, *rest]  # a launcher says how many processes there are, not an earlier run
     elif asked.run_dir and "--help" not in rest:
         check_free(asked.run_dir)
     settings = parser.parse_args(rest)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -12,10 +13,12 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from bixt3d.config import SettingsParser, class_paths, follow_features, known_classes
+from bixt3d.bounds import printable
+from bixt3d.config import BUILDING, SettingsParser, follow_features
 from bixt3d.engine.checkpoint import check_fit, fit_weights
+from bixt3d.known import class_paths, known_classes
 from bixt3d.types import InputError
-from bixt3d.untrusted import check_keys, printable
+from bixt3d.untrusted import check_keys
 
 LARGEST = 2**20
 """The largest number of a description: of layers, widths, neighbors and so on."""
@@ -49,12 +52,13 @@ def build_described(  # noqa: PLR0913 (all that a file says of its model)
     # a class of the user's own may not be made for the meta device, and is theirs to trust
     trial = nullcontext() if description.foreign else torch.device("meta")
     try:
-        settings = parser.parse_object({"model": model})
-        follow_features(settings.model, {"init_args": {"features": features}})
-        with trial, _no_more_modules_than(weights):
-            fitting = parser.instantiate(settings).model(*outputs)
-        check_fit(fitting.state_dict(), weights, source)
-        built = parser.instantiate(settings).model(*outputs)
+        with BUILDING:
+            settings = parser.parse_object({"model": model})
+            follow_features(settings.model, {"init_args": {"features": features}})
+            with trial, _no_more_modules_than(weights):
+                fitting = parser.instantiate(settings).model(*outputs)
+            check_fit(fitting.state_dict(), weights, source)
+            built = parser.instantiate(settings).model(*outputs)
     except Exception as error:  # constructors raise almost anything for numbers that nobody would give them
         if isinstance(error, InputError) and str(error).startswith(source):
             raise
@@ -74,7 +78,7 @@ def without_pretrained(settings: Any) -> Any:
 
 
 class Description:
-    """What a file says of its model, on the way to settings that can do no harm.
+    """Checks what a file says of its model, and turns it into settings of known classes and plain values.
 
     Args:
         source: the file.
@@ -132,10 +136,13 @@ class Description:
 
 @contextmanager
 def _no_more_modules_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Stop a model while it is built if it has many more parts than there are weights for it."""
+    """Stop a model while this thread builds it if it has many more parts than there are weights for it."""
+    own = get_ident()
     left = {"parameters": 2 * len(weights) + 64, "modules": 16 * len(weights) + 256}
 
     def count(kind: str) -> None:
+        if get_ident() != own:  # hooks are for all threads, and another one may build a model of its own
+            return
         left[kind] -= 1
         if left[kind] < 0:
             raise InputError(f"it would have more {kind} than there are weights for ({len(weights)} tensors)")

@@ -24,12 +24,12 @@ def with_less_memory(run: Any, module: nn.Module) -> str:
 
 
 def choose_forms(module: nn.Module, runtime: Runtime, num_processes: int = 1) -> None:
-    """Tell the parts of a model which form of their operators to run; no form changes a result.
+    """Set which implementation of their operators the modules of a model run; all give the same result.
 
-    Batch norms are synchronized over ``num_processes`` that train together, unless the settings say otherwise.
+    The batch norms of ``num_processes`` that train together are synchronised, unless the settings say otherwise.
     """
     if runtime.checkpointing and not any(isinstance(part, EncoderLayer) for part in module.modules()):
-        raise InputError("runtime.checkpointing is for models with BiXT's encoder, which this one has not")
+        raise InputError("runtime.checkpointing is for models with BiXT's encoder, and this model has none")
     synchronized = num_processes > 1 and runtime.sync_batchnorm is not False
     for part in module.modules():
         if isinstance(part, BiAttention):

@@ -127,11 +127,10 @@ class ImageSegmentation(ImageTask):
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             logits, labels = model(batch["image"]).float(), batch["labels"]
             known, weight = labels >= 0, batch["weight"]
-            loss = cross_entropy(
-                logits, labels, ignore_index=-1, label_smoothing=run.train.label_smoothing, reduction="sum"
-            )
+            smooth = run.train.label_smoothing
+            losses = cross_entropy(logits, labels, ignore_index=-1, label_smoothing=smooth, reduction="none")
             right = ((logits.detach().argmax(1) == labels) & known).sum((1, 2)) / weight.clamp(min=1)
-            return loss / weight.sum().clamp(min=1), right.sum()
+            return losses.sum() / weight.sum().clamp(min=1), right.sum()  # its own sum is not deterministic on GPUs
 
         return step
 

@@ -8,7 +8,7 @@ from torch import nn
 from bixt3d.datasets.image_transforms import MEAN, STD
 from bixt3d.datasets.source import CloudSource
 from bixt3d.types import InputError
-from bixt3d.untrusted import check_count, check_keys, check_names
+from bixt3d.untrusted import check_count, check_different_names, check_keys
 
 NORMALIZATION = "unit_sphere"
 MOST_POINTS, LARGEST_IMAGE = 2**18, 2048
@@ -61,20 +61,10 @@ def check_features(model: nn.Module, examples: Any) -> nn.Module:
 def check_parts(names: Mapping[str, Any], source: str) -> None:
     """Raise InputError unless every class has a list of parts, each of them a part that has a name."""
     for key in ("class_names", "part_names"):
-        check_names(names[key], f"{key} of {source}")
+        check_different_names(names[key], f"{key} of {source}")
     check_keys(names["class_parts"], names["class_names"], f"class_parts of {source}")
     for parts in names["class_parts"].values():
         if not (isinstance(parts, list) and parts and len(set(map(str, parts))) == len(parts)):
             raise InputError(f"class_parts of {source} should list the different parts of each class")
         for part in parts:
             check_count(part, f"a part of a class of {source}", 0, len(names["part_names"]) - 1)
-
-
-def describe_old_input(task: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same for weights that were written before they said it, from the settings of their run."""
-    if task == "image classification":
-        return describe_images(size=settings.get("size", 224), crop_fraction=settings.get("crop_fraction", 0.875))
-    if task == "image segmentation":
-        return describe_images(window=settings.get("window"))
-    given = {"num_points": settings.get("num_points", 1024), "up": settings.get("up", "y")}
-    return {**given, "normalization": NORMALIZATION, "features": settings.get("features") or ""}

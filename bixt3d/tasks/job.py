@@ -15,7 +15,7 @@ from torch.distributed import get_rank, is_initialized
 
 from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, write_text
 from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_folder
-from bixt3d.engine.loop import Learner
+from bixt3d.engine.loop import Learner, merge
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.finishing import read_result, say
 from bixt3d.tasks.task import Sets, Task
@@ -72,6 +72,9 @@ def take_up(
     if place and (place / "checkpoint.pt").is_file():
         steps_per_epoch = None if run.train.steps else run.train.steps_per_epoch(num_examples)
         past = load_past(place / "checkpoint.pt", learner, f"{task.unit}_per_second", steps_per_epoch)
+        if past["processes"] not in (None, fabric.world_size):
+            now = f"{fabric.world_size} process{'es' * (fabric.world_size > 1)}"
+            say(fabric, f"{place} goes on with {now}; its last epoch was trained by {past['processes']}")
         return past | {"result": read_result(place / "result.json")}
     if words := task.start_weights(learner.module, run):
         say(fabric, words)
@@ -87,6 +90,9 @@ def load_past(path: Path, learner: Learner, speed: str, steps_per_epoch: int | N
     fit_weights(learner.module, found["learner"]["model"], str(path))
     with must_fit(path):
         past = {key: found[key] for key in ("epoch", "seconds", "rows")}
+        past["processes"] = found.get("processes")  # not there in checkpoints of earlier versions
+        if type(past["processes"]) not in (int, type(None)):
+            raise ValueError("its number of processes is none")
         if past["epoch"] < 1 or [row["epoch"] for row in past["rows"]] != list(range(1, past["epoch"] + 1)):
             raise ValueError("it has not a row for each epoch")
         if not all({"lr", "loss", speed} <= row.keys() and all(map(isfinite, row.values())) for row in past["rows"]):
@@ -103,6 +109,13 @@ def load_past(path: Path, learner: Learner, speed: str, steps_per_epoch: int | N
         if any(isinstance(one, Tensor) and one.ndim and one.shape != weight.shape for one, weight in moments):
             raise ValueError("its optimizer is of other weights")
     return past
+
+
+def check_same_run(fabric: Fabric, where: Where) -> None:
+    """Raise InputError, in all processes, if they found different runs to go on with: another one began just now."""
+    found = sorted(set(merge([str(where.folder)], fabric)))
+    if len(found) > 1:
+        raise InputError(f"processes found different runs as the newest: name {' or '.join(found)} behind --resume")
 
 
 def check_going_on(job: Job, where: Where) -> None:

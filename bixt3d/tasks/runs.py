@@ -1,22 +1,24 @@
 """Trained runs put to use: what their weights say of themselves, and the predictors made of them."""
 
-import json
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import bixt3d.datasets
+from bixt3d.bounds import printable
 from bixt3d.engine.checkpoint import load_metadata, load_weights
 from bixt3d.engine.folder import newest_run, weights_file
+from bixt3d.program import first_line
 from bixt3d.tasks import find_task
 from bixt3d.tasks.described import build_described
-from bixt3d.tasks.inputs import describe_old_input
 from bixt3d.tasks.task import FORMAT, Task
 from bixt3d.types import InputError
-from bixt3d.untrusted import printable, read_json, read_yaml
+from bixt3d.untrusted import read_json
+
+OLD = "{} was written by an older bixt3d: train again"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class SavedRun:
         names: what its outputs stand for.
         input: what it reads.
         config: the settings of the run in yaml, which only training and testing need.
+        trust: import classes that are not known.
     """
 
     path: Path
@@ -38,12 +41,18 @@ class SavedRun:
     names: dict[str, Any]
     input: dict[str, Any]
     config: str
+    trust: bool = False
 
-    def load_model(self, trust: bool = False) -> nn.Module:
+    def load_model(self) -> nn.Module:
         """Return the model with its weights. Raises InputError for a class that is not known, and what does not fit."""
         weights: dict[str, Tensor] = load_weights(self.path)[0]
         outputs, features = self.task.outputs(self.names), self.input.get("features") or ""
-        return build_described(self.model, self.task.model, outputs, features, weights, str(self.path), trust)
+        return build_described(self.model, self.task.model, outputs, features, weights, str(self.path), self.trust)
+
+    def load(self, device: str | torch.device = "cpu") -> Any:
+        """Return the predictor of the task, with the model on a device."""
+        model = self.load_model().to(device)
+        return self.task.make_predictor(model, self.names, self.input, f"input of {self.path}")
 
 
 def newest_of(task: Task) -> Path:
@@ -51,21 +60,20 @@ def newest_of(task: Task) -> Path:
     return newest_run(Path("runs"), task.name.__eq__, f"{task.name} run", task.example)
 
 
-def read_run(run: str | Path, task: str | None = None) -> SavedRun:
+def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> SavedRun:
     """Return what the weights of a run folder, or of a file, say of themselves; no weights are read.
 
-    Raises InputError if there are none, if no run of bixt3d wrote them, or one for another task than ``task``.
+    ``trust``: see `load_run`. Raises InputError if there are none, if no run of bixt3d wrote them, or one for another
+    task than ``task``.
     """
     path = weights_file(Path(run))
     metadata = load_metadata(path)
-    found = find_task(metadata.get("task"))
-    if found is None:
-        raise InputError(f"{path} does not come from a run of bixt3d, or of a task that is imported here")
+    found = find_task(metadata.get("task")) or import_task(metadata.get("task_class"), path, trust)
     if task not in (None, found.name):
         own, other = (f"a{'n' * (name[0] in 'aeiou')} {name} run" for name in (found.name, task))
         raise InputError(f"{path} comes from {own}, but {other} is needed here")
-    if metadata.get("format") is None:
-        metadata = describe_old(metadata, found, path)
+    if "format" not in metadata:
+        raise InputError(OLD.format(path))
     if metadata["format"] != FORMAT:
         raise InputError(
             f"{path} has format {printable(metadata['format'])[:20]}: a newer bixt3d wrote it, install that"
@@ -78,7 +86,9 @@ def read_run(run: str | Path, task: str | None = None) -> SavedRun:
     described = {key: read_json(metadata[key], f"{key} of {path}") for key in ("model", "input")}
     if not all(isinstance(value, dict) for value in described.values()) or "class_path" not in described["model"]:
         raise InputError(f"{path} does not describe its model and its input")
-    return SavedRun(path, found, **described, names=names, config=metadata["config"])
+    if "normals" in described["input"]:  # in place of features
+        raise InputError(OLD.format(path))
+    return SavedRun(path, found, **described, names=names, config=metadata["config"], trust=trust)
 
 
 def load_run(run: str | Path, device: str | torch.device = "cpu", trust: bool = False) -> Any:
@@ -86,26 +96,30 @@ def load_run(run: str | Path, device: str | torch.device = "cpu", trust: bool = 
 
     Classifiers and part segmenters of clouds give a Predictor or PartPredictor, those of images an ImagePredictor or
     ImageSegmentationPredictor. Nothing is imported, downloaded or read but this file; ``trust`` lets it import the
-    class of a model that is not bixt3d's, and so run its code. Raises InputError if there is no such run, or if its
-    weights do not fit its description.
+    classes of a model and a task that are not bixt3d's, and so run their code. Raises InputError if there is no such
+    run, or if its weights do not fit its description.
     """
-    saved = read_run(run)
-    model = saved.load_model(trust).to(device)
-    return saved.task.make_predictor(model, saved.names, saved.input, f"input of {saved.path}")
+    return read_run(run, trust=trust).load(device)
 
 
-def describe_old(metadata: dict[str, str], task: Task, path: Path) -> dict[str, str]:
-    """Return the metadata of a file that was written before runs described themselves, derived from its settings."""
-    config = read_yaml(metadata.get("config", ""), f"config of {path}")
-    parts = {key: config.get(key) if isinstance(config, dict) else None for key in ("data", "model", "train")}
-    parts["train"] = parts["train"] or {}
-    if not all(isinstance(part, dict) for part in parts.values()):
-        raise InputError(f"{path} does not hold the settings of its run")
-    of_data = parts["data"].get("init_args", {})
-    if not isinstance(of_data, dict):
-        raise InputError(f"{path} does not hold the settings of its data")
-    name = str(parts["data"].get("class_path")).rpartition(".")[2]
-    source = getattr(bixt3d.datasets, name, None) if name in bixt3d.datasets.__all__ else None
-    settings = {"up": getattr(source, "up", "y"), **of_data, **parts["train"]}
-    described = {"model": parts["model"], "input": describe_old_input(task.name, settings)}
-    return metadata | {"format": FORMAT} | {key: json.dumps(value) for key, value in described.items()}
+def import_task(named: str | None, path: Path, trust: bool) -> Task:
+    """Return the task of the class that weights name. Raises InputError without ``trust``, or where there is none."""
+    if not named:
+        raise InputError(f"{path} does not come from a run of bixt3d, or of a task that is imported here")
+    shown = printable(named)[:80]
+    if not trust:
+        raise InputError(
+            f"{path} names the task '{shown}', which is not bixt3d's: import it before, or let the file import it, and "
+            "so run its code, with --trust or trust=True"
+        )
+    module, _, name = named.rpartition(".")
+    try:
+        task = getattr(import_module(module), name)()
+    except Exception as error:  # the code of a user's module may raise anything
+        raise InputError(
+            f"the task '{shown}' of {path} cannot be imported ({printable(first_line(error))}): its module must lie in "
+            "a folder that PYTHONPATH names"
+        ) from error
+    if not isinstance(task, Task):
+        raise InputError(f"{path} names '{shown}' as its task, which is no Task of bixt3d")
+    return task

@@ -31,6 +31,6 @@ class Evaluation(ABC):
     def facts(self) -> dict[str, Any]:
         """Return what result.json says of it."""
 
-    @abstractmethod
     def text(self) -> str:
         """Return a table for people."""
+        return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in self.facts().items())

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from bixt3d.config import SettingsParser, make_settings_parser
+from bixt3d.config import SettingsParser, follow_features, make_settings_parser
 from bixt3d.datasets import CloudAugment, stratified_split
 from bixt3d.datasets.draws import Draws
 from bixt3d.engine.batches import count_batches
@@ -22,11 +22,12 @@ from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit
 from bixt3d.engine.runtime import Runtime, device_name
+from bixt3d.tasks import path_of_task
 from bixt3d.tasks.inputs import check_features, describe_clouds
 from bixt3d.tasks.results import write_plain_results
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.types import InputError
-from bixt3d.untrusted import check_names, read_yaml
+from bixt3d.untrusted import check_different_names, read_yaml
 
 FORMAT = "1"
 """Of the metadata of weights."""
@@ -128,12 +129,12 @@ class Task(ABC):
 
     def outputs(self, names: Mapping[str, Any]) -> tuple[int, ...]:
         """Return the sizes that a model is built for, given the names of its outputs."""
-        return (len(names["class_names"]),)
+        return (len(names[self.name_keys[0]]),)
 
     def check_names(self, names: Mapping[str, Any], source: str) -> None:
         """Raise InputError for names that cannot be printed, or told apart."""
         for key in self.name_keys:
-            check_names(names[key], f"{key} of {source}")
+            check_different_names(names[key], f"{key} of {source}")
 
     def describe_input(self, run: Any, examples: Examples) -> dict[str, Any]:
         """Return what the model reads, for `make_predictor`, in values that JSON has."""
@@ -207,9 +208,11 @@ class Task(ABC):
         self, folder: Path, module: nn.Module, run: Any, config: str, examples: Examples, name: str = "model"
     ) -> None:
         """Save weights with what is needed to build and use their model again: they describe themselves."""
-        described = {"model": read_yaml(config, "the settings")["model"], "input": self.describe_input(run, examples)}
+        settings = read_yaml(config, "the settings")
+        follow_features(settings["model"], settings["data"])
+        described = {"model": settings["model"], "input": self.describe_input(run, examples)}
         metadata = {key: json.dumps(value) for key, value in (described | self.names(examples)).items()}
-        metadata |= {"format": FORMAT, "task": self.name, "config": config}
+        metadata |= {"format": FORMAT, "task": self.name, "task_class": path_of_task(self), "config": config}
         save_weights(folder / f"{name}.safetensors", module.state_dict(), metadata)
 
     def describe_result(

@@ -11,7 +11,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import nn
 
-from bixt3d.config import SettingsParser
+from bixt3d.config import SettingsParser, follow_features
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import read_rows
@@ -140,12 +140,13 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
     path, config = saved.path, json.dumps(own_settings(saved.config, f"config of {saved.path}"))
     settings = parser.parse_args([f"--cfg={config}", *overrides])  # in one line, it is no file's name
     settings.pop("cfg")
-    run, described = parser.instantiate(settings), read_yaml(parser.dump(settings), "the settings")["model"]
+    run, described = parser.instantiate(settings), read_yaml(parser.dump(settings, skip_unset=False), "the settings")
     keep = run.runtime.keep_freed_memory or False  # by default that is for training
     fabric = start(replace(run.runtime, keep_freed_memory=keep))
     test = first_alone(fabric, lambda: task.load(run))[1].to(fabric.device)
     check_names(path, task.names(test), saved.names)
-    model = check_features(replace(saved, model=described).load_model(parser.trust), test)
+    follow_features(described["model"], described["data"])
+    model = check_features(replace(saved, model=described["model"], trust=parser.trust).load_model(), test)
     choose_forms(model, run.runtime)
     return TrainedRun(path, saved.config, run, fabric, model.to(fabric.device), test)
 
@@ -161,6 +162,10 @@ def own_settings(config: str, source: str) -> dict[str, Any]:
         raise InputError(f"{source} holds no settings")
     settings["runtime"] = {name: value for name, value in runtime.items() if name in RUNTIME}
     settings["train"] = {name: value for name, value in train.items() if name != "init"}
+    data = settings.get("data")
+    for part in (data, data.get("init_args")) if isinstance(data, dict) else ():
+        if isinstance(part, dict):
+            part.pop("workers", None)
     return settings
 
 

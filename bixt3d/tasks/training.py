@@ -14,13 +14,14 @@ from lightning_fabric import Fabric
 
 from bixt3d.config import SettingsParser
 from bixt3d.datasets.draws import mix_key
-from bixt3d.engine.batches import in_steps, make_batches
+from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
 from bixt3d.engine.checkpoint import save_checkpoint
 from bixt3d.engine.ending import Stop, on_first
 from bixt3d.engine.loop import Examples, Learner, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import check_shared, compiled, finish, first_alone, start
+from bixt3d.engine.sums import EpochSums
 from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.program import enough_memory, first_line, is_out_of_memory
 from bixt3d.tasks.command import Where, parse_command
@@ -29,6 +30,7 @@ from bixt3d.tasks.forms import choose_forms, with_less_memory
 from bixt3d.tasks.job import (
     Job,
     check_going_on,
+    check_same_run,
     open_folder,
     open_seed,
     saying_what_is_safe,
@@ -58,6 +60,7 @@ def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any)
     with enough_memory(too_large):
         run = parser.instantiate(settings)
         fabric = start(run.runtime)
+        check_same_run(fabric, where)
         loaded = [part.to(fabric.device) for part in first_alone(fabric, lambda: task.load(run))]
     results, trained = [], False
     with ExitStack() as stack:
@@ -95,10 +98,12 @@ def prepare(
     """Return the run of one seed, as it begins or as its folder says; writes nothing."""
     torch.manual_seed(settings.seed)
     commit()  # of the code as it is now: it may change before the run ends
-    run, config = parser.instantiate(settings), parser.dump(settings)
+    run, config = parser.instantiate(settings), parser.dump(settings, skip_unset=False)
     sets = split_sets(tuple(loaded), run.data.val_fraction, settings.seed)
     check_names(task, sets.train)
+    given = task.describe_input(run, sets.train)
     learner = make_learner(task, fabric, run, sets.train)
+    task.make_predictor(learner.module, task.names(sets.train), given, "the run")  # its weights must be of use later
     task.evaluate(learner.module, sets.train.subset(torch.tensor([0])), run, fabric)  # what does not fit stops here
     past = take_up(task, fabric, place, run, learner, len(sets.train))
     return Job(task, fabric, run, config, sets, learner, past, learner.schedule.last_epoch)
@@ -170,6 +175,7 @@ def keep(job: Job, log: RunLog, began: float) -> None:
     """Save all that the run needs to go on from the last row of the log, on which it worked since ``began``."""
     seconds = job.past["seconds"] + time.perf_counter() - began
     past = {"epoch": int(log.rows[-1]["epoch"]), "seconds": seconds, "rows": list(log.rows)}
+    past["processes"] = job.fabric.world_size
     if job.fabric.is_global_zero:
         save_checkpoint(job.folder / "checkpoint.pt", past | {"learner": job.learner.state()})
     job.past, job.saved_steps = past, job.learner.schedule.last_epoch
@@ -179,7 +185,7 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
     """Return model, optimizer and schedule, ready to train."""
     steps_per_epoch = run.train.steps_per_epoch(len(train), fabric.world_size)
     if run.train.batch_size > len(train):
-        say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: there are no more")
+        say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: the training set has no more")
     try:
         module = task.build(run, train)
         for name in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet) else ():
@@ -208,10 +214,11 @@ def train_one_epoch(
     batches = train.batches(chain.from_iterable(plan), mix_key(run.seed, epoch))
     steps = in_steps(batches, plan, task.make_augment(run, train, epoch))
     step, clip_norm = task.make_step(run, train), run.optim.clip_norm
+    sizes, sums = batch_sizes(len(train), run.train.batch_size)[: len(plan)], EpochSums(fabric.device, task.unit)
+    title = f"epoch {epoch}/{last}"
     try:
         with stop.excusing():
-            title = f"epoch {epoch}/{last}"
-            row = train_epoch(learner, fabric, stop.watch(steps), len(plan), step, clip_norm, title, task.unit)
+            row = train_epoch(learner, fabric, stop.watch(steps, sums), sizes, step, clip_norm, title, sums)
     except (Stopped, RuntimeError, MemoryError):
         if fabric.is_global_zero:
             print(file=sys.stderr)  # ends the line of the progress bar

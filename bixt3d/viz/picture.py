@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from bixt3d.files import temporary_name
+
 DPI = 144
 """Dots in an inch of every picture."""
 
@@ -17,7 +19,7 @@ INK = "#24292f"
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: if the writing fails with OSError, what was there before stays as it was."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = temporary_name(path)
     try:
         part.write_bytes(content)
         os.replace(part, path)

@@ -22,7 +22,15 @@ Columns = Mapping[str, Shaped[np.ndarray, "N _"]]
 
 @dataclass(frozen=True)
 class LabelledPoints:
-    """Points with a label each, which ``names`` explains, how sure it is, and the features that they came with."""
+    """Points, each with a label and its confidence.
+
+    Args:
+        xyz: the coordinates.
+        label: the number of each point's label.
+        confidence: how sure the model is of each label, from 0 to 1.
+        names: the name of each label.
+        columns: the features that the file had for each point.
+    """
 
     xyz: Float[np.ndarray, "N 3"]
     label: Int[np.ndarray, " N"]

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -13,13 +15,14 @@ import h5py
 import numpy as np
 import pytest
 
-from bixt3d.datasets.bounds import printable
+from bixt3d.bounds import printable
 from bixt3d.datasets.cache import cached
 from bixt3d.datasets.files import read_file
 from bixt3d.datasets.image_reading import read_image
 from bixt3d.datasets.modelnet import ModelNetHDF5
 from bixt3d.datasets.numpy_files import load_arrays
 from bixt3d.datasets.reading import read_json, read_lines
+from bixt3d.files import host_name
 from bixt3d.types import InputError
 
 XYZ = np.random.default_rng(0).normal(size=(20, 3))
@@ -245,6 +248,18 @@ def test_a_cache_that_is_a_pipe_damaged_or_of_another_size_is_made_anew(tmp_path
     for name in "abcde":
         for _ in range(2):
             assert np.array_equal(cached(tmp_path / f"{name}.npz", lambda: points, points.shape), points)
+
+
+def test_a_cache_reaches_the_disk_and_what_a_killed_program_left_of_it_is_removed(tmp_path, monkeypatch):
+    points, synced, sync = np.ones((2, 3, 6), np.float32), [], os.fsync
+    monkeypatch.setattr("bixt3d.files.os.fsync", lambda handle: (synced.append(handle), sync(handle)))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    other = tmp_path / f".b.npz.{host_name()}.{dead.pid}.tmp"
+    for path in (other, tmp_path / f".a.npz.{host_name()}.{dead.pid}.tmp"):
+        path.write_text("half")
+    cached(tmp_path / "a.npz", lambda: points, points.shape)
+    assert sorted(tmp_path.iterdir()) == [other, tmp_path / "a.npz"] and len(synced) == 2  # the file and its folder
 
 
 # names

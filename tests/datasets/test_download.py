@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bixt3d.datasets import download, unpacking
+from bixt3d import fetching
+from bixt3d.datasets import unpacking
 from bixt3d.datasets.archives import ARCHIVES, Archive, Fingerprint, how_to_get
 from bixt3d.datasets.download import fetch, main
 from bixt3d.models.released import fetch_released
@@ -53,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 10)
+    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 10)
     with Server(("127.0.0.1", 0), Handler) as server:
         server.files, server.asked = {}, []
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -439,7 +440,7 @@ def test_every_archive_comes_by_https_first_and_by_http_only_with_a_checksum():
 
 def test_a_redirection_from_https_to_http_is_not_followed():
     request = urllib.request.Request("https://127.0.0.1/set.zip")
-    handler = download._NeverLessSafe()
-    with pytest.raises(download._LostError, match="led from https to http"):
+    handler = fetching._NeverLessSafe()
+    with pytest.raises(fetching.LostError, match="led from https to http"):
         handler.redirect_request(request, None, 302, "Found", {}, "http://127.0.0.1/set.zip")
     assert handler.redirect_request(request, None, 302, "Found", {}, "https://127.0.0.1/b.zip").host == "127.0.0.1"

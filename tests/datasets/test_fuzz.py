@@ -165,7 +165,7 @@ SETS: dict[str, tuple[Callable[[str], object], dict[str, bytes]]] = {
         },
     ),
     "ModelNetNormals": (
-        lambda root: ModelNetNormals(root, 16, stored_points=16).load(),
+        lambda root: ModelNetNormals(root, 16, "normal", stored_points=16).load(),
         {
             "modelnet40_shape_names.txt": b"ball\n",
             "modelnet40_train.txt": b"ball_1\n",
@@ -174,7 +174,7 @@ SETS: dict[str, tuple[Callable[[str], object], dict[str, bytes]]] = {
         },
     ),
     "ShapeNetPart": (
-        lambda root: ShapeNetPart(root, 16, stored_points=16).load(),
+        lambda root: ShapeNetPart(root, 16, "normal", stored_points=16).load(),
         {
             "synsetoffset2category.txt": b"Airplane 02691156\n",
             "02691156/a.txt": rows(XYZ, NORMALS[0], np.zeros((16, 1))),

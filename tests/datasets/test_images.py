@@ -245,7 +245,8 @@ def test_a_cached_set_names_it_too(folder):
         ({"size": 0}, "data.size must be at least 1 pixel"),
         ({"crop_fraction": 0.0}, "data.crop_fraction must be above 0"),
         ({"crop_fraction": 1.5}, "data.crop_fraction must be above 0 and at most 1"),
-        ({"workers": -1}, "data.workers must not be negative"),
+        ({"workers": -1}, "data.workers must be from 0 to 256, but is -1"),
+        ({"workers": 4000}, "data.workers must be from 0 to 256, but is 4000"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path, wrong, sentence):

@@ -193,7 +193,7 @@ def write_texts(root: Path, subset: str = "modelnet40", num_lines: int = 20) -> 
 
 
 def texts(root: Path, **arguments: object) -> ModelNetNormals:
-    return ModelNetNormals(str(root), **({"num_points": 8, "stored_points": 16} | arguments))
+    return ModelNetNormals(str(root), **({"num_points": 8, "stored_points": 16, "features": "normal"} | arguments))
 
 
 @pytest.mark.parametrize("subset", ["modelnet40", "modelnet10"])
@@ -291,7 +291,7 @@ def test_the_real_sample_with_normals_is_read(tmp_path):
     source = real("modelnet40_normal_resampled_sample")
     for path in source.iterdir():  # links, so that the cache comes to lie here
         (tmp_path / path.name).symlink_to(path)
-    train, test = ModelNetNormals(str(tmp_path)).load()
+    train, test = ModelNetNormals(str(tmp_path), features="normal").load()
     assert (len(train), len(test), len(train.class_names)) == (9, 14, 40)
     assert train.label.tolist() == [0, 0, 0, 1, 1, 1, 3, 3, 3]
     assert train.feats.shape == (9, 2048, 3)

@@ -37,7 +37,7 @@ def root(tmp_path) -> Path:
 
 
 def shapes_of(root: Path, **arguments: object) -> ShapeNetPart:
-    return ShapeNetPart(str(root), **({"num_points": 16, "stored_points": 24} | arguments))
+    return ShapeNetPart(str(root), **({"num_points": 16, "stored_points": 24, "features": "normal"} | arguments))
 
 
 def test_the_official_categories_have_their_official_synsets_and_parts():
@@ -189,7 +189,7 @@ def test_the_real_caps_are_read(tmp_path, monkeypatch):
     if not REAL.is_dir():
         pytest.skip(f"real data are absent: {REAL}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = ShapeNetPart(str(REAL))
+    source = ShapeNetPart(str(REAL), features="normal")
     train, test = source.load()
     assert (len(train), len(test), len(train.class_names)) == (5, 11, 16)
     assert train.label.tolist() == [2] * 5 and test.parts.unique().tolist() == [6, 7]

@@ -12,8 +12,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from bixt3d.engine import checkpoint
-from bixt3d.engine.checkpoint import host_name, save_weights
+from bixt3d.engine.checkpoint import save_weights
 from bixt3d.engine.ending import on_first
 from bixt3d.engine.folder import (
     OF_A_RUN,
@@ -27,11 +26,11 @@ from bixt3d.engine.folder import (
     newest_to_resume,
     read_record,
     record_now,
-    remove_leftovers,
     take_folder,
     weights_file,
     words_of,
 )
+from bixt3d.files import host_name, remove_leftovers
 from bixt3d.types import InputError
 
 CLASSES = Record("classification", "2026-01-02T03:04:05+00:00")
@@ -54,7 +53,7 @@ def test_runs_of_one_second_get_a_folder_each(tmp_path):
 
 
 def test_of_several_that_take_one_empty_folder_at_once_one_gets_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint.os, "getpid", threading.get_ident)  # threads as processes
+    monkeypatch.setattr("bixt3d.files.os.getpid", threading.get_ident)  # threads as processes
 
     def take(number: int) -> int | None:
         try:

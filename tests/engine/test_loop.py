@@ -1,12 +1,14 @@
 """The training loop: who sees which cloud, what is random, what stops it, and going on as if nothing had happened."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import distributed, nn
 from torch.amp import GradScaler
 
-from bixt3d.engine.batches import in_steps, make_batches
+from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
 from bixt3d.engine.loop import EpochSums, Learner, predict_all, seed_epoch, train_epoch
 from bixt3d.engine.optim import Optim, make_average, make_optimizer, make_schedule
 from bixt3d.engine.runtime import Autocast
@@ -58,6 +60,16 @@ def test_a_loss_that_is_no_number_stops_with_the_first_such_step(bad):
         sums.read()
 
 
+def test_a_glance_says_so_early_and_leaves_it_to_all_processes_to_end():
+    sums = EpochSums(torch.device("cpu"))
+    sums.add(torch.tensor(1.0), torch.tensor(0.0), 1)
+    sums.glance()
+    assert sums.known_bad == float("inf")
+    sums.add(torch.tensor(float("nan")), torch.tensor(0.0), 1)
+    sums.glance()
+    assert sums.known_bad == 1
+
+
 class Reader(nn.Module):
     """Judges a cloud by its mean."""
 
@@ -95,7 +107,8 @@ def train(
     for epoch in epochs:
         plan = make_batches(len(clouds), batch_size, fabric, seed_epoch(0, epoch, fabric), accumulate)
         steps = in_steps(clouds.batches(sum(plan, [])), plan, lambda batch, step: batch)
-        means = train_epoch(learner, fabric, steps, len(plan), step, 1.0, "epoch")
+        sizes = batch_sizes(len(clouds), batch_size)
+        means = train_epoch(learner, fabric, steps, sizes, step, 1.0, "epoch", EpochSums(fabric.device))
     return means
 
 
@@ -168,7 +181,7 @@ def test_training_lowers_the_loss_and_tells_the_speed(fabric):
     before = train(fabric, learner, range(1, 2), clouds)
     after = train(fabric, learner, range(2, 5), clouds)
     assert after["loss"] < before["loss"]
-    assert after["clouds_per_second"] > 0
+    assert after["examples_per_second"] > 0
 
 
 def test_gradients_of_pieces_add_up_to_those_of_the_batch(fabric):
@@ -197,9 +210,44 @@ def test_where_batches_say_weights_examples_count_by_them_over_all_pieces(fabric
     whole = step(learner.module, clouds[torch.arange(5)] | {"weight": weight})[0]
     (gradient,) = torch.autograd.grad(whole, learner.module.head.weight)
     (lr,), before = learner.schedule.get_last_lr(), learner.module.head.weight.detach().clone()
-    means = train_epoch(learner, fabric, [batches], 1, step, 0.0, "epoch")
+    means = train_epoch(learner, fabric, [batches], [5], step, 0.0, "epoch", EpochSums(fabric.device))
     assert means["loss"] == pytest.approx(whole.item(), rel=1e-5)
     torch.testing.assert_close(before - learner.module.head.weight, lr * gradient)
+
+
+class Group(Fabric):
+    """One of several processes, which know each other already."""
+
+    world_size = property(lambda self: distributed.get_world_size())
+    global_rank = property(lambda self: distributed.get_rank())
+
+
+def predict_in_group(rank: int, number: int, folder: Path) -> None:
+    """Let one of so many processes predict eleven clouds, and the last one save what it gets."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/{number}", rank=rank, world_size=number)
+    torch.manual_seed(2)
+    clouds, model = make_clouds(11), Reader()
+    model.norm.running_mean += rank  # only those of the first process count
+    found = predict_all(
+        model,
+        clouds,
+        2,
+        lambda model, batch: (batch["label"], model(batch["xyz"], batch["feats"])),
+        Group(accelerator="cpu", devices=1),
+    )
+    if rank == number - 1:
+        torch.save(found, folder / f"{number}.pt")
+    distributed.destroy_process_group()
+
+
+def test_any_number_of_processes_evaluates_to_the_last_digit_as_one_does(tmp_path):
+    for number in (1, 2, 3, 5):
+        torch.multiprocessing.start_processes(predict_in_group, (number, tmp_path), number, start_method="fork")
+    alone, *others = (torch.load(tmp_path / f"{number}.pt") for number in (1, 2, 3, 5))
+    assert alone[0].tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0]
+    for together in others:
+        assert all(map(torch.equal, together, alone))
 
 
 def test_a_gradient_is_clipped_to_the_norm_asked_for(fabric):

@@ -72,8 +72,23 @@ def test_no_file_no_rows(tmp_path):
         b"epoch,loss\n1," + b"9" * 200_000 + b"\n",
         b"epoch,loss\n" + b'"' * 200_001 + b"\n",
         b"\xd0\xcf\x11\xe0" * 99,
+        b"epoch\n" + b"1\n" * 2**22,
+        b"epoch" + b",x" * 1000 + b"\n1\n",
     ],
-    ids=["longer", "control", "latin", "nan", "huge", "other columns", "nul", "long", "quotes", "office"],
+    ids=[
+        "longer",
+        "control",
+        "latin",
+        "nan",
+        "huge",
+        "other columns",
+        "nul",
+        "long",
+        "quotes",
+        "office",
+        "rows",
+        "columns",
+    ],
 )
 def test_damaged_metrics_are_named_in_one_sentence(tmp_path, damage):
     (tmp_path / "metrics.csv").write_bytes(damage)

@@ -9,15 +9,49 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import os, signal, sys, time
+import atexit, os, signal, sys, time
 from pathlib import Path
-from bixt3d.engine import watch
+import torch
+from lightning_fabric.utilities import distributed
+from bixt3d.engine import launch, runtime, watch
+from bixt3d.engine.ending import Stop
+from bixt3d.engine.loop import Learner, train_epoch
 from bixt3d.engine.runtime import Runtime, check_shared, finish, start
+from bixt3d.engine.sums import EpochSums
 from bixt3d.program import run_program
 from bixt3d.types import InputError
 
-watch.TICK, watch.PATIENCE = 0.1, 40
-what = sys.argv[1]
+launch.GLANCE, watch.TICK, watch.PATIENCE, runtime.APPEARS_WITHIN = 0.1, 0.1, 20, 1.0
+what, rank = sys.argv[1], int(os.environ.get("RANK", 0))
+
+# NCCL's way with gloo: a group is destroyed together, and without a watch Lightning would do so at the very end
+destroy, initialized = torch.distributed.destroy_process_group, torch.distributed.init_process_group
+torch.distributed.destroy_process_group = lambda: (torch.distributed.barrier(), destroy())
+
+def init_process_group(*arguments, **named):
+    initialized(*arguments, **named)
+    if sys._getframe(1).f_globals["__name__"] == distributed.__name__:
+        atexit.register(distributed._destroy_dist_connection)
+
+torch.distributed.init_process_group = init_process_group
+
+if what == "child dies at start" and rank == 1:
+    os._exit(3)
+if what == "first dies at start":
+    meet = runtime.meet
+    runtime.meet = lambda fabric: os.kill(os.getpid(), signal.SIGKILL) if rank == 0 else meet(fabric)
+if what == "first stopped at start" and rank == 0:
+    runtime.meet = lambda fabric: os.kill(os.getpid(), signal.SIGTERM)
+
+def train(fabric):
+    sums, module = EpochSums(fabric.device), torch.nn.Linear(1, 1)
+    model, optimizer = fabric.setup(module, torch.optim.SGD(module.parameters(), 0.1))
+    learner = Learner(module, model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0), None)
+    value = float("nan") if rank == 1 else 1.0
+    steps = [[{"value": torch.full((2, 1), value)}]] * 1000
+    with Stop(fabric) as stop:
+        step = lambda model, batch: (model(batch["value"]).mean(), torch.zeros(()))
+        train_epoch(learner, fabric, stop.watch(steps, sums), [4] * 1000, step, 0.0, "epoch", sums)
 
 def main():
     fabric = start(Runtime(accelerator="cpu", devices=2, threads=1))
@@ -26,11 +60,13 @@ def main():
         check_shared(fabric, Path("run"))
     if fabric.global_rank == 1 and what == "error":
         raise InputError("this process does not like its data")
-    if fabric.global_rank == 1 and what in ("SIGKILL", "SIGSTOP"):
-        os.kill(os.getpid(), getattr(signal, what))
+    if what == f"rank {rank} SIGKILL" or what == f"rank {rank} SIGSTOP":
+        os.kill(os.getpid(), getattr(signal, what.split()[2]))
+    if what == "nan":
+        return train(fabric)
     fabric.barrier()
     if fabric.global_rank == 0:
-        time.sleep(5)  # longer than the patience of the others: it is alive, and draws its report
+        time.sleep(2.5)  # longer than the patience of the others: it is alive, and draws its report
         print("done", flush=True)
     finish(fabric)
 
@@ -45,22 +81,35 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     command = [sys.executable, str(program), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    output, errors = process.communicate(timeout=100)  # waits until both have closed them
+    if arguments == ("rank 0 SIGSTOP",):
+        lines = [next(line for line in process.stderr if "error" in line)]  # of the second process: it is not stopped
+        process.kill()
+        output, errors = process.communicate(timeout=60)
+        return process.returncode, output, "".join([*lines, errors])
+    try:
+        output, errors = process.communicate(timeout=60)  # waits until both have closed them
+    finally:
+        process.kill()
     return process.returncode, output, errors
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("what", "sentences"),
+    ("what", "code", "sentences"),
     [
-        ("SIGKILL", ["error: process 0 ends, for process 1 ended with code -9"]),
-        ("SIGSTOP", ["error: process 0 ends, for process 1 on .* has not answered for 4 seconds"]),
-        ("error", ["error: this process does not like its data", "error: process 0 ends, for process 1 .*ended"]),
+        ("rank 1 SIGKILL", 1, ["error: process 0 ends, for process 1 ended with code -9"]),
+        ("rank 1 SIGSTOP", 1, ["error: process 0 ends, for process 1 on .* has not answered for 2 seconds"]),
+        ("rank 0 SIGKILL", -9, ["error: process 1 ends, for (process 0|the process that started it) is gone"]),
+        ("rank 0 SIGSTOP", -9, ["error: process 1 ends, for process 0 .*has not answered for 2 seconds"]),
+        ("error", 1, ["error: this process does not like its data", "error: process 0 ends, for process 1 .*ended"]),
+        ("child dies at start", 1, ["error: process 0 ends, for process 1 ended with code 3 before it met the others"]),
+        ("first dies at start", -9, ["error: process 1 ends, for the process that started it is gone"]),
+        ("first stopped at start", 143, ["stopped by SIGTERM"]),
     ],
 )
-def test_when_one_process_fails_the_other_ends_with_a_sentence(tmp_path, what, sentences):
-    code, output, errors = run(tmp_path, what)
-    assert code == 1 and "done" not in output
+def test_when_one_process_fails_the_other_ends_with_a_sentence(tmp_path, what, code, sentences):
+    found, output, errors = run(tmp_path, what)
+    assert found == code and "done" not in output
     for sentence in sentences:
         assert re.search(sentence, errors), errors
 
@@ -81,3 +130,11 @@ def test_a_run_folder_that_processes_do_not_share_is_refused(tmp_path):
         "process 1 does not see the run folder run of process 0: give all machines a folder that they share" in errors
     )
     assert not list((tmp_path / "0" / "run").iterdir())
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_in_one_process_ends_all_with_the_same_sentence(tmp_path):
+    code, _, errors = run(tmp_path, "nan")
+    assert code == 2
+    assert errors.count("error: the loss was not a number at step 0 of this epoch") == 2
+    assert "error: process" not in errors

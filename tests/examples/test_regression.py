@@ -1,15 +1,25 @@
-"""The example of a task in one file: it trains, resumes, tests, predicts and reports, and less error is better."""
+"""The example of a task in one file: programs train, resume, test, predict, export and report it."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import export
 import numpy as np
+import onnxruntime
+import predict
 import pytest
 import regression
+import torch
+import visualize
 
 from bixt3d import load_run
 from bixt3d.datasets.shapes import Shapes
 from bixt3d.engine.report import read_rows
+from bixt3d.tasks import path_of_task
 from bixt3d.tasks.runs import read_run
 from bixt3d.types import InputError
 
@@ -53,15 +63,69 @@ def test_testing_gives_the_same_figure_and_a_finished_run_can_be_trained_longer(
     assert read_rows(run / "metrics.csv")[:3] == before and len(read_rows(run / "metrics.csv")) == 4
 
 
-def test_a_file_is_predicted_by_the_weights_alone(run, tmp_path, capsys):
+@pytest.fixture
+def cloud(tmp_path) -> Path:
     xyz = Shapes(train_per_class=1, test_per_class=1, num_points=64).load()[1].xyz[0].numpy()
     np.savetxt(tmp_path / "cloud.xyz", xyz, fmt="%.6f")
-    regression.main(["predict", str(run / "model.safetensors"), str(tmp_path / "cloud.xyz")])
-    assert 0 < float(capsys.readouterr().out) < 3
+    return tmp_path / "cloud.xyz"
+
+
+def test_a_file_is_predicted_by_the_weights_alone(run, cloud, capsys):
+    assert predict.main([f"--checkpoint={run}", "--json", str(cloud)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["height"] == load_run(run).predict(cloud).height and 0 < facts["height"] < 3
+    assert facts["points"] == 64 and facts["notes"] == []
+    assert predict.main([f"--checkpoint={run / 'model.safetensors'}", str(cloud)]) == 0
+    assert capsys.readouterr().out == f"{cloud}: 64 points\n  height: {facts['height']}\n"
     assert read_run(run).names == {"outputs": ["height"]}
-    assert load_run(run).num_points == 64
 
 
-def test_a_word_that_is_no_program_is_refused():
-    with pytest.raises(InputError, match="train, test or predict, not 'trian'"):
-        regression.main(["trian"])
+def test_what_it_predicts_is_not_drawn_and_both_programs_say_so(run, cloud, tmp_path):
+    with pytest.raises(InputError, match="--out cannot draw what a HeightPredictor predicts"):
+        predict.main([f"--checkpoint={run}", f"--out={tmp_path / 'out'}", str(cloud)])
+    with pytest.raises(InputError, match="visualize.py does not know how to draw a height regression run"):
+        visualize.main([str(run)])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_exported_file_computes_the_same_heights_and_says_what_they_are(run, tmp_path, capsys):
+    file = export.main([str(run), f"--out={tmp_path / 'height.onnx'}"])
+    assert "labels" not in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    facts = session.get_modelmeta().custom_metadata_map
+    assert facts == {
+        "task": "height regression", "outputs": '["height"]', "num_points": "64", "features": "", "up": "y"
+    }  # fmt: skip
+    xyz = torch.randn(3, 64, 3)
+    with torch.no_grad():
+        expected = load_run(run).model(xyz)
+    heights = torch.from_numpy(session.run(None, {"xyz": xyz.numpy()})[0])
+    torch.testing.assert_close(heights, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_program_that_has_not_imported_the_task_does_so_with_trust_alone(run, cloud, tmp_path):
+    """The task lies in a file of its own that the program does not know."""
+    root = Path(predict.__file__).parents[1]
+    shutil.copy(regression.__file__, tmp_path / "regression.py")
+    for paths, trust, code, said in [
+        (tmp_path, (), 2, "the task 'regression.HeightRegression', which is not bixt3d's: import it before, or let"),
+        (tmp_path, ("--trust",), 0, "height: "),
+        (root, ("--trust",), 2, "cannot be imported (No module named 'regression'): its module must lie in a folder"),
+    ]:
+        command = [sys.executable, predict.__file__, str(cloud), f"--checkpoint={run}", *trust]
+        environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{paths}"}
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code and said in done.stdout + done.stderr, done.stderr
+
+
+def test_the_task_of_the_program_that_runs_is_named_as_others_import_it(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "examples/regression.py", raising=False)
+    own = type("HeightRegression", (regression.HeightRegression,), {"__module__": "__main__"})
+    assert path_of_task(own()) == path_of_task(regression.HeightRegression()) == "regression.HeightRegression"
+
+
+@pytest.mark.parametrize("argv", [[], ["trian"], ["predict"]])
+def test_a_word_that_is_no_program_is_refused(argv):
+    with pytest.raises(InputError, match="begin with train or test"):
+        regression.main(argv)

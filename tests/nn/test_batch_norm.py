@@ -1,9 +1,12 @@
-"""Synchronized batch norm equals PyTorch's: here in a group of one process, in tasks/test_processes.py of several."""
+"""Synchronised batch norm equals PyTorch's: here in a group of one process, in tasks/test_processes.py of several."""
+
+import inspect
 
 import pytest
 import torch
 from torch import distributed, nn
 
+from bixt3d.models.encoder import seen_before
 from bixt3d.nn.batch_norm import ImageNorm
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.nn.mlp import ChannelNorm
@@ -53,6 +56,20 @@ def test_in_evaluation_nothing_is_synchronized():
     norm = ChannelNorm(3).eval()
     norm.synchronized = True  # and yet there is no process group
     assert norm(torch.ones(2, 3)).shape == (2, 3)
+
+
+def test_in_one_process_sums_are_compiled_with_the_rest():
+    free_of_checks = inspect.unwrap(ChannelNorm.over_processes, stop=lambda one: hasattr(one, "_torchdynamo_disable"))
+    sums = torch.compile(free_of_checks, backend="eager", fullgraph=True)
+    assert sums(ChannelNorm(3), *torch.ones(2, 3), 5)[2] == 5
+
+
+@pytest.mark.parametrize("norm", [ChannelNorm(3), ImageNorm(3)])
+def test_statistics_move_once_where_a_layer_is_computed_again(norm):
+    with seen_before(norm):
+        norm(torch.randn(4, 3, *[2] * isinstance(norm, ImageNorm), *[2] * isinstance(norm, ImageNorm)))
+    assert norm.running_mean.tolist() == [0, 0, 0]
+    assert norm.num_batches_tracked == 0
 
 
 @pytest.mark.usefixtures("one_process")

@@ -6,16 +6,18 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import bixt3d
 from bixt3d.datasets.image_transforms import MEAN, STD
-from bixt3d.engine.checkpoint import load_weights, save_weights
+from bixt3d.engine.checkpoint import checksum, load_weights, save_weights
 from bixt3d.models import BixtClassifier
 from bixt3d.models.image_presets import build_image_classifier
 from bixt3d.models.presets import build_model, build_segmenter
@@ -65,7 +67,7 @@ def described(task: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def write(path: Path, weights: dict[str, torch.Tensor], facts: dict[str, Any]) -> Path:
-    plain = ("format", "task", "config")
+    plain = ("format", "task", "task_class", "config")
     save_weights(path, weights, {key: value if key in plain else json.dumps(value) for key, value in facts.items()})
     return path
 
@@ -198,7 +200,7 @@ def test_a_shared_block_of_a_million_layers_is_not_built(make_run):
         ({"format": "2"}, "has format 2: a newer bixt3d wrote it"),
         ({"task": "poetry"}, "does not come from a run of bixt3d"),
         ({"class_names": ["bed", "bed", "mug"]}, "holds 'bed' twice"),
-        ({"class_names": ["bed", "c\x1b[2Jar", "mug"]}, "cannot be printed"),
+        ({"class_names": ["bed", "c\x1b[2Jar", "mug"]}, "characters that can be printed"),
         ({"class_names": "bed"}, "should be a list of names"),
         ({"class_names": ["bed"]}, "another model"),
         ({"input": None}, "does not describe its model and its input"),
@@ -256,6 +258,18 @@ def test_a_class_of_the_users_is_taken_when_it_is_imported_and_else_needs_trust(
     assert Path("sprung").exists()
 
 
+def test_models_load_in_four_threads_while_another_one_is_built(make_run, tmp_path):
+    runs = [make_run(task).rename(tmp_path / f"{place}.safetensors") for place, task in enumerate(RUNS)]
+    model, _, build = RUNS["classification"]
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(load_run, runs[place % len(runs)]) for place in range(24)]
+        while not all(one.done() for one in done):
+            torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(500)))  # more than the run being loaded has
+    assert [type(one.result()) for one in done[: len(runs)]] == [type(load_run(run)) for run in runs]
+    with pytest.raises(InputError, match="is not bixt3d's"):  # the limits are in force again
+        build(json.dumps({"model": model | {"class_path": "unittest.TestCase"}}, indent=1))
+
+
 def test_a_pretrained_run_fetches_nothing_when_it_is_loaded(tmp_path, monkeypatch):
     preset = {"class_path": "BixtPreset", "init_args": {"name": "bixt_ti_l32_p16", "pretrained": True}}
     weights = build_image_classifier("bixt_ti_l32_p16", 2).state_dict()
@@ -265,26 +279,67 @@ def test_a_pretrained_run_fetches_nothing_when_it_is_loaded(tmp_path, monkeypatc
     assert load_run(run).class_names == ("cat", "dog")
 
 
+def test_what_a_file_says_of_itself_cannot_change_unnoticed(make_run):
+    run = make_run()
+    content = run.read_bytes()
+    assert content.count(b"car") == 1
+    run.write_bytes(content.replace(b"car", b"cat"))
+    refused(run, "its weights or its metadata are not those that were written")
+
+
+def test_a_checksum_of_the_weights_alone_is_that_of_older_versions(make_run):
+    run = make_run()
+    weights, metadata = load_weights(run)
+    save_file(weights, run, metadata | {"checksum": checksum(weights, {})})
+    assert load_run(run).class_names == ("bed", "car", "mug")
+    save_file(weights, run, metadata | {"checksum": "0" * 64})
+    refused(run, "is damaged")
+
+
 def test_a_file_does_not_say_how_many_processes_test_it():
     config = "runtime: {devices: 40, num_nodes: 9, threads: 99, precision: 32-true}\ntrain: {init: x.pth, epochs: 2}\n"
     config += "model: {class_path: BixtPreset, init_args: {name: bixt_ti_l32_p16, pretrained: true}}\n"
+    config += "data: {class_path: ImageFolder, init_args: {root: x, workers: 4000}}\n"
     assert own_settings(config, "it") == {
         "runtime": {"precision": "32-true"},
         "train": {"epochs": 2},
         "model": {"class_path": "BixtPreset", "init_args": {"name": "bixt_ti_l32_p16"}},
+        "data": {"class_path": "ImageFolder", "init_args": {"root": "x"}},
     }
     for broken in ("", "[1]", "runtime: 3", "train: [1]"):
         with pytest.raises(InputError, match="it holds no settings"):
             own_settings(broken, "it")
 
 
-def test_a_file_from_before_runs_described_themselves_is_read_by_its_settings(tmp_path):
+@pytest.mark.parametrize("old", [{"format": None}, {"input": {"num_points": 32, "up": "z", "normals": True}}], ids=str)
+def test_a_file_of_an_older_bixt3d_is_refused_in_one_sentence(tmp_path, old):
     weights, facts = described("classification")
-    data = {"class_path": "bixt3d.datasets.ModelNetMeshes", "init_args": {"num_points": 48, "features": "normal"}}
-    metadata = {"task": "classification", "config": json.dumps({"model": facts["model"], "data": data})}
-    save_weights(tmp_path / "m.safetensors", weights, metadata | {"class_names": '["bed", "car", "mug"]'})
-    predictor = load_run(tmp_path / "m.safetensors")
-    assert (predictor.up, predictor.num_points) == ("z", 48)
+    facts = {key: value for key, value in (facts | old).items() if value is not None}
+    refused(write(tmp_path / "m.safetensors", weights, facts), "was written by an older bixt3d: train again")
+
+
+TASK = """
+from pathlib import Path
+from bixt3d.tasks.classification import Classification
+
+Path("sprung").touch()
+
+class Own(Classification):
+    name = "own"
+"""
+
+
+def test_a_task_of_the_users_is_imported_with_trust_alone(make_run, tmp_path, monkeypatch):
+    (tmp_path / "task_of_runs.py").write_text(TASK)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = make_run(task="own", task_class="task_of_runs.Own")
+    refused(run, "names the task 'task_of_runs.Own', which is not bixt3d's: import it before, or .*--trust or trust=")
+    assert not Path("sprung").exists()
+    assert load_run(run, trust=True).class_names == ("bed", "car", "mug") and Path("sprung").exists()
+    for wrong, sentence in [("nowhere.Own", "cannot be imported"), ("pathlib.Path", "is no Task"), ("Own", "cannot")]:
+        with pytest.raises(InputError, match=sentence):
+            load_run(make_run(task="other", task_class=wrong), trust=True)
 
 
 MUTATED = """

@@ -231,6 +231,42 @@ def test_a_config_of_an_unknown_class_is_refused(tmp_path: Path):
         cost.main([f"--cfg={path}"])
 
 
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        (b"model: [", "holds no settings in yaml"),
+        (b"\xff\xfe", "is not text in UTF-8"),
+        (b"model: &a [*a]", "or its aliases do"),
+        (b"- model", "has no part 'model'"),
+        (b"model: {class_path: PointMLP}\ndata: {init_args: 3}", "does not hold the settings of its data"),
+        (b"model: {class_path: PointMLP}\ndata: {init_args: {num_points: many}}", "does not hold the settings of its"),
+        (b"model: {class_path: PointMLP}\ndata: {init_args: {features: [1]}}", "should be the names of features"),
+    ],
+)
+def test_a_config_that_is_damaged_is_refused_with_one_sentence(tmp_path: Path, content: bytes, sentence: str):
+    (path := tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(InputError) as refusal:
+        cost.main([f"--cfg={path}"])
+    assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_data_set_may_be_named_without_settings(tmp_path: Path):
+    (path := tmp_path / "run.yaml").write_text("data: Shapes\nmodel: {class_path: PointMLP, init_args: {dim: 4}}\n")
+    assert "one cloud of 1024 points" in cost.main([f"--cfg={path}"])["example"]
+
+
+def test_weights_to_begin_with_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BIXT3D_OFFLINE", "1")
+    preset = "{class_path: BixtPreset, init_args: {name: bixt_ti_l64_p16, pretrained: true}}"
+    (path := tmp_path / "run.yaml").write_text(f"model: {preset}\n")
+    assert cost.main([f"--cfg={path}"])["parameters"] > 0
+
+
+def test_trust_is_refused_where_it_is_of_no_use():
+    with pytest.raises(InputError, match="--trust is of no use here"):
+        cost.main(["--cfg=cifar10", "--trust"])
+
+
 def test_without_fvcore_one_learns_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "fvcore.nn", None)
     with pytest.raises(InputError, match="costs are counted by fvcore: pip install fvcore"):

@@ -7,6 +7,7 @@ import export
 import pytest
 import torch
 from torch import Tensor, nn
+from written_runs import write_run
 
 import bixt3d.export
 from bixt3d.datasets.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
@@ -51,19 +52,19 @@ model:
 def make_run(folder: Path, task: str) -> tuple[Path, nn.Module]:
     """Write the run folder of a model that nobody trained, and return it with the model."""
     torch.manual_seed(0)
-    metadata = {"task": task, "class_names": json.dumps(CLASS_NAMES)}
+    names = {"class_names": CLASS_NAMES}
     if task == "classification":
-        metadata["config"], model = CLASSIFIER, build_model(CLASSIFIER, len(CLASS_NAMES))
+        config, model = CLASSIFIER, build_model(CLASSIFIER, len(CLASS_NAMES))
     else:
-        metadata |= {"part_names": json.dumps(PART_NAMES), "class_parts": json.dumps(CLASS_PARTS)}
-        metadata["config"], model = SEGMENTER, build_segmenter(SEGMENTER, len(PART_NAMES), len(CLASS_NAMES))
+        names |= {"part_names": PART_NAMES, "class_parts": CLASS_PARTS}
+        config, model = SEGMENTER, build_segmenter(SEGMENTER, len(PART_NAMES), len(CLASS_NAMES))
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)  # heads start at zero, and then all logits are alike
     fit_feature_scales(model, draw(task, 100)["feats"] * 3 + 1)
     if task == "classification":  # all classes shall have a chance
         with torch.no_grad():
             model.head.bias -= eager(task, model.eval(), draw(task, 100)).mean(0)
-    save_weights(folder / "model.safetensors", model.state_dict(), metadata)
+    write_run(folder / "model.safetensors", model, task, config, **names)
     return folder, model.eval()
 
 

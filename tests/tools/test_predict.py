@@ -17,6 +17,7 @@ import torch
 import trimesh
 from matplotlib.colors import to_rgb
 from PIL import Image
+from written_runs import write_run
 
 from bixt3d.datasets.files import find_files, read_file
 from bixt3d.engine.checkpoint import load_weights, save_weights
@@ -48,8 +49,7 @@ def config(model: str, features: str, role: str, more: str = "") -> str:
 
 def keep(folder: Path, model: torch.nn.Module, metadata: dict) -> Path:
     torch.nn.init.normal_(model.head.weight)  # a new head says nothing
-    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
-    save_weights(folder / "model.safetensors", model.state_dict(), metadata)
+    write_run(folder / "model.safetensors", model, **metadata)
     return folder
 
 
@@ -378,3 +378,18 @@ def test_real_scans_are_predicted_for_both_tasks(class_run, part_run, capsys):
         points = {facts["name"]: facts["points"] for facts in found}
         assert points["igea.ply"] == 134_345 and points["fragment.pcd"] == 113_662
         assert len(points) == 5
+
+
+def test_names_that_a_terminal_would_obey_are_shown_as_codes(class_run, tmp_path, capsys):
+    folder = tmp_path / "\x1b[2Jfolder"
+    folder.mkdir()
+    numbers = "".join(f"{x} {x * x % 7} {x % 3} {x}\n" for x in range(40))
+    head = "ply\nformat ascii 1.0\nelement vertex 40\n" + "".join(f"property float {name}\n" for name in "xyzw")
+    head += "element \x1b[2Jscan 1\nproperty float a\nend_header\n"
+    (folder / "a.ply").write_text(head + numbers + "1\n")
+    (folder / "b.xyz").write_text("x\n")
+    assert predict.main([str(folder), f"--checkpoint={class_run()}"]) == 1
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert "\\x1b[2Jfolder/a.ply: 40 points" in said.out and "elements '\\x1b[2Jscan' not read" in said.out
+    assert "\\x1b[2Jfolder/b.xyz" in said.err

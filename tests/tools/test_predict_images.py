@@ -11,6 +11,7 @@ import predict
 import pytest
 import torch
 from PIL import Image
+from written_runs import write_run
 
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
@@ -52,8 +53,7 @@ def make_run(tmp_path) -> MakeRun:
         model = build(config, len(NAMES))
         torch.nn.init.normal_(model.head.weight)  # a new head says nothing
         folder = tmp_path / (place or f"{task} run")
-        metadata = {"task": task, "config": config, "class_names": json.dumps(NAMES)}
-        save_weights(folder / "model.safetensors", model.state_dict(), metadata)
+        write_run(folder / "model.safetensors", model, task, config, class_names=NAMES)
         return folder
 
     return make
@@ -137,8 +137,7 @@ def test_the_label_map_of_a_segmenter_holds_the_class_number_of_every_pixel(tmp_
     names = [*NAMES, *(f"class {number}" for number in range(len(NAMES), count))]
     model = build_image_segmenter(SEGMENTER, count)
     torch.nn.init.normal_(model.head.weight)
-    metadata = {"task": "image segmentation", "config": SEGMENTER, "class_names": json.dumps(names)}
-    save_weights(tmp_path / "run/model.safetensors", model.state_dict(), metadata)
+    write_run(tmp_path / "run/model.safetensors", model, "image segmentation", SEGMENTER, class_names=names)
     predict.main(
         [str(images / "b/grey.bmp"), f"--checkpoint={tmp_path / 'run'}", f"--out={tmp_path / 'out'}", "--json"]
     )
@@ -215,3 +214,14 @@ def test_real_images_are_predicted_for_both_tasks(make_run, capsys):
     for task, places, count in (("image classification", [str(SAMPLE)], 50), ("image segmentation", some, 5)):
         assert predict.main([*places, f"--checkpoint={make_run(task)}", "--json"]) == 0
         assert len(capsys.readouterr().out.splitlines()) == count
+
+
+def test_names_that_a_terminal_would_obey_are_shown_as_codes(make_run, tmp_path, capsys):
+    folder = tmp_path / "\x1b[2Jfolder"
+    folder.mkdir()
+    Image.new("RGB", (20, 20)).save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"no image")
+    assert predict.main([str(folder), f"--checkpoint={make_run('image classification')}"]) == 1
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert "\\x1b[2Jfolder/a.png: 20 x 20 pixels" in said.out and "\\x1b[2Jfolder/b.png" in said.err

@@ -211,7 +211,7 @@ def test_the_rival_trains_with_the_same_tool(tmp_path, train):
 
 
 @pytest.mark.slow
-def test_two_processes_write_one_set_of_files_and_agree_with_one_that_evaluates(tmp_path, tiny, monkeypatch):
+def test_two_processes_write_one_set_of_files_and_agree_with_one_that_evaluates(tmp_path, tiny, monkeypatch, capsys):
     import test_cls
 
     folder = tmp_path / "run"
@@ -228,6 +228,9 @@ def test_two_processes_write_one_set_of_files_and_agree_with_one_that_evaluates(
     assert alone["overall_accuracy"] == result_of(folder)["overall_accuracy"]
     assert row["test_accuracy"] == pytest.approx(alone["overall_accuracy"], rel=1e-5)
     assert row["test_loss"] == pytest.approx(seen[0].loss, rel=1e-5)  # BatchNorm's statistics are those that were kept
+    capsys.readouterr()
+    train_cls.main(["--resume", str(folder), "--runtime.devices=1", "--train.epochs=2"])
+    assert f"{folder} goes on with 1 process; its last epoch was trained by 2" in capsys.readouterr().out
 
 
 GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--model.tokenizer.points=PointTokenizer"]

@@ -9,9 +9,12 @@ import pytest
 import test_cls
 import torch
 import train_cls
+import yaml
 from safetensors import safe_open
 
 from bixt3d import InputError, load_run
+from bixt3d.tasks import inputs
+from bixt3d.tasks.runs import read_run
 
 CLASSES = ("dark", "gray", "bright")
 NUM_POINTS = 48
@@ -93,6 +96,24 @@ def test_a_run_is_tested_with_the_features_that_it_was_trained_with(tmp_path, ro
     assert json.loads((tmp_path / "run/test/result.json").read_text())["overall_accuracy"] == result["overall_accuracy"]
     with pytest.raises(InputError, match="the model reads rgb, but the data set gives intensity"):
         test_cls.main([f"--checkpoint={tmp_path / 'run'}", "--data.features=intensity"])
+
+
+def test_one_setting_switches_a_feature_on_in_a_saved_config_too(tmp_path, root):
+    train(root, tmp_path / "run", "", "--train.epochs=1")
+    train_cls.main([f"--cfg={tmp_path / 'run/config.yaml'}", "--data.features=rgb", f"--run_dir={tmp_path / 'colors'}"])
+    assert str(load_run(tmp_path / "colors").features) == "rgb" and not load_run(tmp_path / "run").features
+    tokenizer = yaml.safe_load((tmp_path / "colors/config.yaml").read_text())["model"]["init_args"]["tokenizer"]
+    assert tokenizer["init_args"]["features"] is None
+    assert read_run(tmp_path / "colors").model["init_args"]["tokenizer"]["init_args"]["features"] == "rgb"
+    train_cls.main([f"--resume={tmp_path / 'colors'}", "--train.epochs=2"])
+    test_cls.main([f"--checkpoint={tmp_path / 'colors'}"])
+
+
+def test_more_points_than_a_run_may_be_loaded_with_are_refused_before_it_begins(tmp_path, root, monkeypatch):
+    monkeypatch.setattr(inputs, "MOST_POINTS", NUM_POINTS - 1)
+    with pytest.raises(InputError, match="num_points of the run should be a whole number from 1 to 47, not 48"):
+        train(root, tmp_path / "run", "")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

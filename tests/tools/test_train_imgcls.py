@@ -257,3 +257,9 @@ def test_the_recipe_for_imagenet_trains_on_fifty_of_its_images(tmp_path, monkeyp
     assert row["loss"] < math.log(2) + 0.01
     assert 0 <= row["test_accuracy"] <= row["test_top5"] <= 1
     assert torch.isfinite(load_weights(folder / "model.safetensors")[0]["encoder.latents"]).all()
+
+
+def test_larger_images_than_a_run_may_be_loaded_with_are_refused_before_it_begins(tiny, tmp_path):
+    with pytest.raises(InputError, match="size of the run should be a whole number from 1 to 2048, not 2052"):
+        train_imgcls.main([f"--cfg={tiny}", f"--run_dir={tmp_path / 'run'}", "--data.size=2052"])
+    assert not (tmp_path / "run").exists()

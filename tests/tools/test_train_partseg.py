@@ -173,7 +173,13 @@ def test_the_genuine_caps_are_trained_on_and_their_folder_stays_as_it_is(tmp_pat
         pytest.skip(f"real data are absent: {CAPS}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = files_under(CAPS)
-    arguments = ["--data=ShapeNetPart", f"--data.root={CAPS}", "--data.num_points=256", "--train.batch_size=4"]
+    arguments = [
+        "--data=ShapeNetPart",
+        f"--data.root={CAPS}",
+        "--data.num_points=256",
+        "--data.features=normal",
+        "--train.batch_size=4",
+    ]
     normals = ["--data.features=normal", "--train.epochs=2"]
     folder = train_parts(tmp_path / "run", *arguments, *normals)
     assert files_under(CAPS) == before

@@ -1,6 +1,5 @@
 """Looking at a run on images, or at a model by its name: what is drawn, what is said, and what is refused."""
 
-import json
 import zipfile
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import visualize_images
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
+from written_runs import write_run
 
-from bixt3d.engine.checkpoint import save_weights
 from bixt3d.models import image_presets
 from bixt3d.models.image_presets import ImagePreset, build_image_classifier, build_image_segmenter
 from bixt3d.types import InputError
@@ -38,8 +37,7 @@ SEGMENTER += "data: {class_path: SceneParse, init_args: {root: ROOT, size: 16, w
 
 def keep(folder: Path, task: str, config: str, model: nn.Module) -> Path:
     nn.init.normal_(model.head.weight)  # a new head says nothing
-    metadata = {"task": task, "config": config, "class_names": json.dumps(NAMES)}
-    save_weights(folder / "model.safetensors", model.state_dict(), metadata)
+    write_run(folder / "model.safetensors", model, task, config, class_names=NAMES)
     return folder
 
 

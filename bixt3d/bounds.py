@@ -36,7 +36,7 @@ def open_plain(path: Path) -> BinaryIO:
 
 
 def without_waiting(name: str, flags: int) -> int:
-    """Open a file for `open`, which then does not wait until somebody opens the other end of a pipe."""
+    """Open a file without blocking: if it is a named pipe, do not wait for its writer. For `open`, as its opener."""
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -82,12 +82,12 @@ def listed(names: Iterable[object], most: int = 10) -> str:
     return (shown + f" and {len(names) - most} more" if len(names) > most else shown) or "none"
 
 
-def check_names(names: Sequence[str], path: Path) -> None:
+def check_names(names: Sequence[str], source: object) -> None:
     """Raise InputError for a name that is empty, too long, or has characters in it that a terminal would obey."""
     for name in names:
         if not name.strip() or len(name) > NAME_LENGTH or any(map(_controls, name)):
             raise InputError(
-                f"{printable(path)} has the name {printable(shortened(name))!r}: a name has 1 to {NAME_LENGTH} "
+                f"{printable(source)} has the name {printable(shortened(name))!r}: a name has 1 to {NAME_LENGTH} "
                 "characters that can be printed"
             )
 

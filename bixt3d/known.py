@@ -1,0 +1,25 @@
+"""The classes that files may name: those of bixt3d, and those that the program has imported itself."""
+
+import inspect
+import sys
+
+
+def known_classes() -> list[type]:
+    """Return the classes of bixt3d, and those derived from them, in all modules that are imported."""
+    modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "bixt3d"]
+    things = [thing for module in modules for thing in list(vars(module).values())]
+    pending = [thing for thing in things if inspect.isclass(thing) and thing.__module__.split(".")[0] == "bixt3d"]
+    known: dict[type, None] = {}
+    while pending:
+        if (one := pending.pop()) not in known:
+            known[one] = None
+            pending += type.__subclasses__(one)
+    return list(known)
+
+
+def class_paths(one: type) -> list[str]:
+    """Return the dotted paths that may name a class: in the packages that hold it, last where it is defined."""
+    packages, name = one.__module__.split("."), one.__qualname__
+    if not all(part.isidentifier() for part in (*packages, *name.split("."))):
+        return [name]  # defined inside a function: no path leads there
+    return [".".join((*packages[:end], name)) for end in range(1, len(packages) + 1)]
