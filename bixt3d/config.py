@@ -76,6 +76,7 @@ class SettingsParser(ArgumentParser):
         Raises InputError where a class does not take its values.
         """
         self.check_groups(settings)
+        check_nulls(settings)
         settings = settings.clone()
         follow_features(settings.get("model"), settings.get("data"))
         try:
@@ -175,7 +176,7 @@ def explain(message: str, known: Iterable[str]) -> str:
     ):
         name = next(filter(None, unknown.groups())).split("=")[0]
         owners = re.findall(r"class_path '([^']+)'", message)
-        names = _settings_of(owners[-1]) if owners else list(known)
+        names = [one.name for one in _parameters_of(owners[-1])] if owners else list(known)
         setting = f"{where}.{name}" if where else name
         return f"unknown setting '{setting}'" + nearest(name if owners else setting, names)
     if sentence := _explain_class(message, where):
@@ -219,16 +220,25 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(names)}"
 
 
-def _settings_of(class_path: str) -> list[str]:
+def check_nulls(settings: Namespace, where: str = "") -> None:
+    """Raise InputError that names a plain setting of a class which is null: jsonargparse lets these pass."""
+    plain = {}
+    if isinstance(settings.get("init_args"), Namespace):
+        plain = {one.name: one.annotation for one in _parameters_of(str(settings.get("class_path")))}
+        settings = settings["init_args"]
+    for name, value in vars(settings).items():
+        if isinstance(value, Namespace):
+            check_nulls(value, f"{where}{name}.")
+        elif value is None and plain.get(name) in (int, float, bool, str):
+            raise InputError(f"setting '{where}{name}' must be of type {plain[name].__name__}, and is null")
+
+
+def _parameters_of(class_path: str) -> list[inspect.Parameter]:
+    """Return the settings of a class and of those that it is derived from; none of a class that is not known."""
     name = class_path.rpartition(".")[2]
     classes = next((one.__mro__ for one in known_classes() if one.__name__ == name), ())
-    settings = [inspect.signature(cls.__init__).parameters.values() for cls in classes]
-    return [
-        one.name
-        for its in settings
-        for one in its
-        if one.name != "self" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
+    parameters = [one for cls in reversed(classes) for one in inspect.signature(cls.__init__).parameters.values()]
+    return [one for one in parameters if one.name != "self" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
 
 
 def config_file(name: str) -> Path:

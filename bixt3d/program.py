@@ -62,6 +62,17 @@ def _ending(error: BaseException) -> tuple[int | None, str]:
     return None, ""
 
 
+@contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Raise InputError with the advice in place of an error of PyTorch or NumPy about memory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(f"out of memory: {advice}") from error
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of what an error says, for a sentence."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

@@ -7,7 +7,7 @@ from typing import Literal
 from bixt3d.config import OFFLINE, TRUST, SettingsParser
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.export import Format, export_run
-from bixt3d.program import run_program
+from bixt3d.program import enough_memory, run_program
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.epilog = f"{TRUST}. {OFFLINE}"
     where = parser.parse_args(argv)
     weights = weights_file(Path(where.run), where.weights)
-    out, found = export_run(weights, where.format, where.out, parser.trust)
+    with enough_memory("export on a larger machine, or a run of a smaller model or with a lower --data.num_points"):
+        out, found = export_run(weights, where.format, where.out, parser.trust)
     print(f"weights: {weights} ({words_of(weights)})\ncompared with the model: {found}")
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return out

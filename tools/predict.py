@@ -18,10 +18,9 @@ from bixt3d.config import OFFLINE, TRUST
 from bixt3d.datasets.files import SUFFIXES, find_files
 from bixt3d.datasets.image_reading import ENDINGS
 from bixt3d.datasets.upright import UPS
-from bixt3d.engine.checkpoint import load_metadata
-from bixt3d.engine.folder import weights_file, words_of
+from bixt3d.engine.folder import newest_run, weights_file, words_of
 from bixt3d.image_predictor import ImageModel, ImagePredictor, ImageSegmentationPredictor
-from bixt3d.program import run_program
+from bixt3d.program import enough_memory, run_program
 from bixt3d.tasks import find_task
 from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
@@ -91,7 +90,7 @@ def formats(text: str) -> tuple[str, ...]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
     arguments = parse(argv)
-    run = arguments.checkpoint or newest_run(any(map(names_images, arguments.places)))
+    run = arguments.checkpoint or newest(any(map(names_images, arguments.places)))
     weights = weights_file(Path(run), arguments.weights)
     if weights.with_name("best_on_val.safetensors").is_file():
         print(f"weights: {weights} ({words_of(weights)})", file=sys.stderr)
@@ -102,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     predict, name = predict_image if of_images else predict_file, partial(free_name, taken=set())
     for path in tqdm(paths, unit="file", disable=True if len(paths) == 1 else None):  # None: only on a terminal
         try:
-            predict(path, predictor, arguments, name)
+            with enough_memory(f"give a smaller file than {path}{', or leave out --out' * bool(arguments.out)}"):
+                predict(path, predictor, arguments, name)
         except InputError as error:
             faults += 1
             say_fault(error)
@@ -137,15 +137,15 @@ def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) 
     return list(paths), len(faults)
 
 
-def newest_run(of_images: bool) -> Path:
-    """Return the folder of the newest run on images, or on clouds."""
-    files = sorted(Path("runs").glob("**/model.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files:
-        task = find_task(load_metadata(path).get("task"))
-        if task and (task.unit == "images") == of_images:
-            return path.parent
+def newest(of_images: bool) -> Path:
+    """Return the folder of the run on images, or on clouds, that began last."""
+
+    def wanted(name: str) -> bool:
+        task = find_task(name)
+        return task is not None and (task.unit == "images") == of_images
+
     how = HOW_TO_TRAIN_ON_IMAGES if of_images else HOW_TO_TRAIN
-    raise InputError(f"there is no run{' on images' * of_images} under runs/ yet: make one with `{how}`")
+    return newest_run(Path("runs"), wanted, "run on images" if of_images else "run", how)
 
 
 def check(arguments: Namespace, predictor: CloudPredictor | ImageModel) -> None:

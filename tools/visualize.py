@@ -20,12 +20,11 @@ from visualize_choice import check_drawn, check_latents, choose, to_numpy
 from bixt3d.config import OFFLINE, TRUST, nearest
 from bixt3d.datasets import CloudSource
 from bixt3d.engine.folder import weights_file, words_of
-from bixt3d.engine.report import newest_run
 from bixt3d.models.attention_maps import attention_maps
-from bixt3d.program import run_program
+from bixt3d.program import enough_memory, run_program
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.part_segmentation import PartEvaluation, show_cloud
-from bixt3d.tasks.runs import read_run
+from bixt3d.tasks.runs import newest_of, read_run
 from bixt3d.tasks.testing import open_run
 from bixt3d.types import CloudSet, InputError
 from bixt3d.viz.attention import choose_latents, draw_attention
@@ -104,6 +103,13 @@ def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Draw clouds or images of a run; returns the files written."""
     arguments, rest = parse(argv)
+    count = "give fewer or smaller images" if arguments.image else "lower --count, or --train.eval_batch_size=16"
+    with enough_memory(count + ", or leave out --attention" * arguments.attention):
+        return draw(arguments, rest)
+
+
+def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
+    """Draw what the command line asks for; returns the files written."""
     if arguments.weights in ("last", "best"):
         choose_weights(arguments)
     if is_about_images(arguments, rest):
@@ -171,9 +177,9 @@ def find_run() -> Path:
     order = sorted(map(find_task, TASKS), key=lambda task: (task.unit == "images", task.name != "part segmentation"))
     for task in order:
         with suppress(InputError):
-            return newest_run(Path("runs"), task.name, task.example)
+            return newest_of(task)
     classes = find_task("classification")
-    return newest_run(Path("runs"), classes.name, classes.example)  # says how to make one
+    return newest_of(classes)  # says how to make one
 
 
 def describe_parts(evaluation: Any, some: CloudSet, i: int, place: int) -> tuple[float, PartCloud]:

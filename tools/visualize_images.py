@@ -15,13 +15,12 @@ from bixt3d.config import nearest
 from bixt3d.datasets.image_reading import read_image
 from bixt3d.datasets.image_transforms import to_pixels
 from bixt3d.engine.image_metrics import count_pixels, score_segments
-from bixt3d.engine.report import newest_run
 from bixt3d.image_predictor import ImageModel, ImagePredictor, ImageSegmentationPredictor, SegmentationPrediction
 from bixt3d.models.attention_maps import image_attention_maps
 from bixt3d.models.image_presets import PRESETS, build_image_classifier, build_image_segmenter
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.image_segmentation import ImageSegmentation
-from bixt3d.tasks.runs import read_run
+from bixt3d.tasks.runs import newest_of, read_run
 from bixt3d.tasks.testing import TrainedRun, open_run
 from bixt3d.types import InputError
 from bixt3d.viz.attention import choose_latents
@@ -131,9 +130,9 @@ def find_run() -> Path:
     """Return the newest run of image classification, or if there is none, of image segmentation."""
     classes, segments = (task for task in map(find_task, TASKS) if task.unit == "images")
     try:
-        return newest_run(Path("runs"), classes.name, classes.example)
+        return newest_of(classes)
     except InputError:
-        return newest_run(Path("runs"), segments.name, segments.example)
+        return newest_of(segments)
 
 
 def named_shots(arguments: Namespace) -> list[Shot]:

@@ -1,4 +1,4 @@
-"""How a run ends before its time: signals that stop it after a step, and too little memory."""
+"""How a run ends before its time: signals that stop it after a step, and errors of the first process."""
 
 import contextlib
 import os
@@ -12,7 +12,6 @@ from lightning_fabric import Fabric
 
 from bixt3d.engine.sums import EpochSums, check_step
 from bixt3d.engine.watch import LONGEST, watch_no_longer
-from bixt3d.program import is_out_of_memory
 from bixt3d.types import InputError, Stopped
 
 T = TypeVar("T")
@@ -27,7 +26,7 @@ class Stop:
     """
 
     def __init__(self, fabric: Fabric):
-        self.number, self.handlers, self.group = 0, {}, None
+        self.number, self.handlers, self.group, self.waits = 0, {}, None, True
         self.process, self.speaks = os.getpid(), fabric.is_global_zero
         if fabric.world_size > 1:  # on the CPU: asking each other does not wait for a GPU
             self.group = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
@@ -47,6 +46,8 @@ class Stop:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
+        if not self.waits:
+            raise Stopped(number)
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             if self.speaks:
@@ -69,6 +70,15 @@ class Stop:
             raise Stopped(number)
 
     @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal end what is done here, where nothing can be lost; several processes end at the next check."""
+        self.waits = self.group is not None
+        try:
+            yield
+        finally:
+            self.waits = True
+
+    @contextlib.contextmanager
     def excusing(self) -> Iterator[None]:
         """Raise Stopped in place of an error that follows from a signal, which other processes got as well."""
         try:
@@ -85,25 +95,16 @@ class Stop:
             yield batch
 
 
-@contextlib.contextmanager
-def enough_memory(advice: str) -> Iterator[None]:
-    """Raise InputError with the advice in place of an error of PyTorch or NumPy about memory."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(f"out of memory: {advice}") from error
-
-
 def on_first(fabric: Fabric, act: Any) -> Any:
-    """Let the first process act; all get what it returns, or its InputError."""
+    """Let the first process act; all get what it returns, or its InputError, also for an error of the disk."""
     answer = None
     if fabric.is_global_zero:
         try:
             answer = act()
         except InputError as error:
             answer = error
+        except OSError as error:
+            answer = InputError(f"{error.filename or 'the run folder'} cannot be used: {error.strerror or error}")
     answer = fabric.broadcast(answer)
     if isinstance(answer, InputError):
         raise answer

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -41,9 +41,10 @@ def read_record(folder: Path) -> Record | None:
     if path.is_file():
         return parse_record(path)
     weights, config = folder / "model.safetensors", folder / "config.yaml"
-    if not (weights.is_file() and config.is_file()):
+    if not weights.is_file():
         return None
-    began = datetime.fromtimestamp(config.stat().st_mtime, timezone.utc)  # of a version that wrote no run.json
+    first = config if config.is_file() else weights  # of a version that wrote no run.json
+    began = datetime.fromtimestamp(first.stat().st_mtime, timezone.utc)
     return Record(load_metadata(weights).get("task", ""), began.isoformat(timespec="microseconds"))
 
 
@@ -130,7 +131,11 @@ def hold(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with (folder / RECORD).open("r+") as file:  # the lock ends with this process, or where it closes this file
+    try:
+        file = (folder / RECORD).open("r+")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be trained in: {error.strerror} ({RECORD})") from error
+    with file:  # the lock ends with this process, or where it closes this file
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -139,21 +144,33 @@ def hold(folder: Path) -> Iterator[None]:
         yield
 
 
-def newest_begun(root: Path, task: str, how: str) -> Path:
+def newest_to_resume(root: Path, task: str, how: str) -> Path:
     """Return the folder of the run of this task that began last, stopped or not. Raises InputError if there is none.
 
     A run of several seeds is one run.
     """
-    found = []
-    for config in root.glob("**/config.yaml"):
-        folder = config.parent
+
+    def is_one(folder: Path) -> bool:
         above = parse_record(folder.parent / RECORD) if (folder.parent / RECORD).is_file() else None
-        record = read_record(folder)
-        if record and record.task == task and not (above and above.seeds):
-            found.append((datetime.fromisoformat(record.began), folder))
-    if not found:
-        raise InputError(f"there is no {task} run under {root}/ yet: make one with `{how}`")
-    return max(found)[1]
+        return not (above and above.seeds)
+
+    folders = {path.parent for path in root.glob("**/config.yaml")}
+    return _newest(filter(is_one, folders), root, task.__eq__, f"{task} run", how)
+
+
+def newest_run(root: Path, wanted: Callable[[str], bool], kind: str, how: str) -> Path:
+    """Return the folder of the run with weights, of a task that is wanted, that began last.
+
+    Raises InputError that names the ``kind`` of run and says ``how`` to make one if there is none.
+    """
+    return _newest((path.parent for path in root.glob("**/model.safetensors")), root, wanted, kind, how)
+
+
+def _newest(folders: Iterable[Path], root: Path, wanted: Callable[[str], bool], kind: str, how: str) -> Path:
+    records = {folder: record for folder in folders if (record := read_record(folder)) and wanted(record.task)}
+    if not records:
+        raise InputError(f"there is no {kind} under {root}/ yet: make one with `{how}`")
+    return max(records, key=lambda folder: (datetime.fromisoformat(records[folder].began), folder))
 
 
 def weights_file(run: Path, which: str = "last") -> Path:

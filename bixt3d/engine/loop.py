@@ -69,15 +69,19 @@ class Learner:
             "scaler": self.scaler.state_dict() if self.scaler else None,
         }
 
-    def load_state(self, state: dict) -> None:
-        """Go on from a saved state, but with this run's own learning rate, weight decay and so on."""
+    def load_state(self, state: dict, num_steps: int | None = None) -> None:
+        """Go on from a saved state, but with this run's own learning rate, weight decay and so on.
+
+        Its schedule goes on after ``num_steps`` updates; None: after those that were made.
+        """
         own, saved = self.optimizer.state_dict()["param_groups"], state["optimizer"]["param_groups"]
         if [group["params"] for group in own] != [group["params"] for group in saved]:
             raise InputError("the checkpoint decays other weights than this run: go on with its own optim.decay_norms")
         groups = [old | new for old, new in zip(saved, own, strict=True)]  # lamb counts its steps there
         self.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": groups})
-        one_before = {"base_lrs": self.schedule.base_lrs, "last_epoch": state["schedule"]["last_epoch"] - 1}
+        done = state["schedule"]["last_epoch"] if num_steps is None else num_steps
+        one_before = {"base_lrs": self.schedule.base_lrs, "last_epoch": done - 1}
         self.schedule.load_state_dict(state["schedule"] | one_before)
         self.schedule.step()
         if self.average and state["average"]:

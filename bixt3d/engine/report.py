@@ -10,20 +10,11 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from bixt3d.engine.checkpoint import load_metadata, write_text
+from bixt3d.engine.checkpoint import write_text
 from bixt3d.types import InputError
 
 MOST_CHARACTERS, MOST_COLUMNS = 2**23, 1000
 """What a metrics.csv has at most: 30,000 epochs with 25 figures each."""
-
-
-def newest_run(root: Path, task: str, how: str) -> Path:
-    """Return the folder whose weights for this task are the newest. Raises InputError that says ``how`` to make one."""
-    files = sorted(root.glob("**/model.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files:
-        if load_metadata(path).get("task") == task:
-            return path.parent
-    raise InputError(f"there is no {task} run under {root}/ yet: make one with `{how}`")
 
 
 @cache
@@ -45,8 +36,9 @@ class RunLog:
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Add the row of an epoch; the file is whole at any time."""
-        self.rows.append(dict(row))
+        """Add the row of an epoch, or columns to that of the last; the file is whole at any time."""
+        known = self.rows.pop() if self.rows and self.rows[-1]["epoch"] == row["epoch"] else {}
+        self.rows.append(known | dict(row))
         if self.board is None:
             return
         names = list(dict.fromkeys(name for row in self.rows for name in row))
@@ -55,8 +47,8 @@ class RunLog:
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
         write_text(self.path, text.getvalue())
-        for name, value in row.items():
-            self.board.add_scalar(name, value, int(row["epoch"]))
+        for name in row.keys() - known.keys():
+            self.board.add_scalar(name, row[name], int(row["epoch"]))
 
     def close(self) -> None:
         """Flush TensorBoard's file."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bixt3d.config import SettingsParser
-from bixt3d.engine.folder import RECORD, Record, check_free, newest_begun, read_record
+from bixt3d.engine.folder import RECORD, Record, check_free, newest_to_resume, read_record
 from bixt3d.engine.launch import was_launched
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
@@ -92,7 +92,7 @@ def parse_seeds(text: str) -> list[int]:
 
 def find_run(task: Task, name: str | None, seeds: list[int] | None) -> Where:
     """Return the run to go on with: the one named, or the one of this task that began last."""
-    folder = Path(name) if name else newest_begun(Path("runs"), task.name, task.example)
+    folder = Path(name) if name else newest_to_resume(Path("runs"), task.name, task.example)
     if not (folder / "config.yaml").is_file():
         inside = ", ".join(sorted(str(path.parent) for path in folder.glob("seed*/config.yaml")))
         more = f"; its seeds can be gone on with one by one: {inside}" if inside else ""

@@ -1,5 +1,7 @@
 """Which of several forms of an operator a model runs: all give the same results, at another cost."""
 
+from typing import Any
+
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -10,6 +12,15 @@ from bixt3d.nn.batch_norm import SynchronizedNorm
 from bixt3d.nn.blocks import FeedForwardUnit
 from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
 from bixt3d.types import InputError
+
+
+def with_less_memory(run: Any, module: nn.Module) -> str:
+    """Return the settings of a run that make its training steps take less memory, as advice."""
+    points = " or --data.num_points" * hasattr(run.data, "num_points")
+    ways = [f"--runtime.accumulate {2 * run.runtime.accumulate}"]
+    if not run.runtime.checkpointing and any(isinstance(part, EncoderLayer) for part in module.modules()):
+        ways.append("--runtime.checkpointing true")
+    return f"lower --train.batch_size (it is {run.train.batch_size}){points}, or use {' or '.join(ways)}"
 
 
 def choose_forms(module: nn.Module, runtime: Runtime, num_processes: int = 1) -> None:

@@ -39,6 +39,7 @@ class ImageTask(Task):
 
     unit = "images"
     votes = False
+    less_data = "use --data.cache false"
 
     def load(self, run: Any) -> tuple[ImageSet, ImageSet]:
         return run.data.load(run.augment)

@@ -1,16 +1,17 @@
 """One run of a training program: what it did so far, whether it may go on, and what to say where it ends early."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from signal import Signals
+from signal import SIGINT, Signals
 from typing import Any
 
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.distributed import get_rank, is_initialized
 
 from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, write_text
 from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_folder
@@ -25,7 +26,8 @@ from bixt3d.types import InputError, Stopped
 class Job:
     """One run, ready to train: its settings, sets and state, and what it did so far (epoch, seconds, rows, result).
 
-    It lies in ``folder``, and this in ``home``, which is the same folder unless there are several seeds.
+    ``saved_steps`` are the updates of these epochs, as the schedule counts. The run lies in ``folder``, and this in
+    ``home``, which is the same folder unless there are several seeds.
     """
 
     task: Task
@@ -42,7 +44,14 @@ class Job:
     @property
     def last(self) -> int:
         """The last epoch."""
-        return self.run.train.num_epochs(len(self.sets.train))
+        return self.past["epoch"] + self.run.train.num_epochs(len(self.sets.train), self.saved_steps)
+
+    @property
+    def lacks_scores(self) -> bool:
+        """Say whether the last epoch so far is to be evaluated, and was not."""
+        epoch, rows = self.past["epoch"], self.past["rows"]
+        due = epoch % self.run.train.eval_every == 0 or epoch == self.last
+        return epoch > 0 and due and not any(name.startswith("test_") for name in rows[-1])
 
     @property
     def finished(self) -> bool:
@@ -56,10 +65,13 @@ class Job:
         return self.finished and self.last <= self.past["epoch"]
 
 
-def take_up(task: Task, fabric: Fabric, place: Path | None, run: Any, learner: Learner) -> dict[str, Any]:
+def take_up(
+    task: Task, fabric: Fabric, place: Path | None, run: Any, learner: Learner, num_examples: int
+) -> dict[str, Any]:
     """Give a learner the state that it goes on from, or its first weights; returns what the run did so far."""
     if place and (place / "checkpoint.pt").is_file():
-        past = load_past(place / "checkpoint.pt", learner, f"{task.unit}_per_second")
+        steps_per_epoch = None if run.train.steps else run.train.steps_per_epoch(num_examples)
+        past = load_past(place / "checkpoint.pt", learner, f"{task.unit}_per_second", steps_per_epoch)
         if past["processes"] not in (None, fabric.world_size):
             now = f"{fabric.world_size} process{'es' * (fabric.world_size > 1)}"
             say(fabric, f"{place} goes on with {now}; its last epoch was trained by {past['processes']}")
@@ -69,8 +81,11 @@ def take_up(task: Task, fabric: Fabric, place: Path | None, run: Any, learner: L
     return {"epoch": 0, "seconds": 0.0, "rows": []}
 
 
-def load_past(path: Path, learner: Learner, speed: str) -> dict[str, Any]:
-    """Give a learner the state in a checkpoint; returns epoch, seconds and rows. Raises InputError if it is damaged."""
+def load_past(path: Path, learner: Learner, speed: str, steps_per_epoch: int | None) -> dict[str, Any]:
+    """Give a learner the state in a checkpoint; returns epoch, seconds and rows. Raises InputError if it is damaged.
+
+    Its schedule goes on after the epochs so far, at this run's ``steps_per_epoch``; None: after the updates so far.
+    """
     found = load_checkpoint(path)
     fit_weights(learner.module, found["learner"]["model"], str(path))
     with must_fit(path):
@@ -82,9 +97,14 @@ def load_past(path: Path, learner: Learner, speed: str) -> dict[str, Any]:
             raise ValueError("it has not a row for each epoch")
         if not all({"lr", "loss", speed} <= row.keys() and all(map(isfinite, row.values())) for row in past["rows"]):
             raise ValueError("its rows lack numbers")
-        learner.load_state(found["learner"])
+        if type(found["learner"]["schedule"]["last_epoch"]) is not int:
+            raise ValueError("it does not say how many updates were made")
+        learner.load_state(found["learner"], steps_per_epoch and steps_per_epoch * past["epoch"])
         if learner.average and int(learner.average.n_averaged) < 0:
             raise ValueError("its average is of a negative number of steps")
+        groups = found["learner"]["optimizer"]["param_groups"]
+        if not learner.optimizer.state and any(group.get("momentum", 1) for group in groups):  # but of plain SGD
+            raise ValueError("its optimizer has no state")
         moments = [(one, weight) for weight, its in learner.optimizer.state.items() for one in its.values()]
         if any(isinstance(one, Tensor) and one.ndim and one.shape != weight.shape for one, weight in moments):
             raise ValueError("its optimizer is of other weights")
@@ -103,7 +123,7 @@ def check_going_on(job: Job, where: Where) -> None:
     if not job.finished or (where.named and not job.done):
         return
     epochs, steps = job.past["epoch"], job.run.train.steps
-    more = f"--train.steps {2 * steps if job.done else steps}" if steps else ""
+    more = f"--train.steps {2 * job.saved_steps if job.done else steps}" if steps else ""
     more = more or f"--train.epochs {2 * epochs if job.done else job.last}"
     command = f"{job.task.command('train')} --resume {shlex.quote(str(where.folder))}"
     raise InputError(
@@ -131,17 +151,31 @@ def open_seed(job: Job) -> None:
 
 
 @contextmanager
-def saying_what_is_safe(job: Job) -> Iterator[None]:
+def saying_what_is_safe(words: Callable[[], str]) -> Iterator[None]:
     """Give a signal that ends the run the words that the first process says: what is lost, and how to go on."""
     try:
         yield
-    except Stopped as stopped:
-        if not job.fabric.is_global_zero:
-            raise Stopped(stopped.number, code=0) from None
-        lost = job.learner.schedule.last_epoch - job.saved_steps
-        steps = f"{lost} step{'s' * (lost != 1)} of epoch {job.past['epoch'] + 1} lost, " if lost else ""
-        words = f"stopped by {Signals(stopped.number).name}: {steps}{state_of(job)}"
-        raise Stopped(stopped.number, words) from None
+    except KeyboardInterrupt as stopped:
+        if str(stopped):  # it is said already
+            raise
+        number = getattr(stopped, "number", SIGINT)
+        if is_initialized() and get_rank():
+            raise Stopped(number, code=0) from None
+        raise Stopped(number, f"stopped by {Signals(number).name}: {words()}") from None
+
+
+def state_outside(task: Task, where: Where) -> str:
+    """Say what is safe while no run trains: before the first one, or between those of several seeds."""
+    if where.folder is None or not (where.folder / RECORD).is_file():
+        return "no run has begun and none was changed, for data and model were still loading: start it again"
+    go_on = f"{task.command('train')} --resume {shlex.quote(str(where.folder))}"
+    return f"all that was trained is safe in {where.folder}; go on with `{go_on}`"
+
+
+def state_now(job: Job) -> str:
+    """Say how many steps are lost, which epochs are safe, and how to go on."""
+    lost = job.learner.schedule.last_epoch - job.saved_steps
+    return f"{lost} step{'s' * (lost != 1)} of epoch {job.past['epoch'] + 1} lost, " * bool(lost) + state_of(job)
 
 
 def state_of(job: Job) -> str:

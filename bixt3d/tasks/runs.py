@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bixt3d.bounds import printable
 from bixt3d.engine.checkpoint import load_metadata, load_weights
-from bixt3d.engine.folder import weights_file
+from bixt3d.engine.folder import newest_run, weights_file
 from bixt3d.program import first_line
 from bixt3d.tasks import find_task
 from bixt3d.tasks.described import build_described
@@ -53,6 +53,11 @@ class SavedRun:
         """Return the predictor of the task, with the model on a device."""
         model = self.load_model().to(device)
         return self.task.make_predictor(model, self.names, self.input, f"input of {self.path}")
+
+
+def newest_of(task: Task) -> Path:
+    """Return the folder of the run of this task, under runs/, that began last. Raises InputError if there is none."""
+    return newest_run(Path("runs"), task.name.__eq__, f"{task.name} run", task.example)
 
 
 def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> SavedRun:

@@ -75,9 +75,10 @@ class Train:
         """Return the updates of a whole run on so many examples."""
         return self.steps or self.epochs * self.steps_per_epoch(num_examples)
 
-    def num_epochs(self, num_examples: int) -> int:
-        """Return the epochs of a whole run on so many examples."""
-        return math.ceil(self.num_steps(num_examples) / self.steps_per_epoch(num_examples))
+    def num_epochs(self, num_examples: int, steps_done: int = 0) -> int:
+        """Return the epochs that a run on so many examples takes after so many updates."""
+        left = max(0, self.num_steps(num_examples) - steps_done)
+        return math.ceil(left / self.steps_per_epoch(num_examples))
 
 
 class Task(ABC):
@@ -87,8 +88,8 @@ class Task(ABC):
     ``example`` is a command that makes a run; ``headline`` maps the figures of result.json that sum up a run to their
     scores. ``data``, ``model`` and ``train`` are the types of these settings; a model is a function of its `outputs`.
     ``unit`` is what a set consists of, ``augmentation`` the class of the settings ``augment``; ``votes`` says whether
-    evaluation can average over several looks. ``name_keys`` are the `names` kept with the weights, ``train_column`` the
-    column of metrics.csv for what a `Step` counts.
+    evaluation can average over several looks, ``less_data`` how a set takes less memory. ``name_keys`` are the `names`
+    kept with the weights, ``train_column`` the column of metrics.csv for what a `Step` counts.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Task(ABC):
     unit: str = "clouds"
     augmentation: type = CloudAugment
     votes: bool = True
+    less_data: str = "lower --data.num_points"
     name_keys: tuple[str, ...] = ("class_names",)
     train_column: str = "train_accuracy"
 

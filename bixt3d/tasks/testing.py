@@ -12,15 +12,15 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.config import SettingsParser
-from bixt3d.engine.ending import enough_memory
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.loop import Examples
-from bixt3d.engine.report import newest_run, read_rows
+from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import finish, first_alone, start
+from bixt3d.program import enough_memory
 from bixt3d.tasks.described import without_pretrained
 from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.inputs import check_features
-from bixt3d.tasks.runs import read_run
+from bixt3d.tasks.runs import newest_of, read_run
 from bixt3d.tasks.scores import Evaluation
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
@@ -47,7 +47,7 @@ def test(
     """Evaluate a run and write its files anew; returns what result.json holds."""
     parser = task.make_parser(description)
     where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task.votes, way)
-    checkpoint = weights_file(where.checkpoint or newest_run(Path("runs"), task.name, task.example), where.weights)
+    checkpoint = weights_file(where.checkpoint or newest_of(task), where.weights)
     rows = read_rows(checkpoint.parent / "metrics.csv")
     trained = open_run(task, parser, checkpoint, rest)
     path, run, fabric, model, examples = trained.path, trained.run, trained.fabric, trained.model, trained.test

@@ -16,17 +16,17 @@ from bixt3d.config import SettingsParser
 from bixt3d.datasets.draws import mix_key
 from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
 from bixt3d.engine.checkpoint import save_checkpoint
-from bixt3d.engine.ending import Stop, enough_memory, on_first
+from bixt3d.engine.ending import Stop, on_first
 from bixt3d.engine.loop import Examples, Learner, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import check_shared, compiled, finish, first_alone, start
 from bixt3d.engine.sums import EpochSums
 from bixt3d.nn.feature_scale import fit_feature_scales
-from bixt3d.program import first_line, is_out_of_memory
+from bixt3d.program import enough_memory, first_line, is_out_of_memory
 from bixt3d.tasks.command import Where, parse_command
 from bixt3d.tasks.finishing import finish_run, finish_seeds, say, score_sets
-from bixt3d.tasks.forms import choose_forms
+from bixt3d.tasks.forms import choose_forms, with_less_memory
 from bixt3d.tasks.job import (
     Job,
     check_going_on,
@@ -34,21 +34,30 @@ from bixt3d.tasks.job import (
     open_folder,
     open_seed,
     saying_what_is_safe,
+    state_now,
     state_of,
+    state_outside,
     take_up,
 )
 from bixt3d.tasks.task import Task, split_sets
 from bixt3d.types import CloudSet, InputError, Stopped
 
-TOO_LARGE = "the data set or the model is too large for this machine: lower --data.num_points, or sizes in --model"
-LOWER = "lower --train.batch_size (it is {batch_size}) or --data.num_points, or use --runtime.checkpointing true"
+TOO_LARGE = "the data set or the model is too large for this machine: {less_data}, or lower sizes in --model"
 LOWER_IN_EVALUATION = "lower --train.eval_batch_size (it is {eval_batch_size}), which changes no result"
 
 
 def train(task: Task, description: str | None, argv: Sequence[str] | None = None) -> Path:
     """Train one run, or one for each seed; returns the folder."""
     where, parser, settings = parse_command(task, description, sys.argv[1:] if argv is None else argv)
-    with enough_memory(TOO_LARGE):
+    with saying_what_is_safe(partial(state_outside, task, where)):
+        train_seeds(task, where, parser, settings)
+    return where.folder
+
+
+def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any) -> None:
+    """Train what is left of one run, or of one for each seed."""
+    too_large = TOO_LARGE.format(less_data=task.less_data)
+    with enough_memory(too_large):
         run = parser.instantiate(settings)
         fabric = start(run.runtime)
         check_same_run(fabric, where)
@@ -57,7 +66,7 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
     with ExitStack() as stack:
         for seed in [settings.seed] if where.seeds is None else where.seeds:
             settings.seed = seed
-            with enough_memory(TOO_LARGE):
+            with enough_memory(too_large):
                 job = prepare(task, fabric, parser, settings, loaded, place_of(where, seed))
             if job.done and where.seeds:
                 results.append(job.past["result"])
@@ -71,7 +80,6 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
     if where.seeds is not None:
         finish_seeds(task, fabric, where, results, trained)
     finish(fabric)
-    return where.folder
 
 
 def place_of(where: Where, seed: int) -> Path | None:
@@ -97,7 +105,7 @@ def prepare(
     learner = make_learner(task, fabric, run, sets.train)
     task.make_predictor(learner.module, task.names(sets.train), given, "the run")  # its weights must be of use later
     task.evaluate(learner.module, sets.train.subset(torch.tensor([0])), run, fabric)  # what does not fit stops here
-    past = take_up(task, fabric, place, run, learner)
+    past = take_up(task, fabric, place, run, learner, len(sets.train))
     return Job(task, fabric, run, config, sets, learner, past, learner.schedule.last_epoch)
 
 
@@ -118,35 +126,59 @@ def train_run(job: Job) -> dict[str, Any]:
         on_first(job.fabric, partial(open_seed, job))
     log = RunLog(job.folder, job.past["rows"], job.fabric.is_global_zero)
     say(job.fabric, f"run folder {job.folder}, epochs {job.past['epoch'] + 1} to {job.last}")
-    with closing(log), Stop(job.fabric) as stop, saying_what_is_safe(job):
-        train_epochs(job, log, stop)
-    with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(job.run.train))}; {state_of(job)}"):
-        module = job.learner.best_module()
-        return finish_run(job.task, job.fabric, job.folder, job.run, module, job.sets, log, job.past["seconds"])
+    with closing(log), saying_what_is_safe(partial(state_now, job)):
+        with Stop(job.fabric) as stop:
+            train_epochs(job, log, stop)
+        with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(job.run.train))}; {state_of(job)}"):
+            module = job.learner.best_module()
+            return finish_run(job.task, job.fabric, job.folder, job.run, module, job.sets, log, job.past["seconds"])
 
 
 def train_epochs(job: Job, log: RunLog, stop: Stop) -> None:
-    """Train and score the epochs that are left; after each, all that the run needs to go on lies on the disk."""
-    task, fabric, learner, run, sets, folder = job.task, job.fabric, job.learner, job.run, job.sets, job.folder
-    by, seconds, began = task.selects_by, job.past["seconds"], time.perf_counter()
-    for epoch in range(job.past["epoch"] + 1, job.last + 1):
-        row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
-        with enough_memory(f"{LOWER.format(**vars(run.train))}; {state_of(job)}"):
-            row |= train_one_epoch(task, fabric, learner, run, epoch, sets.train, stop)
-        if epoch % run.train.eval_every == 0 or epoch == job.last:
-            with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(run.train))}; {state_of(job)}"):
-                row |= score_sets(task, fabric, learner.best_module(), run, sets)
-        say(fabric, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-        log.add(row)
-        past = {"epoch": epoch, "seconds": seconds + time.perf_counter() - began, "rows": log.rows}
-        past["processes"] = fabric.world_size
-        if fabric.is_global_zero:
-            task.keep_weights(folder, learner.best_module(), run, job.config, sets.train)
-            if log.best(f"val_{by.column}", by.more_is_better) == row:
-                task.keep_weights(folder, learner.best_module(), run, job.config, sets.train, "best_on_val")
-            save_checkpoint(folder / "checkpoint.pt", past | {"learner": learner.state()})
-        job.past, job.saved_steps = past, learner.schedule.last_epoch
+    """Train and score the epochs that are left; first score one whose evaluation was cut off."""
+    for epoch in range(job.past["epoch"] + (not job.lacks_scores), job.last + 1):
+        if epoch > job.past["epoch"]:
+            train_and_keep(job, log, stop)
+            stop.check()
+        if job.lacks_scores:
+            score_and_keep(job, log, stop)
+        say(job.fabric, "  ".join(f"{name} {value:.4g}" for name, value in log.rows[-1].items()))
         stop.check()
+
+
+def train_and_keep(job: Job, log: RunLog, stop: Stop) -> None:
+    """Train for the next epoch; then its weights, and all that the run needs to go on, lie on the disk."""
+    task, fabric, learner, run, train = job.task, job.fabric, job.learner, job.run, job.sets.train
+    epoch, began = job.past["epoch"] + 1, time.perf_counter()
+    row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
+    with enough_memory(f"{with_less_memory(run, learner.module)}; {state_of(job)}"):
+        row |= train_one_epoch(task, fabric, learner, run, epoch, train, stop)
+    log.add(row)
+    if fabric.is_global_zero:
+        task.keep_weights(job.folder, learner.best_module(), run, job.config, train)
+    keep(job, log, began)
+
+
+def score_and_keep(job: Job, log: RunLog, stop: Stop) -> None:
+    """Score the last epoch, which is safe already: a signal, or too little memory, loses no training."""
+    task, module, run, began = job.task, job.learner.best_module(), job.run, time.perf_counter()
+    with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(run.train))}; {state_of(job)}"), stop.at_once():
+        scores = score_sets(task, job.fabric, module, run, job.sets)
+    log.add({"epoch": log.rows[-1]["epoch"]} | scores)
+    best = log.best(f"val_{task.selects_by.column}", task.selects_by.more_is_better)
+    if job.fabric.is_global_zero and best == log.rows[-1]:
+        task.keep_weights(job.folder, module, run, job.config, job.sets.train, "best_on_val")
+    keep(job, log, began)
+
+
+def keep(job: Job, log: RunLog, began: float) -> None:
+    """Save all that the run needs to go on from the last row of the log, on which it worked since ``began``."""
+    seconds = job.past["seconds"] + time.perf_counter() - began
+    past = {"epoch": int(log.rows[-1]["epoch"]), "seconds": seconds, "rows": list(log.rows)}
+    past["processes"] = job.fabric.world_size
+    if job.fabric.is_global_zero:
+        save_checkpoint(job.folder / "checkpoint.pt", past | {"learner": job.learner.state()})
+    job.past, job.saved_steps = past, job.learner.schedule.last_epoch
 
 
 def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learner:
@@ -176,12 +208,14 @@ def train_one_epoch(
     """Train for one epoch; returns its mean loss, accuracy and speed."""
     order, accumulate = seed_epoch(run.seed, epoch, fabric), run.runtime.accumulate
     plan = make_batches(len(train), run.train.batch_size, fabric, order, accumulate, task.mixes(run))
-    plan = plan[: run.train.num_steps(len(train)) - (epoch - 1) * len(plan)]
+    done = learner.schedule.last_epoch
+    last = epoch - 1 + run.train.num_epochs(len(train), done)
+    plan = plan[: run.train.num_steps(len(train)) - done]
     batches = train.batches(chain.from_iterable(plan), mix_key(run.seed, epoch))
     steps = in_steps(batches, plan, task.make_augment(run, train, epoch))
     step, clip_norm = task.make_step(run, train), run.optim.clip_norm
     sizes, sums = batch_sizes(len(train), run.train.batch_size)[: len(plan)], EpochSums(fabric.device, task.unit)
-    title = f"epoch {epoch}/{run.train.num_epochs(len(train))}"
+    title = f"epoch {epoch}/{last}"
     try:
         with stop.excusing():
             row = train_epoch(learner, fabric, stop.watch(steps, sums), sizes, step, clip_norm, title, sums)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from bixt3d.engine.checkpoint import save_weights
+from bixt3d.engine.ending import on_first
 from bixt3d.engine.folder import (
     OF_A_RUN,
     RECORD,
@@ -20,7 +22,8 @@ from bixt3d.engine.folder import (
     hold,
     make_folder,
     new_folder,
-    newest_begun,
+    newest_run,
+    newest_to_resume,
     read_record,
     record_now,
     take_folder,
@@ -131,13 +134,13 @@ def test_the_newest_run_is_the_one_that_began_last_whatever_was_written_last(tmp
     make_run(tmp_path / "older", "05")
     make_run(tmp_path / "parts", "30", "part segmentation")
     make_weights(tmp_path / "finished")
-    assert newest_begun(tmp_path, "classification", "make demo") == begun
+    assert newest_to_resume(tmp_path, "classification", "make demo") == begun
 
 
 def test_a_run_of_several_seeds_is_one_run(tmp_path):
     parent = make_run(tmp_path / "seeds", "20", seeds=(0, 1))
     make_run(parent / "seed0", "30")
-    assert newest_begun(tmp_path, "classification", "make demo") == parent
+    assert newest_to_resume(tmp_path, "classification", "make demo") == parent
 
 
 def test_a_run_of_a_version_without_records_began_when_its_settings_were_written(tmp_path):
@@ -145,16 +148,57 @@ def test_a_run_of_a_version_without_records_began_when_its_settings_were_written
         make_weights(tmp_path / name)
         (tmp_path / name / "config.yaml").write_text("seed: 0\n")
         os.utime(tmp_path / name / "config.yaml", (time, time))
-    assert newest_begun(tmp_path, "classification", "make demo") == tmp_path / "b"
+    assert newest_to_resume(tmp_path, "classification", "make demo") == tmp_path / "b"
     with ExitStack() as stack:
         take_folder(tmp_path / "b", read_record(tmp_path / "b"), "seed: 1\n", stack)
-    assert newest_begun(tmp_path, "classification", "make demo") == tmp_path / "b"
+    assert newest_to_resume(tmp_path, "classification", "make demo") == tmp_path / "b"
 
 
 def test_where_no_run_began_one_learns_how_to_make_one(tmp_path):
     make_run(tmp_path / "parts", "01", "part segmentation")
     with pytest.raises(InputError, match=r"no classification run under .* yet: make one with `make demo`"):
-        newest_begun(tmp_path, "classification", "make demo")
+        newest_to_resume(tmp_path, "classification", "make demo")
+
+
+def newest_classifier(root: Path) -> Path:
+    return newest_run(root, "classification".__eq__, "classification run", "make demo")
+
+
+def test_of_runs_with_weights_the_one_that_began_last_is_the_newest_too(tmp_path):
+    first, last = make_run(tmp_path / "first", "10"), make_run(tmp_path / "seeds", "20", seeds=(0,)) / "seed0"
+    make_run(last, "21")
+    for folder in (last, first):
+        make_weights(folder)
+    os.utime(last / "model.safetensors", (0, 0))
+    make_run(tmp_path / "stopped", "30")
+    make_weights(make_run(tmp_path / "parts", "40", "part segmentation"))
+    assert newest_classifier(tmp_path) == last
+
+
+def test_of_weights_alone_those_written_last_are_the_newest(tmp_path):
+    for name, time in (("a", 1e9), ("b", 2e9), ("c", 1.5e9)):
+        content = bytearray(make_weights(tmp_path / name).read_bytes())
+        content[-4:] = b"\xff" * 4  # a weight that is not a number: only the head is read
+        (tmp_path / name / "model.safetensors").write_bytes(content)
+        os.utime(tmp_path / name / "model.safetensors", (time, time))
+    assert newest_classifier(tmp_path) == tmp_path / "b"
+
+
+@pytest.mark.parametrize("folder", ["empty", "missing", "other"])
+def test_where_no_run_has_weights_one_learns_how_to_make_one(tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    make_run(tmp_path / "other", "01")
+    with pytest.raises(InputError, match=r"there is no classification run under .* yet: make one with `make demo`"):
+        newest_classifier(tmp_path / folder)
+
+
+def test_a_folder_that_cannot_be_written_is_named_in_one_sentence(tmp_path):
+    words = r"gone cannot be trained in: No such file or directory \(run\.json\)"
+    with pytest.raises(InputError, match=words), hold(tmp_path / "gone"):
+        pass
+    one = Fabric(accelerator="cpu", devices=1)
+    with pytest.raises(InputError, match="gone cannot be used: No such file or directory"):
+        on_first(one, (tmp_path / "gone").rmdir)
 
 
 def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path):

@@ -1,23 +1,12 @@
-"""Rows of metrics, names of run folders, and which run is the newest."""
-
-import os
-from pathlib import Path
+"""Rows of metrics, and the commit of the code."""
 
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bixt3d.engine.checkpoint import save_weights
-from bixt3d.engine.report import RunLog, commit, newest_run, read_rows
+from bixt3d.engine.report import RunLog, commit, read_rows
 from bixt3d.types import InputError
 
 ROWS = [{"epoch": 1.0, "loss": 2.0}, {"epoch": 2.0, "loss": 0.123456789, "test_accuracy": 0.5}]
-
-
-def make_run(folder: Path, task: str, time: float) -> Path:
-    save_weights(folder / "model.safetensors", {"w": torch.zeros(1)}, {"task": task})
-    os.utime(folder / "model.safetensors", (time, time))
-    return folder
 
 
 def test_rows_come_back_and_a_column_may_begin_late(tmp_path):
@@ -109,27 +98,14 @@ def test_damaged_metrics_are_named_in_one_sentence(tmp_path, damage):
     assert len(str(caught.value)) < 400
 
 
-def test_the_newest_run_is_the_one_of_this_task_written_last(tmp_path):
-    make_run(tmp_path / "b", "classification", 1000)
-    expected = make_run(tmp_path / "a" / "seed3", "classification", 3000)
-    make_run(tmp_path / "c", "classification", 2000)
-    make_run(tmp_path / "d", "segmentation", 4000)
-    assert newest_run(tmp_path, "classification", "make demo") == expected
-
-
-def test_only_the_head_of_the_weights_is_read_to_know_their_task(tmp_path):
-    run = make_run(tmp_path / "a", "classification", 1000)
-    content = (run / "model.safetensors").read_bytes()
-    (run / "model.safetensors").write_bytes(content[:-4] + b"\xff" * 4)  # a weight that is not a number
-    assert newest_run(tmp_path, "classification", "make demo") == run
-
-
-@pytest.mark.parametrize("folder", ["empty", "missing", "other"])
-def test_where_no_run_is_one_learns_how_to_make_one(tmp_path, folder):
-    (tmp_path / "empty").mkdir()
-    make_run(tmp_path / "other", "segmentation", 1000)
-    with pytest.raises(InputError, match=r"there is no classification run under .* yet: make one with `make demo`"):
-        newest_run(tmp_path / folder, "classification", "make demo")
+def test_scores_join_the_row_of_their_epoch(tmp_path):
+    log = RunLog(tmp_path, ROWS[:1])
+    log.add({"epoch": 2.0, "loss": 1.0})
+    log.add({"epoch": 2.0, "test_accuracy": 0.5})
+    log.close()
+    assert log.rows == [ROWS[0], {"epoch": 2.0, "loss": 1.0, "test_accuracy": 0.5}] == read_rows(log.path)
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(one.step, one.value) for one in board.Scalars("loss")] == [(2, 1.0)]
 
 
 def test_the_commit_is_a_word_or_nothing():

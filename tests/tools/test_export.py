@@ -149,6 +149,13 @@ def test_without_the_packages_one_learns_how_to_install_them(tmp_path, monkeypat
         export.main([str(folder)])
 
 
+def test_too_little_memory_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "export_run", lambda *anything: torch.empty(2**50))
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(InputError, match="out of memory: export on a larger machine, or a run of a smaller model or"):
+        export.main([str(tmp_path)])
+
+
 def test_a_run_on_images_is_refused(tmp_path):
     tokens = "tokenizer: {class_path: PatchTokenizer, init_args: {dim: 16, kernel: 4}}"
     encoder = "encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4}}"

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from bixt3d.datasets import Shapes
 from bixt3d.engine.checkpoint import load_weights
 from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import Runtime
@@ -21,7 +23,8 @@ from bixt3d.nn.blocks import FeedForwardUnit
 from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
 from bixt3d.nn.mlp import ChannelNorm
 from bixt3d.nn.refinement import GroupRefinement
-from bixt3d.tasks.forms import choose_forms
+from bixt3d.tasks.forms import choose_forms, with_less_memory
+from bixt3d.tasks.image_task import ImageTask
 from bixt3d.tokenizers import GroupTokenizer, PointTokenizer
 from bixt3d.types import InputError
 
@@ -84,6 +87,17 @@ def test_checkpointing_keeps_less():
 def test_checkpointing_is_refused_for_models_without_the_encoder():
     with pytest.raises(InputError, match="runtime.checkpointing is for models with BiXT's encoder"):
         choose_forms(build_model("modelnet40_pointmlp_elite", 5), Runtime(checkpointing=True))
+
+
+def test_advice_on_memory_names_only_settings_that_there_are():
+    train, runtime = SimpleNamespace(batch_size=32), Runtime(accumulate=2)
+    of_clouds, of_images = (SimpleNamespace(train=train, runtime=runtime, data=data) for data in (Shapes(), object()))
+    lower, use = "lower --train.batch_size (it is 32)", "or use --runtime.accumulate 4"
+    assert with_less_memory(of_clouds, nn.Linear(1, 1)) == f"{lower} or --data.num_points, {use}"
+    assert with_less_memory(of_images, small_classifier()) == f"{lower}, {use} or --runtime.checkpointing true"
+    runtime.checkpointing = True
+    assert with_less_memory(of_images, small_classifier()) == f"{lower}, {use}"
+    assert ImageTask.less_data == "use --data.cache false"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

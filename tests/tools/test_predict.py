@@ -191,11 +191,20 @@ def test_the_newest_run_of_any_task_is_taken(class_run, part_run, clouds, tmp_pa
     with pytest.raises(InputError, match="there is no run under runs/ yet: make one with `python tools/train_cls.py"):
         predict.main(arguments)
     runs = [class_run(tmp_path / "runs/one"), part_run(tmp_path / "runs/two")]
-    for newest, key in ((0, "class"), (1, "category")):
+    for newest, key in ((0, "class"), (1, "category")):  # weights alone: their time counts
         for place, run in enumerate(runs):
             os.utime(run / "model.safetensors", (1e9, 1e9 + (place == newest)))
         predict.main(arguments)
         assert key in json.loads(capsys.readouterr().out)
+
+
+def test_a_file_that_memory_is_too_small_for_is_named(class_run, clouds, monkeypatch, capsys):
+    monkeypatch.setattr(predict, "predict_file", lambda *anything: torch.empty(2**50))
+    arguments = [str(clouds / "box.stl"), f"--checkpoint={class_run()}"]
+    for more, end in ([], "box.stl\n"), ([f"--out={clouds / 'out'}"], "box.stl, or leave out --out\n"):
+        assert predict.main(arguments + more) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: out of memory: give a smaller file than ") and error.endswith(end)
 
 
 def test_normals_are_estimated_where_the_model_wants_them_and_the_file_has_none(class_run, clouds, capsys):

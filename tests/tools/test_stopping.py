@@ -19,11 +19,21 @@ import train_cls
 
 from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
 from bixt3d.engine.report import read_rows
-from bixt3d.tasks import classification
+from bixt3d.tasks import classification, training
 from bixt3d.tasks.part_segmentation import PartSegmentation
 from bixt3d.types import InputError, Stopped
 
-PROGRAM = Path(__file__).parents[2] / "tools" / "train_cls.py"
+PROGRAM = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2] / "tools")!r})
+import train_cls
+from bixt3d.engine.checkpoint import write_json
+from bixt3d.program import run_program
+from bixt3d.tasks import classification
+classification.write_results = lambda folder, result, *rest: write_json(folder / "result.json", result)
+run_program(train_cls.main)
+"""
+"""The program train_cls, but without pictures."""
 KILLS = [int(number) for number in os.environ.get("BIXT3D_KILLS", "1,1,1").split(",")]
 """How often a run is killed, terminated and interrupted: BIXT3D_KILLS=20,5,5 takes minutes."""
 
@@ -98,22 +108,30 @@ def test_too_little_memory_in_training_names_the_settings_to_lower_and_what_is_s
     with pytest.raises(InputError) as caught:
         train(tmp_path / "run")
     assert str(caught.value) == (
-        "out of memory: lower --train.batch_size (it is 16) or --data.num_points, or use --runtime.checkpointing true; "
+        "out of memory: lower --train.batch_size (it is 16) or --data.num_points, or use --runtime.accumulate 2 or "
+        "--runtime.checkpointing true; "
         f"epoch 1 of 2 safe in {tmp_path / 'run'}; go on with `python tools/train_cls.py --resume {tmp_path / 'run'}`"
     )
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1
 
 
-def test_too_little_memory_in_evaluation_names_its_batch_size(tmp_path, train, tiny_run, monkeypatch):
+def test_too_little_memory_in_evaluation_names_its_batch_size_and_loses_no_epoch(
+    tmp_path, train, tiny_run, monkeypatch
+):
     calls, evaluate = iter(range(9)), classification.Classification.evaluate
 
     def lacking(*arguments):
         return torch.empty(2**50) if next(calls) else evaluate(*arguments)
 
-    monkeypatch.setattr(classification.Classification, "evaluate", lacking)
     words = r"out of memory: lower --train.eval_batch_size \(it is 64\), which changes no result"
-    with pytest.raises(InputError, match=f"{words}; no epoch is finished in .*; go on with"):
-        train(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(classification.Classification, "evaluate", lacking)
+        with pytest.raises(InputError, match=f"{words}; epoch 1 of 2 safe in .*; go on with"):
+            train(tmp_path / "run")
+    train_cls.main(["--resume", str(tmp_path / "run")])
+    assert_same_run(tiny_run, tmp_path / "run")
+    calls = iter([1])
+    monkeypatch.setattr(classification.Classification, "evaluate", lacking)
     with pytest.raises(InputError, match=f"{words}$"):
         test_cls.main([str(tiny_run), f"--out={tmp_path}"])
 
@@ -135,11 +153,17 @@ def test_a_set_with_nothing_to_tell_apart_is_refused(tmp_path, train, train_part
 
 
 @pytest.mark.parametrize(
-    "setting",
-    ["--model.encoder.num_latents=18446744073709551615", "--data.test_per_class=null", "--model.dropout=null"],
+    ("setting", "sentence"),
+    [
+        ("--model.encoder.num_latents=18446744073709551615", "cannot be built"),
+        ("--data.test_per_class=null", "setting 'data.test_per_class' must be of type int, and is null"),
+        ("--data.num_points=null", "setting 'data.num_points' must be of type int, and is null"),
+        ("--model.dropout=null", "setting 'model.dropout' must be of type float, and is null"),
+        ("--model.tokenizer.scale=null", "setting 'model.tokenizer.scale'"),
+    ],
 )
-def test_values_that_no_class_takes_are_refused_in_one_sentence(tmp_path, train, setting):
-    with pytest.raises(InputError, match="cannot be built") as caught:
+def test_values_that_no_class_takes_are_refused_in_one_sentence(tmp_path, train, setting, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
         train(tmp_path / "run", setting)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
@@ -176,17 +200,71 @@ def test_a_run_stopped_in_its_first_epoch_is_the_newest_and_no_other_is_touched(
     assert files(Path("runs/finished")) == before
 
 
-def test_a_run_stopped_after_its_last_epoch_only_writes_its_result(tmp_path, train, tiny_run, monkeypatch):
+def test_a_run_stopped_after_its_last_step_is_only_scored_and_writes_its_result(tmp_path, train, tiny_run, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(patch, signal.SIGTERM, step=8)
         with pytest.raises(Stopped, match="stopped by SIGTERM: epochs 1 to 2 of 2 safe in"):
             train(tmp_path / "run")
     assert not (tmp_path / "run" / "result.json").exists()
-    saved = (tmp_path / "run" / "checkpoint.pt").read_bytes()
-    train_cls.main(["--resume", str(tmp_path / "run")])
-    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == saved
+    assert "test_accuracy" not in load_checkpoint(tmp_path / "run" / "checkpoint.pt")["rows"][1]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_one_epoch", None)
+        train_cls.main(["--resume", str(tmp_path / "run")])
     assert_same_run(tiny_run, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs"] == 2
+
+
+def interrupt_at(monkeypatch, name: str, call: int) -> None:
+    """Let the process signal itself in this call of a method of the task."""
+    calls, method = iter(range(1, 10_000)), getattr(classification.Classification, name)
+
+    def interrupted(*arguments):
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGINT)
+        return method(*arguments)
+
+    monkeypatch.setattr(classification.Classification, name, interrupted)
+
+
+def rows_of(folder: Path) -> list[int]:
+    return [int(row["epoch"]) for row in load_checkpoint(folder / "checkpoint.pt")["rows"]]
+
+
+def test_an_interrupt_in_an_evaluation_ends_the_run_at_once_and_loses_no_epoch(tmp_path, train, tiny_run, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, "evaluate", 2)  # the first one tries what fits
+        with pytest.raises(Stopped, match=r"stopped by SIGINT: epoch 1 of 2 safe in .*; go on with `.*--resume .*run`"):
+            train(tmp_path / "run")
+    assert rows_of(tmp_path / "run") == [1]
+    assert "test_accuracy" not in read_rows(tmp_path / "run" / "metrics.csv")[0]
+    train_cls.main(["--resume", str(tmp_path / "run")])
+    assert_same_run(tiny_run, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("name", "call"), [("evaluate", 4), ("describe_result", 1), ("write_results", 1)])
+def test_an_interrupt_after_the_last_epoch_says_how_to_go_on(tmp_path, train, tiny_run, monkeypatch, name, call):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, name, call)
+        with pytest.raises(
+            Stopped, match=r"SIGINT: epochs 1 to 2 of 2 safe in .*; go on with `.*--resume .*run`$"
+        ) as caught:
+            train(tmp_path / "run")
+    assert caught.value.code == 130
+    train_cls.main(["--resume", str(tmp_path / "run")])
+    assert_same_run(tiny_run, tmp_path / "run")
+
+
+def test_an_interrupt_while_data_load_says_that_nothing_has_begun(tmp_path, train, monkeypatch):
+    interrupt_at(monkeypatch, "load", 1)
+    with pytest.raises(Stopped, match="stopped by SIGINT: no run has begun and none was changed, for data and model"):
+        train(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupt_between_seeds_says_how_to_go_on(tmp_path, train, monkeypatch):
+    interrupt_at(monkeypatch, "build", 2)
+    with pytest.raises(Stopped, match="SIGINT: all that was trained is safe in .*run; go on with `.*--resume .*run`"):
+        train(tmp_path / "run", "--seeds=0,1", "--train.epochs=1")
 
 
 @pytest.mark.parametrize(
@@ -280,6 +358,32 @@ def test_more_epochs_of_a_named_run_are_trained_with_a_new_average(tmp_path, tra
     assert json.loads((run / "result.json").read_text())["epochs"] == 2
 
 
+def rates(run: Path) -> list[float]:
+    """Return the learning rate at the beginning of each epoch."""
+    return [row["lr"] for row in load_checkpoint(run / "checkpoint.pt")["rows"]]
+
+
+def test_a_run_that_goes_on_with_another_batch_size_has_the_learning_rates_of_that_size(tmp_path, train):
+    run = train(tmp_path / "run", "--train.epochs=1", "--train.batch_size=16")  # 4 steps an epoch
+    train_cls.main(["--resume", str(run), "--train.epochs=4", "--train.batch_size=8"])
+    whole = train(tmp_path / "whole", "--train.epochs=4", "--train.batch_size=8")
+    assert rates(run)[1:] == rates(whole)[1:]
+    assert load_checkpoint(run / "checkpoint.pt")["learner"]["schedule"]["last_epoch"] == 4 * 8
+
+
+def test_a_run_that_goes_on_for_more_steps_makes_as_many_updates_as_asked(tmp_path, train):
+    run = train(tmp_path / "run", "--train.steps=10", "--train.batch_size=16", "--optim.ema=0.9")  # 4 steps an epoch
+    with pytest.raises(InputError, match=r"is finished .* --train.steps 20`"):
+        train_cls.main(["--resume", str(run)])
+    train_cls.main(["--resume", str(run), "--train.steps=20"])
+    state = load_checkpoint(run / "checkpoint.pt")
+    assert int(state["learner"]["average"]["n_averaged"]) == state["learner"]["schedule"]["last_epoch"] == 20
+    assert [row["epoch"] for row in state["rows"]] == [1, 2, 3, 4, 5, 6]
+    assert any(name.startswith("test_") for name in state["rows"][-1])
+    with pytest.raises(InputError, match=r"is finished \(6 epochs\) .* --train.steps 40`"):
+        train_cls.main(["--resume", str(run)])
+
+
 NOT_MOMENTS = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(1), "exp_avg_sq": torch.zeros(1)}
 
 
@@ -301,6 +405,7 @@ NOT_MOMENTS = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(1), "exp_avg_sq
         (("learner", "model"), {"w": 1}),
         (("learner", "model", "encoder.latents"), 3),
         (("learner", "optimizer"), {}),
+        (("learner", "optimizer", "state"), {}),
         (("learner", "optimizer", "state", 0), 5),
         (("learner", "optimizer", "state", 0), NOT_MOMENTS),
         (("learner", "schedule", "last_epoch"), "x"),
@@ -353,8 +458,8 @@ def test_damaged_settings_of_a_run_are_named_in_one_sentence(tmp_path, tiny_run,
     assert files(run) == before
 
 
-def start(*arguments: object) -> subprocess.Popen:
-    command = [sys.executable, "-W", "ignore", str(PROGRAM), *map(str, arguments)]
+def start(program: Path, *arguments: object) -> subprocess.Popen:
+    command = [sys.executable, "-W", "ignore", str(program), *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
 
@@ -365,15 +470,24 @@ def test_a_run_stopped_at_random_moments_ends_as_if_it_had_not_been(tmp_path, ti
     numbers = [signal.SIGKILL] * KILLS[0] + [signal.SIGTERM] * KILLS[1] + [signal.SIGINT] * KILLS[2]
     rng = random.Random(devices)
     rng.shuffle(numbers)
-    settings = ["--data.train_per_class=10", "--train.batch_size=4", f"--train.epochs={4 + len(numbers)}"]
+    settings = ["--data.train_per_class=10", "--train.batch_size=4", f"--train.epochs={2 + len(numbers)}"]
     settings += [f"--runtime.devices={devices}", "--train.eval_every=100"]
-    process = start("--cfg", tiny, "--run_dir", tmp_path / "whole", *settings)
-    output, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    run, counts = tmp_path / "run", {number: 0 for number in numbers}
+    (program := tmp_path / "program.py").write_text(PROGRAM)
+    with start(program, "--cfg", tiny, "--run_dir", tmp_path / "whole", *settings) as whole:  # beside the other
+        run = stop_and_go_on(program, tiny, tmp_path / "run", settings, numbers, rng)
+        output, errors = whole.communicate(timeout=600)
+    assert whole.returncode == 0, errors
+    assert_same_run(tmp_path / "whole", run)
+
+
+def stop_and_go_on(
+    program: Path, tiny: Path, run: Path, settings: list[str], numbers: list[int], rng: random.Random
+) -> Path:
+    """Run a program to its end, but stop it by each of these signals, at a random moment of another epoch."""
+    counts = {number: 0 for number in numbers}
     for i, number in enumerate(numbers):
-        process = start(*(["--resume", run] if i else ["--cfg", tiny, "--run_dir", run, *settings]))
-        wait_for(process, run, i + 1, rng.random() * 0.3)
+        process = start(program, *(["--resume", run] if i else ["--cfg", tiny, "--run_dir", run, *settings]))
+        wait_for(process, run, i + 1, rng.random() * 0.1)
         if number == signal.SIGKILL:  # all processes at once: what a machine does that loses its power
             os.killpg(process.pid, number)
         else:
@@ -384,11 +498,11 @@ def test_a_run_stopped_at_random_moments_ends_as_if_it_had_not_been(tmp_path, ti
         assert "Traceback" not in errors, errors
         assert number == signal.SIGKILL or f"stopped by {number.name}: " in errors and f"--resume {run}`" in errors
         counts[number] += 1
-    process = start("--resume", run)
+    process = start(program, "--resume", run)
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
-    assert_same_run(tmp_path / "whole", run)
     print({number.name: count for number, count in counts.items()})
+    return run
 
 
 def wait_for(process: subprocess.Popen, run: Path, epoch: int, longer: float) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import test_partseg
+import torch
 import trimesh
 import visualize
 from PIL import Image
@@ -188,6 +189,14 @@ def test_a_place_that_takes_no_files_is_named(tiny_part_run, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="could not write pictures in .*file: .*; choose another --out"):
         visualize.main([str(tiny_part_run), f"--out={tmp_path / 'file'}"])
+
+
+def test_too_little_memory_names_what_can_be_lowered(monkeypatch):
+    monkeypatch.setattr(visualize, "draw", lambda *anything: torch.empty(2**50))
+    with pytest.raises(InputError, match="out of memory: lower --count, or --train.eval_batch_size=16$"):
+        visualize.main([])
+    with pytest.raises(InputError, match="out of memory: give fewer or smaller images, or leave out --attention$"):
+        visualize.main(["--image=a.png", "--attention"])
 
 
 def test_without_a_display_the_files_are_written_and_the_window_is_refused(tiny_part_run, drawn, tmp_path, monkeypatch):
