@@ -101,7 +101,8 @@ def _known_classes_only(trust: bool) -> Iterator[None]:
     with BUILDING:
         before, inside = dict(parsing_settings), _parsing.set(True)
         if not trust:
-            set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=_all_paths())
+            paths = [path for one in known_classes() for path in class_paths(one) if "<" not in path]
+            set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=paths)
         try:
             yield
         finally:
@@ -110,10 +111,6 @@ def _known_classes_only(trust: bool) -> Iterator[None]:
 
 
 _parsing: ContextVar[bool] = ContextVar("parsing", default=False)
-
-
-def _all_paths() -> list[str]:
-    return [path for one in known_classes() for path in class_paths(one) if "<" not in path]
 
 
 def read_config(value: str) -> Any:
