@@ -11,7 +11,7 @@ from written_runs import write_run
 
 import bixt3d.export
 from bixt3d.datasets.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
-from bixt3d.engine.checkpoint import load_metadata, load_weights, save_weights
+from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.models.image_presets import build_image_classifier
 from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.nn.feature_scale import fit_feature_scales
@@ -190,10 +190,9 @@ def test_nonsense_is_refused_with_one_sentence(tmp_path, monkeypatch, arguments,
 
 
 def test_the_numbers_that_a_file_is_checked_with_are_like_those_of_the_training_set(tmp_path):
-    folder, model = make_run(tmp_path, "part segmentation")
-    model.tokenizer.points.feature_scale.mean[3] = 5000.0
-    model.tokenizer.points.feature_scale.deviation[3] = 100.0
-    save_weights(folder / "model.safetensors", model.state_dict(), load_metadata(folder / "model.safetensors"))
-    feats = bixt3d.export.example_clouds(load_run(folder))["feats"]
-    assert feats[..., :3].min() >= 0 and feats[..., :3].max() <= 1
+    predictor = load_run(make_run(tmp_path, "part segmentation")[0])
+    scale = predictor.model.tokenizer.points.feature_scale
+    scale.mean[3], scale.deviation[3] = 5000.0, 100.0
+    feats = bixt3d.export.example_clouds(predictor)["feats"]
+    assert 0 <= feats[..., :3].min() and feats[..., :3].max() <= 1
     assert 4900 <= feats[..., 3].min() < 4950 and 5050 < feats[..., 3].max() <= 5100
