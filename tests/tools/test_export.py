@@ -194,5 +194,5 @@ def test_the_numbers_that_a_file_is_checked_with_are_like_those_of_the_training_
     scale = predictor.model.tokenizer.points.feature_scale
     scale.mean[3], scale.deviation[3] = 5000.0, 100.0
     feats = bixt3d.export.example_clouds(predictor)["feats"]
-    assert 0 <= feats[..., :3].min() and feats[..., :3].max() <= 1
+    assert feats[..., :3].min() >= 0 and feats[..., :3].max() <= 1
     assert 4900 <= feats[..., 3].min() < 4950 and 5050 < feats[..., 3].max() <= 5100
