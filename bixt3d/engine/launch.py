@@ -169,7 +169,7 @@ def follow(parent: int) -> None:
 
 def end_at_once(reason: str) -> None:
     """End this process, whatever its own program waits for."""
-    print(f"error: process {os.environ['RANK']} ends, for {reason}", file=sys.stderr, flush=True)
+    print(f"error: process {os.environ['RANK']} ends, because {reason}", file=sys.stderr, flush=True)
     os._exit(1)
 
 

@@ -95,13 +95,13 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
 
 
 FAILS = {
-    "rank 1 SIGKILL": (1, ["error: process 0 ends, for process 1 ended with code -9"]),
-    "rank 1 SIGSTOP": (1, ["error: process 0 ends, for process 1 on .* has not answered for 2 seconds"]),
-    "rank 0 SIGKILL": (-9, ["error: process 1 ends, for (process 0|the process that started it) is gone"]),
-    "rank 0 SIGSTOP": (-9, ["error: process 1 ends, for process 0 .*has not answered for 2 seconds"]),
-    "error": (1, ["error: this process does not like its data", "error: process 0 ends, for process 1 .*ended"]),
-    "child dies at start": (1, ["error: process 0 ends, for process 1 ended with code 3 before it met the others"]),
-    "first dies at start": (-9, ["error: process 1 ends, for the process that started it is gone"]),
+    "rank 1 SIGKILL": (1, ["error: process 0 ends, because process 1 ended with code -9"]),
+    "rank 1 SIGSTOP": (1, ["error: process 0 ends, because process 1 on .* has not answered for 2 seconds"]),
+    "rank 0 SIGKILL": (-9, ["error: process 1 ends, because (process 0|the process that started it) is gone"]),
+    "rank 0 SIGSTOP": (-9, ["error: process 1 ends, because process 0 .*has not answered for 2 seconds"]),
+    "error": (1, ["error: this process does not like its data", "error: process 0 ends, because process 1 .*ended"]),
+    "child dies at start": (1, ["error: process 0 ends, because process 1 ended with code 3 before it met the others"]),
+    "first dies at start": (-9, ["error: process 1 ends, because the process that started it is gone"]),
     "first stopped at start": (143, ["stopped by SIGTERM"]),
 }
 

@@ -11,7 +11,6 @@ from written_runs import write_run
 
 import bixt3d.export
 from bixt3d.datasets.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
-from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.models.image_presets import build_image_classifier
 from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.nn.feature_scale import fit_feature_scales
@@ -153,18 +152,16 @@ def test_a_run_on_images_is_refused(tmp_path):
     tokens = "tokenizer: {class_path: PatchTokenizer, init_args: {dim: 16, kernel: 4}}"
     encoder = "encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4}}"
     config = f"model:\n  class_path: BixtImageClassifier\n  init_args:\n    {tokens}\n    {encoder}\ndata: {{}}\n"
-    metadata = {"task": "image classification", "config": config, "class_names": '["cat", "dog"]'}
-    save_weights(tmp_path / "model.safetensors", build_image_classifier(config, 2).state_dict(), metadata)
+    model, names = build_image_classifier(config, 2), ["cat", "dog"]
+    write_run(tmp_path / "model.safetensors", model, "image classification", config, class_names=names)
     with pytest.raises(InputError, match="is a run on images, which cannot be exported yet: only runs on clouds can"):
         export.main([str(tmp_path)])
 
 
 def test_weights_that_nobody_can_place_are_refused(tmp_path):
-    folder, _ = make_run(tmp_path, "classification")
-    weights, metadata = load_weights(folder / "model.safetensors")
-    save_weights(
-        folder / "model.safetensors", weights, metadata | {"config": CLASSIFIER.replace("depth: 2", "depth: 3")}
-    )
+    folder, model = make_run(tmp_path, "classification")
+    other = CLASSIFIER.replace("depth: 2", "depth: 3")
+    write_run(folder / "model.safetensors", model, "classification", other, class_names=CLASS_NAMES)
     with pytest.raises(InputError, match="holds the weights of another model"):
         export.main([str(folder), "--format=torch"])
 

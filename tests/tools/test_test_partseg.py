@@ -1,7 +1,6 @@
 """Evaluating a part segmenter again: the same figures, every point, votes that repeat, the newest run of its task."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -52,7 +51,10 @@ def test_the_newest_run_of_this_task_is_taken_where_none_is_named(tiny_part_run,
     monkeypatch.chdir(tmp_path)
     for place, (name, run) in enumerate({"older": tiny_part_run, "newer": tiny_part_run, "other": tiny_run}.items()):
         shutil.copytree(run, Path("runs") / name)
-        os.utime(f"runs/{name}/model.safetensors", (place, place))
+        record = Path("runs") / name / "run.json"
+        record.write_text(
+            json.dumps(json.loads(record.read_text()) | {"began": f"2026-01-0{place + 1}T00:00:00+00:00"})
+        )
     result = test_partseg.main([])
     assert result["checkpoint"] == str(Path("runs/newer/model.safetensors"))
     assert scores_of(result) == scores_of(trained(tiny_part_run))

@@ -192,7 +192,7 @@ def test_validation_clouds_are_not_trained_on_and_a_batch_of_more_than_there_are
     tmp_path, train, capsys
 ):
     train(tmp_path / "run", "--data.val_fraction=0.5", "--train.batch_size=33", "--train.epochs=1")
-    assert capsys.readouterr().out.count("batches have 32 clouds, not 33: there are no more") == 1
+    assert capsys.readouterr().out.count("batches have 32 clouds, not 33: the training set has no more") == 1
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, train):
