@@ -176,7 +176,7 @@ def _appears(path: Path) -> bool:
 
 
 class Autocast(MixedPrecision):
-    """Mixed precision in which a model is given what it is given: Fabric's own rounds it too, and so moves points.
+    """Mixed precision that leaves the inputs of a model in float32: Fabric's own rounds them, and so moves points.
 
     In bfloat16 a coordinate near 1 can be 0.996 or 1, and nothing between.
     """
