@@ -15,11 +15,11 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse._common import parsing_settings
 
-from bixt3d.bounds import printable
-from bixt3d.known import class_paths, known_classes
-from bixt3d.program import first_line, is_out_of_memory
+from bixt3d.io.bounds import printable
+from bixt3d.io.errors import first_line, is_out_of_memory
+from bixt3d.io.known_classes import class_paths, known_classes
+from bixt3d.io.untrusted import MOST_YAML, read_yaml
 from bixt3d.types import Features, InputError
-from bixt3d.untrusted import MOST_YAML, read_yaml
 
 
 class SettingsParser(ArgumentParser):

@@ -16,12 +16,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from bixt3d import Cloud
-from bixt3d.cloud_predictor import CloudPredictor
+from bixt3d.cli.program import run_program
 from bixt3d.datasets import CloudSource, take_points
 from bixt3d.engine.loop import Batch, Step, predict_all
+from bixt3d.inference.clouds import CloudPredictor
+from bixt3d.inference.predictions import Answer
 from bixt3d.models.presets import MakeClassifier
-from bixt3d.predictions import Answer
-from bixt3d.program import run_program
 from bixt3d.tasks.inputs import read_clouds
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.task import Task

@@ -9,12 +9,12 @@ from other_device import OTHER, OtherTensor, WaitError, no_waits
 from test_config import CONFIGS, small_cloud_size, task_of
 from torch import nn
 
-from bixt3d.cloud_predictor import PartPredictor
-from bixt3d.datasets.image_reading import ImageSet
-from bixt3d.datasets.image_transforms import square_view
-from bixt3d.datasets.images import LabeledReader
+from bixt3d.datasets.images.folder import LabeledReader
+from bixt3d.datasets.images.reading import ImageSet
+from bixt3d.datasets.images.transforms import square_view
 from bixt3d.engine.loop import EpochSums
 from bixt3d.engine.optim import make_average, make_optimizer
+from bixt3d.inference.clouds import PartPredictor
 from bixt3d.models.encoder import BixtEncoder
 from bixt3d.models.segmenter import TokenSegmenter
 from bixt3d.tasks.task import Task

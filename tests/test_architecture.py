@@ -14,27 +14,20 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 MAY_IMPORT = {
     "types": set(),
-    "bounds": {"types"},
-    "fetching": {"types", "bounds"},
-    "files": {"types"},
-    "untrusted": {"types", "bounds"},
-    "program": {"types", "bounds", "offline"},
-    "known": set(),
-    "config": {"types", "known", "program", "bounds", "untrusted"},
-    "offline": {"types"},
+    "io": {"types"},
+    "config": {"types", "io"},
     "ops": {"types"},
     "nn": {"types", "ops"},
     "tokenizers": {"types", "ops", "nn"},
-    "models": {"types", "ops", "nn", "tokenizers", "config", "offline", "bounds", "fetching", "untrusted"},
-    "datasets": {"types", "offline", "bounds", "fetching", "files"},
-    "viz": {"types", "files"},
-    "engine": {"types", "config", "program", "bounds", "files", "untrusted"},
+    "models": {"types", "io", "config", "ops", "nn", "tokenizers"},
+    "timm": {"types", "models"},  # what `import bixt3d.timm` registers
+    "datasets": {"types", "io", "ops"},
+    "viz": {"types", "io"},
+    "engine": {"types", "io", "config"},
 }
-MAY_IMPORT["timm"] = {"types", "models"}  # what `import bixt3d.timm` registers
-MAY_IMPORT["predictions"] = {"types"}
-# where model, data, training and pictures of a task meet
-for meeting_place in ("cloud_predictor", "image_predictor", "tasks", "export"):
-    MAY_IMPORT[meeting_place] = set(MAY_IMPORT)
+# where model, data, training and pictures of a task meet; a run names its task, and a task its predictor
+MAY_IMPORT["inference"] = MAY_IMPORT["tasks"] = {*MAY_IMPORT, "inference", "tasks"}
+MAY_IMPORT["cli"] = {*MAY_IMPORT}
 
 ONLY_IN = {
     "triton": ("ops/triton/",),
@@ -44,7 +37,7 @@ ONLY_IN = {
     "matplotlib": ("viz/",),
     "plotly": ("viz/",),
     "lightning_fabric": ("engine/", "tasks/"),
-    "trimesh": ("datasets/files.py",),
+    "trimesh": ("datasets/files/",),
 }
 LAZY = {  # package: where it may be imported at the top of a file all the same
     "torch_cluster": (),

@@ -12,13 +12,13 @@ import pytest
 import torch
 import yaml
 
+import bixt3d.cli.program
 import bixt3d.config
 import bixt3d.datasets
-import bixt3d.program
 from bixt3d.config import config_file
+from bixt3d.io.offline import check_online
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.presets import build_model, build_segmenter
-from bixt3d.offline import check_online
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.tasks.image_segmentation import ImageSegmentation
@@ -261,7 +261,7 @@ def test_a_program_ends_with_one_sentence_and_code_2(capsys):
         raise InputError("no such cloud")
 
     with pytest.raises(SystemExit) as caught:
-        bixt3d.program.run_program(main)
+        bixt3d.cli.program.run_program(main)
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: no such cloud\n"
 
@@ -276,7 +276,7 @@ def test_every_program_takes_offline_and_then_fetches_nothing(monkeypatch, capsy
         check_online("the archive", "put it into data/")
 
     with pytest.raises(SystemExit):
-        bixt3d.program.run_program(main)
+        bixt3d.cli.program.run_program(main)
     assert seen == ["train_cls.py", "--seed=1"]
     assert "the archive would be fetched, but the network is forbidden" in capsys.readouterr().err
 
@@ -286,7 +286,7 @@ def test_a_program_that_a_signal_ends_says_so_with_the_code_of_the_signal(capsys
     number = getattr(signal, name)
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as caught:
-        bixt3d.program.run_program(lambda: os.kill(os.getpid(), number))
+        bixt3d.cli.program.run_program(lambda: os.kill(os.getpid(), number))
     assert caught.value.code == code
     assert capsys.readouterr().err == ("stopped\n" if name == "SIGINT" else f"stopped by {name}\n")
     assert signal.getsignal(number) == before
@@ -294,11 +294,11 @@ def test_a_program_that_a_signal_ends_says_so_with_the_code_of_the_signal(capsys
 
 def test_a_program_that_lacks_memory_says_so_and_faults_of_ours_keep_their_traceback(capsys):
     with pytest.raises(SystemExit) as caught:
-        bixt3d.program.run_program(lambda: torch.empty(2**50))
+        bixt3d.cli.program.run_program(lambda: torch.empty(2**50))
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: out of memory: give smaller or fewer inputs, or use a larger machine\n"
     with pytest.raises(RuntimeError, match="shape"):
-        bixt3d.program.run_program(lambda: torch.zeros(2).view(3))
+        bixt3d.cli.program.run_program(lambda: torch.zeros(2).view(3))
 
 
 def test_a_config_is_found_by_its_name():

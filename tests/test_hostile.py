@@ -12,18 +12,18 @@ READ_ALL = """
 import re, resource, sys, tempfile
 from pathlib import Path
 import bixt3d
-from bixt3d.bounds import printable
-from bixt3d.datasets.files import SUFFIXES, read_file
-from bixt3d.datasets.image_reading import read_image
-from bixt3d.datasets.numpy_files import load_arrays
-from bixt3d.datasets.unpacking import extract
+from bixt3d.io.bounds import printable
+from bixt3d.datasets.files.reader import SUFFIXES, read_file
+from bixt3d.datasets.images.reading import read_image
+from bixt3d.datasets.files.numpy_files import load_arrays
+from bixt3d.datasets.download.unpacking import extract
 from bixt3d.engine.checkpoint import load_checkpoint
 from bixt3d.engine.report import read_rows
-from bixt3d.fetching import RefusedError
+from bixt3d.io.fetching import RefusedError
 from bixt3d.models.official import read_checkpoint
 from bixt3d.tasks.classification import Classification
-from bixt3d.tasks.runs import load_run
-from bixt3d.untrusted import read_json
+from bixt3d.inference.runs import load_run
+from bixt3d.io.untrusted import read_json
 
 READERS = {
     ".png": read_image, ".npz": load_arrays, ".pt": load_checkpoint, ".pth": read_checkpoint, ".safetensors": load_run,

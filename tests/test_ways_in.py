@@ -15,12 +15,12 @@ from torch_geometric.data import Batch, Data
 from written_runs import write_run
 
 from bixt3d import load_run
-from bixt3d.cloud_predictor import PartPredictor, Predictor
-from bixt3d.datasets.arrays import as_clouds
-from bixt3d.datasets.cloud import Cloud
-from bixt3d.datasets.files import read_file
+from bixt3d.datasets.files.arrays import as_clouds
+from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.point_files import write_ply
+from bixt3d.datasets.files.reader import read_file
+from bixt3d.inference.clouds import PartPredictor, Predictor
 from bixt3d.models.presets import build_model, build_segmenter
-from bixt3d.viz.point_files import write_ply
 
 NAMES = ["bed", "car", "mug"]
 PARTS = {"part_names": ["bed/leg", "bed/top", "mug/body"], "class_parts": {"bed": [0, 1], "mug": [2]}}

@@ -25,9 +25,9 @@ from bench_ops import bench_ops
 from bench_scale import bench_scale
 from bench_train import bench_train
 
+from bixt3d.cli.program import run_program
 from bixt3d.engine.checkpoint import write_json, write_text
 from bixt3d.engine.report import commit
-from bixt3d.program import run_program
 from bixt3d.types import InputError
 
 SUITES: dict[str, Callable[[How], Iterator[list[Row]]]] = {

@@ -12,16 +12,16 @@ import yaml
 from torch import Tensor, nn
 
 import bixt3d.models
+from bixt3d.cli.costs import Cost, count_cost, count_point_work
+from bixt3d.cli.paper_tables import TABLES, Row
+from bixt3d.cli.program import run_program
 from bixt3d.config import OFFLINE, SettingsParser
-from bixt3d.models.costs import Cost, count_cost, count_point_work
+from bixt3d.inference.described import without_pretrained
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_presets import PRESETS, build_image_classifier, build_image_segmenter
 from bixt3d.models.image_segmenter import ImageSegmenter
-from bixt3d.models.paper_tables import TABLES, Row
 from bixt3d.models.presets import build_model, build_segmenter, read_model_config
 from bixt3d.models.segmenter import CloudSegmenter
-from bixt3d.program import run_program
-from bixt3d.tasks.described import without_pretrained
 from bixt3d.types import InputError
 
 Table = Literal["1a", "2", "3", "4", "A1", "A2", "all"]

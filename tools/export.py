@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from bixt3d.cli.program import run_program
 from bixt3d.config import OFFLINE, TRUST, SettingsParser
 from bixt3d.engine.folder import weights_file, words_of
-from bixt3d.export import Format, export_run
-from bixt3d.program import enough_memory, run_program
+from bixt3d.inference.export import Format, export_run
+from bixt3d.io.errors import enough_memory
 
 
 def main(argv: Sequence[str] | None = None) -> Path:

@@ -12,17 +12,18 @@ from predict_clouds import predict_file
 from predict_images import find_images, predict_image
 from tqdm import tqdm
 
-from bixt3d.bounds import printable
-from bixt3d.cloud_predictor import CloudPredictor, PartPredictor, Predictor
+from bixt3d.cli.program import run_program
 from bixt3d.config import OFFLINE, TRUST
-from bixt3d.datasets.files import SUFFIXES, find_files
-from bixt3d.datasets.image_reading import ENDINGS
-from bixt3d.datasets.upright import UPS
+from bixt3d.datasets.files.reader import SUFFIXES, find_files
+from bixt3d.datasets.images.reading import ENDINGS
+from bixt3d.datasets.transforms.upright import UPS
 from bixt3d.engine.folder import newest_run, weights_file, words_of
-from bixt3d.image_predictor import ImageModel, ImagePredictor, ImageSegmentationPredictor
-from bixt3d.program import enough_memory, run_program
+from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
+from bixt3d.inference.images import ImageModel, ImagePredictor, ImageSegmentationPredictor
+from bixt3d.inference.runs import load_run
+from bixt3d.io.bounds import printable
+from bixt3d.io.errors import enough_memory
 from bixt3d.tasks import find_task
-from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
 
 DRAWN = (Predictor, PartPredictor, ImagePredictor, ImageSegmentationPredictor)
@@ -79,7 +80,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def formats(text: str) -> tuple[str, ...]:
     """Return the formats that a text names. Raises ArgumentTypeError for others."""
-    from bixt3d.viz.point_files import FORMATS
+    from bixt3d.datasets.files.point_files import FORMATS
 
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if not set(names) <= set(FORMATS):

@@ -12,14 +12,14 @@ import torch
 from predict_images import FreeName
 from tqdm import tqdm
 
-from bixt3d.bounds import printable
-from bixt3d.cloud_predictor import CloudPredictor, PartPredictor
-from bixt3d.datasets.cloud import Cloud
-from bixt3d.datasets.files import MESH_POINTS, read_file
-from bixt3d.datasets.image_reading import ENDINGS
-from bixt3d.datasets.normalize import normalize_clouds
-from bixt3d.datasets.upright import turn_upright
-from bixt3d.predictions import PartPrediction
+from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.reader import MESH_POINTS, read_file
+from bixt3d.datasets.images.reading import ENDINGS
+from bixt3d.datasets.transforms.normalize import normalize_clouds
+from bixt3d.datasets.transforms.upright import turn_upright
+from bixt3d.inference.clouds import CloudPredictor, PartPredictor
+from bixt3d.inference.predictions import PartPrediction
+from bixt3d.io.bounds import printable
 from bixt3d.types import InputError
 
 PNG_POINTS = 4000
@@ -101,10 +101,10 @@ def write_files(
 
     Returns the paths of the former and of the latter.
     """
+    from bixt3d.datasets.files.point_files import LabelledPoints, as_bytes, write_points
     from bixt3d.viz.clouds import draw_clouds
     from bixt3d.viz.page import write_html
     from bixt3d.viz.parts import draw_parts
-    from bixt3d.viz.point_files import LabelledPoints, as_bytes, write_points
 
     own = dict(cloud.columns)
     if cloud.from_mesh and "rgb" in own:

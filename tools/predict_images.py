@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bixt3d.bounds import printable
-from bixt3d.datasets.image_reading import ENDINGS, read_image
-from bixt3d.image_predictor import ImagePredictor, ImageSegmentationPredictor, SegmentationPrediction
+from bixt3d.datasets.images.reading import ENDINGS, read_image
+from bixt3d.inference.images import ImagePredictor, ImageSegmentationPredictor, SegmentationPrediction
+from bixt3d.io.bounds import printable
 from bixt3d.types import InputError
 
 FreeName = Callable[[str], str]

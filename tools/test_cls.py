@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bixt3d.program import run_program
+from bixt3d.cli.program import run_program
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.corrupted import evaluate_corrupted
 from bixt3d.tasks.testing import Way, test

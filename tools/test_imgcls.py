@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bixt3d.program import run_program
+from bixt3d.cli.program import run_program
 from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.tasks.testing import test
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bixt3d.program import run_program
+from bixt3d.cli.program import run_program
 from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.tasks.training import train
 

@@ -17,21 +17,22 @@ import visualize_images
 from torch import nn
 from visualize_choice import check_drawn, check_latents, choose, to_numpy
 
+from bixt3d.cli.program import run_program
 from bixt3d.config import OFFLINE, TRUST, nearest
 from bixt3d.datasets import CloudSource
+from bixt3d.datasets.files.point_files import as_bytes, write_ply
 from bixt3d.engine.folder import weights_file, words_of
+from bixt3d.inference.runs import newest_of, read_run
+from bixt3d.io.errors import enough_memory
 from bixt3d.models.attention_maps import attention_maps
-from bixt3d.program import enough_memory, run_program
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.part_segmentation import PartEvaluation, show_cloud
-from bixt3d.tasks.runs import newest_of, read_run
 from bixt3d.tasks.testing import open_run
 from bixt3d.types import CloudSet, InputError
 from bixt3d.viz.attention import choose_latents, draw_attention
 from bixt3d.viz.clouds import draw_clouds
 from bixt3d.viz.page import MOST_CLOUDS, write_html
 from bixt3d.viz.parts import PartCloud, draw_parts, show_parts
-from bixt3d.viz.point_files import as_bytes, write_ply
 
 
 class Parser(ArgumentParser):

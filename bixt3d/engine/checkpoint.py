@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from bixt3d.bounds import printable
-from bixt3d.files import write_whole
+from bixt3d.io.bounds import printable
+from bixt3d.io.untrusted import load_tensors
+from bixt3d.io.writing import write_whole
 from bixt3d.types import InputError
-from bixt3d.untrusted import load_tensors
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LONGEST_HEADER = 2**24

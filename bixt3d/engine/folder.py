@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from bixt3d.engine.checkpoint import load_metadata, write_text
-from bixt3d.files import remove_leftovers, write_whole
+from bixt3d.io.writing import remove_leftovers, write_whole
 from bixt3d.types import InputError
 
 RECORD = "run.json"

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from bixt3d.bounds import printable
+from bixt3d.io.bounds import printable
+from bixt3d.io.untrusted import load_tensors
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.types import InputError
-from bixt3d.untrusted import load_tensors
 
 OUR_NAMES = (
     (r"^module\.", ""),  # saved from DataParallel

@@ -8,8 +8,8 @@ import bixt3d.models.baselines  # noqa: F401 (the classes that a config may name
 import bixt3d.models.classifier
 import bixt3d.nn.refinement
 import bixt3d.tokenizers  # noqa: F401
-from bixt3d.bounds import printable
 from bixt3d.config import SettingsParser, config_file, follow_features, read_config
+from bixt3d.io.bounds import printable
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import InputError

@@ -11,13 +11,13 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from bixt3d.cloud_predictor import Predictor
 from bixt3d.datasets import CloudSource, cut_and_mix, take_points
-from bixt3d.datasets.draws import Draws
+from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.loop import Batch, Step, predict_all
-from bixt3d.engine.metrics import ClassScores, count_correct, log_frequency, score_classes, smooth_cross_entropy
+from bixt3d.inference.clouds import Predictor
 from bixt3d.models.presets import MakeClassifier
+from bixt3d.tasks.class_metrics import ClassScores, count_correct, log_frequency, score_classes, smooth_cross_entropy
 from bixt3d.tasks.inputs import read_clouds
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.task import Task, Train
@@ -172,8 +172,8 @@ def write_results(
     folder: Path, result: dict[str, Any], evaluation: ClassEvaluation, test: CloudSet, page: Mapping[str, Any]
 ) -> None:
     """Write result.json, three pictures and report.html; ``page`` holds title, rows, command, settings and up."""
+    from bixt3d.io.writing import replace_file
     from bixt3d.viz.clouds import draw_clouds
-    from bixt3d.viz.picture import replace_file
     from bixt3d.viz.plots import draw_confusion, draw_curves
     from bixt3d.viz.report import ClassificationReport, write_class_report
 

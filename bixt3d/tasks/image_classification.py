@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from bixt3d.datasets import ImageAugment, ImageSource
-from bixt3d.datasets.image_reading import ImageSet
+from bixt3d.datasets.images.reading import ImageSet
 from bixt3d.engine.checkpoint import write_json
-from bixt3d.engine.image_metrics import top_k_accuracy
 from bixt3d.engine.loop import Batch, Step, predict_all
-from bixt3d.engine.metrics import ClassScores, count_correct, score_classes
-from bixt3d.image_predictor import ImagePredictor
+from bixt3d.inference.images import ImagePredictor
+from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageClassifier
+from bixt3d.tasks.class_metrics import ClassScores, count_correct, score_classes
+from bixt3d.tasks.image_metrics import top_k_accuracy
 from bixt3d.tasks.image_task import ImageTask, ImageTrain, pictures
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.types import InputError
-from bixt3d.untrusted import check_count
 
 FEW = 40
 """Up to so many classes are shown one by one."""
@@ -150,9 +150,9 @@ def write_results(
     folder: Path, result: dict[str, Any], evaluation: ImageClassEvaluation, test: ImageSet, page: Mapping[str, Any]
 ) -> None:
     """Write result.json, pictures and report.html; ``page`` holds title, rows, command and settings."""
+    from bixt3d.io.writing import replace_file
     from bixt3d.viz.image_report import ImageReport, write_image_report
     from bixt3d.viz.images import images_png
-    from bixt3d.viz.picture import replace_file
     from bixt3d.viz.plots import confusion_png, draw_curves
 
     write_json(folder / "result.json", result)

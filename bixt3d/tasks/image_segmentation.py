@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bixt3d.datasets import SceneAugment, SceneSource
-from bixt3d.datasets.image_reading import ImageSet
-from bixt3d.datasets.image_transforms import to_pixels
+from bixt3d.datasets.images.reading import ImageSet
+from bixt3d.datasets.images.transforms import to_pixels
 from bixt3d.engine.checkpoint import write_json
-from bixt3d.engine.image_metrics import CONVENTION, SegmentScores, count_pixels, score_segments
 from bixt3d.engine.loop import Batch, Step, predict_all
-from bixt3d.image_predictor import ImageSegmentationPredictor, segment
+from bixt3d.inference.images import ImageSegmentationPredictor, segment
+from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageSegmenter
+from bixt3d.tasks.image_metrics import CONVENTION, SegmentScores, count_pixels, score_segments
 from bixt3d.tasks.image_task import ImageTask, ImageTrain
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.types import InputError
-from bixt3d.untrusted import check_count
 
 
 @dataclass
@@ -164,9 +164,9 @@ def write_results(
     folder: Path, result: dict[str, Any], evaluation: SegmentEvaluation, test: ImageSet, page: Mapping[str, Any]
 ) -> None:
     """Write result.json, pictures and report.html; ``page`` holds title, rows, command and settings."""
+    from bixt3d.io.writing import replace_file
     from bixt3d.viz.image_report import ImageReport, write_image_report
     from bixt3d.viz.images import segmentations_png
-    from bixt3d.viz.picture import replace_file
     from bixt3d.viz.plots import draw_curves
 
     write_json(folder / "result.json", result)

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import nn
 
-from bixt3d.datasets.image_transforms import MEAN, STD
-from bixt3d.datasets.source import CloudSource
+from bixt3d.datasets.clouds.source import CloudSource
+from bixt3d.datasets.images.transforms import MEAN, STD
+from bixt3d.io.untrusted import check_count, check_different_names, check_keys
 from bixt3d.types import Features, InputError
-from bixt3d.untrusted import check_count, check_different_names, check_keys
 
 NORMALIZATION = "unit_sphere"
 MOST_POINTS, LARGEST_IMAGE = 2**18, 2048

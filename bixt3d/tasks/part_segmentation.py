@@ -14,12 +14,15 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bixt3d.cloud_predictor import PartPredictor
 from bixt3d.datasets import CloudAugment, PartSource, take_points
-from bixt3d.datasets.draws import Draws
+from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.loop import Batch, Step, check_outputs, merge, predict_all
-from bixt3d.engine.part_metrics import (
+from bixt3d.inference.clouds import PartPredictor
+from bixt3d.models.presets import MakeSegmenter
+from bixt3d.ops import interpolate
+from bixt3d.tasks.inputs import check_parts, read_clouds
+from bixt3d.tasks.part_metrics import (
     CONVENTION,
     POINTMLP_CONVENTION,
     PartScores,
@@ -27,9 +30,6 @@ from bixt3d.engine.part_metrics import (
     parts_mask,
     score_parts,
 )
-from bixt3d.models.presets import MakeSegmenter
-from bixt3d.ops import interpolate
-from bixt3d.tasks.inputs import check_parts, read_clouds
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.task import Task
 from bixt3d.types import CloudSet, InputError
@@ -206,8 +206,8 @@ def write_results(
     folder: Path, result: dict[str, Any], evaluation: PartEvaluation, test: CloudSet, page: Mapping[str, Any]
 ) -> None:
     """Write result.json, curves, two sheets of test clouds and report.html; ``page`` also says what is up."""
+    from bixt3d.io.writing import replace_file
     from bixt3d.viz.parts import parts_png
-    from bixt3d.viz.picture import replace_file
     from bixt3d.viz.plots import draw_curves
     from bixt3d.viz.report import PartReport, write_part_report
 

@@ -19,8 +19,8 @@ def write_plain_results(
     page: Mapping[str, Any],
 ) -> None:
     """Write result.json, curves.png and report.html; ``page`` holds title, rows, command and settings."""
+    from bixt3d.io.writing import replace_file
     from bixt3d.viz.image_report import ImageReport, write_image_report
-    from bixt3d.viz.picture import replace_file
     from bixt3d.viz.plots import curves_png
 
     write_json(folder / "result.json", result)

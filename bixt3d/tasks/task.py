@@ -15,19 +15,19 @@ from torch import nn
 
 from bixt3d.config import SettingsParser, follow_features, make_settings_parser
 from bixt3d.datasets import CloudAugment, stratified_split
-from bixt3d.datasets.draws import Draws
+from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.engine.batches import count_batches
 from bixt3d.engine.checkpoint import save_weights
 from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit
 from bixt3d.engine.runtime import Runtime, device_name
+from bixt3d.io.untrusted import check_different_names, read_yaml
 from bixt3d.tasks import path_of_task
 from bixt3d.tasks.inputs import check_features, describe_clouds
 from bixt3d.tasks.results import write_plain_results
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.types import InputError
-from bixt3d.untrusted import check_different_names, read_yaml
 
 FORMAT = "1"
 """Of the metadata of weights."""

@@ -16,15 +16,15 @@ from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import finish, first_alone, start
-from bixt3d.program import enough_memory
-from bixt3d.tasks.described import without_pretrained
+from bixt3d.inference.described import without_pretrained
+from bixt3d.inference.runs import newest_of, read_run
+from bixt3d.io.errors import enough_memory
+from bixt3d.io.untrusted import read_yaml
 from bixt3d.tasks.forms import choose_forms
 from bixt3d.tasks.inputs import check_features
-from bixt3d.tasks.runs import newest_of, read_run
 from bixt3d.tasks.scores import Evaluation
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
-from bixt3d.untrusted import read_yaml
 
 RUNTIME = ("accelerator", "precision", "attention", "points", "deterministic")
 """What the file of a run says of where it runs, and is listened to: not how many processes, nor how many threads."""

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from bixt3d.config import SettingsParser
-from bixt3d.datasets.draws import mix_key
+from bixt3d.datasets.transforms.draws import mix_key
 from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
 from bixt3d.engine.checkpoint import save_checkpoint
 from bixt3d.engine.ending import Stop, on_first
@@ -22,8 +22,8 @@ from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import check_shared, compiled, finish, first_alone, start
 from bixt3d.engine.sums import EpochSums
+from bixt3d.io.errors import enough_memory, first_line, is_out_of_memory
 from bixt3d.nn.feature_scale import fit_feature_scales
-from bixt3d.program import enough_memory, first_line, is_out_of_memory
 from bixt3d.tasks.command import Where, parse_command
 from bixt3d.tasks.finishing import finish_run, finish_seeds, say, score_sets
 from bixt3d.tasks.forms import choose_forms, with_less_memory

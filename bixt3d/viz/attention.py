@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from bixt3d.viz.picture import Canvas, replace_file
+from bixt3d.io.writing import replace_file
+from bixt3d.viz.picture import Canvas
 from bixt3d.viz.scene import render_clouds
 
 READ, WRITE = ("#d9dcdf", "#fdae61", "#d7301f", "#5c0011"), ("#d9dcdf", "#74a9cf", "#0570b0", "#02243d")

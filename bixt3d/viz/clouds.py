@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from bixt3d.viz.picture import INK, replace_file, to_png
+from bixt3d.io.writing import replace_file
+from bixt3d.viz.picture import INK, to_png
 
 PALETTE = (
     *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#e3c800", "#7a3b1e"),

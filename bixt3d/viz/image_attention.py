@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from bixt3d.io.writing import replace_file
 from bixt3d.viz.attention import READ, WRITE, AttentionMap
 from bixt3d.viz.images import Pixels, fit, photo_png, write_line
-from bixt3d.viz.picture import Canvas, replace_file
+from bixt3d.viz.picture import Canvas
 
 EVEN = 4.0
 """A map must reach so many times the even share before its peak gets the last color."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bixt3d.viz.picture import replace_file
+from bixt3d.io.writing import replace_file
 from bixt3d.viz.plots import Row, curves_png
 from bixt3d.viz.report import _count, _duration, _embed, _percent
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from bixt3d.io.writing import replace_file
 from bixt3d.viz.clouds import PALETTE
-from bixt3d.viz.picture import DPI, INK, Canvas, replace_file
+from bixt3d.viz.picture import DPI, INK, Canvas
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 

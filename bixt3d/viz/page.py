@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from bixt3d.io.writing import replace_file
 from bixt3d.viz.parts import WRONG, PartCloud
-from bixt3d.viz.picture import INK, replace_file
+from bixt3d.viz.picture import INK
 
 MOST_CLOUDS = 6
 """Clouds on a page: a browser draws at most 16 scenes, and a cloud with its truth takes two."""

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from bixt3d.io.writing import replace_file
 from bixt3d.viz.clouds import PALETTE, color_points
-from bixt3d.viz.picture import Canvas, replace_file
+from bixt3d.viz.picture import Canvas
 from bixt3d.viz.scene import render_clouds, show_clouds
 
 RIGHT, WRONG = "#c4c9ce", "#d1242f"

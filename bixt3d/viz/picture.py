@@ -1,30 +1,16 @@
-"""What every picture of a run has: ink, resolution, few bytes, and a file that is written whole or not at all."""
+"""What every picture of a run has: ink, resolution, few bytes."""
 
 import io
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-
-from bixt3d.files import temporary_name
 
 DPI = 144
 """Dots in an inch of every picture."""
 
 INK = "#24292f"
 """The color of all words."""
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: if the writing fails with OSError, what was there before stays as it was."""
-    part = temporary_name(path)
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class Canvas:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from bixt3d.viz.picture import INK, replace_file, to_png
+from bixt3d.io.writing import replace_file
+from bixt3d.viz.picture import INK, to_png
 
 Row = Mapping[str, object]
 """A line of metrics.csv, numbers or their text; what is absent, None, empty or not finite was not measured."""

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from bixt3d.io.writing import replace_file
 from bixt3d.viz.clouds import clouds_png
-from bixt3d.viz.picture import DPI, replace_file
+from bixt3d.viz.picture import DPI
 from bixt3d.viz.plots import Row, confusion_png, curves_png
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 import trimesh
 
-from bixt3d.datasets.arrays import as_clouds
-from bixt3d.datasets.cloud import Cloud, with_features
-from bixt3d.datasets.feature_columns import select_features
+from bixt3d.datasets.files.arrays import as_clouds
+from bixt3d.datasets.files.cloud import Cloud, with_features
+from bixt3d.datasets.files.feature_columns import select_features
 from bixt3d.types import Features, InputError
 
 XYZ = np.random.default_rng(0).integers(-99, 99, (12, 3)).astype(np.float64)

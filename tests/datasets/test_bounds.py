@@ -15,14 +15,14 @@ import h5py
 import numpy as np
 import pytest
 
-from bixt3d.bounds import printable
-from bixt3d.datasets.cache import cached
-from bixt3d.datasets.files import read_file
-from bixt3d.datasets.image_reading import read_image
-from bixt3d.datasets.modelnet import ModelNetHDF5
-from bixt3d.datasets.numpy_files import load_arrays
-from bixt3d.datasets.reading import read_json, read_lines
-from bixt3d.files import host_name
+from bixt3d.datasets.clouds.cache import cached
+from bixt3d.datasets.clouds.modelnet import ModelNetHDF5
+from bixt3d.datasets.clouds.reading import read_json, read_lines
+from bixt3d.datasets.files.numpy_files import load_arrays
+from bixt3d.datasets.files.reader import read_file
+from bixt3d.datasets.images.reading import read_image
+from bixt3d.io.bounds import printable
+from bixt3d.io.writing import host_name
 from bixt3d.types import InputError
 
 XYZ = np.random.default_rng(0).normal(size=(20, 3))
@@ -252,7 +252,7 @@ def test_a_cache_that_is_a_pipe_damaged_or_of_another_size_is_made_anew(tmp_path
 
 def test_a_cache_reaches_the_disk_and_what_a_killed_program_left_of_it_is_removed(tmp_path, monkeypatch):
     points, synced, sync = np.ones((2, 3, 6), np.float32), [], os.fsync
-    monkeypatch.setattr("bixt3d.files.os.fsync", lambda handle: (synced.append(handle), sync(handle)))
+    monkeypatch.setattr("bixt3d.io.writing.os.fsync", lambda handle: (synced.append(handle), sync(handle)))
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     other = tmp_path / f".b.npz.{host_name()}.{dead.pid}.tmp"

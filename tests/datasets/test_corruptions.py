@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from bixt3d.datasets import CORRUPTIONS, LEVELS, corrupt
-from bixt3d.datasets.normalize import normalize_clouds
+from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.types import CloudSet, Features, InputError
 
 NUM_POINTS = 1024

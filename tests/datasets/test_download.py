@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bixt3d import fetching
-from bixt3d.datasets import unpacking
-from bixt3d.datasets.archives import ARCHIVES, Archive, Fingerprint, how_to_get
-from bixt3d.datasets.download import fetch, main
+from bixt3d.datasets.download import unpacking
+from bixt3d.datasets.download.archives import ARCHIVES, Archive, Fingerprint, how_to_get
+from bixt3d.datasets.download.fetch import fetch, main
+from bixt3d.io import fetching
 from bixt3d.models.released import fetch_released
 from bixt3d.types import InputError
 
@@ -308,7 +308,7 @@ def test_every_archive_has_mirrors_and_sums_of_the_right_length():
 
 def test_how_to_get_names_command_mirrors_and_place():
     words = how_to_get("modelnet40_meshes", Path("/big/ModelNet/ModelNet40"))
-    assert "python -m bixt3d.datasets.download modelnet40_meshes --root /big`" in words
+    assert "bixt3d download modelnet40_meshes --root /big`" in words
     assert "http://modelnet.cs.princeton.edu/ModelNet40.zip" in words
     assert "put it at /big/ModelNet40.zip" in words
     assert "the data will be in data/modelnet40_ply_hdf5_2048" in how_to_get("modelnet40", Path("mine"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bixt3d.datasets.draws import GOLDEN, Draws, _mix, _signed, mix_key
+from bixt3d.datasets.transforms.draws import GOLDEN, Draws, _mix, _signed, mix_key
 
 
 def test_it_is_splitmix64():

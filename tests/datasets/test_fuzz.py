@@ -16,15 +16,15 @@ import torch
 import trimesh
 from PIL import Image
 
-from bixt3d.datasets.archives import Archive
-from bixt3d.datasets.download import fetch
-from bixt3d.datasets.files import read_file
-from bixt3d.datasets.images import ImageFolder
-from bixt3d.datasets.meshes import ModelNetMeshes
-from bixt3d.datasets.modelnet import ModelNetHDF5, ModelNetNormals
-from bixt3d.datasets.part_hdf5 import PartHDF5
-from bixt3d.datasets.sceneparse import SceneParse
-from bixt3d.datasets.shapenetpart import ShapeNetPart
+from bixt3d.datasets.clouds.meshes import ModelNetMeshes
+from bixt3d.datasets.clouds.modelnet import ModelNetHDF5, ModelNetNormals
+from bixt3d.datasets.clouds.part_hdf5 import PartHDF5
+from bixt3d.datasets.clouds.shapenetpart import ShapeNetPart
+from bixt3d.datasets.download.archives import Archive
+from bixt3d.datasets.download.fetch import fetch
+from bixt3d.datasets.files.reader import read_file
+from bixt3d.datasets.images.folder import ImageFolder
+from bixt3d.datasets.images.sceneparse import SceneParse
 from bixt3d.types import CloudSet, InputError
 
 TIMES = 8

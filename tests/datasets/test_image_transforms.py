@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bixt3d.datasets.image_transforms import (
+from bixt3d.datasets.images.transforms import (
     MEAN_COLOR,
     ImageAugment,
     SceneAugment,

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from bixt3d.datasets import ImageAugment, ImageFolder
-from bixt3d.datasets.image_reading import ImageSet, read_image
-from bixt3d.datasets.image_transforms import to_pixels
-from bixt3d.image_predictor import as_image
+from bixt3d.datasets.images.reading import ImageSet, read_image
+from bixt3d.datasets.images.transforms import to_pixels
+from bixt3d.inference.images import as_image
 from bixt3d.types import InputError
 
 SAMPLE = Path(__file__).parents[2].parent / "shared/data/imagenet_sample"

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bixt3d.datasets import cache
-from bixt3d.datasets.meshes import ModelNetMeshes
+from bixt3d.datasets.clouds import cache
+from bixt3d.datasets.clouds.meshes import ModelNetMeshes
 from bixt3d.types import CloudSet, InputError
 
 TETRAHEDRON = "0 0 0\n2 0 0\n0 2 0\n0 0 2\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n"

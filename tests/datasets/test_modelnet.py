@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bixt3d.datasets import cache, modelnet
-from bixt3d.datasets import hdf5 as hdf5_reading
-from bixt3d.datasets.meshes import ModelNetMeshes
-from bixt3d.datasets.modelnet import ModelNetHDF5, ModelNetNormals
+from bixt3d.datasets.clouds import cache, modelnet
+from bixt3d.datasets.clouds.meshes import ModelNetMeshes
+from bixt3d.datasets.clouds.modelnet import ModelNetHDF5, ModelNetNormals
+from bixt3d.datasets.files import hdf5 as hdf5_reading
 from bixt3d.types import CloudSet, InputError
 
 REAL = Path(__file__).parents[2].parent / "shared/data"
@@ -173,7 +173,7 @@ def test_without_data_one_sentence_says_how_to_get_them_or_do_without(source, wo
 
 
 def test_the_readers_import_neither_h5py_nor_torch_geometric():
-    check = "import sys, bixt3d.datasets.modelnet, bixt3d.datasets.meshes\n"
+    check = "import sys, bixt3d.datasets.clouds.modelnet, bixt3d.datasets.clouds.meshes\n"
     check += "print([name for name in ('h5py', 'torch_geometric') if name in sys.modules])"
     environment = os.environ | {"PYTHONPATH": str(Path(modelnet.__file__).parents[2])}
     result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=environment, check=True)
@@ -384,8 +384,8 @@ def test_a_dataset_that_comes_twice_and_a_scalar_too_far_from_0_are_refused(hdf5
 
 MEASURE = """
 import pathlib, re, sys
-from bixt3d.datasets.modelnet import ModelNetHDF5
-from bixt3d.datasets.part_hdf5 import PartHDF5
+from bixt3d.datasets.clouds.modelnet import ModelNetHDF5
+from bixt3d.datasets.clouds.part_hdf5 import PartHDF5
 def memory(what):
     return 1024 * int(re.search(f"{what}:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
 for source in (ModelNetHDF5, PartHDF5):

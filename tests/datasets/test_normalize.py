@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bixt3d.datasets.normalize import normalize_clouds
+from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.types import InputError
 
 

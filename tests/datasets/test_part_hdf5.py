@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bixt3d.datasets.part_hdf5 import PartHDF5
-from bixt3d.datasets.shapenetpart import CLASS_PARTS, PART_NAMES
+from bixt3d.datasets.clouds.part_hdf5 import PartHDF5
+from bixt3d.datasets.clouds.shapenetpart import CLASS_PARTS, PART_NAMES
 from bixt3d.types import InputError
 
 REAL = Path(__file__).parents[3] / "shared/data/psb_partseg"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from bixt3d.datasets.pyg import from_pyg, to_pyg
+from bixt3d.datasets.files.pyg import from_pyg, to_pyg
 from bixt3d.types import CloudSet, Features, InputError
 
 data = pytest.importorskip("torch_geometric.data", reason="needs torch-geometric", exc_type=ImportError)

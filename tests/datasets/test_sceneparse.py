@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from bixt3d.datasets import SceneAugment, SceneParse
-from bixt3d.datasets.image_transforms import to_pixels
-from bixt3d.datasets.sceneparse import read_annotation, read_class_names
+from bixt3d.datasets.images.sceneparse import read_annotation, read_class_names
+from bixt3d.datasets.images.transforms import to_pixels
 from bixt3d.types import InputError
 
 CAMVID = Path(__file__).parents[2].parent / "shared/data/camvid_sceneparse"

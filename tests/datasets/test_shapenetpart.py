@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bixt3d.datasets.shapenetpart import CATEGORIES, CLASS_PARTS, PART_NAMES, ShapeNetPart
+from bixt3d.datasets.clouds.shapenetpart import CATEGORIES, CLASS_PARTS, PART_NAMES, ShapeNetPart
 from bixt3d.types import InputError
 
 REAL = Path(__file__).parents[3] / "shared/data/shapenetcore_partanno_segmentation_benchmark_v0_normal"

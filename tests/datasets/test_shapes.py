@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from bixt3d.datasets import primitives
-from bixt3d.datasets.primitives import box, cylinder, ellipsoid, extrude, lathe, spline, tube
-from bixt3d.datasets.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES, RECIPES, Shapes, make_shape
-from bixt3d.datasets.surface import Mesh, sample_surface
+from bixt3d.datasets.files.surface import Mesh, sample_surface
+from bixt3d.datasets.shapes import primitives
+from bixt3d.datasets.shapes.primitives import box, cylinder, ellipsoid, extrude, lathe, spline, tube
+from bixt3d.datasets.shapes.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES, RECIPES, Shapes, make_shape
 from bixt3d.types import InputError
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bixt3d.datasets.split import stratified_split
+from bixt3d.datasets.clouds.split import stratified_split
 from bixt3d.types import InputError
 
 

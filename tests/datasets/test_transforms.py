@@ -4,8 +4,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from bixt3d.datasets.draws import Draws
-from bixt3d.datasets.transforms import CloudAugment, cut_and_mix, rotation_matrices, take_points
+from bixt3d.datasets.transforms.augment import CloudAugment, cut_and_mix, rotation_matrices, take_points
+from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.types import Features, InputError
 
 

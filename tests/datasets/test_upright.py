@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from bixt3d.datasets.upright import UPS, turn_upright
+from bixt3d.datasets.transforms.upright import UPS, turn_upright
 from bixt3d.types import InputError
 
 DIRECTION = {"y": [0.0, 1, 0], "z": [0.0, 0, 1], "-y": [0.0, -1, 0], "-z": [0.0, 0, -1]}

@@ -19,7 +19,7 @@ from bixt3d.engine.checkpoint import (
     write_json,
     write_text,
 )
-from bixt3d.files import host_name, write_whole
+from bixt3d.io.writing import host_name, write_whole
 from bixt3d.types import InputError
 
 
@@ -61,8 +61,8 @@ def test_the_disk_has_a_file_before_it_takes_the_place_of_the_last(tmp_path, mon
 
     if not Path("/proc/self/fd").exists():
         pytest.skip("this system does not name open files")
-    monkeypatch.setattr("bixt3d.files.os.fsync", synced)
-    monkeypatch.setattr("bixt3d.files.os.replace", replaced)
+    monkeypatch.setattr("bixt3d.io.writing.os.fsync", synced)
+    monkeypatch.setattr("bixt3d.io.writing.os.replace", replaced)
     save_checkpoint(tmp_path / "c.pt", {"epoch": 1})
     assert done == ["file", "replaced", "folder"]
 
@@ -109,7 +109,7 @@ def test_a_full_disk_is_called_by_its_name(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
 def test_a_checkpoint_that_does_not_fit_on_the_disk_gets_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr("bixt3d.files.os.getpid", lambda: "full")
+    monkeypatch.setattr("bixt3d.io.writing.os.getpid", lambda: "full")
     (tmp_path / f".a.pt.{host_name()}.full.tmp").symlink_to("/dev/full")  # the file that is written before it is moved
     with pytest.raises(InputError, match="could not write") as caught:
         save_checkpoint(tmp_path / "a.pt", {"w": torch.zeros(100_000)})

@@ -30,7 +30,7 @@ from bixt3d.engine.folder import (
     weights_file,
     words_of,
 )
-from bixt3d.files import host_name, remove_leftovers
+from bixt3d.io.writing import host_name, remove_leftovers
 from bixt3d.types import InputError
 
 CLASSES = Record("classification", "2026-01-02T03:04:05+00:00")
@@ -53,7 +53,7 @@ def test_runs_of_one_second_get_a_folder_each(tmp_path):
 
 
 def test_of_several_that_take_one_empty_folder_at_once_one_gets_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("bixt3d.files.os.getpid", threading.get_ident)  # threads as processes
+    monkeypatch.setattr("bixt3d.io.writing.os.getpid", threading.get_ident)  # threads as processes
 
     def take(number: int) -> int | None:
         try:

@@ -19,7 +19,7 @@ from bixt3d.engine.ending import Stop
 from bixt3d.engine.loop import Learner, train_epoch
 from bixt3d.engine.runtime import Runtime, check_shared, finish, start
 from bixt3d.engine.sums import EpochSums
-from bixt3d.program import run_program
+from bixt3d.cli.program import run_program
 from bixt3d.types import InputError
 
 launch.GLANCE, watch.TICK, watch.PATIENCE, runtime.APPEARS_WITHIN = 0.1, 0.1, 20, 1.0

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bixt3d.image_predictor import segment, window_places
+from bixt3d.inference.images import segment, window_places
 from bixt3d.models import ImageSegmenter
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from written_runs import write_run
 
-import bixt3d.export
-from bixt3d.datasets.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
+import bixt3d.inference.export
+from bixt3d.datasets.shapes.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
+from bixt3d.inference.runs import load_run
 from bixt3d.models.image_presets import build_image_classifier
 from bixt3d.models.presets import build_model, build_segmenter
 from bixt3d.nn.feature_scale import fit_feature_scales
-from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
 
 CLASSIFIER = """
@@ -135,7 +135,7 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatc
     def to_nonsense(form, clouds, facts):
         return b"nonsense", lambda clouds: form(**clouds).flip(0) if len(clouds["xyz"]) > 1 else form(**clouds)
 
-    monkeypatch.setattr(bixt3d.export, "to_torch", to_nonsense)
+    monkeypatch.setattr(bixt3d.inference.export, "to_torch", to_nonsense)
     with pytest.raises(InputError, match=r"would not compute what the model does.*: only \d+ of 16 labels"):
         export.main([str(folder), "--format=torch"])
     assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
@@ -143,7 +143,7 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatc
 
 def test_without_the_packages_one_learns_how_to_install_them(tmp_path, monkeypatch):
     folder, _ = make_run(tmp_path, "classification")
-    monkeypatch.setattr(bixt3d.export, "find_spec", lambda package: None)
+    monkeypatch.setattr(bixt3d.inference.export, "find_spec", lambda package: None)
     with pytest.raises(InputError, match=r'needs onnx, onnxscript and onnxruntime: pip install "bixt3d\[export\]"'):
         export.main([str(folder)])
 
@@ -190,6 +190,6 @@ def test_the_numbers_that_a_file_is_checked_with_are_like_those_of_the_training_
     predictor = load_run(make_run(tmp_path, "part segmentation")[0])
     scale = predictor.model.tokenizer.points.feature_scale
     scale.mean[3], scale.deviation[3] = 5000.0, 100.0
-    feats = bixt3d.export.example_clouds(predictor)["feats"]
+    feats = bixt3d.inference.export.example_clouds(predictor)["feats"]
     assert feats[..., :3].min() >= 0 and feats[..., :3].max() <= 1
     assert 4900 <= feats[..., 3].min() < 4950 and 5050 < feats[..., 3].max() <= 5100

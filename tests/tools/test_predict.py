@@ -19,13 +19,13 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from written_runs import write_run
 
-from bixt3d.datasets.files import find_files, read_file
+from bixt3d.datasets.files.point_files import write_ply
+from bixt3d.datasets.files.reader import find_files, read_file
 from bixt3d.engine.checkpoint import load_weights, save_weights
+from bixt3d.inference.runs import load_run
 from bixt3d.models.presets import build_model, build_segmenter
-from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
 from bixt3d.viz.clouds import PALETTE
-from bixt3d.viz.point_files import write_ply
 
 ROOT = Path(__file__).parents[2]
 SCANS = ROOT.parent / "shared" / "data" / "scans"

@@ -14,9 +14,9 @@ from PIL import Image
 from written_runs import write_run
 
 from bixt3d.engine.checkpoint import load_weights, save_weights
+from bixt3d.inference.runs import load_run
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.presets import build_model
-from bixt3d.tasks.runs import load_run
 from bixt3d.types import InputError
 from bixt3d.viz.images import class_colors
 

@@ -28,7 +28,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parents[2] / "tools")!r})
 import train_cls
 from bixt3d.engine.checkpoint import write_json
-from bixt3d.program import run_program
+from bixt3d.cli.program import run_program
 from bixt3d.tasks import classification
 classification.write_results = lambda folder, result, *rest: write_json(folder / "result.json", result)
 run_program(train_cls.main)

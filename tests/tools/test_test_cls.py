@@ -8,7 +8,7 @@ import pytest
 import test_cls
 import torch
 
-from bixt3d.datasets.shapes import Shapes
+from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.tasks import classification
 from bixt3d.types import CloudSet, InputError
 

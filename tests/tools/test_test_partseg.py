@@ -9,8 +9,8 @@ import test_cls
 import test_partseg
 import torch
 
-from bixt3d.datasets.shapenetpart import ShapeNetPart
-from bixt3d.datasets.shapes import CLASS_NAMES, CLASS_PARTS
+from bixt3d.datasets.clouds.shapenetpart import ShapeNetPart
+from bixt3d.datasets.shapes.shapes import CLASS_NAMES, CLASS_PARTS
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.tasks import part_segmentation
 from bixt3d.tasks.part_segmentation import PartEvaluation

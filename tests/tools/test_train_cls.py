@@ -15,7 +15,7 @@ import pytest
 import torch
 import train_cls
 
-from bixt3d.datasets.shapes import Shapes
+from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
 from bixt3d.engine.report import read_rows
 from bixt3d.tasks import classification, training

@@ -13,8 +13,8 @@ import yaml
 from safetensors import safe_open
 
 from bixt3d import InputError, load_run
+from bixt3d.inference.runs import read_run
 from bixt3d.tasks import inputs
-from bixt3d.tasks.runs import read_run
 
 CLASSES = ("dark", "gray", "bright")
 NUM_POINTS = 48

@@ -10,11 +10,11 @@ import pytest
 import train_cls
 import train_partseg
 
-from bixt3d.datasets.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
+from bixt3d.datasets.shapes.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
 from bixt3d.engine.checkpoint import load_checkpoint, load_weights
-from bixt3d.engine.part_metrics import CONVENTION, POINTMLP_CONVENTION
 from bixt3d.engine.report import read_rows
 from bixt3d.tasks import training
+from bixt3d.tasks.part_metrics import CONVENTION, POINTMLP_CONVENTION
 from bixt3d.types import InputError
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

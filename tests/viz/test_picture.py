@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bixt3d.viz.picture import replace_file
+from bixt3d.io.writing import replace_file
 
 
 def test_a_file_that_cannot_be_replaced_leaves_nothing_half_written(tmp_path):

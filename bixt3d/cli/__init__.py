@@ -1,0 +1,1 @@
+"""The command line: ``bixt3d`` and the programs in ``tools/``."""

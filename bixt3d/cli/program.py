@@ -1,0 +1,63 @@
+"""How a program ends: with a sentence and an exit code, whatever ends it."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bixt3d.io.bounds import printable
+from bixt3d.io.errors import is_out_of_memory
+from bixt3d.io.offline import go_offline
+from bixt3d.types import InputError, Stopped
+
+
+def run_program(main: Callable[[], object]) -> None:
+    """Run a program's main function: wrong input ends with one sentence and exit code 2, no traceback.
+
+    A signal ends it with exit code 128 plus its number, and what `Stopped` says. Every program takes ``--offline``.
+    """
+    if "--offline" in sys.argv:
+        sys.argv.remove("--offline")
+        go_offline()
+    try:
+        with _stopped_by_signals(os.getpid()):
+            main()
+    except (InputError, KeyboardInterrupt, RuntimeError, MemoryError) as error:
+        code, words = _ending(error)
+        if code is None:
+            raise
+        if words:
+            print(words, file=sys.stderr)
+        sys.exit(code)
+
+
+@contextmanager
+def _stopped_by_signals(own: int) -> Iterator[None]:
+    def stop(number: int, frame: Any) -> None:
+        if os.getpid() != own:  # a process that reads data, which this one made: it ends as if there were no handler
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise Stopped(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ending(error: BaseException) -> tuple[int | None, str]:
+    """Return the exit code and the last words of a program that ends with this error; no code for a fault of ours."""
+    if isinstance(error, InputError):
+        return 2, f"error: {printable(error)}"
+    if isinstance(error, Stopped):
+        return error.code, (str(error) or f"stopped by {signal.Signals(error.number).name}") if error.code else ""
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "stopped"
+    if is_out_of_memory(error):
+        return 2, "error: out of memory: give smaller or fewer inputs, or use a larger machine"
+    return None, ""

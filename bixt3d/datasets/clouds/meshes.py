@@ -1,0 +1,125 @@
+"""ModelNet10 and ModelNet40 as meshes, sampled with PyTorch Geometric."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from tqdm import tqdm
+
+from bixt3d.datasets.clouds.cache import cache_folder, cached, check_stored, short_hash
+from bixt3d.datasets.clouds.source import CloudSource, cloud_set, only_normals
+from bixt3d.datasets.download.archives import missing_data
+from bixt3d.datasets.transforms.normalize import normalize_clouds
+from bixt3d.io.bounds import check_names, listed, printable, read_plain, shortened
+from bixt3d.types import CloudSet, InputError
+
+
+class ModelNetMeshes(CloudSource):
+    """Princeton's meshes, sampled with PyTorch Geometric (needs torch-geometric); once, then kept as numbers in a .npz.
+
+    Args:
+        root: folder with ``ModelNet10`` or ``ModelNet40``, as unpacked or as PyTorch Geometric keeps it (``raw``).
+        name: 10 or 40 classes.
+        num_points: points of each cloud that the model sees.
+        features: ``normal`` gives the normals of the faces to the model.
+        val_fraction: share of the training clouds of each class set aside to select on (0: none).
+        seed: which random points of the surfaces.
+        stored_points: points sampled and kept for each mesh.
+    """
+
+    up = "z"
+
+    def __init__(
+        self,
+        root: str = "data/ModelNet",
+        name: Literal["10", "40"] = "10",
+        num_points: int = 1024,
+        features: str = "",
+        val_fraction: float = 0.0,
+        seed: int = 0,
+        stored_points: int = 2048,
+    ):
+        super().__init__(num_points, features, val_fraction)
+        self.root, self.name, self.seed, self.stored_points = root, name, seed, stored_points
+
+    def load(self) -> tuple[CloudSet, CloudSet]:
+        """Return the training and the test set, in the order of the classes' and files' names."""
+        check_stored(self.num_points, self.stored_points)
+        folder = Path(self.root).expanduser() / f"ModelNet{self.name}"
+        raw = folder / "raw" if (folder / "raw").is_dir() else folder
+        names = sorted(path.parent.name for path in raw.glob("*/train"))
+        if not names:
+            raise missing_data(folder, "*/train/*.off", f"modelnet{self.name}_meshes")
+        check_names(names, raw)
+        files = {split: sorted(raw.glob(f"*/{split}/*.off")) for split in ("train", "test")}
+        for split, paths in files.items():
+            if not paths:
+                raise InputError(f"{raw} has no meshes in */{split}/*.off")
+            if unknown := {path.parent.parent.name for path in paths} - set(names):
+                raise InputError(f"{raw} has meshes of {listed(unknown)} to test on, but none to train on")
+        train, test = (self._sampled(split, paths, raw, names) for split, paths in files.items())
+        return train, test
+
+    def _sampled(self, split: str, paths: Sequence[Path], raw: Path, names: list[str]) -> CloudSet:
+        only_normals(self.features, self.root)
+        words = [path.relative_to(raw).as_posix() for path in paths] + [str(self.stored_points), str(self.seed)]
+        folder = raw.parent if raw.name == "raw" else raw
+        cache = cache_folder(folder) / f"bixt3d_modelnet{self.name}_meshes_{split}_{short_hash(*words)}.npz"
+        shape = (len(paths), self.stored_points, 6)
+        points = cached(cache, lambda: sample_meshes(paths, self.stored_points, self.seed), shape)
+        label = torch.tensor([names.index(path.parent.parent.name) for path in paths])
+        return cloud_set(torch.from_numpy(points), label, names, self.features)
+
+
+def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np.ndarray, "S N 6"]:
+    """Return points on the faces of every mesh, drawn by PyTorch Geometric's `SamplePoints`, and the faces' normals.
+
+    Raises InputError for a file that is no mesh.
+    """
+    from torch_geometric.transforms import SamplePoints
+
+    sample = SamplePoints(num_points, include_normals=True)
+    clouds = np.empty((len(paths), num_points, 6), np.float32)
+    with torch.random.fork_rng(devices=[]), tqdm(paths, desc="sampling meshes") as progress:
+        torch.random.default_generator.manual_seed(seed)  # SamplePoints draws from the global CPU generator
+        for cloud, path in zip(clouds, progress, strict=True):
+            try:
+                graph = sample(read_off(path))
+            except (ValueError, IndexError, RuntimeError) as error:
+                fault = shortened(printable(error))
+                raise InputError(f"{path} is not a mesh that can be sampled: {fault}") from error
+            cloud[:, :3] = normalize_clouds(graph.pos.unsqueeze(0), str(path)).squeeze(0).numpy()
+            cloud[:, 3:] = graph.normal.numpy()
+    return clouds
+
+
+def read_off(path: Path) -> Any:
+    """Return the vertices, in double precision, and the triangles of an OFF file as PyTorch Geometric's ``Data``.
+
+    Faces of more corners become triangles about their first. Raises ValueError for a file that is damaged.
+    """
+    from torch_geometric.data import Data
+
+    lines = [line.strip() for line in read_plain(path).decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines or not lines[0].startswith("OFF"):
+        raise ValueError("it does not begin with OFF")
+    if lines[0] != "OFF":  # "OFF6586 5534 0" on one line
+        lines[:1] = ["OFF", lines[0][3:]]
+    num_vertices, num_faces = (int(count) for count in "".join(lines[1:2]).split()[:2])
+    if min(num_vertices, num_faces) < 1 or len(lines) < 2 + num_vertices + num_faces:
+        raise ValueError(f"it ends before its {num_vertices} vertices and {num_faces} faces")
+    vertices = np.loadtxt(lines[2 : 2 + num_vertices], comments=None, ndmin=2)
+    if vertices.shape[1] < 3 or not np.isfinite(vertices).all():
+        raise ValueError("a vertex takes three finite coordinates")
+    corners = [[int(word) for word in line.split()] for line in lines[2 + num_vertices : 2 + num_vertices + num_faces]]
+    if any(count < 3 or len(face) < count for count, *face in corners):
+        raise ValueError("a face has fewer corners than it says, or fewer than three")
+    triangles = [(face[0], *pair) for count, *face in corners for pair in pairwise(face[1:count])]
+    if not 0 <= min(map(min, triangles)) <= max(map(max, triangles)) < num_vertices:
+        raise ValueError("a face has a corner that is none of its vertices")
+    return Data(pos=torch.from_numpy(vertices[:, :3].copy()), face=torch.tensor(triangles).t().contiguous())

@@ -1,0 +1,133 @@
+"""ModelNet10 and ModelNet40 as people have them without their meshes: HDF5 files, or text files with normals."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from tqdm import tqdm
+
+from bixt3d.datasets.clouds.cache import cache_folder, cached, check_stored, short_hash
+from bixt3d.datasets.clouds.reading import read_clouds, read_file_list, read_lines
+from bixt3d.datasets.clouds.source import CloudSource, cloud_set, only_normals
+from bixt3d.datasets.download.archives import missing_data
+from bixt3d.datasets.transforms.normalize import normalize_clouds
+from bixt3d.io.bounds import printable, read_plain, shortened
+from bixt3d.types import CloudSet, InputError
+
+
+class ModelNetHDF5(CloudSource):
+    """A folder laid out like ``modelnet40_ply_hdf5_2048``: ModelNet40, ModelNet10 or clouds of your own.
+
+    Args:
+        root: folder with ``shape_names.txt``, ``train_files.txt``, ``test_files.txt`` and the HDF5 files they name.
+        num_points: points of each cloud that the model sees.
+        features: datasets of the files to give to the model beside positions, such as ``normal,rgb``.
+        val_fraction: share of the training clouds of each class set aside to select on (0: none).
+        up: the axis that points up (y in modelnet40_ply_hdf5_2048).
+    """
+
+    def __init__(
+        self,
+        root: str = "data/modelnet40_ply_hdf5_2048",
+        num_points: int = 1024,
+        features: str = "",
+        val_fraction: float = 0.0,
+        up: Literal["y", "z"] = "y",
+    ):
+        super().__init__(num_points, features, val_fraction)
+        self.root, self.up = root, up
+
+    def load(self) -> tuple[CloudSet, CloudSet]:
+        """Return the training and the test set, in the order of the files."""
+        root = Path(self.root).expanduser()
+        _check_present(root, "train_files.txt", "modelnet40")
+        names = read_lines(root / "shape_names.txt")
+        return self._read(root, "train", names), self._read(root, "test", names)
+
+    def _read(self, root: Path, split: str, names: list[str]) -> CloudSet:
+        paths = read_file_list(root / f"{split}_files.txt")
+        clouds = read_clouds(paths, self.num_points, self.features, len(names), "shape_names.txt")
+        return CloudSet(*clouds, tuple(names), features=self.features)
+
+
+class ModelNetNormals(CloudSource):
+    """The text files of ``modelnet40_normal_resampled``; read once, then kept in a cache beside them.
+
+    Args:
+        root: folder with the lists (``modelnet40_train.txt``, ...) and a folder of text files for each class.
+        num_points: points of each cloud that the model sees.
+        features: ``normal`` gives the surface normals to the model.
+        val_fraction: share of the training clouds of each class set aside to select on (0: none).
+        stored_points: points kept of the 10000 in each file; a random choice, always the same.
+        subset: which lists to read.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/modelnet40_normal_resampled",
+        num_points: int = 1024,
+        features: str = "",
+        val_fraction: float = 0.0,
+        stored_points: int = 2048,
+        subset: Literal["modelnet40", "modelnet10"] = "modelnet40",
+    ):
+        super().__init__(num_points, features, val_fraction)
+        self.root, self.stored_points, self.subset = root, stored_points, subset
+
+    def load(self) -> tuple[CloudSet, CloudSet]:
+        """Return the training and the test set, in the order of the lists."""
+        root = Path(self.root).expanduser()
+        check_stored(self.num_points, self.stored_points)
+        only_normals(self.features, self.root)
+        _check_present(root, f"{self.subset}_train.txt", "modelnet40_normals")
+        names = read_lines(root / f"{self.subset}_shape_names.txt")
+        return self._read(root, "train", names), self._read(root, "test", names)
+
+    def _read(self, root: Path, split: str, names: list[str]) -> CloudSet:
+        listed = read_lines(root / f"{self.subset}_{split}.txt")
+        if wrong := next((name for name in (*names, *listed) if "/" in name or "\\" in name), None):
+            raise InputError(f"{root}/{self.subset}_{split}.txt names {wrong!r}: a class or cloud has no slash in it")
+        classes = [cloud.rpartition("_")[0] for cloud in listed]
+        for cloud, name in zip(listed, classes, strict=True):
+            if name not in names:
+                where = f"{root}/{self.subset}_{split}.txt"
+                raise InputError(f"{where} lists {shortened(cloud)}, but {shortened(name)!r} is not a class name")
+        paths = [root / name / f"{cloud}.txt" for name, cloud in zip(classes, listed, strict=True)]
+        key = short_hash(*listed, str(self.stored_points))
+        cache = cache_folder(root) / f"bixt3d_{self.subset}_{split}_{key}.npz"
+        shape = (len(paths), self.stored_points, 6)
+        points = torch.from_numpy(cached(cache, lambda: _read_texts(paths, self.stored_points), shape))
+        label = torch.tensor([names.index(name) for name in classes])
+        return cloud_set(points, label, names, self.features)
+
+
+def _read_texts(paths: Sequence[Path], num_points: int) -> Float[np.ndarray, "S N 6"]:
+    with tqdm(paths, desc=f"reading {paths[0].parents[1]}") as progress:
+        return np.stack([_read_text(path, num_points) for path in progress])
+
+
+def _read_text(path: Path, num_points: int) -> Float[np.ndarray, "N 6"]:
+    lines = [line for line in read_plain(path).decode(errors="replace").splitlines() if line.strip()]
+    if len(lines) < num_points:
+        raise InputError(
+            f"asked for {num_points} stored points, but {path} has {len(lines)}; "
+            f"set --data.stored_points to at most {len(lines)}"
+        )
+    # nobody promises that the first lines are spread over the surface
+    chosen = np.random.default_rng(0).permutation(len(lines))[:num_points]
+    try:
+        points = np.loadtxt([lines[line] for line in chosen], delimiter=",", ndmin=2)
+    except ValueError as error:
+        raise InputError(f"{path} must hold lines of x,y,z,nx,ny,nz: {printable(error)}") from error
+    if points.shape[1] != 6 or not np.isfinite(points).all() or np.abs(points[:, 3:]).max() > 1e18:
+        raise InputError(f"{path} must hold lines of six finite numbers x,y,z,nx,ny,nz")
+    points[:, :3] = normalize_clouds(torch.from_numpy(points[None, :, :3]), str(path))[0].numpy()
+    return points.astype(np.float32)
+
+
+def _check_present(root: Path, file: str, archive: str) -> None:
+    if not (root / file).is_file():
+        raise missing_data(root, file, archive)

@@ -1,0 +1,157 @@
+"""Clouds with parts in HDF5 files: sets of one's own, or ShapeNetPart as PointNet's authors gave it away."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bixt3d.datasets.clouds import shapenetpart
+from bixt3d.datasets.clouds.reading import read_clouds, read_file_list, read_json, read_lines
+from bixt3d.datasets.clouds.source import PartSource
+from bixt3d.datasets.download.archives import missing_data
+from bixt3d.datasets.files.hdf5 import blocks, find_dataset, open_hdf5
+from bixt3d.datasets.transforms.normalize import check_each
+from bixt3d.io.bounds import check_names
+from bixt3d.types import CloudSet, InputError
+
+ClassParts = Mapping[str, tuple[int, ...]]
+"""The global part ids of each category; the place of a category is its label."""
+
+
+class PartHDF5(PartSource):
+    """A folder of HDF5 files with parts and a ``seg_classes.json``, or ShapeNetPart's ``hdf5_data``, which has none.
+
+    Args:
+        root: folder with ``train.h5``, ``test.h5`` and perhaps ``val.h5``, or with ``train_hdf5_file_list.txt`` and
+            so on and the files they name; each holds ``data``, ``label`` and ``pid`` (see data/README.md).
+        num_points: points of each cloud that the model sees.
+        features: datasets of the files to give to the model beside positions, such as ``normal,rgb``.
+        val_fraction: share of the training clouds of each class set aside to select on (0: none).
+        include_val: train on the validation clouds too, where there are some, as PointMLP does.
+        up: the axis that points up (y in hdf5_data).
+    """
+
+    def __init__(
+        self,
+        root: str = "data/hdf5_data",
+        num_points: int = 2048,
+        features: str = "",
+        val_fraction: float = 0.0,
+        include_val: bool = True,
+        up: Literal["y", "z"] = "y",
+    ):
+        super().__init__(num_points, features, val_fraction)
+        self.root, self.include_val, self.up = root, include_val, up
+
+    def load(self) -> tuple[CloudSet, CloudSet]:
+        """Return the training and the test set, clouds in the order of the files, their points in a random one."""
+        train = self._read("train", "val") if self.include_val else self._read("train")
+        return _mix_points(train), _mix_points(self._read("test"))
+
+    def full_clouds(self) -> Iterator[tuple[Float[Tensor, "N 3"], Float[Tensor, "N F"], Int[Tensor, " N"]]]:
+        """Yield xyz, feats and parts of every test cloud with all points, in the order of the file."""
+        test = self._read("test")
+        yield from zip(test.xyz, test.feats, test.parts, strict=True)
+
+    def _read(self, *splits: str) -> CloudSet:
+        root = Path(self.root).expanduser()
+        paths = [path for split in splits for path in _files(root, split)]
+        class_parts = _read_class_parts(root)
+        part_names = _read_part_names(root, class_parts)
+        xyz, feats, label = read_clouds(paths, self.num_points, self.features, len(class_parts), "the set")
+        parts = _read_parts(paths, xyz.shape[1], label, class_parts)
+        return CloudSet(xyz, feats, label, tuple(class_parts), parts, part_names, class_parts, self.features)
+
+
+def _files(root: Path, split: str) -> list[Path]:
+    listing, single = root / f"{split}_hdf5_file_list.txt", root / f"{split}.h5"
+    if listing.is_file():
+        return read_file_list(listing)
+    if single.is_file():
+        return [single]
+    if split == "val":
+        return []
+    raise missing_data(root, f"{single.name} or {listing.name}", "shapenetpart_hdf5", "shapes_partseg")
+
+
+def _read_class_parts(root: Path) -> ClassParts:
+    path, official = root / "seg_classes.json", root / "all_object_categories.txt"
+    if path.is_file():
+        found = read_json(path)
+        if not _numbers_every_part(found):
+            raise InputError(
+                f"{path} must give every category the list of its parts, such as "
+                '{"Cup": [0, 1], "Table": [2, 3]}: each number from 0 on once'
+            )
+        check_names(list(found), path)
+        return {category: tuple(ids) for category, ids in found.items()}
+    if not official.is_file():
+        raise InputError(f"{path} is missing: it says which parts each category has (see data/README.md)")
+    if [line.split()[0] for line in read_lines(official)] != list(shapenetpart.CLASS_PARTS):
+        raise InputError(
+            f"{official} does not list the 16 categories of ShapeNetPart: write {path.name} (see data/README.md)"
+        )
+    return shapenetpart.CLASS_PARTS
+
+
+def _numbers_every_part(found: Any) -> bool:
+    if not isinstance(found, dict) or not all(isinstance(ids, list) and ids for ids in found.values()):
+        return False
+    numbers = [number for ids in found.values() for number in ids]
+    return bool(numbers) and all(type(number) is int for number in numbers) and set(numbers) == set(range(len(numbers)))
+
+
+def _read_part_names(root: Path, class_parts: ClassParts) -> tuple[str, ...]:
+    if class_parts is shapenetpart.CLASS_PARTS:
+        return shapenetpart.PART_NAMES
+    path, num_parts = root / "part_names.json", sum(len(ids) for ids in class_parts.values())
+    if path.is_file():
+        names = read_json(path)
+        if not isinstance(names, list) or len(names) != num_parts or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{path} must be a list of {num_parts} names, one for each part of seg_classes.json")
+        check_names(names, path)
+        return tuple(names)
+    name_of = {
+        part: f"{category}/part {place}" for category, ids in class_parts.items() for place, part in enumerate(ids)
+    }
+    return tuple(name_of[part] for part in range(num_parts))
+
+
+def _read_parts(
+    paths: Sequence[Path], num_points: int, label: Int[Tensor, " S"], class_parts: ClassParts
+) -> Int[Tensor, "S N"]:
+    owner = torch.empty(sum(len(ids) for ids in class_parts.values()), dtype=torch.int64)
+    for number, ids in enumerate(class_parts.values()):
+        owner[list(ids)] = number
+    parts, start = torch.empty(len(label), num_points, dtype=torch.int64), 0
+    for path in paths:
+        with open_hdf5(path) as file:
+            pid = find_dataset(file, "pid")
+            size = (find_dataset(file, "data").shape[0], num_points)
+            if pid.shape != size or pid.dtype.kind not in "iu":
+                raise InputError(f"{path} must hold pid of shape {size} as integers, not {pid.dtype} {pid.shape}")
+            for place, block in blocks(pid):
+                here = slice(start + place.start, start + place.stop)
+                parts[here] = torch.from_numpy(block.astype(np.int64))
+                known_mask = (parts[here] >= 0) & (parts[here] < len(owner))
+                own_mask = owner[parts[here].where(known_mask, 0)] == label[here].unsqueeze(1)
+                fault = "has a point whose pid is no part of its category (parts are numbered over all categories)"
+                check_each((known_mask & own_mask).all(dim=1), str(path), fault, place.start)
+        start += size[0]
+    return parts
+
+
+def _mix_points(clouds: CloudSet) -> CloudSet:
+    """Put the points of every cloud in a random order, always the same one, for files promise none."""
+    generator = torch.Generator().manual_seed(0)
+    for few in torch.arange(len(clouds)).split(64):  # in place: a set may take half of the memory
+        here = slice(int(few[0]), int(few[-1]) + 1)
+        order = torch.rand(len(few), clouds.xyz.shape[1], generator=generator).argsort(dim=1, stable=True)
+        for vectors in (clouds.xyz, clouds.feats):
+            vectors[here] = vectors[here].take_along_dim(order.unsqueeze(2), dim=1)
+        clouds.parts[here] = clouds.parts[here].gather(1, order)
+    return clouds

@@ -1,0 +1,153 @@
+"""Files of published data sets, read such that every fault is one sentence with the name of its file."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bixt3d.datasets.files.feature_columns import UNITS, feature_numbers, largest_of
+from bixt3d.datasets.files.hdf5 import blocks, find_dataset, open_hdf5
+from bixt3d.datasets.transforms.normalize import check_each, normalize_clouds
+from bixt3d.io.bounds import LIST_BYTES, check_names, listed, printable, read_plain, read_words, shortened
+from bixt3d.types import Feature, Features, InputError, feature_name
+
+FEWEST_STEPS = 256
+"""So many different float32 numbers must lie between the smallest and the largest of a scalar that varies."""
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not blank. Raises InputError if there are none, or for a line twice."""
+    lines = [line.strip() for line in read_words(path, LIST_BYTES).splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{path} is empty")
+    check_names([line.replace("\t", " ") for line in lines], path)  # some lists have columns
+    check_once(lines, path)
+    return lines
+
+
+def read_file_list(path: Path) -> list[Path]:
+    """Return the files that a list names, in its own folder: it may give the paths on its author's disk."""
+    names = [PurePosixPath(line.replace("\\", "/")).name for line in read_lines(path)]
+    check_once(names, path)
+    return [path.parent / name for name in names]
+
+
+def check_once(names: Sequence[str], path: Path) -> None:
+    """Raise InputError for a name that a list has twice."""
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{path} lists {shortened(name)!r} {times} times: keep one of them")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds. Raises InputError if it is missing or holds something else."""
+    try:
+        return json.loads(read_plain(path, LIST_BYTES))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = shortened(printable(error))
+        raise InputError(f"{path} cannot be read as JSON ({reason}): fetch or write it again") from error
+
+
+def read_clouds(
+    paths: Sequence[Path], num_points: int, features: Features, num_classes: int, classes_in: str
+) -> tuple[Float[Tensor, "S N 3"], Float[Tensor, "S N F"], Int[Tensor, " S"]]:
+    """Return normalized positions, these features and the labels of all HDF5 files of clouds.
+
+    ``classes_in`` says in errors where the classes are listed. A set is read piece by piece into the memory that it
+    stays in. Raises InputError for a broken file, fewer than ``num_points`` points, or files whose clouds differ in
+    size.
+    """
+    sizes = [_cloud_sizes(path, features) for path in paths]
+    first_size = sizes[0][1]
+    for path, (_, size) in zip(paths, sizes, strict=True):
+        if size < num_points:
+            raise InputError(
+                f"asked for {num_points} points, but the clouds of {path} have {size}; "
+                f"set --data.num_points to at most {size}"
+            )
+        if size != first_size:
+            raise InputError(f"the clouds of {path} have {size} points, but those of {paths[0]} have {first_size}")
+    label = torch.cat([_read_labels(path, num_classes, classes_in) for path in paths])
+    xyz = torch.empty(len(label), first_size, 3)
+    feats = torch.empty(len(label), first_size, features.width)
+    most, start = _largest_colors(paths, features), 0
+    for path, (count, _) in zip(paths, sizes, strict=True):
+        with open_hdf5(path) as file:
+            _fill_positions(find_dataset(file, "data"), xyz[start : start + count], str(path))
+            for feature, columns in zip(features.columns, features.slices(), strict=True):
+                dataset, place = _find_feature(file, feature), feats[start : start + count, :, columns]
+                _fill_feature(dataset, feature, place, str(path), most.get(feature.name))
+        start += count
+    return xyz, feats, label
+
+
+def _cloud_sizes(path: Path, features: Features) -> tuple[int, int]:
+    """Return how many clouds a file has, and how many points they have."""
+    with open_hdf5(path) as file:
+        data, label = (find_dataset(file, name) for name in ("data", "label"))
+        shape, kind = data.shape, data.dtype
+        if len(shape) != 3 or shape[2] != 3 or 0 in shape or kind.kind != "f":
+            raise InputError(f"{path} must hold data of shape (clouds, points, 3) as floats, not {kind} {shape}")
+        if label.size != shape[0] or label.dtype.kind not in "iu":
+            raise InputError(f"{path} must hold one integer label for each of its {shape[0]} clouds")
+        for feature in features.columns:
+            found = _find_feature(file, feature).shape
+            if found[:2] != shape[:2] or len(found) > 3:
+                raise InputError(f"{path} has data of shape {shape}, but {feature.name} of shape {found}")
+    return shape[0], shape[1]
+
+
+def _find_feature(file: Any, feature: Feature) -> Any:
+    found = [name for name in file if feature_name(name) == feature.name]
+    if len(found) > 1:
+        raise InputError(f"{file.filename} has {listed(found)}, which all mean {feature.name}: keep one of them")
+    return find_dataset(file, found[0] if found else feature.name, "; leave it out of --data.features to do without")
+
+
+def _read_labels(path: Path, num_classes: int, classes_in: str) -> Int[Tensor, " S"]:
+    with open_hdf5(path) as file:
+        label = torch.from_numpy(find_dataset(file, "label")[()].reshape(-1).astype(np.int64))
+    known_mask = (label >= 0) & (label < num_classes)
+    check_each(known_mask, str(path), f"has a label outside the {num_classes} classes of {classes_in}")
+    return label
+
+
+def _fill_positions(data: Any, xyz: Float[Tensor, "S N 3"], path: str) -> None:
+    for place, block in blocks(data):
+        # in double precision until they are centred: a float32 has steps of 0.5 m at 5,000 km
+        xyz[place] = normalize_clouds(torch.from_numpy(block.astype(np.float64)), path, place.start)
+
+
+def _largest_colors(paths: Sequence[Path], features: Features) -> dict[str, float]:
+    """Return the largest number of each color whose type does not say what stands for 1: one for all files of a set."""
+    most: dict[str, float] = {}
+    for path in paths:
+        with open_hdf5(path) as file:
+            for feature in features.columns:
+                if feature.kind == "color" and (dataset := _find_feature(file, feature)).dtype not in UNITS:
+                    here = max(largest_of(block) for _, block in blocks(dataset))
+                    most[feature.name] = np.maximum(here, most.get(feature.name, 0))  # NaN stays
+    return most
+
+
+def _fill_feature(dataset: Any, feature: Feature, feats: Float[Tensor, "S N W"], path: str, most: float | None) -> None:
+    least, greatest = np.inf, -np.inf
+    for place, block in blocks(dataset):
+        columns = block[..., None] if block.ndim == 2 else block
+        numbers = feature_numbers(columns, feature, path, most)
+        least, greatest = np.minimum(least, numbers.min((0, 1))), np.maximum(greatest, numbers.max((0, 1)))
+        feats[place] = torch.from_numpy(numbers.astype(np.float32))
+    steps = (greatest - least) / np.spacing(np.maximum(np.abs(least), np.abs(greatest)).astype(np.float32))
+    if feature.kind == "scalar" and ((steps > 0) & (steps < FEWEST_STEPS)).any():
+        raise InputError(
+            f"{path} has {feature.name} from {np.min(least):.10g} to {np.max(greatest):.10g}, too far from 0 for its "
+            "spread: subtract an offset"
+        )

@@ -1,0 +1,181 @@
+"""ShapeNetPart as text files with normals: 16 categories, 50 parts, every shape with its own number of points."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from bixt3d.datasets.clouds.cache import cache_folder, cached_arrays, check_stored, short_hash
+from bixt3d.datasets.clouds.reading import check_once, read_json
+from bixt3d.datasets.clouds.source import PartSource, only_normals, part_set
+from bixt3d.datasets.download.archives import missing_data
+from bixt3d.datasets.files.feature_columns import unit_normals
+from bixt3d.datasets.transforms.normalize import normalize_clouds
+from bixt3d.io.bounds import check_names, printable, read_plain
+from bixt3d.types import CloudSet, InputError
+
+CATEGORIES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Airplane": ("02691156", ("body", "wing", "tail", "engine")),
+    "Bag": ("02773838", ("handle", "body")),
+    "Cap": ("02954340", ("crown", "visor")),
+    "Car": ("02958343", ("roof", "hood", "wheel", "body")),
+    "Chair": ("03001627", ("back", "seat", "leg", "arm")),
+    "Earphone": ("03261776", ("earcup", "headband", "wire")),
+    "Guitar": ("03467517", ("head", "neck", "body")),
+    "Knife": ("03624134", ("blade", "handle")),
+    "Lamp": ("03636649", ("base", "shade", "bracket", "stem")),
+    "Laptop": ("03642806", ("keyboard", "screen")),
+    "Motorbike": ("03790512", ("gas tank", "seat", "wheel", "handlebar", "light", "frame")),
+    "Mug": ("03797390", ("handle", "body")),
+    "Pistol": ("03948459", ("barrel", "handle", "trigger")),
+    "Rocket": ("04099429", ("body", "fin", "nose")),
+    "Skateboard": ("04225987", ("wheel", "deck", "belt")),
+    "Table": ("04379243", ("top", "leg", "drawer")),
+}
+"""Category: its synset and its parts. The set only numbers parts; these names, in that order, are in common use."""
+
+PART_NAMES = tuple(f"{category}/{part}" for category, (_, parts) in CATEGORIES.items() for part in parts)
+CLASS_PARTS = {
+    category: tuple(PART_NAMES.index(f"{category}/{part}") for part in parts)
+    for category, (_, parts) in CATEGORIES.items()
+}
+CLASS_OF_SYNSET = {synset: category for category, (synset, _) in CATEGORIES.items()}
+
+
+class ShapeNetPart(PartSource):
+    """ShapeNetPart's text files; read once, then kept in a cache beside them. Always all 16 categories and 50 parts.
+
+    A shape is centred and scaled with all its points; then a random choice of them is kept, which depends on
+    ``sample_seed`` and the shape alone. PointMLP draws 2048 points with replacement, even from more than that;
+    here each point is kept once while there are enough.
+
+    Args:
+        root: folder with ``synsetoffset2category.txt``, ``train_test_split`` and a folder of text files per category.
+        num_points: points of each cloud that the model sees.
+        features: ``normal`` gives the surface normals to the model.
+        val_fraction: share of the training clouds of each class set aside to select on (0: none).
+        stored_points: random points kept of each shape, with repetitions where it has fewer.
+        include_val: train on the official validation shapes too, as PointMLP does.
+        sample_seed: which random points are kept.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/shapenetcore_partanno_segmentation_benchmark_v0_normal",
+        num_points: int = 2048,
+        features: str = "",
+        val_fraction: float = 0.0,
+        stored_points: int = 2048,
+        include_val: bool = True,
+        sample_seed: int = 0,
+    ):
+        super().__init__(num_points, features, val_fraction)
+        if sample_seed < 0:
+            raise InputError(f"sample_seed must not be negative, not {sample_seed}")
+        self.root, self.stored_points, self.include_val = root, stored_points, include_val
+        self.sample_seed = sample_seed
+
+    def load(self) -> tuple[CloudSet, CloudSet]:
+        """Return the training and the test set, in the order of the lists; validation shapes come last."""
+        check_stored(self.num_points, self.stored_points)
+        return self._keep("train", "val") if self.include_val else self._keep("train"), self._keep("test")
+
+    def full_clouds(self) -> Iterator[tuple[Float[Tensor, "N 3"], Float[Tensor, "N F"], Int[Tensor, " N"]]]:
+        """Yield xyz, feats and parts of every test shape with all points of its file."""
+        for _, points, parts in self._originals("test"):
+            yield points[:, :3], points[:, 3:], parts
+
+    def _keep(self, *splits: str) -> CloudSet:
+        shapes = []
+        for split in splits:
+            for shape, points, parts in self._originals(split):
+                rng = np.random.default_rng([self.sample_seed, int(short_hash(shape), 16)])
+                once = rng.permutation(len(points))[: self.stored_points]
+                again = rng.integers(len(points), size=self.stored_points - len(once))
+                index = torch.from_numpy(np.concatenate([once, again]))
+                shapes.append((points[index], parts[index], _class_number(shape)))
+        if not shapes:
+            lists = " and ".join(f"shuffled_{split}_file_list.json" for split in splits)
+            advice = ", or set --data.include_val true" if splits == ("train",) else ""
+            raise InputError(f"there are no shapes in {lists} of {self.root}: fetch the whole set{advice}")
+        points, parts, label = zip(*shapes, strict=True)
+        return part_set(
+            torch.stack(points), torch.stack(parts), torch.tensor(label), PART_NAMES, CLASS_PARTS, self.features
+        )
+
+    def _originals(self, split: str) -> Iterator[tuple[str, Float[Tensor, "N P"], Int[Tensor, " N"]]]:
+        """Yield the name ``synset/shape``, points and parts of every shape of a split."""
+        root = Path(self.root).expanduser()
+        if not (root / "synsetoffset2category.txt").is_file():
+            raise missing_data(root, "synsetoffset2category.txt", "shapenetpart", "shapes_partseg")
+        only_normals(self.features, self.root)
+        shapes = _listed(root / f"train_test_split/shuffled_{split}_file_list.json")
+        if not shapes:
+            return
+        cache = cache_folder(root) / f"bixt3d_shapenetpart_{split}_{short_hash(*shapes)}.npz"
+        stored = cached_arrays(cache, lambda: _read_texts(root, shapes), lambda arrays: _fits(arrays, len(shapes)))
+        sizes, width = stored["sizes"].tolist(), 3 + self.features.width
+        points = torch.from_numpy(stored["points"])[:, :width].split(sizes)
+        parts = torch.from_numpy(stored["parts"]).split(sizes)
+        for shape, its_points, its_parts in zip(shapes, points, parts, strict=True):
+            normals = torch.from_numpy(unit_normals(its_points[:, 3:].numpy())) if self.features else its_points[:, 3:]
+            yield shape, torch.cat([its_points[:, :3], normals.float()], 1), its_parts.long()
+
+
+def _class_number(shape: str) -> int:
+    return list(CLASS_OF_SYNSET).index(shape.split("/")[0])
+
+
+def _listed(path: Path) -> list[str]:
+    entries = read_json(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise InputError(f"{path} must be a list of shapes like shape_data/02691156/1a04e3eab45ca15dd86060f189eb133")
+    check_names(entries, path)
+    shapes = ["/".join(PurePosixPath(entry).parts[-2:]) for entry in entries]
+    if shapes:
+        check_once(shapes, path)
+    for shape in shapes:
+        if shape.split("/")[0] not in CLASS_OF_SYNSET:
+            raise InputError(f"{path} lists {shape}, which is in none of the 16 categories of ShapeNetPart")
+    return shapes
+
+
+def _read_texts(root: Path, shapes: Sequence[str]) -> dict[str, np.ndarray]:
+    with tqdm(shapes, desc=f"reading {root}") as progress:
+        points, parts = zip(*(_read_text(root / f"{shape}.txt") for shape in progress), strict=True)
+    sizes = np.array([len(its) for its in parts])
+    return {"points": np.concatenate(points), "parts": np.concatenate(parts), "sizes": sizes}
+
+
+def _fits(arrays: Mapping[str, np.ndarray], num_shapes: int) -> bool:
+    """Return whether the arrays of a cache are those of so many shapes."""
+    points, parts, sizes = (arrays[name] for name in ("points", "parts", "sizes"))
+    return (
+        (points.dtype, parts.dtype, sizes.dtype) == (np.float32, np.uint8, np.int64)
+        and (points.shape, parts.shape, sizes.shape) == ((len(points), 6), (len(points),), (num_shapes,))
+        and (sizes.min() > 0 and sizes.sum() == len(points))
+        and bool(np.isfinite(points).all() and parts.max() < len(PART_NAMES))
+    )
+
+
+def _read_text(path: Path) -> tuple[Float[np.ndarray, "N 6"], UInt8[np.ndarray, " N"]]:
+    lines = [line for line in read_plain(path).decode(errors="replace").splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{path} is empty: fetch it again")
+    try:
+        table = np.loadtxt(lines, comments=None, ndmin=2)
+    except ValueError as error:
+        raise InputError(f"{path} must hold lines of x y z nx ny nz part: {printable(error)}") from error
+    if table.shape[1] != 7 or not np.isfinite(table).all() or np.abs(table[:, 3:]).max() > 1e18:
+        raise InputError(f"{path} must hold lines of seven finite numbers x y z nx ny nz part")
+    category = CLASS_OF_SYNSET[path.parent.name]
+    if not (known_mask := np.isin(table[:, 6], CLASS_PARTS[category])).all():
+        first, last = CLASS_PARTS[category][0], CLASS_PARTS[category][-1]
+        wrong = table[~known_mask][0, 6]
+        raise InputError(f"{path} has a point of part {wrong:g}, but the parts of {category} are {first} to {last}")
+    table[:, :3] = normalize_clouds(torch.from_numpy(table[None, :, :3]), str(path))[0].numpy()
+    return table[:, :6].astype(np.float32), table[:, 6].astype(np.uint8)

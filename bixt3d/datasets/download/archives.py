@@ -1,0 +1,130 @@
+"""The public data sets: where their archives lie on the net, how to know a good one, and how to get it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bixt3d.types import InputError
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells a good file from another one: ``md5:...`` or ``sha256:...`` and, where known, its bytes."""
+
+    checksum: str
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip or tar file on the net and the folder it becomes.
+
+    ``holds`` is a path inside ``folder`` that proves it is the right data. ``known`` are the good files, none where
+    nobody published a checksum: then that of the first one is kept and asked of any other. ``members`` gives the md5 of
+    files inside.
+    """
+
+    file: str
+    urls: tuple[str, ...]
+    folder: str
+    holds: str
+    known: tuple[Fingerprint, ...] = ()
+    members: Mapping[str, str] = field(default_factory=dict)
+
+
+HUGGINGFACE = "https://huggingface.co/datasets"
+POINTMLP_RELEASES = "https://github.com/ma-xu/pointMLP-pytorch/releases/download"
+NORMALS = "modelnet40_normal_resampled"
+STANFORD = "https://shapenet.cs.stanford.edu/media"
+PART_ZIP = "shapenetcore_partanno_segmentation_benchmark_v0_normal.zip"
+ARCHIVES = {
+    "modelnet40": Archive(
+        file="modelnet40_ply_hdf5_2048.zip",
+        urls=(
+            f"{HUGGINGFACE}/Msun/modelnet40/resolve/main/modelnet40_ply_hdf5_2048.zip",
+            f"{POINTMLP_RELEASES}/Modenet40_dataset/modelnet40_ply_hdf5_2048.zip",
+        ),
+        folder="modelnet40_ply_hdf5_2048",
+        holds="train_files.txt",
+        known=(Fingerprint("md5:c9ab8e6dfb16f67afdab25e155c79e59"),),
+        members={
+            "ply_data_train0.h5": "3176385ffc31a7b6b5af22191fd920d1",
+            "ply_data_train1.h5": "e3f613fb500559403b34925112754dc4",
+            "ply_data_train2.h5": "0c56e233a090ff87c3049d4ce08e7d8b",
+            "ply_data_train3.h5": "9d2af465adfa33a3285c369f3ca66c45",
+            "ply_data_train4.h5": "dff38de489b2c41bfaeded86c2208984",
+            "ply_data_test0.h5": "e9732e6d83b09e79e9a7617df058adee",
+            "ply_data_test1.h5": "aba4b12a67c34391cc3c015a6f08ed4b",
+        },
+    ),
+    "modelnet40_normals": Archive(
+        file=f"{NORMALS}.tar.gz",
+        urls=(f"{HUGGINGFACE}/Pointcept/{NORMALS}-compressed/resolve/main/{NORMALS}.tar.gz",),
+        folder=NORMALS,
+        holds="airplane/airplane_0001.txt",
+        known=(Fingerprint("md5:46ed374f8ef5f7504ec4870298772ac2"),),
+    ),
+    "modelnet10_meshes": Archive(
+        file="ModelNet10.zip",
+        urls=("https://3dvision.princeton.edu/projects/2014/3DShapeNets/ModelNet10.zip",),
+        folder="ModelNet/ModelNet10",
+        holds="bathtub/train",
+    ),
+    "modelnet40_meshes": Archive(
+        file="ModelNet40.zip",
+        urls=("https://modelnet.cs.princeton.edu/ModelNet40.zip", "http://modelnet.cs.princeton.edu/ModelNet40.zip"),
+        folder="ModelNet/ModelNet40",
+        holds="airplane/train",
+        known=(Fingerprint("md5:79bcee68fdf02f581938ba15f4cdca51", 2_039_180_837),),
+    ),
+    "shapenetpart": Archive(
+        file=PART_ZIP,
+        urls=(
+            f"{HUGGINGFACE}/cminst/ShapeNet/resolve/main/{PART_ZIP}",
+            f"{HUGGINGFACE}/wangps/shapenet_segmentation/resolve/main/{PART_ZIP}",
+            f"https://omnomnom.vision.rwth-aachen.de/data/point2vec/data/{PART_ZIP}",
+            f"{HUGGINGFACE}/ShapeSplats/sharing/resolve/main/{PART_ZIP}",
+        ),
+        folder="shapenetcore_partanno_segmentation_benchmark_v0_normal",
+        holds="synsetoffset2category.txt",
+        known=(
+            Fingerprint("sha256:0e26411700bae2da38ee8ecc719ba4db2e6e0133486e258665952ad5dfced0fe", 706_988_960),
+            Fingerprint("sha256:5d08db8ccf9c82132f790cc0789bb073df8e3e88126b8c032434234d40a9ac14", 709_025_658),
+        ),
+    ),
+    "shapenetpart_hdf5": Archive(
+        file="shapenet_part_seg_hdf5_data.zip",
+        urls=(f"{STANFORD}/shapenet_part_seg_hdf5_data.zip",),
+        folder="hdf5_data",
+        holds="train_hdf5_file_list.txt",
+        members={
+            "ply_data_train0.h5": "e7152ff588ae6c87eb1156823df05855",
+            "ply_data_train1.h5": "b4894a082211418b61b5a707fedb4f56",
+            "ply_data_train2.h5": "508eeeee96053b90388520c37df3a8b8",
+            "ply_data_train3.h5": "88574c3d5c61d0f3156b9e02cd6cda03",
+            "ply_data_train4.h5": "418cb01104740bf1353b792331cb5878",
+            "ply_data_train5.h5": "26e65c8827b08f7c340cd03f902e27e8",
+            "ply_data_val0.h5": "628b4b3cbc17765de2114d104e51b9c9",
+            "ply_data_test0.h5": "fa3fb32b179128ede32c2c948ed83efc",
+            "ply_data_test1.h5": "5eb63ae378831c665282c8f22b6c1249",
+        },
+    ),
+}
+
+
+def how_to_get(name: str, folder: Path) -> str:
+    """Return the words that tell a person how to bring the archive ``name`` to ``folder``."""
+    archive = ARCHIVES[name]
+    tail = Path(archive.folder).parts
+    fits = folder.parts[-len(tail) :] == tail
+    root = Path(*folder.parts[: -len(tail)]) if fits else Path("data")
+    command = f"bixt3d download {name} --root {root}"
+    by_hand = f"fetch {' or '.join(archive.urls)} by hand, put it at {root / archive.file} and run the same command"
+    return f"run `{command}`, or {by_hand}" + ("" if fits else f" (the data will be in {root / archive.folder})")
+
+
+def missing_data(folder: Path, holds: str, archive: str, config: str = "shapes_cls") -> InputError:
+    """Return the error for data that are not there, which says how to get them or do without."""
+    return InputError(
+        f"{folder / holds} is missing: {how_to_get(archive, folder)}; cfgs/{config}.yaml trains without any data set"
+    )

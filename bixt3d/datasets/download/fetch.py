@@ -1,0 +1,149 @@
+"""Fetch a public data set: mirrors in order, resumed, verified, unpacked whole or not at all.
+
+bixt3d download modelnet40
+"""
+
+import argparse
+import http.client
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bixt3d.datasets.download.archives import ARCHIVES, Archive
+from bixt3d.datasets.download.unpacking import extract
+from bixt3d.io.bounds import open_plain, printable, shortened
+from bixt3d.io.fetching import LostError, RefusedError, check_first, digest_of, download, keep_first, writing
+from bixt3d.io.offline import check_online, go_offline
+from bixt3d.types import InputError
+
+MOST_BYTES = 4 << 30
+"""No archive is larger; where the size of the good one is known, no more is taken."""
+
+
+def fetch(archive: Archive, root: Path) -> Path:
+    """Bring the archive's folder below ``root`` and return it; what is already there is left alone.
+
+    An archive put in ``root`` by hand is used without the network. A partial download (``.part``) is resumed.
+    Raises InputError if no mirror gives a good file, the disk refuses it, or the network is forbidden.
+    """
+    folder, by_hand, part = root / archive.folder, root / archive.file, root / f"{archive.file}.part"
+    if folder.exists():
+        if not (folder / archive.holds).exists():
+            raise InputError(f"{folder} is there without {archive.holds}: move it away and run this again")
+        return folder
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+    if by_hand.exists():
+        open_plain(by_hand).close()
+        try:
+            return _unpack(_verify(by_hand, archive), archive, root)
+        except RefusedError as refusal:
+            raise InputError(f"{by_hand} is not the file to use ({refusal}): delete it or fetch it again") from None
+    check_online(archive.file, f"fetch {' or '.join(archive.urls)} elsewhere, put it at {by_hand} and run this again")
+    failures = []
+    for url in archive.urls:
+        try:
+            return _fetch_from(url, archive, root, part)
+        except (RefusedError, LostError, OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            failures.append(f"{url} ({shortened(printable(error), 300)})")
+    raise InputError(
+        f"could not fetch {archive.file} from {'; '.join(failures)}: "
+        f"fetch it by hand, put it at {by_hand} and run this again"
+    )
+
+
+def _fetch_from(url: str, archive: Archive, root: Path, part: Path) -> Path:
+    most = max((good.size or MOST_BYTES for good in archive.known), default=MOST_BYTES)
+    while True:
+        resumed = part.exists()
+        try:
+            download(url, part, most)
+            folder = _unpack(_verify(part, archive), archive, root)
+        except RefusedError:
+            part.unlink()
+            if not resumed:
+                raise
+            continue  # the beginning may have come from somewhere else: once more, from the first byte
+        part.unlink()
+        return folder
+
+
+def _verify(path: Path, archive: Archive) -> Path:
+    """Return ``path`` if it is one of the known files, or where none is known, if it is an archive at all."""
+    size = path.stat().st_size
+    digests = {algorithm: digest_of(path, algorithm) for algorithm in {k.checksum.split(":")[0] for k in archive.known}}
+    good = [k for k in archive.known if k.checksum in digests.values() and k.size in (None, size)]
+    if archive.known and not good:
+        raise RefusedError(f"its {size} bytes have the checksum {', '.join(digests.values())}, not a known one")
+    _check_first(path, archive)
+    return path
+
+
+def _check_first(path: Path, archive: Archive) -> None:
+    """Raise RefusedError for a file that is no archive, or not the one that was unpacked here before."""
+    with path.open("rb") as file:
+        if file.read(2) not in (b"PK", b"\x1f\x8b") and not _is_tar(path):
+            raise RefusedError("it is neither a zip nor a tar file")
+    check_first(path, _first_checksum(archive, path.parent))
+
+
+def _first_checksum(archive: Archive, root: Path) -> Path:
+    return root / f"{archive.file}.sha256"
+
+
+def _keep_first(path: Path, archive: Archive) -> None:
+    """Keep the checksum of a file that was unpacked, where nobody published one: any other is refused from then on."""
+    kept = _first_checksum(archive, path.parent)
+    if not (archive.known or archive.members):
+        keep_first(path, kept, archive.file)
+
+
+def _is_tar(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(512)[257:262] == b"ustar"
+
+
+def _unpack(path: Path, archive: Archive, root: Path) -> Path:
+    """Unpack next to the folder and move it there in one step, so that nobody sees half of it."""
+    folder = root / archive.folder
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as temporary:
+            unpacked = Path(temporary) / "files"
+            unpacked.mkdir()
+            extract(path, unpacked)
+            tops = [entry for entry in unpacked.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
+            content = tops[0] if len(tops) == 1 and tops[0].is_dir() else unpacked
+            if not (content / archive.holds).exists():
+                raise RefusedError(f"it does not hold {archive.holds}")
+            for member, md5 in archive.members.items():
+                if not (content / member).is_file() or digest_of(content / member, "md5") != f"md5:{md5}":
+                    raise RefusedError(f"its member {member} is missing or differs from the published one")
+            _keep_first(path, archive)
+            content.rename(folder)
+    return folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fetch the named archive and return the exit code: 0, or 2 with one sentence on what to do."""
+    parser = argparse.ArgumentParser(prog="bixt3d download", description="Fetch a public data set.")
+    parser.add_argument("name", choices=ARCHIVES, help="which data set")
+    parser.add_argument("--root", type=Path, default=Path("data"), help="folder it goes below (default: data)")
+    parser.add_argument("--offline", action="store_true", help="fetch nothing: unpack what lies there already")
+    args = parser.parse_args(argv)
+    if args.offline:
+        go_offline()
+    try:
+        folder = fetch(ARCHIVES[args.name], args.root)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.name} is ready in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Archives, unpacked within bounds: plain files and folders inside one folder, none of them a pickle."""
+
+import gzip
+import stat
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bixt3d.io.bounds import UNPACKED_FLOOR, UNPACKED_RATIO, printable, shortened
+from bixt3d.io.fetching import RefusedError
+
+MOST_ENTRIES = 200_000
+HEADER_BYTES = 1 << 20
+"""No header of a tar file is longer; what its files hold is read in smaller pieces."""
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
+
+
+class _Bounded:
+    """A packed tar file that gives at most so many bytes, and no great lump of them: headers would be held at once."""
+
+    def __init__(self, file: Any, limit: int):
+        self.file, self.limit = file, limit
+        self.tell, self.seek, self.close = file.tell, file.seek, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= HEADER_BYTES or self.file.tell() + size > self.limit + HEADER_BYTES:
+            raise RefusedError("it would unpack to far more than it holds")
+        return self.file.read(size)
+
+
+def extract(path: Path, folder: Path) -> None:
+    """Unpack a zip, tar or tar.gz file into a folder that is there. Raises RefusedError if it is damaged or unsafe."""
+    limit = UNPACKED_FLOOR + UNPACKED_RATIO * path.stat().st_size
+    try:
+        _extract_zip(path, folder, limit) if zipfile.is_zipfile(path) else _extract_tar(path, folder, limit)
+    except RefusedError:
+        raise
+    except OSError as error:
+        if error.errno and not isinstance(error, gzip.BadGzipFile):
+            raise  # the disk
+        raise RefusedError(f"it is damaged: {error}") from error
+    except Exception as error:  # noqa: BLE001 (zipfile, tarfile, gzip and zlib raise all kinds for broken files)
+        reason = shortened(printable(error)) or type(error).__name__
+        raise RefusedError(f"it is damaged or unsafe: {reason}") from error
+
+
+def _extract_zip(path: Path, folder: Path, limit: int) -> None:
+    with zipfile.ZipFile(path) as file:
+        entries = file.infolist()
+        _check([entry.filename for entry in entries], sum(entry.file_size for entry in entries), limit)
+        for entry in entries:
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                raise RefusedError(f"it holds the unsafe entry {printable(entry.filename)!r}, a link")
+            if entry.flag_bits & 0x1 or entry.compress_type not in METHODS:
+                raise RefusedError(
+                    f"it holds {entry.filename!r}, which is encrypted or packed in a way that is not read"
+                )
+        file.extractall(folder)
+
+
+def _extract_tar(path: Path, folder: Path, limit: int) -> None:
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        with (
+            gzip.open(raw) if packed else raw as plain,
+            tarfile.open(fileobj=_Bounded(plain, limit), mode="r:") as file,
+        ):
+            size = 0
+            for number, entry in enumerate(file):
+                size += entry.size
+                if not (entry.isreg() or entry.isdir()) or number >= MOST_ENTRIES:
+                    raise RefusedError(f"it holds the unsafe entry {printable(entry.name)!r}, a link or one too many")
+                _check([entry.name], size, limit)
+                file.extract(entry, folder, filter="data")
+
+
+def _check(names: Sequence[str], size: int, limit: int) -> None:
+    if len(names) > MOST_ENTRIES:
+        raise RefusedError(f"it holds {len(names)} files: at most {MOST_ENTRIES} are unpacked")
+    if size > limit:
+        raise RefusedError(f"it would unpack to {size} bytes, far more than it holds")
+    for name in names:
+        inside = PurePosixPath(name.replace("\\", "/"))
+        if inside.is_absolute() or ".." in inside.parts or ":" in name or printable(name) != name:
+            raise RefusedError(f"it holds the unsafe entry {printable(name)!r}")
+        if inside.suffix.lower() in PICKLES or any(part.startswith("processed") for part in inside.parts):
+            raise RefusedError(f"it holds the unsafe entry {name!r}: pickles and caches run code when they are opened")

@@ -1,0 +1,1 @@
+"""People's files of points and meshes, and clouds of other libraries: readers and writers."""

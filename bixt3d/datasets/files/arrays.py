@@ -1,0 +1,131 @@
+"""Clouds as Python programs hold them: arrays, files, PyG data, meshes of trimesh and Open3D, and lists of these."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from bixt3d.datasets.files.cloud import Cloud, as_array, as_column, standard_cloud
+from bixt3d.datasets.files.feature_columns import largest_of
+from bixt3d.datasets.files.pyg import from_pyg
+from bixt3d.datasets.files.reader import MESH_POINTS, check_points, cloud_of_mesh, read_file, sample_corners
+from bixt3d.types import InputError
+
+
+def as_clouds(
+    clouds: Any, features: Mapping[str, Any] | None = None, batch: Any = None, mesh_points: int = MESH_POINTS
+) -> tuple[bool, list[Cloud]]:
+    """Return two values: whether the input is a single cloud rather than several, and the list of its clouds.
+
+    ``features``: arrays by name, with a row for each point. ``batch``: the number of the cloud that each point belongs
+    to, as PyG has it, or a mask of shape (B, N) of the points of dense clouds that are not padding. ``mesh_points``:
+    points spread over a mesh. Raises InputError for anything that is no cloud.
+    """
+    if isinstance(clouds, np.ndarray | Tensor):
+        single, found = _from_array(as_array(clouds), features or {}, None if batch is None else as_array(batch))
+        return single, [standard_cloud(cloud) for cloud in found]
+    if features is not None or batch is not None:
+        raise InputError("features and batch are for arrays; other clouds bring their own features")
+    if isinstance(clouds, list):
+        return False, _from_list(clouds, mesh_points)
+    found = [standard_cloud(cloud) for cloud in _from_object(clouds, mesh_points)]
+    of_several = hasattr(clouds, "num_graphs") or hasattr(clouds, "indices")  # PyG's Batch, and its data sets
+    return len(found) == 1 and not of_several, found
+
+
+def _from_list(several: list[Any], mesh_points: int) -> list[Cloud]:
+    """Return the clouds of all entries; those without a name of their own are called by their place."""
+    found: list[Cloud] = []
+    for place, one in enumerate(several):
+        try:
+            found += as_clouds(one, mesh_points=mesh_points)[1]
+        except InputError as error:
+            raise InputError(f"entry {place} of the list: {error}") from error
+    unnamed = re.compile(r"the input|(cloud|graph) \d+")
+    return [
+        replace(cloud, name=f"cloud {place}") if unnamed.fullmatch(cloud.name) else cloud
+        for place, cloud in enumerate(found)
+    ]
+
+
+def _from_object(clouds: Any, mesh_points: int) -> list[Cloud]:
+    """Return the clouds of a file, or of an object of another package."""
+    if isinstance(clouds, Cloud):
+        return [clouds]
+    if isinstance(clouds, str | Path):
+        return read_file(clouds, mesh_points)
+    for parent in type(clouds).__mro__:
+        if convert := FROM_PACKAGE.get(parent.__module__.partition(".")[0]):
+            return convert(clouds, mesh_points)
+    advice = ": give a list of clouds, or features={'normal': ...}" if isinstance(clouds, tuple) else ""
+    raise InputError(
+        "expected an array, a tensor, a file, PyG data, a mesh or cloud of trimesh or Open3D, or a list of these, not "
+        f"{type(clouds).__name__}{advice}"
+    )
+
+
+def _from_array(xyz: np.ndarray, features: Mapping[str, Any], batch: np.ndarray | None) -> tuple[bool, list[Cloud]]:
+    if xyz.ndim not in (2, 3) or xyz.shape[-1] != 3 or 0 in xyz.shape or xyz.dtype.kind == "b":
+        turned = xyz.ndim in (2, 3) and xyz.shape[-2] == 3
+        advice = ": coordinates come last, so swap the last two axes" if turned else ""
+        raise InputError(f"clouds are numbers of shape (N, 3) or (B, N, 3), not {xyz.dtype} of {xyz.shape}{advice}")
+    columns = {name: as_column(name, values, xyz.shape) for name, values in features.items()}
+    xyz = xyz.astype(np.float64)
+    if batch is None and xyz.ndim == 2:
+        return True, [Cloud(xyz, columns)]
+    parts = _parts(xyz, batch)
+    of_parts = [{name: values[part] for name, values in columns.items()} for part in parts]
+    largest = {name: max(largest_of(own[name]) for own in of_parts) for name in columns}
+    return False, [
+        Cloud(xyz[part], own, name=f"cloud {place}", largest=largest)
+        for place, (part, own) in enumerate(zip(parts, of_parts, strict=True))
+    ]
+
+
+def _parts(xyz: np.ndarray, batch: np.ndarray | None) -> list[Any]:
+    """Return what picks each cloud out of an array."""
+    if batch is None:
+        return list(range(len(xyz)))
+    if batch.shape != xyz.shape[:-1] or batch.dtype.kind not in ("iu" if xyz.ndim == 2 else "b"):
+        raise InputError(
+            f"for points of shape {xyz.shape}, batch is {'integers' if xyz.ndim == 2 else 'a mask'} of shape "
+            f"{xyz.shape[:-1]}, not {batch.dtype} of shape {batch.shape}"
+        )
+    if xyz.ndim == 3:
+        return [(place, mask) for place, mask in enumerate(batch)]
+    numbers = np.unique(batch)
+    if len(missing := np.setdiff1d(np.arange(len(numbers)), numbers)):
+        raise InputError(f"batch numbers clouds from 0 on, but no point is of cloud {missing[0]}")
+    return [batch == number for number in numbers]
+
+
+def _from_open3d(geometry: Any, mesh_points: int) -> Cloud:
+    if hasattr(geometry, "point"):  # a cloud of tensors, with any features
+        values = {name: value.cpu().numpy() for name, value in geometry.point.items()}
+        xyz, columns = values.pop("positions").astype(np.float64), values
+    elif hasattr(geometry, "vertex"):
+        return _from_open3d(geometry.to_legacy(), mesh_points)
+    elif hasattr(geometry, "triangles") and len(geometry.triangles):
+        triangles = np.asarray(geometry.triangles)
+        colors = np.asarray(geometry.vertex_colors)[triangles] if geometry.has_vertex_colors() else None
+        return Cloud(*sample_corners(np.asarray(geometry.vertices)[triangles], mesh_points, colors)[:2], from_mesh=True)
+    elif hasattr(geometry, "points"):
+        xyz = np.asarray(geometry.points).astype(np.float64)
+        columns = {name: np.asarray(getattr(geometry, name)) for name in ("normals", "colors")}
+        columns = {name: values for name, values in columns.items() if len(values)}
+    else:
+        raise InputError(f"expected a PointCloud or a TriangleMesh of Open3D, not {type(geometry).__name__}")
+    check_points(xyz)
+    return Cloud(xyz, columns)
+
+
+FROM_PACKAGE: dict[str, Callable[[Any, int], list[Cloud]]] = {
+    "open3d": lambda geometry, mesh_points: [_from_open3d(geometry, mesh_points)],
+    "trimesh": lambda geometry, mesh_points: [cloud_of_mesh(geometry, mesh_points)],
+    "torch_geometric": lambda data, _: from_pyg(data),
+}
+"""What turns the objects of a package into clouds."""

@@ -1,0 +1,116 @@
+"""A cloud as people have it: any number of points, positions in double precision, features by name."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from bixt3d.datasets.files.feature_columns import (
+    are_directions,
+    color_notes,
+    held_as,
+    largest_of,
+    unit_color,
+    unit_normals,
+)
+from bixt3d.datasets.transforms.upright import Up
+from bixt3d.types import Features, InputError, feature_name
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Points of one object.
+
+    Args:
+        xyz: positions, in the units and the frame of whoever gives them.
+        columns: features by name, each with a row for each point, as they were given: ``normal`` of any length, ``rgb``
+            from 0 to 1, 0 to 255 or 0 to 65535, and any other.
+        name: what messages call it.
+        from_mesh: the points were spread over a surface, and the normals are those of its faces.
+        up: what is up, where the format of its file says so.
+        notes: what was guessed, changed or left out when it was read, each in a few words.
+        largest: the largest number of a column in all clouds of its file or array, where there are several.
+    """
+
+    xyz: Float[np.ndarray, "N 3"]
+    columns: Mapping[str, Shaped[np.ndarray, "N _"]] = field(default_factory=dict)
+    name: str = "the input"
+    from_mesh: bool = False
+    up: Up | None = None
+    notes: tuple[str, ...] = ()
+    largest: Mapping[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+
+def as_array(values: Any, what: str = "clouds") -> np.ndarray:
+    """Return an array or tensor, wherever it lies, as an array of numbers. Raises InputError for anything else."""
+    if np.ma.is_masked(values):
+        raise InputError(f"{what}: some numbers of this array are masked; give the points that are there alone")
+    try:
+        if isinstance(values, Tensor):
+            values = values.detach()
+            values = (values.float() if values.dtype.itemsize < 4 and values.is_floating_point() else values).cpu()
+            values = values.numpy(force=True)  # conjugated and negated views too
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; sparse tensors, and those without memory
+        raise InputError(f"{what}: expected an array of numbers ({' '.join(str(error).split())})") from error
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{what}: expected an array of numbers, not of {array.dtype}")
+    return array
+
+
+def standard_cloud(cloud: Cloud) -> Cloud:
+    """Return a cloud with the numbers and the names of features that `Cloud` promises.
+
+    Columns keep their own names where several would have one. Raises InputError for positions or features that have no
+    such shape, or are no numbers.
+    """
+    xyz = as_array(cloud.xyz, cloud.name)
+    if xyz.ndim != 2 or xyz.shape[1] != 3 or not len(xyz) or xyz.dtype.kind == "b":
+        raise InputError(f"{cloud.name} has positions of {xyz.dtype} of shape {xyz.shape}: they are numbers (N, 3)")
+    times = Counter(map(feature_name, cloud.columns))
+    names = {name: feature_name(name) if times[feature_name(name)] == 1 else name for name in cloud.columns}
+    columns = {names[name]: as_column(name, values, xyz.shape) for name, values in cloud.columns.items()}
+    largest = {names[name]: most for name, most in cloud.largest.items() if name in names}
+    return replace(cloud, xyz=np.require(xyz, np.float64, ["C", "W"]), columns=columns, largest=largest)
+
+
+def with_features(cloud: Cloud, features: Features) -> Cloud:
+    """Return a cloud whose normals and colors, of these features, are as models read them; notes say what was changed.
+
+    Raises InputError for a feature that is there twice, and for numbers that are no colors.
+    """
+    columns, notes = dict(cloud.columns), cloud.notes
+    for feature in features.columns:
+        names = held_as(feature, columns, cloud.name)
+        if not names:
+            continue
+        values = np.concatenate([columns.pop(name) for name in names], -1)
+        if feature.kind == "normal" and values.shape[1] == 3:
+            if not are_directions(values):
+                notes += (f"its {feature.name}s left out, which have no direction or are not finite",)
+                continue
+            values = unit_normals(given := values)
+            notes += (f"{feature.name}s scaled to length 1",) * (values is not given)
+        elif feature.kind == "color":
+            most = max(cloud.largest.get(name, -np.inf) for name in names)
+            most = largest_of(values) if most == -np.inf else most
+            values = unit_color(given := values, cloud.name, most)
+            notes += color_notes(given, most)
+        columns[feature.name] = values
+    return replace(cloud, columns=columns, notes=notes)
+
+
+def as_column(name: str, values: Any, shape: tuple[int, ...]) -> Shaped[np.ndarray, "*N _"]:
+    """Return a feature of points of this shape as an array with columns. Raises InputError if it does not fit."""
+    values = as_array(values, name)
+    values = values[..., None] if values.shape == shape[:-1] else values
+    if values.shape[:-1] != shape[:-1]:
+        raise InputError(f"{name} of shape {values.shape} does not fit points of shape {shape}")
+    return values

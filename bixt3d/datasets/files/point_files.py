@@ -1,0 +1,153 @@
+"""Points with their labels as files that other programs read: PLY, CSV, and NumPy's .npz and .npy."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped, UInt8
+
+from bixt3d.io.writing import replace_file
+
+PLY_TYPES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint"}
+PLY_TYPES |= {"f4": "float", "f8": "double"}
+TRIPLES = {"normal": ("nx", "ny", "nz"), "rgb": ("red", "green", "blue")}
+"""What viewers call the columns of these features."""
+
+Columns = Mapping[str, Shaped[np.ndarray, "N _"]]
+
+
+@dataclass(frozen=True)
+class LabelledPoints:
+    """Points, each with a label and its confidence.
+
+    Args:
+        xyz: the coordinates.
+        label: the number of each point's label.
+        confidence: how sure the model is of each label, from 0 to 1.
+        names: the name of each label.
+        columns: the features that the file had for each point.
+    """
+
+    xyz: Float[np.ndarray, "N 3"]
+    label: Int[np.ndarray, " N"]
+    confidence: Float[np.ndarray, " N"]
+    names: Mapping[int, str]
+    columns: Columns = field(default_factory=dict)
+
+
+def write_points(
+    path: Path, points: LabelledPoints, rgb: Float[np.ndarray, "N 3"], comments: Sequence[str] = ()
+) -> list[Path]:
+    """Write points with their labels in the format that the name of the file ends in; returns the files.
+
+    PLY has all features of the points, their own colors as ``red green blue``; then the colors of the labels go to
+    ``NAME_colors.ply``, which any viewer shows; points without colors have those of the labels in their one file.
+    """
+    if path.suffix != ".ply":
+        WRITERS[path.suffix](path, points)
+        return [path]
+    own_colors = "rgb" in points.columns and points.columns["rgb"].shape[1] == 3
+    taken = ("label", "confidence") if own_colors else ("label", "confidence", "rgb")
+    columns = {f"original_{name}" if name in taken else name: values for name, values in points.columns.items()}
+    if own_colors:
+        extra = path.with_name(f"{path.stem}_colors.ply")
+        write_ply(extra, points.xyz, {"rgb": as_bytes(rgb)}, ["the colors of the labels"])
+    else:
+        columns["rgb"] = as_bytes(rgb)
+        comments = [*comments, "red green blue are the colors of the labels"]
+    columns |= {"label": points.label.astype("<i4"), "confidence": points.confidence.astype("<f4")}
+    names = [f"label {number} {name}" for number, name in points.names.items()]
+    write_ply(path, points.xyz, columns, [*comments, *names])
+    return [path, extra] if own_colors else [path]
+
+
+def as_bytes(rgb: Float[np.ndarray, "N 3"]) -> UInt8[np.ndarray, "N 3"]:
+    """Return colors in 0..1 as bytes."""
+    return np.round(255 * np.clip(rgb, 0, 1)).astype(np.uint8)
+
+
+def write_ply(
+    path: Path,
+    xyz: Float[np.ndarray, "N 3"],
+    columns: Mapping[str, Shaped[np.ndarray, "N ..."]],
+    comments: Sequence[str] = (),
+) -> None:
+    """Write points with features as a binary PLY file: coordinates as doubles, numbers of 64 bits as near as it has."""
+    fields = {axis: xyz[:, place].astype("<f8") for place, axis in enumerate("xyz")}
+    for feature, values in columns.items():
+        values = _ply_numbers(values.reshape(len(xyz), -1), feature)
+        for name, column in zip(_ply_names(feature, values.shape[1]), values.T, strict=True):
+            while name in fields:
+                name += "_"
+            fields[name] = column
+    table = np.empty(len(xyz), dtype=[(name, values.dtype) for name, values in fields.items()])
+    for name, values in fields.items():
+        table[name] = values
+    head = ["ply", "format binary_little_endian 1.0"]
+    head += ["comment " + " ".join(re.sub(r"[^ -~]", "?", line).split()) for line in comments]
+    head += [f"element vertex {len(xyz)}"]
+    head += [f"property {PLY_TYPES[values.dtype.str[1:]]} {name}" for name, values in fields.items()]
+    replace_file(path, "\n".join([*head, "end_header", ""]).encode() + table.tobytes())
+
+
+def _ply_names(feature: str, width: int) -> Sequence[str]:
+    if width == 3 and feature in TRIPLES:
+        return TRIPLES[feature]
+    name = re.sub(r"\W", "_", feature, flags=re.ASCII)
+    return [name] if width == 1 else [f"{name}_{place}" for place in range(width)]
+
+
+def _ply_numbers(values: Shaped[np.ndarray, "N W"], feature: str) -> Shaped[np.ndarray, "N W"]:
+    """Return numbers of a type that PLY knows; whole colors up to 255 as bytes, unless they are of 16 bits."""
+    if (
+        feature == "rgb"
+        and values.dtype != np.uint16
+        and (values == np.round(values)).all()
+        and values.min() >= 0
+        and 1 < values.max() <= 255
+    ):
+        return values.astype(np.uint8)
+    kind = values.dtype.str[1:]
+    if kind in PLY_TYPES:
+        return values.astype(f"<{kind}")
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8)
+    if values.dtype.itemsize < 4:  # float16
+        return values.astype("<f4")
+    fits = values.dtype.kind in "iu" and np.abs(values.astype(np.float64)).max(initial=0) < 2**31
+    return values.astype("<i4" if fits else "<f8")
+
+
+def _write_csv(path: Path, points: LabelledPoints) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["x", "y", "z", "label", "name", "confidence"])
+    confidence = [f"{value:.6g}" for value in points.confidence.tolist()]
+    labels = points.label.tolist()
+    names = [points.names[label] for label in labels]
+    writer.writerows(zip(*points.xyz.T.tolist(), labels, names, confidence, strict=True))
+    replace_file(path, text.getvalue().encode())
+
+
+def _write_npz(path: Path, points: LabelledPoints) -> None:
+    content = io.BytesIO()
+    name = np.array([points.names[label] for label in points.label.tolist()])
+    confidence = points.confidence.astype(np.float32)
+    np.savez_compressed(content, xyz=points.xyz, label=points.label, name=name, confidence=confidence)
+    replace_file(path, content.getvalue())
+
+
+def _write_npy(path: Path, points: LabelledPoints) -> None:
+    content = io.BytesIO()
+    np.save(content, points.label)
+    replace_file(path, content.getvalue())
+
+
+WRITERS: dict[str, Callable[[Path, LabelledPoints], None]]
+WRITERS = {".csv": _write_csv, ".npz": _write_npz, ".npy": _write_npy}
+FORMATS = ("ply", *(suffix[1:] for suffix in WRITERS))
+"""Formats of points with labels: PLY with all there is, tables of x y z, label, name and confidence, labels alone."""

@@ -1,0 +1,214 @@
+"""People's own files: clouds as they are, meshes as points spread over their surface."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from bixt3d.datasets.files.cloud import Cloud, standard_cloud
+from bixt3d.datasets.files.columns import Points, named_columns, read_text
+from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
+from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
+from bixt3d.datasets.files.pcd import read_pcd
+from bixt3d.datasets.files.surface import choose_places
+from bixt3d.io.bounds import listed, printable, read_plain, shortened
+from bixt3d.types import InputError
+
+READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
+READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
+MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
+SUFFIXES = (*MESHES, *READERS)
+"""Extensions of the files that can be read, in small letters."""
+
+MESH_POINTS = 10_000
+"""Points spread over a mesh."""
+
+READ_OF_VERTICES = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue", "alpha", "color", "normal", "uv")
+"""What is known of the vertices of a mesh; faces say its normals."""
+
+FARTHEST = 1e18
+"""No coordinate may be larger: its square would not be a float32."""
+
+
+def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
+    """Return the clouds of a file with their features by name: one, but for arrays of several.
+
+    A mesh gives ``num_points`` points spread over its faces by area, always the same. A .ply without faces is a cloud.
+    Raises InputError if the file is missing, of an unknown kind or broken, if it has points that are not finite, or all
+    of them in one place.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {printable(path)}")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{printable(path)} is of an unknown kind: known are {', '.join(SUFFIXES)}")
+    try:
+        if not path.stat().st_size:
+            raise InputError("is empty")
+        if suffix in MESHES:
+            found, from_mesh = _read_mesh(path, num_points)
+        else:
+            found, from_mesh = READERS[suffix](path), False
+        for points in found:
+            check_points(points.xyz)
+    except InputError as error:
+        shown, fault = printable(path), printable(error)
+        raise InputError(fault if fault.startswith(shown) else f"{shown} {fault}") from error
+    except OSError as error:
+        raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
+    name = printable(path.name)
+    names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
+    up = "-y" if suffix == ".pcd" else None  # depth cameras write it
+    return [
+        standard_cloud(Cloud(points.xyz, points.columns, name, from_mesh, up, points.notes, points.largest))
+        for name, points in zip(names, found, strict=True)
+    ]
+
+
+def find_files(places: Sequence[str | Path]) -> list[Path]:
+    """Return files as they are named, and those of known kinds in folders and below them, in order of their names.
+
+    Hidden files are passed over. Raises InputError for a folder that holds no such file.
+    """
+    found: dict[Path, None] = {}
+    for place in map(Path, places):
+        files = sorted(_known_files(place)) if place.is_dir() else [place]
+        if not files:
+            raise InputError(
+                f"the folder {printable(place)} holds no file that can be read: known are {', '.join(SUFFIXES)}"
+            )
+        found |= dict.fromkeys(files)
+    return list(found)
+
+
+def _known_files(folder: Path) -> list[Path]:
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def check_points(xyz: Float[np.ndarray, "N 3"], what: str = "point") -> None:
+    """Raise InputError for points that are not finite, or that are all in one place."""
+    broken = np.flatnonzero(~(np.abs(xyz) < FARTHEST).all(axis=1))
+    if len(broken):
+        raise InputError(
+            f"has {len(xyz)} {what}s, {len(broken)} of which hold NaN, infinity or more than {FARTHEST:g} (the first "
+            f"is number {broken[0] + 1}): remove them"
+        )
+    if len(xyz) < 2:
+        raise InputError(f"has {len(xyz)} {what}{'s' * (len(xyz) != 1)}: a cloud takes many")
+    if (xyz == xyz[0]).all():
+        raise InputError(f"has all its {len(xyz)} {what}s in one place")
+
+
+_HINT = "it is damaged, or of another format than its name says"
+_HINTS = {
+    ".ply": "it is damaged, or no PLY file, or a binary one with faces of several sizes (export it as triangles)",
+    ".gltf": "it is damaged, or a file that it refers to is missing",
+}
+
+
+def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
+    """Return the points of a file that may be a mesh, and whether it is one."""
+    import trimesh
+
+    suffix, raw = path.suffix.lower(), read_plain(path)
+    raw = without_materials(raw) if suffix == ".obj" else raw.removeprefix(b"\xef\xbb\xbf")
+    try:
+        beside = check_mesh(raw, path)
+        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=beside, process=False, skip_materials=True)
+        pieces = scene.dump()
+        meshes = [piece for piece in pieces if isinstance(piece, trimesh.Trimesh) and len(piece.faces)]
+        corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces] for mesh in meshes]
+        if any(triangles.shape[1:] != (3, 3) for triangles in corners):
+            raise ValueError("a vertex takes three coordinates")
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 (trimesh raises whatever a broken file leads to)
+        reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
+        raise InputError(f"cannot be read ({reason}): {_HINTS.get(suffix, _HINT)}") from error
+    if corners:
+        colors, notes = _colors_of(meshes)
+        points = sample_corners(np.concatenate(corners), num_points, colors)
+        return [points._replace(notes=notes)], True
+    vertices = [piece for piece in pieces if len(piece.vertices)]
+    if suffix == ".ply" and vertices:
+        return [_cloud_of_ply(vertices[0])], False
+    if vertices:
+        raise InputError("is a mesh without faces: give it faces, or write its points as .ply or .xyz")
+    raise InputError(f"holds no mesh: {_HINT}")
+
+
+def cloud_of_mesh(mesh: Any, num_points: int = MESH_POINTS) -> Cloud:
+    """Return the cloud of a mesh, scene or point cloud of trimesh, sampled as `read_file` does. Raises InputError."""
+    pieces = [piece for piece in (mesh.dump() if hasattr(mesh, "dump") else [mesh]) if not hasattr(piece, "entities")]
+    meshes = [piece for piece in pieces if len(getattr(piece, "faces", ()))]
+    if meshes:
+        corners = np.concatenate([np.asarray(piece.vertices, np.float64)[piece.faces] for piece in meshes])
+        colors, notes = _colors_of(meshes)
+        return Cloud(*sample_corners(corners, num_points, colors)[:2], from_mesh=True, notes=notes)
+    vertices = np.concatenate([np.zeros((0, 3)), *(np.asarray(piece.vertices, np.float64) for piece in pieces)])
+    check_points(vertices)
+    colors = [np.asarray(getattr(piece, "colors", ()))[:, :3] for piece in pieces if len(getattr(piece, "colors", ()))]
+    return Cloud(vertices, {"rgb": np.concatenate(colors)} if sum(map(len, colors)) == len(vertices) else {})
+
+
+def _colors_of(meshes: Sequence[Any]) -> tuple[Float[np.ndarray, "T 3 3"] | None, tuple[str, ...]]:
+    """Return the colors of the corners of meshes of trimesh, from 0 to 1, if all have some; and what is not read."""
+    colors = []
+    for mesh in meshes:
+        if mesh.visual.kind == "vertex":
+            colors.append(np.asarray(mesh.visual.vertex_colors)[mesh.faces][..., :3] / 255)
+        elif mesh.visual.kind == "face":
+            colors.append(np.repeat(np.asarray(mesh.visual.face_colors)[:, None, :3] / 255, 3, axis=1))
+    notes = ("its texture not read",) * any(mesh.visual.kind == "texture" for mesh in meshes)
+    if beside := dict.fromkeys(name for mesh in meshes for name in _values_of(mesh)):
+        notes += (f"{listed(beside)} of its vertices not read",)
+    if len(colors) == len(meshes):
+        return np.concatenate(colors), notes
+    return None, notes + ("colors not read, which not all of its pieces have",) * bool(colors)
+
+
+def _values_of(mesh: Any) -> list[str]:
+    """Return the names of what a mesh of trimesh holds for each vertex beside positions, normals and colors."""
+    vertex = mesh.metadata.get("_ply_raw", {}).get("vertex", {})
+    return [name for name in (*mesh.vertex_attributes, *vertex.get("properties", ())) if name not in READ_OF_VERTICES]
+
+
+def sample_corners(
+    corners: Float[np.ndarray, "T 3 3"], num_points: int, colors: Float[np.ndarray, "T 3 3"] | None = None
+) -> Points:
+    """Return points spread over triangles by area, with the normals of the faces and the colors between the corners."""
+    check_points(corners.reshape(-1, 3), "corner")
+    first, second, third = (corners / np.ptp(corners, axis=(0, 1)).max()).transpose(1, 0, 2)
+    across = np.cross(second - first, third - first)
+    area = np.linalg.norm(across, axis=1)
+    if not area.any():
+        raise InputError("has only faces without area: there is nothing to spread points over")
+    triangle, weight = choose_places(area, num_points, np.random.default_rng(0))
+    columns = {"normal": across[triangle] / area[triangle, None]}
+    if colors is not None:
+        columns["rgb"] = (weight @ colors[triangle])[:, 0].clip(0, 1)
+    return Points((weight @ corners[triangle])[:, 0], columns)
+
+
+def _cloud_of_ply(cloud: Any) -> Points:
+    elements = cloud.metadata["_ply_raw"]  # the only place where trimesh leaves normals of points
+    vertex = elements["vertex"]
+    if len(cloud.vertices) < vertex["length"]:
+        raise InputError(f"says that it holds {vertex['length']} points, but it ends after {len(cloud.vertices)}")
+    columns, lists = {}, []
+    for name in vertex["properties"]:
+        values = np.asarray(vertex["data"][name])
+        values = values[values.dtype.names[1]] if values.dtype.names else values  # a list, after its length
+        if values.dtype.kind in "fiu" and len(values) == vertex["length"]:
+            columns[name] = values
+        else:
+            lists.append(name)
+    points = named_columns(columns)
+    others = [name for name, element in elements.items() if name != "vertex" and element["length"]]
+    notes = [f"its elements '{printable(shortened(name))}' not read" for name in others]
+    return points._replace(notes=(*notes, *[f"the lists {listed(lists)} of its points not read"] * bool(lists)))

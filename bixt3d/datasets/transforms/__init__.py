@@ -1,0 +1,1 @@
+"""What is done to clouds: normalization, augmentation, corruption, normals."""

@@ -1,0 +1,197 @@
+"""Augmentation of a whole batch in one call, on the batch's device, with randomness only from the draws given."""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from bixt3d.datasets.transforms.draws import Draws
+from bixt3d.types import NO_FEATURES, Features, InputError
+
+POINTWISE = ("xyz", "feats", "parts")
+"""The keys of a batch that belong to points; all others belong to clouds and pass through."""
+
+
+def take_points(batch: dict[str, Tensor], num_points: int) -> dict[str, Tensor]:
+    """Return the batch with the first ``num_points`` points of every cloud: how clouds are seen in evaluation."""
+    _check_size(batch, num_points)
+    return batch | {key: batch[key][:, :num_points] for key in POINTWISE if key in batch}
+
+
+class CloudAugment:
+    """Show the model every cloud anew: other points, another size, place and pose, noise, holes.
+
+    The steps come in the order of the arguments below, but picking points comes first and dropping them last.
+
+    Args:
+        scale: smallest and largest factor of a cloud's size.
+        anisotropic: draw a factor for each axis, not one for the cloud; normals follow.
+        mirror: axes along which to mirror every other cloud, such as "xz" (never the one that points up).
+        shift: largest shift along each axis, either way.
+        rotate: pose: as stored, turned about the axis y or z (whichever points up), or any rotation in space (uniform).
+        jitter: standard deviation of the noise added to each coordinate.
+        jitter_clip: largest size of that noise.
+        dropout: each cloud loses a share of its points, uniform in [0, dropout]; its first point left replaces them.
+        resample: show a random subset of all stored points, in random order, not the first ones.
+        shuffle: show the points in random order.
+    """
+
+    def __init__(  # noqa: PLR0913 (one argument for each line of a config)
+        self,
+        scale: tuple[float, float] = (1.0, 1.0),
+        anisotropic: bool = True,
+        mirror: Literal["", "x", "y", "z", "xy", "xz"] = "",
+        shift: float = 0.0,
+        rotate: Literal["none", "y", "z", "so3"] = "none",
+        jitter: float = 0.0,
+        jitter_clip: float = 0.05,
+        dropout: float = 0.0,
+        resample: bool = False,
+        shuffle: bool = False,
+    ):
+        if not 0 < scale[0] <= scale[1]:
+            raise InputError(f"scale must be two positive factors, the smaller first, not {scale}")
+        if min(shift, jitter, jitter_clip) < 0:
+            raise InputError(f"shift {shift}, jitter {jitter} and jitter_clip {jitter_clip} must not be negative")
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout must be at least 0 and below 1, not {dropout}")
+        self.scale, self.anisotropic, self.shift = tuple(scale), anisotropic, shift
+        self.mirror, self.rotate = mirror, rotate
+        self.jitter, self.jitter_clip, self.dropout = jitter, jitter_clip, dropout
+        self.resample, self.shuffle = resample, shuffle
+
+    def __call__(
+        self, batch: dict[str, Tensor], num_points: int, draws: Draws, features: Features = NO_FEATURES
+    ) -> dict[str, Tensor]:
+        """Return the batch augmented, with ``num_points`` points in every cloud; the batch given stays as it is.
+
+        ``features`` says which of the feats are normals: they turn with their cloud.
+        """
+        batch = self._pick(batch, num_points, draws)
+        xyz, feats = batch["xyz"], batch["feats"]
+        if self.scale != (1.0, 1.0) or self.mirror:
+            factors = self._factors(draws)
+            xyz = xyz * factors
+            feats = features.change(feats, "normal", lambda normals: scale_normals(normals, factors))
+        if self.shift:
+            xyz = xyz + (2 * draws.uniform("shift", 1, 3) - 1) * self.shift
+        if self.rotate != "none":
+            rotations = self._rotations(draws)
+            xyz = rotate(rotations, xyz)
+            feats = features.change(feats, "normal", lambda normals: rotate(rotations, normals))
+        if self.jitter:
+            noise = draws.normal("jitter", xyz.shape[1], 3) * self.jitter
+            xyz = xyz + noise.clamp(-self.jitter_clip, self.jitter_clip)
+        batch = batch | {"xyz": xyz, "feats": feats}
+        return self._drop(batch, draws) if self.dropout else batch
+
+    def _pick(self, batch: dict[str, Tensor], num_points: int, draws: Draws) -> dict[str, Tensor]:
+        if not (self.resample or self.shuffle):
+            return take_points(batch, num_points)
+        _check_size(batch, num_points)
+        batch = batch if self.resample else take_points(batch, num_points)
+        keys = draws.uniform("points", batch["xyz"].shape[1])
+        return select_points(batch, keys.argsort(dim=1, stable=True)[:, :num_points])
+
+    def _factors(self, draws: Draws) -> Float[Tensor, "B 1 axes"]:
+        low, high = self.scale
+        factors = low + (high - low) * draws.uniform("scale", 1, 3 if self.anisotropic else 1)
+        if not self.mirror:
+            return factors
+        signs = torch.where(draws.uniform("mirror", 1, 3) < 0.5, -1.0, 1.0)
+        for place, axis in enumerate("xyz"):  # not a mask made here: for that a GPU's host would wait
+            if axis not in self.mirror:
+                signs[:, :, place] = 1.0
+        return factors * signs
+
+    def _rotations(self, draws: Draws) -> Float[Tensor, "B 3 3"]:
+        if self.rotate == "so3":
+            # four normal numbers point in a uniform direction, and a uniform unit quaternion is a uniform rotation
+            quaternions = draws.normal("rotate", 4)
+        else:
+            half = math.pi * draws.uniform("rotate")
+            axis = torch.zeros(len(half), 3, device=half.device)
+            axis[:, "xyz".index(self.rotate)] = half.sin()
+            quaternions = torch.cat([half.cos().unsqueeze(1), axis], dim=1)
+        return rotation_matrices(quaternions)
+
+    def _drop(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
+        xyz = batch["xyz"]
+        ratio = self.dropout * draws.uniform("dropout_share", 1)
+        drop_mask = draws.uniform("dropout", xyz.shape[1]) < ratio
+        first_kept_index = (~drop_mask).int().argmax(dim=1, keepdim=True)
+        own_index = torch.arange(xyz.shape[1], device=xyz.device)
+        return select_points(batch, torch.where(drop_mask, first_kept_index, own_index))
+
+
+def cut_and_mix(batch: dict[str, Tensor], rate: float, draws: Draws) -> dict[str, Tensor]:
+    """Replace one side of each cloud but the first, beyond a random plane, by the same side of the cloud before it.
+
+    The first cloud is there for the second alone, and left out. A cloud is mixed with probability ``rate``, and then
+    keeps a share of its points uniform in [0, 1]; points and features keep their number (CutMix, Yun et al. 2019, for
+    clouds as in RSMix and PointCutMix). Returns the batch with ``other_label``, the class of the cloud that gave the
+    rest, and ``kept``, the share that each cloud kept.
+    """
+    num_points = batch["xyz"].shape[1]
+    other = {key: batch[key][:-1] for key in ("xyz", "feats", "label")}
+    batch = {key: value[1:] for key, value in batch.items()}
+    mixed = (draws.uniform("mixed") < rate)[1:]
+    kept = torch.where(mixed, (draws.uniform("kept")[1:] * (num_points + 1)).floor(), num_points)
+    direction = draws.normal("direction", 1, 3)[1:]
+    ours, theirs = (_rank((clouds["xyz"] * direction).sum(2)) for clouds in (batch, other))
+    # of ours those on this side come first, of theirs those on the other side last, else all keep their order
+    index = (ours >= kept[:, None]).int().argsort(dim=1, stable=True)
+    other_index = (theirs >= kept[:, None]).int().argsort(dim=1, stable=True)
+    own_mask = (torch.arange(num_points, device=kept.device) < kept[:, None])[..., None]
+    joined = {
+        key: torch.where(own_mask, select_points(batch, index)[key], select_points(other, other_index)[key])
+        for key in ("xyz", "feats")
+    }
+    return batch | joined | {"other_label": other["label"], "kept": kept / num_points}
+
+
+def _rank(values: Float[Tensor, "B N"]) -> Int[Tensor, "B N"]:
+    """Return the place of every value among those of its cloud, from the smallest."""
+    return values.argsort(1).argsort(1)
+
+
+def rotation_matrices(quaternions: Float[Tensor, "B 4"]) -> Float[Tensor, "B 3 3"]:
+    """Return the rotations that quaternions (real part first, any length but 0) stand for; they turn column vectors."""
+    r, i, j, k = functional.normalize(quaternions, dim=1).unbind(dim=1)
+    rows = [
+        [1 - 2 * (j * j + k * k), 2 * (i * j - k * r), 2 * (i * k + j * r)],
+        [2 * (i * j + k * r), 1 - 2 * (i * i + k * k), 2 * (j * k - i * r)],
+        [2 * (i * k - j * r), 2 * (j * k + i * r), 1 - 2 * (i * i + j * j)],
+    ]
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
+def scale_normals(normals: Float[Tensor, "B N 3"], factors: Float[Tensor, "B 1 axes"]) -> Float[Tensor, "B N 3"]:
+    """Return the normals of clouds whose coordinates were multiplied by these factors."""
+    return functional.normalize(normals / factors, dim=2)  # a surface's normals scale inversely to the surface
+
+
+def rotate(rotations: Float[Tensor, "B 3 3"], vectors: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
+    """Return the vectors of every cloud turned by its rotation."""
+    # a sum of products, for a matmul may round to TF32 or, under autocast, to bfloat16
+    return (rotations.unsqueeze(1) * vectors.unsqueeze(2)).sum(dim=3)
+
+
+def select_points(batch: dict[str, Tensor], point_index: Int[Tensor, "B M"]) -> dict[str, Tensor]:
+    """Return the batch with these points of every cloud, in the order of the index."""
+    selected = {}
+    for key in POINTWISE:
+        if key in batch:
+            value = batch[key]
+            index = point_index if value.ndim == 2 else point_index.unsqueeze(2).expand(-1, -1, value.shape[2])
+            selected[key] = value.gather(1, index)
+    return batch | selected
+
+
+def _check_size(batch: dict[str, Tensor], num_points: int) -> None:
+    stored = batch["xyz"].shape[1]
+    if num_points > stored:
+        raise InputError(f"asked for {num_points} points of clouds that have {stored}")

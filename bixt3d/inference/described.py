@@ -1,0 +1,160 @@
+"""Models as files describe them: of known classes alone, and no larger than the weights that come with them."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from threading import get_ident
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+
+from bixt3d.config import BUILDING, SettingsParser, follow_features
+from bixt3d.engine.checkpoint import check_fit, fit_weights
+from bixt3d.io.bounds import printable
+from bixt3d.io.known_classes import class_paths, known_classes
+from bixt3d.io.untrusted import check_keys
+from bixt3d.types import Features, InputError
+
+LARGEST = 2**20
+"""The largest number of a description: of layers, widths, neighbors and so on."""
+WORDS = r"([A-Za-z]\w*(:\w+)?(, ?[A-Za-z]\w*(:\w+)?)*)?"
+"""What a text among the settings may be: a choice, a name, or features; never a path that could be imported."""
+MOST_VALUES = 2000
+"""Values of a description."""
+
+
+def build_described(  # noqa: PLR0913 (all that a file says of its model)
+    model: Any,
+    kind: Any,
+    outputs: Sequence[int],
+    features: str,
+    weights: dict[str, Tensor],
+    source: str,
+    trust: bool = False,
+) -> nn.Module:
+    """Return the model that a file describes, with the weights of the file.
+
+    ``model``: class_path and init_args; ``kind``: the type of the setting, a function of ``outputs``; ``features``:
+    what it reads where its settings leave that open. No module is imported, unless ``trust`` is set: a class is
+    bixt3d's, or derived from one of its classes in a module that the program has imported. Shapes are compared before
+    memory is taken, and nothing is downloaded. Raises InputError.
+    """
+    description = Description(source, trust)
+    model = description.resolve(without_pretrained(model))
+    parser = SettingsParser()
+    parser.trust = trust
+    parser.add_argument("--model", type=kind)
+    # a class of the user's own may not be made for the meta device, and is theirs to trust
+    trial = nullcontext() if description.foreign else torch.device("meta")
+    try:
+        with BUILDING:
+            settings = parser.parse_object({"model": model})
+            follow_features(settings.model, {"init_args": {"features": features}})
+            with trial, _no_more_modules_than(weights):
+                fitting = parser.instantiate(settings).model(*outputs)
+            check_fit(fitting.state_dict(), weights, source)
+            built = parser.instantiate(settings).model(*outputs)
+    except Exception as error:  # constructors raise almost anything for numbers that nobody would give them
+        if isinstance(error, InputError) and str(error).startswith(source):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{source} describes a model that cannot be built: {printable(reason)[:300]}") from error
+    fit_weights(built, weights, source)
+    return built
+
+
+def without_pretrained(settings: Any) -> Any:
+    """Return settings without ``pretrained``, which downloads weights to start from: a file brings its own."""
+    if isinstance(settings, list):
+        return [without_pretrained(one) for one in settings]
+    if not isinstance(settings, dict):
+        return settings
+    return {name: without_pretrained(value) for name, value in settings.items() if name != "pretrained"}
+
+
+class Description:
+    """Checks what a file says of its model, and turns it into settings of known classes and plain values.
+
+    Args:
+        source: the file.
+        trust: let it name classes that are not known.
+    """
+
+    def __init__(self, source: str, trust: bool):
+        known = [one for one in known_classes() if issubclass(one, nn.Module)]
+        self.source, self.trust, self.count, self.foreign = source, trust, 0, False
+        self.paths = {path: one for one in known for path in class_paths(one)}
+        self.own = {one.__name__: class_paths(one)[-1] for one in known if one.__module__.startswith("bixt3d.")}
+
+    def resolve(self, value: Any) -> Any:
+        """Return the same with full paths of known classes. Raises InputError for anything else."""
+        self.count += 1
+        if self.count > MOST_VALUES:
+            raise InputError(f"{self.source} describes a model with too many settings")
+        if isinstance(value, dict):
+            return self._resolve_class(value) if "class_path" in value else self._resolve_settings(value)
+        if isinstance(value, list):
+            return [self.resolve(one) for one in value]
+        if isinstance(value, str) and not (self.trust or re.fullmatch(WORDS, value, re.ASCII)):
+            raise InputError(f"{self.source} has '{printable(value)[:80]}' among the settings of its model: not a word")
+        if isinstance(value, int | float) and abs(value) > LARGEST:
+            raise InputError(f"{self.source} has {value:.3g} among the settings of its model: too large")
+        return value
+
+    def _resolve_settings(self, values: dict[str, Any]) -> dict[str, Any]:
+        for name in values:
+            if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+                raise InputError(f"{self.source} describes a model with the setting '{printable(name)[:80]}'")
+        if isinstance(values.get("features"), str) and not self.trust:
+            values = values | {"features": str(Features.parse(values["features"]))}
+        return {name: self.resolve(value) for name, value in values.items()}
+
+    def _resolve_class(self, value: dict[str, Any]) -> dict[str, Any]:
+        path, settings = value["class_path"], value.get("init_args") or {}
+        check_keys(value | {"init_args": settings}, ("class_path", "init_args"), f"a class in {self.source}")
+        if not (isinstance(path, str) and isinstance(settings, dict)):
+            raise InputError(f"{self.source} describes a model without the name of a class and its settings")
+        name = path.rpartition(".")[2]
+        if path in self.paths:
+            self.foreign |= not self.paths[path].__module__.startswith("bixt3d.")
+        elif "." not in path or path.startswith("bixt3d."):
+            if name not in self.own:
+                raise InputError(f"{self.source} names the class '{printable(path)[:80]}', which bixt3d does not have")
+            path = self.own[name]
+        elif self.trust:
+            self.foreign = True
+        else:
+            raise InputError(
+                f"{self.source} names the class '{printable(path)[:80]}', which is not bixt3d's: import it before, or "
+                "let the file import it, and so run its code, with --trust or trust=True"
+            )
+        return {"class_path": path, "init_args": self._resolve_settings(settings)}
+
+
+@contextmanager
+def _no_more_modules_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Stop a model while this thread builds it if it has many more parts than there are weights for it."""
+    own = get_ident()
+    left = {"parameters": 2 * len(weights) + 64, "modules": 16 * len(weights) + 256}
+
+    def count(kind: str) -> None:
+        if get_ident() != own:  # hooks are for all threads, and another one may build a model of its own
+            return
+        left[kind] -= 1
+        if left[kind] < 0:
+            raise InputError(f"it would have more {kind} than there are weights for ({len(weights)} tensors)")
+
+    hooks = [
+        register_module_parameter_registration_hook(lambda *_: count("parameters")),
+        register_module_module_registration_hook(lambda *_: count("modules")),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,193 @@
+"""A trained run on images, ready to predict: what the Python API and the programs in tools/ share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from bixt3d.datasets.images.reading import as_rgb, read_image
+from bixt3d.datasets.images.transforms import normalize, square_view
+from bixt3d.inference.predictions import Answer, ClassAnswer, check_finite, percent_lines
+from bixt3d.models.image_classifier import ImageClassifier
+from bixt3d.models.image_segmenter import ImageSegmenter
+from bixt3d.types import InputError
+
+
+@dataclass(frozen=True)
+class ImagePrediction(ClassAnswer):
+    """What a classifier says of one image: the class, how sure, and the probability of every class, highest first."""
+
+    name: str
+    confidence: float
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationPrediction(Answer):
+    """What a segmenter says of one image: ``class_names[labels[y, x]]`` is the class of a pixel.
+
+    ``shares``: part of the pixels that each class has, highest first, without those that have none.
+    """
+
+    labels: Int[Tensor, "X Y"]
+    class_names: tuple[str, ...]
+    shares: dict[str, float]
+
+    def facts(self) -> dict[str, Any]:
+        return {"shares": self.shares}
+
+    def table(self, top: int) -> list[str]:
+        return percent_lines(self.shares)
+
+
+class ImageModel(ABC):
+    """What all trained models of images have in common: they read images as evaluation shows them.
+
+    Args:
+        model: the trained model.
+        class_names: what its classes are called.
+    """
+
+    def __init__(self, model: nn.Module, class_names: Sequence[str]):
+        self.model, self.class_names = model.eval(), tuple(class_names)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device
+
+    @abstractmethod
+    def view(self, image: Any) -> UInt8[Tensor, "3 X Y"]:
+        """Return the pixels of a Pillow image in RGB that the model sees."""
+
+    @abstractmethod
+    def _describe(self, image: Float[Tensor, "1 3 X Y"]) -> Answer: ...
+
+    def prepare(self, image: Any) -> Float[Tensor, "3 X Y"]:
+        """Return what the model reads of one image (of any kind that ``predict`` takes), on the model's device."""
+        return normalize(self.view(as_image(image)).to(self.device))
+
+    @torch.inference_mode()
+    def _predict(self, images: Any) -> Any:
+        several = isinstance(images, (list, tuple))
+        answers = [self._describe(self.prepare(image)[None]) for image in (images if several else [images])]
+        return answers if several else answers[0]
+
+
+class ImagePredictor(ImageModel):
+    """A trained classifier that takes images as people have them.
+
+    Args:
+        model: the trained model.
+        class_names: what its classes are called.
+        size: side in pixels of the square that it sees.
+        crop_fraction: that square as a share of the image's shorter side.
+    """
+
+    def __init__(self, model: ImageClassifier, class_names: Sequence[str], size: int, crop_fraction: float = 0.875):
+        super().__init__(model, class_names)
+        self.size, self.crop_fraction = size, crop_fraction
+        self._view = square_view(size, crop_fraction)
+
+    def view(self, image: Any) -> UInt8[Tensor, "3 X Y"]:
+        return self._view(image)
+
+    def predict(self, images: Any) -> ImagePrediction | list[ImagePrediction]:
+        """Say what images show: one ImagePrediction for one image, a list for a list of them.
+
+        Takes the path of a file, an image of Pillow, or bytes in an array (rows, columns, 3) or (rows, columns).
+        The model sees the square in the middle, as in evaluation. Raises InputError for a file that is no image.
+        """
+        return self._predict(images)
+
+    def _describe(self, image: Float[Tensor, "1 3 X Y"]) -> ImagePrediction:
+        logits = self.model(image)[0].float().cpu()
+        check_finite(logits, "this image")
+        probability = logits.softmax(0)
+        order = probability.argsort(descending=True, stable=True).tolist()
+        ranked = {self.class_names[i]: float(probability[i]) for i in order}
+        name = self.class_names[order[0]]
+        return ImagePrediction(name, ranked[name], ranked)
+
+
+class ImageSegmentationPredictor(ImageModel):
+    """A trained segmenter that takes images as people have them, and labels all their pixels.
+
+    Args:
+        model: the trained model.
+        class_names: what its classes are called.
+        window: side in pixels of the square that slides over each image; None: the model sees whole images.
+    """
+
+    def __init__(self, model: ImageSegmenter, class_names: Sequence[str], window: int | None = None):
+        super().__init__(model, class_names)
+        self.window = window
+
+    def view(self, image: Any) -> UInt8[Tensor, "3 X Y"]:
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def predict(self, images: Any) -> SegmentationPrediction | list[SegmentationPrediction]:
+        """Say what every pixel shows: one SegmentationPrediction for one image, a list for a list of them.
+
+        Takes what `ImagePredictor.predict` takes. The model sees images at their own size, as in evaluation.
+        """
+        return self._predict(images)
+
+    def _describe(self, image: Float[Tensor, "1 3 X Y"]) -> SegmentationPrediction:
+        logits = segment(self.model, image, self.window)[0]
+        check_finite(logits, "this image")
+        labels = logits.argmax(0).cpu()
+        shares = labels.flatten().bincount(minlength=len(self.class_names)) / labels.numel()
+        order = shares.argsort(descending=True, stable=True).tolist()
+        ranked = {self.class_names[i]: float(shares[i]) for i in order if shares[i]}
+        return SegmentationPrediction(labels, self.class_names, ranked)
+
+
+def segment(
+    model: ImageSegmenter, image: Float[Tensor, "B 3 X Y"], window: int | None = None
+) -> Float[Tensor, "B C X Y"]:
+    """Return the logits of every pixel of images of any size, or with a window the log of their mean probabilities.
+
+    Images are extended to the right and below, in the mean color, to a size that the model can read.
+    """
+    stride, (rows, columns) = model.stride, image.shape[-2:]
+    if window is None:
+        return model(pad(image, (0, -columns % stride, 0, -rows % stride)))[..., :rows, :columns].float()
+    image = pad(image, (0, max(0, window - columns), 0, max(0, window - rows)))
+    total, looks = 0.0, image.new_zeros(image.shape[-2:])
+    for top in window_places(image.shape[2], window):
+        for left in window_places(image.shape[3], window):
+            part = segment(model, image[..., top : top + window, left : left + window]).softmax(1)
+            where = (left, image.shape[3] - left - window, top, image.shape[2] - top - window)
+            total = total + pad(part, where)
+            looks[top : top + window, left : left + window] += 1
+    return (total / looks)[..., :rows, :columns].clamp(min=1e-12).log()
+
+
+def window_places(length: int, window: int) -> list[int]:
+    """Return where windows begin along an axis: two thirds of a window apart, the last one at the end."""
+    return [*range(0, length - window, max(1, 2 * window // 3)), length - window]
+
+
+def as_image(image: Any) -> Any:
+    """Return an image as Pillow's, in RGB. Raises InputError for what is none."""
+    from PIL import Image
+
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return as_rgb(image)
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise InputError(
+            f"an image as an array has bytes (uint8) of shape (rows, columns, 3) or (rows, columns), not "
+            f"{pixels.dtype} of shape {pixels.shape}"
+        )
+    return Image.fromarray(pixels).convert("RGB")

@@ -1,0 +1,187 @@
+"""What comes from unknown hands, read within bounds: JSON, yaml and tensors, or one sentence."""
+
+import io
+import json
+import math
+import pickletools
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import torch
+import yaml
+
+from bixt3d.io.bounds import check_names, printable
+from bixt3d.types import InputError
+
+MOST_JSON, MOST_YAML = 2**22, 2**18
+"""Characters of a text: names of many classes need more than settings do."""
+MOST_VALUES, MOST_SETTINGS, DEEPEST = 200_000, 20_000, 32
+"""Values in JSON, in yaml with what its aliases repeat, and how deep they are nested."""
+TENSOR_GLOBALS = r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w+Storage"
+"""What a pickle of tensors may name; torch's own list has `bytearray` on it, which takes as much memory as one says."""
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Plain values alone; a date is text, as in jsonargparse."""
+
+    yaml_implicit_resolvers = {
+        first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def read_json(text: str, source: str) -> Any:
+    """Return the values of a JSON text; ``source`` says what it is. Raises InputError if it is none, or too large."""
+    _check_length(text, MOST_JSON, source)
+    try:
+        values = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source} is not JSON, or it is damaged") from error
+    check_plain(values, source)
+    return values
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number")
+
+
+def read_yaml(text: str, source: str) -> Any:
+    """Return the values of a yaml text; ``source`` says what it is. Raises InputError where it is none, or too large.
+
+    Tags of Python, names with dots, and aliases that repeat too much are refused.
+    """
+    _check_length(text, MOST_YAML, source)
+    try:
+        _check_aliases(text, source)
+        values = yaml.load(text, _Loader)
+    except InputError:
+        raise
+    except Exception as error:  # junk makes PyYAML raise almost anything
+        reason = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())[:200]
+        raise InputError(f"{source} holds no settings in yaml: {printable(reason)}") from error
+    check_plain(values, source)
+    _check_dots(values, source)
+    return values
+
+
+def _check_dots(values: Any, source: str) -> None:
+    """Raise InputError for a name such as ``optim.lr``, a second way to say a setting that checks would pass over."""
+    if isinstance(values, dict):
+        for name in values:
+            if "." in name:
+                raise InputError(f"{source} holds '{printable(name)[:80]}': write a group and, indented, its settings")
+    for value in values.values() if isinstance(values, dict) else values if isinstance(values, list) else ():
+        _check_dots(value, source)
+
+
+def _check_length(text: str, most: int, source: str) -> None:
+    if len(text) > most:
+        raise InputError(f"{source} is too large: {len(text):,} characters, at most {most:,} are read")
+
+
+def _check_aliases(text: str, source: str) -> None:
+    """Raise InputError if a yaml text would hold too many values once its aliases are followed, or is too deep."""
+    sizes, open_anchors, anchors = [0], [], {}
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.AliasEvent):
+            sizes[-1] += anchors.get(event.anchor, MOST_SETTINGS)  # one that is not complete would hold itself
+        elif isinstance(event, yaml.CollectionStartEvent):
+            sizes.append(1)
+            open_anchors.append(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            size = sizes.pop()
+            sizes[-1] += size
+            anchors[open_anchors.pop()] = size
+        elif isinstance(event, yaml.ScalarEvent):
+            sizes[-1] += 1
+            anchors[event.anchor] = 1
+        if len(sizes) > DEEPEST or sizes[-1] >= MOST_SETTINGS:
+            raise InputError(f"{source} is nested too deep, or holds too many values, or its aliases do")
+
+
+def check_plain(values: Any, source: str) -> None:
+    """Raise InputError unless values are dicts, lists, text, finite numbers, true, false and null, not too many."""
+    pending, seen = [(values, 1)], 0
+    while pending:
+        value, depth = pending.pop()
+        seen += 1
+        if seen > MOST_VALUES or depth > DEEPEST:
+            raise InputError(f"{source} is nested too deep, or holds too many values")
+        if isinstance(value, dict):
+            if not all(isinstance(key, str) for key in value):
+                raise InputError(f"{source} has a name that is not text")
+            pending += [(one, depth + 1) for one in value.values()]
+        elif isinstance(value, list):
+            pending += [(one, depth + 1) for one in value]
+        elif (isinstance(value, float) and not math.isfinite(value)) or (
+            isinstance(value, int) and abs(value) >= 2**63
+        ):
+            raise InputError(f"{source} holds a number that is not finite, or too large")
+        elif not isinstance(value, str | int | float | bool | None):
+            raise InputError(f"{source} holds something that is no text, number, list or dict")
+
+
+def check_different_names(names: Any, source: str) -> None:
+    """Raise InputError unless these are names: a list of different texts that can be printed."""
+    if not (isinstance(names, Sequence) and not isinstance(names, str) and names):
+        raise InputError(f"{source} should be a list of names")
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"{source} should be a list of names, but not all of them are text")
+    check_names(names, source)
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise InputError(f"{source} holds '{twice}' twice")
+
+
+def check_count(value: Any, source: str, least: int = 1, most: int = 2**20) -> int:
+    """Return a value that is a whole number between two bounds. Raises InputError for any other."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{source} should be a whole number from {least} to {most}, not {printable(repr(value))[:80]}")
+    return value
+
+
+def check_keys(values: Any, keys: Sequence[str], source: str) -> None:
+    """Raise InputError unless values are a dict with exactly these keys."""
+    if not isinstance(values, dict) or set(values) != set(keys):
+        raise InputError(f"{source} should have these entries and no others: {', '.join(keys)}")
+
+
+def load_tensors(content: bytes, *classes: type) -> Any:
+    """Return what `torch.save` wrote, without running code of the file. Raises almost anything where it is broken.
+
+    ``classes``: what it may hold besides tensors and plain values. No tensor may be larger than the file: one that
+    repeats a value, or a zip that unpacks to more, fills the memory.
+    """
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > len(content):
+                raise InputError("it unpacks to more than its own size")
+    _check_pickles(content, {f"{one.__module__} {one.__qualname__}" for one in classes})
+    with torch.serialization.safe_globals(list(classes)):
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    pending, seen = [state], 0
+    while pending:
+        value, seen = pending.pop(), seen + 1
+        if seen > MOST_VALUES:
+            raise InputError("it holds too many values")
+        if isinstance(value, torch.Tensor) and (value.layout != torch.strided or value.nbytes > len(content)):
+            raise InputError("it holds a tensor that is larger than the file")
+        if isinstance(value, Mapping | list | tuple):
+            pending += value.values() if isinstance(value, Mapping) else value
+    return state
+
+
+def _check_pickles(content: bytes, known: set[str]) -> None:
+    """Raise InputError for a pickle that names more than tensors are made of; no step of it is done."""
+    if content[:4] == b"PK\x03\x04":  # as torch tells them apart, and read as torch reads it
+        pickles, count = io.BytesIO(torch._C.PyTorchFileReader(io.BytesIO(content)).get_record("data.pkl")), 1
+    else:  # magic number, version, system, content, keys of the storages
+        pickles, count = io.BytesIO(content), 5
+    for _ in range(count):
+        for step, name, _ in pickletools.genops(pickles):
+            if step.name == "GLOBAL" and not (name in known or re.fullmatch(TENSOR_GLOBALS, name, re.ASCII)):
+                raise InputError(f"it names {printable(name)[:80]}, which no tensor needs")
+            if step.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
+                raise InputError(f"it holds the step {step.name}, which no tensor needs")

@@ -1,0 +1,62 @@
+"""Scores of a classifier, computed by hand, and the loss that PointMLP trains with."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from bixt3d.tasks.class_metrics import count_correct, log_frequency, score_classes, smooth_cross_entropy
+
+
+def logits_of(predicted: list[int], num_classes: int) -> torch.Tensor:
+    return functional.one_hot(torch.tensor(predicted), num_classes).float()
+
+
+def test_accuracies_of_two_classes_by_hand():
+    truth = torch.tensor([0, 0, 0, 1])
+    scores = score_classes(logits_of([0, 0, 1, 1], 2), truth, ("bed", "car"))
+    assert scores.confusion.tolist() == [[2, 1], [0, 1]]  # rows are the truth
+    assert scores.overall_accuracy == 3 / 4
+    assert scores.mean_accuracy == pytest.approx((2 / 3 + 1) / 2)
+    assert scores.per_class == pytest.approx({"bed": 2 / 3, "car": 1.0})
+
+
+def test_a_class_that_does_not_occur_counts_in_no_mean():
+    scores = score_classes(logits_of([0, 2, 1], 3), torch.tensor([0, 0, 1]), ("bed", "car", "mug"))
+    assert scores.confusion.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert scores.per_class == {"bed": 0.5, "car": 1.0}
+    assert scores.mean_accuracy == 0.75
+    assert scores.overall_accuracy == pytest.approx(2 / 3)
+
+
+def test_the_loss_of_a_score_is_plain_cross_entropy():
+    scores = score_classes(torch.tensor([[0.0, 0.0], [math.log(3), 0.0]]), torch.tensor([0, 0]), ("bed", "car"))
+    assert scores.loss == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)
+
+
+@pytest.mark.parametrize("num_classes", [2, 5, 40])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_smoothing_gives_its_share_to_the_other_classes_alone_as_pointmlp_does(num_classes, smoothing):
+    logits, labels = torch.randn(7, num_classes), torch.randint(num_classes, (7,))
+    one_hot = functional.one_hot(labels, num_classes).float()
+    target = one_hot * (1 - smoothing) + (1 - one_hot) * smoothing / (num_classes - 1)
+    expected = -(target * functional.log_softmax(logits, 1)).sum(1).mean()
+    torch.testing.assert_close(smooth_cross_entropy(logits, labels, smoothing), expected)
+
+
+def test_the_loss_is_computed_in_full_precision():
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    loss = smooth_cross_entropy(logits.bfloat16(), labels, 0.1)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, smooth_cross_entropy(logits.bfloat16().float(), labels, 0.1))
+
+
+def test_right_answers_are_counted():
+    assert count_correct(logits_of([0, 1, 1, 2], 3), torch.tensor([0, 1, 2, 2])).item() == 3
+
+
+def test_the_log_frequency_of_classes_is_their_share_of_the_set():
+    label = torch.tensor([0, 0, 0, 2])
+    torch.testing.assert_close(log_frequency(label, 3)[[0, 2]].exp(), torch.tensor([0.75, 0.25]))
+    assert log_frequency(label, 3)[1] < -20  # absent, but finite
