@@ -18,7 +18,8 @@ from bixt3d.cli.program import run_program
 from bixt3d.config import OFFLINE, SettingsParser
 from bixt3d.inference.described import without_pretrained
 from bixt3d.models.image_classifier import ImageClassifier
-from bixt3d.models.image_presets import PRESETS, build_image_classifier, build_image_segmenter
+from bixt3d.models.image_preset_table import PRESETS
+from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.models.presets import build_model, build_segmenter, read_model_config
 from bixt3d.models.segmenter import CloudSegmenter

@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bixt3d.ops._backend import PointBackend
-from bixt3d.ops.neighbors import gather, knn, squared_distances
+from bixt3d.ops.neighbors import gather, knn
+from bixt3d.ops.reference import squared_distances
 from bixt3d.types import InputError
 
 

@@ -20,7 +20,7 @@ from bixt3d import load_run
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.engine.report import read_rows
 from bixt3d.inference.runs import read_run
-from bixt3d.tasks import path_of_task
+from bixt3d.tasks.task import path_of_task
 from bixt3d.types import InputError
 
 CONFIG = Path(regression.__file__).with_suffix(".yaml")

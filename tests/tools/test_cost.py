@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from bixt3d.cli.costs import count_cost, count_point_work
 from bixt3d.cli.paper_tables import TABLES
 from bixt3d.models import BixtEncoder, LinearSegmenter, PointMLP
-from bixt3d.models.image_presets import PRESETS, BixtPreset
+from bixt3d.models.image_preset_table import PRESETS
+from bixt3d.models.image_presets import BixtPreset
 from bixt3d.nn.attention import BiAttention, ReadAttention, SelfAttention
 from bixt3d.tokenizers import PatchTokenizer
 from bixt3d.types import InputError
