@@ -5,7 +5,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from bixt3d import __version__
 from bixt3d.config import SettingsParser, follow_features, make_settings_parser
 from bixt3d.datasets import CloudAugment, stratified_split
 from bixt3d.datasets.transforms.draws import Draws
@@ -224,7 +224,7 @@ class Task(ABC):
             **evaluation.facts(),
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "device": device_name(fabric),
-            "version": version("bixt3d"),
+            "version": __version__,
             "torch": torch.__version__,
             "commit": commit(),
             **facts,
