@@ -4,7 +4,6 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from bixt3d import __version__
 from bixt3d.config import SettingsParser, follow_features, make_settings_parser
 from bixt3d.datasets import CloudAugment
 from bixt3d.datasets.transforms.draws import Draws
@@ -173,7 +173,7 @@ class Task(ABC):
             **evaluation.facts(),
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "device": device_name(fabric),
-            "version": version("bixt3d"),
+            "version": __version__,
             "torch": torch.__version__,
             "commit": commit(),
             **facts,
