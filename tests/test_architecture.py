@@ -28,6 +28,7 @@ MAY_IMPORT = {
 # where model, data, training and pictures of a task meet; a run names its task, and a task its predictor
 MAY_IMPORT["inference"] = MAY_IMPORT["tasks"] = {*MAY_IMPORT, "inference", "tasks"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT}
+MAY_IMPORT["__main__"] = {"cli"}
 
 ONLY_IN = {
     "triton": ("ops/triton/",),
