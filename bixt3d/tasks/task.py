@@ -11,7 +11,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from bixt3d import __version__
 from bixt3d.config import SettingsParser, follow_features, make_settings_parser
 from bixt3d.datasets import CloudAugment
 from bixt3d.datasets.transforms.draws import Draws
@@ -25,6 +24,7 @@ from bixt3d.tasks.inputs import check_features, describe_clouds
 from bixt3d.tasks.results import write_plain_results
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.settings import Train
+from bixt3d.version import __version__
 
 FORMAT = "1"
 """Of the metadata of weights."""
