@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import visualize
-import visualize_images
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from written_runs import write_run
 
+from bixt3d.cli import visualize, visualize_images
 from bixt3d.models.image_preset_table import PRESETS, ImagePreset
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.types import InputError

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from visualize_choice import check_drawn, check_latents, choose, choose_layer, to_numpy
 
+from bixt3d.cli.visualize_choice import check_drawn, check_latents, choose, choose_layer, to_numpy
 from bixt3d.config import nearest
 from bixt3d.datasets.images.reading import read_image
 from bixt3d.datasets.images.transforms import to_pixels
