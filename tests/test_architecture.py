@@ -186,7 +186,7 @@ def test_rooms_import_only_what_the_house_allows(path: Path):
     assert own in MAY_IMPORT, f"room '{own}' has no rule: add it here and to CONTRIBUTING.md"
     used = {name.split(".")[1] for name in imports(path) if name.startswith("bixt3d.")}
     assert used - {own, "version"} <= MAY_IMPORT[own]
-    assert not {name.split(".")[0] for name in imports(path)} & {"tools", "tests"}
+    assert not {name.split(".")[0] for name in imports(path)} & {"tools", "benchmarks", "examples", "tests"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
