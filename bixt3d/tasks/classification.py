@@ -20,7 +20,8 @@ from bixt3d.models.presets import MakeClassifier
 from bixt3d.tasks.class_metrics import ClassScores, count_correct, log_frequency, score_classes, smooth_cross_entropy
 from bixt3d.tasks.inputs import read_clouds
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.tasks.task import Task, Train
+from bixt3d.tasks.settings import Train
+from bixt3d.tasks.task import Task
 from bixt3d.types import CloudSet, InputError
 
 

@@ -14,7 +14,8 @@ from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.ending import on_first
 from bixt3d.engine.report import RunLog
 from bixt3d.tasks.command import Where
-from bixt3d.tasks.task import Sets, Task
+from bixt3d.tasks.sets import Sets
+from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
 
 

@@ -13,8 +13,9 @@ from torch import nn
 from bixt3d.datasets.images.reading import ImageSet
 from bixt3d.datasets.images.transforms import to_pixels
 from bixt3d.engine.loop import Batch
+from bixt3d.tasks.settings import Train
 from bixt3d.tasks.start_weights import start_from
-from bixt3d.tasks.task import Task, Train
+from bixt3d.tasks.task import Task
 
 
 @dataclass

@@ -18,7 +18,8 @@ from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_fol
 from bixt3d.engine.loop import Learner, merge
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.finishing import read_result, say
-from bixt3d.tasks.task import Sets, Task
+from bixt3d.tasks.sets import Sets
+from bixt3d.tasks.task import Task
 from bixt3d.types import InputError, Stopped
 
 

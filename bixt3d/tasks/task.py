@@ -1,11 +1,9 @@
 """What a task is to the programs that train and test it: settings, a model, a training step, and scores."""
 
 import json
-import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,72 +11,23 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from bixt3d import __version__
 from bixt3d.config import SettingsParser, follow_features, make_settings_parser
-from bixt3d.datasets import CloudAugment, stratified_split
+from bixt3d.datasets import CloudAugment
 from bixt3d.datasets.transforms.draws import Draws
-from bixt3d.engine.batches import count_batches
 from bixt3d.engine.checkpoint import save_weights
 from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit
 from bixt3d.engine.runtime import Runtime, device_name
 from bixt3d.io.untrusted import check_different_names, read_yaml
-from bixt3d.tasks import path_of_task
 from bixt3d.tasks.inputs import check_features, describe_clouds
 from bixt3d.tasks.results import write_plain_results
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.types import InputError
+from bixt3d.tasks.settings import Train
 
 FORMAT = "1"
 """Of the metadata of weights."""
-
-
-@dataclass
-class Train:
-    """How long and on what.
-
-    Args:
-        epochs: passes over the training set.
-        batch_size: clouds for each update, over all processes, at most: those of an epoch are nearly equal.
-        eval_batch_size: clouds at a time in evaluation; changes no result.
-        label_smoothing: probability given to the other classes.
-        eval_every: evaluate after every so many epochs, and after the last.
-        steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
-    """
-
-    epochs: int = 300
-    batch_size: int = 32
-    eval_batch_size: int = 64
-    label_smoothing: float = 0.0
-    eval_every: int = 1
-    steps: int | None = None
-
-    def __post_init__(self):
-        for name in ("epochs", "batch_size", "eval_batch_size", "eval_every", "steps"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise InputError(f"train.{name} must be at least 1, not {count}")
-        if not 0 <= self.label_smoothing <= 0.5:
-            raise InputError(f"train.label_smoothing must lie between 0 and 0.5, not be {self.label_smoothing}")
-
-    def steps_per_epoch(self, num_examples: int, num_processes: int = 1) -> int:
-        """Return the updates of an epoch on so many examples. Raises InputError if a process has none in some batch."""
-        number = count_batches(num_examples, self.batch_size)
-        if num_examples // number < num_processes:
-            raise InputError(
-                f"{num_examples} training examples in batches of at most {self.batch_size} are too few for "
-                f"{num_processes} processes: raise --train.batch_size or lower --runtime.devices"
-            )
-        return number
-
-    def num_steps(self, num_examples: int) -> int:
-        """Return the updates of a whole run on so many examples."""
-        return self.steps or self.epochs * self.steps_per_epoch(num_examples)
-
-    def num_epochs(self, num_examples: int, steps_done: int = 0) -> int:
-        """Return the epochs that a run on so many examples takes after so many updates."""
-        left = max(0, self.num_steps(num_examples) - steps_done)
-        return math.ceil(left / self.steps_per_epoch(num_examples))
 
 
 class Task(ABC):
@@ -224,26 +173,16 @@ class Task(ABC):
             **evaluation.facts(),
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "device": device_name(fabric),
-            "version": version("bixt3d"),
+            "version": __version__,
             "torch": torch.__version__,
             "commit": commit(),
             **facts,
         }
 
 
-@dataclass
-class Sets:
-    """The examples of a run; ``val`` is carved out of the training set, or None."""
-
-    train: Examples
-    val: Examples | None
-    test: Examples
-
-
-def split_sets(loaded: tuple[Examples, Examples], val_fraction: float, seed: int) -> Sets:
-    """Return the sets of a run, with a stratified validation set where one is asked for."""
-    train, test = loaded
-    if not val_fraction:
-        return Sets(train, None, test)
-    train_index, val_index = stratified_split(train.label, val_fraction, seed)
-    return Sets(train.subset(train_index), train.subset(val_index), test)
+def path_of_task(task: Task) -> str:
+    """Return the dotted path of a task's class by which other programs import it, even if it is in this one."""
+    module, main = type(task).__module__, sys.modules["__main__"]
+    if module == "__main__":
+        module = main.__spec__.name if main.__spec__ else Path(getattr(main, "__file__", module)).stem
+    return f"{module}.{type(task).__qualname__}"

@@ -39,7 +39,8 @@ from bixt3d.tasks.job import (
     state_outside,
     take_up,
 )
-from bixt3d.tasks.task import Task, split_sets
+from bixt3d.tasks.sets import split_sets
+from bixt3d.tasks.task import Task
 from bixt3d.types import CloudSet, InputError, Stopped
 
 TOO_LARGE = "the data set or the model is too large for this machine: {less_data}, or lower sizes in --model"

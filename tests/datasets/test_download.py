@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from bixt3d.cli import download
 from bixt3d.datasets.download import unpacking
 from bixt3d.datasets.download.archives import ARCHIVES, Archive, Fingerprint, how_to_get
-from bixt3d.datasets.download.fetch import fetch, main
+from bixt3d.datasets.download.fetch import fetch
 from bixt3d.io import fetching
 from bixt3d.models.released import fetch_released
 from bixt3d.types import InputError
@@ -283,17 +284,17 @@ def test_a_full_disk_is_the_users_to_mend(server, archive_at, tmp_path):
 
 def test_the_program_exits_with_2_for_a_name_it_does_not_know(capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["modelnet41"])
+        download.main(["modelnet41"])
     assert caught.value.code == 2
     assert "modelnet40" in capsys.readouterr().err
 
 
-def test_the_program_fetches_or_exits_with_2_and_a_sentence(server, archive_at, tmp_path, monkeypatch, capsys):
+def test_the_command_fetches_or_is_refused_with_a_sentence(server, archive_at, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(ARCHIVES, "modelnet40", archive_at("good.zip"))
-    assert main(["modelnet40", "--root", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: could not fetch set.zip")
+    with pytest.raises(InputError, match="^could not fetch set.zip"):
+        download.main(["modelnet40", "--root", str(tmp_path)])
     server.files["good.zip"] = GOOD
-    assert main(["modelnet40", "--root", str(tmp_path)]) == 0
+    assert download.main(["modelnet40", "--root", str(tmp_path)]) == tmp_path / "below/set"
     assert f"modelnet40 is ready in {tmp_path / 'below/set'}" in capsys.readouterr().out
 
 
@@ -417,20 +418,20 @@ def test_a_server_that_never_ends_is_left(server, archive_at, tmp_path):
 
 
 def test_offline_nothing_is_fetched_and_one_sentence_says_where_to_put_the_file(
-    server, archive_at, tmp_path, monkeypatch, capsys
+    server, archive_at, tmp_path, monkeypatch
 ):
     server.files["good.zip"] = GOOD
     monkeypatch.setitem(ARCHIVES, "modelnet40", archive_at("good.zip"))
     monkeypatch.setenv("BIXT3D_OFFLINE", "0")
-    assert main(["modelnet40", "--root", str(tmp_path), "--offline"]) == 2
-    said = capsys.readouterr().err
-    assert "set.zip would be fetched, but the network is forbidden (--offline, BIXT3D_OFFLINE)" in said
-    assert f"put it at {tmp_path / 'set.zip'} and run this again" in said
+    with pytest.raises(InputError) as caught:
+        download.main(["modelnet40", "--root", str(tmp_path), "--offline"])
+    assert "set.zip would be fetched, but the network is forbidden (--offline, BIXT3D_OFFLINE)" in str(caught.value)
+    assert f"put it at {tmp_path / 'set.zip'} and run this again" in str(caught.value)
     with pytest.raises(InputError, match="bixt_ti_l64_p16.zip would be fetched, .* put it at .*bixt_ti_l64_p16.zip"):
         fetch_released("bixt_ti_l64_p16", tmp_path)
     assert server.asked == []
     (tmp_path / "set.zip").write_bytes(GOOD)
-    assert main(["modelnet40", "--root", str(tmp_path), "--offline"]) == 0  # what is there is used
+    download.main(["modelnet40", "--root", str(tmp_path), "--offline"])  # what is there is used
 
 
 def test_every_archive_comes_by_https_first_and_by_http_only_with_a_checksum():

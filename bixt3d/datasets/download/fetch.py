@@ -1,20 +1,14 @@
-"""Fetch a public data set: mirrors in order, resumed, verified, unpacked whole or not at all.
+"""Fetch a public data set: mirrors in order, resumed, verified, unpacked whole or not at all."""
 
-bixt3d download modelnet40
-"""
-
-import argparse
 import http.client
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from bixt3d.datasets.download.archives import ARCHIVES, Archive
+from bixt3d.datasets.download.archives import Archive
 from bixt3d.datasets.download.unpacking import extract
 from bixt3d.io.bounds import open_plain, printable, shortened
 from bixt3d.io.fetching import LostError, RefusedError, check_first, digest_of, download, keep_first, writing
-from bixt3d.io.offline import check_online, go_offline
+from bixt3d.io.offline import check_online
 from bixt3d.types import InputError
 
 MOST_BYTES = 4 << 30
@@ -125,25 +119,3 @@ def _unpack(path: Path, archive: Archive, root: Path) -> Path:
             _keep_first(path, archive)
             content.rename(folder)
     return folder
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch the named archive and return the exit code: 0, or 2 with one sentence on what to do."""
-    parser = argparse.ArgumentParser(prog="bixt3d download", description="Fetch a public data set.")
-    parser.add_argument("name", choices=ARCHIVES, help="which data set")
-    parser.add_argument("--root", type=Path, default=Path("data"), help="folder it goes below (default: data)")
-    parser.add_argument("--offline", action="store_true", help="fetch nothing: unpack what lies there already")
-    args = parser.parse_args(argv)
-    if args.offline:
-        go_offline()
-    try:
-        folder = fetch(ARCHIVES[args.name], args.root)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{args.name} is ready in {folder}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
