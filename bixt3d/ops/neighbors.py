@@ -10,7 +10,6 @@ from bixt3d.ops import reference
 from bixt3d.ops._backend import PointBackend, choose_point_backend
 from bixt3d.types import InputError
 
-
 MANY_DISTANCES = 4096
 """Clouds of up to so many points keep the distances of all pairs while farthest points are exported."""
 
@@ -167,8 +166,9 @@ def _farthest_points_export(points, num_points):
 def _knn_export(queries, points, num_neighbors):
     """All queries at once; where their number is free, so many at a time, in one loop of the graph."""
     num_clouds, size, _ = queries.shape
+    in_onnx = torch.onnx.is_in_onnx_export()  # asked here, for inside of a loop the answer is no
     if not isinstance(size, torch.SymInt):
-        return _knn_in_one_export(queries, points, num_neighbors)
+        return _knn_in_one_export(queries, points, num_neighbors, in_onnx)
     chunk = torch.arange(EXPORTED_QUERIES, device=queries.device)
 
     def is_unfinished(first, index):
@@ -176,7 +176,7 @@ def _knn_export(queries, points, num_neighbors):
 
     def search_next(first, index):
         own = (first + chunk).clamp(max=size - 1)  # the last query again, where the last chunk has fewer
-        found = _knn_in_one_export(queries[:, own], points, num_neighbors)
+        found = _knn_in_one_export(queries[:, own], points, num_neighbors, in_onnx)
         return first + EXPORTED_QUERIES, index.index_copy(1, own, found)
 
     first = torch.zeros((), dtype=torch.int64, device=queries.device)
@@ -185,10 +185,10 @@ def _knn_export(queries, points, num_neighbors):
 
 
 @no_type_check
-def _knn_in_one_export(queries, points, num_neighbors):
+def _knn_in_one_export(queries, points, num_neighbors, in_onnx):
     """ONNX cannot look at the bits of a float, but there the order of ties is part of the definition of TopK."""
     distance = _distances_export(queries[:, :, None], points[:, None])
-    if torch.onnx.is_in_onnx_export():
+    if in_onnx:
         return distance.topk(num_neighbors, largest=False).indices
     key = (distance.view(torch.int32).long() << 32) | torch.arange(points.shape[1], device=points.device)
     return key.topk(num_neighbors, largest=False).values & 0xFFFFFFFF
