@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bixt3d.errors import InputError, Stopped
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import is_out_of_memory
 from bixt3d.io.offline import go_offline
-from bixt3d.types import InputError, Stopped
 
 
 def run_program(main: Callable[[], object]) -> None:
