@@ -21,6 +21,11 @@ def interpolate(
 
     The weights of a query sum to 1 and are worked out in float32. A cloud with fewer than ``num_neighbors`` points
     gives all it has (a coarse level may have a single point). Raises InputError for ``num_neighbors`` < 1.
+
+    Example:
+        >>> points, feats = torch.tensor([[[0.0], [1.0]]]), torch.tensor([[[2.0], [4.0]]])
+        >>> interpolate(torch.tensor([[[0.5]]]), points, feats, num_neighbors=2)
+        tensor([[[3.]]])
     """
     if num_neighbors < 1:
         raise InputError(f"asked to interpolate from {num_neighbors} neighbors: at least 1 is needed")

@@ -15,6 +15,11 @@ def gather(values: Shaped[Tensor, "B N ..."], index: Int[Tensor, "B ..."]) -> Sh
     """Return ``values[b, index[b, ...]]``: entries of each cloud's own list, in the shape of the index.
 
     Written as an embedding look-up, the fastest form on a CPU, and the one whose backward is deterministic.
+
+    Example:
+        >>> gather(torch.tensor([[[5.0], [6.0], [7.0]]]), torch.tensor([[2, 0]]))
+        tensor([[[7.],
+                 [5.]]])
     """
     num_clouds, size = values.shape[:2]
     first = torch.arange(0, num_clouds * size, size, device=values.device).view(-1, *[1] * (index.ndim - 1))
@@ -31,6 +36,11 @@ def farthest_points(
     Deterministic, float32; among points equally far the lowest index is chosen, by every backend but ``cluster``.
     Raises InputError if a cloud has fewer than ``num_points`` points, or, from ``numba``, if coordinates are not
     finite.
+
+    Example:
+        >>> line = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [10, 0, 0]]])
+        >>> farthest_points(line, 3)
+        tensor([[0, 3, 2]])
     """
     if not 1 <= num_points <= points.shape[1]:
         raise InputError(f"asked for {num_points} farthest points of clouds of {points.shape[1]} points")
@@ -59,6 +69,11 @@ def knn(
     takes. The backend ``triton``, on a GPU, keeps no distances, and finds up to 64 neighbors.
     Raises InputError if a cloud has fewer than ``num_neighbors`` points, or, from ``numba``, if coordinates are not
     finite.
+
+    Example:
+        >>> line = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0], [10, 0, 0]]])
+        >>> knn(line[:, :1], line, 3)
+        tensor([[[0, 1, 2]]])
     """
     if not 1 <= num_neighbors <= points.shape[1]:
         raise InputError(f"asked for {num_neighbors} neighbors in clouds of {points.shape[1]} points")

@@ -4,7 +4,6 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from bixt3d.tasks.results import write_plain_report
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.settings import Run, Train
 from bixt3d.types import InputError
+from bixt3d.version import __version__
 
 FORMAT = "1"
 """Of the metadata of weights."""
@@ -185,7 +185,7 @@ class Task(ABC):
             **evaluation.facts(),
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "device": device_name(fabric),
-            "version": version("bixt3d"),
+            "version": __version__,
             "torch": torch.__version__,
             "commit": commit(),
             **facts,

@@ -13,7 +13,7 @@ from bixt3d.datasets.files.columns import Points, named_columns, read_text
 from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
 from bixt3d.datasets.files.pcd import read_pcd
-from bixt3d.datasets.files.surface import choose_places
+from bixt3d.datasets.files.surface import sample_triangles
 from bixt3d.io.bounds import listed, printable, read_plain, shortened
 from bixt3d.types import InputError
 
@@ -183,16 +183,11 @@ def sample_corners(
 ) -> Points:
     """Return points spread over triangles by area, with the normals of the faces and the colors between the corners."""
     check_points(corners.reshape(-1, 3), "corner")
-    first, second, third = (corners / np.ptp(corners, axis=(0, 1)).max()).transpose(1, 0, 2)
-    across = np.cross(second - first, third - first)
-    area = np.linalg.norm(across, axis=1)
-    if not area.any():
-        raise InputError("has only faces without area: there is nothing to spread points over")
-    triangle, weight = choose_places(area, num_points, np.random.default_rng(0))
-    columns = {"normal": across[triangle] / area[triangle, None]}
+    xyz, normal, triangle, weight = sample_triangles(corners, num_points, np.random.default_rng(0))
+    columns = {"normal": normal}
     if colors is not None:
         columns["rgb"] = (weight @ colors[triangle])[:, 0].clip(0, 1)
-    return Points((weight @ corners[triangle])[:, 0], columns)
+    return Points(xyz, columns)
 
 
 def _cloud_of_ply(cloud: Any) -> Points:
