@@ -35,6 +35,7 @@ class ClassTrain(Train):
         label_smoothing: probability given to the other classes.
         eval_every: evaluate after every so many epochs, and after the last.
         steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
+        init: an earlier run, its folder or its weights, to start from: takes what fits, and lists what does not.
         balance: let rare classes count as much as frequent ones: in training, the log of how frequent a class is
             is added to its logit (Menon et al. 2021, "Long-tail learning via logit adjustment").
         mix: probability that one side of a training cloud is replaced by that of another, and its label in proportion

@@ -39,7 +39,7 @@ class ImageClassTrain(ImageTrain):
         label_smoothing: probability spread over all classes.
         eval_every: evaluate after every so many epochs, and after the last.
         steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
-        init: weights to start from: the folder of an earlier run, its weights, or a .pth of the authors.
+        init: an earlier run, its folder or its weights, or a .pth of the authors, to start from: takes what fits.
         loss: cross entropy, or binary cross entropy of every class for itself (bce), averaged over classes; with mixed
             images both aim at the mixed probabilities. train_accuracy then counts the label of the larger share.
     """

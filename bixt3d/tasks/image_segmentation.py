@@ -37,7 +37,7 @@ class SegmentTrain(ImageTrain):
         label_smoothing: probability spread over all classes.
         eval_every: evaluate after every so many epochs, and after the last.
         steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
-        init: weights to start from: the folder of an earlier run, its weights, or a .pth of the authors.
+        init: an earlier run, its folder or its weights, or a .pth of the authors, to start from: takes what fits.
         window: in evaluation, slide a square of so many pixels over each image, by two thirds of its side, and average
             the probabilities; null: show the whole image.
     """

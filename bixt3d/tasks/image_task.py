@@ -2,18 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import nn
 
 from bixt3d.datasets.images.reading import ImageSet
 from bixt3d.datasets.images.transforms import to_pixels
 from bixt3d.engine.loop import Batch
-from bixt3d.tasks.start_weights import start_from
 from bixt3d.tasks.task import Task, Train
 
 
@@ -28,10 +25,8 @@ class ImageTrain(Train):
         label_smoothing: probability spread over all classes.
         eval_every: evaluate after every so many epochs, and after the last.
         steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
-        init: weights to start from: the folder of an earlier run, its weights, or a .pth of the authors.
+        init: an earlier run, its folder or its weights, or a .pth of the authors, to start from: takes what fits.
     """
-
-    init: str | None = None
 
 
 class ImageTask(Task):
@@ -46,9 +41,6 @@ class ImageTask(Task):
 
     def make_augment(self, run: Any, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
         return lambda batch, step: batch  # images are augmented where they are read
-
-    def start_weights(self, module: nn.Module, run: Any) -> str | None:
-        return None if run.train.init is None else start_from(module, Path(run.train.init))
 
 
 def pictures(images: ImageSet, index: list[int]) -> list[UInt8[np.ndarray, "_ _ 3"]]:

@@ -27,6 +27,7 @@ from bixt3d.tasks import path_of_task
 from bixt3d.tasks.inputs import check_features, describe_clouds
 from bixt3d.tasks.results import write_plain_results
 from bixt3d.tasks.scores import Evaluation, Score
+from bixt3d.tasks.start_weights import start_from
 from bixt3d.types import InputError
 
 FORMAT = "1"
@@ -44,6 +45,7 @@ class Train:
         label_smoothing: probability given to the other classes.
         eval_every: evaluate after every so many epochs, and after the last.
         steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
+        init: an earlier run, its folder or its weights, to start from: takes what fits, and lists what does not.
     """
 
     epochs: int = 300
@@ -52,6 +54,7 @@ class Train:
     label_smoothing: float = 0.0
     eval_every: int = 1
     steps: int | None = None
+    init: str | None = None
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "eval_batch_size", "eval_every", "steps"):
@@ -63,8 +66,7 @@ class Train:
 
     def steps_per_epoch(self, num_examples: int, num_processes: int = 1) -> int:
         """Return the updates of an epoch on so many examples. Raises InputError if a process has none in some batch."""
-        number = count_batches(num_examples, self.batch_size)
-        if num_examples // number < num_processes:
+        if num_examples // (number := count_batches(num_examples, self.batch_size)) < num_processes:
             raise InputError(
                 f"{num_examples} training examples in batches of at most {self.batch_size} are too few for "
                 f"{num_processes} processes: raise --train.batch_size or lower --runtime.devices"
@@ -77,8 +79,7 @@ class Train:
 
     def num_epochs(self, num_examples: int, steps_done: int = 0) -> int:
         """Return the epochs that a run on so many examples takes after so many updates."""
-        left = max(0, self.num_steps(num_examples) - steps_done)
-        return math.ceil(left / self.steps_per_epoch(num_examples))
+        return math.ceil(max(0, self.num_steps(num_examples) - steps_done) / self.steps_per_epoch(num_examples))
 
 
 class Task(ABC):
@@ -192,7 +193,7 @@ class Task(ABC):
 
     def start_weights(self, module: nn.Module, run: Any) -> str | None:
         """Give a new run's model other weights than random ones, where its settings say so; say which, in words."""
-        return None
+        return None if run.train.init is None else start_from(module, Path(run.train.init))
 
     def make_parser(self, description: str | None) -> SettingsParser:
         """Return the parser of all settings of a run."""
