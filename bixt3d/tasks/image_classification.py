@@ -18,10 +18,10 @@ from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageClassifier
 from bixt3d.tasks.class_metrics import ClassScores, count_correct, score_classes
 from bixt3d.tasks.image_metrics import top_k_accuracy
-from bixt3d.tasks.image_task import ImageTask, ImageTrain, pictures
+from bixt3d.tasks.image_task import ImageTask, pictures
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.tasks.settings import Run
+from bixt3d.tasks.settings import Run, Train
 from bixt3d.types import InputError
 
 FEW = 40
@@ -29,7 +29,7 @@ FEW = 40
 
 
 @dataclass
-class ImageClassTrain(ImageTrain):
+class ImageClassTrain(Train):
     """How long and on what.
 
     Args:

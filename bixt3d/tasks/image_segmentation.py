@@ -19,15 +19,15 @@ from bixt3d.inference.images import ImageSegmentationPredictor, segment
 from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageSegmenter
 from bixt3d.tasks.image_metrics import CONVENTION, SegmentScores, count_pixels, score_segments
-from bixt3d.tasks.image_task import ImageTask, ImageTrain
+from bixt3d.tasks.image_task import ImageTask
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.tasks.settings import Run
+from bixt3d.tasks.settings import Run, Train
 from bixt3d.types import InputError
 
 
 @dataclass
-class SegmentTrain(ImageTrain):
+class SegmentTrain(Train):
     """How long and on what.
 
     Args:
