@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bixt3d.config import nearest
 from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.feature_columns import select_features
@@ -18,6 +17,7 @@ from bixt3d.datasets.transforms.normals import estimate_normals
 from bixt3d.datasets.transforms.upright import Up, turn_upright
 from bixt3d.inference.predictions import Answer, PartPrediction, Prediction, check_finite
 from bixt3d.io.bounds import listed
+from bixt3d.io.named_configs import nearest
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.ops import interpolate
