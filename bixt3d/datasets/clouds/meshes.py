@@ -98,4 +98,3 @@ def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np
             cloud[:, :3] = normalize_clouds(graph.pos.unsqueeze(0), str(path)).squeeze(0).numpy()
             cloud[:, 3:] = graph.normal.numpy()
     return clouds
-
