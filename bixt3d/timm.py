@@ -8,7 +8,8 @@ from jaxtyping import Float
 from timm.models import generate_default_cfgs, register_model, resolve_pretrained_cfg
 from torch import Tensor, nn
 
-from bixt3d.models.image_presets import PRESETS, BixtPreset
+from bixt3d.models.image_preset_table import PRESETS
+from bixt3d.models.image_presets import BixtPreset
 from bixt3d.models.official import load_official_weights
 from bixt3d.models.released import fetch_released
 from bixt3d.types import InputError

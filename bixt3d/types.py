@@ -86,6 +86,11 @@ class Features:
     As text: names with commas, such as ``normal,rgb,intensity``. ``normal`` is a normal, ``rgb`` or ``color`` a color,
     any other name a scalar of width 1; ``fpfh:33`` is a scalar of width 33, ``albedo:color`` a color of another name.
     Large letters count as small ones.
+
+    Example:
+        >>> features = Features.parse("normal,rgb,intensity")
+        >>> features.width, features.slices("color")
+        (7, [slice(3, 6, None)])
     """
 
     columns: tuple[Feature, ...] = ()
@@ -189,7 +194,13 @@ Pyramid = tuple[Tokens, ...]
 
 @dataclass(frozen=True)
 class CloudSet:
-    """Clouds of one size in memory. ``features`` says what the columns of ``feats`` are; none: width 0."""
+    """Clouds of one size in memory. ``features`` says what the columns of ``feats`` are; none: width 0.
+
+    Example:
+        >>> clouds = CloudSet(torch.rand(8, 128, 3), torch.empty(8, 128, 0), torch.arange(8) % 2, ("cup", "mug"))
+        >>> clouds[torch.tensor([1, 2])]["label"]
+        tensor([1, 0])
+    """
 
     xyz: Float[Tensor, "S N 3"]
     feats: Float[Tensor, "S N F"]

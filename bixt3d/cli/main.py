@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from bixt3d.cli.program import run_program
+
 COMMANDS = {
     "train": "train a model: cls, partseg, imgcls, imgseg",
     "test": "evaluate a run on its test set",
@@ -26,16 +28,22 @@ def usage() -> str:
     return "\n".join(["usage: bixt3d COMMAND ...", "", *lines, "", "bixt3d COMMAND --help explains each one."])
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Run the subcommand that the command line names."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
+    if sys.argv[1:2] in ([], ["-h"], ["--help"]):
         print(usage())
-        return
-    name = words[0]
-    if name not in COMMANDS:
-        print(f"error: there is no command '{name}'; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+    elif sys.argv[1] not in COMMANDS:
+        print(f"error: there is no command '{sys.argv[1]}'; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    from bixt3d.cli.program import run_program
+    else:
+        run()
 
-    run_program(lambda: import_module(f"bixt3d.cli.{name}").main(words[1:]))
+
+def run(*words: str) -> None:
+    """Run the subcommand that these words and the command line name, as a program: it ends with an exit code."""
+    run_program(lambda: call([*words, *sys.argv[1:]]))
+
+
+def call(argv: Sequence[str]) -> object:
+    """Run the subcommand of a command line; returns what its main function does."""
+    return import_module(f"bixt3d.cli.{argv[0]}").main(argv[1:])

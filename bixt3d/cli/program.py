@@ -16,20 +16,23 @@ from bixt3d.types import InputError, Stopped
 def run_program(main: Callable[[], object]) -> None:
     """Run a program's main function: wrong input ends with one sentence and exit code 2, no traceback.
 
-    A signal ends it with exit code 128 plus its number, and what `Stopped` says. Every program takes ``--offline``.
+    A number that it returns is the exit code. A signal ends it with exit code 128 plus its number, and what `Stopped`
+    says. Every program takes ``--offline``.
     """
     if "--offline" in sys.argv:
         sys.argv.remove("--offline")
         go_offline()
     try:
         with _stopped_by_signals(os.getpid()):
-            main()
+            code = main()
     except (InputError, KeyboardInterrupt, RuntimeError, MemoryError) as error:
         code, words = _ending(error)
         if code is None:
             raise
         if words:
             print(words, file=sys.stderr)
+        sys.exit(code)
+    if isinstance(code, int):
         sys.exit(code)
 
 

@@ -118,6 +118,12 @@ class BixtEncoder(Encoder):
         drop_path_cross: stochastic depth rate of the last cross-attention; earlier layers less, linearly.
         drop_path_self: the same for the latents' self-attention.
         layer_scale: start value of LayerScale on every residual branch; None: no LayerScale.
+
+    Example:
+        >>> tokens = PointTokenizer(dim=32)(torch.rand(2, 128, 3), torch.empty(2, 128, 0))
+        >>> latents, pyramid = BixtEncoder(dim=32, depth=2, num_heads=2, num_latents=8)(tokens)
+        >>> latents.shape
+        torch.Size([2, 8, 32])
     """
 
     two_sided_block = BiBlock

@@ -26,6 +26,11 @@ class GroupTokenizer(Tokenizer):
         num_post: residual blocks on every group.
         ratio: inner width of the residual blocks, as a share of ``dim``.
         use_xyz: group positions along with features.
+
+    Example:
+        >>> tokenizer = GroupTokenizer(dim=32, points=PointTokenizer(dim=8), num_groups=16)
+        >>> [level.feats.shape[1:] for level in tokenizer(torch.rand(2, 128, 3), torch.empty(2, 128, 0))]
+        [torch.Size([128, 8]), torch.Size([16, 32])]
     """
 
     def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from local_server import Server, serving, zip_of
 
-from bixt3d.cli.download import main
+from bixt3d.cli import download
 from bixt3d.datasets.download import unpacking
 from bixt3d.datasets.download.archives import ARCHIVES, Archive, Fingerprint, how_to_get
 from bixt3d.datasets.download.fetch import fetch
@@ -236,6 +236,15 @@ def test_a_full_disk_is_the_users_to_mend(server, archive_at, tmp_path):
         fetch(archive_at("good.zip"), tmp_path)
 
 
+def test_the_command_fetches_or_is_refused_with_a_sentence(server, archive_at, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(ARCHIVES, "modelnet40", archive_at("good.zip"))
+    with pytest.raises(InputError, match="^could not fetch set.zip"):
+        download.main(["modelnet40", "--root", str(tmp_path)])
+    server.files["good.zip"] = GOOD
+    assert download.main(["modelnet40", "--root", str(tmp_path)]) == tmp_path / "below/set"
+    assert f"modelnet40 is ready in {tmp_path / 'below/set'}" in capsys.readouterr().out
+
+
 def test_every_archive_has_mirrors_and_sums_of_the_right_length():
     assert len(ARCHIVES) == 7
     length = {"md5": 32, "sha256": 64}
@@ -362,15 +371,14 @@ def test_offline_nothing_is_fetched_and_one_sentence_says_where_to_put_the_file(
     monkeypatch.setitem(ARCHIVES, "modelnet40", archive_at("good.zip"))
     monkeypatch.setenv("BIXT3D_OFFLINE", "0")
     with pytest.raises(InputError) as caught:
-        main(["modelnet40", "--root", str(tmp_path), "--offline"])
-    said = str(caught.value)
-    assert "set.zip would be fetched, but the network is forbidden (--offline, BIXT3D_OFFLINE)" in said
-    assert f"put it at {tmp_path / 'set.zip'} and run this again" in said
+        download.main(["modelnet40", "--root", str(tmp_path), "--offline"])
+    assert "set.zip would be fetched, but the network is forbidden (--offline, BIXT3D_OFFLINE)" in str(caught.value)
+    assert f"put it at {tmp_path / 'set.zip'} and run this again" in str(caught.value)
     with pytest.raises(InputError, match="bixt_ti_l64_p16.zip would be fetched, .* put it at .*bixt_ti_l64_p16.zip"):
         fetch_released("bixt_ti_l64_p16", tmp_path)
     assert server.asked == []
     (tmp_path / "set.zip").write_bytes(GOOD)
-    main(["modelnet40", "--root", str(tmp_path), "--offline"])  # what is there is used
+    download.main(["modelnet40", "--root", str(tmp_path), "--offline"])  # what is there is used
 
 
 def test_every_archive_comes_by_https_first_and_by_http_only_with_a_checksum():

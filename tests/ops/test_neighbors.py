@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bixt3d.ops import _backend, neighbors
-from bixt3d.ops.neighbors import farthest_points, gather, knn, squared_distances
+from bixt3d.ops import _backend, neighbors, reference
+from bixt3d.ops.neighbors import farthest_points, gather, knn
+from bixt3d.ops.reference import squared_distances
 from bixt3d.types import InputError
 
 SIZES = [1, 2, 63, 64, 65, 100, 1000, 3000]
@@ -290,12 +291,12 @@ def test_knn_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch):
     queries, points = torch.randn(3, 37, 3), torch.randn(3, 100, 3)
     expected = knn(queries, points, 7, "torch")
     for budget in (1, 20_000, 100_000):
-        monkeypatch.setattr(neighbors, "KNN_BYTE_BUDGET", budget)
+        monkeypatch.setattr(reference, "KNN_BYTE_BUDGET", budget)
         assert torch.equal(knn(queries, points, 7, "torch"), expected)
 
 
 def test_knn_keeps_its_budget_of_bytes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(neighbors, "KNN_BYTE_BUDGET", 200_000)
+    monkeypatch.setattr(reference, "KNN_BYTE_BUDGET", 200_000)
     queries, points = torch.randn(2, 100, 3), torch.randn(2, 500, 3)
     with PeakMemory() as memory:
         index = knn(queries, points, 4, "torch")

@@ -6,15 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cost
 import pytest
 import torch
 from torch import Tensor, nn
 
+from bixt3d.cli import cost
 from bixt3d.cli.costs import count_cost, count_point_work
 from bixt3d.cli.paper_tables import TABLES
 from bixt3d.models import BixtEncoder, LinearSegmenter, PointMLP
-from bixt3d.models.image_presets import PRESETS, BixtPreset
+from bixt3d.models.image_preset_table import PRESETS
+from bixt3d.models.image_presets import BixtPreset
 from bixt3d.nn.attention import BiAttention, ReadAttention, SelfAttention
 from bixt3d.tokenizers import PatchTokenizer
 from bixt3d.types import InputError
@@ -88,7 +89,7 @@ def test_the_tables_have_every_row_of_the_paper_that_is_about_these_models():
 @pytest.fixture(scope="module")
 def tables() -> dict[str, list[dict]]:
     """Return all tables as the program prints them for programs, in a process of its own: there nobody checks types."""
-    command = [sys.executable, cost.__file__, "--table=all", "--json"]
+    command = [sys.executable, "-m", "bixt3d", "cost", "--table=all", "--json"]
     said = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert (said.returncode, said.stderr) == (0, "")
     return json.loads(said.stdout)

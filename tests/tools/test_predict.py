@@ -11,7 +11,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import predict
 import pytest
 import torch
 import trimesh
@@ -19,6 +18,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from written_runs import write_run
 
+from bixt3d.cli import predict
 from bixt3d.datasets.files.point_files import write_ply
 from bixt3d.datasets.files.reader import find_files, read_file
 from bixt3d.engine.checkpoint import load_weights, save_weights

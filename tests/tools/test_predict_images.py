@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import predict
 import pytest
 import torch
 from PIL import Image
 from written_runs import write_run
 
+from bixt3d.cli import predict
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.inference.runs import load_run
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter

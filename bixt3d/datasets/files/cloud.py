@@ -34,6 +34,11 @@ class Cloud:
         up: what is up, where the format of its file says so.
         notes: what was guessed, changed or left out when it was read, each in a few words.
         largest: the largest number of a column in all clouds of its file or array, where there are several.
+
+    Example:
+        >>> import numpy as np
+        >>> len(Cloud(np.random.rand(100, 3), {"rgb": np.zeros((100, 3))}))
+        100
     """
 
     xyz: Float[np.ndarray, "N 3"]

@@ -29,6 +29,11 @@ class PointMLP(CloudClassifier):
         normalize: see AffineGroupLinear.
         dropout: dropout rate before the last two linear layers.
         features: what it reads of the points, such as ``normal,rgb`` (None: what the data set gives).
+
+    Example:
+        >>> model = PointMLP(40, dim=8, num_neighbors=8)
+        >>> model(torch.rand(2, 128, 3)).shape
+        torch.Size([2, 40])
     """
 
     def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)

@@ -12,7 +12,7 @@ from bench_measure import CannotRunError, measure, not_run
 from torch import Tensor
 
 from bixt3d.ops import farthest_points, gather, knn
-from bixt3d.ops.neighbors import squared_distances
+from bixt3d.ops.reference import squared_distances
 
 EXACT = ("torch", "numba", "triton", "auto")
 """Backends of ours whose choice is that of the reference, index for index."""

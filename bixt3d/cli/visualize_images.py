@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from visualize_choice import check_drawn, check_latents, choose, choose_layer, to_numpy
 
+from bixt3d.cli.visualize_choice import check_drawn, check_latents, choose, choose_layer, to_numpy
 from bixt3d.config import nearest
 from bixt3d.datasets.images.reading import read_image
 from bixt3d.datasets.images.transforms import to_pixels
 from bixt3d.inference.images import ImageModel, ImagePredictor, ImageSegmentationPredictor, SegmentationPrediction
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.models.attention_maps import image_attention_maps
-from bixt3d.models.image_presets import PRESETS, build_image_classifier, build_image_segmenter
+from bixt3d.models.image_preset_table import PRESETS
+from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.image_metrics import count_pixels, score_segments
 from bixt3d.tasks.image_segmentation import ImageSegmentation

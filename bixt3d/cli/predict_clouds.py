@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from predict_images import FreeName
 from tqdm import tqdm
 
+from bixt3d.cli.predict_images import FreeName
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import MESH_POINTS, read_file
 from bixt3d.datasets.images.reading import ENDINGS
