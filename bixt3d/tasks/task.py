@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d import __version__
@@ -16,6 +15,7 @@ from bixt3d.config import SettingsParser, follow_features, make_settings_parser
 from bixt3d.datasets import CloudAugment
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.engine.checkpoint import save_weights
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit
