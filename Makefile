@@ -33,7 +33,7 @@ test-gpu: $(VENV)/test.done
 	$(BIN)/python -m pytest -m gpu
 
 bench: $(VENV)/test.done
-	$(BIN)/python tools/bench.py
+	$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) *.egg-info

@@ -6,6 +6,8 @@ What one calls or derives from is here. Each name is imported on first use: ``im
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bixt3d.version import __version__ as __version__
+
 if TYPE_CHECKING:  # for editors and type checkers; the table below is for Python, and a test holds them equal
     from bixt3d.datasets import CORRUPTIONS as CORRUPTIONS
     from bixt3d.datasets import LEVELS as LEVELS
@@ -108,8 +110,6 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.types import Pyramid as Pyramid
     from bixt3d.types import Tokens as Tokens
 
-
-__version__ = "0.1.0"
 
 _NAMES = {
     "types": "CloudSet Feature Features InputError Pyramid Tokens",

@@ -70,15 +70,17 @@ class SettingsParser(ArgumentParser):
                 raise InputError("a config has no setting 'cfg': one file is one run")
             self.check_groups({name: part for name, part in settings.items() if part is not None})
 
-    def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
+    def instantiate(self, settings: Namespace, *, only: Sequence[str] | None = None, **options: Any) -> Namespace:
         """Build what the settings describe, a model as its data set gives features; the settings stay as they are.
 
-        Raises InputError where a class does not take its values.
+        ``only``: names of the settings to build, if not all. Raises InputError where a class does not take its values.
         """
         self.check_groups(settings)
         check_nulls(settings)
         settings = settings.clone()
         follow_features(settings.get("model"), settings.get("data"))
+        if only is not None:
+            settings = Namespace({name: settings[name] for name in only})
         try:
             with _known_classes_only(self.trust):
                 return super().instantiate(settings, **options)

@@ -24,6 +24,7 @@ from bixt3d.inference.predictions import Answer
 from bixt3d.models.presets import MakeClassifier
 from bixt3d.tasks.inputs import read_clouds
 from bixt3d.tasks.scores import Evaluation, Score
+from bixt3d.tasks.settings import Run
 from bixt3d.tasks.task import Task
 from bixt3d.tasks.testing import test
 from bixt3d.tasks.training import train
@@ -84,14 +85,14 @@ class HeightRegression(Task):
     def command(self, verb: str) -> str:
         return f"python examples/regression.py {verb}"
 
-    def make_step(self, run: Any, train: CloudSet) -> Step:
+    def make_step(self, run: Run, train: CloudSet) -> Step:
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             error = height_error(model, batch)
             return error.square().mean(), error.detach().abs().sum()
 
         return step
 
-    def evaluate(self, module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> Evaluation:
+    def evaluate(self, module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1) -> Evaluation:
         def forward(model: nn.Module, batch: Batch) -> tuple[Tensor]:
             return (height_error(model, take_points(batch, run.data.num_points)).abs(),)
 

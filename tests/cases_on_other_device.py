@@ -17,6 +17,7 @@ from bixt3d.engine.optim import make_average, make_optimizer
 from bixt3d.inference.clouds import PartPredictor
 from bixt3d.models.encoder import BixtEncoder
 from bixt3d.models.segmenter import TokenSegmenter
+from bixt3d.tasks.settings import make_run
 from bixt3d.tasks.task import Task
 from bixt3d.tokenizers import PointTokenizer
 from bixt3d.types import CloudSet, Features
@@ -86,7 +87,7 @@ def test_in_a_training_step_the_host_does_not_wait_for_the_device(path):
     task = task_of(path)
     parser = task.make_parser("a test")
     settings = parser.parse_args([f"--cfg={path}"])
-    run = parser.instantiate(settings)
+    run = make_run(parser, settings)
     examples, batch = some_examples(task, settings)
     if task.unit == "clouds":
         run.data.num_points = batch["xyz"].shape[1]

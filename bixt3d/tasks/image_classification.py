@@ -11,7 +11,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from bixt3d.datasets import ImageAugment, ImageSource
 from bixt3d.datasets.images.reading import ImageSet
-from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImagePredictor
@@ -22,6 +21,7 @@ from bixt3d.tasks.image_metrics import top_k_accuracy
 from bixt3d.tasks.image_task import ImageTask, ImageTrain, pictures
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
 from bixt3d.tasks.scores import Evaluation, Score
+from bixt3d.tasks.settings import Run
 from bixt3d.types import InputError
 
 FEW = 40
@@ -33,13 +33,6 @@ class ImageClassTrain(ImageTrain):
     """How long and on what.
 
     Args:
-        epochs: passes over the training set.
-        batch_size: images for each update, over all processes, at most: those of an epoch are nearly equal.
-        eval_batch_size: images at a time in evaluation; changes no result.
-        label_smoothing: probability spread over all classes.
-        eval_every: evaluate after every so many epochs, and after the last.
-        steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
-        init: weights to start from: the folder of an earlier run, its weights, or a .pth of the authors.
         loss: cross entropy, or binary cross entropy of every class for itself (bce), averaged over classes; with mixed
             images both aim at the mixed probabilities. train_accuracy then counts the label of the larger share.
     """
@@ -88,7 +81,7 @@ class ImageClassification(ImageTask):
     headline = {"top1": Score("accuracy"), "top5": Score("top5")}
     data, model, train, augmentation = ImageSource, MakeImageClassifier, ImageClassTrain, ImageAugment
 
-    def describe_input(self, run: Any, images: ImageSet) -> dict[str, Any]:
+    def describe_input(self, run: Run, images: ImageSet) -> dict[str, Any]:
         return describe_images(size=run.data.size, crop_fraction=run.data.crop_fraction)
 
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
@@ -98,10 +91,10 @@ class ImageClassification(ImageTask):
             raise InputError(f"crop_fraction of {source} should be a share of the image, from 0.01 to 1")
         return ImagePredictor(model, names["class_names"], size, crop_fraction)
 
-    def mixes(self, run: Any) -> bool:
+    def mixes(self, run: Run) -> bool:
         return run.augment.mixing(2) is not None
 
-    def make_augment(self, run: Any, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
+    def make_augment(self, run: Run, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
         mix = run.augment.mixing(len(train.class_names))
 
         def augment(batch: Batch, step: int) -> Batch:
@@ -110,7 +103,7 @@ class ImageClassification(ImageTask):
 
         return augment if mix else super().make_augment(run, train, epoch)
 
-    def make_step(self, run: Any, train: ImageSet) -> Step:
+    def make_step(self, run: Run, train: ImageSet) -> Step:
         num_classes, smoothing = len(train.class_names), run.train.label_smoothing
 
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -125,7 +118,7 @@ class ImageClassification(ImageTask):
         return step
 
     def evaluate(
-        self, module: nn.Module, images: ImageSet, run: Any, fabric: Fabric, votes: int = 1
+        self, module: nn.Module, images: ImageSet, run: Run, fabric: Fabric, votes: int = 1
     ) -> ImageClassEvaluation:
         def forward(model: nn.Module, batch: Batch) -> tuple[Tensor]:
             return (model(batch["image"]).float(),)
@@ -134,29 +127,14 @@ class ImageClassification(ImageTask):
         scores = score_classes(logits, images.label, images.class_names)
         return ImageClassEvaluation(logits, scores, top_k_accuracy(logits, images.label, 5))
 
-    def write_results(
-        self,
-        folder: Path,
-        result: dict[str, Any],
-        evaluation: ImageClassEvaluation,
-        test: ImageSet,
-        run: Any,
-        page: Mapping[str, Any],
+    def write_report(
+        self, folder: Path, evaluation: ImageClassEvaluation, test: ImageSet, run: Run, page: Mapping[str, Any]
     ) -> None:
-        write_results(folder, result, evaluation, test, page)
+        from bixt3d.io.writing import replace_file
+        from bixt3d.viz.image_report import ImageReport, write_image_report
+        from bixt3d.viz.images import images_png
+        from bixt3d.viz.plots import confusion_png, draw_curves
 
-
-def write_results(
-    folder: Path, result: dict[str, Any], evaluation: ImageClassEvaluation, test: ImageSet, page: Mapping[str, Any]
-) -> None:
-    """Write result.json, pictures and report.html; ``page`` holds title, rows, command and settings."""
-    from bixt3d.io.writing import replace_file
-    from bixt3d.viz.image_report import ImageReport, write_image_report
-    from bixt3d.viz.images import images_png
-    from bixt3d.viz.plots import confusion_png, draw_curves
-
-    write_json(folder / "result.json", result)
-    try:
         draw_curves(page["rows"], folder / "curves.png")
         confusion = None
         if len(test.class_names) <= FEW:
@@ -168,8 +146,7 @@ def write_results(
             replace_file(folder / f"{name}.png", png)
             sheets.append((title, words, png))
         report = ImageReport(
-            result=result,
-            headline=[("top-1", f"{result['top1']:.2%}"), ("top-5", f"{result['top5']:.2%}")],
+            headline=[("top-1", f"{page['result']['top1']:.2%}"), ("top-5", f"{page['result']['top5']:.2%}")],
             table=(("class", "accuracy", "test images", "most often mistaken for"), _class_table(evaluation.scores)),
             sheets=sheets,
             about=f"Classification of {len(test.class_names):,} classes, tested on {len(test):,} images",
@@ -177,8 +154,6 @@ def write_results(
             **page,
         )
         write_image_report(folder / "report.html", report)
-    except OSError as error:
-        raise InputError(f"could not write the report in {folder}: {error.strerror}; result.json is there") from error
 
 
 def _class_table(scores: ClassScores) -> list[tuple[str, float | None, int, str | None]]:

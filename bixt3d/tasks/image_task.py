@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import nn
 from bixt3d.datasets.images.reading import ImageSet
 from bixt3d.datasets.images.transforms import to_pixels
 from bixt3d.engine.loop import Batch
-from bixt3d.tasks.settings import Train
+from bixt3d.tasks.settings import Run, Train
 from bixt3d.tasks.start_weights import start_from
 from bixt3d.tasks.task import Task
 
@@ -23,12 +22,6 @@ class ImageTrain(Train):
     """How long and on what.
 
     Args:
-        epochs: passes over the training set.
-        batch_size: images for each update, over all processes, at most: those of an epoch are nearly equal.
-        eval_batch_size: images at a time in evaluation; changes no result.
-        label_smoothing: probability spread over all classes.
-        eval_every: evaluate after every so many epochs, and after the last.
-        steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
         init: weights to start from: the folder of an earlier run, its weights, or a .pth of the authors.
     """
 
@@ -42,13 +35,13 @@ class ImageTask(Task):
     votes = False
     less_data = "use --data.cache false"
 
-    def load(self, run: Any) -> tuple[ImageSet, ImageSet]:
+    def load(self, run: Run) -> tuple[ImageSet, ImageSet]:
         return run.data.load(run.augment)
 
-    def make_augment(self, run: Any, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
+    def make_augment(self, run: Run, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
         return lambda batch, step: batch  # images are augmented where they are read
 
-    def start_weights(self, module: nn.Module, run: Any) -> str | None:
+    def start_weights(self, module: nn.Module, run: Run) -> str | None:
         return None if run.train.init is None else start_from(module, Path(run.train.init))
 
 

@@ -19,6 +19,7 @@ from bixt3d.engine.loop import Learner, merge
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.finishing import read_result, say
 from bixt3d.tasks.sets import Sets
+from bixt3d.tasks.settings import Run
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError, Stopped
 
@@ -33,7 +34,7 @@ class Job:
 
     task: Task
     fabric: Fabric
-    run: Any
+    run: Run
     config: str
     sets: Sets
     learner: Learner
@@ -67,7 +68,7 @@ class Job:
 
 
 def take_up(
-    task: Task, fabric: Fabric, place: Path | None, run: Any, learner: Learner, num_examples: int
+    task: Task, fabric: Fabric, place: Path | None, run: Run, learner: Learner, num_examples: int
 ) -> dict[str, Any]:
     """Give a learner the state that it goes on from, or its first weights; returns what the run did so far."""
     if place and (place / "checkpoint.pt").is_file():

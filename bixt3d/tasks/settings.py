@@ -1,9 +1,16 @@
 """The settings that every training run has."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
 
+from torch import nn
+
+from bixt3d.config import SettingsParser
 from bixt3d.engine.batches import count_batches
+from bixt3d.engine.optim import Optim
+from bixt3d.engine.runtime import Runtime
 from bixt3d.types import InputError
 
 
@@ -13,8 +20,8 @@ class Train:
 
     Args:
         epochs: passes over the training set.
-        batch_size: clouds for each update, over all processes, at most: those of an epoch are nearly equal.
-        eval_batch_size: clouds at a time in evaluation; changes no result.
+        batch_size: examples for each update, over all processes, at most: those of an epoch are nearly equal.
+        eval_batch_size: examples at a time in evaluation; changes no result.
         label_smoothing: probability given to the other classes.
         eval_every: evaluate after every so many epochs, and after the last.
         steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
@@ -53,3 +60,37 @@ class Train:
         """Return the epochs that a run on so many examples takes after so many updates."""
         left = max(0, self.num_steps(num_examples) - steps_done)
         return math.ceil(left / self.steps_per_epoch(num_examples))
+
+
+@dataclass(frozen=True)
+class Run:
+    """The settings of one run, ready to be used.
+
+    Args:
+        seed: seed of weights, shuffling and augmentation.
+        data: the data set, of the type that the task says.
+        model: makes the model, given the sizes of its outputs; None where a run is read without it.
+        train: how long, and on what.
+        augment: augmentation of training examples, of the type that the task says.
+        optim: how weights are updated.
+        runtime: where it runs.
+    """
+
+    seed: int
+    data: Any
+    model: Callable[..., nn.Module] | None
+    train: Train
+    augment: Any
+    optim: Optim
+    runtime: Runtime
+
+
+def make_run(parser: SettingsParser, settings: Any, model: bool = True) -> Run:
+    """Return the run that parsed settings describe.
+
+    ``model``: False leaves the model out, which takes memory and random numbers. Raises InputError where a class does
+    not take its values.
+    """
+    names = [field.name for field in fields(Run)]
+    made = parser.instantiate(settings, only=[name for name in names if model or name != "model"])
+    return Run(**{name: made.get(name) for name in names})

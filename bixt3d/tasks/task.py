@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from bixt3d import __version__
 from bixt3d.config import SettingsParser, follow_features, make_settings_parser
 from bixt3d.datasets import CloudAugment
 from bixt3d.datasets.transforms.draws import Draws
-from bixt3d.engine.checkpoint import save_weights
+from bixt3d.engine.checkpoint import save_weights, write_json
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
@@ -22,9 +21,11 @@ from bixt3d.engine.report import commit
 from bixt3d.engine.runtime import Runtime, device_name
 from bixt3d.io.untrusted import check_different_names, read_yaml
 from bixt3d.tasks.inputs import check_features, describe_clouds
-from bixt3d.tasks.results import write_plain_results
+from bixt3d.tasks.results import write_plain_report
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.tasks.settings import Train
+from bixt3d.tasks.settings import Run, Train
+from bixt3d.types import InputError
+from bixt3d.version import __version__
 
 FORMAT = "1"
 """Of the metadata of weights."""
@@ -37,7 +38,8 @@ class Task(ABC):
     ``example`` is a command that makes a run; ``headline`` maps the figures of result.json that sum up a run to their
     scores. ``data``, ``model`` and ``train`` are the types of these settings; a model is a function of its `outputs`.
     ``unit`` is what a set consists of, ``augmentation`` the class of the settings ``augment``; ``votes`` says whether
-    evaluation can average over several looks, ``less_data`` how a set takes less memory. ``name_keys`` are the `names`
+    evaluation can average over several votes, ``less_data`` how a set takes less memory; ``more`` is an option of the
+    test command that asks for `evaluate_more`, and its help. ``name_keys`` are the `names`
     kept with the weights, ``train_column`` the column of metrics.csv for what a `Step` counts.
     """
 
@@ -51,6 +53,7 @@ class Task(ABC):
     unit: str = "clouds"
     augmentation: type = CloudAugment
     votes: bool = True
+    more: tuple[str, str] | None = None
     less_data: str = "lower --data.num_points"
     name_keys: tuple[str, ...] = ("class_names",)
     train_column: str = "train_accuracy"
@@ -66,7 +69,7 @@ class Task(ABC):
         parser.add_argument("--model", type=self.model, help="the model")
         parser.add_argument("--train", type=self.train, default=self.train())
 
-    def build(self, run: Any, examples: Examples) -> nn.Module:
+    def build(self, run: Run, examples: Examples) -> nn.Module:
         """Return a new model that fits the names of the set. Raises InputError for names that could not be kept."""
         names = self.names(examples)
         self.check_names(names, "the data set")
@@ -85,7 +88,7 @@ class Task(ABC):
         for key in self.name_keys:
             check_different_names(names[key], f"{key} of {source}")
 
-    def describe_input(self, run: Any, examples: Examples) -> dict[str, Any]:
+    def describe_input(self, run: Run, examples: Examples) -> dict[str, Any]:
         """Return what the model reads, for `make_predictor`, in values that JSON has."""
         return describe_clouds(run.data)
 
@@ -97,38 +100,47 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def make_step(self, run: Any, train: Examples) -> Step:
+    def make_step(self, run: Run, train: Examples) -> Step:
         """Return the function that gives loss and number of correct examples of an augmented batch."""
 
     @abstractmethod
-    def evaluate(self, module: nn.Module, examples: Examples, run: Any, fabric: Fabric, votes: int = 1) -> Evaluation:
-        """Score a model on a set; votes: how many looks at each example to average over, where a task has them."""
+    def evaluate(self, module: nn.Module, examples: Examples, run: Run, fabric: Fabric, votes: int = 1) -> Evaluation:
+        """Score a model on a set; votes: predictions to average for each example, where a task has them."""
+
+    def evaluate_more(self, module: nn.Module, examples: Examples, run: Run, fabric: Fabric, votes: int) -> Evaluation:
+        """Score a model as `evaluate` does and beyond, where ``more`` names an option of the test command for it."""
+        raise NotImplementedError
 
     def write_results(
-        self,
-        folder: Path,
-        result: dict[str, Any],
-        evaluation: Evaluation,
-        test: Examples,
-        run: Any,
-        page: Mapping[str, Any],
+        self, folder: Path, evaluation: Evaluation, test: Examples, run: Run, page: Mapping[str, Any]
     ) -> None:
-        """Write result.json, pictures and report.html; ``page`` holds title, rows, command and settings."""
-        write_plain_results(folder, result, self.headline, test, self.unit, page)
+        """Write result.json, then what `write_report` writes, which is told the same."""
+        write_json(folder / "result.json", page["result"])
+        try:
+            self.write_report(folder, evaluation, test, run, page)
+        except OSError as error:
+            reason = f"could not write the report in {folder}: {error.strerror}; result.json is there"
+            raise InputError(reason) from error
+
+    def write_report(
+        self, folder: Path, evaluation: Evaluation, test: Examples, run: Run, page: Mapping[str, Any]
+    ) -> None:
+        """Write pictures and report.html; ``page`` holds title, result, rows, command and settings."""
+        write_plain_report(folder, self.headline, test, self.unit, page)
 
     def command(self, verb: str) -> str:
         """Return the program that trains or tests, as people call it."""
         return f"python tools/{verb}_{self.program}.py"
 
-    def load(self, run: Any) -> tuple[Examples, Examples]:
+    def load(self, run: Run) -> tuple[Examples, Examples]:
         """Return the training and the test set."""
         return run.data.load()
 
-    def mixes(self, run: Any) -> bool:
+    def mixes(self, run: Run) -> bool:
         """Say whether training mixes examples: each batch then begins with one more, for the next to be mixed with."""
         return False
 
-    def make_augment(self, run: Any, train: Examples, epoch: int) -> Callable[[Batch, int], Batch]:
+    def make_augment(self, run: Run, train: Examples, epoch: int) -> Callable[[Batch, int], Batch]:
         """Return what is done on the device to a batch, of a step of so much number, before it is trained on."""
 
         def draws(batch: Batch) -> Draws:
@@ -139,7 +151,7 @@ class Task(ABC):
 
         return augment
 
-    def start_weights(self, module: nn.Module, run: Any) -> str | None:
+    def start_weights(self, module: nn.Module, run: Run) -> str | None:
         """Give a new run's model other weights than random ones, where its settings say so; say which, in words."""
         return None
 
@@ -154,7 +166,7 @@ class Task(ABC):
         return parser
 
     def keep_weights(
-        self, folder: Path, module: nn.Module, run: Any, config: str, examples: Examples, name: str = "model"
+        self, folder: Path, module: nn.Module, run: Run, config: str, examples: Examples, name: str = "model"
     ) -> None:
         """Save weights with what is needed to build and use their model again: they describe themselves."""
         settings = read_yaml(config, "the settings")

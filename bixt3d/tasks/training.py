@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,9 +25,9 @@ from bixt3d.engine.runtime import check_shared, compiled, finish, first_alone, s
 from bixt3d.engine.sums import EpochSums
 from bixt3d.io.errors import enough_memory, first_line, is_out_of_memory
 from bixt3d.nn.feature_scale import fit_feature_scales
+from bixt3d.tasks.backends import choose_backends, with_less_memory
 from bixt3d.tasks.command import Where, parse_command
 from bixt3d.tasks.finishing import finish_run, finish_seeds, say, score_sets
-from bixt3d.tasks.forms import choose_forms, with_less_memory
 from bixt3d.tasks.job import (
     Job,
     check_going_on,
@@ -40,6 +41,7 @@ from bixt3d.tasks.job import (
     take_up,
 )
 from bixt3d.tasks.sets import split_sets
+from bixt3d.tasks.settings import Run, make_run
 from bixt3d.tasks.task import Task
 from bixt3d.types import CloudSet, InputError, Stopped
 
@@ -59,7 +61,7 @@ def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any)
     """Train what is left of one run, or of one for each seed."""
     too_large = TOO_LARGE.format(less_data=task.less_data)
     with enough_memory(too_large):
-        run = parser.instantiate(settings)
+        run = make_run(parser, settings, model=False)
         fabric = start(run.runtime)
         check_same_run(fabric, where)
         loaded = [part.to(fabric.device) for part in first_alone(fabric, lambda: task.load(run))]
@@ -68,7 +70,7 @@ def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any)
         for seed in [settings.seed] if where.seeds is None else where.seeds:
             settings.seed = seed
             with enough_memory(too_large):
-                job = prepare(task, fabric, parser, settings, loaded, place_of(where, seed))
+                job = prepare(task, fabric, parser, settings, replace(run, seed=seed), loaded, place_of(where, seed))
             if job.done and where.seeds:
                 results.append(job.past["result"])
                 continue
@@ -93,14 +95,16 @@ def prepare(
     fabric: Fabric,
     parser: SettingsParser,
     settings: Any,
+    run: Run,
     loaded: Sequence[Examples],
     place: Path | None,
 ) -> Job:
-    """Return the run of one seed, as it begins or as its folder says; writes nothing."""
-    torch.manual_seed(settings.seed)
+    """Return the run of one seed, as it begins or as its folder says; writes nothing. ``run`` has no model yet."""
+    torch.manual_seed(run.seed)
     commit()  # of the code as it is now: it may change before the run ends
-    run, config = parser.instantiate(settings), parser.dump(settings, skip_unset=False)
-    sets = split_sets(tuple(loaded), run.data.val_fraction, settings.seed)
+    run = replace(run, model=parser.instantiate(settings, only=["model"]).model)
+    config = parser.dump(settings, skip_unset=False)
+    sets = split_sets(tuple(loaded), run.data.val_fraction, run.seed)
     check_names(task, sets.train)
     given = task.describe_input(run, sets.train)
     learner = make_learner(task, fabric, run, sets.train)
@@ -182,7 +186,7 @@ def keep(job: Job, log: RunLog, began: float) -> None:
     job.past, job.saved_steps = past, job.learner.schedule.last_epoch
 
 
-def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learner:
+def make_learner(task: Task, fabric: Fabric, run: Run, train: Examples) -> Learner:
     """Return model, optimizer and schedule, ready to train."""
     steps_per_epoch = run.train.steps_per_epoch(len(train), fabric.world_size)
     if run.train.batch_size > len(train):
@@ -196,7 +200,7 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
         if isinstance(error, InputError) or is_out_of_memory(error):
             raise
         raise InputError(f"the model cannot be built as the settings say: {first_line(error)}") from error
-    choose_forms(module, run.runtime, fabric.world_size)
+    choose_backends(module, run.runtime, fabric.world_size)
     average, optimizer = make_average(run.optim, module), make_optimizer(run.optim, module.named_parameters())
     schedule = make_schedule(run.optim, optimizer, run.train.num_steps(len(train)), steps_per_epoch)
     model, optimizer = fabric.setup(compiled(run.runtime, module), optimizer)
@@ -204,7 +208,7 @@ def make_learner(task: Task, fabric: Fabric, run: Any, train: Examples) -> Learn
 
 
 def train_one_epoch(
-    task: Task, fabric: Fabric, learner: Learner, run: Any, epoch: int, train: Examples, stop: Stop
+    task: Task, fabric: Fabric, learner: Learner, run: Run, epoch: int, train: Examples, stop: Stop
 ) -> dict[str, float]:
     """Train for one epoch; returns its mean loss, accuracy and speed."""
     order, accumulate = seed_epoch(run.seed, epoch, fabric), run.runtime.accumulate

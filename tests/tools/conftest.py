@@ -84,15 +84,11 @@ def tiny_parts(tmp_path_factory) -> Path:
 def train_parts(tiny_parts: Path) -> Train:
     """Return a function that trains a part segmenter as `train` does a classifier, but draws no report."""
     from bixt3d.cli import train as command
-    from bixt3d.engine.checkpoint import write_json
-    from bixt3d.tasks import part_segmentation
-
-    def write_result(folder: Path, result: dict, *rest) -> None:
-        write_json(folder / "result.json", result)
+    from bixt3d.tasks.part_segmentation import PartSegmentation
 
     def run(folder: Path, *arguments: str) -> Path:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(part_segmentation, "write_results", write_result)
+            patch.setattr(PartSegmentation, "write_report", lambda *_: None)
             return command.main(["partseg", f"--cfg={tiny_parts}", f"--run_dir={folder}", *arguments])
 
     return run

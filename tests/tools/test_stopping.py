@@ -17,7 +17,7 @@ import torch
 
 from bixt3d.cli import test as test_command
 from bixt3d.cli import train as train_command
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
+from bixt3d.engine.checkpoint import load_checkpoint, load_weights
 from bixt3d.engine.report import read_rows
 from bixt3d.tasks import classification, training
 from bixt3d.tasks.part_segmentation import PartSegmentation
@@ -25,9 +25,8 @@ from bixt3d.types import InputError, Stopped
 
 PROGRAM = """
 from bixt3d.cli.main import run
-from bixt3d.engine.checkpoint import write_json
 from bixt3d.tasks import classification
-classification.write_results = lambda folder, result, *rest: write_json(folder / "result.json", result)
+classification.Classification.write_report = lambda *_: None
 run("train", "cls")
 """
 """The command `bixt3d train cls`, but without pictures."""
@@ -39,10 +38,7 @@ KILLS = [int(number) for number in os.environ.get("BIXT3D_KILLS", "1,1,1").split
 def without_pictures(monkeypatch):
     """Draw no report at the end of a run: it takes longer than the run."""
 
-    def write_result(folder: Path, result: dict, *rest) -> None:
-        write_json(folder / "result.json", result)
-
-    monkeypatch.setattr(classification, "write_results", write_result)
+    monkeypatch.setattr(classification.Classification, "write_report", lambda *_: None)
 
 
 def files(folder: Path) -> dict[str, bytes]:

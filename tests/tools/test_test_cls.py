@@ -9,7 +9,7 @@ import torch
 
 from bixt3d.cli import test as test_command
 from bixt3d.datasets.shapes.shapes import Shapes
-from bixt3d.tasks import classification
+from bixt3d.tasks.classification import Classification
 from bixt3d.types import CloudSet, InputError
 
 SCORES = ("overall_accuracy", "mean_accuracy", "per_class", "parameters")
@@ -19,7 +19,7 @@ SCORES = ("overall_accuracy", "mean_accuracy", "per_class", "parameters")
 def without_pictures(monkeypatch, request):
     """Draw no report, which takes longer than all the rest, where a test does not ask for one."""
     if "with_pictures" not in request.fixturenames:
-        monkeypatch.setattr(classification, "write_results", lambda *anything: None)
+        monkeypatch.setattr(Classification, "write_results", lambda *anything: None)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_the_weights_alone_are_enough(tiny_run, tmp_path):
 
 def test_results_go_into_the_run_unless_another_folder_is_named(tiny_run, tmp_path, monkeypatch):
     places = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, *rest: places.append(folder))
+    monkeypatch.setattr(Classification, "write_results", lambda *given: places.append(given[1]))
     test_command.main(["cls", f"--checkpoint={tiny_run}"])
     test_command.main(["cls", f"--checkpoint={tiny_run}", f"--out={tmp_path}"])
     assert places == [tiny_run / "test", tmp_path]
@@ -56,7 +56,7 @@ def test_results_go_into_the_run_unless_another_folder_is_named(tiny_run, tmp_pa
 
 def test_votes_repeat_themselves_and_differ_from_one_look(tiny_run, monkeypatch):
     seen = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.logits))
+    monkeypatch.setattr(Classification, "write_results", lambda *given: seen.append(given[2].logits))
     for votes in (1, 3, 3):
         result = test_command.main(["cls", f"--checkpoint={tiny_run}", f"--votes={votes}"])
         assert result["votes"] == votes
@@ -67,7 +67,7 @@ def test_votes_repeat_themselves_and_differ_from_one_look(tiny_run, monkeypatch)
 
 def test_votes_do_not_depend_on_the_size_of_batches(tiny_run, monkeypatch):
     seen = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.logits))
+    monkeypatch.setattr(Classification, "write_results", lambda *given: seen.append(given[2].logits))
     for size in (32, 7, 1):
         test_command.main(["cls", f"--checkpoint={tiny_run}", "--votes=3", f"--train.eval_batch_size={size}"])
     assert len(seen[0]) == 32
@@ -78,7 +78,7 @@ def test_votes_do_not_depend_on_the_size_of_batches(tiny_run, monkeypatch):
 def test_votes_look_at_a_cloud_as_training_did(tiny_run, monkeypatch):
     """A run that shows every cloud as it is has one view of it, however often it looks."""
     seen = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.logits))
+    monkeypatch.setattr(Classification, "write_results", lambda *given: seen.append(given[2].logits))
     nothing = ["--augment.scale=[1,1]", "--augment.shift=0", "--augment.jitter=0", "--augment.resample=false"]
     for votes in (1, 3):
         test_command.main(["cls", f"--checkpoint={tiny_run}", f"--votes={votes}", *nothing])
@@ -104,7 +104,7 @@ def test_a_run_may_come_first_without_the_name_of_the_option(tiny_run, tmp_path,
 
 def test_other_clouds_can_be_named_on_the_command_line(tiny_run, monkeypatch):
     sizes = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: sizes.append(ours))
+    monkeypatch.setattr(Classification, "write_results", lambda *given: sizes.append(given[2]))
     test_command.main(["cls", f"--checkpoint={tiny_run}", "--data.test_per_class=1", "--data.train_per_class=1"])
     assert sizes[0].scores.confusion.sum() == 16
 

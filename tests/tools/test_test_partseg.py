@@ -24,7 +24,9 @@ def seen(monkeypatch) -> list[tuple[Path, PartEvaluation]]:
     """Draw no report, but return a list that fills with the folders and evaluations to report on."""
     seen = []
     monkeypatch.setattr(
-        part_segmentation, "write_results", lambda folder, result, evaluation, *rest: seen.append((folder, evaluation))
+        part_segmentation.PartSegmentation,
+        "write_results",
+        lambda *given: seen.append(given[1:3]),
     )
     return seen
 

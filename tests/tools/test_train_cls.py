@@ -17,9 +17,10 @@ import torch
 from bixt3d.cli import test as test_command
 from bixt3d.cli import train as train_command
 from bixt3d.datasets.shapes.shapes import Shapes
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
+from bixt3d.engine.checkpoint import load_checkpoint, load_weights
 from bixt3d.engine.report import read_rows
-from bixt3d.tasks import classification, training
+from bixt3d.tasks import training
+from bixt3d.tasks.classification import Classification
 from bixt3d.types import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -30,10 +31,7 @@ PROGRAM = ROOT / "tools" / "train_cls.py"
 def without_pictures(monkeypatch):
     """Draw no report at the end of a run, but for the one that every test shares: it takes longer than the run."""
 
-    def write_result(folder: Path, result: dict, *rest) -> None:
-        write_json(folder / "result.json", result)
-
-    monkeypatch.setattr(classification, "write_results", write_result)
+    monkeypatch.setattr(Classification, "write_report", lambda *_: None)
 
 
 def weights_of(folder: Path, name: str = "model") -> dict[str, torch.Tensor]:
@@ -223,7 +221,7 @@ def test_two_processes_write_one_set_of_files_and_agree_with_one_that_evaluates(
     assert output.count("report: ") == 1
     assert [row["epoch"] for row in read_rows(folder / "metrics.csv")] == [1]
     seen = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.scores))
+    monkeypatch.setattr(Classification, "write_results", lambda *given: seen.append(given[2].scores))
     alone, (row,) = (
         test_command.main(["cls", f"--checkpoint={folder}", "--runtime.devices=1"]),
         read_rows(folder / "metrics.csv"),

@@ -12,9 +12,10 @@ from PIL import Image
 
 from bixt3d.cli import test as test_command
 from bixt3d.cli import train as train_command
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
+from bixt3d.engine.checkpoint import load_checkpoint, load_weights
 from bixt3d.engine.report import read_rows
-from bixt3d.tasks import image_classification, training
+from bixt3d.tasks import training
+from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.types import InputError
 
 SAMPLE = Path(__file__).parents[2].parent / "shared/data/imagenet_sample"
@@ -68,14 +69,10 @@ def tiny(folder, tmp_path_factory) -> Path:
     return path
 
 
-def write_result(folder: Path, result: dict, *rest) -> None:
-    write_json(folder / "result.json", result)
-
-
 @pytest.fixture
 def train(tiny, monkeypatch):
     """Return a function that trains with the tiny config and more arguments, in a folder, but draws no report."""
-    monkeypatch.setattr(image_classification, "write_results", write_result)
+    monkeypatch.setattr(ImageClassification, "write_report", lambda *_: None)
     return lambda folder, *arguments: train_command.main(["imgcls", f"--cfg={tiny}", f"--run_dir={folder}", *arguments])
 
 
@@ -111,7 +108,7 @@ def test_a_run_leaves_all_that_one_needs(run):
 
 
 def test_the_saved_settings_repeat_the_run_with_other_processes_and_a_cache(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_classification, "write_results", write_result)
+    monkeypatch.setattr(ImageClassification, "write_report", lambda *_: None)
     again = train_command.main(
         ["imgcls", f"--cfg={run / 'config.yaml'}", f"--run_dir={tmp_path / 'again'}", "--data.cache=true"]
     )
@@ -247,7 +244,7 @@ def test_an_image_that_does_not_decode_stops_training_with_one_sentence(train, f
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"real data are absent: {SAMPLE}")
 def test_the_recipe_for_imagenet_trains_on_fifty_of_its_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_classification, "write_results", write_result)
+    monkeypatch.setattr(ImageClassification, "write_report", lambda *_: None)
     for split in ("train", "val"):
         (tmp_path / "data" / split).mkdir(parents=True)
         for path in SAMPLE.glob("n*"):

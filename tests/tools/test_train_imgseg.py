@@ -10,9 +10,10 @@ from PIL import Image
 
 from bixt3d.cli import test as test_command
 from bixt3d.cli import train as train_command
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
+from bixt3d.engine.checkpoint import load_checkpoint, load_weights
 from bixt3d.engine.report import read_rows
-from bixt3d.tasks import image_segmentation, training
+from bixt3d.tasks import training
+from bixt3d.tasks.image_segmentation import ImageSegmentation
 from bixt3d.types import InputError
 
 CAMVID = Path(__file__).parents[2].parent / "shared/data/camvid_sceneparse"
@@ -66,14 +67,10 @@ def tiny(scenes, tmp_path_factory) -> Path:
     return path
 
 
-def write_result(folder: Path, result: dict, *rest) -> None:
-    write_json(folder / "result.json", result)
-
-
 @pytest.fixture
 def train(tiny, monkeypatch):
     """Return a function that trains with the tiny config and more arguments, in a folder, but draws no report."""
-    monkeypatch.setattr(image_segmentation, "write_results", write_result)
+    monkeypatch.setattr(ImageSegmentation, "write_report", lambda *_: None)
     return lambda folder, *arguments: train_command.main(["imgseg", f"--cfg={tiny}", f"--run_dir={folder}", *arguments])
 
 
@@ -137,7 +134,7 @@ def test_a_run_that_is_interrupted_ends_as_if_it_had_not_been(train, run, tmp_pa
 
 
 def test_evaluation_by_windows_is_asked_for_and_said(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(image_segmentation, "write_results", write_result)
+    monkeypatch.setattr(ImageSegmentation, "write_report", lambda *_: None)
     whole = test_command.main(["imgseg", f"--checkpoint={run}", f"--out={tmp_path}"])
     assert {name: whole[name] for name in ("miou", "pixel_accuracy", "window")} == {
         "miou": result_of(run)["miou"],
@@ -151,7 +148,7 @@ def test_evaluation_by_windows_is_asked_for_and_said(run, tmp_path, monkeypatch,
 
 
 def test_the_number_of_images_at_a_time_changes_no_figure(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_segmentation, "write_results", write_result)
+    monkeypatch.setattr(ImageSegmentation, "write_report", lambda *_: None)
     results = [
         test_command.main(["imgseg", f"--checkpoint={run}", f"--out={tmp_path}", f"--train.eval_batch_size={size}"])
         for size in (1, 5)
@@ -203,7 +200,7 @@ def test_an_annotation_of_another_size_stops_the_run_with_one_sentence(train, sc
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason=f"real data are absent: {CAMVID}")
 def test_two_steps_on_camvid(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(image_segmentation, "write_results", write_result)
+    monkeypatch.setattr(ImageSegmentation, "write_report", lambda *_: None)
     small = tmp_path / "camvid"
     for split, count in {"training": 8, "validation": 3}.items():
         for kind in ("images", "annotations"):

@@ -74,7 +74,9 @@ def test_what_is_drawn_is_what_the_model_says(tiny_part_run, drawn, tmp_path, mo
 
     seen = []
     monkeypatch.setattr(
-        part_segmentation, "write_results", lambda folder, result, evaluation, *rest: seen.append(evaluation)
+        part_segmentation.PartSegmentation,
+        "write_results",
+        lambda *given: seen.append(given[2]),
     )
     test_command.main(["partseg", f"--checkpoint={tiny_part_run}"])
     visualize.main([str(tiny_part_run), "--index", "9", f"--out={tmp_path}"])

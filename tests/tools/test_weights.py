@@ -11,7 +11,7 @@ from bixt3d.cli import export, predict, visualize
 from bixt3d.cli import test as test_command
 from bixt3d.cli.main import call
 from bixt3d.engine.checkpoint import load_weights, save_weights
-from bixt3d.tasks import classification
+from bixt3d.tasks.classification import Classification
 from bixt3d.types import InputError
 
 
@@ -32,10 +32,10 @@ def run(tiny_run, tmp_path) -> Path:
 def test_a_test_names_the_weights_it_scored_and_keeps_those_of_others(run, monkeypatch, capsys, which, words):
     seen = {}
 
-    def write(folder: Path, result: dict, ours, *rest) -> None:
+    def write(task, folder: Path, ours, *rest) -> None:
         seen["folder"], seen["logits"] = folder, ours.logits
 
-    monkeypatch.setattr(classification, "write_results", write)
+    monkeypatch.setattr(Classification, "write_results", write)
     result = test_command.main(["cls", str(run), f"--weights={which}"])
     assert result["weights"] == words
     assert f"({words})" in capsys.readouterr().out

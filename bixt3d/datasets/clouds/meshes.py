@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from bixt3d.datasets.clouds.cache import cache_folder, cached, check_stored, short_hash
-from bixt3d.datasets.clouds.source import CloudSource, cloud_set, only_normals
+from bixt3d.datasets.clouds.cache import cache_folder, cached_clouds, check_stored, short_hash
+from bixt3d.datasets.clouds.source import CloudSource, only_normals
 from bixt3d.datasets.download.archives import missing_data
 from bixt3d.datasets.files.off import read_off
 from bixt3d.datasets.transforms.normalize import normalize_clouds
@@ -20,7 +20,7 @@ from bixt3d.types import CloudSet, InputError
 
 
 class ModelNetMeshes(CloudSource):
-    """Princeton's meshes, sampled with PyTorch Geometric (needs torch-geometric); once, then kept as numbers in a .npz.
+    """Princeton's meshes, sampled with PyTorch Geometric (needs torch-geometric); once, then kept in a cache.
 
     Args:
         root: folder with ``ModelNet10`` or ``ModelNet40``, as unpacked or as PyTorch Geometric keeps it (``raw``).
@@ -69,11 +69,11 @@ class ModelNetMeshes(CloudSource):
         only_normals(self.features, self.root)
         words = [path.relative_to(raw).as_posix() for path in paths] + [str(self.stored_points), str(self.seed)]
         folder = raw.parent if raw.name == "raw" else raw
-        cache = cache_folder(folder) / f"bixt3d_modelnet{self.name}_meshes_{split}_{short_hash(*words)}.npz"
-        shape = (len(paths), self.stored_points, 6)
-        points = cached(cache, lambda: sample_meshes(paths, self.stored_points, self.seed), shape)
+        cache = cache_folder(folder) / f"bixt3d_modelnet{self.name}_meshes_{split}_{short_hash(*words)}.safetensors"
+        shape = (len(paths), self.stored_points)
+        xyz, normal = cached_clouds(cache, lambda: sample_meshes(paths, self.stored_points, self.seed), shape)
         label = torch.tensor([names.index(path.parent.parent.name) for path in paths])
-        return cloud_set(torch.from_numpy(points), label, names, self.features)
+        return CloudSet(xyz, normal[..., : self.features.width], label, tuple(names), features=self.features)
 
 
 def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np.ndarray, "S N 6"]:

@@ -54,9 +54,7 @@ def _triangles(lines: list[str]) -> tuple[Int[np.ndarray, "T 3"], Int[np.ndarray
     if any(count < 3 or len(face) < count for count, *face in faces):
         raise ValueError("a face has fewer corners than it says, or fewer than three")
     triangles = [
-        (number, face[0], *pair)
-        for number, (count, *face) in enumerate(faces)
-        for pair in pairwise(face[1:count])
+        (number, face[0], *pair) for number, (count, *face) in enumerate(faces) for pair in pairwise(face[1:count])
     ]
     table = np.array(triangles)
     return table[:, 1:], table[:, 0]

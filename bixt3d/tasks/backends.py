@@ -1,6 +1,4 @@
-"""Which of several forms of an operator a model runs: all give the same results, at another cost."""
-
-from typing import Any
+"""Which implementation of an operator a model runs: all give the same results, at another cost."""
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,19 +9,22 @@ from bixt3d.nn.attention import BiAttention
 from bixt3d.nn.batch_norm import SynchronizedNorm
 from bixt3d.nn.blocks import FeedForwardUnit
 from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
+from bixt3d.tasks.settings import Run
 from bixt3d.types import InputError
 
 
-def with_less_memory(run: Any, module: nn.Module) -> str:
+def with_less_memory(run: Run, module: nn.Module) -> str:
     """Return the settings of a run that make its training steps take less memory, as advice."""
-    points = " or --data.num_points" * hasattr(run.data, "num_points")
-    ways = [f"--runtime.accumulate {2 * run.runtime.accumulate}"]
+    lower = [f"--train.batch_size (it is {run.train.batch_size})"]
+    if hasattr(run.data, "num_points"):
+        lower.append("--data.num_points")
+    use = [f"--runtime.accumulate {2 * run.runtime.accumulate}"]
     if not run.runtime.checkpointing and any(isinstance(part, EncoderLayer) for part in module.modules()):
-        ways.append("--runtime.checkpointing true")
-    return f"lower --train.batch_size (it is {run.train.batch_size}){points}, or use {' or '.join(ways)}"
+        use.append("--runtime.checkpointing true")
+    return f"lower {' or '.join(lower)}, or use {' or '.join(use)}"
 
 
-def choose_forms(module: nn.Module, runtime: Runtime, num_processes: int = 1) -> None:
+def choose_backends(module: nn.Module, runtime: Runtime, num_processes: int = 1) -> None:
     """Set which implementation of their operators the modules of a model run; all give the same result.
 
     The batch norms of ``num_processes`` that train together are synchronised, unless the settings say otherwise.

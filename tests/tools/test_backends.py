@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 
 from bixt3d.datasets import Shapes
 from bixt3d.engine.checkpoint import load_weights
+from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import Runtime
 from bixt3d.models.classifier import BixtClassifier
@@ -23,8 +23,9 @@ from bixt3d.nn.blocks import FeedForwardUnit
 from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
 from bixt3d.nn.mlp import ChannelNorm
 from bixt3d.nn.refinement import GroupRefinement
-from bixt3d.tasks.forms import choose_forms, with_less_memory
+from bixt3d.tasks.backends import choose_backends, with_less_memory
 from bixt3d.tasks.image_task import ImageTask
+from bixt3d.tasks.settings import Run, Train
 from bixt3d.tokenizers import GroupTokenizer, PointTokenizer
 from bixt3d.types import InputError
 
@@ -59,7 +60,7 @@ def train_briefly(model: BixtClassifier) -> list[torch.Tensor]:
 
 def test_every_part_is_told_which_form_to_run():
     model = small_classifier()
-    choose_forms(model, Runtime(attention="chunked", points="torch", checkpointing=True))
+    choose_backends(model, Runtime(attention="chunked", points="torch", checkpointing=True))
     parts = list(model.modules())
     assert {part.backend for part in parts if isinstance(part, BiAttention)} == {"chunked"}
     assert {part.backend for part in parts if isinstance(part, GroupBlock | AffineGroupLinear)} == {"torch"}
@@ -68,7 +69,7 @@ def test_every_part_is_told_which_form_to_run():
 
 def test_checkpointing_changes_no_weight_and_no_statistic():
     plain, saving = small_classifier(), small_classifier()
-    choose_forms(saving, Runtime(checkpointing=True))
+    choose_backends(saving, Runtime(checkpointing=True))
     for one, other in zip(train_briefly(plain), train_briefly(saving), strict=True):
         assert torch.equal(one, other)
 
@@ -77,7 +78,7 @@ def test_checkpointing_keeps_less():
     kept = {}
     for checkpointing in (False, True):
         model, sizes = small_classifier(), []
-        choose_forms(model, Runtime(checkpointing=checkpointing))
+        choose_backends(model, Runtime(checkpointing=checkpointing))
         with torch.autograd.graph.saved_tensors_hooks(lambda one: (sizes.append(one.numel()), one)[1], lambda one: one):  # noqa: B023
             model(torch.randn(4, 32, 3), torch.zeros(4, 32, 0))
         kept[checkpointing] = sum(sizes)
@@ -86,12 +87,12 @@ def test_checkpointing_keeps_less():
 
 def test_checkpointing_is_refused_for_models_without_the_encoder():
     with pytest.raises(InputError, match="runtime.checkpointing is for models with BiXT's encoder"):
-        choose_forms(build_model("modelnet40_pointmlp_elite", 5), Runtime(checkpointing=True))
+        choose_backends(build_model("modelnet40_pointmlp_elite", 5), Runtime(checkpointing=True))
 
 
 def test_advice_on_memory_names_only_settings_that_there_are():
-    train, runtime = SimpleNamespace(batch_size=32), Runtime(accumulate=2)
-    of_clouds, of_images = (SimpleNamespace(train=train, runtime=runtime, data=data) for data in (Shapes(), object()))
+    runtime = Runtime(accumulate=2)
+    of_clouds, of_images = (Run(0, data, None, Train(), None, Optim(), runtime) for data in (Shapes(), object()))
     lower, use = "lower --train.batch_size (it is 32)", "or use --runtime.accumulate 4"
     assert with_less_memory(of_clouds, nn.Linear(1, 1)) == f"{lower} or --data.num_points, {use}"
     assert with_less_memory(of_images, small_classifier()) == f"{lower}, {use} or --runtime.checkpointing true"
@@ -110,10 +111,10 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in read_rows(folder / "metrics.csv")]
 
 
-def test_forms_asked_for_by_name_train_to_the_same_losses(tmp_path, train, monkeypatch):
-    from bixt3d.tasks import classification
+def test_backends_asked_for_by_name_train_to_the_same_losses(tmp_path, train, monkeypatch):
+    from bixt3d.tasks.classification import Classification
 
-    monkeypatch.setattr(classification, "write_results", lambda *_: None)
+    monkeypatch.setattr(Classification, "write_results", lambda *_: None)
     reference = train(tmp_path / "torch", *GROUPS, "--runtime.attention=torch", "--runtime.points=torch")
     for attention, points in (("sdpa", "numba"), ("chunked", "auto")):
         found = train(tmp_path / attention, *GROUPS, f"--runtime.attention={attention}", f"--runtime.points={points}")
@@ -220,11 +221,11 @@ def test_the_host_never_waits_for_the_device_inside_an_epoch():
 
 def test_batch_norms_are_synchronized_for_several_processes_and_others_than_ours_are_refused():
     model = nn.Sequential(ChannelNorm(3), nn.BatchNorm1d(3))
-    choose_forms(model, Runtime(), num_processes=1)
+    choose_backends(model, Runtime(), num_processes=1)
     assert not model[0].synchronized
-    choose_forms(model[:1], Runtime(), num_processes=2)
+    choose_backends(model[:1], Runtime(), num_processes=2)
     assert model[0].synchronized
-    choose_forms(model, Runtime(sync_batchnorm=False), num_processes=2)
+    choose_backends(model, Runtime(sync_batchnorm=False), num_processes=2)
     assert not model[0].synchronized
     with pytest.raises(InputError, match="statistics of BatchNorm1d cannot be those of several processes: use a batch"):
-        choose_forms(model, Runtime(), num_processes=2)
+        choose_backends(model, Runtime(), num_processes=2)

@@ -22,7 +22,7 @@ from bench_models import answer, by_reference, cloud_batch, make_cloud_model
 from torch import Tensor, nn
 
 from bixt3d.engine.runtime import Runtime, keep_freed_memory
-from bixt3d.tasks.forms import choose_forms
+from bixt3d.tasks.backends import choose_backends
 
 SIZES = (2**10, 2**12, 2**14, 2**16, 2**18, 1_000_000)
 COMPARED = 2**14
@@ -96,7 +96,7 @@ def time_size(size: int, kind: str, how: How) -> tuple[list[float], Row]:
     if size <= COMPARED:
         expected = by_reference(model, cloud)
         assert_near([answer(model.eval(), cloud, how).cpu()], [expected], 0.1 if how.on_gpu else 1e-3)
-    choose_forms(model, Runtime(checkpointing=checkpointing))
+    choose_backends(model, Runtime(checkpointing=checkpointing))
     make = both if backward else answer
     make(model.train(backward), cloud_batch(1, 64, how), how)  # what only the first call needs
     run = partial(make, model, cloud, how)

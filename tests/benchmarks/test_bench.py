@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import bench
 import bench_attention
 import bench_ops
 import bench_train
 import pytest
+import run as bench
 import torch
 from bench_case import Case, How, Target, summarize
 from bench_measure import CannotRunError, assert_near, compiled, in_fresh_process, measure, not_run
@@ -67,7 +67,7 @@ def test_the_files_hold_every_row_and_say_what_was_measured(suite):
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
     assert [line[:2] for line in lines[2:]] == [[row["case"], row["variant"]] for row in found["rows"]]
     assert {len(line) for line in lines} == {len(lines[0])}
-    assert f"`python tools/bench.py --small --device=cpu --suite={name} --out={out}`" in page
+    assert f"`python benchmarks/run.py --small --device=cpu --suite={name} --out={out}`" in page
     assert "these times say nothing about speed" in page
 
 

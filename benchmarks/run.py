@@ -1,6 +1,6 @@
 """Measure what everything costs here, beside what one would take in its place.
 
-    python tools/bench.py [--suite ops|attention|train|models|scale]... [--threads 2] [--out benchmarks/cpu-2-threads]
+    python benchmarks/run.py [--suite ops|attention|train|models|scale]... [--threads 2] [--out benchmarks/cpu]
 
 Every variant of a case runs in the same process on the same data, and is compared with a reference before it is timed.
 A variant that cannot run here has a row that says why.
@@ -111,7 +111,7 @@ def describe(how: How, argv: Sequence[str]) -> dict[str, str]:
     cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
     threads = torch.get_num_threads()
     facts = {
-        "command": f"python tools/bench.py {shlex.join(map(str, argv))}".strip(),
+        "command": f"python benchmarks/run.py {shlex.join(map(str, argv))}".strip(),
         "device": torch.cuda.get_device_name(how.device) if how.on_gpu else f"{cpu}, {threads} threads",
         "commit": commit(),
         "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
