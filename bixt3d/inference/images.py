@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from bixt3d.datasets.images.reading import as_rgb, read_image
 from bixt3d.datasets.images.transforms import normalize, square_view
 from bixt3d.inference.predictions import Answer, ClassAnswer, check_finite, percent_lines
+from bixt3d.io.extras import need
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.types import InputError
@@ -56,6 +57,7 @@ class ImageModel(ABC):
     """
 
     def __init__(self, model: nn.Module, class_names: Sequence[str]):
+        need("a model of images", "PIL", "torchvision")
         self.model, self.class_names = model.eval(), tuple(class_names)
 
     @property

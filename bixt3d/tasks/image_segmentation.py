@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bixt3d.datasets import SceneAugment, SceneSource
 from bixt3d.datasets.images.reading import ImageSet
 from bixt3d.datasets.images.transforms import to_pixels
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImageSegmentationPredictor, segment
 from bixt3d.io.untrusted import check_count
