@@ -106,10 +106,10 @@ class ImageSegmentation(ImageTask):
 
     def build(self, run: Run, images: ImageSet) -> nn.Module:
         model, size = super().build(run, images), run.data.size
-        if size % model.stride:
+        if size % (stride := getattr(model, "stride", 1)):
             raise InputError(
-                f"squares of {size} x {size} pixels do not divide into patches {model.stride} pixels apart: set "
-                f"--data.size to a multiple of {model.stride}"
+                f"squares of {size} x {size} pixels do not divide into patches {stride} pixels apart: set "
+                f"--data.size to a multiple of {stride}"
             )
         return model
 
