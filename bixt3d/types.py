@@ -88,6 +88,12 @@ class Features:
             raise InputError(f"features {text!r} name one of them twice")
         return features
 
+    @classmethod
+    def of(cls, model: object) -> "Features":
+        """Return the features that a model reads: its ``features``, or their names; none if it does not say."""
+        found = getattr(model, "features", None)
+        return cls.parse(found) if isinstance(found, str | cls) else cls()
+
     def __str__(self) -> str:
         return ",".join(map(str, self.columns))
 
