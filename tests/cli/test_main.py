@@ -1,5 +1,6 @@
 """The command bixt3d: help imports nothing heavy, mistakes are one sentence, shells complete it, tools/*.py call it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,15 @@ def test_a_mistake_ends_the_program_with_code_2():
     ended = program("-m", "bixt3d", "trian")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: there is no command 'trian'; did you mean 'train'?\n"
+
+
+def test_a_reader_that_has_enough_ends_the_program_quietly():
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "bixt3d", "download", "--layouts"]
+    ended = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True)
+    os.close(writes)
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 def test_the_version_is_that_of_the_package(capsys):
