@@ -90,6 +90,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.ops import similarity as similarity
     from bixt3d.ops import sinusoid as sinusoid
     from bixt3d.tasks.classification import Classification as Classification
+    from bixt3d.tasks.from_python import train as train
     from bixt3d.tasks.image_classification import ImageClassification as ImageClassification
     from bixt3d.tasks.image_segmentation import ImageSegmentation as ImageSegmentation
     from bixt3d.tasks.part_segmentation import PartSegmentation as PartSegmentation
@@ -142,13 +143,14 @@ _NAMES = {
     "tasks.part_segmentation": "PartSegmentation",
     "tasks.image_classification": "ImageClassification",
     "tasks.image_segmentation": "ImageSegmentation",
+    "tasks.from_python": "train",
     "inference.runs": "load_run read_run",
     "inference.clouds": "CloudPredictor PartPredictor Predictor",
     "inference.images": "ImagePrediction ImagePredictor ImageSegmentationPredictor SegmentationPrediction",
     "inference.predictions": "Answer PartPrediction Prediction",
     "inference.export": "export_run",
 }
-"""Public names by the module that holds them."""  # to come: create_model and list_models (models), train (cli)
+"""Public names by the module that holds them."""  # to come: create_model and list_models (models)
 
 _HOMES = {name: f"bixt3d.{module}" for module, names in _NAMES.items() for name in names.split()}
 
