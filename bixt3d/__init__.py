@@ -95,8 +95,9 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.tasks.part_segmentation import PartSegmentation as PartSegmentation
     from bixt3d.tasks.scores import Evaluation as Evaluation
     from bixt3d.tasks.scores import Score as Score
+    from bixt3d.tasks.settings import Run as Run
+    from bixt3d.tasks.settings import Train as Train
     from bixt3d.tasks.task import Task as Task
-    from bixt3d.tasks.task import Train as Train
     from bixt3d.tokenizers import ConvTokenizer as ConvTokenizer
     from bixt3d.tokenizers import GroupTokenizer as GroupTokenizer
     from bixt3d.tokenizers import ImageTokenizer as ImageTokenizer
@@ -134,7 +135,8 @@ _NAMES = {
     "datasets.files.reader": "read_file",
     "datasets.transforms.draws": "Draws",
     "datasets.transforms.normals": "estimate_normals",
-    "tasks.task": "Task Train",
+    "tasks.settings": "Run Train",
+    "tasks.task": "Task",
     "tasks.scores": "Evaluation Score",
     "tasks.classification": "Classification",
     "tasks.part_segmentation": "PartSegmentation",

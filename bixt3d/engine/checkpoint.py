@@ -162,7 +162,7 @@ def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: str)
 def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
     """Raise InputError with what does not fit of weights to those of a model, by name, shape and kind of number."""
     missing, foreign = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    shapes = [name for name in own.keys() & weights.keys() if not _alike(own[name], weights[name])]
+    shapes = [name for name in own.keys() & weights.keys() if not alike(own[name], weights[name])]
     if not (missing or foreign or shapes):
         return
     example = printable((missing or foreign or sorted(shapes))[0])[:200]
@@ -172,5 +172,6 @@ def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: 
     )
 
 
-def _alike(own: Tensor, other: Tensor) -> bool:
+def alike(own: Tensor, other: Tensor) -> bool:
+    """Say whether two tensors have one shape and one kind of number."""
     return own.shape == other.shape and own.is_floating_point() == other.is_floating_point()

@@ -38,7 +38,7 @@ class PointMLPDecoder(nn.Module):
     Built as ``PointMLPDecoder(num_parts, num_categories, level_dims, ...)``.
 
     Args:
-        num_parts: number of parts, over all categories.
+        num_parts: number of parts, over all categories; 0: the decoder returns features of every point (B, N, 128).
         num_categories: number of categories.
         level_dims: widths of the levels, finest first.
         dims: widths of the decoder's steps, from the coarsest level to the finest.
@@ -90,8 +90,13 @@ class PointMLPDecoder(nn.Module):
             nn.Linear(dim + context_dim + category_dim, 128),
             ChannelNorm(128),
             nn.Dropout(dropout),
-            nn.Linear(128, num_parts),
+            self.make_head(num_parts) if num_parts else nn.Identity(),
         )
+
+    @staticmethod
+    def make_head(num_parts: int) -> nn.Module:
+        """Return a new last layer."""
+        return nn.Linear(128, num_parts)
 
     def forward(self, pyramid: Pyramid, category: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B N C"]:
         """Return the logits of every part for every point of the finest level."""

@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from bixt3d.datasets import ImageAugment, ImageSource
 from bixt3d.datasets.images.reading import ImageSet
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImagePredictor
 from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageClassifier
 from bixt3d.tasks.class_metrics import ClassScores, count_correct, score_classes
 from bixt3d.tasks.image_metrics import top_k_accuracy
-from bixt3d.tasks.image_task import ImageTask, ImageTrain, pictures
+from bixt3d.tasks.image_task import ImageTask, pictures
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.tasks.settings import Run
+from bixt3d.tasks.settings import Run, Train
 from bixt3d.types import InputError
 
 FEW = 40
@@ -29,7 +29,7 @@ FEW = 40
 
 
 @dataclass
-class ImageClassTrain(ImageTrain):
+class ImageClassTrain(Train):
     """How long and on what.
 
     Args:

@@ -7,27 +7,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bixt3d.datasets import SceneAugment, SceneSource
 from bixt3d.datasets.images.reading import ImageSet
 from bixt3d.datasets.images.transforms import to_pixels
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImageSegmentationPredictor, segment
 from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageSegmenter
 from bixt3d.tasks.image_metrics import CONVENTION, SegmentScores, count_pixels, score_segments
-from bixt3d.tasks.image_task import ImageTask, ImageTrain
+from bixt3d.tasks.image_task import ImageTask
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.tasks.settings import Run
+from bixt3d.tasks.settings import Run, Train
 from bixt3d.types import InputError
 
 
 @dataclass
-class SegmentTrain(ImageTrain):
+class SegmentTrain(Train):
     """How long and on what.
 
     Args:
@@ -106,10 +106,10 @@ class ImageSegmentation(ImageTask):
 
     def build(self, run: Run, images: ImageSet) -> nn.Module:
         model, size = super().build(run, images), run.data.size
-        if size % model.stride:
+        if size % (stride := getattr(model, "stride", 1)):
             raise InputError(
-                f"squares of {size} x {size} pixels do not divide into patches {model.stride} pixels apart: set "
-                f"--data.size to a multiple of {model.stride}"
+                f"squares of {size} x {size} pixels do not divide into patches {stride} pixels apart: set "
+                f"--data.size to a multiple of {stride}"
             )
         return model
 
