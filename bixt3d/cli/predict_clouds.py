@@ -1,4 +1,4 @@
-"""What predict.py does with clouds and meshes: a table of classes or parts, colored points, a picture and a page."""
+"""Predict clouds and meshes: a table of classes or parts, colored points, a picture and a page."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What visualize.py draws of images: what a run predicts, and what the latents of a run or of a preset look at."""
+"""Draw images: what a run predicts, and what the latents of a run or of a preset attend to."""
 
 from argparse import Namespace
 from collections.abc import Sequence

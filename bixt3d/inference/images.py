@@ -1,4 +1,4 @@
-"""A trained run on images, ready to predict: what the Python API and the programs in tools/ share."""
+"""A trained run on images, ready to predict: what the Python API and the command line share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence

@@ -8,11 +8,15 @@ from bixt3d.errors import InputError
 from bixt3d.io.bounds import printable
 
 
-def known_configs() -> dict[str, Path]:
-    """Return the yaml files that come with bixt3d, in a checkout or an installed package, by their names."""
+def shipped(folder: str) -> Path:
+    """Return a folder that comes with bixt3d, ``cfgs`` or ``data``: it lies in an installed package, or beside it."""
     package = Path(__file__).parents[1]
-    folders = [folder for folder in (package / "cfgs", package.parent / "cfgs") if folder.is_dir()]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    return package / folder if (package / folder).is_dir() else package.parent / folder
+
+
+def known_configs() -> dict[str, Path]:
+    """Return the yaml files that come with bixt3d by their names."""
+    return {path.stem: path for path in sorted(shipped("cfgs").glob("*.yaml"))}
 
 
 def config_file(name: str) -> Path:

@@ -77,7 +77,7 @@ class ImageClassification(ImageTask):
 
     name = "image classification"
     program = "imgcls"
-    example = "python tools/train_imgcls.py --cfg cfgs/cifar10.yaml"
+    example = "bixt3d train imgcls --cfg cifar10"
     headline = {"top1": Score("accuracy"), "top5": Score("top5")}
     data, model, train, augmentation = ImageSource, MakeImageClassifier, ImageClassTrain, ImageAugment
 

@@ -91,7 +91,7 @@ class ImageSegmentation(ImageTask):
 
     name = "image segmentation"
     program = "imgseg"
-    example = "python tools/train_imgseg.py --cfg cfgs/camvid.yaml"
+    example = "bixt3d train imgseg --cfg camvid"
     headline = {"miou": Score("miou"), "pixel_accuracy": Score("accuracy")}
     data, model, train, augmentation = SceneSource, MakeImageSegmenter, SegmentTrain, SceneAugment
 

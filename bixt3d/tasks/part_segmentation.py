@@ -91,7 +91,7 @@ class PartSegmentation(Task):
 
     name = "part segmentation"
     program = "partseg"
-    example = "python tools/train_partseg.py --cfg cfgs/shapes_partseg.yaml"
+    example = "bixt3d train partseg --cfg shapes_partseg"
     headline = {"instance_miou": Score("instance_miou"), "class_miou": Score("class_miou")}
     data, model, name_keys = PartSource, MakeSegmenter, ("class_names", "part_names", "class_parts")
     check_names = staticmethod(check_parts)

@@ -33,7 +33,7 @@ FORMAT = "1"
 
 
 class Task(ABC):
-    """One kind of question asked of clouds or images. The programs in ``tools/`` know tasks through this door alone.
+    """One kind of question asked of clouds or images. What trains and tests knows tasks by this class alone.
 
     ``name`` stands in result.json and in the weights' file; ``program`` is the end of the programs' names;
     ``example`` is a command that makes a run; ``headline`` maps the figures of result.json that sum up a run to their
@@ -131,7 +131,7 @@ class Task(ABC):
 
     def command(self, verb: str) -> str:
         """Return the program that trains or tests, as people call it."""
-        return f"python tools/{verb}_{self.program}.py"
+        return f"bixt3d {verb} {self.program}"
 
     def load(self, run: Run) -> tuple[Examples, Examples]:
         """Return the training and the test set."""

@@ -1,4 +1,4 @@
-"""The program behind every ``tools/train_*.py``: one run, or one for each seed, which may be stopped and resumed."""
+"""What `bixt3d train` does: one run, or one for each seed, which may be stopped and resumed."""
 
 import sys
 import time

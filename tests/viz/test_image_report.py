@@ -12,7 +12,7 @@ from bixt3d.viz.plots import curves_png
 PICTURE = curves_png([])
 REPORT = ImageReport(
     title="images & <pictures>",
-    command='python tools/train_imgcls.py --name "a & b"',
+    command='bixt3d train imgcls --name "a & b"',
     result={
         "top1": 0.9321,
         "top5": 0.9987,
@@ -73,7 +73,7 @@ def test_the_headline_is_the_last_epoch_and_the_best_is_named_as_what_it_is(writ
 
 def test_the_run_is_described(write):
     text = write().text
-    for fact in ("1.61 M", "1 h 02 min", "NVIDIA H200", "seed 0", 'python tools/train_imgcls.py --name "a & b"'):
+    for fact in ("1.61 M", "1 h 02 min", "NVIDIA H200", "seed 0", 'bixt3d train imgcls --name "a & b"'):
         assert fact in text
 
 

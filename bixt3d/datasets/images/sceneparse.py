@@ -59,13 +59,15 @@ class SceneParse(SceneSource):
         for path in (self.root / "objectInfo150.txt", self.root / "objectInfo.txt"):
             if path.is_file():
                 return read_class_names(path)
-        raise InputError(f"{self.root / 'objectInfo150.txt'} is missing: it names the classes, see data/README.md")
+        raise InputError(
+            f"{self.root / 'objectInfo150.txt'} is missing: it names the classes, see `bixt3d download --layouts`"
+        )
 
     def _read(self, split: str, names: tuple[str, ...], augment: SceneAugment | None) -> ImageSet:
         folder, annotations = self.root / "images" / split, self.root / "annotations" / split
         for needed in (folder, annotations):
             if not needed.is_dir():
-                raise InputError(f"{needed} is missing: see data/README.md for what a set of scenes looks like")
+                raise InputError(f"{needed} is missing: see `bixt3d download --layouts`")
         files = image_files(folder)
         if not files:
             raise InputError(f"{folder} holds no images")
