@@ -1,5 +1,6 @@
 """README and the pages of docs: links lead somewhere, the tree is the tree, settings exist, and code blocks run."""
 
+import inspect
 import re
 import shlex
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bixt3d import CloudSource, ImageSource, SceneSource
 from bixt3d.cli.choice import task_of
 from bixt3d.cli.main import COMMANDS, call
 from bixt3d.config import config_file
@@ -36,7 +38,8 @@ def read(page: str) -> str:
 
 def blocks(page: str, language: str) -> list[str]:
     """Return the fenced blocks of a page in a language; '' stands for those without one."""
-    return re.findall(rf"^```{language}\n(.*?)^```", read(page), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", read(page), flags=re.MULTILINE | re.DOTALL)
+    return [text for of, text in found if of == language]
 
 
 def commands(page: str) -> list[str]:
@@ -119,7 +122,8 @@ def test_configs_and_programs_that_a_page_names_are_there(page):
 
 def test_settings_that_pages_name_are_settings():
     known = {action.dest for name in TASKS for action in find_task(name).make_parser("")._actions}
-    known |= {f"data.{name}" for one in known_classes() for name in one.__init__.__annotations__}
+    sources = [one for one in known_classes() if issubclass(one, CloudSource | ImageSource | SceneSource)]
+    known |= {f"data.{name}" for one in sources for name in inspect.signature(one).parameters}
     named = {
         (page, setting)
         for page in NAMES
