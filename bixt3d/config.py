@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse._common import parsing_settings
 
 from bixt3d.io.bounds import printable
+from bixt3d.io.config_files import config_files
 from bixt3d.io.errors import first_line, is_out_of_memory
 from bixt3d.io.known_classes import class_paths, known_classes
 from bixt3d.io.untrusted import MOST_YAML, read_yaml
@@ -242,9 +243,7 @@ def _parameters_of(class_path: str) -> list[inspect.Parameter]:
 
 def config_file(name: str) -> Path:
     """Return the path of ``cfgs/NAME.yaml``, in a checkout or an installed package. Raises InputError if none."""
-    package = Path(__file__).parent
-    folders = [folder for folder in (package / "cfgs", package.parent / "cfgs") if folder.is_dir()]
-    files = {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+    files = config_files()
     if name not in files:
         raise InputError(f"there is no config '{name}'" + nearest(name, files))
     return files[name]
