@@ -12,8 +12,8 @@ import pytest
 from bixt3d import CloudSource, ImageSource, SceneSource
 from bixt3d.cli.choice import task_of
 from bixt3d.cli.main import COMMANDS, call
-from bixt3d.config import config_file
 from bixt3d.io.known_classes import known_classes
+from bixt3d.io.named_configs import config_file
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.command import parse_command
 

@@ -34,6 +34,7 @@ class Cloud:
         up: what is up, where the format of its file says so.
         notes: what was guessed, changed or left out when it was read, each in a few words.
         largest: the largest number of a column in all clouds of its file or array, where there are several.
+        num_faces: triangles of the file that the points were spread over; 0: not from a file with faces.
 
     Example:
         >>> import numpy as np
@@ -48,6 +49,7 @@ class Cloud:
     up: Up | None = None
     notes: tuple[str, ...] = ()
     largest: Mapping[str, float] = field(default_factory=dict)
+    num_faces: int = 0
 
     def __len__(self) -> int:
         return len(self.xyz)

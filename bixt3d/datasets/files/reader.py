@@ -50,9 +50,9 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
         if not path.stat().st_size:
             raise InputError("is empty")
         if suffix in MESHES:
-            found, from_mesh = _read_mesh(path, num_points)
+            found, num_faces = _read_mesh(path, num_points)
         else:
-            found, from_mesh = READERS[suffix](path), False
+            found, num_faces = READERS[suffix](path), 0
         for points in found:
             check_points(points.xyz)
     except InputError as error:
@@ -64,7 +64,9 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
     up = "-y" if suffix == ".pcd" else None  # depth cameras write it
     return [
-        standard_cloud(Cloud(points.xyz, points.columns, name, from_mesh, up, points.notes, points.largest))
+        standard_cloud(
+            Cloud(points.xyz, points.columns, name, num_faces > 0, up, points.notes, points.largest, num_faces)
+        )
         for name, points in zip(names, found, strict=True)
     ]
 
@@ -111,8 +113,8 @@ _HINTS = {
 }
 
 
-def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
-    """Return the points of a file that may be a mesh, and whether it is one."""
+def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], int]:
+    """Return the points of a file that may be a mesh, and its number of triangles: 0 if it is none."""
     import trimesh
 
     suffix, raw = path.suffix.lower(), read_plain(path)
@@ -133,10 +135,10 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
     if corners:
         colors, notes = _colors_of(meshes)
         points = sample_corners(np.concatenate(corners), num_points, colors)
-        return [points._replace(notes=notes)], True
+        return [points._replace(notes=notes)], sum(map(len, corners))
     vertices = [piece for piece in pieces if len(piece.vertices)]
     if suffix == ".ply" and vertices:
-        return [_cloud_of_ply(vertices[0])], False
+        return [_cloud_of_ply(vertices[0])], 0
     if vertices:
         raise InputError("is a mesh without faces: give it faces, or write its points as .ply or .xyz")
     raise InputError(f"holds no mesh: {_HINT}")
