@@ -189,13 +189,13 @@ def explain(message: str, known: Iterable[str]) -> str:
 
 def _explain_class(message: str, where: str) -> str | None:
     """Return the sentence about a class that is not known, or known but of no use here; None if it is about neither."""
-    ways = (
+    patterns = (
         r"Expected a dot import path string: (\w+)",
         r"Expected '([\w.]+)' to be a subclass of",
         r"Import path ([\w.]+) does not correspond to a subclass of",
         r"Importing '([\w.]+)' is not allowed",
     )
-    found = re.search("|".join(ways), message)
+    found = re.search("|".join(patterns), message)
     if not found:
         return None
     path = next(filter(None, found.groups()))

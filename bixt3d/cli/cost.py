@@ -103,17 +103,17 @@ def image_example(kind: type, config: str, size: int, classes: int | None) -> tu
 def cloud_example(kind: type, config: str, size: int, classes: int | None) -> tuple[nn.Module, list[Tensor], str]:
     """Return a model of clouds, one cloud, and both in words."""
     if issubclass(kind, CloudSegmenter):
-        model, told, words = (
+        model, category, words = (
             build_segmenter(config, classes or 50, 16),
             [torch.zeros(1).long()],
             "parts of 16 categories",
         )
     else:
-        model, told, words = build_model(config, classes or 40), [], "classes"
+        model, category, words = build_model(config, classes or 40), [], "classes"
     cloud = [torch.zeros(1, size, 3), torch.zeros(1, size, model.features.width)]
-    words = f"{classes or (50 if told else 40)} {words}"
+    words = f"{classes or (50 if category else 40)} {words}"
     with_features = f" with {model.features}" if model.features else ""
-    return model, [*cloud, *told], f"one cloud of {size} points{with_features}, {words}"
+    return model, [*cloud, *category], f"one cloud of {size} points{with_features}, {words}"
 
 
 def describe(cfg: str, size: int | None, classes: int | None) -> dict[str, Any]:

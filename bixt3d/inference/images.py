@@ -47,7 +47,7 @@ class SegmentationPrediction(Answer):
         return percent_lines(self.shares)
 
 
-class ImageModel(ABC):
+class BaseImagePredictor(ABC):
     """What all trained models of images have in common: they read images as evaluation shows them.
 
     Args:
@@ -81,7 +81,7 @@ class ImageModel(ABC):
         return answers if several else answers[0]
 
 
-class ImagePredictor(ImageModel):
+class ImagePredictor(BaseImagePredictor):
     """A trained classifier that takes images as people have them.
 
     Args:
@@ -117,7 +117,7 @@ class ImagePredictor(ImageModel):
         return ImagePrediction(name, ranked[name], ranked)
 
 
-class ImageSegmentationPredictor(ImageModel):
+class ImageSegmentationPredictor(BaseImagePredictor):
     """A trained segmenter that takes images as people have them, and labels all their pixels.
 
     Args:
@@ -161,14 +161,14 @@ def segment(
     if window is None:
         return model(pad(image, (0, -columns % stride, 0, -rows % stride)))[..., :rows, :columns].float()
     image = pad(image, (0, max(0, window - columns), 0, max(0, window - rows)))
-    total, looks = 0.0, image.new_zeros(image.shape[-2:])
+    total, counts = 0.0, image.new_zeros(image.shape[-2:])
     for top in window_places(image.shape[2], window):
         for left in window_places(image.shape[3], window):
             part = segment(model, image[..., top : top + window, left : left + window]).softmax(1)
             where = (left, image.shape[3] - left - window, top, image.shape[2] - top - window)
             total = total + pad(part, where)
-            looks[top : top + window, left : left + window] += 1
-    return (total / looks)[..., :rows, :columns].clamp(min=1e-12).log()
+            counts[top : top + window, left : left + window] += 1
+    return (total / counts)[..., :rows, :columns].clamp(min=1e-12).log()
 
 
 def window_places(length: int, window: int) -> list[int]:

@@ -44,7 +44,7 @@ class BiAttention(nn.Module):
         return self.latent_out(latents), self.token_out(tokens)
 
 
-class ReadAttention(nn.Module):
+class CrossAttention(nn.Module):
     """One side reads the other: queries of the reader, keys and values of the source."""
 
     def __init__(self, reader_dim: int, source_dim: int, num_heads: int, inner_dim: int | None = None):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bixt3d.nn.mlp import ChannelNorm, ResidualMLP
+from bixt3d.nn.mlp import ChannelsLastBatchNorm, ResidualMLP
 from bixt3d.ops import farthest_points, gather, knn, neighbor_max, neighbor_moments, neighbor_sum
 from bixt3d.ops._backend import PointBackend, dtype_of_products, is_traced, without_autocast
 from bixt3d.types import InputError, Tokens
@@ -143,7 +143,7 @@ class GroupBlock(nn.Module):
         self.num_neighbors, self.num_groups, self.reduce = num_neighbors, num_groups, reduce
         self.train_groups = train_groups
         self.group = AffineGroupLinear(dim, out_dim, normalize, xyz_dim=3 * use_xyz)
-        self.norm = ChannelNorm(out_dim)
+        self.norm = ChannelsLastBatchNorm(out_dim)
         self.pre = nn.Sequential(*[ResidualMLP(out_dim, ratio) for _ in range(num_pre)])
         self.post = nn.Sequential(*[ResidualMLP(out_dim, ratio) for _ in range(num_post)])
 
@@ -183,11 +183,11 @@ class GroupBlock(nn.Module):
             if self.training:
                 moments = neighbor_moments(points, centroids, neighbor_index, self.backend)
                 of_batch = (part.sum(0) for part in moments)
-                sums, squares, size = self.norm.over_processes(*of_batch, neighbor_index.numel())
+                sums, squares, size = self.norm.sum_over_processes(*of_batch, neighbor_index.numel())
                 mean = sums / size
                 variance = (squares / size - mean.square()).clamp(min=0).to(points.dtype)
                 mean = mean.to(points.dtype)
-                self.norm.see(mean * sign, variance, size)
+                self.norm.update_running_statistics(mean * sign, variance, size)
             else:
                 mean, variance = self.norm.running_mean * sign, self.norm.running_var
             largest = neighbor_max(points, neighbor_index, self.backend) + centroids

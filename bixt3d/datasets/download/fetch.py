@@ -23,8 +23,8 @@ def fetch(archive: Archive, root: Path) -> Path:
     """
     folder, by_hand, part = root / archive.folder, root / archive.file, root / f"{archive.file}.part"
     if folder.exists():
-        if not (folder / archive.holds).exists():
-            raise InputError(f"{folder} is there without {archive.holds}: move it away and run this again")
+        if not (folder / archive.proof).exists():
+            raise InputError(f"{folder} is there without {archive.proof}: move it away and run this again")
         return folder
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -111,8 +111,8 @@ def _unpack(path: Path, archive: Archive, root: Path) -> Path:
             extract(path, unpacked)
             tops = [entry for entry in unpacked.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
             content = tops[0] if len(tops) == 1 and tops[0].is_dir() else unpacked
-            if not (content / archive.holds).exists():
-                raise RefusedError(f"it does not hold {archive.holds}")
+            if not (content / archive.proof).exists():
+                raise RefusedError(f"it does not hold {archive.proof}")
             for member, md5 in archive.members.items():
                 if not (content / member).is_file() or digest_of(content / member, "md5") != f"md5:{md5}":
                     raise RefusedError(f"its member {member} is missing or differs from the published one")

@@ -12,7 +12,7 @@ from torch import Tensor
 from bixt3d.datasets.files.feature_columns import (
     are_directions,
     color_notes,
-    held_as,
+    columns_of,
     largest_of,
     unit_color,
     unit_normals,
@@ -93,7 +93,7 @@ def with_features(cloud: Cloud, features: Features) -> Cloud:
     """
     columns, notes = dict(cloud.columns), cloud.notes
     for feature in features.columns:
-        names = held_as(feature, columns, cloud.name)
+        names = columns_of(feature, columns, cloud.name)
         if not names:
             continue
         values = np.concatenate([columns.pop(name) for name in names], -1)

@@ -63,19 +63,19 @@ def named_columns(columns: Mapping[str, Shaped[np.ndarray, "N ..."]]) -> Points:
     Names are compared in small letters. Raises InputError if x, y or z is missing, or there twice.
     """
     columns = {name: values.reshape(len(values), -1) for name, values in columns.items()}
-    held: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for name in columns:
-        held.setdefault(name.strip().lower(), []).append(name)
-    if not {"x", "y", "z"} <= set(held):
-        raise InputError(f"has no columns x, y, z (it has {listed(held)})")
+        by_name.setdefault(name.strip().lower(), []).append(name)
+    if not {"x", "y", "z"} <= set(by_name):
+        raise InputError(f"has no columns x, y, z (it has {listed(by_name)})")
     for axis in "xyz":
-        if len(held[axis]) > 1 or columns[held[axis][0]].shape[1] > 1:
-            raise InputError(f"has more than one column for {axis}: {listed(held[axis])}")
-    xyz = as_numbers(np.concatenate([columns.pop(held[axis][0]) for axis in "xyz"], axis=1))
-    once = {low: names[0] for low, names in held.items() if len(names) == 1 and names[0] in columns}
+        if len(by_name[axis]) > 1 or columns[by_name[axis][0]].shape[1] > 1:
+            raise InputError(f"has more than one column for {axis}: {listed(by_name[axis])}")
+    xyz = as_numbers(np.concatenate([columns.pop(by_name[axis][0]) for axis in "xyz"], axis=1))
+    once = {low: names[0] for low, names in by_name.items() if len(names) == 1 and names[0] in columns}
     found = {}
-    for feature, ways in TRIPLES.items():
-        if names := next((names for names in ways if set(names) <= set(once)), None):
+    for feature, spellings in TRIPLES.items():
+        if names := next((names for names in spellings if set(names) <= set(once)), None):
             found[feature] = np.concatenate([columns.pop(once[name]) for name in names], axis=1)
     once = {original: low for low, original in once.items()}
     return Points(xyz, {once.get(name, name): values for name, values in columns.items()} | found)

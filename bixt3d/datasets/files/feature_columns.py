@@ -18,7 +18,7 @@ Columns = Mapping[str, Shaped[np.ndarray, "*N _"]]
 """Named features of points, as a file or a program gives them."""
 
 
-def held_as(feature: Feature, names: Iterable[str], where: str) -> list[str]:
+def columns_of(feature: Feature, names: Iterable[str], where: str) -> list[str]:
     """Return the names of the columns that hold a feature: one, or ``NAME_0`` to ``NAME_n``; none if it is missing.
 
     Raises InputError for two columns that both mean it.
@@ -43,7 +43,7 @@ def select_features(columns: Columns, features: Features, where: str) -> Float[n
     """
     found = []
     for feature in features.columns:
-        names = held_as(feature, columns, where)
+        names = columns_of(feature, columns, where)
         if not names:
             known = listed(sorted(set(map(feature_name, columns)))) if columns else "no features"
             raise InputError(f"{where} has no {feature.name} (it has {known})")

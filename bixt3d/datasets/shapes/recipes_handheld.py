@@ -59,7 +59,7 @@ def hammer(rng: Generator) -> Solids:
     head = [[block], [square], claws, [blade.stretched(reach, reach)]][rng.integers(4)]
     grip = cylinder(1.35 * radius, rng.uniform(0.2, 0.45) * length)
     head = join(head).moved(y=length)
-    return _either_way_up(rng, {"handle": [handle], "head": [head], "grip": [grip] * maybe(rng, 0.5)})
+    return _maybe_upside_down(rng, {"handle": [handle], "head": [head], "grip": [grip] * maybe(rng, 0.5)})
 
 
 def knife(rng: Generator) -> Solids:
@@ -76,7 +76,7 @@ def knife(rng: Generator) -> Solids:
     handle = lathe([(0, 0), *side, (0, reach)]) if maybe(rng, 0.5) else box(grip, reach, 1.2 * grip)
     guard = ellipsoid(width * rng.uniform(1.4, 2.5), 0.05, 0.1, 0.5)
     handle = handle.stretched(z=0.5).moved(y=-reach)
-    return _either_way_up(rng, {"blade": [blade], "handle": [handle], "guard": [guard] * maybe(rng, 0.5)})
+    return _maybe_upside_down(rng, {"blade": [blade], "handle": [handle], "guard": [guard] * maybe(rng, 0.5)})
 
 
 def mug(rng: Generator) -> Solids:
@@ -113,7 +113,7 @@ def vase(rng: Generator) -> Solids:
     return {"body": [bowl(side, 0.02)], "handle": handles, "stem": stems, "flower": flowers}
 
 
-def _either_way_up(rng: Generator, solids: Solids) -> Solids:
+def _maybe_upside_down(rng: Generator, solids: Solids) -> Solids:
     """Return a tool as it is or, one time in three, upside down."""
     turn = 180 * maybe(rng, 1 / 3)
     return {name: [mesh.turned("z", turn) for mesh in meshes] for name, meshes in solids.items()}
