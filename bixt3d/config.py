@@ -29,7 +29,9 @@ class SettingsParser(ArgumentParser):
     is imported only if ``trust`` is set, or ``--trust`` is among the arguments.
     """
 
-    trust: bool = False
+    def __init__(self, *args: Any, trust: bool = False, **options: Any):
+        super().__init__(*args, **options)
+        self.trust = trust
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
         """Return the settings of a command line: those of its config, changed by its options.

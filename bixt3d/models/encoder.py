@@ -57,15 +57,14 @@ def stochastic_depth_rates(last: float, depth: int) -> list[float]:
 class EncoderLayer(nn.Module):
     """One step: both sides exchange, latents talk to each other, tokens may be refined by a module of their own.
 
-    ``checkpointing`` may be set on a module: in training, keep only what goes in, and compute the rest again when the
+    ``checkpointing`` of a module may be changed: in training, keep only what goes in, and compute the rest again when the
     gradients need it (for clouds whose activations do not fit in memory).
     """
-
-    checkpointing: bool = False
 
     def __init__(self, cross: CrossBlock, latents: nn.Module, refine: nn.Module):
         super().__init__()
         self.cross, self.latents, self.refine = cross, latents, refine
+        self.checkpointing = False
 
     def forward(
         self, latents: Float[Tensor, "#B L D"], tokens: Tokens

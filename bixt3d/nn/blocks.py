@@ -60,14 +60,13 @@ class FeedForwardUnit(nn.Module):
     """The second half of every block: norm, feed-forward network, residual.
 
     Between its layers features are four times as wide. In evaluation on a CPU, without gradients, many tokens pass in
-    pieces: what is between the layers stays in the cache and never is in memory as a whole. ``checkpointing`` may be
-    set on a module: in training, on any device, each piece then is computed again when the gradients need it.
+    pieces: what is between the layers stays in the cache and never is in memory as a whole. ``checkpointing`` of a
+    module may be changed: in training, on any device, each piece then is computed again when the gradients need it.
     """
-
-    checkpointing: bool = False
 
     def __init__(self, dim: int, drop_path: float = 0.0, layer_scale: float | None = None):
         super().__init__()
+        self.checkpointing = False
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.ffn = FeedForward(dim)
         self.residual = Residual(dim, drop_path, layer_scale)

@@ -16,6 +16,7 @@ from torch.distributed import get_rank, is_initialized
 from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, write_text
 from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_folder
 from bixt3d.engine.loop import TrainingState, merge
+from bixt3d.io.bounds import counted
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.finishing import read_result, say
 from bixt3d.tasks.sets import Sets
@@ -70,12 +71,12 @@ class Job:
 def take_up(
     task: Task, fabric: Fabric, place: Path | None, run: Run, state: TrainingState, num_examples: int
 ) -> dict[str, Any]:
-    """Give a state the state that it goes on from, or its first weights; returns what the run did so far."""
+    """Load the training state to go on from, or the first weights; returns what the run did so far."""
     if place and (place / "checkpoint.pt").is_file():
         steps_per_epoch = None if run.train.steps else run.train.steps_per_epoch(num_examples)
         past = load_past(place / "checkpoint.pt", state, f"{task.unit}_per_second", steps_per_epoch)
         if past["processes"] not in (None, fabric.world_size):
-            now = f"{fabric.world_size} process{'es' * (fabric.world_size > 1)}"
+            now = f"{fabric.world_size} processes" if fabric.world_size > 1 else "1 process"
             say(fabric, f"{place} goes on with {now}; its last epoch was trained by {past['processes']}")
         return past | {"result": read_result(place / "result.json")}
     if words := task.start_weights(state.module, run):
@@ -84,7 +85,7 @@ def take_up(
 
 
 def load_past(path: Path, state: TrainingState, speed: str, steps_per_epoch: int | None) -> dict[str, Any]:
-    """Give a state the state in a checkpoint; returns epoch, seconds and rows. Raises InputError if it is damaged.
+    """Load the training state of a checkpoint; returns epoch, seconds and rows. Raises InputError if it is damaged.
 
     Its schedule goes on after the epochs so far, at this run's ``steps_per_epoch``; None: after the updates so far.
     """
@@ -129,7 +130,7 @@ def check_going_on(job: Job, where: Where) -> None:
     more = more or f"--train.epochs {2 * epochs if job.done else job.last}"
     command = f"{job.task.command('train')} --resume {shlex.quote(str(where.folder))}"
     raise InputError(
-        f"{where.folder} is finished ({epochs} epoch{'s' * (epochs > 1)}) and stays as it is: to train it longer, name "
+        f"{where.folder} is finished ({counted(epochs, 'epoch')}) and stays as it is: to train it longer, name "
         f"it and say how long, as in `{command} {more}`"
     )
 
@@ -177,11 +178,14 @@ def state_outside(task: Task, where: Where) -> str:
 def state_now(job: Job) -> str:
     """Say how many steps are lost, which epochs are safe, and how to go on."""
     lost = job.state.schedule.last_epoch - job.saved_steps
-    return f"{lost} step{'s' * (lost != 1)} of epoch {job.past['epoch'] + 1} lost, " * bool(lost) + state_of(job)
+    if not lost:
+        return state_of(job)
+    return f"{counted(lost, 'step')} of epoch {job.past['epoch'] + 1} lost, {state_of(job)}"
 
 
 def state_of(job: Job) -> str:
     """Say which epochs are safe, and how to go on."""
     epoch = job.past["epoch"]
-    safe = "no epoch is finished" if not epoch else f"epoch{'s 1 to' * (epoch > 1)} {epoch} of {job.last} safe"
+    epochs = f"epochs 1 to {epoch}" if epoch > 1 else "epoch 1"
+    safe = f"{epochs} of {job.last} safe" if epoch else "no epoch is finished"
     return f"{safe} in {job.folder}; go on with `{job.task.command('train')} --resume {shlex.quote(str(job.home))}`"

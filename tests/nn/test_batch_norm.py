@@ -69,7 +69,7 @@ def test_in_one_process_sums_are_compiled_with_the_rest():
 @pytest.mark.parametrize("norm", [ChannelsLastBatchNorm(3), ImageBatchNorm(3)])
 def test_statistics_move_once_where_a_layer_is_computed_again(norm):
     with frozen_running_statistics(norm):
-        norm(torch.randn(4, 3, *[2] * isinstance(norm, ImageBatchNorm), *[2] * isinstance(norm, ImageBatchNorm)))
+        norm(torch.randn(4, 3, 2, 2) if isinstance(norm, ImageBatchNorm) else torch.randn(4, 3))
     assert norm.running_mean.tolist() == [0, 0, 0]
     assert norm.num_batches_tracked == 0
 

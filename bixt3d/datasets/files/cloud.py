@@ -102,7 +102,8 @@ def with_features(cloud: Cloud, features: Features) -> Cloud:
                 notes += (f"its {feature.name}s left out, which have no direction or are not finite",)
                 continue
             values = unit_normals(given := values)
-            notes += (f"{feature.name}s scaled to length 1",) * (values is not given)
+            if values is not given:
+                notes += (f"{feature.name}s scaled to length 1",)
         elif feature.kind == "color":
             most = max(cloud.largest.get(name, -np.inf) for name in names)
             most = largest_of(values) if most == -np.inf else most

@@ -34,7 +34,7 @@ def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points
         elif name != key:
             unread.append(name)
     known = set(map(feature_name, features))
-    notes = (f"{listed(dict.fromkeys(unread))} not read",) * bool(unread)
+    notes = (f"{listed(dict.fromkeys(unread))} not read",) if unread else ()
     largest = {name: largest_of(values) for name, values in features.items()}
     clouds = [split_columns(table, known) for table in (xyz if xyz.ndim == 3 else xyz[None])]
     return [
