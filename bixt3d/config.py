@@ -13,7 +13,7 @@ from threading import RLock
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
-from jsonargparse._common import parsing_settings
+from jsonargparse._common import parsing_settings  # no public function gives or restores them; only below
 
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import first_line, is_out_of_memory

@@ -57,8 +57,8 @@ def stochastic_depth_rates(last: float, depth: int) -> list[float]:
 class EncoderLayer(nn.Module):
     """One step: both sides exchange, latents talk to each other, tokens may be refined by a module of their own.
 
-    ``checkpointing`` of a module may be changed: in training, keep only what goes in, and compute the rest again when the
-    gradients need it (for clouds whose activations do not fit in memory).
+    ``checkpointing`` of a module may be changed: activation checkpointing in training, which keeps only the input, and
+    computes the rest again in the backward pass (for clouds whose activations do not fit in memory).
     """
 
     def __init__(self, cross: CrossBlock, latents: nn.Module, refine: nn.Module):
