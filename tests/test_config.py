@@ -15,7 +15,7 @@ import yaml
 import bixt3d.cli.program
 import bixt3d.config
 import bixt3d.datasets
-from bixt3d.config import config_file
+from bixt3d.io.named_configs import config_file
 from bixt3d.io.offline import check_online
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.presets import build_model, build_segmenter

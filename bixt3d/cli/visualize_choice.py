@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bixt3d.config import nearest
+from bixt3d.io.named_configs import nearest
 from bixt3d.models.attention_maps import LayerAttention
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.types import InputError

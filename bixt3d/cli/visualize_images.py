@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from bixt3d.cli.visualize_choice import check_drawn, check_latents, choose, choose_layer, to_numpy
-from bixt3d.config import nearest
 from bixt3d.datasets.images.reading import read_image
 from bixt3d.datasets.images.transforms import to_pixels
 from bixt3d.inference.images import (
@@ -21,6 +20,7 @@ from bixt3d.inference.images import (
     SegmentationPrediction,
 )
 from bixt3d.inference.runs import newest_of, read_run
+from bixt3d.io.named_configs import nearest
 from bixt3d.models.attention_maps import image_attention_maps
 from bixt3d.models.image_preset_table import PRESETS
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter

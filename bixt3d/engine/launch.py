@@ -9,8 +9,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lightning_fabric.plugins.environments import SLURMEnvironment
-
 from bixt3d.types import InputError
 
 PARENT = "BIXT3D_PARENT"
@@ -109,6 +107,8 @@ def from_slurm(environment: Mapping[str, str], devices: int | None) -> dict[str,
     names = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST") or "127.0.0.1"
     if tasks % nodes:
         raise InputError(f"SLURM started {tasks} tasks on {nodes} machines: give --ntasks-per-node, as many on each")
+    from lightning_fabric.plugins.environments import SLURMEnvironment
+
     return {
         "RANK": environment["SLURM_PROCID"],
         "LOCAL_RANK": environment["SLURM_LOCALID"],

@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Int
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -16,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.sums import EpochSums
 from bixt3d.types import InputError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from bixt3d.types import InputError
+from bixt3d.errors import InputError
 
 UNPACKED_RATIO = 20
 UNPACKED_FLOOR = 64 << 20

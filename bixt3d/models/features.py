@@ -73,3 +73,14 @@ def zero_linear(dim: int, num_classes: int) -> nn.Linear:
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
+
+
+def head_input(model: FeatureModel, *given: Tensor) -> Float[Tensor, "..."]:
+    """Return what the head of a model reads of some inputs: (B, D), or of each point (B, N, D)."""
+    seen: list[Tensor] = []
+    hook = model.get_classifier().register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        model(*given)
+    finally:
+        hook.remove()
+    return seen[0]

@@ -21,7 +21,7 @@ class SynchronizedBatchNorm(nn.Module):
             return super().forward(feats)
         return self._normalize_together(feats)
 
-    @torch.compiler.disable
+    @torch._disable_dynamo  # torch.compiler.disable would import the compiler with this file, for a second or more
     def _normalize_together(self, feats: Float[Tensor, "B D ..."]) -> Float[Tensor, "B D ..."]:
         fine = feats.to(torch.promote_types(feats.dtype, torch.float32))
         others = [axis for axis in range(feats.ndim) if axis != 1]
@@ -44,7 +44,7 @@ class SynchronizedBatchNorm(nn.Module):
             return sums, squares, size
         return self._sum_over_processes(sums, squares, size)
 
-    @torch.compiler.disable
+    @torch._disable_dynamo  # torch.compiler.disable would import the compiler with this file, for a second or more
     def _sum_over_processes(
         self, sums: Float[Tensor, " D"], squares: Float[Tensor, " D"], size: int
     ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"], Float[Tensor, ""]]:

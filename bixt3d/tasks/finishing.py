@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.ending import on_first
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.report import RunLog
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.sets import Sets

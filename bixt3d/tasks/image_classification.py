@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from bixt3d.datasets import ImageAugment, ImageSource
 from bixt3d.datasets.images.reading import ImageSet
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImagePredictor
 from bixt3d.io.untrusted import check_count

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bixt3d.datasets import SegmentationAugment, SegmentationSource
 from bixt3d.datasets.images.reading import ImageSet
 from bixt3d.datasets.images.transforms import to_pixels
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImageSegmentationPredictor, segment
 from bixt3d.io.untrusted import check_count
@@ -106,10 +106,10 @@ class ImageSegmentation(ImageTask):
 
     def build(self, run: Run, images: ImageSet) -> nn.Module:
         model, size = super().build(run, images), run.data.size
-        if size % model.stride:
+        if size % (stride := getattr(model, "stride", 1)):
             raise InputError(
-                f"squares of {size} x {size} pixels do not divide into patches {model.stride} pixels apart: set "
-                f"--data.size to a multiple of {model.stride}"
+                f"squares of {size} x {size} pixels do not divide into patches {stride} pixels apart: set "
+                f"--data.size to a multiple of {stride}"
             )
         return model
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from signal import SIGINT, Signals
 from typing import Any
 
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.distributed import get_rank, is_initialized
 
 from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, write_text
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_folder
 from bixt3d.engine.loop import TrainingState, merge
 from bixt3d.io.bounds import counted

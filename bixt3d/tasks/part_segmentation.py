@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bixt3d.datasets import CloudAugment, PartSource, take_points
 from bixt3d.datasets.transforms.draws import Draws
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, check_outputs, merge, predict_all
 from bixt3d.inference.clouds import PartPredictor
 from bixt3d.models.presets import MakeSegmenter

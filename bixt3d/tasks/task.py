@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.config import SettingsParser, follow_features, make_settings_parser
 from bixt3d.datasets import CloudAugment
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.engine.checkpoint import save_weights, write_json
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from bixt3d.config import SettingsParser
 from bixt3d.datasets.transforms.draws import mix_key
 from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
 from bixt3d.engine.checkpoint import save_checkpoint
 from bixt3d.engine.ending import Stop, on_first
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Examples, TrainingState, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit

@@ -8,10 +8,10 @@ from lightning_fabric import Fabric
 from torch import distributed, nn
 from torch.amp import GradScaler
 
+from bixt3d.engine.autocast import Autocast
 from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
 from bixt3d.engine.loop import EpochSums, TrainingState, predict_all, seed_epoch, train_epoch
 from bixt3d.engine.optim import Optim, make_average, make_optimizer, make_schedule
-from bixt3d.engine.runtime import Autocast
 from bixt3d.types import CloudSet, InputError
 
 

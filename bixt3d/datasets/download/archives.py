@@ -19,7 +19,7 @@ class Fingerprint:
 class Archive:
     """A zip or tar file on the net and the folder it becomes.
 
-    ``proof`` is a path inside ``folder`` that proves it is the right data. ``known`` are the good files, none where
+    ``holds`` is a path inside ``folder`` that proves it is the right data. ``known`` are the good files, none where
     nobody published a checksum: then that of the first one is kept and asked of any other. ``members`` gives the md5 of
     files inside.
     """
@@ -27,7 +27,7 @@ class Archive:
     file: str
     urls: tuple[str, ...]
     folder: str
-    proof: str
+    holds: str
     known: tuple[Fingerprint, ...] = ()
     members: Mapping[str, str] = field(default_factory=dict)
 
@@ -45,7 +45,7 @@ ARCHIVES = {
             f"{POINTMLP_RELEASES}/Modenet40_dataset/modelnet40_ply_hdf5_2048.zip",
         ),
         folder="modelnet40_ply_hdf5_2048",
-        proof="train_files.txt",
+        holds="train_files.txt",
         known=(Fingerprint("md5:c9ab8e6dfb16f67afdab25e155c79e59"),),
         members={
             "ply_data_train0.h5": "3176385ffc31a7b6b5af22191fd920d1",
@@ -61,20 +61,26 @@ ARCHIVES = {
         file=f"{NORMALS}.tar.gz",
         urls=(f"{HUGGINGFACE}/Pointcept/{NORMALS}-compressed/resolve/main/{NORMALS}.tar.gz",),
         folder=NORMALS,
-        proof="airplane/airplane_0001.txt",
+        holds="airplane/airplane_0001.txt",
         known=(Fingerprint("md5:46ed374f8ef5f7504ec4870298772ac2"),),
     ),
     "modelnet10_meshes": Archive(
         file="ModelNet10.zip",
         urls=("https://3dvision.princeton.edu/projects/2014/3DShapeNets/ModelNet10.zip",),
         folder="ModelNet/ModelNet10",
-        proof="bathtub/train",
+        holds="bathtub/train",
+    ),
+    "psb_meshes": Archive(
+        file="labeledDb.7z",
+        urls=("https://people.cs.umass.edu/~kalo/papers/LabelMeshes/labeledDb.7z",),
+        folder="LabeledDB_new",
+        holds="Airplane/61.off",
     ),
     "modelnet40_meshes": Archive(
         file="ModelNet40.zip",
         urls=("https://modelnet.cs.princeton.edu/ModelNet40.zip", "http://modelnet.cs.princeton.edu/ModelNet40.zip"),
         folder="ModelNet/ModelNet40",
-        proof="airplane/train",
+        holds="airplane/train",
         known=(Fingerprint("md5:79bcee68fdf02f581938ba15f4cdca51", 2_039_180_837),),
     ),
     "shapenetpart": Archive(
@@ -86,7 +92,7 @@ ARCHIVES = {
             f"{HUGGINGFACE}/ShapeSplats/sharing/resolve/main/{PART_ZIP}",
         ),
         folder="shapenetcore_partanno_segmentation_benchmark_v0_normal",
-        proof="synsetoffset2category.txt",
+        holds="synsetoffset2category.txt",
         known=(
             Fingerprint("sha256:0e26411700bae2da38ee8ecc719ba4db2e6e0133486e258665952ad5dfced0fe", 706_988_960),
             Fingerprint("sha256:5d08db8ccf9c82132f790cc0789bb073df8e3e88126b8c032434234d40a9ac14", 709_025_658),
@@ -96,7 +102,7 @@ ARCHIVES = {
         file="shapenet_part_seg_hdf5_data.zip",
         urls=(f"{STANFORD}/shapenet_part_seg_hdf5_data.zip",),
         folder="hdf5_data",
-        proof="train_hdf5_file_list.txt",
+        holds="train_hdf5_file_list.txt",
         members={
             "ply_data_train0.h5": "e7152ff588ae6c87eb1156823df05855",
             "ply_data_train1.h5": "b4894a082211418b61b5a707fedb4f56",
@@ -112,19 +118,40 @@ ARCHIVES = {
 }
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """A data set that is made here: points on the meshes of an archive, in the folder and files that configs read."""
+
+    archive: str
+    folder: str
+    holds: str
+
+
+SAMPLED = {
+    "modelnet10": Sampled("modelnet10_meshes", "modelnet10_ply_hdf5_1024", "train_files.txt"),
+    "psb": Sampled("psb_meshes", "psb_partseg", "seg_classes.json"),
+}
+
+
 def how_to_get(name: str, folder: Path) -> str:
-    """Return the words that tell a person how to bring the archive ``name`` to ``folder``."""
-    archive = ARCHIVES[name]
-    tail = Path(archive.folder).parts
+    """Return the words that tell a person how to bring the data set ``name`` to ``folder``."""
+    archive = ARCHIVES[SAMPLED[name].archive if name in SAMPLED else name]
+    becomes = SAMPLED[name].folder if name in SAMPLED else archive.folder
+    tail = Path(becomes).parts
     fits = folder.parts[-len(tail) :] == tail
     root = Path(*folder.parts[: -len(tail)]) if fits else Path("data")
     command = f"bixt3d download {name} --root {root}"
     by_hand = f"fetch {' or '.join(archive.urls)} by hand, put it at {root / archive.file} and run the same command"
-    return f"run `{command}`, or {by_hand}" + ("" if fits else f" (the data will be in {root / archive.folder})")
+    return f"run `{command}`, or {by_hand}" + ("" if fits else f" (the data will be in {root / becomes})")
 
 
-def missing_data(folder: Path, proof: str, archive: str, config: str = "shapes_cls") -> InputError:
-    """Return the error for data that are not there, which says how to get them or do without."""
+def missing_data(folder: Path, holds: str, archive: str, config: str = "shapes_cls") -> InputError:
+    """Return the error for data that are not there, which says how to get them or do without.
+
+    ``archive``: what is meant where the folder has the name of no known data set.
+    """
+    known = {Path(one.folder).name: name for name, one in (ARCHIVES | SAMPLED).items()}
     return InputError(
-        f"{folder / proof} is missing: {how_to_get(archive, folder)}; cfgs/{config}.yaml trains without any data set"
+        f"{folder / holds} is missing: {how_to_get(known.get(folder.name, archive), folder)}; the layout for clouds of "
+        f"your own stands in data/README.md; cfgs/{config}.yaml trains without any data set"
     )

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bixt3d.datasets.transforms.draws import mix_key
+from bixt3d.io.extras import need
 from bixt3d.types import InputError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,6 +46,7 @@ def square_view(size: int, crop_fraction: float) -> View:
     The square is ``crop_fraction`` of the shorter side, which is rounded down, as timm does. An image that has the size
     already is not touched.
     """
+    need("images", "PIL", "torchvision")
     from torchvision.transforms import v2
 
     shorter = int(size / crop_fraction)
