@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.datasets import ModelNetNormals as ModelNetNormals
     from bixt3d.datasets import PartHDF5 as PartHDF5
     from bixt3d.datasets import PartSource as PartSource
-    from bixt3d.datasets import SceneAugment as SceneAugment
     from bixt3d.datasets import SceneParse as SceneParse
-    from bixt3d.datasets import SceneSource as SceneSource
+    from bixt3d.datasets import SegmentationAugment as SegmentationAugment
+    from bixt3d.datasets import SegmentationSource as SegmentationSource
     from bixt3d.datasets import ShapeNetPart as ShapeNetPart
     from bixt3d.datasets import Shapes as Shapes
     from bixt3d.datasets import corrupt as corrupt
@@ -129,8 +129,8 @@ _NAMES = {
     "models.official": "load_official_weights",
     "models.attention_maps": "attention_maps image_attention_maps",
     "datasets": "CORRUPTIONS LEVELS CloudAugment CloudSource ImageAugment ImageFolder ImageSource ModelNetHDF5 "
-    "ModelNetMeshes ModelNetNormals PartHDF5 PartSource SceneAugment SceneParse SceneSource ShapeNetPart Shapes "
-    "corrupt cut_and_mix stratified_split take_points",
+    "ModelNetMeshes ModelNetNormals PartHDF5 PartSource SceneParse SegmentationAugment SegmentationSource ShapeNetPart "
+    "Shapes corrupt cut_and_mix stratified_split take_points",
     "datasets.files.cloud": "Cloud",
     "datasets.files.pyg": "from_pyg to_pyg",
     "datasets.files.reader": "read_file",

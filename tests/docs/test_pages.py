@@ -1,5 +1,6 @@
 """README and the pages of docs: links lead somewhere, the tree is the tree, settings exist, and code blocks run."""
 
+import inspect
 import re
 import shlex
 import shutil
@@ -8,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bixt3d.cli.choice import task_of
+from bixt3d import CloudSource, ImageSource, SegmentationSource
+from bixt3d.cli.choice import find
 from bixt3d.cli.main import COMMANDS, call
-from bixt3d.config import config_file
 from bixt3d.io.known_classes import known_classes
+from bixt3d.io.named_configs import config_file
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.command import parse_command
 
@@ -36,7 +38,8 @@ def read(page: str) -> str:
 
 def blocks(page: str, language: str) -> list[str]:
     """Return the fenced blocks of a page in a language; '' stands for those without one."""
-    return re.findall(rf"^```{language}\n(.*?)^```", read(page), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", read(page), flags=re.MULTILINE | re.DOTALL)
+    return [text for of, text in found if of == language]
 
 
 def commands(page: str) -> list[str]:
@@ -91,7 +94,7 @@ def test_a_command_runs(page, command, workplace, tmp_path, monkeypatch, capsys)
         monkeypatch.chdir(tmp_path)
         call([verb, *words, *SMALL])
         return
-    assert parse_command(task_of(words[0]), None, words[1:])
+    assert parse_command(find(words[0]), None, words[1:])
 
 
 @pytest.mark.parametrize("page", [page for page in NAMES if blocks(page, "python")])
@@ -119,7 +122,8 @@ def test_configs_and_programs_that_a_page_names_are_there(page):
 
 def test_settings_that_pages_name_are_settings():
     known = {action.dest for name in TASKS for action in find_task(name).make_parser("")._actions}
-    known |= {f"data.{name}" for one in known_classes() for name in one.__init__.__annotations__}
+    sources = [one for one in known_classes() if issubclass(one, CloudSource | ImageSource | SegmentationSource)]
+    known |= {f"data.{name}" for one in sources for name in inspect.signature(one).parameters}
     named = {
         (page, setting)
         for page in NAMES
