@@ -1,9 +1,12 @@
 """``bixt3d download NAME``: fetch a public data set."""
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import Action
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from bixt3d.cli.parser import Parser
+from bixt3d.io.named_configs import shipped
 
 
 class DataSet(NamedTuple):
@@ -37,19 +40,28 @@ TERMS = """All sets are for research, under the terms of their owners; read them
 segeval.cs.princeton.edu and people.cs.umass.edu/~kalo/papers/LabelMeshes (meshes and labels of psb), shapenet.org."""
 
 
-def make_parser() -> ArgumentParser:
+class Layouts(Action):
+    """Print data/README.md, which comes with bixt3d, and end."""
+
+    def __call__(self, parser: Any, *given: Any) -> None:
+        print((shipped("data") / "README.md").read_text(encoding="utf-8"))
+        parser.exit()
+
+
+def make_parser() -> Parser:
     """Return the parser of the command line."""
     width = max(map(len, SETS))
     lines = [f"  {name:<{width}}  {one.holds} ({one.size})" for name, one in SETS.items()]
-    parser = ArgumentParser(
-        prog="bixt3d download",
-        description="Fetch a public data set: resumed where it stopped, verified, there whole or not at all.",
-        epilog="\n".join(["sets (and what is fetched):", *lines, "", TERMS]),
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = Parser(
+        "download",
+        "Fetch a public data set: resumed where it stopped, verified, there whole or not at all.",
+        "\n".join(["sets (and what is fetched):", *lines, "", TERMS]),
     )
     parser.add_argument("name", metavar="NAME", choices=SETS, help="which data set")
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder it goes below (default: data)")
+    parser.add_argument(
+        "--layouts", action=Layouts, nargs=0, help="print the layouts of data sets, and of your own data"
+    )
     parser.add_argument("--offline", action="store_true", help="fetch nothing: use archives that lie there already")
     return parser
 
@@ -69,5 +81,5 @@ def main(argv: Sequence[str] | None = None) -> Path:
         folder, said = make_sampled(name, arguments.root)
     else:
         folder = fetch(ARCHIVES[name], arguments.root)
-    print(f"{name} is ready in {folder}" + f"\n{said}" * bool(said))
+    print(f"{name} is ready in {folder}", *([said] if said else []), sep="\n")
     return folder

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from bixt3d.cli.choice import SHORT
+from bixt3d.cli.choice import TASKS
 from bixt3d.cli.runs import RunFolder, duration, read_folder
 from bixt3d.inference.runs import SavedRun, read_run
 from bixt3d.io.bounds import listed, shortened
@@ -135,7 +135,7 @@ def several_facts(run: RunFolder) -> dict[str, Any]:
 def next_steps(place: Path, task: str, run: RunFolder | None, trust: bool) -> dict[str, list[str]]:
     """Return commands that fit what is there; ``run`` None: a file of weights alone."""
     name, flag = shlex.quote(str(place)), " --trust" * trust
-    short = next((word for word, full in SHORT.items() if full == task), None)
+    short = next((word for word, choice in TASKS.items() if choice.task == task), None)
     steps = []
     if run and short and not run.finished:
         steps.append(f"bixt3d train {short} --resume {name}{flag}")

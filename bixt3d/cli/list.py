@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bixt3d.cli.download import SETS
-from bixt3d.io.config_files import config_files
+from bixt3d.io.named_configs import known_configs
 
 SELF_MADE = ("Shapes",)
 """Data sets that are made on the spot."""
@@ -47,7 +47,7 @@ def read_configs() -> list[Config]:
 
 
 def _texts() -> dict[str, str]:
-    return {name: path.read_text(encoding="utf-8") for name, path in config_files().items()}
+    return {name: path.read_text(encoding="utf-8") for name, path in known_configs().items()}
 
 
 def read_config(name: str, text: str, settings: dict[str, Any]) -> Config:

@@ -213,11 +213,17 @@ def test_help_knows_the_sets_and_folders_that_there_are():
     assert {name: one.folder for name, one in SETS.items()} == {n: a.folder for n, a in (ARCHIVES | SAMPLED).items()}
 
 
-def test_a_name_that_is_unknown_ends_with_exit_code_2(capsys):
-    with pytest.raises(SystemExit) as caught:
+def test_a_name_that_is_unknown_is_refused_with_those_that_are_known():
+    with pytest.raises(InputError, match="invalid choice: 'modelnet41' .*modelnet40"):
         main(["modelnet41"])
-    assert caught.value.code == 2
-    assert "modelnet40" in capsys.readouterr().err
+
+
+def test_the_layouts_of_data_sets_and_of_own_data_come_with_bixt3d(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--layouts"])
+    said = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert all(words in said for words in ("modelnet40_ply_hdf5_2048/", "Your own clouds", "Images"))
 
 
 def test_a_missing_set_names_the_command_that_makes_it(tmp_path):

@@ -8,8 +8,7 @@ import pytest
 from written_runs import write_run_folder, write_seeds
 
 from bixt3d.cli.list import main, read_configs
-from bixt3d.config import config_file
-from bixt3d.io.config_files import config_files
+from bixt3d.io.named_configs import config_file, known_configs
 from bixt3d.models.image_presets import PRESETS
 from bixt3d.types import InputError
 
@@ -40,7 +39,7 @@ def test_configs_are_printed_by_task_and_torch_is_not_imported():
 
 
 def test_the_list_knows_the_configs_that_a_name_finds():
-    assert all(config_file(name) == path for name, path in config_files().items())
+    assert all(config_file(name) == path for name, path in known_configs().items())
 
 
 def test_models_are_listed_with_the_functions_that_build_them(capsys):

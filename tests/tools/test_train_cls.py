@@ -274,7 +274,7 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
         (["--seeds=1,1"], "names a seed twice"),
         (["--cfg=group.yaml"], "setting 'optim' is a group of settings, not the value 3"),
         (["--resume=nowhere"], "nowhere is no run folder"),
-        (["--resume"], "no classification run under runs/ yet: make one with `python tools/train_cls.py"),
+        (["--resume"], "no classification run under runs/ yet: make one with `bixt3d train cls"),
         (["--run_dir"], "--run_dir: expected one argument"),
         (["--run_dir=in_the_way"], "could not write in_the_way"),
         (["--run_dir=in_the_way/deeper"], "could not write in_the_way/deeper"),
@@ -294,9 +294,7 @@ def test_nonsense_is_refused_with_one_sentence_before_anything_is_written(
 
 
 def test_without_a_config_one_is_named():
-    with pytest.raises(
-        InputError, match="no data set and model given: name a config, as in `python tools/train_cls.py"
-    ):
+    with pytest.raises(InputError, match="no data set and model given: name a config, as in `bixt3d train cls"):
         train_command.main(
             [
                 "cls",

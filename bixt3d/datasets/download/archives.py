@@ -152,6 +152,6 @@ def missing_data(folder: Path, holds: str, archive: str, config: str = "shapes_c
     """
     known = {Path(one.folder).name: name for name, one in (ARCHIVES | SAMPLED).items()}
     return InputError(
-        f"{folder / holds} is missing: {how_to_get(known.get(folder.name, archive), folder)}; the layout for clouds of "
-        f"your own stands in data/README.md; cfgs/{config}.yaml trains without any data set"
+        f"{folder / holds} is missing: {how_to_get(known.get(folder.name, archive), folder)}; folders, and clouds of "
+        f"your own, are laid out as `bixt3d download --layouts` prints (data/README.md); --cfg {config} needs no data"
     )

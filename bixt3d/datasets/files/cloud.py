@@ -12,7 +12,7 @@ from torch import Tensor
 from bixt3d.datasets.files.feature_columns import (
     are_directions,
     color_notes,
-    held_as,
+    columns_of,
     largest_of,
     unit_color,
     unit_normals,
@@ -95,7 +95,7 @@ def with_features(cloud: Cloud, features: Features) -> Cloud:
     """
     columns, notes = dict(cloud.columns), cloud.notes
     for feature in features.columns:
-        names = held_as(feature, columns, cloud.name)
+        names = columns_of(feature, columns, cloud.name)
         if not names:
             continue
         values = np.concatenate([columns.pop(name) for name in names], -1)
@@ -104,7 +104,8 @@ def with_features(cloud: Cloud, features: Features) -> Cloud:
                 notes += (f"its {feature.name}s left out, which have no direction or are not finite",)
                 continue
             values = unit_normals(given := values)
-            notes += (f"{feature.name}s scaled to length 1",) * (values is not given)
+            if values is not given:
+                notes += (f"{feature.name}s scaled to length 1",)
         elif feature.kind == "color":
             most = max(cloud.largest.get(name, -np.inf) for name in names)
             most = largest_of(values) if most == -np.inf else most

@@ -14,7 +14,7 @@ from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
 from bixt3d.datasets.files.pcd import read_pcd
 from bixt3d.datasets.files.surface import sample_triangles
-from bixt3d.io.bounds import listed, printable, read_plain, shortened
+from bixt3d.io.bounds import counted, listed, printable, read_plain, shortened
 from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
@@ -101,7 +101,7 @@ def check_points(xyz: Float[np.ndarray, "N 3"], what: str = "point") -> None:
             f"is number {broken[0] + 1}): remove them"
         )
     if len(xyz) < 2:
-        raise InputError(f"has {len(xyz)} {what}{'s' * (len(xyz) != 1)}: a cloud takes many")
+        raise InputError(f"has {counted(len(xyz), what)}: a cloud takes many")
     if (xyz == xyz[0]).all():
         raise InputError(f"has all its {len(xyz)} {what}s in one place")
 
@@ -166,12 +166,15 @@ def _colors_of(meshes: Sequence[Any]) -> tuple[Float[np.ndarray, "T 3 3"] | None
             colors.append(np.asarray(mesh.visual.vertex_colors)[mesh.faces][..., :3] / 255)
         elif mesh.visual.kind == "face":
             colors.append(np.repeat(np.asarray(mesh.visual.face_colors)[:, None, :3] / 255, 3, axis=1))
-    notes = ("its texture not read",) * any(mesh.visual.kind == "texture" for mesh in meshes)
+    textured = any(mesh.visual.kind == "texture" for mesh in meshes)
+    notes = ("its texture not read",) if textured else ()
     if beside := dict.fromkeys(name for mesh in meshes for name in _values_of(mesh)):
         notes += (f"{listed(beside)} of its vertices not read",)
     if len(colors) == len(meshes):
         return np.concatenate(colors), notes
-    return None, notes + ("colors not read, which not all of its pieces have",) * bool(colors)
+    if colors:
+        notes += ("colors not read, which not all of its pieces have",)
+    return None, notes
 
 
 def _values_of(mesh: Any) -> list[str]:
@@ -208,4 +211,6 @@ def _cloud_of_ply(cloud: Any) -> Points:
     points = named_columns(columns)
     others = [name for name, element in elements.items() if name != "vertex" and element["length"]]
     notes = [f"its elements '{printable(shortened(name))}' not read" for name in others]
-    return points._replace(notes=(*notes, *[f"the lists {listed(lists)} of its points not read"] * bool(lists)))
+    if lists:
+        notes.append(f"the lists {listed(lists)} of its points not read")
+    return points._replace(notes=tuple(notes))
