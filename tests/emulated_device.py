@@ -1,9 +1,9 @@
-"""A device that is not the CPU, on machines that have no other: a pytest plugin, ``pytest -p other_device``.
+"""An emulated device, on machines that have no GPU: a pytest plugin, ``pytest -p emulated_device``.
 
-Its tensors are held and computed on the CPU, but say that they lie on ``other:0``, and what a GPU refuses is refused:
-tensors of two devices in one operation, a generator of another device, a look at the memory by numpy. Under `no_waits`
-reading a result and moving a tensor are refused too: there the host would wait for the device. Programs started by
-``bixt3d.engine.runtime.start`` run on it.
+Its tensors lie in the memory of the CPU and are computed there, but say that they lie on ``emulated:0``. What a GPU
+refuses is refused: tensors of two devices in one operation, a generator of another device, numpy on its memory. Under
+`no_waits` reading a result and moving a tensor are refused too: on a GPU they are a synchronisation with the host.
+Programs started by ``bixt3d.engine.runtime.start`` run on it.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 aten = torch.ops.aten
-NAME = "other"
+NAME = "emulated"
 
 
 class Backend(_DummyBackendModule):
@@ -29,7 +29,7 @@ class Backend(_DummyBackendModule):
 
 
 _setup_privateuseone_for_python_backend(NAME, backend_module=Backend())
-OTHER = torch.device(NAME, 0)
+EMULATED = torch.device(NAME, 0)
 
 MOVES = (aten._to_copy.default, aten.copy_.default)
 INDEXES = (aten.index.Tensor, aten.index_put_.default)
@@ -46,7 +46,7 @@ class WaitError(RuntimeError):
     """The host would wait for the device."""
 
 
-def is_other(device: Any) -> bool:
+def is_emulated(device: Any) -> bool:
     """Say whether a device, or its name, is the other one."""
     return device is not None and torch.device(device).type == NAME
 
@@ -59,7 +59,7 @@ class OtherTensor(Tensor):
     @staticmethod
     def __new__(cls, held: Tensor):
         layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
-        return Tensor._make_wrapper_subclass(cls, held.shape, device=OTHER, **layout)
+        return Tensor._make_wrapper_subclass(cls, held.shape, device=EMULATED, **layout)
 
     def __init__(self, held: Tensor):
         self.held = held
@@ -81,14 +81,14 @@ class OtherTensor(Tensor):
         return compute(operator, args, kwargs or {})
 
 
-class OtherGenerator(torch.Generator):
+class EmulatedGenerator(torch.Generator):
     """A generator that knows its device; its numbers are those of a CPU."""
 
     def __new__(cls, device: Any = "cpu"):
-        return super().__new__(cls, "cpu" if is_other(device) else device)
+        return super().__new__(cls, "cpu" if is_emulated(device) else device)
 
     def __init__(self, device: Any = "cpu"):
-        self.device_name = OTHER if is_other(device) else torch.device(device)
+        self.device_name = EMULATED if is_emulated(device) else torch.device(device)
 
 
 def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -96,7 +96,7 @@ def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     others = [one for one in tensors if isinstance(one, OtherTensor)]
     plain = [one for one in tensors if not isinstance(one, OtherTensor) and one.ndim]
-    goes = is_other(kwargs["device"]) if kwargs.get("device") is not None else bool(others)
+    goes = is_emulated(kwargs["device"]) if kwargs.get("device") is not None else bool(others)
     if operator is aten.copy_.default:
         goes = isinstance(args[0], OtherTensor)
     if others and plain and operator not in (*MOVES, *INDEXES):
@@ -115,7 +115,7 @@ def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 def _to_cpu(leaf: Any) -> Any:
     if isinstance(leaf, OtherTensor):
         return leaf.held
-    return torch.device("cpu") if isinstance(leaf, torch.device) and is_other(leaf) else leaf
+    return torch.device("cpu") if isinstance(leaf, torch.device) and is_emulated(leaf) else leaf
 
 
 def _with_written(schema: Any, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
@@ -142,7 +142,9 @@ class Dispatch(TorchDispatchMode):
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if is_other(kwargs.get("device")) or any(isinstance(leaf, OtherTensor) for leaf in tree_leaves((args, kwargs))):
+        if is_emulated(kwargs.get("device")) or any(
+            isinstance(leaf, OtherTensor) for leaf in tree_leaves((args, kwargs))
+        ):
             return compute(operator, args, kwargs)
         return operator(*args, **kwargs)
 
@@ -152,11 +154,11 @@ class Literals(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        other, generator = is_other(kwargs.get("device")), kwargs.get("generator")
-        if isinstance(generator, OtherGenerator) and is_other(generator.device_name) != other:
+        other, generator = is_emulated(kwargs.get("device")), kwargs.get("generator")
+        if isinstance(generator, EmulatedGenerator) and is_emulated(generator.device_name) != other:
             raise RuntimeError(f"{function.__name__} takes a generator of another device")
         if other and function in (torch.tensor, torch.as_tensor):
-            return function(*args, **kwargs | {"device": "cpu"}).to(OTHER)
+            return function(*args, **kwargs | {"device": "cpu"}).to(EMULATED)
         return function(*args, **kwargs)
 
 
@@ -183,7 +185,7 @@ def start_on_other(start: Any) -> Any:
 
     def start_there(runtime: Any) -> Fabric:
         start(runtime)
-        fabric = Fabric(strategy=SingleDeviceStrategy(OTHER, Accelerator()))
+        fabric = Fabric(strategy=SingleDeviceStrategy(EMULATED, Accelerator()))
         fabric.launch()
         return fabric
 
@@ -195,6 +197,6 @@ def pytest_collection_finish():
     from bixt3d.tasks import testing, training
 
     training.start = testing.start = start_on_other(training.start)
-    torch.Generator = OtherGenerator
+    torch.Generator = EmulatedGenerator
     Dispatch().__enter__()
     Literals().__enter__()
