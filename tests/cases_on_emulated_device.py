@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from emulated_device import EMULATED, OtherTensor, WaitError, no_waits
+from emulated_device import EMULATED, EmulatedTensor, WaitError, no_waits
 from test_config import CONFIGS, small_cloud_size, task_of
 from torch import nn
 
@@ -28,7 +28,7 @@ CLASSES, PARTS = tuple("abcdef"), tuple("pqr")
 
 def test_the_device_refuses_what_a_gpu_refuses():
     here, there = torch.ones(3), torch.ones(3, device=EMULATED)
-    assert isinstance(there, OtherTensor)
+    assert isinstance(there, EmulatedTensor)
     with pytest.raises(RuntimeError, match="two devices"):
         here + there
     with pytest.raises(RuntimeError, match="another device"):

@@ -47,28 +47,28 @@ class WaitError(RuntimeError):
 
 
 def is_emulated(device: Any) -> bool:
-    """Say whether a device, or its name, is the other one."""
+    """Say whether a device, or its name, is the emulated one."""
     return device is not None and torch.device(device).type == NAME
 
 
-class OtherTensor(Tensor):
-    """A tensor on the other device; ``held`` is where its numbers are."""
+class EmulatedTensor(Tensor):
+    """A tensor on the emulated device; ``values`` is where its numbers are."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, held: Tensor):
-        layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
-        return Tensor._make_wrapper_subclass(cls, held.shape, device=EMULATED, **layout)
+    def __new__(cls, values: Tensor):
+        layout = {"strides": values.stride(), "storage_offset": values.storage_offset(), "dtype": values.dtype}
+        return Tensor._make_wrapper_subclass(cls, values.shape, device=EMULATED, **layout)
 
-    def __init__(self, held: Tensor):
-        self.held = held
+    def __init__(self, values: Tensor):
+        self.values = values
 
     def __repr__(self) -> str:
-        return f"OtherTensor({self.held})"
+        return f"EmulatedTensor({self.values})"
 
     def __reduce_ex__(self, protocol: int) -> tuple:
-        return self.held.__reduce_ex__(protocol)  # files hold it as a tensor of the CPU
+        return self.values.__reduce_ex__(protocol)  # files hold it as a tensor of the CPU
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
@@ -92,13 +92,13 @@ class EmulatedGenerator(torch.Generator):
 
 
 def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Do on the CPU what the other device is asked for. Raises RuntimeError for what a GPU would refuse."""
+    """Do on the CPU what the emulated device is asked for. Raises RuntimeError for what a GPU would refuse."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    others = [one for one in tensors if isinstance(one, OtherTensor)]
-    plain = [one for one in tensors if not isinstance(one, OtherTensor) and one.ndim]
+    others = [one for one in tensors if isinstance(one, EmulatedTensor)]
+    plain = [one for one in tensors if not isinstance(one, EmulatedTensor) and one.ndim]
     goes = is_emulated(kwargs["device"]) if kwargs.get("device") is not None else bool(others)
     if operator is aten.copy_.default:
-        goes = isinstance(args[0], OtherTensor)
+        goes = isinstance(args[0], EmulatedTensor)
     if others and plain and operator not in (*MOVES, *INDEXES):
         raise RuntimeError(f"{operator} takes tensors of two devices")
     moves = operator in MOVES and (not goes if others else goes and bool(tensors))
@@ -108,13 +108,13 @@ def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     with torch.inference_mode(False), torch.no_grad():
         result = operator(*tree_map(_to_cpu, args), **tree_map(_to_cpu, kwargs))
         if goes:
-            result = tree_map(lambda leaf: OtherTensor(leaf) if isinstance(leaf, Tensor) else leaf, result)
+            result = tree_map(lambda leaf: EmulatedTensor(leaf) if isinstance(leaf, Tensor) else leaf, result)
     return _with_written(operator._schema, args, kwargs, result)
 
 
 def _to_cpu(leaf: Any) -> Any:
-    if isinstance(leaf, OtherTensor):
-        return leaf.held
+    if isinstance(leaf, EmulatedTensor):
+        return leaf.values
     return torch.device("cpu") if isinstance(leaf, torch.device) and is_emulated(leaf) else leaf
 
 
@@ -138,12 +138,12 @@ def _with_written(schema: Any, args: tuple, kwargs: dict[str, Any], result: Any)
 
 
 class Dispatch(TorchDispatchMode):
-    """Sends operators that make tensors on the other device, which have none among their inputs."""
+    """Sends operators that make tensors on the emulated device, which have none among their inputs."""
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if is_emulated(kwargs.get("device")) or any(
-            isinstance(leaf, OtherTensor) for leaf in tree_leaves((args, kwargs))
+            isinstance(leaf, EmulatedTensor) for leaf in tree_leaves((args, kwargs))
         ):
             return compute(operator, args, kwargs)
         return operator(*args, **kwargs)
@@ -173,8 +173,8 @@ def no_waits() -> Iterator[None]:
         _watched = False
 
 
-def start_on_other(start: Any) -> Any:
-    """Return a function that starts a run as ``start`` does, but on the other device."""
+def start_emulated(start: Any) -> Any:
+    """Return a function that starts a run as ``start`` does, but on the emulated device."""
     from lightning_fabric import Fabric
     from lightning_fabric.accelerators import CPUAccelerator
     from lightning_fabric.strategies import SingleDeviceStrategy
@@ -196,7 +196,7 @@ def pytest_collection_finish():
     """Make the device the one that programs start on; not earlier: pytest must see the imports of bixt3d first."""
     from bixt3d.tasks import testing, training
 
-    training.start = testing.start = start_on_other(training.start)
+    training.start = testing.start = start_emulated(training.start)
     torch.Generator = EmulatedGenerator
     Dispatch().__enter__()
     Literals().__enter__()
