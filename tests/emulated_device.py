@@ -52,7 +52,7 @@ def is_emulated(device: Any) -> bool:
 
 
 class EmulatedTensor(Tensor):
-    """A tensor on the emulated device; ``values`` is where its numbers are."""
+    """A tensor on the emulated device; ``on_cpu`` is where its numbers are."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -62,19 +62,19 @@ class EmulatedTensor(Tensor):
         return Tensor._make_wrapper_subclass(cls, values.shape, device=EMULATED, **layout)
 
     def __init__(self, values: Tensor):
-        self.values = values
+        self.on_cpu = values
 
     def __repr__(self) -> str:
-        return f"EmulatedTensor({self.values})"
+        return f"EmulatedTensor({self.on_cpu})"
 
     def __reduce_ex__(self, protocol: int) -> tuple:
-        return self.values.__reduce_ex__(protocol)  # files hold it as a tensor of the CPU
+        return self.on_cpu.__reduce_ex__(protocol)  # files hold it as a tensor of the CPU
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
-    def __format__(self, form: str) -> str:
-        return format(self.item() if self.ndim == 0 else self.cpu(), form)
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if self.ndim == 0 else self.cpu(), spec)
 
     @classmethod
     def __torch_dispatch__(cls, operator, types, args=(), kwargs=None):
@@ -114,7 +114,7 @@ def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 
 def _to_cpu(leaf: Any) -> Any:
     if isinstance(leaf, EmulatedTensor):
-        return leaf.values
+        return leaf.on_cpu
     return torch.device("cpu") if isinstance(leaf, torch.device) and is_emulated(leaf) else leaf
 
 
