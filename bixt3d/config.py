@@ -11,7 +11,7 @@ from threading import RLock
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
-from jsonargparse._common import parsing_settings
+from jsonargparse._common import parsing_settings  # no public function gives or restores them; only below
 
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import first_line, is_out_of_memory
@@ -29,7 +29,9 @@ class SettingsParser(ArgumentParser):
     is imported only if ``trust`` is set, or ``--trust`` is among the arguments.
     """
 
-    trust: bool = False
+    def __init__(self, *args: Any, trust: bool = False, **options: Any):
+        super().__init__(*args, **options)
+        self.trust = trust
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
         """Return the settings of a command line: those of its config, changed by its options.
@@ -198,13 +200,13 @@ def explain(message: str, known: Iterable[str]) -> str:
 
 def _explain_class(message: str, where: str) -> str | None:
     """Return the sentence about a class that is not known, or known but of no use here; None if it is about neither."""
-    ways = (
+    patterns = (
         r"Expected a dot import path string: (\w+)",
         r"Expected '([\w.]+)' to be a subclass of",
         r"Import path ([\w.]+) does not correspond to a subclass of",
         r"Importing '([\w.]+)' is not allowed",
     )
-    found = re.search("|".join(ways), message)
+    found = re.search("|".join(patterns), message)
     if not found:
         return None
     path = next(filter(None, found.groups()))

@@ -81,5 +81,5 @@ def main(argv: Sequence[str] | None = None) -> Path:
         folder, said = make_sampled(name, arguments.root)
     else:
         folder = fetch(ARCHIVES[name], arguments.root)
-    print(f"{name} is ready in {folder}" + f"\n{said}" * bool(said))
+    print(f"{name} is ready in {folder}", *([said] if said else []), sep="\n")
     return folder

@@ -16,7 +16,7 @@ from bixt3d.datasets.files.reader import SUFFIXES, find_files
 from bixt3d.datasets.images.reading import ENDINGS
 from bixt3d.engine.folder import newest_run, weights_file, words_of
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
-from bixt3d.inference.images import ImageModel, ImagePredictor, ImageSegmentationPredictor
+from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import load_run
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import enough_memory
@@ -34,7 +34,7 @@ def predict_all(arguments: Namespace) -> int:
     if weights.with_name("best_on_val.safetensors").is_file():
         print(f"weights: {weights} ({words_of(weights)})", file=sys.stderr)
     predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
-    of_images = isinstance(predictor, ImageModel)
+    of_images = isinstance(predictor, BaseImagePredictor)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
     check(arguments, predictor)
     predict, name = predict_image if of_images else predict_file, partial(free_name, taken=set())
@@ -87,9 +87,9 @@ def newest(of_images: bool) -> Path:
     return newest_run(Path("runs"), wanted, "run on images" if of_images else "run", example)
 
 
-def check(arguments: Namespace, predictor: CloudPredictor | ImageModel) -> None:
+def check(arguments: Namespace, predictor: CloudPredictor | BaseImagePredictor) -> None:
     """Raise InputError for what no file could mend."""
-    if isinstance(predictor, ImageModel):
+    if isinstance(predictor, BaseImagePredictor):
         if arguments.category or arguments.up or arguments.format:
             raise InputError("--up, --category and --format are for clouds, and this run reads images: leave them out")
     elif isinstance(predictor, PartPredictor):

@@ -50,7 +50,7 @@ class SegmentationPrediction(Answer):
         return percent_lines(self.shares)
 
 
-class ImageModel(BasePredictor, ABC):
+class BaseImagePredictor(BasePredictor, ABC):
     """What all trained models of images have in common: they read images as evaluation shows them.
 
     Args:
@@ -105,7 +105,7 @@ class ImageModel(BasePredictor, ABC):
         return found if several else found[0]
 
 
-class ImagePredictor(ImageModel):
+class ImagePredictor(BaseImagePredictor):
     """A trained classifier that takes images as people have them.
 
     Args:
@@ -146,7 +146,7 @@ class ImagePredictor(ImageModel):
         return ImagePrediction(name, ranked[name], ranked)
 
 
-class ImageSegmentationPredictor(ImageModel):
+class ImageSegmentationPredictor(BaseImagePredictor):
     """A trained segmenter that takes images as people have them, and labels all their pixels.
 
     Args:
@@ -195,14 +195,14 @@ def segment(
     if window is None:
         return model(pad(image, (0, -columns % stride, 0, -rows % stride)))[..., :rows, :columns].float()
     image = pad(image, (0, max(0, window - columns), 0, max(0, window - rows)))
-    total, looks = 0.0, image.new_zeros(image.shape[-2:])
+    total, counts = 0.0, image.new_zeros(image.shape[-2:])
     for top in window_places(image.shape[2], window):
         for left in window_places(image.shape[3], window):
             part = segment(model, image[..., top : top + window, left : left + window]).softmax(1)
             where = (left, image.shape[3] - left - window, top, image.shape[2] - top - window)
             total = total + pad(part, where)
-            looks[top : top + window, left : left + window] += 1
-    return (total / looks)[..., :rows, :columns].clamp(min=1e-12).log()
+            counts[top : top + window, left : left + window] += 1
+    return (total / counts)[..., :rows, :columns].clamp(min=1e-12).log()
 
 
 def window_places(length: int, window: int) -> list[int]:

@@ -75,6 +75,11 @@ def shortened(text: str, length: int = 80) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
+def counted(number: int, word: str) -> str:
+    """Return ``1 point``, and ``2 points`` or ``0 points``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def listed(names: Iterable[object], most: int = 10) -> str:
     """Return a list of names for a sentence, of which the first few are shown."""
     names = list(names)

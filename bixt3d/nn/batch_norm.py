@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, distributed, nn
 
 
-class SynchronizedNorm(nn.Module):
+class SynchronizedBatchNorm(nn.Module):
     """What makes a batch norm of PyTorch's one that can be synchronised: ``synchronized`` may be set on a module.
 
     In training its mean and variance then are those of the values of all processes, gradients included; all processes
@@ -27,16 +27,16 @@ class SynchronizedNorm(nn.Module):
         others = [axis for axis in range(feats.ndim) if axis != 1]
         variance, mean = (_finest(part) for part in torch.var_mean(fine, others, correction=0))
         size = feats.numel() // feats.shape[1]
-        sums, squares, total = self.over_processes(mean * size, (variance + mean.square()) * size, size)
+        sums, squares, total = self.sum_over_processes(mean * size, (variance + mean.square()) * size, size)
         mean = sums / total
         variance = (squares / total - mean.square()).clamp(min=0)
-        self.see(mean, variance, total)
+        self.update_running_statistics(mean, variance, total)
         factor = self.weight * (variance + self.eps).rsqrt()
         offset = self.bias - mean * factor
         shape = [-1, *[1] * (feats.ndim - 2)]
         return (fine * factor.to(fine.dtype).view(shape) + offset.to(fine.dtype).view(shape)).to(feats.dtype)
 
-    def over_processes(
+    def sum_over_processes(
         self, sums: Float[Tensor, " D"], squares: Float[Tensor, " D"], size: int
     ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"], int | Float[Tensor, ""]]:
         """Return sums of values, of their squares, and how many there are: in all processes if synchronised."""
@@ -53,14 +53,16 @@ class SynchronizedNorm(nn.Module):
         return sums, squares, total.squeeze(0).detach()
 
     @torch.no_grad()
-    def see(self, mean: Float[Tensor, " D"], variance: Float[Tensor, " D"], size: int | Float[Tensor, ""]) -> None:
+    def update_running_statistics(
+        self, mean: Float[Tensor, " D"], variance: Float[Tensor, " D"], size: int | Float[Tensor, ""]
+    ) -> None:
         """Move the running statistics as PyTorch does, for ``size`` values known by mean and (biased) variance."""
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_((variance * (size / (size - 1))).to(self.running_var.dtype), self.momentum)
 
 
-class ImageNorm(SynchronizedNorm, nn.BatchNorm2d):
+class ImageBatchNorm(SynchronizedBatchNorm, nn.BatchNorm2d):
     """Batch normalisation of the channels of images (B, D, X, Y)."""
 
 

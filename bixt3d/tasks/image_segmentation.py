@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bixt3d.datasets import SceneAugment, SceneSource
+from bixt3d.datasets import SegmentationAugment, SegmentationSource
 from bixt3d.datasets.images.reading import ImageSet
 from bixt3d.datasets.images.transforms import to_pixels
 from bixt3d.engine.fabric import Fabric
@@ -93,7 +93,7 @@ class ImageSegmentation(ImageTask):
     program = "imgseg"
     example = "bixt3d train imgseg --cfg camvid"
     headline = {"miou": Score("miou"), "pixel_accuracy": Score("accuracy")}
-    data, model, train, augmentation = SceneSource, MakeImageSegmenter, SegmentTrain, SceneAugment
+    data, model, train, augmentation = SegmentationSource, MakeImageSegmenter, SegmentTrain, SegmentationAugment
 
     def describe_input(self, run: Run, images: ImageSet) -> dict[str, Any]:
         return describe_images(window=run.train.window)
@@ -150,11 +150,11 @@ class ImageSegmentation(ImageTask):
         from bixt3d.viz.plots import draw_curves
 
         draw_curves(page["rows"], folder / "curves.png")
-        sheets = []
+        pictures = []
         for name, title, words, index in _pick_images(evaluation.scores):
             png = segmentations_png(show_images(evaluation, test, index), test.class_names)
             replace_file(folder / f"{name}.png", png)
-            sheets.append((title, words, png))
+            pictures.append((title, words, png))
         scores = evaluation.scores
         lines = [(name, scores.per_class.get(name), scores.shares[name]) for name in test.class_names]
         report = ImageReport(
@@ -163,7 +163,7 @@ class ImageSegmentation(ImageTask):
                 ("pixels right", f"{page['result']['pixel_accuracy']:.2%}"),
             ],
             table=(("class", "IoU", "share of the pixels"), lines),
-            sheets=sheets,
+            pictures=pictures,
             about=f"Segmentation into {len(test.class_names):,} classes, tested on {len(test):,} images",
             remark=CONVENTION,
             **page,

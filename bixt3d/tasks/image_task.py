@@ -27,7 +27,7 @@ class ImageTask(Task):
         return lambda batch, step: batch  # images are augmented where they are read
 
 
-def pictures(images: ImageSet, index: list[int]) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+def pixels_of(images: ImageSet, index: list[int]) -> list[UInt8[np.ndarray, "_ _ 3"]]:
     """Return the pixels of some images of a set, as evaluation sees them."""
     some = images.subset(torch.tensor(index, dtype=torch.int64))
     return [to_pixels(image) for batch in some.batches([torch.arange(len(index))]) for image in batch["image"]]

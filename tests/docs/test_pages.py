@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bixt3d import CloudSource, ImageSource, SceneSource
-from bixt3d.cli.choice import task_of
+from bixt3d import CloudSource, ImageSource, SegmentationSource
+from bixt3d.cli.choice import find
 from bixt3d.cli.main import COMMANDS, call
-from bixt3d.config import config_file
 from bixt3d.io.known_classes import known_classes
+from bixt3d.io.named_configs import config_file
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.command import parse_command
 
@@ -94,7 +94,7 @@ def test_a_command_runs(page, command, workplace, tmp_path, monkeypatch, capsys)
         monkeypatch.chdir(tmp_path)
         call([verb, *words, *SMALL])
         return
-    assert parse_command(task_of(words[0]), None, words[1:])
+    assert parse_command(find(words[0]), None, words[1:])
 
 
 @pytest.mark.parametrize("page", [page for page in NAMES if blocks(page, "python")])
@@ -122,7 +122,7 @@ def test_configs_and_programs_that_a_page_names_are_there(page):
 
 def test_settings_that_pages_name_are_settings():
     known = {action.dest for name in TASKS for action in find_task(name).make_parser("")._actions}
-    sources = [one for one in known_classes() if issubclass(one, CloudSource | ImageSource | SceneSource)]
+    sources = [one for one in known_classes() if issubclass(one, CloudSource | ImageSource | SegmentationSource)]
     known |= {f"data.{name}" for one in sources for name in inspect.signature(one).parameters}
     named = {
         (page, setting)

@@ -17,7 +17,7 @@ from bixt3d.cli.paper_tables import TABLES
 from bixt3d.models import BixtEncoder, LinearSegmenter, PointMLP
 from bixt3d.models.image_preset_table import PRESETS
 from bixt3d.models.image_presets import BixtPreset
-from bixt3d.nn.attention import BiAttention, ReadAttention, SelfAttention
+from bixt3d.nn.attention import BiAttention, CrossAttention, SelfAttention
 from bixt3d.tokenizers import PatchTokenizer
 from bixt3d.types import InputError
 
@@ -138,7 +138,7 @@ def test_bi_directional_attention_by_hand():
 
 
 def test_other_attention_by_hand():
-    found = count_cost(ReadAttention(8, 8, 2), torch.randn(1, 3, 8), torch.randn(1, 5, 8))
+    found = count_cost(CrossAttention(8, 8, 2), torch.randn(1, 3, 8), torch.randn(1, 5, 8))
     assert found.flops == 3 * 8 * 8 + 5 * 8 * 16 + 2 * (3 * 5 * 8) + 3 * 8 * 8
     assert found.activations == 3 * 8 + 5 * 16 + 2 * 3 * 5 + 3 * 8 + 3 * 8
     found = count_cost(SelfAttention(8, 2), torch.randn(1, 3, 8))

@@ -30,7 +30,7 @@ REPORT = ImageReport(
         ("class", "accuracy", "images", "rival", "recall"),
         [["cat", 0.9, 1000, "dog", 0.5], ["empty", None, 0, None, None], ["<b>dog & co</b>", 0.25, 20, "cat", 0.75]],
     ),
-    sheets=[("Mistakes", "The most <confident> ones.", PICTURE), ("Right", "Some of them.", PICTURE)],
+    pictures=[("Mistakes", "The most <confident> ones.", PICTURE), ("Right", "Some of them.", PICTURE)],
     about="3 classes, tested on 1,020 images",
 )
 
@@ -95,7 +95,7 @@ def test_names_are_text_and_the_page_needs_nothing_from_elsewhere(write, tmp_pat
 
 
 def test_what_is_not_there_leaves_no_trace(write):
-    text = write(result={"epochs": 1}, rows=[], sheets=[], table=(("class", "IoU"), [])).text
+    text = write(result={"epochs": 1}, rows=[], pictures=[], table=(("class", "IoU"), [])).text
     assert not any(word in text for word in ("best_on_test", "Confusion", "Classes, worst first", "Mistakes"))
     assert "not recorded" in text
 

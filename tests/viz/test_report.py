@@ -172,7 +172,7 @@ PARTS = PartReport(
     rows=[{"epoch": 1, "lr": 0.1, "loss": 1.0, "train_accuracy": 0.5, "test_instance_miou": 0.6}],
     settings="seed: 0",
     num_clouds=1234,
-    sheets=[("Examples", "The first of <each>.", curves_png([])), ("Worst", "The worst.", curves_png([]))],
+    pictures=[("Examples", "The first of <each>.", curves_png([])), ("Worst", "The worst.", curves_png([]))],
 )
 
 
@@ -211,6 +211,6 @@ def test_the_page_of_parts_holds_its_pictures_and_needs_nothing_from_elsewhere(w
 
 
 def test_a_run_of_parts_without_evaluation_is_shown_as_not_measured(write_parts):
-    text = write_parts(result={"epochs": 1}, rows=[], sheets=[]).text
+    text = write_parts(result={"epochs": 1}, rows=[], pictures=[]).text
     assert "not measured instance mIoU not measured class mIoU" in text and "not recorded" in text
     assert not any(word in text for word in ("convention", "best_on_test", "Examples"))

@@ -47,9 +47,12 @@ def write_parts(meshes: Path, folder: Path) -> str:
             partial += write_sampled(folder / f"{split}.h5", paths, label, NUM_POINTS, parts_of)
     said = f"{', '.join(f'{len(paths)} {split}' for split, paths in splits.items())} shapes of {len(categories)} "
     said += f"categories and {len(parts)} parts, each of {NUM_POINTS} points with normals."
-    said += f" Left out: {len(shapes) - len(labelled)} meshes without labels." * (len(labelled) < len(shapes))
-    names = listed(f"{path.parent.name}/{path.name}" for path in partial)
-    return said + f" Faces with no label, or with two, are left out of {names}." * bool(partial)
+    if len(labelled) < len(shapes):
+        said += f" Left out: {len(shapes) - len(labelled)} meshes without labels."
+    if partial:
+        names = listed(f"{path.parent.name}/{path.name}" for path in partial)
+        said += f" Faces with no label, or with two, are left out of {names}."
+    return said
 
 
 def read_labels(path: Path) -> FacesOfParts:

@@ -54,7 +54,8 @@ def write_sampled(
             raise InputError(f"{printable(mesh)} is not a mesh that can be sampled: {fault}") from error
         if part is not None:
             pid[place] = part[triangle]
-            partial += [mesh] * (len(part) < len(found.face_index))
+            if len(part) < len(found.face_index):
+                partial.append(mesh)
     columns = {"data": data, "normal": normal} | ({"pid": pid} if parts_of else {})
     with h5py.File(path, "w") as file:
         for name, values in columns.items():
