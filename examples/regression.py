@@ -72,7 +72,7 @@ class HeightRegression(Task):
     """Say how tall a cloud is."""
 
     name, program, example = "height regression", "height", "python examples/regression.py train --cfg FILE"
-    headline = {"mean_absolute_error": Score("error", more_is_better=False, form=".4f")}
+    headline = {"mean_absolute_error": Score("error", more_is_better=False, number_format=".4f")}
     data, model = CloudSource, MakeClassifier  # a classifier of one class: its logit is the number
     name_keys, train_column = ("outputs",), "train_error"
 

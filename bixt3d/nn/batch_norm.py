@@ -11,7 +11,7 @@ RESOLUTION = 4e-12
 """Of a variance next to the 1e-5 that are added to it, in float32."""
 
 
-class SynchronizedNorm(nn.Module):
+class SynchronizedBatchNorm(nn.Module):
     """What makes a batch norm of PyTorch's one that can be synchronised: ``synchronized`` may be set on a module.
 
     In training its mean and variance then are those of the values of all processes, gradients included; all processes
@@ -25,22 +25,22 @@ class SynchronizedNorm(nn.Module):
             return super().forward(feats)
         return self._normalize_together(feats)
 
-    @torch.compiler.disable
+    @torch._disable_dynamo  # torch.compiler.disable would import the compiler with this file, for a second or more
     def _normalize_together(self, feats: Float[Tensor, "B D ..."]) -> Float[Tensor, "B D ..."]:
         fine = feats.to(torch.promote_types(feats.dtype, torch.float32))
         others = [axis for axis in range(feats.ndim) if axis != 1]
         variance, mean = (_finest(part) for part in torch.var_mean(fine, others, correction=0))
         size = feats.numel() // feats.shape[1]
-        sums, squares, total = self.over_processes(mean * size, (variance + mean.square()) * size, size)
+        sums, squares, total = self.sum_over_processes(mean * size, (variance + mean.square()) * size, size)
         mean = sums / total
         variance = (squares / total - mean.square()).clamp(min=0)
-        self.see(mean, variance, total)
+        self.update_running_statistics(mean, variance, total)
         factor = self.weight * (variance + self.eps).rsqrt().masked_fill(are_constant(mean, variance), 0)
         offset = self.bias - mean * factor
         shape = [-1, *[1] * (feats.ndim - 2)]
         return (fine * factor.to(fine.dtype).view(shape) + offset.to(fine.dtype).view(shape)).to(feats.dtype)
 
-    def over_processes(
+    def sum_over_processes(
         self, sums: Float[Tensor, " D"], squares: Float[Tensor, " D"], size: int
     ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"], int | Float[Tensor, ""]]:
         """Return sums of values, of their squares, and how many there are: in all processes if synchronised."""
@@ -48,7 +48,7 @@ class SynchronizedNorm(nn.Module):
             return sums, squares, size
         return self._sum_over_processes(sums, squares, size)
 
-    @torch.compiler.disable
+    @torch._disable_dynamo  # torch.compiler.disable would import the compiler with this file, for a second or more
     def _sum_over_processes(
         self, sums: Float[Tensor, " D"], squares: Float[Tensor, " D"], size: int
     ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"], Float[Tensor, ""]]:
@@ -57,7 +57,9 @@ class SynchronizedNorm(nn.Module):
         return sums, squares, total.squeeze(0).detach()
 
     @torch.no_grad()
-    def see(self, mean: Float[Tensor, " D"], variance: Float[Tensor, " D"], size: int | Float[Tensor, ""]) -> None:
+    def update_running_statistics(
+        self, mean: Float[Tensor, " D"], variance: Float[Tensor, " D"], size: int | Float[Tensor, ""]
+    ) -> None:
         """Move the running statistics as PyTorch does, for ``size`` values known by mean and (biased) variance."""
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
@@ -106,7 +108,7 @@ class NormOfRows(torch.autograd.Function):
         return *grads, None, None, None, None
 
 
-class ImageNorm(SynchronizedNorm, nn.BatchNorm2d):
+class ImageBatchNorm(SynchronizedBatchNorm, nn.BatchNorm2d):
     """Batch normalisation of the channels of images (B, D, X, Y)."""
 
 
