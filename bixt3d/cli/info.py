@@ -19,8 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each")
     parser.add_argument("--trust", action="store_true", help="import classes that are not bixt3d's: runs their code")
     arguments = parser.parse_args(argv)
+    from bixt3d.errors import InputError
     from bixt3d.io.bounds import printable
-    from bixt3d.types import InputError
 
     faults = 0
     for number, place in enumerate(arguments.places):
