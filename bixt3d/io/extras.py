@@ -37,5 +37,5 @@ def _missing(package: str) -> str:
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except (ImportError, ValueError):  # a loader refused it, or it was imported in an odd way
-        return False
+    except ValueError:  # a module without a specification: somebody put it there
+        return True
