@@ -1,9 +1,10 @@
-"""What holds for the whole test session: one thread, no trap in the first exponential, no CUDA tests without CUDA."""
+"""What holds for the whole test session: one thread, no trap in the first exponential, no tests of what is not here."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,16 @@ def pytest_sessionstart():
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]):
-    """Skip tests marked ``gpu`` where there is no CUDA device."""
-    if torch.cuda.is_available():
-        return
+    """Skip tests marked ``gpu`` where there is no CUDA device, and ``cluster`` where torch-cluster was not built."""
+    missing = {}
+    if not torch.cuda.is_available():
+        missing["gpu"] = "needs a CUDA device, and torch sees none here"
+    if find_spec("torch_cluster") is None:
+        missing["cluster"] = "needs torch-cluster: make test-cluster builds it"
     for item in items:
-        if "gpu" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch sees none here"))
+        for mark, reason in missing.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)
