@@ -20,6 +20,13 @@ def make_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table, and write it with the picture where they are asked for."""
     arguments = make_parser().parse_args(argv)
-    from bixt3d.cli.compare_runs import compare
+    from bixt3d.cli.comparison import check_one_task, markdown, notes_on, row_of, write
+    from bixt3d.cli.runs import read_folder
 
-    compare(arguments.runs, arguments.out)
+    runs = [read_folder(place) for place in dict.fromkeys(arguments.runs)]
+    check_one_task(runs)
+    rows = [row_of(run) for run in runs]
+    text = "\n".join([markdown(runs, rows), *notes_on(runs)])
+    print(text)
+    if arguments.out:
+        write(arguments.out, runs, rows, text)

@@ -74,7 +74,7 @@ class Runtime:
 
 def start(runtime: Runtime) -> Fabric:
     """Return Fabric, launched: from here on every process runs the same program."""
-    need("training and testing", *TRAINING)  # also what draws the report at the end: nobody learns that after hours
+    need("training or testing a model", *TRAINING)  # also what draws the report: not to be learned after hours
     if runtime.accelerator == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device was found: use --runtime.accelerator auto or cpu")
     if runtime.cuda_graphs and not torch.cuda.is_available():

@@ -59,7 +59,7 @@ class BaseImagePredictor(BasePredictor, ABC):
     """
 
     def __init__(self, model: nn.Module, class_names: Sequence[str]):
-        need("a model of images", "PIL", "torchvision")
+        need("a model of images", "torchvision", "PIL")
         self.model, self.class_names = model.eval(), tuple(class_names)
 
     @abstractmethod

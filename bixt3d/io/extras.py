@@ -12,6 +12,7 @@ EXTRAS = {
     "images": ("PIL", "timm", "torchvision"),
     "pyg": ("torch_geometric",),
     "export": ("fvcore", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
+    "psb": ("py7zr",),
 }
 """The packages of each extra, by the names under which they are imported."""
 
@@ -37,5 +38,5 @@ def _missing(package: str) -> str:
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except (ImportError, ValueError):  # a loader refused it, or it was imported in an odd way
-        return False
+    except ValueError:  # a module without a specification: somebody put it there
+        return True

@@ -139,7 +139,7 @@ def test_a_run_that_goes_on_from_a_saved_state_is_the_run_that_never_stopped(nam
     first = make_training_state(before, optim)
     train(before, first, range(1, 3), clouds)
     second = make_training_state(after, optim)
-    second.load_state_dict(first.state())
+    second.load_state_dict(first.state_dict())
     assert second.schedule.get_last_lr() == first.schedule.get_last_lr()
     train(after, second, range(3, 5), clouds)
     if precision == "float16":
@@ -152,7 +152,7 @@ def test_an_average_that_is_new_to_a_run_starts_from_the_weights_it_goes_on_with
     first = make_training_state(fabric, Optim(**vars(OPTIM) | {"ema": 0.0}))
     train(fabric, first, range(1, 3), make_clouds())
     second = make_training_state(fabric, OPTIM)
-    second.load_state_dict(first.state())
+    second.load_state_dict(first.state_dict())
     kept = second.best_module().state_dict()
     assert all(tensor.equal(kept[key]) for key, tensor in first.module.state_dict().items())
 
@@ -161,7 +161,7 @@ def test_a_new_learning_rate_holds_for_a_run_that_goes_on(fabric):
     first = make_training_state(fabric, OPTIM)
     train(fabric, first, range(1, 3), make_clouds())
     second = make_training_state(fabric, Optim(**vars(OPTIM) | {"lr": OPTIM.lr / 10, "weight_decay": 0.5}))
-    second.load_state_dict(first.state())
+    second.load_state_dict(first.state_dict())
     (lr,) = first.schedule.get_last_lr()
     group = second.optimizer.param_groups[0]
     assert second.schedule.get_last_lr() == [pytest.approx(lr / 10)] == [group["lr"]]
@@ -175,7 +175,7 @@ def test_a_run_does_not_go_on_where_other_weights_decay(fabric):
     train(fabric, first, range(1, 2), make_clouds())
     second = make_training_state(fabric, Optim(**vars(OPTIM) | {"decay_norms": False}))
     with pytest.raises(InputError, match="go on with its own optim.decay_norms"):
-        second.load_state_dict(first.state())
+        second.load_state_dict(first.state_dict())
 
 
 def test_training_lowers_the_loss_and_tells_the_speed(fabric):

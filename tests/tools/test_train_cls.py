@@ -19,6 +19,7 @@ from bixt3d.cli import train as train_command
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.engine.checkpoint import load_checkpoint, load_weights
 from bixt3d.engine.report import read_rows
+from bixt3d.models.encoder import BixtEncoder
 from bixt3d.tasks import training
 from bixt3d.tasks.classification import Classification
 from bixt3d.types import InputError
@@ -164,6 +165,13 @@ def test_several_seeds_give_several_runs_and_their_mean(tmp_path, train, tiny_ru
     assert summary["overall_accuracy"]["deviation"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
     assert same_weights(folder / "seed0", tiny_run)  # a seed is the same run wherever it is started
     assert not same_weights(folder / "seed0", folder / "seed1")
+
+
+def test_a_model_is_built_once_for_each_seed(tmp_path, train, monkeypatch):
+    built, widths = [], BixtEncoder._widths
+    monkeypatch.setattr(BixtEncoder, "_widths", staticmethod(lambda *given: built.append(given) or widths(*given)))
+    train(tmp_path / "run", "--seeds=0,1", "--train.epochs=1")
+    assert len(built) == 2
 
 
 def test_a_model_selected_on_validation_clouds_has_not_seen_the_test_set(tmp_path, train, monkeypatch):

@@ -181,7 +181,7 @@ class ImageSet:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self):
-        need("a set of images", "PIL", "torchvision")
+        need("a set of images", "torchvision", "PIL")
 
     def __len__(self) -> int:
         return len(self.index)

@@ -46,7 +46,7 @@ def square_view(size: int, crop_fraction: float) -> View:
     The square is ``crop_fraction`` of the shorter side, which is rounded down, as timm does. An image that has the size
     already is not touched.
     """
-    need("images", "PIL", "torchvision")
+    need("reading images", "torchvision", "PIL")
     from torchvision.transforms import v2
 
     shorter = int(size / crop_fraction)

@@ -1,4 +1,4 @@
-"""The table and the picture of `bixt3d compare`."""
+"""Runs of one task in one table, and their scores by epoch in one picture."""
 
 import csv
 import io
@@ -7,23 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bixt3d.cli.runs import RunFolder, duration, read_folder
+from bixt3d.cli.runs import RunFolder, duration
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import listed, printable, shortened
-from bixt3d.types import InputError
 
 Row = dict[str, Any]
 """What the table says of a run: numbers, where there are some; None where there are none yet."""
-
-
-def compare(folders: Sequence[Path], out: Path | None) -> None:
-    """Print the table, and write it with the picture into a folder where one is named."""
-    runs = [read_folder(place) for place in dict.fromkeys(folders)]
-    check_one_task(runs)
-    rows = [row_of(run) for run in runs]
-    text = "\n".join([markdown(runs, rows), *notes_on(runs)])
-    print(text)
-    if out:
-        write(out, runs, rows, text)
 
 
 def check_one_task(runs: Sequence[RunFolder]) -> None:
@@ -73,9 +62,9 @@ def markdown(runs: Sequence[RunFolder], rows: Sequence[Row]) -> str:
     scores = [name.replace("_", " ") for name in headline]
     lines = [["run", "model", "parameters", "epochs", *scores, "best on test*", "time", unit, "seed", "commit"]]
     for run, row in zip(runs, rows, strict=True):
-        form = headline[first].form
+        form = headline[first].number_format
         scored = "" if run.finished or run.seeds else f" (epoch {run.scored_epoch})"
-        words = [score_words(row, name, score.form) for name, score in headline.items()]
+        words = [score_words(row, name, score.number_format) for name, score in headline.items()]
         values = [word + scored * (word != "-") for word in words]
         best = row[f"best_{first}"]
         lines.append(
@@ -148,7 +137,7 @@ def write(out: Path, runs: Sequence[RunFolder], rows: Sequence[Row], text: str) 
     curves = {title: pairs for title, pairs in curves.items() if pairs}
     files = {"table.md": f"{text}\n".encode(), "table.csv": content.getvalue().encode()}
     if curves:
-        percent = score.form.endswith("%")
+        percent = score.number_format.endswith("%")
         title = f"{next(iter(runs[0].headline)).replace('_', ' ').capitalize()} on the test set{' in %' * percent}"
         files["curves.png"] = comparison_png(curves, title, percent)
     for name, data in files.items():
