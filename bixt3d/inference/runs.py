@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from bixt3d.engine.checkpoint import load_metadata, load_weights
-from bixt3d.engine.folder import newest_run, weights_file
+from bixt3d.engine.folder import RECORD, newest_run, weights_file
 from bixt3d.inference.described import build_described
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import first_line
+from bixt3d.io.importing import import_from
 from bixt3d.io.untrusted import read_json
 from bixt3d.tasks import find_task
 from bixt3d.tasks.task import FORMAT, Task
@@ -68,6 +69,10 @@ def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> S
     """
     path = weights_file(Path(run))
     metadata = load_metadata(path)
+    if trust:  # a run keeps the modules of its classes; one of several seeds, in the folder above
+        above = path.parent.parent
+        for folder in [above] * (above / RECORD).is_file() + [path.parent]:
+            import_from(folder)
     found = find_task(metadata.get("task")) or import_task(metadata.get("task_class"), path, trust)
     if task not in (None, found.name):
         own, other = (f"a{'n' * (name[0] in 'aeiou')} {name} run" for name in (found.name, task))

@@ -12,7 +12,12 @@ from bixt3d.tokenizers import ImageTokenizer
 
 
 class ImageClassifier(FeatureModel, ABC):
-    """A model that says what an image shows. Built as ``Model(num_classes, ...)``."""
+    """A model that says what an image shows. Built as ``Model(num_classes, ...)``.
+
+    A plain `nn.Module` counts as one if its ``forward(self, image)`` returns logits (B, C).
+    """
+
+    protocol = ("image",)
 
     @abstractmethod
     def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C"]:
