@@ -18,6 +18,8 @@ _HOMES = {
     "Prediction": "inference.predictions",
     "Predictor": "inference.clouds",
     "SegmentationPrediction": "inference.images",
+    "create_model": "models.create",
+    "list_models": "models.create",
     "build_image_classifier": "models.image_presets",
     "build_image_segmenter": "models.image_presets",
     "build_model": "models.presets",

@@ -181,11 +181,20 @@ def check_nulls(settings: Namespace, where: str = "") -> None:
             raise InputError(f"setting '{where}{name}' must be of type {plain[name].__name__}, and is null")
 
 
-def config_file(name: str) -> Path:
-    """Return the path of ``cfgs/NAME.yaml``, in a checkout or an installed package. Raises InputError if none."""
+def config_names() -> list[str]:
+    """Return the names of all configs, in order."""
+    return sorted(_config_files())
+
+
+def _config_files() -> dict[str, Path]:
     package = Path(__file__).parent
     folders = [folder for folder in (package / "cfgs", package.parent / "cfgs") if folder.is_dir()]
-    files = {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+    return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+
+
+def config_file(name: str) -> Path:
+    """Return the path of ``cfgs/NAME.yaml``, in a checkout or an installed package. Raises InputError if none."""
+    files = _config_files()
     if name not in files:
         raise InputError(f"there is no config '{name}'" + nearest(name, files))
     return files[name]

@@ -69,10 +69,8 @@ def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> S
     """
     path = weights_file(Path(run))
     metadata = load_metadata(path)
-    if trust:  # a run keeps the modules of its classes; one of several seeds, in the folder above
-        above = path.parent.parent
-        for folder in [above] * (above / RECORD).is_file() + [path.parent]:
-            import_from(folder)
+    if trust:
+        import_from_run(path.parent)
     found = find_task(metadata.get("task")) or import_task(metadata.get("task_class"), path, trust)
     if task not in (None, found.name):
         own, other = (f"a{'n' * (name[0] in 'aeiou')} {name} run" for name in (found.name, task))
@@ -94,6 +92,12 @@ def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> S
     if "normals" in described["input"]:  # in place of features
         raise InputError(OLD.format(path))
     return SavedRun(path, found, **described, names=names, config=metadata["config"], trust=trust)
+
+
+def import_from_run(folder: Path) -> None:
+    """Let the modules be imported that a run keeps beside its weights; one of several seeds, in the folder above."""
+    for one in [folder.parent] * (folder.parent / RECORD).is_file() + [folder]:
+        import_from(one)
 
 
 def load_run(run: str | Path, device: str | torch.device = "cpu", trust: bool = False) -> Any:
