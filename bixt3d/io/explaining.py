@@ -41,7 +41,7 @@ def _explain_class(message: str, where: str) -> str | None:
         r"Import path ([\w.]+) does not correspond to a subclass of",
         r"Importing '([\w.]+)' is not allowed",
         r"No module named '([\w.]+)'",
-        r"module '[\w.]+' has no attribute '(\w+)'",
+        r"module '(\w+)' has no attribute '\w+'",
     )
     found = re.search("|".join(ways), message)
     if not found:
@@ -55,6 +55,8 @@ def _explain_class(message: str, where: str) -> str | None:
             f"setting '{where}' names a class of the module {path}, which cannot be imported: it must lie beside the "
             "config, or in a folder that PYTHONPATH names"
         )
+    if found[6]:
+        return f"setting '{where}' names a class that the module {path} does not have"
     if (found[2] or found[3]) and name not in classes:
         return f"setting '{where}' cannot be a {name}: " + _what_to_derive_from(message)
     if name in classes:

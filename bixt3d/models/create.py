@@ -70,7 +70,7 @@ def create_model(
     return make_described(settings, KINDS[kind][1])(*outputs)
 
 
-def list_models(pattern: str = "", kind: Kind | None = None) -> list[str]:
+def list_models(pattern: str = "", kind: str | None = None) -> list[str]:
     """Return the names that `create_model` knows: configs, then image presets, each in order.
 
     ``pattern``: part of the names, or a shell pattern such as ``bixt_*_ft384``. ``kind``: cls and partseg (clouds),
