@@ -5,19 +5,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import pairwise
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
-from jsonargparse._common import parsing_settings
+from jsonargparse._common import parsing_settings  # no public function gives or restores them; only below
 
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import first_line, is_out_of_memory
-from bixt3d.io.explaining import explain, nearest, parameters_of
+from bixt3d.io.explaining import explain, parameters_of
 from bixt3d.io.importing import import_from
-from bixt3d.io.known_classes import class_paths, known_classes
+from bixt3d.io.known_classes import TRUST, class_paths, known_classes
+from bixt3d.io.named_configs import find_config
+from bixt3d.io.offline import OFFLINE
 from bixt3d.io.untrusted import MOST_YAML, read_yaml
 from bixt3d.types import Features, InputError
 
@@ -29,7 +30,9 @@ class SettingsParser(ArgumentParser):
     is imported only if ``trust`` is set, or ``--trust`` is among the arguments.
     """
 
-    trust: bool = False
+    def __init__(self, *args: Any, trust: bool = False, **options: Any):
+        super().__init__(*args, **options)
+        self.trust = trust
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
         """Return the settings of a command line: those of its config, changed by its options.
@@ -38,11 +41,12 @@ class SettingsParser(ArgumentParser):
         """
         args = list(sys.argv[1:] if args is None else args)
         self.trust = self.trust or "--trust" in args
-        for flag, value in pairwise(part for arg in args for part in re.split("(?<=^--cfg)=", arg, maxsplit=1)):
+        args = [part for arg in args for part in re.split("(?<=^--cfg)=", arg, maxsplit=1)]
+        for place, flag in enumerate(args[:-1], 1):
             if flag == "--cfg":
-                self._check_config(value)
-                if self.trust and not is_text(value):
-                    import_from(Path(value).parent)
+                args[place] = self._find_config(args[place])
+                if self.trust and not is_text(args[place]):
+                    import_from(Path(args[place]).parent)
         with _known_classes_only(self.trust):
             return super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
 
@@ -64,23 +68,30 @@ class SettingsParser(ArgumentParser):
                 value = printable(str(settings[name]))[:80]
                 raise InputError(f"setting '{name}' is a group of settings, not the value {value}")
 
-    def _check_config(self, value: str) -> None:
-        """Raise InputError for a config that is none, or that names another file: jsonargparse would read it."""
+    def _find_config(self, value: str) -> str:
+        """Return the path of a config, or its text. Raises InputError if it is none, or names another file itself.
+
+        jsonargparse would read that file.
+        """
+        value = value if value == "-" or is_text(value) else str(find_config(value))
         settings = read_config(value)
         if isinstance(settings, dict):
             if settings.get("cfg") is not None:
                 raise InputError("a config has no setting 'cfg': one file is one run")
             self.check_groups({name: part for name, part in settings.items() if part is not None})
+        return value
 
-    def instantiate(self, settings: Namespace, **options: Any) -> Namespace:
+    def instantiate(self, settings: Namespace, *, only: Sequence[str] | None = None, **options: Any) -> Namespace:
         """Build what the settings describe, a model as its data set gives features; the settings stay as they are.
 
-        Raises InputError where a class does not take its values.
+        ``only``: names of the settings to build, if not all. Raises InputError where a class does not take its values.
         """
         self.check_groups(settings)
         check_nulls(settings)
         settings = settings.clone()
         follow_features(settings.get("model"), settings.get("data"))
+        if only is not None:
+            settings = Namespace({name: settings[name] for name in only})
         try:
             with _known_classes_only(self.trust):
                 return super().instantiate(settings, **options)
@@ -115,9 +126,9 @@ def _known_classes_only(trust: bool) -> Iterator[None]:
 _parsing: ContextVar[bool] = ContextVar("parsing", default=False)
 
 
-def is_text(config: str) -> bool:
-    """Say whether a config is the text of one, and no path."""
-    return "\n" in config or config.lstrip().startswith("{")
+def is_text(value: str) -> bool:
+    """Say whether a config is given as its text, and not by a path or a name."""
+    return "\n" in value or value.lstrip().startswith("{")
 
 
 def read_config(value: str) -> Any:
@@ -140,14 +151,12 @@ def read_config(value: str) -> Any:
     return read_yaml(text, f"the config file {path}")
 
 
-TRUST = "--trust: import classes that are named and that are not bixt3d's, and so run their code"
-OFFLINE = "--offline: fetch nothing"
-
-
 def make_settings_parser(description: str) -> SettingsParser:
-    """Return a parser that reads ``--cfg FILE``; a program adds its settings."""
+    """Return a parser that reads ``--cfg NAME_OR_FILE``; a program adds its settings."""
     parser = SettingsParser(description=description, allow_abbrev=False)
-    parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
+    parser.add_argument(
+        "--cfg", action="config", help="settings of one complete run: a config by its name, or a yaml file"
+    )
     parser.epilog = f"{TRUST}. {OFFLINE}"
     return parser
 
@@ -179,22 +188,3 @@ def check_nulls(settings: Namespace, where: str = "") -> None:
             check_nulls(value, f"{where}{name}.")
         elif value is None and plain.get(name) in (int, float, bool, str):
             raise InputError(f"setting '{where}{name}' must be of type {plain[name].__name__}, and is null")
-
-
-def config_names() -> list[str]:
-    """Return the names of all configs, in order."""
-    return sorted(_config_files())
-
-
-def _config_files() -> dict[str, Path]:
-    package = Path(__file__).parent
-    folders = [folder for folder in (package / "cfgs", package.parent / "cfgs") if folder.is_dir()]
-    return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
-
-
-def config_file(name: str) -> Path:
-    """Return the path of ``cfgs/NAME.yaml``, in a checkout or an installed package. Raises InputError if none."""
-    files = _config_files()
-    if name not in files:
-        raise InputError(f"there is no config '{name}'" + nearest(name, files))
-    return files[name]

@@ -12,7 +12,8 @@ from timm.models._features import FeatureGetterNet, feature_take_indices
 from torch import Tensor, nn
 
 from bixt3d.models.encoder import BixtEncoder, EncoderLayer
-from bixt3d.models.image_presets import PRESETS, BixtPreset
+from bixt3d.models.image_preset_table import PRESETS
+from bixt3d.models.image_presets import BixtPreset
 from bixt3d.models.image_segmenter import grid_feats
 from bixt3d.models.official import load_official_weights
 from bixt3d.models.released import fetch_released

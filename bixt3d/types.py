@@ -14,25 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
-class InputError(ValueError):
-    """Something that the user gave is wrong; the message is one sentence that says what to do about it.
-
-    Programs in ``tools/`` print it without a traceback and end with exit code 2.
-    """
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal ended the program; the message, if any, says what is safe and how to go on.
-
-    ``code`` is the exit code: 128 plus the number of the signal. In a run of several processes only the first one says
-    so; the others end with code 0 and print nothing.
-    """
-
-    def __init__(self, number: int, message: str = "", code: int | None = None):
-        super().__init__(message)
-        self.number, self.code = number, 128 + number if code is None else code
-
+from bixt3d.errors import InputError as InputError
+from bixt3d.errors import Stopped as Stopped
 
 Kind = Literal["normal", "color", "scalar"]
 
@@ -86,6 +69,11 @@ class Features:
     As text: names with commas, such as ``normal,rgb,intensity``. ``normal`` is a normal, ``rgb`` or ``color`` a color,
     any other name a scalar of width 1; ``fpfh:33`` is a scalar of width 33, ``albedo:color`` a color of another name.
     Large letters count as small ones.
+
+    Example:
+        >>> features = Features.parse("normal,rgb,intensity")
+        >>> features.width, features.slices("color")
+        (7, [slice(3, 6, None)])
     """
 
     columns: tuple[Feature, ...] = ()
@@ -195,7 +183,13 @@ Pyramid = tuple[Tokens, ...]
 
 @dataclass(frozen=True)
 class CloudSet:
-    """Clouds of one size in memory. ``features`` says what the columns of ``feats`` are; none: width 0."""
+    """Clouds of one size in memory. ``features`` says what the columns of ``feats`` are; none: width 0.
+
+    Example:
+        >>> clouds = CloudSet(torch.rand(8, 128, 3), torch.empty(8, 128, 0), torch.arange(8) % 2, ("cup", "mug"))
+        >>> clouds[torch.tensor([1, 2])]["label"]
+        tensor([1, 0])
+    """
 
     xyz: Float[Tensor, "S N 3"]
     feats: Float[Tensor, "S N F"]

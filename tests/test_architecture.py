@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 MAY_IMPORT = {
+    "version": set(),
+    "errors": set(),
     "types": set(),
     "io": {"types"},
     "config": {"types", "io"},
@@ -28,6 +31,7 @@ MAY_IMPORT = {
 # where model, data, training and pictures of a task meet; a run names its task, and a task its predictor
 MAY_IMPORT["inference"] = MAY_IMPORT["tasks"] = {*MAY_IMPORT, "inference", "tasks"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT}
+MAY_IMPORT["__main__"] = {"cli"}
 
 ONLY_IN = {
     "triton": ("ops/triton/",),
@@ -36,7 +40,7 @@ ONLY_IN = {
     "open3d": ("viz/",),
     "matplotlib": ("viz/",),
     "plotly": ("viz/",),
-    "lightning_fabric": ("engine/", "tasks/"),
+    "lightning_fabric": ("engine/",),
     "trimesh": ("datasets/files/",),
 }
 LAZY = {  # package: where it may be imported at the top of a file all the same
@@ -55,7 +59,7 @@ LAZY = {  # package: where it may be imported at the top of a file all the same
     "onnxruntime": (),
     "onnxscript": (),
     "triton": ("ops/triton/",),
-    "lightning_fabric": ("engine/", "tasks/"),
+    "lightning_fabric": ("engine/autocast.py",),
     "timm": ("timm.py",),
     "torchvision": (),
     "fvcore": (),
@@ -72,7 +76,12 @@ FORBIDDEN_AT_START = [
     "h5py",
     "trimesh",
 ]
-FORBIDDEN_AT_START += ["jsonargparse", "torch_cluster", "numba"]
+FORBIDDEN_AT_START += ["torch_cluster", "numba", "tensorboard", "torch._dynamo"]
+TASKS = ("classification", "part_segmentation", "image_classification", "image_segmentation", "training", "testing")
+STARTS = [  # what is imported, and what must not be by that
+    (("types", "ops", "tokenizers", "models", "datasets"), [*FORBIDDEN_AT_START, "jsonargparse"]),
+    (("inference.runs", *(f"tasks.{name}" for name in TASKS)), FORBIDDEN_AT_START),
+]
 
 
 def imported(node: ast.AST) -> list[str]:
@@ -129,16 +138,61 @@ def test_an_import_is_found_wherever_it_hides(tmp_path: Path):
     assert set(imports(tmp_path / "a.py")) == {"os.path", "b.c", "g", "h", "i", "d.e", "j"}
 
 
+def modules_imported(path: Path, known: set[str]) -> set[str]:
+    """Return the modules of ours that a file imports anywhere, also inside functions and under ``TYPE_CHECKING``.
+
+    ``from bixt3d.ops import knn`` imports ``bixt3d.ops``, which is its ``__init__``; ``from bixt3d.ops import
+    reference`` imports ``bixt3d.ops.reference`` alone.
+    """
+    return {name if name in known else name.rpartition(".")[0] for name in imports(path)} & known
+
+
+def circle_of(package: Path) -> list[str]:
+    """Return modules of a package that import each other in a circle, the first one again at the end; or none."""
+    paths = {path.relative_to(package.parent).with_suffix(""): path for path in package.rglob("*.py")}
+    files = {".".join(name.parts).removesuffix(".__init__"): path for name, path in paths.items()}
+    try:
+        TopologicalSorter({name: modules_imported(path, {*files}) - {name} for name, path in files.items()}).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_files_import_each_other_in_a_circle():
+    assert circle_of(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    ("closing", "circle"),
+    [
+        ({"c.py": "import own.a"}, {"own.a", "own.b", "own.c"}),
+        ({"c.py": "def f():\n    from own.a import A"}, {"own.a", "own.b", "own.c"}),
+        ({"c.py": "if TYPE_CHECKING:\n    from own import a"}, {"own.a", "own.b", "own.c"}),
+        ({"__init__.py": "from own.c import C", "c.py": "from own import C"}, {"own", "own.c"}),
+        ({"__init__.py": "from own.c import C", "c.py": "from own import d"}, set()),
+    ],
+)
+def test_a_circle_is_found_wherever_an_import_of_it_hides(closing: dict[str, str], circle: set[str], tmp_path: Path):
+    """A package alone closes none: only a name of its ``__init__`` does."""
+    (tmp_path / "own").mkdir()
+    files = {"__init__.py": "", "a.py": "from own import b", "b.py": "from own.c import C", "c.py": "", "d.py": ""}
+    for name, text in (files | closing).items():
+        (tmp_path / "own" / name).write_text(text)
+    assert set(circle_of(tmp_path / "own")) == circle
+
+
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_rooms_import_only_what_the_house_allows(path: Path):
     own = room(path.relative_to(PACKAGE).as_posix())
     if own == "__init__":
-        assert not [name for name in imports(path) if name.startswith("bixt3d")]  # everything on first use
+        assert not [
+            name for name in eager_imports(path) if name.startswith("bixt3d.") and ".version" not in name
+        ]  # everything on first use
         return
     assert own in MAY_IMPORT, f"room '{own}' has no rule: add it here and to CONTRIBUTING.md"
     used = {name.split(".")[1] for name in imports(path) if name.startswith("bixt3d.")}
-    assert used - {own} <= MAY_IMPORT[own]
-    assert not {name.split(".")[0] for name in imports(path)} & {"tools", "tests"}
+    assert used - {own, "errors", "version"} <= MAY_IMPORT[own]
+    assert not {name.split(".")[0] for name in imports(path)} & {"tools", "benchmarks", "examples", "tests"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
@@ -168,8 +222,9 @@ def test_annotations_are_not_strings_from_the_future(path: Path):
     assert "__future__.annotations" not in imports(path)
 
 
-def test_importing_the_package_imports_nothing_heavy():
-    code = "import sys, bixt3d, bixt3d.types, bixt3d.ops, bixt3d.tokenizers, bixt3d.models, bixt3d.datasets\n"
-    code += f"print(*sorted(set({FORBIDDEN_AT_START}) & set(sys.modules)))"
+@pytest.mark.parametrize(("modules", "forbidden"), STARTS, ids=["models", "tasks"])
+def test_importing_the_package_imports_nothing_heavy(modules: tuple[str, ...], forbidden: list[str]):
+    code = f"import sys, {', '.join(f'bixt3d.{name}' for name in modules)}\n"
+    code += f"print(*sorted(set({forbidden}) & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert found.stdout.split() == []

@@ -12,7 +12,8 @@ from torch import Tensor
 
 import bixt3d.timm
 from bixt3d.models import BixtImageClassifier
-from bixt3d.models.image_presets import PRESETS, BixtPreset, ImagePreset
+from bixt3d.models.image_preset_table import PRESETS, ImagePreset
+from bixt3d.models.image_presets import BixtPreset
 from bixt3d.types import InputError
 
 NAME = "bixt_ti_l64_p16"

@@ -7,7 +7,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import predict
 import pytest
 import torch
 import trimesh
@@ -15,6 +14,7 @@ from torch_geometric.data import Batch, Data
 from written_runs import write_run
 
 from bixt3d import load_run
+from bixt3d.cli import predict
 from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.point_files import write_ply

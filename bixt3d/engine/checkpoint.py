@@ -70,15 +70,15 @@ def _fault_of(state: Any) -> str | None:
     """Return what is wrong with the content of a checkpoint, or None."""
     if not isinstance(state, dict):
         return "it holds no epochs"
-    epoch, seconds, rows, learner = (state.get(key) for key in ("epoch", "seconds", "rows", "learner"))
+    epoch, seconds, rows, training = (state.get(key) for key in ("epoch", "seconds", "rows", "learner"))
     if not (type(epoch) is int and epoch >= 0 and isinstance(seconds, int | float) and 0 <= seconds < float("inf")):
         return "it does not say how long was trained"
     if not (isinstance(rows, list) and all(map(_is_row, rows))):
         return "it holds no rows of metrics"
     needed = ("model", "optimizer", "schedule")
-    if not (isinstance(learner, dict) and all(isinstance(learner.get(key), dict) for key in needed)):
+    if not (isinstance(training, dict) and all(isinstance(training.get(key), dict) for key in needed)):
         return "it holds no training state"
-    model = learner["model"]
+    model = training["model"]
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in model.items()):
         return "its weights are no tensors"
     return None

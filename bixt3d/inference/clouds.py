@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bixt3d.config import nearest
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.transforms.upright import Up
 from bixt3d.inference.cloud_predictor import CloudPredictor
 from bixt3d.inference.predictions import PartPrediction, Prediction, check_finite
 from bixt3d.inference.predictor import features_of
+from bixt3d.io.named_configs import nearest
 from bixt3d.models.attention_maps import LayerAttention
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.features import head_input

@@ -1,4 +1,4 @@
-"""A trained run on images, ready to predict: what the Python API and the programs in tools/ share."""
+"""A trained run on images, ready to predict: what the Python API and the command line share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from bixt3d.datasets.images.reading import as_rgb, read_image
 from bixt3d.datasets.images.transforms import normalize, square_view
 from bixt3d.inference.predictions import Answer, ClassAnswer, check_finite, percent_lines
 from bixt3d.inference.predictor import BasePredictor, features_of
+from bixt3d.io.extras import need
 from bixt3d.models.attention_maps import LayerAttention, image_attention_maps
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_segmenter import ImageSegmenter
@@ -49,7 +50,7 @@ class SegmentationPrediction(Answer):
         return percent_lines(self.shares)
 
 
-class ImageModel(BasePredictor, ABC):
+class BaseImagePredictor(BasePredictor, ABC):
     """What all trained models of images have in common: they read images as evaluation shows them.
 
     Args:
@@ -58,6 +59,7 @@ class ImageModel(BasePredictor, ABC):
     """
 
     def __init__(self, model: nn.Module, class_names: Sequence[str]):
+        need("a model of images", "torchvision", "PIL")
         self.model, self.class_names = model.eval(), tuple(class_names)
 
     @abstractmethod
@@ -103,7 +105,7 @@ class ImageModel(BasePredictor, ABC):
         return found if several else found[0]
 
 
-class ImagePredictor(ImageModel):
+class ImagePredictor(BaseImagePredictor):
     """A trained classifier that takes images as people have them.
 
     Args:
@@ -144,7 +146,7 @@ class ImagePredictor(ImageModel):
         return ImagePrediction(name, ranked[name], ranked)
 
 
-class ImageSegmentationPredictor(ImageModel):
+class ImageSegmentationPredictor(BaseImagePredictor):
     """A trained segmenter that takes images as people have them, and labels all their pixels.
 
     Args:
@@ -193,14 +195,14 @@ def segment(
     if window is None:
         return model(pad(image, (0, -columns % stride, 0, -rows % stride)))[..., :rows, :columns].float()
     image = pad(image, (0, max(0, window - columns), 0, max(0, window - rows)))
-    total, looks = 0.0, image.new_zeros(image.shape[-2:])
+    total, counts = 0.0, image.new_zeros(image.shape[-2:])
     for top in window_places(image.shape[2], window):
         for left in window_places(image.shape[3], window):
             part = segment(model, image[..., top : top + window, left : left + window]).softmax(1)
             where = (left, image.shape[3] - left - window, top, image.shape[2] - top - window)
             total = total + pad(part, where)
-            looks[top : top + window, left : left + window] += 1
-    return (total / looks)[..., :rows, :columns].clamp(min=1e-12).log()
+            counts[top : top + window, left : left + window] += 1
+    return (total / counts)[..., :rows, :columns].clamp(min=1e-12).log()
 
 
 def window_places(length: int, window: int) -> list[int]:

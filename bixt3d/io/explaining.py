@@ -1,12 +1,12 @@
 """Sentences about settings that are wrong: where, what, and the nearest right name."""
 
-import difflib
 import inspect
 import re
 from collections.abc import Iterable
 
 from bixt3d.io.bounds import printable
 from bixt3d.io.known_classes import known_classes
+from bixt3d.io.named_configs import nearest
 
 
 def explain(message: str, known: Iterable[str]) -> str:
@@ -35,7 +35,7 @@ def explain(message: str, known: Iterable[str]) -> str:
 
 def _explain_class(message: str, where: str) -> str | None:
     """Return the sentence about a class that is not known, or known but of no use here; None if it is about neither."""
-    ways = (
+    patterns = (
         r"Expected a dot import path string: (\w+)",
         r"Expected '([\w.]+)' to be a subclass of",
         r"Import path ([\w.]+) does not correspond to a subclass of",
@@ -43,7 +43,7 @@ def _explain_class(message: str, where: str) -> str | None:
         r"No module named '([\w.]+)'",
         r"module '(\w+)' has no attribute '\w+'",
     )
-    found = re.search("|".join(ways), message)
+    found = re.search("|".join(patterns), message)
     if not found:
         return None
     path = next(filter(None, found.groups()))
@@ -72,17 +72,6 @@ def _what_to_derive_from(message: str) -> str:
     protocol = next((getattr(one, "protocol", ()) for one in known_classes() if one.__name__ == name), ())
     plain = f", or from nn.Module with forward(self, {', '.join(protocol)})" if protocol else ""
     return f"derive it from bixt3d's {name}{plain}" if name else "derive it from a class of bixt3d"
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return the end of a sentence about a name that is not known: the nearest one, or all there are."""
-    group = name.rpartition(".")[0] + "."
-    names = sorted({one for one in names if not one.endswith(".help") and one != "print_shtab"})
-    if of_group := [one for one in names if one.startswith(group)]:  # optim.lrr is near optim.lr, not near train
-        close = difflib.get_close_matches(name[len(group) :], [one[len(group) :] for one in of_group], n=1, cutoff=0.5)
-        return f"; did you mean '{group}{close[0]}'?" if close else f"; there are: {', '.join(of_group)}"
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(names)}"
 
 
 def parameters_of(class_path: str) -> list[inspect.Parameter]:

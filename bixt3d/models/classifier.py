@@ -62,6 +62,12 @@ class BixtClassifier(LatentHead, CloudClassifier):
         tokenizer: how a cloud becomes tokens.
         encoder: how tokens and latents refine each other.
         dropout: dropout rate before the last linear layer.
+
+    Example:
+        >>> encoder = BixtEncoder(dim=32, depth=2, num_heads=2, num_latents=8)
+        >>> model = BixtClassifier(40, PointTokenizer(dim=32), encoder)
+        >>> model(torch.rand(2, 128, 3)).shape
+        torch.Size([2, 40])
     """
 
     def __init__(self, num_classes: int, tokenizer: Tokenizer, encoder: Encoder, dropout: float = 0.0):

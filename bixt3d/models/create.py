@@ -5,12 +5,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from bixt3d.config import config_names, follow_features, nearest
+from bixt3d.config import follow_features
 from bixt3d.io.known_classes import known_classes
+from bixt3d.io.named_configs import known_configs, nearest
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.features import FeatureModel
 from bixt3d.models.image_classifier import ImageClassifier
-from bixt3d.models.image_presets import PRESETS, MakeImageClassifier, MakeImageSegmenter, find_preset, make_preset
+from bixt3d.models.image_preset_table import PRESETS, find_preset
+from bixt3d.models.image_presets import MakeImageClassifier, MakeImageSegmenter, make_preset
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.models.presets import MakeClassifier, MakeSegmenter, make_described, read_model_config
 from bixt3d.models.segmenter import CloudSegmenter
@@ -53,7 +55,7 @@ def create_model(
     """
     if str(name) in PRESETS:
         return _create_preset(str(name), num_classes, pretrained, changes)
-    if "/" not in str(name) and Path(name).suffix == "" and str(name) not in config_names():
+    if "/" not in str(name) and Path(name).suffix == "" and str(name) not in known_configs():
         raise InputError(f"there is no model '{name}'" + nearest(str(name), list_models()))
     if pretrained:
         raise InputError(f"no weights of '{name}' were released: train it, then load_run gives your own")
@@ -79,7 +81,7 @@ def list_models(pattern: str = "", kind: str | None = None) -> list[str]:
     if kind not in (None, *KINDS):
         raise InputError(f"there is no kind of model '{kind}'" + nearest(str(kind), KINDS))
     pattern = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
-    configs = [name for name in config_names() if kind is None or kind_of(read_model_config(name)) == kind]
+    configs = [name for name in known_configs() if kind is None or kind_of(read_model_config(name)) == kind]
     presets = [name for name, one in PRESETS.items() if kind in (None, "imgcls" if one.head == "classes" else "imgseg")]
     return [name for name in (*configs, *presets) if fnmatch(name, pattern)]
 

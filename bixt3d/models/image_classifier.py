@@ -32,6 +32,12 @@ class BixtImageClassifier(LatentHead, ImageClassifier):
         tokenizer: how an image becomes tokens.
         encoder: how tokens and latents refine each other.
         dropout: dropout rate before the last linear layer.
+
+    Example:
+        >>> encoder = BixtEncoder(dim=32, depth=2, num_heads=2, num_latents=8)
+        >>> model = BixtImageClassifier(10, PatchTokenizer(dim=32, kernel=8), encoder)
+        >>> model(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, num_classes: int, tokenizer: ImageTokenizer, encoder: Encoder, dropout: float = 0.0):

@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 
 from bixt3d.models.encoder import Encoder, check_fit
 from bixt3d.models.features import FeatureModel, ModelFeatures
-from bixt3d.nn.batch_norm import ImageNorm
+from bixt3d.nn.batch_norm import ImageBatchNorm
 from bixt3d.tokenizers import ImageTokenizer
 from bixt3d.types import InputError, Tokens
 
@@ -117,7 +117,7 @@ class SemanticFPNSegmenter(PatchSegmenter):
         widths = encoder.level_dims
         self.resize = nn.ModuleList(
             [
-                nn.Sequential(_enlarge(widths[0]), ImageNorm(widths[0]), nn.GELU(), _enlarge(widths[0])),
+                nn.Sequential(_enlarge(widths[0]), ImageBatchNorm(widths[0]), nn.GELU(), _enlarge(widths[0])),
                 _enlarge(widths[1]),
                 nn.Identity(),
                 nn.MaxPool2d(2),
@@ -162,4 +162,6 @@ def _enlarge(dim: int) -> nn.Module:
 
 
 def _conv_norm(dim: int, out_dim: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(dim, out_dim, 3, padding=1, bias=False), ImageNorm(out_dim), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv2d(dim, out_dim, 3, padding=1, bias=False), ImageBatchNorm(out_dim), nn.ReLU(inplace=True)
+    )

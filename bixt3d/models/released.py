@@ -11,7 +11,7 @@ import torch
 from bixt3d.io.bounds import printable, shortened
 from bixt3d.io.fetching import LostError, RefusedError, check_first, download, keep_first
 from bixt3d.io.offline import check_online
-from bixt3d.models.image_presets import PRESETS, find_preset
+from bixt3d.models.image_preset_table import PRESETS, find_preset
 from bixt3d.types import InputError
 
 MOST_BYTES = 1 << 30

@@ -70,6 +70,12 @@ class TokenSegmenter(CloudSegmenter):
         encoder: how tokens and latents refine each other; it must return tokens (``reads: tokens`` or ``both``).
         use_category: tell the model the category of each cloud.
         dropout: dropout rate before the linear layer.
+
+    Example:
+        >>> encoder = BixtEncoder(dim=32, depth=2, num_heads=2, num_latents=8, reads="tokens")
+        >>> model = TokenSegmenter(50, 16, PointTokenizer(dim=32), encoder)
+        >>> model(torch.rand(2, 128, 3), category=torch.tensor([0, 3])).shape
+        torch.Size([2, 128, 50])
     """
 
     def __init__(

@@ -22,6 +22,11 @@ def bi_attention(
     ``torch`` is the definition: the similarity computed once, two softmaxes. The others never store the similarity:
     ``sdpa`` makes two calls of scaled_dot_product_attention; ``chunked`` (CPU) goes through the tokens once, and leaves
     similarities too far from zero for plain exponentials to ``sdpa``; ``triton`` (CUDA) is a kernel each way.
+
+    Example:
+        >>> latents, tokens = torch.rand(2, 8, 4, 16), torch.rand(2, 128, 4, 16)  # 4 heads of width 16
+        >>> [gathered.shape for gathered in bi_attention(latents, latents, tokens, tokens)]
+        [torch.Size([2, 8, 64]), torch.Size([2, 128, 64])]
     """
     parts = _in_autocast_dtype((latent_refs, latent_values, token_refs, token_values))
     return _BACKENDS[choose_attention_backend(backend, parts[0], parts[2])](*parts)

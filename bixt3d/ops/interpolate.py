@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bixt3d.ops._backend import PointBackend
-from bixt3d.ops.neighbors import gather, knn, squared_distances
+from bixt3d.ops.neighbors import gather, knn
+from bixt3d.ops.reference import squared_distances
 from bixt3d.types import InputError
 
 
@@ -20,6 +21,11 @@ def interpolate(
 
     The weights of a query sum to 1 and are worked out in float32. A cloud with fewer than ``num_neighbors`` points
     gives all it has (a coarse level may have a single point). Raises InputError for ``num_neighbors`` < 1.
+
+    Example:
+        >>> points, feats = torch.tensor([[[0.0], [1.0]]]), torch.tensor([[[2.0], [4.0]]])
+        >>> interpolate(torch.tensor([[[0.5]]]), points, feats, num_neighbors=2)
+        tensor([[[3.]]])
     """
     if num_neighbors < 1:
         raise InputError(f"asked to interpolate from {num_neighbors} neighbors: at least 1 is needed")

@@ -6,17 +6,20 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from bixt3d.ops import reference
 from bixt3d.ops._backend import PointBackend, choose_point_backend
 from bixt3d.types import InputError
-
-KNN_BYTE_BUDGET = 256 * 2**20
-"""Bytes that kNN may use for distances at a time; queries are split into chunks to keep it."""
 
 
 def gather(values: Shaped[Tensor, "B N ..."], index: Int[Tensor, "B ..."]) -> Shaped[Tensor, "B ..."]:
     """Return ``values[b, index[b, ...]]``: entries of each cloud's own list, in the shape of the index.
 
     Written as an embedding look-up, the fastest form on a CPU, and the one whose backward is deterministic.
+
+    Example:
+        >>> gather(torch.tensor([[[5.0], [6.0], [7.0]]]), torch.tensor([[2, 0]]))
+        tensor([[[7.],
+                 [5.]]])
     """
     num_clouds, size = values.shape[:2]
     first = torch.arange(0, num_clouds * size, size, device=values.device).view(-1, *[1] * (index.ndim - 1))
@@ -33,6 +36,11 @@ def farthest_points(
     Deterministic, float32; among points equally far the lowest index is chosen, by every backend but ``cluster``.
     Raises InputError if a cloud has fewer than ``num_points`` points, or, from ``numba``, if coordinates are not
     finite.
+
+    Example:
+        >>> line = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [10, 0, 0]]])
+        >>> farthest_points(line, 3)
+        tensor([[0, 3, 2]])
     """
     if not 1 <= num_points <= points.shape[1]:
         raise InputError(f"asked for {num_points} farthest points of clouds of {points.shape[1]} points")
@@ -57,17 +65,22 @@ def knn(
 
     If ``index[b, g, k] == n``, then ``points[b, n]`` is the k-th nearest point of ``queries[b, g]``.
     Squared Euclidean distance in float32; ties go to the lower index (torch-cluster may order ties otherwise).
-    Uses no more than ``KNN_BYTE_BUDGET`` bytes for distances, or what one query of every cloud takes. The backend
-    ``triton``, on a GPU, keeps no distances, and finds up to 64 neighbors.
+    Uses no more than ``KNN_BYTE_BUDGET`` bytes for distances (see reference.py), or what one query of every cloud
+    takes. The backend ``triton``, on a GPU, keeps no distances, and finds up to 64 neighbors.
     Raises InputError if a cloud has fewer than ``num_neighbors`` points, or, from ``numba``, if coordinates are not
     finite.
+
+    Example:
+        >>> line = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0], [10, 0, 0]]])
+        >>> knn(line[:, :1], line, 3)
+        tensor([[[0, 1, 2]]])
     """
     if not 1 <= num_neighbors <= points.shape[1]:
         raise InputError(f"asked for {num_neighbors} neighbors in clouds of {points.shape[1]} points")
     queries, points = queries.detach().float(), points.detach().float()
     backend = choose_point_backend(backend, points, cluster_on_cuda=False, num_neighbors=num_neighbors)
     return {
-        "torch": _knn,
+        "torch": reference.knn,
         "numba": _knn_numba,
         "cluster": _knn_cluster,
         "triton": _knn_triton,
@@ -75,38 +88,18 @@ def knn(
     }[backend](queries, points, num_neighbors)
 
 
-def squared_distances(a: Float[Tensor, "... P"], b: Float[Tensor, "... P"]) -> Float[Tensor, "..."]:
-    """Return squared distances axis by axis: bit for bit the same in every backend, whatever the layout."""
-    total = torch.zeros((), dtype=a.dtype, device=a.device)
-    for axis in range(a.shape[-1]):
-        difference = a[..., axis] - b[..., axis]
-        total = total + difference * difference
-    return total
-
-
 def _farthest_points_torch(points: Tensor, num_points: int) -> Tensor:
     """A compiler would see every step of the loop: it is shown one operator, which runs as it is."""
     in_one = torch.compiler.is_compiling()
-    return torch.ops.bixt3d.farthest_points_loop(points, num_points) if in_one else _farthest_points(points, num_points)
-
-
-def _farthest_points(points: Tensor, num_points: int) -> Tensor:
-    axes = [axis.contiguous() for axis in points.unbind(-1)]
-    index = points.new_zeros(len(points), num_points, dtype=torch.int64)
-    nearest = torch.full_like(axes[0], torch.inf)
-    for step in range(1, num_points):
-        last = index[:, step - 1 : step]
-        distance = torch.zeros_like(nearest)
-        for axis in axes:
-            difference = axis - axis.gather(1, last)
-            distance += difference * difference
-        torch.minimum(nearest, distance, out=nearest)
-        index[:, step] = nearest.argmax(1)
-    return index
+    return (
+        torch.ops.bixt3d.farthest_points_loop(points, num_points)
+        if in_one
+        else reference.farthest_points(points, num_points)
+    )
 
 
 torch.library.define("bixt3d::farthest_points_loop", "(Tensor points, int num_points) -> Tensor")
-torch.library.impl("bixt3d::farthest_points_loop", "CompositeExplicitAutograd", _farthest_points)
+torch.library.impl("bixt3d::farthest_points_loop", "CompositeExplicitAutograd", reference.farthest_points)
 
 
 @torch.library.register_fake("bixt3d::farthest_points_loop")
@@ -157,31 +150,14 @@ def _farthest_points_export(points: Tensor, num_points: int) -> Tensor:
     return torch.while_loop(is_unfinished, choose_next, (step, last, nearest, index))[-1]
 
 
-def _knn(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    bytes_per_query = points.shape[0] * points.shape[1] * 24  # one int64 key, its copies and float32 distances
-    chunk = max(1, KNN_BYTE_BUDGET // bytes_per_query)
-    return torch.cat([_knn_chunk(part, points, num_neighbors) for part in queries.split(chunk, dim=1)], 1)
-
-
-def _knn_chunk(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    distance = squared_distances(queries[:, :, None], points[:, None])
-    key = _rank_key(distance, torch.arange(points.shape[1], device=points.device))
-    return key.topk(num_neighbors, largest=False).values & 0xFFFFFFFF
-
-
-def _rank_key(distance: Tensor, index: Tensor) -> Tensor:
-    """Return integers that sort by distance, then by index: bits of a float >= 0 have the order of the float."""
-    return (distance.view(torch.int32).long() << 32) | index
-
-
 def _knn_export(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
     """All in one chunk, for an export does not know how many clouds there will be.
 
     ONNX cannot look at the bits of a float, but there the order of ties is part of the definition of TopK.
     """
     if not torch.onnx.is_in_onnx_export():
-        return _knn_chunk(queries, points, num_neighbors)
-    return squared_distances(queries[:, :, None], points[:, None]).topk(num_neighbors, largest=False).indices
+        return reference.knn_in_one(queries, points, num_neighbors)
+    return reference.squared_distances(queries[:, :, None], points[:, None]).topk(num_neighbors, largest=False).indices
 
 
 def _knn_numba(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:

@@ -1,8 +1,6 @@
 """What is trained and tested, and how. A task is one file and one line here."""
 
-import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 TASKS = {
@@ -28,11 +26,3 @@ def find_task(name: str | None) -> Any:
             return one()
         pending += one.__subclasses__()
     return None
-
-
-def path_of_task(task: Any) -> str:
-    """Return the dotted path of a task's class by which other programs import it, even if it is in this one."""
-    module, main = type(task).__module__, sys.modules["__main__"]
-    if module == "__main__":
-        module = main.__spec__.name if main.__spec__ else Path(getattr(main, "__file__", module)).stem
-    return f"{module}.{type(task).__qualname__}"

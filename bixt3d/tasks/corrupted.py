@@ -1,15 +1,16 @@
-"""What a classifier is worth on clouds that were spoiled: its accuracy for each corruption and level."""
+"""What a classifier is worth on corrupted clouds: its accuracy for each corruption and level."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.datasets import CORRUPTIONS, LEVELS, corrupt
-from bixt3d.tasks.classification import ClassEvaluation, Classification
+from bixt3d.engine.fabric import Fabric
+from bixt3d.tasks.class_evaluation import ClassEvaluation, evaluate_classes
+from bixt3d.tasks.settings import Run
 from bixt3d.types import CloudSet
 
 
@@ -40,15 +41,14 @@ class CorruptedEvaluation(ClassEvaluation):
 
 
 def evaluate_corrupted(
-    module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1
+    module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1
 ) -> CorruptedEvaluation:
     """Score a classifier on a set as it is, and on the same clouds corrupted."""
-    task = Classification()
 
     def accuracy(name: str, level: int) -> float:
-        spoiled = corrupt(clouds, name, level, run.data.num_points)
-        return task.evaluate(module, spoiled, run, fabric, votes).scores.overall_accuracy
+        corrupted = corrupt(clouds, name, level, run.data.num_points)
+        return evaluate_classes(module, corrupted, run, fabric, votes).scores.overall_accuracy
 
-    clean = task.evaluate(module, clouds, run, fabric, votes)
+    clean = evaluate_classes(module, clouds, run, fabric, votes)
     found = {name: [accuracy(name, level) for level in LEVELS] for name in CORRUPTIONS}
     return CorruptedEvaluation(clean.logits, clean.scores, found)

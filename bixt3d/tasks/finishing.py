@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.ending import on_first
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.report import RunLog
 from bixt3d.tasks.command import Where
-from bixt3d.tasks.task import Sets, Task
+from bixt3d.tasks.sets import Sets
+from bixt3d.tasks.settings import Run
+from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
 
 
-def score_sets(task: Task, fabric: Fabric, module: nn.Module, run: Any, sets: Sets) -> dict[str, float]:
+def score_sets(task: Task, fabric: Fabric, module: nn.Module, run: Run, sets: Sets) -> dict[str, float]:
     """Return the scores on the test set, and on the validation set if there is one."""
     row = {}
     for name, examples in {"val": sets.val, "test": sets.test}.items():
@@ -32,7 +34,7 @@ def finish_run(
     task: Task,
     fabric: Fabric,
     folder: Path,
-    run: Any,
+    run: Run,
     module: nn.Module,
     sets: Sets,
     log: RunLog,
@@ -59,11 +61,12 @@ def finish_run(
     if fabric.is_global_zero:
         page = {
             "title": folder.name,
+            "result": result,
             "rows": log.rows,
             "command": f"{task.command('train')} --cfg {shlex.quote(str(folder / 'config.yaml'))}",
             "settings": (folder / "config.yaml").read_text(encoding="utf-8"),
         }
-        task.write_results(folder, result, evaluation, sets.test, run, page)
+        task.write_results(folder, evaluation, sets.test, run, page)
         print(evaluation.text())
         print(f"report: {folder / 'report.html'}")
     return result
@@ -100,9 +103,8 @@ def summarize(
         values = [result[name] for result in results]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         summary[name] = {"mean": statistics.mean(values), "deviation": deviation, "values": values}
-        say(
-            fabric, f"{name} over seeds {list(seeds)}: {summary[name]['mean']:{score.form}} +- {deviation:{score.form}}"
-        )
+        mean, deviation = (f"{value:{score.number_format}}" for value in (summary[name]["mean"], deviation))
+        say(fabric, f"{name} over seeds {list(seeds)}: {mean} +- {deviation}")
     if fabric.is_global_zero:
         write_json(folder / "result.json", summary)
 

@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from bixt3d.datasets import ImageAugment, ImageSource
 from bixt3d.datasets.images.reading import ImageSet
-from bixt3d.engine.checkpoint import write_json
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImagePredictor
 from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageClassifier
 from bixt3d.tasks.class_metrics import ClassScores, count_correct, score_classes
 from bixt3d.tasks.image_metrics import top_k_accuracy
-from bixt3d.tasks.image_task import ImageTask, ImageTrain, pictures
+from bixt3d.tasks.image_task import ImageTask, pixels_of
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
 from bixt3d.tasks.scores import Evaluation, Score
+from bixt3d.tasks.settings import Run, Train
 from bixt3d.types import InputError
 
 FEW = 40
@@ -29,17 +29,10 @@ FEW = 40
 
 
 @dataclass
-class ImageClassTrain(ImageTrain):
+class ImageClassTrain(Train):
     """How long and on what.
 
     Args:
-        epochs: passes over the training set.
-        batch_size: images for each update, over all processes, at most: those of an epoch are nearly equal.
-        eval_batch_size: images at a time in evaluation; changes no result.
-        label_smoothing: probability spread over all classes.
-        eval_every: evaluate after every so many epochs, and after the last.
-        steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
-        init: an earlier run, its folder or its weights, or a .pth of the authors, to start from: takes what fits.
         loss: cross entropy, or binary cross entropy of every class for itself (bce), averaged over classes; with mixed
             images both aim at the mixed probabilities. train_accuracy then counts the label of the larger share.
     """
@@ -84,11 +77,11 @@ class ImageClassification(ImageTask):
 
     name = "image classification"
     program = "imgcls"
-    example = "python tools/train_imgcls.py --cfg cfgs/cifar10.yaml"
+    example = "bixt3d train imgcls --cfg cifar10"
     headline = {"top1": Score("accuracy"), "top5": Score("top5")}
     data, model, train, augmentation = ImageSource, MakeImageClassifier, ImageClassTrain, ImageAugment
 
-    def describe_input(self, run: Any, images: ImageSet) -> dict[str, Any]:
+    def describe_input(self, run: Run, images: ImageSet) -> dict[str, Any]:
         return describe_images(size=run.data.size, crop_fraction=run.data.crop_fraction)
 
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
@@ -98,10 +91,10 @@ class ImageClassification(ImageTask):
             raise InputError(f"crop_fraction of {source} should be a share of the image, from 0.01 to 1")
         return ImagePredictor(model, names["class_names"], size, crop_fraction)
 
-    def mixes(self, run: Any) -> bool:
+    def mixes(self, run: Run) -> bool:
         return run.augment.mixing(2) is not None
 
-    def make_augment(self, run: Any, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
+    def make_augment(self, run: Run, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
         mix = run.augment.mixing(len(train.class_names))
 
         def augment(batch: Batch, step: int) -> Batch:
@@ -110,7 +103,7 @@ class ImageClassification(ImageTask):
 
         return augment if mix else super().make_augment(run, train, epoch)
 
-    def make_step(self, run: Any, train: ImageSet) -> Step:
+    def make_step(self, run: Run, train: ImageSet) -> Step:
         num_classes, smoothing = len(train.class_names), run.train.label_smoothing
 
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -125,7 +118,7 @@ class ImageClassification(ImageTask):
         return step
 
     def evaluate(
-        self, module: nn.Module, images: ImageSet, run: Any, fabric: Fabric, votes: int = 1
+        self, module: nn.Module, images: ImageSet, run: Run, fabric: Fabric, votes: int = 1
     ) -> ImageClassEvaluation:
         def forward(model: nn.Module, batch: Batch) -> tuple[Tensor]:
             return (model(batch["image"]).float(),)
@@ -134,51 +127,33 @@ class ImageClassification(ImageTask):
         scores = score_classes(logits, images.label, images.class_names)
         return ImageClassEvaluation(logits, scores, top_k_accuracy(logits, images.label, 5))
 
-    def write_results(
-        self,
-        folder: Path,
-        result: dict[str, Any],
-        evaluation: ImageClassEvaluation,
-        test: ImageSet,
-        run: Any,
-        page: Mapping[str, Any],
+    def write_report(
+        self, folder: Path, evaluation: ImageClassEvaluation, test: ImageSet, run: Run, page: Mapping[str, Any]
     ) -> None:
-        write_results(folder, result, evaluation, test, page)
+        from bixt3d.io.writing import replace_file
+        from bixt3d.viz.image_report import ImageReport, write_image_report
+        from bixt3d.viz.images import images_png
+        from bixt3d.viz.plots import confusion_png, draw_curves
 
-
-def write_results(
-    folder: Path, result: dict[str, Any], evaluation: ImageClassEvaluation, test: ImageSet, page: Mapping[str, Any]
-) -> None:
-    """Write result.json, pictures and report.html; ``page`` holds title, rows, command and settings."""
-    from bixt3d.io.writing import replace_file
-    from bixt3d.viz.image_report import ImageReport, write_image_report
-    from bixt3d.viz.images import images_png
-    from bixt3d.viz.plots import confusion_png, draw_curves
-
-    write_json(folder / "result.json", result)
-    try:
         draw_curves(page["rows"], folder / "curves.png")
         confusion = None
         if len(test.class_names) <= FEW:
             confusion = confusion_png(evaluation.scores.confusion, test.class_names)
             replace_file(folder / "confusion.png", confusion)
-        sheets = []
+        pictures = []
         for name, title, words, index in _pick_images(evaluation, test):
-            png = images_png(pictures(test, index), [_title(evaluation, test, i) for i in index])
+            png = images_png(pixels_of(test, index), [_title(evaluation, test, i) for i in index])
             replace_file(folder / f"{name}.png", png)
-            sheets.append((title, words, png))
+            pictures.append((title, words, png))
         report = ImageReport(
-            result=result,
-            headline=[("top-1", f"{result['top1']:.2%}"), ("top-5", f"{result['top5']:.2%}")],
+            headline=[("top-1", f"{page['result']['top1']:.2%}"), ("top-5", f"{page['result']['top5']:.2%}")],
             table=(("class", "accuracy", "test images", "most often mistaken for"), _class_table(evaluation.scores)),
-            sheets=sheets,
+            pictures=pictures,
             about=f"Classification of {len(test.class_names):,} classes, tested on {len(test):,} images",
             confusion=confusion,
             **page,
         )
         write_image_report(folder / "report.html", report)
-    except OSError as error:
-        raise InputError(f"could not write the report in {folder}: {error.strerror}; result.json is there") from error
 
 
 def _class_table(scores: ClassScores) -> list[tuple[str, float | None, int, str | None]]:
@@ -186,8 +161,8 @@ def _class_table(scores: ClassScores) -> list[tuple[str, float | None, int, str 
     for i, name in enumerate(scores.class_names):
         others = scores.confusion[i].copy()
         others[i] = 0
-        rival = scores.class_names[others.argmax()] if others.any() else None
-        lines.append((name, scores.per_class.get(name), int(scores.confusion[i].sum()), rival))
+        mistaken_for = scores.class_names[others.argmax()] if others.any() else None
+        lines.append((name, scores.per_class.get(name), int(scores.confusion[i].sum()), mistaken_for))
     return lines
 
 
@@ -202,11 +177,11 @@ def _pick_images(
     right = (predicted == label).nonzero().squeeze(1).tolist()
     firsts = {int(label[i]): i for i in reversed(right)}  # the first of each class
     samples = [firsts[number] for number in sorted(firsts)][:most]
-    sheets = [
+    pictures = [
         ("predictions", "Recognized", "The first image of each class that the model got right.", samples),
         ("mistakes", "Most confident mistakes", f"{len(mistakes)} of {len(wrong):,} mistakes.", mistakes),
     ]
-    return [sheet for sheet in sheets if sheet[3]]
+    return [picture for picture in pictures if picture[3]]
 
 
 def _title(evaluation: ImageClassEvaluation, test: ImageSet, i: int) -> str:

@@ -7,37 +7,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bixt3d.datasets import SceneAugment, SceneSource
+from bixt3d.datasets import SegmentationAugment, SegmentationSource
 from bixt3d.datasets.images.reading import ImageSet
 from bixt3d.datasets.images.transforms import to_pixels
-from bixt3d.engine.checkpoint import write_json
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImageSegmentationPredictor, segment
 from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageSegmenter
 from bixt3d.tasks.image_metrics import CONVENTION, SegmentScores, count_pixels, score_segments
-from bixt3d.tasks.image_task import ImageTask, ImageTrain
+from bixt3d.tasks.image_task import ImageTask
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
 from bixt3d.tasks.scores import Evaluation, Score
+from bixt3d.tasks.settings import Run, Train
 from bixt3d.types import InputError
 
 
 @dataclass
-class SegmentTrain(ImageTrain):
+class SegmentTrain(Train):
     """How long and on what.
 
     Args:
-        epochs: passes over the training set.
-        batch_size: images for each update, over all processes, at most: those of an epoch are nearly equal.
-        eval_batch_size: images at a time in evaluation; changes no result.
-        label_smoothing: probability spread over all classes.
-        eval_every: evaluate after every so many epochs, and after the last.
-        steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
-        init: an earlier run, its folder or its weights, or a .pth of the authors, to start from: takes what fits.
         window: in evaluation, slide a square of so many pixels over each image, by two thirds of its side, and average
             the probabilities; null: show the whole image.
     """
@@ -98,11 +91,11 @@ class ImageSegmentation(ImageTask):
 
     name = "image segmentation"
     program = "imgseg"
-    example = "python tools/train_imgseg.py --cfg cfgs/camvid.yaml"
+    example = "bixt3d train imgseg --cfg camvid"
     headline = {"miou": Score("miou"), "pixel_accuracy": Score("accuracy")}
-    data, model, train, augmentation = SceneSource, MakeImageSegmenter, SegmentTrain, SceneAugment
+    data, model, train, augmentation = SegmentationSource, MakeImageSegmenter, SegmentTrain, SegmentationAugment
 
-    def describe_input(self, run: Any, images: ImageSet) -> dict[str, Any]:
+    def describe_input(self, run: Run, images: ImageSet) -> dict[str, Any]:
         return describe_images(window=run.train.window)
 
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
@@ -111,7 +104,7 @@ class ImageSegmentation(ImageTask):
             check_count(window, f"window of {source}", 1, LARGEST_IMAGE)
         return ImageSegmentationPredictor(model, names["class_names"], window)
 
-    def build(self, run: Any, images: ImageSet) -> nn.Module:
+    def build(self, run: Run, images: ImageSet) -> nn.Module:
         model, size = super().build(run, images), run.data.size
         if size % (stride := getattr(model, "stride", 1)):
             raise InputError(
@@ -120,10 +113,10 @@ class ImageSegmentation(ImageTask):
             )
         return model
 
-    def make_augment(self, run: Any, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
+    def make_augment(self, run: Run, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
         return lambda batch, step: batch | {"weight": (batch["labels"] >= 0).sum((1, 2))}  # pixels weigh alike
 
-    def make_step(self, run: Any, train: ImageSet) -> Step:
+    def make_step(self, run: Run, train: ImageSet) -> Step:
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             logits, labels = model(batch["image"]).float(), batch["labels"]
             known, weight = labels >= 0, batch["weight"]
@@ -135,7 +128,7 @@ class ImageSegmentation(ImageTask):
         return step
 
     def evaluate(
-        self, module: nn.Module, images: ImageSet, run: Any, fabric: Fabric, votes: int = 1
+        self, module: nn.Module, images: ImageSet, run: Run, fabric: Fabric, votes: int = 1
     ) -> SegmentEvaluation:
         num_classes, window = len(images.class_names), run.train.window
 
@@ -148,49 +141,34 @@ class ImageSegmentation(ImageTask):
         mean_loss = float(loss.sum() / counts[:, 2].sum().clamp(min=1))
         return SegmentEvaluation(score_segments(counts, images.class_names), mean_loss, module, window)
 
-    def write_results(
-        self,
-        folder: Path,
-        result: dict[str, Any],
-        evaluation: SegmentEvaluation,
-        test: ImageSet,
-        run: Any,
-        page: Mapping[str, Any],
+    def write_report(
+        self, folder: Path, evaluation: SegmentEvaluation, test: ImageSet, run: Run, page: Mapping[str, Any]
     ) -> None:
-        write_results(folder, result, evaluation, test, page)
+        from bixt3d.io.writing import replace_file
+        from bixt3d.viz.image_report import ImageReport, write_image_report
+        from bixt3d.viz.images import segmentations_png
+        from bixt3d.viz.plots import draw_curves
 
-
-def write_results(
-    folder: Path, result: dict[str, Any], evaluation: SegmentEvaluation, test: ImageSet, page: Mapping[str, Any]
-) -> None:
-    """Write result.json, pictures and report.html; ``page`` holds title, rows, command and settings."""
-    from bixt3d.io.writing import replace_file
-    from bixt3d.viz.image_report import ImageReport, write_image_report
-    from bixt3d.viz.images import segmentations_png
-    from bixt3d.viz.plots import draw_curves
-
-    write_json(folder / "result.json", result)
-    try:
         draw_curves(page["rows"], folder / "curves.png")
-        sheets = []
+        pictures = []
         for name, title, words, index in _pick_images(evaluation.scores):
             png = segmentations_png(show_images(evaluation, test, index), test.class_names)
             replace_file(folder / f"{name}.png", png)
-            sheets.append((title, words, png))
+            pictures.append((title, words, png))
         scores = evaluation.scores
         lines = [(name, scores.per_class.get(name), scores.shares[name]) for name in test.class_names]
         report = ImageReport(
-            result=result,
-            headline=[("mIoU", f"{result['miou']:.2%}"), ("pixels right", f"{result['pixel_accuracy']:.2%}")],
+            headline=[
+                ("mIoU", f"{page['result']['miou']:.2%}"),
+                ("pixels right", f"{page['result']['pixel_accuracy']:.2%}"),
+            ],
             table=(("class", "IoU", "share of the pixels"), lines),
-            sheets=sheets,
+            pictures=pictures,
             about=f"Segmentation into {len(test.class_names):,} classes, tested on {len(test):,} images",
             remark=CONVENTION,
             **page,
         )
         write_image_report(folder / "report.html", report)
-    except OSError as error:
-        raise InputError(f"could not write the report in {folder}: {error.strerror}; result.json is there") from error
 
 
 @torch.inference_mode()

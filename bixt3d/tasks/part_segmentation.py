@@ -1,22 +1,21 @@
 """The task of saying which part each point belongs to: settings, training step, scores, and what a run shows."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bixt3d.datasets import CloudAugment, PartSource, take_points
 from bixt3d.datasets.transforms.draws import Draws
-from bixt3d.engine.checkpoint import write_json
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, check_outputs, merge, predict_all
 from bixt3d.inference.clouds import PartPredictor
 from bixt3d.models.presets import MakeSegmenter
@@ -31,11 +30,15 @@ from bixt3d.tasks.part_metrics import (
     score_parts,
 )
 from bixt3d.tasks.scores import Evaluation, Score
+from bixt3d.tasks.settings import Run
 from bixt3d.tasks.task import Task
-from bixt3d.types import CloudSet, InputError
+from bixt3d.types import CloudSet
 
 if TYPE_CHECKING:
     from bixt3d.viz.parts import PartCloud
+
+VOTES = CloudAugment(scale=(0.8, 1.25))
+"""Test-time augmentation: what votes beyond the first see."""
 
 
 @dataclass
@@ -88,10 +91,11 @@ class PartSegmentation(Task):
 
     name = "part segmentation"
     program = "partseg"
-    example = "python tools/train_partseg.py --cfg cfgs/shapes_partseg.yaml"
+    example = "bixt3d train partseg --cfg shapes_partseg"
     headline = {"instance_miou": Score("instance_miou"), "class_miou": Score("class_miou")}
     data, model, name_keys = PartSource, MakeSegmenter, ("class_names", "part_names", "class_parts")
     check_names = staticmethod(check_parts)
+    more = "full", "score every original point, not only those that the model sees"
 
     def names(self, clouds: CloudSet) -> dict[str, Any]:
         class_parts = {name: list(clouds.class_parts[name]) for name in clouds.class_names}
@@ -104,7 +108,7 @@ class PartSegmentation(Task):
         parts = {name: names["class_parts"][name] for name in names["class_names"]}
         return PartPredictor(model, names["part_names"], parts, **read_clouds(given, model, source))
 
-    def make_step(self, run: Any, train: CloudSet) -> Step:
+    def make_step(self, run: Run, train: CloudSet) -> Step:
         mask = _mask(train)
 
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -117,49 +121,59 @@ class PartSegmentation(Task):
 
         return step
 
-    def evaluate(self, module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> Evaluation:
+    def evaluate(self, module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1) -> Evaluation:
         shown = take_points({"xyz": clouds.xyz, "parts": clouds.parts}, run.data.num_points)
         *parts, loss = predict_parts(module, clouds, run, fabric, votes)
         predicted, free, truth = (list(labels) for labels in (*parts, shown["parts"]))
         scores = score_parts(predicted, free, truth, clouds.label, clouds.class_names, clouds.class_parts)
         return PartEvaluation(list(shown["xyz"]), predicted, truth, scores, float(loss.mean()))
 
-    def write_results(
-        self,
-        folder: Path,
-        result: dict[str, Any],
-        evaluation: Evaluation,
-        test: CloudSet,
-        run: Any,
-        page: Mapping[str, Any],
+    def evaluate_more(self, module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int) -> Evaluation:
+        return evaluate_fully(module, clouds, run, fabric, votes)
+
+    def write_report(
+        self, folder: Path, evaluation: PartEvaluation, test: CloudSet, run: Run, page: Mapping[str, Any]
     ) -> None:
-        write_results(folder, result, evaluation, test, {**page, "up": run.data.up})
+        from bixt3d.io.writing import replace_file
+        from bixt3d.viz.parts import parts_png
+        from bixt3d.viz.plots import draw_curves
+        from bixt3d.viz.report import PartReport, write_part_report
+
+        draw_curves(page["rows"], folder / "curves.png")
+        pictures = []
+        for name, title, words, index in _pick_clouds(evaluation, test):
+            shown = [show_cloud(evaluation, test, i) for i in index]
+            png, who = parts_png(shown, test.part_names, run.data.up)
+            replace_file(folder / f"{name}.png", png)
+            pictures.append((title, f"{words} Drawn by {who}.", png))
+        report = PartReport(num_clouds=len(test), pictures=pictures, up=run.data.up, **page)
+        write_part_report(folder / "report.html", report)
 
 
 def predict_parts(
-    model: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1
+    model: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1
 ) -> tuple[Int[Tensor, "S N"], Int[Tensor, "S N"], Float[Tensor, " S"]]:
     """Return for the points that the model sees: parts within the category, parts among all, loss of every cloud."""
-    mask, looks = _mask(clouds), _looks(run, votes)
+    mask = _mask(clouds)
 
     def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        log_probability, parts = _log_probability(model, batch, looks), batch["parts"][:, : run.data.num_points]
+        log_probability, parts = _log_probability(model, batch, run, votes), batch["parts"][:, : run.data.num_points]
         loss = -log_probability.gather(2, parts[:, :, None]).mean((1, 2))
         return choose_parts(log_probability, batch["label"], mask), log_probability.argmax(2), loss
 
     return predict_all(model, clouds, run.train.eval_batch_size, forward, fabric)
 
 
-def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Any, fabric: Fabric, votes: int = 1) -> PartEvaluation:
+def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1) -> PartEvaluation:
     """Score every original point of every test cloud; labels come from the three nearest points that the model saw."""
-    mask, looks = _mask(clouds), _looks(run, votes)
+    mask = _mask(clouds)
     points, _, truth = map(list, zip(*run.data.full_clouds(), strict=True))
     mine = []
     module.eval()
     for i in range(fabric.global_rank, len(points), fabric.world_size):
         batch = clouds[torch.tensor([i], device=clouds.label.device)]
         with torch.inference_mode(), fabric.autocast():
-            seen = _log_probability(module, batch, looks).exp()
+            seen = _log_probability(module, batch, run, votes).exp()
         check_outputs(seen)
         every = interpolate(points[i].to(seen.device)[None], batch["xyz"][:, : run.data.num_points], seen)
         mine.append([choose_parts(every, batch["label"], mask)[0].cpu(), every[0].argmax(1).cpu()])
@@ -172,58 +186,26 @@ def _mask(clouds: CloudSet) -> Tensor:
     return parts_mask(clouds.class_parts, clouds.class_names, len(clouds.part_names)).to(clouds.label.device)
 
 
-def _looks(run: Any, votes: int) -> list[Callable[[Batch], Batch]]:
-    """Return how a batch is looked at: as it is, then with its axes scaled by factors in [0.8, 1.25].
+def _log_probability(model: nn.Module, batch: Batch, run: Run, votes: int) -> Float[Tensor, "B N P"]:
+    """Return the log of the mean probability over the votes."""
+    views = (_view(batch, vote, run) for vote in range(votes))
+    logits = (model(view["xyz"], view["feats"], view["label"]).float() for view in views)
+    # added as logarithms: probabilities too small for float32 would all be 0, and leave no order of the parts
+    return reduce(torch.logaddexp, (one.log_softmax(2) for one in logits)) - math.log(votes)
+
+
+def _view(batch: Batch, vote: int, run: Run) -> Batch:
+    """Return clouds as a vote sees them: the first as they are, the others with axes scaled by factors in [0.8, 1.25].
 
     The factors are the same for all clouds and at every call, so that no figure depends on the size of batches.
     """
-    scale = CloudAugment(scale=(0.8, 1.25))
-
-    def look(batch: Batch, vote: int) -> Batch:
-        batch = take_points(batch, run.data.num_points)
-        if not vote:
-            return batch
-        as_one = {key: batch[key].flatten(0, 1)[None] for key in ("xyz", "feats")}
-        index = torch.zeros(1, dtype=torch.int64, device=batch["xyz"].device)
-        as_one = scale(as_one, as_one["xyz"].shape[1], Draws(index, "vote", vote), run.data.features)
-        return batch | {key: points.view_as(batch[key]) for key, points in as_one.items()}
-
-    return [partial(look, vote=vote) for vote in range(votes)]
-
-
-def _log_probability(
-    model: nn.Module, batch: Batch, looks: Sequence[Callable[[Batch], Batch]]
-) -> Float[Tensor, "B N P"]:
-    def log_probability(look: Callable[[Batch], Batch]) -> Tensor:
-        seen = look(batch)
-        return model(seen["xyz"], seen["feats"], seen["label"]).float().log_softmax(2)
-
-    # added as logarithms: probabilities too small for float32 would all be 0, and leave no order of the parts
-    return reduce(torch.logaddexp, map(log_probability, looks)) - math.log(len(looks))
-
-
-def write_results(
-    folder: Path, result: dict[str, Any], evaluation: PartEvaluation, test: CloudSet, page: Mapping[str, Any]
-) -> None:
-    """Write result.json, curves, two sheets of test clouds and report.html; ``page`` also says what is up."""
-    from bixt3d.io.writing import replace_file
-    from bixt3d.viz.parts import parts_png
-    from bixt3d.viz.plots import draw_curves
-    from bixt3d.viz.report import PartReport, write_part_report
-
-    write_json(folder / "result.json", result)
-    try:
-        draw_curves(page["rows"], folder / "curves.png")
-        sheets = []
-        for name, title, words, index in _pick_clouds(evaluation, test):
-            shown = [show_cloud(evaluation, test, i) for i in index]
-            png, who = parts_png(shown, test.part_names, page["up"])
-            replace_file(folder / f"{name}.png", png)
-            sheets.append((title, f"{words} Drawn by {who}.", png))
-        report = PartReport(result=result, num_clouds=len(test), sheets=sheets, **page)
-        write_part_report(folder / "report.html", report)
-    except OSError as error:
-        raise InputError(f"could not write the report in {folder}: {error.strerror}; result.json is there") from error
+    batch = take_points(batch, run.data.num_points)
+    if not vote:
+        return batch
+    as_one = {key: batch[key].flatten(0, 1)[None] for key in ("xyz", "feats")}
+    index = torch.zeros(1, dtype=torch.int64, device=batch["xyz"].device)
+    as_one = VOTES(as_one, as_one["xyz"].shape[1], Draws(index, "vote", vote), run.data.features)
+    return batch | {key: points.view_as(batch[key]) for key, points in as_one.items()}
 
 
 def show_cloud(evaluation: PartEvaluation, test: CloudSet, i: int) -> "PartCloud":

@@ -1,17 +1,17 @@
-"""The program behind every ``tools/test_*.py``: evaluate a trained run once more."""
+"""What `bixt3d test` does: evaluate a trained run once more."""
 
 import json
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.config import SettingsParser
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import read_rows
@@ -20,74 +20,55 @@ from bixt3d.inference.described import without_pretrained
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.errors import enough_memory
 from bixt3d.io.untrusted import read_yaml
-from bixt3d.tasks.forms import choose_forms
+from bixt3d.tasks.backends import choose_backends
 from bixt3d.tasks.inputs import check_features
-from bixt3d.tasks.scores import Evaluation
+from bixt3d.tasks.settings import Run, make_run
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
 
 RUNTIME = ("accelerator", "precision", "attention", "points", "deterministic")
 """What the file of a run says of where it runs, and is listened to: not how many processes, nor how many threads."""
-Evaluate = Callable[[nn.Module, Examples, Any, Fabric, int], Evaluation]
 
 
-@dataclass
-class Way:
-    """Another way to evaluate, asked for by ``--name``; ``title`` says so in the title of the report."""
-
-    name: str
-    help: str
-    title: str
-    evaluate: Evaluate
-
-
-def test(
-    task: Task, description: str | None, argv: Sequence[str] | None = None, way: Way | None = None
-) -> dict[str, Any]:
+def test(task: Task, description: str | None, argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Evaluate a run and write its files anew; returns what result.json holds."""
     parser = task.make_parser(description)
-    where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task.votes, way)
+    where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task)
     checkpoint = weights_file(where.checkpoint or newest_of(task), where.weights)
     rows = read_rows(checkpoint.parent / "metrics.csv")
     trained = open_run(task, parser, checkpoint, rest)
     path, run, fabric, model, examples = trained.path, trained.run, trained.fabric, trained.model, trained.test
-    other = way if way and getattr(where, way.name) else None
+    evaluate = task.evaluate_more if where.more else task.evaluate
     with enough_memory(f"lower --train.eval_batch_size (it is {run.train.eval_batch_size}), which changes no result"):
-        evaluation = (other or task).evaluate(model, examples, run, fabric, where.votes)
-    facts = {"checkpoint": str(path), "weights": words_of(path)} | ({"votes": where.votes} if task.votes else {})
-    result = task.describe_result(evaluation, model, fabric, facts | ({way.name: bool(other)} if way else {}))
+        evaluation = evaluate(model, examples, run, fabric, where.votes)
+    facts = {"checkpoint": str(path), "weights": words_of(path)}
+    if task.votes:
+        facts["votes"] = where.votes
+    if task.more:
+        facts[task.more[0]] = where.more
+    result = task.describe_result(evaluation, model, fabric, facts)
     if fabric.is_global_zero:
         best = path.stem == "best_on_val"
-        how = (
-            f"{path.parent}"
-            + " --weights best" * best
-            + f" --votes {where.votes}" * task.votes
-            + (f" --{other.name}" if other else "")
-        )
-        votes = f" with {where.votes} votes" * task.votes
+        options = ["--weights best"] if best else []
+        options += [f"--votes {where.votes}"] if task.votes else []
+        options += [f"--{task.more[0]}"] if where.more else []
         page = {
-            "title": f"{path.parent.name}, evaluated{votes}"
-            + ", best on validation" * best
-            + (f", {other.title}" if other else ""),
+            "title": " ".join([f"{path.parent.name}, evaluated", *options]),
+            "result": result,
             "rows": rows,
-            "command": f"{task.command('test')} {how}",
+            "command": " ".join([task.command("test"), str(path.parent), *options]),
             "settings": trained.config,
         }
         out = where.out or path.parent / ("test_best" if best else "test")
-        task.write_results(out, result, evaluation, examples, run, page)
+        task.write_results(out, evaluation, examples, run, page)
         print(evaluation.text())
-        print(
-            f"checkpoint: {path} ({words_of(path)})"
-            + f", votes: {where.votes}" * task.votes
-            + f"\nreport: {out / 'report.html'}"
-        )
+        print(f"checkpoint: {path} ({words_of(path)}){f', votes: {where.votes}' if task.votes else ''}")
+        print(f"report: {out / 'report.html'}")
     finish(fabric)
     return result
 
 
-def parse_place(
-    parser: SettingsParser, argv: Sequence[str], votes: bool, way: Way | None
-) -> tuple[Namespace, list[str]]:
+def parse_place(parser: SettingsParser, argv: Sequence[str], task: Task) -> tuple[Namespace, list[str]]:
     """Split the command line into what to evaluate and how, and settings of the run that are to change.
 
     A run that comes first needs no ``--checkpoint`` before it.
@@ -98,16 +79,19 @@ def parse_place(
     place.add_argument("--checkpoint", type=Path)
     place.add_argument("--out", type=Path)
     place.add_argument("--weights", choices=("last", "best"), default="last")
-    place.set_defaults(votes=1)
+    place.set_defaults(votes=1, more=False)
     parser.add_argument("--checkpoint", help="RUN: run folder, or its model.safetensors (default: the newest run)")
     parser.add_argument("--out", help="folder for the results (default: test/ in the run folder)")
     parser.add_argument("--weights", help="last: of the last epoch (default); best: of the best epoch on validation")
-    if votes:
+    if task.votes:
         place.add_argument("--votes", type=int, default=1)
-        parser.add_argument("--votes", help="average the prediction over so many looks at each cloud (default: 1)")
-    if way:
-        place.add_argument(f"--{way.name}", action="store_true")
-        parser.add_argument(f"--{way.name}", help=way.help)
+        parser.add_argument(
+            "--votes", help="test-time augmentation: predictions to average for each cloud (default: 1)"
+        )
+    if task.more:
+        option, words = task.more
+        place.add_argument(f"--{option}", dest="more", action="store_true")
+        parser.add_argument(f"--{option}", help=words)
     try:
         where, rest = place.parse_known_args(argv)
     except ArgumentError as error:
@@ -125,7 +109,7 @@ class TrainedRun:
 
     path: Path
     config: str
-    run: Any
+    run: Run
     fabric: Fabric
     model: nn.Module
     test: Examples
@@ -140,16 +124,14 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
     path, config = saved.path, json.dumps(own_settings(saved.config, f"config of {saved.path}"))
     settings = parser.parse_args([f"--cfg={config}", *overrides])  # in one line, it is no file's name
     settings.pop("cfg")
-    run, described = (
-        parser.instantiate(settings),
-        read_yaml(parser.dump(settings, skip_unset=False), "the settings")["model"],
-    )
+    run = make_run(parser, settings, model=False)
+    described = read_yaml(parser.dump(settings, skip_unset=False), "the settings")["model"]
     keep = run.runtime.keep_freed_memory or False  # by default that is for training
     fabric = start(replace(run.runtime, keep_freed_memory=keep))
     test = first_alone(fabric, lambda: task.load(run))[1].to(fabric.device)
     check_names(path, task.names(test), saved.names)
     model = check_features(replace(saved, model=described, trust=parser.trust).load_model(), test)
-    choose_forms(model, run.runtime)
+    choose_backends(model, run.runtime)
     return TrainedRun(path, saved.config, run, fabric, model.to(fabric.device), test)
 
 

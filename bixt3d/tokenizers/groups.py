@@ -5,7 +5,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from bixt3d.nn.grouping import GroupBlock
-from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.nn.mlp import ChannelsLastBatchNorm
 from bixt3d.ops._backend import without_autocast
 from bixt3d.tokenizers.points import PointTokenizer, Tokenizer
 from bixt3d.types import Pyramid
@@ -26,6 +26,11 @@ class GroupTokenizer(Tokenizer):
         num_post: residual blocks on every group.
         ratio: inner width of the residual blocks, as a share of ``dim``.
         use_xyz: group positions along with features.
+
+    Example:
+        >>> tokenizer = GroupTokenizer(dim=32, points=PointTokenizer(dim=8), num_groups=16)
+        >>> [level.feats.shape[1:] for level in tokenizer(torch.rand(2, 128, 3), torch.empty(2, 128, 0))]
+        [torch.Size([128, 8]), torch.Size([16, 32])]
     """
 
     def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
@@ -42,7 +47,7 @@ class GroupTokenizer(Tokenizer):
     ):
         super().__init__()
         self.dim, self.level_dims = dim, [points.dim, dim]
-        self.points, self.norm, self.features = points, ChannelNorm(points.dim), points.features
+        self.points, self.norm, self.features = points, ChannelsLastBatchNorm(points.dim), points.features
         like_points = {"num_features": points.num_features, "temperature": points.temperature, "scale": points.scale}
         self.position = PointTokenizer(dim, **like_points)
         self.group = GroupBlock(

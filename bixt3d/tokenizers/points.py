@@ -38,6 +38,12 @@ class PointTokenizer(Tokenizer):
         num_features: sinusoidal features per axis.
         temperature: the lowest frequency is ``scale / temperature``.
         scale: the highest frequency, in radians per unit; clouds lie in the unit sphere.
+
+    Example:
+        >>> tokenizer = PointTokenizer(dim=32, features="rgb")
+        >>> (tokens,) = tokenizer(torch.rand(2, 128, 3), torch.rand(2, 128, 3))
+        >>> tokens.feats.shape
+        torch.Size([2, 128, 32])
     """
 
     def __init__(

@@ -3,6 +3,9 @@
 import io
 import json
 import os
+import pickle
+import resource
+import signal
 import struct
 import subprocess
 import sys
@@ -14,8 +17,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
-from bixt3d.datasets.clouds.cache import cached
+from bixt3d.datasets.clouds.cache import cached, cached_clouds
 from bixt3d.datasets.clouds.modelnet import ModelNetHDF5
 from bixt3d.datasets.clouds.reading import read_json, read_lines
 from bixt3d.datasets.files.numpy_files import load_arrays
@@ -238,28 +243,111 @@ def test_a_pipe_a_device_and_a_folder_are_refused_at_once(tmp_path, read):
         read(tmp_path / ("x" * 5000))
 
 
-def test_a_cache_that_is_a_pipe_damaged_or_of_another_size_is_made_anew(tmp_path):
-    points = np.ones((2, 3, 6), np.float32)
-    os.mkfifo(tmp_path / "a.npz")
-    (tmp_path / "b.npz").write_bytes(b"PK\x03\x04 no zip")
-    np.savez(tmp_path / "c.npz", points=points[:1])
-    np.savez(tmp_path / "d.npz", points=points * np.float32(np.nan))
-    np.save(tmp_path / "e.npz", np.array([{}]), allow_pickle=True)
-    for name in "abcde":
-        for _ in range(2):
-            assert np.array_equal(cached(tmp_path / f"{name}.npz", lambda: points, points.shape), points)
+POINTS = np.random.default_rng(0).normal(size=(2, 3, 6)).astype(np.float32)
+
+
+def clouds_in(path: Path) -> tuple[Tensor, Tensor]:
+    return cached_clouds(path, lambda: POINTS, POINTS.shape[:2])
+
+
+def written(path: Path) -> bytes:
+    """Return the content of a cache that is as it should be."""
+    clouds_in(path)
+    return path.read_bytes()
+
+
+def cache_of(path: Path, **tensors: Tensor) -> bytes:
+    """Return the content of a cache of these tensors with their own checksum, as who means harm writes it."""
+    cached(path, lambda: tensors, lambda _: False)
+    return path.read_bytes()
+
+
+ONES = torch.ones(2, 3, 3)
+CACHES: dict[str, Callable[[Path], bytes]] = {
+    "empty": lambda _: b"",
+    "a long header": lambda _: (10**8).to_bytes(8, "little") + b" " * 20_000,
+    "a header beyond the end": lambda _: (9_000).to_bytes(8, "little") + b"{",
+    "a header that is no JSON": lambda _: (8).to_bytes(8, "little") + b"{}{}{}{}",
+    "no tensors": lambda _: (2).to_bytes(8, "little") + b"{}",
+    "a pickle": lambda _: pickle.dumps({"xyz": [1]}),
+    "cut off": lambda path: written(path)[:-1],
+    "something behind the end": lambda path: written(path) + b"\0",
+    "another byte": lambda path: written(path)[:-1] + b"\x7f",
+    "another name": lambda path: written(path).replace(b'"xyz"', b'"abc"'),
+    "another checksum": lambda path: written(path).replace(b'"checksum"', b'"Checksum"'),
+    "NaN": lambda path: cache_of(path, xyz=torch.nan * ONES, normal=ONES),
+    "infinity": lambda path: cache_of(path, xyz=ONES, normal=-torch.inf * ONES),
+    "fewer clouds": lambda path: cache_of(path, xyz=torch.ones(1, 3, 3), normal=ONES),
+    "no clouds": lambda path: cache_of(path, xyz=torch.ones(0, 3, 3), normal=ONES),
+    "another type": lambda path: cache_of(path, xyz=ONES.double(), normal=ONES),
+    "no normals": lambda path: cache_of(path, xyz=ONES),
+    "no axes": lambda path: cache_of(path, xyz=torch.tensor(1.0), normal=ONES),
+}
+
+
+@pytest.mark.parametrize("kind", [*CACHES, "a pipe"])
+def test_a_cache_that_is_damaged_or_does_not_fit_is_made_anew(tmp_path, kind):
+    path = tmp_path / "a.safetensors"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    else:
+        content = CACHES[kind](tmp_path / "b.safetensors")
+        path.write_bytes(content)
+    for _ in range(2):
+        xyz, normal = clouds_in(path)
+        assert np.array_equal(xyz, POINTS[..., :3])
+        assert np.allclose(normal.norm(dim=2), 1)
+    assert path.read_bytes() == written(tmp_path / "c.safetensors")
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="needs Linux")
+def test_the_processes_of_a_machine_share_one_copy_of_a_cache_and_each_keeps_its_own_changes(tmp_path):
+    path = tmp_path / "a.safetensors"
+    content, (xyz, _) = written(path), clouds_in(path)
+    kinds = [line for line in Path("/proc/self/smaps").read_text().split("VmFlags")]
+    (mapped,) = (kind for kind in kinds if str(path) in kind and f"{xyz.data_ptr() // 4096 * 4096:x}-" in kind)
+    assert "Anonymous:             0 kB" in mapped  # no page of it is this process's own
+    xyz.zero_()
+    assert path.read_bytes() == content and clouds_in(path)[0].any()
+
+
+def test_a_cache_of_an_earlier_version_is_made_anew_and_said_to_be_of_no_use(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", points=POINTS)
+    for said in (f"{tmp_path}/a.npz is a cache of an earlier version, which is no longer read: delete it\n", ""):
+        assert np.array_equal(clouds_in(tmp_path / "a.safetensors")[0], POINTS[..., :3])
+        assert capsys.readouterr().err == said
+
+
+def test_a_cache_is_readable_by_others_as_every_other_file_is(tmp_path):
+    written(tmp_path / "a.safetensors")
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_cache_that_finds_no_room_is_a_sentence(tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    try:
+        with pytest.raises(InputError, match=r"could not write .*a.safetensors: .*; free some space or choose another"):
+            clouds_in(tmp_path / "a.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cache_reaches_the_disk_and_what_a_killed_program_left_of_it_is_removed(tmp_path, monkeypatch):
-    points, synced, sync = np.ones((2, 3, 6), np.float32), [], os.fsync
+    synced, sync = [], os.fsync
     monkeypatch.setattr("bixt3d.io.writing.os.fsync", lambda handle: (synced.append(handle), sync(handle)))
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    other = tmp_path / f".b.npz.{host_name()}.{dead.pid}.tmp"
-    for path in (other, tmp_path / f".a.npz.{host_name()}.{dead.pid}.tmp"):
-        path.write_text("half")
-    cached(tmp_path / "a.npz", lambda: points, points.shape)
-    assert sorted(tmp_path.iterdir()) == [other, tmp_path / "a.npz"] and len(synced) == 2  # the file and its folder
+    path, other = (tmp_path / f"{name}.safetensors" for name in "ab")
+    left, kept = (each.with_name(f".{each.name}.{host_name()}.{dead.pid}.tmp") for each in (path, other))
+    for temporary in (left, kept):
+        temporary.write_text("half")
+    clouds_in(path)
+    assert sorted(tmp_path.iterdir()) == [kept, path] and len(synced) == 2  # the file and its folder
 
 
 # names

@@ -47,7 +47,7 @@ def test_meshes_become_clouds_on_their_faces(meshes):
 def test_the_seed_decides_about_the_points_and_the_global_generator_does_not(meshes):
     first = sampled(meshes).load()[0].xyz
     state = torch.get_rng_state()
-    for path in (meshes / "ModelNet10").glob("*.npz"):
+    for path in (meshes / "ModelNet10").glob("*.safetensors"):
         path.unlink()
     assert torch.equal(sampled(meshes).load()[0].xyz, first)
     assert torch.equal(torch.get_rng_state(), state)
@@ -77,7 +77,7 @@ def test_meshes_on_a_disk_that_cannot_be_written_are_cached_elsewhere(meshes, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(meshes / "home"))
     monkeypatch.setattr(cache.os, "access", lambda path, mode: "ModelNet10" not in str(path))
     sampled(meshes).load()
-    assert len(list((meshes / "home/bixt3d").rglob("*.npz"))) == 2
+    assert len(list((meshes / "home/bixt3d").rglob("*.safetensors"))) == 2
     assert [path.name for path in (meshes / "ModelNet10").iterdir()] == ["raw"]
 
 
@@ -124,8 +124,8 @@ class Spy:
 
 def test_no_pickle_is_opened_wherever_it_lies(meshes):
     """PyTorch Geometric opens those in ``processed``."""
-    first = sampled(meshes).load()[0].xyz
-    caches = list((meshes / "ModelNet10").glob("*.npz"))
+    first = sampled(meshes).load()[0].xyz.clone()  # not mapped from the file that is overwritten
+    caches = list((meshes / "ModelNet10").glob("*.safetensors"))
     assert len(caches) == 2
     for path in [*caches, *(meshes / f"ModelNet10/processed/{name}.pt" for name in ("training", "test", "pre_filter"))]:
         path.parent.mkdir(exist_ok=True)
@@ -140,7 +140,7 @@ def test_no_pickle_is_opened_wherever_it_lies(meshes):
 
 def test_a_mesh_far_from_the_origin_is_sampled_as_one_at_the_origin(meshes):
     near = sampled(meshes).load()[0].xyz
-    for path in (meshes / "ModelNet10").glob("*.npz"):
+    for path in (meshes / "ModelNet10").glob("*.safetensors"):
         path.unlink()
     for path in meshes.rglob("*.off"):
         head, counts, *lines = path.read_text().replace("OFF4", "OFF\n4").replace("# a square\n", "").splitlines()

@@ -106,14 +106,16 @@ def test_the_texts_are_read_once_for_all_settings(root):
     assert all(torch.equal(one.xyz, two.xyz) for one, two in zip(first, second, strict=True))
     assert second[0].feats.shape == (3, 24, 0)
     assert shapes_of(root, stored_points=40).load()[0].xyz.shape == (3, 40, 3)
-    assert len(list(root.glob("bixt3d_*.npz"))) == 3 and list(root.glob(".*")) == []
+    names = {path.name.removeprefix("bixt3d_shapenetpart_")[:-25] for path in root.glob("bixt3d_*")}
+    assert names == {"test_40_points", "test_24_points", "train_val_40_points", "train_val_24_points"}.union(SPLITS)
+    assert list(root.glob(".*")) == []
 
 
 def test_a_broken_cache_is_read_anew(root):
-    before = shapes_of(root).load()[0]
-    for path in root.glob("*.npz"):
+    before = shapes_of(root).load()[0].xyz.clone()  # the files that it is mapped from are overwritten
+    for path in root.glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:100])
-    assert torch.equal(shapes_of(root).load()[0].xyz, before.xyz)
+    assert torch.equal(shapes_of(root).load()[0].xyz, before)
 
 
 def test_a_folder_marked_read_only_gets_its_cache_elsewhere_even_from_the_superuser(root, tmp_path, monkeypatch):
@@ -121,8 +123,8 @@ def test_a_folder_marked_read_only_gets_its_cache_elsewhere_even_from_the_superu
     root.chmod(0o555)
     shapes_of(root).load()
     root.chmod(0o755)
-    assert len(list((tmp_path / "home/bixt3d").glob("set_*/*.npz"))) == 3
-    assert list(root.glob("*.npz")) == []
+    assert len(list((tmp_path / "home/bixt3d").glob("set_*/*.safetensors"))) == 5
+    assert list(root.glob("*.safetensors")) == []
 
 
 def test_an_empty_training_list_is_enough_where_validation_shapes_are_trained_on(root):
@@ -176,7 +178,7 @@ def test_each_fault_of_a_text_is_one_sentence_with_its_name(root, content, sente
     with pytest.raises(InputError) as caught:
         shapes_of(root).load()
     assert str(caught.value).startswith(sentence.format(path=path))
-    assert list(root.glob("*.npz")) == []
+    assert list(root.glob("*.safetensors")) == []
 
 
 def test_wrong_settings_and_absent_data_stop_with_a_sentence(tmp_path):
@@ -186,7 +188,7 @@ def test_wrong_settings_and_absent_data_stop_with_a_sentence(tmp_path):
         ShapeNetPart(sample_seed=-1)
     with pytest.raises(InputError) as caught:
         ShapeNetPart(str(tmp_path / "absent")).load()
-    words = ("synsetoffset2category.txt is missing", "download shapenetpart --root", "cfgs/shapes_partseg.yaml")
+    words = ("synsetoffset2category.txt is missing", "download shapenetpart --root", "--cfg shapes_partseg")
     assert all(word in str(caught.value) for word in words)
 
 

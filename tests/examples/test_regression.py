@@ -7,20 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import export
 import numpy as np
 import onnxruntime
-import predict
 import pytest
 import regression
 import torch
-import visualize
 
 from bixt3d import load_run
+from bixt3d.cli import export, predict, visualize
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.engine.report import read_rows
 from bixt3d.inference.runs import read_run
-from bixt3d.tasks import path_of_task
+from bixt3d.tasks.task import path_of_task
 from bixt3d.types import InputError
 
 CONFIG = Path(regression.__file__).with_suffix(".yaml")
@@ -105,14 +103,14 @@ def test_the_exported_file_computes_the_same_heights_and_says_what_they_are(run,
 
 def test_a_program_that_has_not_imported_the_task_does_so_with_trust_alone(run, cloud, tmp_path):
     """The task lies in a file of its own that the program does not know."""
-    root = Path(predict.__file__).parents[1]
+    root = Path(__file__).parents[2]
     shutil.copy(regression.__file__, tmp_path / "regression.py")
     for paths, trust, code, said in [
         (tmp_path, (), 2, "the task 'regression.HeightRegression', which is not bixt3d's: import it before, or let"),
         (tmp_path, ("--trust",), 0, "height: "),
         (root, ("--trust",), 2, "cannot be imported (No module named 'regression'): its module must lie in a folder"),
     ]:
-        command = [sys.executable, predict.__file__, str(cloud), f"--checkpoint={run}", *trust]
+        command = [sys.executable, root / "tools/predict.py", str(cloud), f"--checkpoint={run}", *trust]
         environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{paths}"}
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == code and said in done.stdout + done.stderr, done.stderr

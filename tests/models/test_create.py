@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import bixt3d
-from bixt3d.config import config_names
+from bixt3d.io.named_configs import known_configs
 from bixt3d.models.create import KINDS
-from bixt3d.models.image_presets import PRESETS
+from bixt3d.models.image_preset_table import PRESETS
 from bixt3d.types import InputError
 
 
@@ -65,7 +65,7 @@ def test_what_cannot_be_built_is_one_sentence(name: str, settings: dict, words: 
 
 def test_every_config_and_preset_is_listed_once_and_has_one_kind():
     names = bixt3d.list_models()
-    assert names == [*config_names(), *PRESETS]
+    assert names == [*known_configs(), *PRESETS]
     kinds = [bixt3d.list_models(kind=kind) for kind in KINDS]
     assert sorted(sum(kinds, [])) == sorted(names) and all(kinds)
 

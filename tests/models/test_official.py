@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bixt3d.models import BixtEncoder, BixtImageClassifier, LinearSegmenter, SemanticFPNSegmenter, released
-from bixt3d.models.image_presets import PRESETS, BixtPreset, ImagePreset
+from bixt3d.models.image_preset_table import PRESETS, ImagePreset
+from bixt3d.models.image_presets import BixtPreset
 from bixt3d.models.official import convert, load_official_weights, read_checkpoint
 from bixt3d.models.released import fetch_released
 from bixt3d.nn.local_patch import LocalPatchRefinement

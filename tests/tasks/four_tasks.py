@@ -4,7 +4,6 @@ python four_tasks.py DATA OUT DEVICES
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.tasks.image_segmentation import ImageSegmentation
 from bixt3d.tasks.part_segmentation import PartSegmentation, evaluate_fully
+from bixt3d.tasks.settings import make_run
 from bixt3d.tasks.task import Task
-from bixt3d.tasks.training import make_learner, train_one_epoch
+from bixt3d.tasks.training import make_training_state, train_one_epoch
 
 CLOUDS = """
 data: {class_path: Shapes, init_args: {train_per_class: 2, test_per_class: 1, num_points: 48}}
@@ -83,20 +83,21 @@ def run_task(task: Task, config: str, fabric: Fabric) -> dict[str, Any]:
     """Return a new model's evaluation, the losses of 20 steps, and the weights and running statistics after them."""
     parser = task.make_parser("a test")
     torch.manual_seed(0)  # settings build the parts of a model
-    run = parser.instantiate(parser.parse_args([f"--cfg={config}"]))
+    run = make_run(parser, parser.parse_args([f"--cfg={config}"]))
     train, test = task.load(run)
     some = test.subset(torch.arange(len(test) - 1))
-    learner = make_learner(task, fabric, run, train)
+    state = make_training_state(task, fabric, run, train)
     votes = {"votes": 3} if task.votes else {}
-    ways: list[Callable] = [task.evaluate] + [evaluate_fully] * isinstance(task, PartSegmentation)
-    found = [way(learner.module, some if way == task.evaluate else test, run, fabric, **votes) for way in ways]
+    found = [task.evaluate(state.module, some, run, fabric, **votes)]
+    if isinstance(task, PartSegmentation):
+        found.append(evaluate_fully(state.module, test, run, fabric, **votes))
     epochs = range(1, run.train.num_epochs(len(train)) + 1)
     with Stop(fabric) as stop:
-        rows = [train_one_epoch(task, fabric, learner, run, epoch, train, stop) for epoch in epochs]
+        rows = [train_one_epoch(task, fabric, state, run, epoch, train, stop) for epoch in epochs]
     return {
         "evaluation": [one.facts() | one.row() for one in found],
         "losses": [(row["loss"], row["train_accuracy"]) for row in rows],
-        "state": learner.module.state_dict(),  # must be the same in all processes
+        "state": state.module.state_dict(),  # must be the same in all processes
     }
 
 

@@ -58,11 +58,10 @@ def tiny(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def train(tiny: Path) -> Train:
     """Return a function that trains with the tiny config and more arguments, in a folder, and returns the folder."""
-
-    import train_cls  # not at the top: pytest loads this file before jaxtyping may look at bixt3d
+    from bixt3d.cli import train as command  # not at the top: pytest loads this before jaxtyping may look at bixt3d
 
     def run(folder: Path, *arguments: str) -> Path:
-        return train_cls.main([f"--cfg={tiny}", f"--run_dir={folder}", *arguments])
+        return command.main(["cls", f"--cfg={tiny}", f"--run_dir={folder}", *arguments])
 
     return run
 
@@ -84,18 +83,13 @@ def tiny_parts(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def train_parts(tiny_parts: Path) -> Train:
     """Return a function that trains a part segmenter as `train` does a classifier, but draws no report."""
-    import train_partseg
-
-    from bixt3d.engine.checkpoint import write_json
-    from bixt3d.tasks import part_segmentation
-
-    def write_result(folder: Path, result: dict, *rest) -> None:
-        write_json(folder / "result.json", result)
+    from bixt3d.cli import train as command
+    from bixt3d.tasks.part_segmentation import PartSegmentation
 
     def run(folder: Path, *arguments: str) -> Path:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(part_segmentation, "write_results", write_result)
-            return train_partseg.main([f"--cfg={tiny_parts}", f"--run_dir={folder}", *arguments])
+            patch.setattr(PartSegmentation, "write_report", lambda *_: None)
+            return command.main(["partseg", f"--cfg={tiny_parts}", f"--run_dir={folder}", *arguments])
 
     return run
 

@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-import export
 import pytest
 import torch
 from torch import Tensor, nn
 from written_runs import write_run
 
 import bixt3d.inference.export
+from bixt3d.cli import export
 from bixt3d.datasets.shapes.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
 from bixt3d.inference.runs import load_run
 from bixt3d.models.image_presets import build_image_classifier

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import test_cls
 import torch
-import train_cls
 
 import bixt3d
+from bixt3d.cli import test as test_command
+from bixt3d.cli import train as train_command
 from bixt3d.io import importing
 from bixt3d.models import CloudClassifier, CloudSegmenter, ImageClassifier
 from bixt3d.tasks.classification import Classification
@@ -77,13 +77,13 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_plain_module_trains_goes_on_is_tested_and_predicts(config: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("bixt3d.tasks.classification.write_results", lambda *given: None)
-    run = train_cls.main([f"--cfg={config}", "--trust", f"--run_dir={tmp_path / 'run'}"])
+    monkeypatch.setattr(Classification, "write_report", lambda *_: None)
+    run = train_command.main(["cls", f"--cfg={config}", "--trust", f"--run_dir={tmp_path / 'run'}"])
     shutil.rmtree(config.parent)  # the run keeps what it needs
     forget(monkeypatch)
-    train_cls.main([f"--resume={run}", "--trust", "--train.epochs=2"])
+    train_command.main(["cls", f"--resume={run}", "--trust", "--train.epochs=2"])
     forget(monkeypatch)
-    assert test_cls.main([str(run), "--trust"])["parameters"] > 0
+    assert test_command.main(["cls", str(run), "--trust"])["parameters"] > 0
     forget(monkeypatch)
     with pytest.raises(InputError, match=r"names the class 'my_plain_model.MyModel', which is not bixt3d's"):
         bixt3d.load_run(run)

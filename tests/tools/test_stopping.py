@@ -13,27 +13,23 @@ from operator import getitem
 from pathlib import Path
 
 import pytest
-import test_cls
 import torch
-import train_cls
 
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
+from bixt3d.cli import test as test_command
+from bixt3d.cli import train as train_command
+from bixt3d.engine.checkpoint import load_checkpoint, load_weights
 from bixt3d.engine.report import read_rows
 from bixt3d.tasks import classification, training
 from bixt3d.tasks.part_segmentation import PartSegmentation
 from bixt3d.types import InputError, Stopped
 
-PROGRAM = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parents[2] / "tools")!r})
-import train_cls
-from bixt3d.engine.checkpoint import write_json
-from bixt3d.cli.program import run_program
+PROGRAM = """
+from bixt3d.cli.main import run
 from bixt3d.tasks import classification
-classification.write_results = lambda folder, result, *rest: write_json(folder / "result.json", result)
-run_program(train_cls.main)
+classification.Classification.write_report = lambda *_: None
+run("train", "cls")
 """
-"""The program train_cls, but without pictures."""
+"""The command `bixt3d train cls`, but without pictures."""
 KILLS = [int(number) for number in os.environ.get("BIXT3D_KILLS", "1,1,1").split(",")]
 """How often a run is killed, terminated and interrupted: BIXT3D_KILLS=20,5,5 takes minutes."""
 
@@ -42,10 +38,7 @@ KILLS = [int(number) for number in os.environ.get("BIXT3D_KILLS", "1,1,1").split
 def without_pictures(monkeypatch):
     """Draw no report at the end of a run: it takes longer than the run."""
 
-    def write_result(folder: Path, result: dict, *rest) -> None:
-        write_json(folder / "result.json", result)
-
-    monkeypatch.setattr(classification, "write_results", write_result)
+    monkeypatch.setattr(classification.Classification, "write_report", lambda *_: None)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -110,7 +103,7 @@ def test_too_little_memory_in_training_names_the_settings_to_lower_and_what_is_s
     assert str(caught.value) == (
         "out of memory: lower --train.batch_size (it is 16) or --data.num_points, or use --runtime.accumulate 2 or "
         "--runtime.checkpointing true; "
-        f"epoch 1 of 2 safe in {tmp_path / 'run'}; go on with `python tools/train_cls.py --resume {tmp_path / 'run'}`"
+        f"epoch 1 of 2 safe in {tmp_path / 'run'}; go on with `bixt3d train cls --resume {tmp_path / 'run'}`"
     )
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1
 
@@ -128,12 +121,12 @@ def test_too_little_memory_in_evaluation_names_its_batch_size_and_loses_no_epoch
         patch.setattr(classification.Classification, "evaluate", lacking)
         with pytest.raises(InputError, match=f"{words}; epoch 1 of 2 safe in .*; go on with"):
             train(tmp_path / "run")
-    train_cls.main(["--resume", str(tmp_path / "run")])
+    train_command.main(["cls", "--resume", str(tmp_path / "run")])
     assert_same_run(tiny_run, tmp_path / "run")
     calls = iter([1])
     monkeypatch.setattr(classification.Classification, "evaluate", lacking)
     with pytest.raises(InputError, match=f"{words}$"):
-        test_cls.main([str(tiny_run), f"--out={tmp_path}"])
+        test_command.main(["cls", str(tiny_run), f"--out={tmp_path}"])
 
 
 def test_a_model_too_large_for_the_machine_is_refused_before_anything_is_written(tmp_path, train):
@@ -178,11 +171,11 @@ def test_a_signal_ends_a_run_after_its_step_and_says_what_is_safe(tmp_path, trai
             train(tmp_path / "run")
     assert str(caught.value) == (
         f"stopped by {name}: 2 steps of epoch 2 lost, epoch 1 of 2 safe in {tmp_path / 'run'}; go on with "
-        f"`python tools/train_cls.py --resume {tmp_path / 'run'}`"
+        f"`bixt3d train cls --resume {tmp_path / 'run'}`"
     )
     assert caught.value.code == code
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
-    train_cls.main(["--resume", str(tmp_path / "run")])
+    train_command.main(["cls", "--resume", str(tmp_path / "run")])
     assert_same_run(tiny_run, tmp_path / "run")
 
 
@@ -195,7 +188,7 @@ def test_a_run_stopped_in_its_first_epoch_is_the_newest_and_no_other_is_touched(
         with pytest.raises(Stopped, match="2 steps of epoch 1 lost, no epoch is finished in runs/begun; go on with"):
             train(Path("runs/begun"))
     assert not Path("runs/begun/checkpoint.pt").exists()
-    assert train_cls.main(["--resume"]) == Path("runs/begun")
+    assert train_command.main(["cls", "--resume"]) == Path("runs/begun")
     assert_same_run(tiny_run, Path("runs/begun"))
     assert files(Path("runs/finished")) == before
 
@@ -209,7 +202,7 @@ def test_a_run_stopped_after_its_last_step_is_only_scored_and_writes_its_result(
     assert "test_accuracy" not in load_checkpoint(tmp_path / "run" / "checkpoint.pt")["rows"][1]
     with monkeypatch.context() as patch:
         patch.setattr(training, "train_one_epoch", None)
-        train_cls.main(["--resume", str(tmp_path / "run")])
+        train_command.main(["cls", "--resume", str(tmp_path / "run")])
     assert_same_run(tiny_run, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs"] == 2
 
@@ -237,7 +230,7 @@ def test_an_interrupt_in_an_evaluation_ends_the_run_at_once_and_loses_no_epoch(t
             train(tmp_path / "run")
     assert rows_of(tmp_path / "run") == [1]
     assert "test_accuracy" not in read_rows(tmp_path / "run" / "metrics.csv")[0]
-    train_cls.main(["--resume", str(tmp_path / "run")])
+    train_command.main(["cls", "--resume", str(tmp_path / "run")])
     assert_same_run(tiny_run, tmp_path / "run")
 
 
@@ -250,7 +243,7 @@ def test_an_interrupt_after_the_last_epoch_says_how_to_go_on(tmp_path, train, ti
         ) as caught:
             train(tmp_path / "run")
     assert caught.value.code == 130
-    train_cls.main(["--resume", str(tmp_path / "run")])
+    train_command.main(["cls", "--resume", str(tmp_path / "run")])
     assert_same_run(tiny_run, tmp_path / "run")
 
 
@@ -288,7 +281,7 @@ def test_a_finished_run_stays_as_it_is(tmp_path, tiny, tiny_run, monkeypatch, ar
     before = files(Path("runs"))
     settings = [] if "--resume" in arguments[0] else [f"--cfg={tiny}"]
     with pytest.raises(InputError, match=sentence):
-        train_cls.main([*settings, *arguments])
+        train_command.main(["cls", *settings, *arguments])
     assert files(Path("runs")) == before
 
 
@@ -305,7 +298,7 @@ def test_an_unfinished_run_is_not_trained_over(tmp_path, train, monkeypatch):
 
 def test_a_run_of_another_task_is_not_gone_on_with(tiny_part_run):
     with pytest.raises(InputError, match="is a run of part segmentation, and this program trains classification"):
-        train_cls.main(["--resume", str(tiny_part_run)])
+        train_command.main(["cls", "--resume", str(tiny_part_run)])
 
 
 def test_seeds_go_on_where_they_stood(tmp_path, train, tiny_run, monkeypatch):
@@ -318,7 +311,7 @@ def test_seeds_go_on_where_they_stood(tmp_path, train, tiny_run, monkeypatch):
             train(Path("runs/a"), "--seeds=0,1")
     finished = files(Path("runs/a/seed0"))
     assert not Path("runs/a/result.json").exists()
-    assert train_cls.main(["--resume"]) == Path("runs/a")
+    assert train_command.main(["cls", "--resume"]) == Path("runs/a")
     assert files(Path("runs/a/seed0")) == finished
     assert_same_run(tiny_run, Path("runs/a/seed0"))
     assert sorted(path.name for path in Path("runs/a").iterdir()) == [
@@ -336,12 +329,12 @@ def test_seeds_go_on_where_they_stood(tmp_path, train, tiny_run, monkeypatch):
     before = files(Path("runs"))
     for arguments in (["--resume"], ["--resume=runs/a"], ["--resume=runs/a", "--seeds=0,1"]):
         with pytest.raises(InputError, match=r"runs/a is finished, .* --train.epochs 4`; .* --seeds 0,1,2"):
-            train_cls.main(arguments)
+            train_command.main(["cls", *arguments])
     with pytest.raises(InputError, match="runs/a has the seeds 0,1: name these first, then more"):
-        train_cls.main(["--resume=runs/a", "--seeds=1,2"])
+        train_command.main(["cls", "--resume=runs/a", "--seeds=1,2"])
     assert files(Path("runs")) == before
 
-    train_cls.main(["--resume=runs/a", "--seeds=0,1,5"])
+    train_command.main(["cls", "--resume=runs/a", "--seeds=0,1,5"])
     assert json.loads(Path("runs/a/result.json").read_text())["seeds"] == [0, 1, 5]
     after = files(Path("runs"))
     assert all(after[name] == content for name, content in before.items() if "/seed" in name)
@@ -350,7 +343,7 @@ def test_seeds_go_on_where_they_stood(tmp_path, train, tiny_run, monkeypatch):
 def test_more_epochs_of_a_named_run_are_trained_with_a_new_average(tmp_path, train):
     run = train(tmp_path / "run", "--train.epochs=1", "--optim.ema=0")
     first = load_checkpoint(run / "checkpoint.pt")["learner"]["model"]
-    train_cls.main(["--resume", str(run), "--train.epochs=2", "--optim.ema=0.999"])
+    train_command.main(["cls", "--resume", str(run), "--train.epochs=2", "--optim.ema=0.999"])
     state = load_checkpoint(run / "checkpoint.pt")["learner"]
     assert int(state["average"]["n_averaged"]) == 4
     name = next(name for name in first if name.endswith("latents"))
@@ -365,7 +358,7 @@ def rates(run: Path) -> list[float]:
 
 def test_a_run_that_goes_on_with_another_batch_size_has_the_learning_rates_of_that_size(tmp_path, train):
     run = train(tmp_path / "run", "--train.epochs=1", "--train.batch_size=16")  # 4 steps an epoch
-    train_cls.main(["--resume", str(run), "--train.epochs=4", "--train.batch_size=8"])
+    train_command.main(["cls", "--resume", str(run), "--train.epochs=4", "--train.batch_size=8"])
     whole = train(tmp_path / "whole", "--train.epochs=4", "--train.batch_size=8")
     assert rates(run)[1:] == rates(whole)[1:]
     assert load_checkpoint(run / "checkpoint.pt")["learner"]["schedule"]["last_epoch"] == 4 * 8
@@ -374,14 +367,14 @@ def test_a_run_that_goes_on_with_another_batch_size_has_the_learning_rates_of_th
 def test_a_run_that_goes_on_for_more_steps_makes_as_many_updates_as_asked(tmp_path, train):
     run = train(tmp_path / "run", "--train.steps=10", "--train.batch_size=16", "--optim.ema=0.9")  # 4 steps an epoch
     with pytest.raises(InputError, match=r"is finished .* --train.steps 20`"):
-        train_cls.main(["--resume", str(run)])
-    train_cls.main(["--resume", str(run), "--train.steps=20"])
+        train_command.main(["cls", "--resume", str(run)])
+    train_command.main(["cls", "--resume", str(run), "--train.steps=20"])
     state = load_checkpoint(run / "checkpoint.pt")
     assert int(state["learner"]["average"]["n_averaged"]) == state["learner"]["schedule"]["last_epoch"] == 20
     assert [row["epoch"] for row in state["rows"]] == [1, 2, 3, 4, 5, 6]
     assert any(name.startswith("test_") for name in state["rows"][-1])
     with pytest.raises(InputError, match=r"is finished \(6 epochs\) .* --train.steps 40`"):
-        train_cls.main(["--resume", str(run)])
+        train_command.main(["cls", "--resume", str(run)])
 
 
 NOT_MOMENTS = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(1), "exp_avg_sq": torch.zeros(1)}
@@ -424,7 +417,7 @@ def test_a_checkpoint_of_another_kind_is_named_in_one_sentence(tmp_path, tiny_ru
     before = files(run)
     words = "is not a checkpoint of|does not fit this run|holds the weights of another model"
     with pytest.raises(InputError, match=rf"checkpoint\.pt ({words})") as caught:
-        train_cls.main(["--resume", str(run), "--train.epochs=3"])
+        train_command.main(["cls", "--resume", str(run), "--train.epochs=3"])
     assert "\n" not in str(caught.value)
     assert files(run) == before
 
@@ -452,7 +445,7 @@ def test_damaged_settings_of_a_run_are_named_in_one_sentence(tmp_path, tiny_run,
     (run / "config.yaml").write_bytes(damage)
     before = files(run)
     with pytest.raises(InputError, match=r"config\.yaml") as caught:
-        train_cls.main(["--resume", str(run), "--train.epochs=3"])
+        train_command.main(["cls", "--resume", str(run), "--train.epochs=3"])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
     assert files(run) == before

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-import test_cls
 import torch
 
+from bixt3d.cli import test as test_command
 from bixt3d.datasets.shapes.shapes import Shapes
-from bixt3d.tasks import classification
+from bixt3d.tasks.classification import Classification
 from bixt3d.types import CloudSet, InputError
 
 SCORES = ("overall_accuracy", "mean_accuracy", "per_class", "parameters")
@@ -19,7 +19,7 @@ SCORES = ("overall_accuracy", "mean_accuracy", "per_class", "parameters")
 def without_pictures(monkeypatch, request):
     """Draw no report, which takes longer than all the rest, where a test does not ask for one."""
     if "with_pictures" not in request.fixturenames:
-        monkeypatch.setattr(classification, "write_results", lambda *anything: None)
+        monkeypatch.setattr(Classification, "write_results", lambda *anything: None)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def with_pictures():
 
 
 def test_the_figures_are_those_that_training_wrote(tiny_run, tmp_path, capsys, with_pictures):
-    result = test_cls.main([f"--checkpoint={tiny_run}", f"--out={tmp_path / 'out'}"])
+    result = test_command.main(["cls", f"--checkpoint={tiny_run}", f"--out={tmp_path / 'out'}"])
     trained = json.loads((tiny_run / "result.json").read_text())
     assert {name: result[name] for name in SCORES} == {name: trained[name] for name in SCORES}
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
@@ -42,23 +42,23 @@ def test_the_weights_alone_are_enough(tiny_run, tmp_path):
     moved = tmp_path / "elsewhere.safetensors"
     shutil.copy(tiny_run / "model.safetensors", moved)
     (out := tmp_path / "out").mkdir()
-    result = test_cls.main([f"--checkpoint={moved}", f"--out={out}"])
-    assert result["per_class"] == test_cls.main([f"--checkpoint={tiny_run}", f"--out={out}"])["per_class"]
+    result = test_command.main(["cls", f"--checkpoint={moved}", f"--out={out}"])
+    assert result["per_class"] == test_command.main(["cls", f"--checkpoint={tiny_run}", f"--out={out}"])["per_class"]
 
 
 def test_results_go_into_the_run_unless_another_folder_is_named(tiny_run, tmp_path, monkeypatch):
     places = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, *rest: places.append(folder))
-    test_cls.main([f"--checkpoint={tiny_run}"])
-    test_cls.main([f"--checkpoint={tiny_run}", f"--out={tmp_path}"])
+    monkeypatch.setattr(Classification, "write_results", lambda *given: places.append(given[1]))
+    test_command.main(["cls", f"--checkpoint={tiny_run}"])
+    test_command.main(["cls", f"--checkpoint={tiny_run}", f"--out={tmp_path}"])
     assert places == [tiny_run / "test", tmp_path]
 
 
 def test_votes_repeat_themselves_and_differ_from_one_look(tiny_run, monkeypatch):
     seen = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.logits))
+    monkeypatch.setattr(Classification, "write_results", lambda *given: seen.append(given[2].logits))
     for votes in (1, 3, 3):
-        result = test_cls.main([f"--checkpoint={tiny_run}", f"--votes={votes}"])
+        result = test_command.main(["cls", f"--checkpoint={tiny_run}", f"--votes={votes}"])
         assert result["votes"] == votes
     assert seen[1].equal(seen[2])
     assert not seen[0].softmax(1).allclose(seen[1].softmax(1))
@@ -67,9 +67,9 @@ def test_votes_repeat_themselves_and_differ_from_one_look(tiny_run, monkeypatch)
 
 def test_votes_do_not_depend_on_the_size_of_batches(tiny_run, monkeypatch):
     seen = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.logits))
+    monkeypatch.setattr(Classification, "write_results", lambda *given: seen.append(given[2].logits))
     for size in (32, 7, 1):
-        test_cls.main([f"--checkpoint={tiny_run}", "--votes=3", f"--train.eval_batch_size={size}"])
+        test_command.main(["cls", f"--checkpoint={tiny_run}", "--votes=3", f"--train.eval_batch_size={size}"])
     assert len(seen[0]) == 32
     torch.testing.assert_close(seen[1], seen[0], rtol=0, atol=1e-6)
     torch.testing.assert_close(seen[2], seen[0], rtol=0, atol=1e-6)
@@ -78,42 +78,50 @@ def test_votes_do_not_depend_on_the_size_of_batches(tiny_run, monkeypatch):
 def test_votes_look_at_a_cloud_as_training_did(tiny_run, monkeypatch):
     """A run that shows every cloud as it is has one view of it, however often it looks."""
     seen = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.logits))
+    monkeypatch.setattr(Classification, "write_results", lambda *given: seen.append(given[2].logits))
     nothing = ["--augment.scale=[1,1]", "--augment.shift=0", "--augment.jitter=0", "--augment.resample=false"]
     for votes in (1, 3):
-        test_cls.main([f"--checkpoint={tiny_run}", f"--votes={votes}", *nothing])
+        test_command.main(["cls", f"--checkpoint={tiny_run}", f"--votes={votes}", *nothing])
     assert seen[0].softmax(1).allclose(seen[1].softmax(1))
 
 
 def test_the_newest_run_is_taken_where_none_is_named(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_run, "runs/somewhere")
-    assert test_cls.main([])["checkpoint"] == str(Path("runs/somewhere/model.safetensors"))
+    assert test_command.main(
+        [
+            "cls",
+        ]
+    )["checkpoint"] == str(Path("runs/somewhere/model.safetensors"))
 
 
 def test_a_run_may_come_first_without_the_name_of_the_option(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert test_cls.main([str(tiny_run), "--votes=1"])["checkpoint"] == str(tiny_run / "model.safetensors")
+    assert test_command.main(["cls", str(tiny_run), "--votes=1"])["checkpoint"] == str(tiny_run / "model.safetensors")
     with pytest.raises(InputError, match="nowhere"):
-        test_cls.main(["nowhere"])
+        test_command.main(["cls", "nowhere"])
 
 
 def test_other_clouds_can_be_named_on_the_command_line(tiny_run, monkeypatch):
     sizes = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: sizes.append(ours))
-    test_cls.main([f"--checkpoint={tiny_run}", "--data.test_per_class=1", "--data.train_per_class=1"])
+    monkeypatch.setattr(Classification, "write_results", lambda *given: sizes.append(given[2]))
+    test_command.main(["cls", f"--checkpoint={tiny_run}", "--data.test_per_class=1", "--data.train_per_class=1"])
     assert sizes[0].scores.confusion.sum() == 16
 
 
 def test_where_there_is_no_run_one_learns_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="make one with `python tools/train_cls.py --cfg cfgs/shapes_cls.yaml`"):
-        test_cls.main([])
+    with pytest.raises(InputError, match="make one with `bixt3d train cls --cfg shapes_cls`"):
+        test_command.main(
+            [
+                "cls",
+            ]
+        )
 
 
 def test_corrupted_clouds_are_scored_beside_the_clean_ones(tiny_run, tmp_path, capsys, with_pictures):
-    plain = test_cls.main([str(tiny_run), f"--out={tmp_path / 'plain'}"])
-    result = test_cls.main([str(tiny_run), "--corrupted", f"--out={tmp_path / 'out'}"])
+    plain = test_command.main(["cls", str(tiny_run), f"--out={tmp_path / 'plain'}"])
+    result = test_command.main(["cls", str(tiny_run), "--corrupted", f"--out={tmp_path / 'out'}"])
     assert (plain["corrupted"], result["corrupted"]) == (False, True)
     assert {name: result[name] for name in SCORES} == {name: plain[name] for name in SCORES}
     accuracies = [share for line in result["corruptions"].values() for share in line]
@@ -140,7 +148,7 @@ def test_clouds_of_other_classes_are_refused(tiny_run, monkeypatch):
 
     monkeypatch.setattr(Shapes, "load", load_fewer)
     with pytest.raises(InputError, match=r"knows 16 classes \(airplane, .*\), but the data set has 2 \(airplane, bed"):
-        test_cls.main([f"--checkpoint={tiny_run}"])
+        test_command.main(["cls", f"--checkpoint={tiny_run}"])
 
 
 @pytest.mark.parametrize(
@@ -161,5 +169,5 @@ def test_nonsense_is_refused_with_one_sentence(tiny_run, tmp_path, monkeypatch, 
     Path("junk.safetensors").write_bytes(b"junk")
     named = [] if arguments[0].startswith("--checkpoint") else [f"--checkpoint={tiny_run}"]
     with pytest.raises(InputError, match=sentence) as caught:
-        test_cls.main([*named, *arguments])
+        test_command.main(["cls", *named, *arguments])
     assert "\n" not in str(caught.value)

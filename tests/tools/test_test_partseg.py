@@ -5,10 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import test_cls
-import test_partseg
 import torch
 
+from bixt3d.cli import test as test_command
 from bixt3d.datasets.clouds.shapenetpart import ShapeNetPart
 from bixt3d.datasets.shapes.shapes import CLASS_NAMES, CLASS_PARTS
 from bixt3d.engine.checkpoint import load_weights, save_weights
@@ -25,7 +24,9 @@ def seen(monkeypatch) -> list[tuple[Path, PartEvaluation]]:
     """Draw no report, but return a list that fills with the folders and evaluations to report on."""
     seen = []
     monkeypatch.setattr(
-        part_segmentation, "write_results", lambda folder, result, evaluation, *rest: seen.append((folder, evaluation))
+        part_segmentation.PartSegmentation,
+        "write_results",
+        lambda *given: seen.append(given[1:3]),
     )
     return seen
 
@@ -39,7 +40,7 @@ def trained(run: Path) -> dict:
 
 
 def test_the_figures_are_those_that_training_wrote(tiny_part_run, capsys):
-    result = test_partseg.main([f"--checkpoint={tiny_part_run}"])
+    result = test_command.main(["partseg", f"--checkpoint={tiny_part_run}"])
     assert scores_of(result) == scores_of(trained(tiny_part_run))
     assert (result["votes"], result["full"]) == (1, False)
     said = capsys.readouterr().out
@@ -55,7 +56,11 @@ def test_the_newest_run_of_this_task_is_taken_where_none_is_named(tiny_part_run,
         record.write_text(
             json.dumps(json.loads(record.read_text()) | {"began": f"2026-01-0{place + 1}T00:00:00+00:00"})
         )
-    result = test_partseg.main([])
+    result = test_command.main(
+        [
+            "partseg",
+        ]
+    )
     assert result["checkpoint"] == str(Path("runs/newer/model.safetensors"))
     assert scores_of(result) == scores_of(trained(tiny_part_run))
     assert seen[0][0] == Path("runs/newer/test")
@@ -64,20 +69,24 @@ def test_the_newest_run_of_this_task_is_taken_where_none_is_named(tiny_part_run,
 def test_where_there_is_no_run_of_this_task_one_learns_how_to_make_one(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_run, "runs/classifier")
-    sentence = "no part segmentation run under runs/ yet: make one with `python tools/train_partseg.py --cfg cfgs/shap"
+    sentence = "no part segmentation run under runs/ yet: make one with `bixt3d train partseg --cfg cfgs/shap"
     with pytest.raises(InputError, match=sentence):
-        test_partseg.main([])
+        test_command.main(
+            [
+                "partseg",
+            ]
+        )
 
 
 def test_a_checkpoint_of_the_other_task_is_refused(tiny_part_run, tiny_run):
     with pytest.raises(InputError, match="comes from a classification run, but a part segmentation run is needed here"):
-        test_partseg.main([f"--checkpoint={tiny_run}"])
+        test_command.main(["partseg", f"--checkpoint={tiny_run}"])
     with pytest.raises(InputError, match="comes from a part segmentation run, but a classification run is needed here"):
-        test_cls.main([f"--checkpoint={tiny_part_run}"])
+        test_command.main(["cls", f"--checkpoint={tiny_part_run}"])
 
 
 def test_votes_repeat_themselves_and_differ_from_one_look(tiny_part_run, seen):
-    results = [test_partseg.main([f"--checkpoint={tiny_part_run}", f"--votes={votes}"]) for votes in (1, 3, 3)]
+    results = [test_command.main(["partseg", str(tiny_part_run), f"--votes={votes}"]) for votes in (1, 3, 3)]
     one, three, again = (torch.stack(evaluation.predicted) for _, evaluation in seen)
     assert [result["votes"] for result in results] == [1, 3, 3]
     assert three.equal(again) and not three.equal(one)
@@ -87,14 +96,14 @@ def test_votes_repeat_themselves_and_differ_from_one_look(tiny_part_run, seen):
 
 def test_no_figure_depends_on_how_many_clouds_are_evaluated_at_a_time(tiny_part_run):
     run = [f"--checkpoint={tiny_part_run}", "--votes=2"]
-    one, other = (test_partseg.main([*run, f"--train.eval_batch_size={size}"]) for size in (5, 64))
+    one, other = (test_command.main(["partseg", *run, f"--train.eval_batch_size={size}"]) for size in (5, 64))
     assert scores_of(one) == scores_of(other)
 
 
 @pytest.mark.parametrize("votes", ["--votes=1", "--votes=3"])
 def test_all_points_are_those_that_the_model_sees_where_it_sees_all(tiny_part_run, seen, votes: str):
     run = [f"--checkpoint={tiny_part_run}", votes]
-    some, full = test_partseg.main(run), test_partseg.main([*run, "--full"])
+    some, full = test_command.main(["partseg", *run]), test_command.main(["partseg", *run, "--full"])
     assert scores_of(full) == scores_of(some)
     assert (some["full"], full["full"]) == (False, True)
     assert torch.stack(seen[1][1].predicted).equal(torch.stack(seen[0][1].predicted))
@@ -105,7 +114,7 @@ def test_all_points_are_scored_even_if_the_model_sees_fewer(train_parts, tiny_pa
     root = write_caps(tmp_path / "caps", sizes=(40, 60, 90))
     data = ["--data=ShapeNetPart", f"--data.root={root}", "--data.num_points=24", "--data.stored_points=32"]
     run = train_parts(tmp_path / "run", *data, "--data.features=", "--train.batch_size=2", "--train.epochs=1")
-    some, full = (test_partseg.main([f"--checkpoint={run}", *more]) for more in ([], ["--full"]))
+    some, full = (test_command.main(["partseg", f"--checkpoint={run}", *more]) for more in ([], ["--full"]))
     (_, few), (_, every) = seen
     assert [len(parts) for parts in few.predicted] == [24] * 2
     assert [len(parts) for parts in every.predicted] == [60, 90]
@@ -144,7 +153,7 @@ def test_a_part_of_the_category_is_chosen_even_by_a_model_that_is_sure_of_anothe
     weights["decoder.head.3.bias"] = weights["decoder.head.3.bias"].clone()
     weights["decoder.head.3.bias"][0] = 500.0  # of the first part of the airplane; all others have probability 0
     save_weights(tmp_path / "model.safetensors", weights, metadata)
-    result = test_partseg.main([f"--checkpoint={tmp_path}"])
+    result = test_command.main(["partseg", f"--checkpoint={tmp_path}"])
     for parts, category in zip(seen[0][1].predicted, torch.arange(16).repeat_interleave(2), strict=True):
         assert set(parts.tolist()) <= set(CLASS_PARTS[CLASS_NAMES[int(category)]])
     assert seen[0][1].loss == pytest.approx(500, rel=0.1)
@@ -155,7 +164,7 @@ def test_a_part_of_the_category_is_chosen_even_by_a_model_that_is_sure_of_anothe
 def test_clouds_of_other_parts_are_refused(tiny_part_run, tmp_path):
     root = write_caps(tmp_path / "caps", sizes=(70, 70))
     with pytest.raises(InputError, match=r"knows 16 classes \(airplane, .*\), but the data set has 16 \(Airplane, B"):
-        test_partseg.main([f"--checkpoint={tiny_part_run}", "--data=ShapeNetPart", f"--data.root={root}"])
+        test_command.main(["partseg", f"--checkpoint={tiny_part_run}", "--data=ShapeNetPart", f"--data.root={root}"])
 
 
 def test_the_genuine_caps_are_tested_with_all_their_points(train_parts, tmp_path, monkeypatch, seen):
@@ -164,7 +173,7 @@ def test_the_genuine_caps_are_tested_with_all_their_points(train_parts, tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     data = ["--data=ShapeNetPart", f"--data.root={CAPS}", "--data.num_points=256", "--data.features="]
     run = train_parts(tmp_path / "run", *data, "--train.batch_size=4", "--train.epochs=1")
-    full = test_partseg.main([f"--checkpoint={run}", "--full", "--votes=2"])
+    full = test_command.main(["partseg", f"--checkpoint={run}", "--full", "--votes=2"])
     assert sum(len(parts) for parts in seen[0][1].predicted) == 27812
     assert set(torch.cat(seen[0][1].predicted).tolist()) <= {6, 7}
     assert list(full["per_category"]) == ["Cap"] and 0 < full["instance_miou"] < 1
@@ -183,5 +192,5 @@ def test_the_genuine_caps_are_tested_with_all_their_points(train_parts, tmp_path
 )
 def test_nonsense_is_refused_with_one_sentence(tiny_part_run, arguments, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
-        test_partseg.main([f"--checkpoint={tiny_part_run}", *arguments])
+        test_command.main(["partseg", f"--checkpoint={tiny_part_run}", *arguments])
     assert "\n" not in str(caught.value)

@@ -13,12 +13,15 @@ import h5py
 import numpy as np
 import pytest
 import torch
-import train_cls
 
+from bixt3d.cli import test as test_command
+from bixt3d.cli import train as train_command
 from bixt3d.datasets.shapes.shapes import Shapes
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
+from bixt3d.engine.checkpoint import load_checkpoint, load_weights
 from bixt3d.engine.report import read_rows
-from bixt3d.tasks import classification, training
+from bixt3d.models.encoder import BixtEncoder
+from bixt3d.tasks import training
+from bixt3d.tasks.classification import Classification
 from bixt3d.types import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -29,10 +32,7 @@ PROGRAM = ROOT / "tools" / "train_cls.py"
 def without_pictures(monkeypatch):
     """Draw no report at the end of a run, but for the one that every test shares: it takes longer than the run."""
 
-    def write_result(folder: Path, result: dict, *rest) -> None:
-        write_json(folder / "result.json", result)
-
-    monkeypatch.setattr(classification, "write_results", write_result)
+    monkeypatch.setattr(Classification, "write_report", lambda *_: None)
 
 
 def weights_of(folder: Path, name: str = "model") -> dict[str, torch.Tensor]:
@@ -103,7 +103,7 @@ def test_it_learns(tmp_path, train):
 
 
 def test_the_saved_settings_repeat_the_run(tmp_path, tiny_run):
-    again = train_cls.main([f"--cfg={tiny_run / 'config.yaml'}", f"--run_dir={tmp_path / 'again'}"])
+    again = train_command.main(["cls", f"--cfg={tiny_run / 'config.yaml'}", f"--run_dir={tmp_path / 'again'}"])
     assert same_weights(tiny_run, again)
     assert (again / "config.yaml").read_text() == (tiny_run / "config.yaml").read_text()
 
@@ -130,7 +130,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_as_if_it_had_not_been(tmp_p
     assert load_checkpoint(killed / "checkpoint.pt")["epoch"] < 3
     assert not (killed / "result.json").exists()
     assert not same_weights(undisturbed, killed)
-    assert train_cls.main(["--resume", str(killed)]) == killed
+    assert train_command.main(["cls", "--resume", str(killed)]) == killed
     assert same_weights(undisturbed, killed)
     assert [row["epoch"] for row in read_rows(killed / "metrics.csv")] == [1, 2, 3]
     for name in ("overall_accuracy", "per_class", "best_on_test"):
@@ -141,15 +141,15 @@ def test_a_run_that_was_finished_can_go_on_where_it_is_named(tmp_path, train, mo
     monkeypatch.chdir(tmp_path)
     folder = train(Path("runs") / "a", "--train.epochs=1")
     with pytest.raises(InputError, match="name it and say how long, as in `.*--resume runs/a --train.epochs 2`"):
-        train_cls.main(["--resume", "--train.epochs=2"])  # the newest, but it was not named
-    assert train_cls.main(["--resume", "runs/a", "--train.epochs=2"]) == folder
+        train_command.main(["cls", "--resume", "--train.epochs=2"])  # the newest, but it was not named
+    assert train_command.main(["cls", "--resume", "runs/a", "--train.epochs=2"]) == folder
     assert [row["epoch"] for row in read_rows(folder / "metrics.csv")] == [1, 2]
     assert result_of(folder)["epochs"] == 2
 
 
 def test_a_run_without_a_name_gets_one_of_its_config_and_the_time(tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = train_cls.main([f"--cfg={tiny}", "--train.epochs=1"])
+    folder = train_command.main(["cls", f"--cfg={tiny}", "--train.epochs=1"])
     assert folder.parent == Path("runs")
     assert folder.name.startswith("tiny-")
     assert (folder / "config.yaml").is_file()
@@ -165,6 +165,13 @@ def test_several_seeds_give_several_runs_and_their_mean(tmp_path, train, tiny_ru
     assert summary["overall_accuracy"]["deviation"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
     assert same_weights(folder / "seed0", tiny_run)  # a seed is the same run wherever it is started
     assert not same_weights(folder / "seed0", folder / "seed1")
+
+
+def test_a_model_is_built_once_for_each_seed(tmp_path, train, monkeypatch):
+    built, widths = [], BixtEncoder._widths
+    monkeypatch.setattr(BixtEncoder, "_widths", staticmethod(lambda *given: built.append(given) or widths(*given)))
+    train(tmp_path / "run", "--seeds=0,1", "--train.epochs=1")
+    assert len(built) == 2
 
 
 def test_a_model_selected_on_validation_clouds_has_not_seen_the_test_set(tmp_path, train, monkeypatch):
@@ -199,7 +206,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(tm
     folder = train(tmp_path / "run", "--train.epochs=1")
     before = (folder / "checkpoint.pt").read_bytes(), weights_of(folder)
     with pytest.raises(InputError, match="the loss was not a number at step .* of this epoch.*lower --optim.lr"):
-        train_cls.main(["--resume", str(folder), "--train.epochs=4", "--optim.lr=1e30"])
+        train_command.main(["cls", "--resume", str(folder), "--train.epochs=4", "--optim.lr=1e30"])
     assert (folder / "checkpoint.pt").read_bytes() == before[0]
     assert all(weight.equal(before[1][name]) for name, weight in weights_of(folder).items())
 
@@ -212,7 +219,6 @@ def test_the_rival_trains_with_the_same_tool(tmp_path, train):
 
 @pytest.mark.slow
 def test_two_processes_write_one_set_of_files_and_agree_with_one_that_evaluates(tmp_path, tiny, monkeypatch, capsys):
-    import test_cls
 
     folder = tmp_path / "run"
     rival = ["--model", "PointMLPElite", "--model.num_neighbors", 4, "--optim.ema", 0]
@@ -223,13 +229,16 @@ def test_two_processes_write_one_set_of_files_and_agree_with_one_that_evaluates(
     assert output.count("report: ") == 1
     assert [row["epoch"] for row in read_rows(folder / "metrics.csv")] == [1]
     seen = []
-    monkeypatch.setattr(classification, "write_results", lambda folder, result, ours, *rest: seen.append(ours.scores))
-    alone, (row,) = test_cls.main([f"--checkpoint={folder}", "--runtime.devices=1"]), read_rows(folder / "metrics.csv")
+    monkeypatch.setattr(Classification, "write_results", lambda *given: seen.append(given[2].scores))
+    alone, (row,) = (
+        test_command.main(["cls", f"--checkpoint={folder}", "--runtime.devices=1"]),
+        read_rows(folder / "metrics.csv"),
+    )
     assert alone["overall_accuracy"] == result_of(folder)["overall_accuracy"]
     assert row["test_accuracy"] == pytest.approx(alone["overall_accuracy"], rel=1e-5)
     assert row["test_loss"] == pytest.approx(seen[0].loss, rel=1e-5)  # BatchNorm's statistics are those that were kept
     capsys.readouterr()
-    train_cls.main(["--resume", str(folder), "--runtime.devices=1", "--train.epochs=2"])
+    train_command.main(["cls", "--resume", str(folder), "--runtime.devices=1", "--train.epochs=2"])
     assert f"{folder} goes on with 1 process; its last epoch was trained by 2" in capsys.readouterr().out
 
 
@@ -273,7 +282,7 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
         (["--seeds=1,1"], "names a seed twice"),
         (["--cfg=group.yaml"], "setting 'optim' is a group of settings, not the value 3"),
         (["--resume=nowhere"], "nowhere is no run folder"),
-        (["--resume"], "no classification run under runs/ yet: make one with `python tools/train_cls.py"),
+        (["--resume"], "no classification run under runs/ yet: make one with `bixt3d train cls"),
         (["--run_dir"], "--run_dir: expected one argument"),
         (["--run_dir=in_the_way"], "could not write in_the_way"),
         (["--run_dir=in_the_way/deeper"], "could not write in_the_way/deeper"),
@@ -287,16 +296,18 @@ def test_nonsense_is_refused_with_one_sentence_before_anything_is_written(
     Path("in_the_way").write_text("a file")
     Path("group.yaml").write_text("optim: 3")
     with pytest.raises(InputError, match=sentence) as caught:
-        train_cls.main([f"--cfg={tiny}", *arguments])
+        train_command.main(["cls", f"--cfg={tiny}", *arguments])
     assert "\n" not in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["group.yaml", "in_the_way"]
 
 
 def test_without_a_config_one_is_named():
-    with pytest.raises(
-        InputError, match="no data set and model given: name a config, as in `python tools/train_cls.py"
-    ):
-        train_cls.main([])
+    with pytest.raises(InputError, match="no data set and model given: name a config, as in `bixt3d train cls"):
+        train_command.main(
+            [
+                "cls",
+            ]
+        )
 
 
 def test_more_points_than_stored_are_refused_before_anything_is_written(tmp_path, train, monkeypatch):
@@ -318,7 +329,7 @@ def test_a_run_of_another_model_is_not_gone_on_with_and_stays_as_it_is(tmp_path,
     folder = train(tmp_path / "run", "--train.epochs=1")
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     with pytest.raises(InputError, match="holds the weights of another model"):
-        train_cls.main(["--resume", str(folder), "--train.epochs=2", "--model.encoder.depth=3"])
+        train_command.main(["cls", "--resume", str(folder), "--train.epochs=2", "--model.encoder.depth=3"])
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import test_cls
 import torch
-import train_cls
 import yaml
 from safetensors import safe_open
 
 from bixt3d import InputError, load_run
+from bixt3d.cli import test as test_command
+from bixt3d.cli import train as train_command
 from bixt3d.inference.runs import read_run
 from bixt3d.tasks import inputs
 
@@ -70,7 +70,7 @@ def train(root: Path, run: Path, features: str, *more: str) -> dict:
         "--optim.lr=0.005",
         "--optim.name=adamw",
     ]
-    train_cls.main([*data, f"--data.features={features}", *MODEL, *AUGMENT, *how, f"--run_dir={run}", *more])
+    train_command.main(["cls", *data, f"--data.features={features}", *MODEL, *AUGMENT, *how, f"--run_dir={run}", *more])
     return json.loads((run / "result.json").read_text())
 
 
@@ -92,21 +92,23 @@ def test_scalars_are_standardised_by_the_training_set_and_the_weights_know_it(tm
 
 def test_a_run_is_tested_with_the_features_that_it_was_trained_with(tmp_path, root):
     result = train(root, tmp_path / "run", "rgb", "--train.epochs=2")
-    test_cls.main([f"--checkpoint={tmp_path / 'run'}"])
+    test_command.main(["cls", f"--checkpoint={tmp_path / 'run'}"])
     assert json.loads((tmp_path / "run/test/result.json").read_text())["overall_accuracy"] == result["overall_accuracy"]
     with pytest.raises(InputError, match="the model reads rgb, but the data set gives intensity"):
-        test_cls.main([f"--checkpoint={tmp_path / 'run'}", "--data.features=intensity"])
+        test_command.main(["cls", f"--checkpoint={tmp_path / 'run'}", "--data.features=intensity"])
 
 
 def test_one_setting_switches_a_feature_on_in_a_saved_config_too(tmp_path, root):
     train(root, tmp_path / "run", "", "--train.epochs=1")
-    train_cls.main([f"--cfg={tmp_path / 'run/config.yaml'}", "--data.features=rgb", f"--run_dir={tmp_path / 'colors'}"])
+    train_command.main(
+        ["cls", f"--cfg={tmp_path / 'run/config.yaml'}", "--data.features=rgb", f"--run_dir={tmp_path / 'colors'}"]
+    )
     assert str(load_run(tmp_path / "colors").features) == "rgb" and not load_run(tmp_path / "run").features
     tokenizer = yaml.safe_load((tmp_path / "colors/config.yaml").read_text())["model"]["init_args"]["tokenizer"]
     assert tokenizer["init_args"]["features"] is None
     assert read_run(tmp_path / "colors").model["init_args"]["tokenizer"]["init_args"]["features"] == "rgb"
-    train_cls.main([f"--resume={tmp_path / 'colors'}", "--train.epochs=2"])
-    test_cls.main([f"--checkpoint={tmp_path / 'colors'}"])
+    train_command.main(["cls", f"--resume={tmp_path / 'colors'}", "--train.epochs=2"])
+    test_command.main(["cls", f"--checkpoint={tmp_path / 'colors'}"])
 
 
 def test_more_points_than_a_run_may_be_loaded_with_are_refused_before_it_begins(tmp_path, root, monkeypatch):

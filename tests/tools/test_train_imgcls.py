@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_imgcls
 import torch
-import train_imgcls
 from PIL import Image
 
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
+from bixt3d.cli import test as test_command
+from bixt3d.cli import train as train_command
+from bixt3d.engine.checkpoint import load_checkpoint, load_weights
 from bixt3d.engine.report import read_rows
-from bixt3d.tasks import image_classification, training
+from bixt3d.tasks import training
+from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.types import InputError
 
 SAMPLE = Path(__file__).parents[2].parent / "shared/data/imagenet_sample"
@@ -68,22 +69,18 @@ def tiny(folder, tmp_path_factory) -> Path:
     return path
 
 
-def write_result(folder: Path, result: dict, *rest) -> None:
-    write_json(folder / "result.json", result)
-
-
 @pytest.fixture
 def train(tiny, monkeypatch):
     """Return a function that trains with the tiny config and more arguments, in a folder, but draws no report."""
-    monkeypatch.setattr(image_classification, "write_results", write_result)
-    return lambda folder, *arguments: train_imgcls.main([f"--cfg={tiny}", f"--run_dir={folder}", *arguments])
+    monkeypatch.setattr(ImageClassification, "write_report", lambda *_: None)
+    return lambda folder, *arguments: train_command.main(["imgcls", f"--cfg={tiny}", f"--run_dir={folder}", *arguments])
 
 
 @pytest.fixture(scope="module")
 def run(tiny, tmp_path_factory) -> Path:
     """Return the folder of a tiny run, with its report, that nobody changes."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    return train_imgcls.main([f"--cfg={tiny}", f"--run_dir={folder}"])
+    return train_command.main(["imgcls", f"--cfg={tiny}", f"--run_dir={folder}"])
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -111,8 +108,10 @@ def test_a_run_leaves_all_that_one_needs(run):
 
 
 def test_the_saved_settings_repeat_the_run_with_other_processes_and_a_cache(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_classification, "write_results", write_result)
-    again = train_imgcls.main([f"--cfg={run / 'config.yaml'}", f"--run_dir={tmp_path / 'again'}", "--data.cache=true"])
+    monkeypatch.setattr(ImageClassification, "write_report", lambda *_: None)
+    again = train_command.main(
+        ["imgcls", f"--cfg={run / 'config.yaml'}", f"--run_dir={tmp_path / 'again'}", "--data.cache=true"]
+    )
     assert same_weights(run, again)
 
 
@@ -130,7 +129,7 @@ def test_a_run_that_is_interrupted_ends_as_if_it_had_not_been(train, tmp_path, m
         patch.setattr(training, "save_checkpoint", stop_after_first)
         train(stopped, *settings)
     assert load_checkpoint(stopped / "checkpoint.pt")["epoch"] == 1
-    train_imgcls.main(["--resume", str(stopped), "--data.workers=2"])
+    train_command.main(["imgcls", "--resume", str(stopped), "--data.workers=2"])
     assert same_weights(undisturbed, stopped)
     assert result_of(stopped)["per_class"] == result_of(undisturbed)["per_class"]
 
@@ -176,11 +175,13 @@ def test_a_run_can_start_from_another_at_another_size(train, run, tmp_path, caps
     first, second = (load_weights(path / "model.safetensors")[0] for path in (run, folder))
     assert all(first[name].allclose(second[name], atol=1e-5) for name in first)
     shutil.rmtree(tmp_path / "larger" / "tensorboard")
-    train_imgcls.main(["--resume", str(folder), "--train.epochs=2", "--train.init=nowhere"])  # is not needed any more
+    train_command.main(
+        ["imgcls", "--resume", str(folder), "--train.epochs=2", "--train.init=nowhere"]
+    )  # is not needed any more
 
 
 def test_the_figures_are_those_that_training_wrote(run, tmp_path, capsys):
-    result = test_imgcls.main([f"--checkpoint={run}", f"--out={tmp_path / 'out'}"])
+    result = test_command.main(["imgcls", f"--checkpoint={run}", f"--out={tmp_path / 'out'}"])
     assert {name: result[name] for name in ("top1", "top5", "per_class")} == {
         name: result_of(run)[name] for name in ("top1", "top5", "per_class")
     }
@@ -195,7 +196,7 @@ def test_images_of_other_classes_are_refused(run, folder, tmp_path):
     for split in ("train", "test"):
         shutil.rmtree(tmp_path / "fewer" / split / "cross")
     with pytest.raises(InputError, match=r"knows 3 classes \(circle, .*\), but the data set has 2 \(circle, stripe"):
-        test_imgcls.main([f"--checkpoint={run}", f"--data.root={tmp_path / 'fewer'}"])
+        test_command.main(["imgcls", f"--checkpoint={run}", f"--data.root={tmp_path / 'fewer'}"])
 
 
 @pytest.mark.parametrize(
@@ -222,14 +223,14 @@ def test_nonsense_is_refused_with_one_sentence_before_anything_is_written(
 ):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=sentence) as caught:
-        train_imgcls.main([f"--cfg={tiny}", *arguments])
+        train_command.main(["imgcls", f"--cfg={tiny}", *arguments])
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_evaluation_of_images_has_no_votes(run):
     with pytest.raises(InputError, match="unknown setting 'votes'"):
-        test_imgcls.main([f"--checkpoint={run}", "--votes=3"])
+        test_command.main(["imgcls", f"--checkpoint={run}", "--votes=3"])
 
 
 def test_an_image_that_does_not_decode_stops_training_with_one_sentence(train, folder, tmp_path):
@@ -243,15 +244,15 @@ def test_an_image_that_does_not_decode_stops_training_with_one_sentence(train, f
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"real data are absent: {SAMPLE}")
 def test_the_recipe_for_imagenet_trains_on_fifty_of_its_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_classification, "write_results", write_result)
+    monkeypatch.setattr(ImageClassification, "write_report", lambda *_: None)
     for split in ("train", "val"):
         (tmp_path / "data" / split).mkdir(parents=True)
         for path in SAMPLE.glob("n*"):
             (tmp_path / "data" / split / path.name).symlink_to(path)
     config = Path(__file__).parents[2] / "cfgs" / "imagenet_ti16.yaml"
     small = ["--data.workers=0", "--data.size=64", "--train.epochs=1", "--train.batch_size=25"]
-    folder = train_imgcls.main(
-        [f"--cfg={config}", f"--data.root={tmp_path / 'data'}", f"--run_dir={tmp_path / 'run'}", *small]
+    folder = train_command.main(
+        ["imgcls", f"--cfg={config}", f"--data.root={tmp_path / 'data'}", f"--run_dir={tmp_path / 'run'}", *small]
     )
     (row,) = read_rows(folder / "metrics.csv")
     assert row["loss"] < math.log(2) + 0.01
@@ -261,5 +262,5 @@ def test_the_recipe_for_imagenet_trains_on_fifty_of_its_images(tmp_path, monkeyp
 
 def test_larger_images_than_a_run_may_be_loaded_with_are_refused_before_it_begins(tiny, tmp_path):
     with pytest.raises(InputError, match="size of the run should be a whole number from 1 to 2048, not 2052"):
-        train_imgcls.main([f"--cfg={tiny}", f"--run_dir={tmp_path / 'run'}", "--data.size=2052"])
+        train_command.main(["imgcls", f"--cfg={tiny}", f"--run_dir={tmp_path / 'run'}", "--data.size=2052"])
     assert not (tmp_path / "run").exists()

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_imgseg
-import train_imgseg
 from PIL import Image
 
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights, write_json
+from bixt3d.cli import test as test_command
+from bixt3d.cli import train as train_command
+from bixt3d.engine.checkpoint import load_checkpoint, load_weights
 from bixt3d.engine.report import read_rows
-from bixt3d.tasks import image_segmentation, training
+from bixt3d.tasks import training
+from bixt3d.tasks.image_segmentation import ImageSegmentation
 from bixt3d.types import InputError
 
 CAMVID = Path(__file__).parents[2].parent / "shared/data/camvid_sceneparse"
@@ -66,22 +67,18 @@ def tiny(scenes, tmp_path_factory) -> Path:
     return path
 
 
-def write_result(folder: Path, result: dict, *rest) -> None:
-    write_json(folder / "result.json", result)
-
-
 @pytest.fixture
 def train(tiny, monkeypatch):
     """Return a function that trains with the tiny config and more arguments, in a folder, but draws no report."""
-    monkeypatch.setattr(image_segmentation, "write_results", write_result)
-    return lambda folder, *arguments: train_imgseg.main([f"--cfg={tiny}", f"--run_dir={folder}", *arguments])
+    monkeypatch.setattr(ImageSegmentation, "write_report", lambda *_: None)
+    return lambda folder, *arguments: train_command.main(["imgseg", f"--cfg={tiny}", f"--run_dir={folder}", *arguments])
 
 
 @pytest.fixture(scope="module")
 def run(tiny, tmp_path_factory) -> Path:
     """Return the folder of a tiny run, with its report, that nobody changes."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    return train_imgseg.main([f"--cfg={tiny}", f"--run_dir={folder}"])
+    return train_command.main(["imgseg", f"--cfg={tiny}", f"--run_dir={folder}"])
 
 
 def result_of(folder: Path) -> dict:
@@ -131,29 +128,29 @@ def test_a_run_that_is_interrupted_ends_as_if_it_had_not_been(train, run, tmp_pa
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training, "save_checkpoint", stop_after_first)
         train(stopped)
-    train_imgseg.main(["--resume", str(stopped)])
+    train_command.main(["imgseg", "--resume", str(stopped)])
     assert same_weights(run, stopped)
     assert result_of(stopped)["per_class"] == result_of(run)["per_class"]
 
 
 def test_evaluation_by_windows_is_asked_for_and_said(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(image_segmentation, "write_results", write_result)
-    whole = test_imgseg.main([f"--checkpoint={run}", f"--out={tmp_path}"])
+    monkeypatch.setattr(ImageSegmentation, "write_report", lambda *_: None)
+    whole = test_command.main(["imgseg", f"--checkpoint={run}", f"--out={tmp_path}"])
     assert {name: whole[name] for name in ("miou", "pixel_accuracy", "window")} == {
         "miou": result_of(run)["miou"],
         "pixel_accuracy": result_of(run)["pixel_accuracy"],
         "window": None,
     }
-    windows = test_imgseg.main([f"--checkpoint={run}", f"--out={tmp_path}", "--train.window=12"])
+    windows = test_command.main(["imgseg", f"--checkpoint={run}", f"--out={tmp_path}", "--train.window=12"])
     assert windows["window"] == 12
     assert windows["miou"] != whole["miou"]
     assert f"mIoU {windows['miou']:.2%}, pixels right {windows['pixel_accuracy']:.2%}" in capsys.readouterr().out
 
 
 def test_the_number_of_images_at_a_time_changes_no_figure(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_segmentation, "write_results", write_result)
+    monkeypatch.setattr(ImageSegmentation, "write_report", lambda *_: None)
     results = [
-        test_imgseg.main([f"--checkpoint={run}", f"--out={tmp_path}", f"--train.eval_batch_size={size}"])
+        test_command.main(["imgseg", f"--checkpoint={run}", f"--out={tmp_path}", f"--train.eval_batch_size={size}"])
         for size in (1, 5)
     ]
     assert results[0]["per_class"] == pytest.approx(results[1]["per_class"], abs=1e-6)
@@ -187,7 +184,7 @@ def test_scenes_can_be_set_aside_to_select_on(train, tmp_path):
 def test_nonsense_is_refused_with_one_sentence(tmp_path, tiny, monkeypatch, arguments, sentence):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=sentence) as caught:
-        train_imgseg.main([f"--cfg={tiny}", *arguments])
+        train_command.main(["imgseg", f"--cfg={tiny}", *arguments])
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -203,7 +200,7 @@ def test_an_annotation_of_another_size_stops_the_run_with_one_sentence(train, sc
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason=f"real data are absent: {CAMVID}")
 def test_two_steps_on_camvid(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(image_segmentation, "write_results", write_result)
+    monkeypatch.setattr(ImageSegmentation, "write_report", lambda *_: None)
     small = tmp_path / "camvid"
     for split, count in {"training": 8, "validation": 3}.items():
         for kind in ("images", "annotations"):
@@ -212,6 +209,6 @@ def test_two_steps_on_camvid(tmp_path, tiny, monkeypatch):
                 (small / kind / split / path.name).symlink_to(path)
     (small / "objectInfo.txt").symlink_to(CAMVID / "objectInfo.txt")
     arguments = ["--data.size=64", "--train.steps=2", f"--run_dir={tmp_path / 'run'}", f"--data.root={small}"]
-    result = result_of(train_imgseg.main([f"--cfg={tiny}", *arguments]))
+    result = result_of(train_command.main(["imgseg", f"--cfg={tiny}", *arguments]))
     assert result["epochs"] == 1
     assert 0 < result["pixel_accuracy"] < 1

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import train_cls
 
+from bixt3d.cli import train as command
 from bixt3d.datasets import Shapes
 from bixt3d.engine.checkpoint import load_weights
+from bixt3d.tasks.classification import Classification
 from bixt3d.types import CloudSet, InputError
 
 OWN = "class_path: FewShapes, init_args:"
@@ -26,7 +27,7 @@ class FewShapes(Shapes):
 @pytest.fixture
 def few(tiny: Path, tmp_path: Path, monkeypatch) -> Path:
     """Return the config of a tiny run on three of the classes, that draws no report."""
-    monkeypatch.setattr("bixt3d.tasks.classification.write_results", lambda *given: None)
+    monkeypatch.setattr(Classification, "write_report", lambda *_: None)
     path = tmp_path / "few.yaml"
     path.write_text(tiny.read_text().replace("{class_path: Shapes, init_args:", f"{{{OWN}"))
     return path
@@ -44,7 +45,7 @@ def test_fine_tuning_takes_all_but_the_head_and_resuming_takes_nothing_again(few
             torch.testing.assert_close(new[name], old[name])
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace(str(tiny_run), str(tmp_path / "gone")))
-    train_cls.main([f"--resume={run}", "--train.epochs=2"])
+    command.main(["cls", f"--resume={run}", "--train.epochs=2"])
     assert "started from" not in capsys.readouterr().out
 
 

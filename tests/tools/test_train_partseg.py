@@ -7,9 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import train_cls
-import train_partseg
 
+from bixt3d.cli import train as train_command
 from bixt3d.datasets.shapes.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
 from bixt3d.engine.checkpoint import load_checkpoint, load_weights
 from bixt3d.engine.report import read_rows
@@ -154,7 +153,7 @@ def write_cups_and_tables(root: Path) -> Path:
 def test_the_report_is_drawn_at_the_end_of_a_run(tmp_path, tiny_parts, capsys):
     root = write_cups_and_tables(tmp_path / "set")
     arguments = ["--data=PartHDF5", f"--data.root={root}", "--data.num_points=64", "--train.epochs=1"]
-    folder = train_partseg.main([f"--cfg={tiny_parts}", f"--run_dir={tmp_path / 'run'}", *arguments])
+    folder = train_command.main(["partseg", f"--cfg={tiny_parts}", f"--run_dir={tmp_path / 'run'}", *arguments])
     pictures = {"curves.png", "predictions.png", "worst.png", "report.html"}
     assert pictures <= {path.name for path in folder.iterdir()}
     assert all((folder / name).stat().st_size > 5000 for name in pictures)
@@ -218,7 +217,7 @@ GROUPS = ["--model=TokenSegmenter"]  # with the tokenizer of the config, which m
         (["--model.decoder.category_dim=-1"], "category_dim at least 0"),
         (["--model.decoder.ratio=0"], "no inner width left by a ratio of 0"),
         (["--model.decoder.dropout=2"], "dropout probability"),
-        (["--resume"], "no part segmentation run under runs/ yet: make one with `python tools/train_partseg.py --cfg"),
+        (["--resume"], "no part segmentation run under runs/ yet: make one with `bixt3d train partseg --cfg"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
@@ -227,7 +226,7 @@ def test_nonsense_is_refused_with_one_sentence_before_anything_is_written(
 ):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=sentence) as caught:
-        train_partseg.main([f"--cfg={tiny_parts}", *arguments])
+        train_command.main(["partseg", f"--cfg={tiny_parts}", *arguments])
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -240,11 +239,15 @@ def test_one_cloud_at_a_time_is_refused_by_batch_normalization(tmp_path, train_p
 def test_a_config_of_the_other_task_is_refused(tiny, tiny_parts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="setting 'model' cannot be a BixtClassifier: that class is meant for another"):
-        train_partseg.main([f"--cfg={tiny}"])
+        train_command.main(["partseg", f"--cfg={tiny}"])
     with pytest.raises(InputError, match="setting 'model' cannot be a DecoderSegmenter: that class is meant for anot"):
-        train_cls.main([f"--cfg={tiny_parts}"])
+        train_command.main(["cls", f"--cfg={tiny_parts}"])
 
 
 def test_without_a_config_one_is_named():
-    with pytest.raises(InputError, match="name a config, as in `python tools/train_partseg.py --cfg cfgs/shapes_parts"):
-        train_partseg.main([])
+    with pytest.raises(InputError, match="name a config, as in `bixt3d train partseg --cfg cfgs/shapes_parts"):
+        train_command.main(
+            [
+                "partseg",
+            ]
+        )

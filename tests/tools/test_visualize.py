@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import test_partseg
 import torch
 import trimesh
-import visualize
 from PIL import Image
 
+from bixt3d.cli import test as test_command
+from bixt3d.cli import visualize
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.types import InputError
 from bixt3d.viz import scene
@@ -74,9 +74,11 @@ def test_what_is_drawn_is_what_the_model_says(tiny_part_run, drawn, tmp_path, mo
 
     seen = []
     monkeypatch.setattr(
-        part_segmentation, "write_results", lambda folder, result, evaluation, *rest: seen.append(evaluation)
+        part_segmentation.PartSegmentation,
+        "write_results",
+        lambda *given: seen.append(given[2]),
     )
-    test_partseg.main([f"--checkpoint={tiny_part_run}"])
+    test_command.main(["partseg", f"--checkpoint={tiny_part_run}"])
     visualize.main([str(tiny_part_run), "--index", "9", f"--out={tmp_path}"])
     (evaluation,), (cloud,) = seen, drawn
     assert cloud.predicted.tolist() == evaluation.predicted[9].tolist()

@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import visualize
-import visualize_images
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from written_runs import write_run
 
-from bixt3d.models import image_presets
-from bixt3d.models.image_presets import ImagePreset, build_image_classifier, build_image_segmenter
+from bixt3d.cli import visualize, visualize_images
+from bixt3d.models.image_preset_table import PRESETS, ImagePreset
+from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.types import InputError
 
 GENUINE = Path(__file__).parents[3] / "shared/data/official_parity/p16.weights.safetensors"
@@ -77,7 +76,7 @@ def scene_run(tmp_path) -> Path:
 def preset(monkeypatch) -> str:
     """Return the name of a tiny model that a test may draw in a moment."""
     tiny = ImagePreset(size=32, dim=16, depth=3, num_heads=2, num_latents=5, kernel=8, stride=8)
-    monkeypatch.setitem(image_presets.PRESETS, "bixt_tiny", tiny)
+    monkeypatch.setitem(PRESETS, "bixt_tiny", tiny)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nowhere")
     return "bixt_tiny"
 
@@ -217,12 +216,12 @@ def test_a_checkpoint_of_the_authors_is_read_into_a_model(preset, photo, tmp_pat
 @pytest.mark.skipif(not GENUINE.is_file(), reason=f"{GENUINE} is not there")
 def test_trained_weights_are_taken_where_they_are_named_or_have_been_fetched(photo, tmp_path, monkeypatch, capsys):
     small = ImagePreset(size=64, dim=64, depth=3, num_heads=2, num_latents=8)
-    monkeypatch.setitem(image_presets.PRESETS, "bixt_tiny", small)
+    monkeypatch.setitem(PRESETS, "bixt_tiny", small)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     arguments = ["bixt_tiny", "--attention", "--image", str(photo), f"--out={tmp_path / 'out'}"]
     seen = []
     monkeypatch.setattr(visualize_images, "draw_image_attention", lambda path, image, maps, *rest: seen.append(maps[0]))
-    monkeypatch.setattr(visualize_images, "draw_latent_sheet", lambda *anything: None)
+    monkeypatch.setattr(visualize_images, "draw_all_latents", lambda *anything: None)
     for given in ([], [f"--weights={GENUINE}"], []):
         visualize.main([*arguments, *given])
         if given:  # as `pretrained: true` keeps what it has fetched

@@ -4,15 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
-import export
 import numpy as np
-import predict
 import pytest
-import test_cls
-import visualize
 
+from bixt3d.cli import export, predict, visualize
+from bixt3d.cli import test as test_command
+from bixt3d.cli.main import call
 from bixt3d.engine.checkpoint import load_weights, save_weights
-from bixt3d.tasks import classification
+from bixt3d.tasks.classification import Classification
 from bixt3d.types import InputError
 
 
@@ -33,17 +32,17 @@ def run(tiny_run, tmp_path) -> Path:
 def test_a_test_names_the_weights_it_scored_and_keeps_those_of_others(run, monkeypatch, capsys, which, words):
     seen = {}
 
-    def write(folder: Path, result: dict, ours, *rest) -> None:
+    def write(task, folder: Path, ours, *rest) -> None:
         seen["folder"], seen["logits"] = folder, ours.logits
 
-    monkeypatch.setattr(classification, "write_results", write)
-    result = test_cls.main([str(run), f"--weights={which}"])
+    monkeypatch.setattr(Classification, "write_results", write)
+    result = test_command.main(["cls", str(run), f"--weights={which}"])
     assert result["weights"] == words
     assert f"({words})" in capsys.readouterr().out
     assert seen["folder"] == run / ("test" if which == "last" else "test_best")
-    other = test_cls.main([str(run), f"--weights={'last' if which == 'best' else 'best'}"])
+    other = test_command.main(["cls", str(run), f"--weights={'last' if which == 'best' else 'best'}"])
     assert other["weights"] != words
-    named = test_cls.main([result["checkpoint"]])
+    named = test_command.main(["cls", result["checkpoint"]])
     assert named["weights"] == words
 
 
@@ -69,18 +68,18 @@ def test_pictures_of_the_best_weights_lie_in_a_folder_of_their_own(run, capsys):
     assert "best_on_val.safetensors (best on validation)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("main", [test_cls.main, export.main, visualize.main])
-def test_a_run_without_validation_has_no_best_weights(tiny_run, main):
+@pytest.mark.parametrize("command", ["test cls", "export", "visualize"])
+def test_a_run_without_validation_has_no_best_weights(tiny_run, command):
     with pytest.raises(InputError, match="no weights chosen on validation: train with --data.val_fraction"):
-        main([str(tiny_run), "--weights=best"])
+        call([*command.split(), str(tiny_run), "--weights=best"])
     with pytest.raises(InputError, match="no weights chosen on validation"):
         predict.main(["cloud.xyz", f"--checkpoint={tiny_run}", "--weights=best"])
 
 
-@pytest.mark.parametrize("main", [test_cls.main, export.main, visualize.main])
-def test_of_a_run_of_several_seeds_one_is_to_be_named(run, tmp_path, main):
+@pytest.mark.parametrize("command", ["test cls", "export", "visualize"])
+def test_of_a_run_of_several_seeds_one_is_to_be_named(run, tmp_path, command):
     seeds = tmp_path / "seeds"
     for seed in (0, 1):
         shutil.copytree(run, seeds / f"seed{seed}")
     with pytest.raises(InputError, match=r"holds a run for each seed: name one of \S+seed0, \S+seed1"):
-        main([str(seeds)])
+        call([*command.split(), str(seeds)])

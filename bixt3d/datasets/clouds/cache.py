@@ -1,49 +1,113 @@
-"""Clouds that are slow to read or to sample: made once, stored in a file, whole or not at all."""
+"""Clouds that are slow to read or to sample: made once, stored in a file, and mapped from there into memory."""
 
 import hashlib
 import os
+import sys
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
 
-from bixt3d.datasets.files.numpy_files import load_arrays
+from bixt3d.datasets.files.feature_columns import unit_normals
+from bixt3d.io.bounds import open_plain
 from bixt3d.io.writing import remove_leftovers, write_whole
 from bixt3d.types import InputError
 
+LONGEST_HEADER = 10_000
+"""Bytes: it names a few tensors."""
 
-def cached(
-    path: Path, build: Callable[[], Float[np.ndarray, "S N P"]], shape: tuple[int, int, int]
-) -> Float[np.ndarray, "S N P"]:
-    """Return the points stored in the file; where it is absent or broken, build them and store them there."""
-
-    def fits(arrays: Mapping[str, np.ndarray]) -> bool:
-        points = arrays["points"]
-        return points.shape == shape and points.dtype == np.float32 and bool(np.isfinite(points).all())
-
-    return cached_arrays(path, lambda: {"points": build()}, fits)["points"]
+Tensors = Mapping[str, Tensor]
 
 
-def cached_arrays(
-    path: Path, build: Callable[[], Mapping[str, np.ndarray]], fits: Callable[[Mapping[str, np.ndarray]], bool]
-) -> Mapping[str, np.ndarray]:
-    """Return the arrays stored in the file; where it is absent, broken or does not fit, build and store them there."""
+def cached(path: Path, build: Callable[[], Tensors], fits: Callable[[Tensors], bool]) -> Tensors:
+    """Return the tensors stored in a .safetensors file; where it is absent, damaged or does not fit, make it anew.
+
+    They are mapped into memory: all processes of a machine share one copy, and what one of them changes stays its own.
+    """
     try:
-        arrays = load_arrays(path)
-        if fits(arrays):
-            return arrays
+        tensors = _mapped(path)
+        if fits(tensors):
+            return tensors
     except (InputError, KeyError):  # damaged, or of another program
         pass
-    arrays = build()
+    if (old := path.with_suffix(".npz")).is_file():
+        tqdm.write(f"{old} is a cache of an earlier version, which is no longer read: delete it", file=sys.stderr)
+    remove_leftovers(path.parent, path.name)
+    _store(path, build())
+    return _mapped(path)
+
+
+def cached_clouds(
+    path: Path, build: Callable[[], Float[np.ndarray, "S N 6"]], shape: tuple[int, int]
+) -> tuple[Float[Tensor, "S N 3"], Float[Tensor, "S N 3"]]:
+    """Return positions and normals, of length 1, of clouds whose points ``build`` returns; see `cached`."""
+
+    def split() -> Tensors:
+        points = build()
+        normal = torch.empty(len(points), points.shape[1], 3)
+        for place, few in enumerate(points):  # one by one: a set may take half of the memory
+            normal[place] = torch.from_numpy(unit_normals(few[:, 3:]))
+        return {"xyz": torch.from_numpy(points[..., :3]), "normal": normal}
+
+    clouds = cached(path, split, lambda tensors: are_clouds(tensors, shape))
+    return clouds["xyz"], clouds["normal"]
+
+
+def are_clouds(tensors: Tensors, shape: tuple[int, int]) -> bool:
+    """Return whether the tensors hold positions and normals of so many clouds and points."""
+    return all(
+        each.shape == (*shape, 3) and each.dtype == torch.float32 and are_finite(each)
+        for each in (tensors["xyz"], tensors["normal"])
+    )
+
+
+def are_finite(values: Float[Tensor, "*N"]) -> bool:
+    """Return whether all values are finite, without memory for each of them."""
+    return bool(torch.stack(values.aminmax()).isfinite().all())
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
+    """Map the tensors of a file. Raises InputError if it is missing or not as it was written."""
+    with open_plain(path) as file:
+        if int.from_bytes(file.read(8), "little") > LONGEST_HEADER:
+            raise InputError(f"{path} is no cache of clouds")
+    try:
+        with safe_open(path, "pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (it is no mapping)
+            if (stored.metadata() or {})["checksum"] != _checksum(tensors):
+                raise ValueError("its content has another checksum")
+    except Exception as error:  # noqa: BLE001 (junk makes safetensors and PyTorch raise all kinds)
+        raise InputError(f"{path} is no cache of clouds, or it is damaged") from error
+    return tensors
+
+
+def _store(path: Path, tensors: Tensors) -> None:
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
 
     def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # of a path, NumPy would make another that ends with .npz
-            np.savez(file, **arrays)
+        temporary.touch()
+        mode = temporary.stat().st_mode & 0o777
+        try:
+            save_file(tensors, temporary, {"checksum": _checksum(tensors)})
+        except SafetensorError as error:  # a full disk
+            raise OSError(str(error)) from error
+        temporary.chmod(mode)  # safetensors lets nobody else read it
 
-    remove_leftovers(path.parent, path.name)
     write_whole(path, write)
-    return arrays
+
+
+def _checksum(tensors: Tensors) -> str:
+    number = 0
+    for name in sorted(tensors):
+        number = zlib.crc32(tensors[name].view(-1).view(torch.uint8).numpy(), number)
+    return f"{number:08x}"
 
 
 def cache_folder(root: Path) -> Path:

@@ -1,25 +1,26 @@
 """ModelNet10 and ModelNet40 as meshes, sampled with PyTorch Geometric."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from bixt3d.datasets.clouds.cache import cache_folder, cached, check_stored, short_hash
-from bixt3d.datasets.clouds.source import CloudSource, cloud_set, only_normals
+from bixt3d.datasets.clouds.cache import cache_folder, cached_clouds, check_stored, short_hash
+from bixt3d.datasets.clouds.source import CloudSource, only_normals
 from bixt3d.datasets.download.archives import missing_data
+from bixt3d.datasets.files.off import read_off
 from bixt3d.datasets.transforms.normalize import normalize_clouds
-from bixt3d.io.bounds import check_names, listed, printable, read_plain, shortened
+from bixt3d.io.bounds import check_names, listed, printable, shortened
+from bixt3d.io.extras import need
 from bixt3d.types import CloudSet, InputError
 
 
 class ModelNetMeshes(CloudSource):
-    """Princeton's meshes, sampled with PyTorch Geometric (needs torch-geometric); once, then kept as numbers in a .npz.
+    """Princeton's meshes, sampled with PyTorch Geometric (needs torch-geometric); once, then kept in a cache.
 
     Args:
         root: folder with ``ModelNet10`` or ``ModelNet40``, as unpacked or as PyTorch Geometric keeps it (``raw``).
@@ -68,11 +69,11 @@ class ModelNetMeshes(CloudSource):
         only_normals(self.features, self.root)
         words = [path.relative_to(raw).as_posix() for path in paths] + [str(self.stored_points), str(self.seed)]
         folder = raw.parent if raw.name == "raw" else raw
-        cache = cache_folder(folder) / f"bixt3d_modelnet{self.name}_meshes_{split}_{short_hash(*words)}.npz"
-        shape = (len(paths), self.stored_points, 6)
-        points = cached(cache, lambda: sample_meshes(paths, self.stored_points, self.seed), shape)
+        cache = cache_folder(folder) / f"bixt3d_modelnet{self.name}_meshes_{split}_{short_hash(*words)}.safetensors"
+        shape = (len(paths), self.stored_points)
+        xyz, normal = cached_clouds(cache, lambda: sample_meshes(paths, self.stored_points, self.seed), shape)
         label = torch.tensor([names.index(path.parent.parent.name) for path in paths])
-        return cloud_set(torch.from_numpy(points), label, names, self.features)
+        return CloudSet(xyz, normal[..., : self.features.width], label, tuple(names), features=self.features)
 
 
 def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np.ndarray, "S N 6"]:
@@ -80,6 +81,8 @@ def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np
 
     Raises InputError for a file that is no mesh.
     """
+    need("sampling meshes of ModelNet", "torch_geometric")
+    from torch_geometric.data import Data
     from torch_geometric.transforms import SamplePoints
 
     sample = SamplePoints(num_points, include_normals=True)
@@ -88,38 +91,12 @@ def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np
         torch.random.default_generator.manual_seed(seed)  # SamplePoints draws from the global CPU generator
         for cloud, path in zip(clouds, progress, strict=True):
             try:
-                graph = sample(read_off(path))
+                mesh = read_off(path)
+                face = torch.from_numpy(mesh.corner_index).t().contiguous()
+                graph = sample(Data(pos=torch.from_numpy(mesh.vertices), face=face))
             except (ValueError, IndexError, RuntimeError) as error:
                 fault = shortened(printable(error))
                 raise InputError(f"{path} is not a mesh that can be sampled: {fault}") from error
             cloud[:, :3] = normalize_clouds(graph.pos.unsqueeze(0), str(path)).squeeze(0).numpy()
             cloud[:, 3:] = graph.normal.numpy()
     return clouds
-
-
-def read_off(path: Path) -> Any:
-    """Return the vertices, in double precision, and the triangles of an OFF file as PyTorch Geometric's ``Data``.
-
-    Faces of more corners become triangles about their first. Raises ValueError for a file that is damaged.
-    """
-    from torch_geometric.data import Data
-
-    lines = [line.strip() for line in read_plain(path).decode(errors="replace").splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    if not lines or not lines[0].startswith("OFF"):
-        raise ValueError("it does not begin with OFF")
-    if lines[0] != "OFF":  # "OFF6586 5534 0" on one line
-        lines[:1] = ["OFF", lines[0][3:]]
-    num_vertices, num_faces = (int(count) for count in "".join(lines[1:2]).split()[:2])
-    if min(num_vertices, num_faces) < 1 or len(lines) < 2 + num_vertices + num_faces:
-        raise ValueError(f"it ends before its {num_vertices} vertices and {num_faces} faces")
-    vertices = np.loadtxt(lines[2 : 2 + num_vertices], comments=None, ndmin=2)
-    if vertices.shape[1] < 3 or not np.isfinite(vertices).all():
-        raise ValueError("a vertex takes three finite coordinates")
-    corners = [[int(word) for word in line.split()] for line in lines[2 + num_vertices : 2 + num_vertices + num_faces]]
-    if any(count < 3 or len(face) < count for count, *face in corners):
-        raise ValueError("a face has fewer corners than it says, or fewer than three")
-    triangles = [(face[0], *pair) for count, *face in corners for pair in pairwise(face[1:count])]
-    if not 0 <= min(map(min, triangles)) <= max(map(max, triangles)) < num_vertices:
-        raise ValueError("a face has a corner that is none of its vertices")
-    return Data(pos=torch.from_numpy(vertices[:, :3].copy()), face=torch.tensor(triangles).t().contiguous())

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from bixt3d.datasets.clouds.cache import cache_folder, cached, check_stored, short_hash
+from bixt3d.datasets.clouds.cache import cache_folder, cached_clouds, check_stored, short_hash
 from bixt3d.datasets.clouds.reading import read_clouds, read_file_list, read_lines
-from bixt3d.datasets.clouds.source import CloudSource, cloud_set, only_normals
+from bixt3d.datasets.clouds.source import CloudSource, only_normals
 from bixt3d.datasets.download.archives import missing_data
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.io.bounds import printable, read_plain, shortened
@@ -97,16 +97,19 @@ class ModelNetNormals(CloudSource):
                 raise InputError(f"{where} lists {shortened(cloud)}, but {shortened(name)!r} is not a class name")
         paths = [root / name / f"{cloud}.txt" for name, cloud in zip(classes, listed, strict=True)]
         key = short_hash(*listed, str(self.stored_points))
-        cache = cache_folder(root) / f"bixt3d_{self.subset}_{split}_{key}.npz"
-        shape = (len(paths), self.stored_points, 6)
-        points = torch.from_numpy(cached(cache, lambda: _read_texts(paths, self.stored_points), shape))
+        cache = cache_folder(root) / f"bixt3d_{self.subset}_{split}_{key}.safetensors"
+        shape = (len(paths), self.stored_points)
+        xyz, normal = cached_clouds(cache, lambda: _read_texts(paths, self.stored_points), shape)
         label = torch.tensor([names.index(name) for name in classes])
-        return cloud_set(points, label, names, self.features)
+        return CloudSet(xyz, normal[..., : self.features.width], label, tuple(names), features=self.features)
 
 
 def _read_texts(paths: Sequence[Path], num_points: int) -> Float[np.ndarray, "S N 6"]:
+    clouds = np.empty((len(paths), num_points, 6), np.float32)
     with tqdm(paths, desc=f"reading {paths[0].parents[1]}") as progress:
-        return np.stack([_read_text(path, num_points) for path in progress])
+        for cloud, path in zip(clouds, progress, strict=True):
+            cloud[:] = _read_text(path, num_points)
+    return clouds
 
 
 def _read_text(path: Path, num_points: int) -> Float[np.ndarray, "N 6"]:

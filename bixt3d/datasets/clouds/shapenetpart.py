@@ -1,6 +1,7 @@
 """ShapeNetPart as text files with normals: 16 categories, 50 parts, every shape with its own number of points."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -9,9 +10,17 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from bixt3d.datasets.clouds.cache import cache_folder, cached_arrays, check_stored, short_hash
+from bixt3d.datasets.clouds.cache import (
+    Tensors,
+    are_clouds,
+    are_finite,
+    cache_folder,
+    cached,
+    check_stored,
+    short_hash,
+)
 from bixt3d.datasets.clouds.reading import check_once, read_json
-from bixt3d.datasets.clouds.source import PartSource, only_normals, part_set
+from bixt3d.datasets.clouds.source import PartSource, only_normals
 from bixt3d.datasets.download.archives import missing_data
 from bixt3d.datasets.files.feature_columns import unit_normals
 from bixt3d.datasets.transforms.normalize import normalize_clouds
@@ -82,55 +91,72 @@ class ShapeNetPart(PartSource):
     def load(self) -> tuple[CloudSet, CloudSet]:
         """Return the training and the test set, in the order of the lists; validation shapes come last."""
         check_stored(self.num_points, self.stored_points)
-        return self._keep("train", "val") if self.include_val else self._keep("train"), self._keep("test")
+        return self._drawn("train", "val") if self.include_val else self._drawn("train"), self._drawn("test")
 
     def full_clouds(self) -> Iterator[tuple[Float[Tensor, "N 3"], Float[Tensor, "N F"], Int[Tensor, " N"]]]:
         """Yield xyz, feats and parts of every test shape with all points of its file."""
         for _, points, parts in self._originals("test"):
-            yield points[:, :3], points[:, 3:], parts
+            yield points[:, :3], points[:, 3 : 3 + self.features.width], parts.long()
 
-    def _keep(self, *splits: str) -> CloudSet:
-        shapes = []
-        for split in splits:
-            for shape, points, parts in self._originals(split):
-                rng = np.random.default_rng([self.sample_seed, int(short_hash(shape), 16)])
-                once = rng.permutation(len(points))[: self.stored_points]
-                again = rng.integers(len(points), size=self.stored_points - len(once))
-                index = torch.from_numpy(np.concatenate([once, again]))
-                shapes.append((points[index], parts[index], _class_number(shape)))
+    def _drawn(self, *splits: str) -> CloudSet:
+        """Return the set of the points that are drawn of every shape."""
+        shapes = [shape for split in splits for shape in self._listed(split)]
         if not shapes:
             lists = " and ".join(f"shuffled_{split}_file_list.json" for split in splits)
             advice = ", or set --data.include_val true" if splits == ("train",) else ""
             raise InputError(f"there are no shapes in {lists} of {self.root}: fetch the whole set{advice}")
-        points, parts, label = zip(*shapes, strict=True)
-        return part_set(
-            torch.stack(points), torch.stack(parts), torch.tensor(label), PART_NAMES, CLASS_PARTS, self.features
-        )
+        shape = (len(shapes), self.stored_points)
 
-    def _originals(self, split: str) -> Iterator[tuple[str, Float[Tensor, "N P"], Int[Tensor, " N"]]]:
-        """Yield the name ``synset/shape``, points and parts of every shape of a split."""
+        def fits(tensors: Tensors) -> bool:
+            parts = tensors["parts"]
+            return are_clouds(tensors, shape) and parts.shape == shape and _are_parts(parts, torch.int64)
+
+        path = self._cache(f"{'_'.join(splits)}_{self.stored_points}_points", shapes, str(self.sample_seed))
+        found = cached(path, lambda: self._draw(splits, shape), fits)
+        label = torch.tensor([_class_number(shape) for shape in shapes])
+        feats = found["normal"][..., : self.features.width]
+        sizes = (found["parts"], PART_NAMES, CLASS_PARTS)
+        return CloudSet(found["xyz"], feats, label, tuple(CLASS_PARTS), *sizes, self.features)
+
+    def _draw(self, splits: Sequence[str], shape: tuple[int, int]) -> dict[str, Tensor]:
+        xyz, normal, parts = torch.empty(*shape, 3), torch.empty(*shape, 3), torch.empty(shape, dtype=torch.int64)
+        originals = chain.from_iterable(map(self._originals, splits))
+        for place, (name, its_points, its_parts) in enumerate(originals):
+            rng = np.random.default_rng([self.sample_seed, int(short_hash(name), 16)])
+            once = rng.permutation(len(its_points))[: self.stored_points]
+            again = rng.integers(len(its_points), size=self.stored_points - len(once))
+            index = torch.from_numpy(np.concatenate([once, again]))
+            xyz[place], normal[place] = its_points[index].split(3, dim=1)
+            parts[place] = its_parts[index]
+        return {"xyz": xyz, "normal": normal, "parts": parts}
+
+    def _originals(self, split: str) -> Iterator[tuple[str, Float[Tensor, "N 6"], UInt8[Tensor, " N"]]]:
+        """Yield the name ``synset/shape``, points with normals, and parts of every shape of a split."""
+        shapes = self._listed(split)
+        if not shapes:
+            return
+        root, path = Path(self.root).expanduser(), self._cache(split, shapes)
+        stored = cached(path, lambda: _read_texts(root, shapes), lambda tensors: _fits(tensors, len(shapes)))
+        sizes = stored["sizes"].tolist()
+        yield from zip(shapes, stored["points"].split(sizes), stored["parts"].split(sizes), strict=True)
+
+    def _listed(self, split: str) -> list[str]:
         root = Path(self.root).expanduser()
         if not (root / "synsetoffset2category.txt").is_file():
             raise missing_data(root, "synsetoffset2category.txt", "shapenetpart", "shapes_partseg")
         only_normals(self.features, self.root)
-        shapes = _listed(root / f"train_test_split/shuffled_{split}_file_list.json")
-        if not shapes:
-            return
-        cache = cache_folder(root) / f"bixt3d_shapenetpart_{split}_{short_hash(*shapes)}.npz"
-        stored = cached_arrays(cache, lambda: _read_texts(root, shapes), lambda arrays: _fits(arrays, len(shapes)))
-        sizes, width = stored["sizes"].tolist(), 3 + self.features.width
-        points = torch.from_numpy(stored["points"])[:, :width].split(sizes)
-        parts = torch.from_numpy(stored["parts"]).split(sizes)
-        for shape, its_points, its_parts in zip(shapes, points, parts, strict=True):
-            normals = torch.from_numpy(unit_normals(its_points[:, 3:].numpy())) if self.features else its_points[:, 3:]
-            yield shape, torch.cat([its_points[:, :3], normals.float()], 1), its_parts.long()
+        return _read_list(root / f"train_test_split/shuffled_{split}_file_list.json")
+
+    def _cache(self, name: str, shapes: Sequence[str], *drawn: str) -> Path:
+        folder = cache_folder(Path(self.root).expanduser())
+        return folder / f"bixt3d_shapenetpart_{name}_{short_hash(*shapes, *drawn)}.safetensors"
 
 
 def _class_number(shape: str) -> int:
     return list(CLASS_OF_SYNSET).index(shape.split("/")[0])
 
 
-def _listed(path: Path) -> list[str]:
+def _read_list(path: Path) -> list[str]:
     entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise InputError(f"{path} must be a list of shapes like shape_data/02691156/1a04e3eab45ca15dd86060f189eb133")
@@ -144,22 +170,28 @@ def _listed(path: Path) -> list[str]:
     return shapes
 
 
-def _read_texts(root: Path, shapes: Sequence[str]) -> dict[str, np.ndarray]:
+def _read_texts(root: Path, shapes: Sequence[str]) -> dict[str, Tensor]:
     with tqdm(shapes, desc=f"reading {root}") as progress:
         points, parts = zip(*(_read_text(root / f"{shape}.txt") for shape in progress), strict=True)
-    sizes = np.array([len(its) for its in parts])
-    return {"points": np.concatenate(points), "parts": np.concatenate(parts), "sizes": sizes}
+    sizes = torch.tensor([len(its) for its in parts])
+    points, parts = (torch.from_numpy(np.concatenate(arrays)) for arrays in (points, parts))
+    return {"points": points, "parts": parts, "sizes": sizes}
 
 
-def _fits(arrays: Mapping[str, np.ndarray], num_shapes: int) -> bool:
-    """Return whether the arrays of a cache are those of so many shapes."""
-    points, parts, sizes = (arrays[name] for name in ("points", "parts", "sizes"))
+def _fits(tensors: Tensors, num_shapes: int) -> bool:
+    """Return whether the tensors of a cache are those of so many shapes."""
+    points, parts, sizes = (tensors[name] for name in ("points", "parts", "sizes"))
     return (
-        (points.dtype, parts.dtype, sizes.dtype) == (np.float32, np.uint8, np.int64)
-        and (points.shape, parts.shape, sizes.shape) == ((len(points), 6), (len(points),), (num_shapes,))
-        and (sizes.min() > 0 and sizes.sum() == len(points))
-        and bool(np.isfinite(points).all() and parts.max() < len(PART_NAMES))
+        (points.dtype, sizes.dtype) == (torch.float32, torch.int64)
+        and (points.shape[1:], parts.shape, sizes.shape) == ((6,), points.shape[:1], (num_shapes,))
+        and bool(sizes.min() > 0 and sizes.max() <= len(points) and sizes.sum() == len(points))
+        and are_finite(points)
+        and _are_parts(parts, torch.uint8)
     )
+
+
+def _are_parts(parts: Tensor, dtype: torch.dtype) -> bool:
+    return parts.dtype == dtype and bool(parts.min() >= 0 and parts.max() < len(PART_NAMES))
 
 
 def _read_text(path: Path) -> tuple[Float[np.ndarray, "N 6"], UInt8[np.ndarray, " N"]]:
@@ -178,4 +210,6 @@ def _read_text(path: Path) -> tuple[Float[np.ndarray, "N 6"], UInt8[np.ndarray, 
         wrong = table[~known_mask][0, 6]
         raise InputError(f"{path} has a point of part {wrong:g}, but the parts of {category} are {first} to {last}")
     table[:, :3] = normalize_clouds(torch.from_numpy(table[None, :, :3]), str(path))[0].numpy()
-    return table[:, :6].astype(np.float32), table[:, 6].astype(np.uint8)
+    points, parts = table[:, :6].astype(np.float32), table[:, 6].astype(np.uint8)
+    points[:, 3:] = unit_normals(points[:, 3:])
+    return points, parts

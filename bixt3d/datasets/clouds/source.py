@@ -1,15 +1,12 @@
 """The door through which every point data set comes in: a class whose constructor is its schema."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Literal
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bixt3d.datasets.files.feature_columns import unit_normals
 from bixt3d.types import CloudSet, Features, InputError
 
 
@@ -55,26 +52,3 @@ def only_normals(features: Features, where: str) -> bool:
     if features not in (Features(), Features.parse("normal")):
         raise InputError(f"{where} holds normals alone: set --data.features normal, or leave it out, not '{features}'")
     return bool(features)
-
-
-def cloud_set(
-    points: Float[Tensor, "S N P"], label: Int[Tensor, " S"], names: Sequence[str], features: Features
-) -> CloudSet:
-    """Return the set of clouds whose points are x, y, z and then these features."""
-    xyz, feats = points[..., :3].contiguous(), points[..., 3 : 3 + features.width].contiguous()
-    for few in feats.split(64):  # in place: a set may take half of the memory
-        few.copy_(features.change(few, "normal", lambda part: torch.from_numpy(unit_normals(part.numpy()))))
-    return CloudSet(xyz, feats, label, tuple(names), features=features)
-
-
-def part_set(
-    points: Float[Tensor, "S N P"],
-    parts: Int[Tensor, "S N"],
-    label: Int[Tensor, " S"],
-    part_names: Sequence[str],
-    class_parts: Mapping[str, tuple[int, ...]],
-    features: Features,
-) -> CloudSet:
-    """Return the set of clouds with parts; its classes are those of ``class_parts``, in that order."""
-    clouds = cloud_set(points, label, tuple(class_parts), features)
-    return replace(clouds, parts=parts, part_names=tuple(part_names), class_parts=class_parts)

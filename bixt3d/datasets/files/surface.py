@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from bixt3d.types import InputError
+
 Number = float | int  # lengths and angles may be written as whole numbers; a type check takes annotations at their word
 
 
@@ -79,6 +81,22 @@ def sample_surface(
     triangle, weight = choose_places(area * (np.maximum(share, least_share) / share)[index], num_points, rng)
     xyz, normals = ((weight @ of_corner[triangle])[:, 0] for of_corner in (mesh.corners, mesh.normals))
     return xyz, unit(normals), index[triangle]
+
+
+def sample_triangles(
+    corners: Float[ndarray, "T 3 3"], num_points: int, rng: np.random.Generator
+) -> tuple[Float[ndarray, "N 3"], Float[ndarray, "N 3"], Int[ndarray, " N"], Float[ndarray, "N 1 3"]]:
+    """Return points spread over triangles by area, the normals of their triangles, which, and the corners' weights.
+
+    Raises InputError for triangles without area.
+    """
+    first, second, third = (corners / np.ptp(corners, axis=(0, 1)).max()).transpose(1, 0, 2)
+    across = np.cross(second - first, third - first)
+    area = np.linalg.norm(across, axis=1)
+    if not area.any():
+        raise InputError("has only faces without area: there is nothing to spread points over")
+    triangle, weight = choose_places(area, num_points, rng)
+    return (weight @ corners[triangle])[:, 0], across[triangle] / area[triangle, None], triangle, weight
 
 
 def choose_places(

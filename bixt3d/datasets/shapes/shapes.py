@@ -106,6 +106,11 @@ class Shapes(PartSource):
         num_points: points of each object.
         features: of ``normal``, ``rgb`` and ``intensity``, those to give to the model; the last two by material.
         val_fraction: share of the training clouds of each class set aside to select on (0: none).
+
+    Example:
+        >>> train, test = Shapes(train_per_class=2, test_per_class=1, num_points=128).load()
+        >>> train.xyz.shape, train.class_names[:2]
+        (torch.Size([32, 128, 3]), ('airplane', 'bed'))
     """
 
     def __init__(

@@ -37,6 +37,12 @@ class CloudAugment:
         dropout: each cloud loses a share of its points, uniform in [0, dropout]; its first point left replaces them.
         resample: show a random subset of all stored points, in random order, not the first ones.
         shuffle: show the points in random order.
+
+    Example:
+        >>> batch = {"xyz": torch.rand(2, 256, 3), "feats": torch.empty(2, 256, 0)}
+        >>> draws = Draws(torch.arange(2), "train", 0, 1)  # seed 0, epoch 1
+        >>> CloudAugment(rotate="y", resample=True)(batch, 128, draws)["xyz"].shape
+        torch.Size([2, 128, 3])
     """
 
     def __init__(  # noqa: PLR0913 (one argument for each line of a config)

@@ -17,6 +17,11 @@ def estimate_normals(xyz: Float[Tensor, "N 3"], num_neighbors: int = 24) -> Floa
     A plane has two sides: normals point away from the mean of the cloud, which is right for convex objects and a guess
     for others. Where that decides nothing, as in a flat cloud, the largest component is positive. Clouds of fewer
     points than ``num_neighbors`` use all. Runs on the CPU. Raises InputError for fewer than 3 points or neighbors.
+
+    Example:
+        >>> plane = torch.cat([torch.rand(100, 2), torch.zeros(100, 1)], 1)
+        >>> estimate_normals(plane)[0].abs().round()
+        tensor([0., 0., 1.])
     """
     from scipy.spatial import cKDTree  # not `knn`: here it does not matter which of equally near points are taken
 

@@ -10,7 +10,7 @@ from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.features import ModelFeatures
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.nn.grouping import GroupBlock
-from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.nn.mlp import ChannelsLastBatchNorm
 from bixt3d.ops._backend import without_autocast
 from bixt3d.types import Features, InputError, Tokens
 
@@ -30,6 +30,11 @@ class PointMLP(CloudClassifier):
         normalize: see AffineGroupLinear.
         dropout: dropout rate before the last two linear layers.
         features: what it reads of the points, such as ``normal,rgb`` (None: what the data set gives).
+
+    Example:
+        >>> model = PointMLP(40, dim=8, num_neighbors=8)
+        >>> model(torch.rand(2, 128, 3)).shape
+        torch.Size([2, 40])
     """
 
     def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
@@ -56,7 +61,9 @@ class PointMLP(CloudClassifier):
         self.features = Features.parse(features)
         self.feature_scale = FeatureScale(self.features)
         width = 3 + self.features.width
-        self.embedding = nn.Sequential(nn.Linear(width, dim, bias=False), ChannelNorm(dim), nn.ReLU(inplace=True))
+        self.embedding = nn.Sequential(
+            nn.Linear(width, dim, bias=False), ChannelsLastBatchNorm(dim), nn.ReLU(inplace=True)
+        )
         self.stages = nn.ModuleList()
         for factor, pre, post in zip(growth, num_pre, num_post, strict=True):
             stage = GroupBlock(
@@ -77,11 +84,11 @@ class PointMLP(CloudClassifier):
     def make_head(self, num_classes: int) -> nn.Module:
         return nn.Sequential(
             nn.Linear(self.head_dim, 512),
-            ChannelNorm(512),
+            ChannelsLastBatchNorm(512),
             nn.ReLU(inplace=True),
             nn.Dropout(self.dropout),
             nn.Linear(512, 256),
-            ChannelNorm(256),
+            ChannelsLastBatchNorm(256),
             nn.ReLU(inplace=True),
             nn.Dropout(self.dropout),
             nn.Linear(256, num_classes),

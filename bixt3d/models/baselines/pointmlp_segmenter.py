@@ -12,7 +12,7 @@ from bixt3d.models.features import ModelFeatures
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.nn.grouping import GroupBlock
-from bixt3d.nn.mlp import LinearNorm
+from bixt3d.nn.mlp import LinearBatchNormReLU
 from bixt3d.ops._backend import without_autocast
 from bixt3d.types import Features, InputError, Pyramid, Tokens
 
@@ -68,7 +68,7 @@ class PointMLPSegmenter(CloudSegmenter):
             )
         self.features, self.reads_category = Features.parse(features), use_category
         self.feature_scale = FeatureScale(self.features)
-        self.embedding = LinearNorm(3 + self.features.width, dim)
+        self.embedding = LinearBatchNormReLU(3 + self.features.width, dim)
         self.stages, dims = nn.ModuleList(), [dim]
         for factor, pre, post in zip(growth, num_pre, num_post, strict=True):
             blocks = {"num_pre": pre, "num_post": post, "ratio": ratio}

@@ -8,7 +8,8 @@ import warnings
 
 import torch
 
-from bixt3d.ops.neighbors import farthest_points, knn
+from bixt3d.ops import reference
+from bixt3d.ops.triton import farthest_points, knn
 
 _PASSED: dict[torch.device, bool] = {}
 
@@ -39,10 +40,12 @@ def _try_points(device: torch.device) -> str | None:
     spread = torch.randn(1, 17_000, 3, generator=generator).to(device)  # more than a program holds
     try:
         for points, num_points in ((on_a_grid, 60), (spread, 5)):
-            if not farthest_points(points, num_points, "triton").equal(farthest_points(points, num_points, "torch")):
+            if not farthest_points.farthest_points(points, num_points).equal(
+                reference.farthest_points(points, num_points)
+            ):
                 return f"of {points.shape[1]} points they choose others than the definition does"
             queries = points[:, :50]
-            if not knn(queries, points, 24, "triton").equal(knn(queries, points, 24, "torch")):
+            if not knn.knn(queries, points, 24).equal(reference.knn(queries, points, 24)):
                 return f"among {points.shape[1]} points they find other neighbors than the definition does"
     except Exception as error:  # whatever Triton's compiler or the driver may say
         return " ".join(f"{type(error).__name__}: {error}".split())[:300]

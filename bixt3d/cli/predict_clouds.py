@@ -1,0 +1,125 @@
+"""Predict clouds and meshes: a table of classes or parts, colored points, a picture and a page."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from bixt3d.cli.predict_images import FreeName
+from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.reader import MESH_POINTS, read_file
+from bixt3d.datasets.images.reading import ENDINGS
+from bixt3d.datasets.transforms.normalize import normalize_clouds
+from bixt3d.datasets.transforms.upright import turn_upright
+from bixt3d.inference.clouds import CloudPredictor, PartPredictor
+from bixt3d.inference.predictions import PartPrediction
+from bixt3d.io.bounds import printable
+from bixt3d.types import InputError
+
+PNG_POINTS = 4000
+"""Points of a cloud that the picture of a classified cloud shows."""
+
+
+def predict_file(path: Path, predictor: CloudPredictor, arguments: Namespace, name: FreeName) -> None:
+    """Predict all clouds of a file."""
+    if path.suffix.lower() in ENDINGS and path.exists():
+        raise InputError(f"{printable(path)} is an image, but the run reads clouds and meshes; see --checkpoint")
+    for cloud in read_file(path, max(MESH_POINTS, predictor.num_points)):
+        predict_cloud(path, cloud, predictor, arguments, name)
+
+
+def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments: Namespace, name: FreeName) -> None:
+    """Predict one cloud of a file, print what it is, and write its files where they are asked for."""
+    try:
+        given = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
+        prediction = predictor.predict(cloud, up=arguments.up, **given)
+    except InputError as error:
+        raise InputError(f"{printable(path.parent / cloud.name)}: {error}") from error
+    facts = {"file": str(path), "name": cloud.name, "points": len(cloud), **prediction.facts()}
+    facts["notes"] = [*("spread over the surface",) * cloud.from_mesh, *prediction.notes]
+    if arguments.out:
+        base = arguments.out / name(cloud.name)
+        shown = show(cloud, prediction, predictor, arguments.up)
+        facts["point_files"], pictures = write_files(base, cloud, prediction, shown, arguments.format or ("ply",))
+        facts["out"] = facts["point_files"] + pictures
+    lines = [title(facts), *prediction.table(arguments.top)]
+    tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
+
+
+def title(facts: dict[str, Any]) -> str:
+    """Return the line above a table for people."""
+    place = facts["file"].removesuffix(Path(facts["file"]).name) + facts["name"]
+    head = [f"{printable(place)}: {facts['points']} points", *filter(None, [facts.get("category")]), *facts["notes"]]
+    return ", ".join(head)
+
+
+class Shown(NamedTuple):
+    """How a cloud is shown: upright and in the unit sphere, and its labels.
+
+    The label of a point is its part, or the class of its cloud.
+    """
+
+    cloud: Any
+    legend: Sequence[str]
+    colors: np.ndarray
+    up: str
+    label: np.ndarray
+    confidence: np.ndarray
+    names: dict[int, str]
+
+
+def show(cloud: Cloud, prediction: Any, predictor: Any, up: str | None) -> Shown:
+    """Return what is shown of a cloud: its parts, or its class and its height."""
+    from bixt3d.viz.clouds import color_points
+    from bixt3d.viz.parts import PartCloud
+
+    upright = turn_upright(torch.from_numpy(cloud.xyz), predictor.up_of(cloud, up), predictor.up)
+    view, up = normalize_clouds(upright[None])[0].float().numpy(), predictor.up
+    if isinstance(prediction, PartPrediction):
+        label, title = prediction.parts.numpy(), f"{cloud.name}: {prediction.category}"
+        shown = PartCloud(view, label, prediction.own_parts, title)
+        names = {part: prediction.part_names[part] for part in prediction.own_parts}
+        return Shown(shown, prediction.part_names, shown.rgb(label), up, label, prediction.confidence.numpy(), names)
+    legend = (f"{prediction.name} {prediction.confidence:.0%}",)
+    shown = PartCloud(view, np.zeros(len(view), np.int64), (0,), f"{cloud.name}: {legend[0]}")
+    number = predictor.class_names.index(prediction.name)
+    label, confidence = np.full(len(view), number), np.full(len(view), prediction.confidence)
+    height = color_points(view[:, "xyz".index(up)])
+    return Shown(shown, legend, height, up, label, confidence, {number: prediction.name})
+
+
+def write_files(
+    base: Path, cloud: Cloud, prediction: Any, shown: Shown, formats: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Write the points as they lie in their file, with labels, and a picture and a page that show them upright.
+
+    Returns the paths of the former and of the latter.
+    """
+    from bixt3d.datasets.files.point_files import LabelledPoints, as_bytes, write_points
+    from bixt3d.viz.clouds import draw_clouds
+    from bixt3d.viz.page import write_html
+    from bixt3d.viz.parts import draw_parts
+
+    own = dict(cloud.columns)
+    if cloud.from_mesh and "rgb" in own:
+        own["rgb"] = as_bytes(own["rgb"])
+    points = LabelledPoints(cloud.xyz, shown.label, shown.confidence, shown.names, own)
+    comments = [f"made by bixt3d from {cloud.name}", *prediction.notes]
+    *files, png, page = (base.with_name(f"{base.name}.{ending}") for ending in (*formats, "png", "html"))
+    try:
+        written = [done for path in files for done in write_points(path, points, shown.colors, comments)]
+        if isinstance(prediction, PartPrediction):
+            draw_parts(png, [shown.cloud], shown.legend, shown.up)
+        else:
+            few = np.random.default_rng(0).permutation(len(cloud))[:PNG_POINTS]
+            draw_clouds(shown.cloud.xyz[None, few], png, titles=shown.legend, up=shown.up)
+        write_html(page, [shown.cloud], shown.legend, cloud.name, shown.up)
+    except OSError as error:
+        raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error
+    return list(map(str, written)), [str(png), str(page)]

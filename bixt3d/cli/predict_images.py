@@ -1,0 +1,80 @@
+"""Predict images: a table of classes, or an overlay that shows the class of every pixel."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bixt3d.datasets.images.reading import ENDINGS, read_image
+from bixt3d.inference.images import ImagePredictor, ImageSegmentationPredictor, SegmentationPrediction
+from bixt3d.io.bounds import printable
+from bixt3d.types import InputError
+
+FreeName = Callable[[str], str]
+"""Makes of a file's name one for what is written, without an extension, that no other file has."""
+
+
+def find_images(places: Sequence[str | Path]) -> list[Path]:
+    """Return files as they are named, and the images in folders and below them, in order of their names.
+
+    Hidden files are passed over. Raises InputError for a folder without images.
+    """
+    found: dict[Path, None] = {}
+    for place in map(Path, places):
+        files = sorted(_images_in(place)) if place.is_dir() else [place]
+        if not files:
+            raise InputError(f"the folder {printable(place)} holds no image: known are {', '.join(ENDINGS)}")
+        found |= dict.fromkeys(files)
+    return list(found)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()]
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def predict_image(
+    path: Path, predictor: ImagePredictor | ImageSegmentationPredictor, arguments: Namespace, name: FreeName
+) -> None:
+    """Predict one image, print what it shows, and write its picture where it is asked for."""
+    if path.is_file() and path.suffix.lower() not in ENDINGS:
+        raise InputError(
+            f"{printable(path)} is no image, but the run reads images: {', '.join(ENDINGS)}; see --checkpoint"
+        )
+    image = read_image(path)
+    try:
+        prediction = predictor.predict(image)
+    except InputError as error:
+        raise InputError(f"{printable(path)}: {error}") from error
+    facts = {"file": str(path), "name": path.name, "width": image.width, "height": image.height}
+    facts |= prediction.facts()
+    if arguments.out:
+        facts["out"] = write_pictures(arguments.out / f"{name(path.name)}.png", image, prediction, path.name)
+    lines = [f"{printable(path)}: {image.width} x {image.height} pixels", *prediction.table(arguments.top)]
+    tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
+
+
+def write_pictures(path: Path, image: Any, prediction: Any, name: str) -> list[str]:
+    """Write the image with its class as a title, or under the colors of its classes and beside it the number of each.
+
+    Returns the paths.
+    """
+    from bixt3d.viz.images import SegmentedImage, draw_images, draw_segmentations, write_label_map
+
+    pixels, paths = np.asarray(image), [path]
+    try:
+        if isinstance(prediction, SegmentationPrediction):
+            labels = prediction.labels.numpy()
+            draw_segmentations(path, [SegmentedImage(pixels, labels, None, name)], prediction.class_names)
+            paths.append(path.with_name(f"{path.stem}_labels.png"))
+            write_label_map(paths[-1], labels, prediction.class_names)
+        else:
+            draw_images(path, [pixels], [f"{prediction.name} {prediction.confidence:.0%}"])
+    except OSError as error:
+        raise InputError(f"could not write {path}: {error.strerror}; choose another --out") from error
+    return list(map(str, paths))

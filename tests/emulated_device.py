@@ -1,0 +1,202 @@
+"""An emulated device, on machines that have no GPU: a pytest plugin, ``pytest -p emulated_device``.
+
+Its tensors lie in the memory of the CPU and are computed there, but say that they lie on ``emulated:0``. What a GPU
+refuses is refused: tensors of two devices in one operation, a generator of another device, numpy on its memory. Under
+`no_waits` reading a result and moving a tensor are refused too: on a GPU they are a synchronisation with the host.
+Programs started by ``bixt3d.engine.runtime.start`` run on it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+
+aten = torch.ops.aten
+NAME = "emulated"
+
+
+class Backend(_DummyBackendModule):
+    """What PyTorch asks of the module of a backend: autocast wants to know its dtypes."""
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16, torch.float16]
+
+
+_setup_privateuseone_for_python_backend(NAME, backend_module=Backend())
+EMULATED = torch.device(NAME, 0)
+
+MOVES = (aten._to_copy.default, aten.copy_.default)
+INDEXES = (aten.index.Tensor, aten.index_put_.default)
+"""Take an index of the CPU too, as on a GPU; the host then waits."""
+READS = {
+    *(aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select, aten.bincount, aten.repeat_interleave),
+    *(aten._unique2, aten.unique_dim, aten.unique_consecutive),
+}
+"""Of these the host needs the result, or its size."""
+_watched = False
+
+
+class WaitError(RuntimeError):
+    """The host would wait for the device."""
+
+
+def is_emulated(device: Any) -> bool:
+    """Say whether a device, or its name, is the emulated one."""
+    return device is not None and torch.device(device).type == NAME
+
+
+class EmulatedTensor(Tensor):
+    """A tensor on the emulated device; ``on_cpu`` is where its numbers are."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, values: Tensor):
+        layout = {"strides": values.stride(), "storage_offset": values.storage_offset(), "dtype": values.dtype}
+        return Tensor._make_wrapper_subclass(cls, values.shape, device=EMULATED, **layout)
+
+    def __init__(self, values: Tensor):
+        self.on_cpu = values
+
+    def __repr__(self) -> str:
+        return f"EmulatedTensor({self.on_cpu})"
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        return self.on_cpu.__reduce_ex__(protocol)  # files hold it as a tensor of the CPU
+
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if self.ndim == 0 else self.cpu(), spec)
+
+    @classmethod
+    def __torch_dispatch__(cls, operator, types, args=(), kwargs=None):
+        return compute(operator, args, kwargs or {})
+
+
+class EmulatedGenerator(torch.Generator):
+    """A generator that knows its device; its numbers are those of a CPU."""
+
+    def __new__(cls, device: Any = "cpu"):
+        return super().__new__(cls, "cpu" if is_emulated(device) else device)
+
+    def __init__(self, device: Any = "cpu"):
+        self.device_name = EMULATED if is_emulated(device) else torch.device(device)
+
+
+def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Do on the CPU what the emulated device is asked for. Raises RuntimeError for what a GPU would refuse."""
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    others = [one for one in tensors if isinstance(one, EmulatedTensor)]
+    plain = [one for one in tensors if not isinstance(one, EmulatedTensor) and one.ndim]
+    goes = is_emulated(kwargs["device"]) if kwargs.get("device") is not None else bool(others)
+    if operator is aten.copy_.default:
+        goes = isinstance(args[0], EmulatedTensor)
+    if others and plain and operator not in (*MOVES, *INDEXES):
+        raise RuntimeError(f"{operator} takes tensors of two devices")
+    moves = operator in MOVES and (not goes if others else goes and bool(tensors))
+    masked = operator in INDEXES and any(one.dtype == torch.bool for one in tree_leaves(args[1]) if one is not None)
+    if _watched and (moves or masked or (others and plain) or operator.overloadpacket in READS):
+        raise WaitError(f"the host waits for the device in {operator}")
+    with torch.inference_mode(False), torch.no_grad():
+        result = operator(*tree_map(_to_cpu, args), **tree_map(_to_cpu, kwargs))
+        if goes:
+            result = tree_map(lambda leaf: EmulatedTensor(leaf) if isinstance(leaf, Tensor) else leaf, result)
+    return _with_written(operator._schema, args, kwargs, result)
+
+
+def _to_cpu(leaf: Any) -> Any:
+    if isinstance(leaf, EmulatedTensor):
+        return leaf.on_cpu
+    return torch.device("cpu") if isinstance(leaf, torch.device) and is_emulated(leaf) else leaf
+
+
+def _with_written(schema: Any, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
+    """Return the result, with the very tensors that were given in place of those that an operator wrote into."""
+    if not schema.returns:
+        return None
+    written = iter(
+        [
+            kwargs[one.name] if one.name in kwargs else args[place]
+            for place, one in enumerate(schema.arguments)
+            if one.alias_info and one.alias_info.is_write
+        ]
+    )
+    results = result if len(schema.returns) > 1 else (result,)
+    results = tuple(
+        next(written) if one.alias_info and one.alias_info.is_write else own
+        for one, own in zip(schema.returns, results, strict=True)
+    )
+    return results if len(results) > 1 else results[0]
+
+
+class Dispatch(TorchDispatchMode):
+    """Sends operators that make tensors on the emulated device, which have none among their inputs."""
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if is_emulated(kwargs.get("device")) or any(
+            isinstance(leaf, EmulatedTensor) for leaf in tree_leaves((args, kwargs))
+        ):
+            return compute(operator, args, kwargs)
+        return operator(*args, **kwargs)
+
+
+class Literals(TorchFunctionMode):
+    """``torch.tensor`` and its like reach no dispatcher, and generators lose their class on the way to it."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        other, generator = is_emulated(kwargs.get("device")), kwargs.get("generator")
+        if isinstance(generator, EmulatedGenerator) and is_emulated(generator.device_name) != other:
+            raise RuntimeError(f"{function.__name__} takes a generator of another device")
+        if other and function in (torch.tensor, torch.as_tensor):
+            return function(*args, **kwargs | {"device": "cpu"}).to(EMULATED)
+        return function(*args, **kwargs)
+
+
+@contextmanager
+def no_waits() -> Iterator[None]:
+    """Refuse whatever makes the host wait for the device."""
+    global _watched
+    _watched = True
+    try:
+        yield
+    finally:
+        _watched = False
+
+
+def start_emulated(start: Any) -> Any:
+    """Return a function that starts a run as ``start`` does, but on the emulated device."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.accelerators import CPUAccelerator
+    from lightning_fabric.strategies import SingleDeviceStrategy
+
+    class Accelerator(CPUAccelerator):
+        def setup_device(self, device: torch.device) -> None:
+            pass
+
+    def start_there(runtime: Any) -> Fabric:
+        start(runtime)
+        fabric = Fabric(strategy=SingleDeviceStrategy(EMULATED, Accelerator()))
+        fabric.launch()
+        return fabric
+
+    return start_there
+
+
+def pytest_collection_finish():
+    """Make the device the one that programs start on; not earlier: pytest must see the imports of bixt3d first."""
+    from bixt3d.tasks import testing, training
+
+    training.start = testing.start = start_emulated(training.start)
+    torch.Generator = EmulatedGenerator
+    Dispatch().__enter__()
+    Literals().__enter__()

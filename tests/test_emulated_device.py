@@ -1,0 +1,8 @@
+"""On a device that is not the CPU a training step never waits, and clouds may lie anywhere: shown without a GPU."""
+
+import pytest
+
+
+@pytest.mark.slow
+def test_steps_on_anemulated_device(on_emulated_device):
+    assert on_emulated_device("cases_on_emulated_device.py") > 30
