@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bixt3d.io.bounds import printable
-from bixt3d.types import InputError
-
 Facts = dict[str, Any]
 
 
@@ -22,6 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each")
     parser.add_argument("--trust", action="store_true", help="import classes that are not bixt3d's: runs their code")
     arguments = parser.parse_args(argv)
+    from bixt3d.errors import InputError
+    from bixt3d.io.bounds import printable
+
     faults = 0
     for number, place in enumerate(arguments.places):
         try:
@@ -50,6 +50,8 @@ def facts_of(place: Path, trust: bool = False) -> Facts:
 
 def text_of(facts: Mapping[str, Any]) -> str:
     """Return the facts for people: a title, and a line for each."""
+    from bixt3d.io.bounds import printable
+
     rest = {
         name: value for name, value in facts.items() if name not in ("place", "what") and value not in (None, [], {})
     }

@@ -9,9 +9,10 @@ import numpy as np
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import SUFFIXES, read_file
 from bixt3d.datasets.images.reading import ENDINGS, exif_turn, open_image
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import enough_memory
-from bixt3d.types import Feature, InputError
+from bixt3d.types import Feature
 
 FAR = 10_000
 """Coordinates from here on are those of a map."""

@@ -89,7 +89,7 @@ def score_lines(run: RunFolder) -> list[str]:
     if isinstance(best, dict):
         known = {name: one for name, one in best.items() if name in run.headline}
         words = [
-            f"{name.replace('_', ' ')} {one['value']:{run.headline[name].form}} (epoch {one['epoch']})"
+            f"{name.replace('_', ' ')} {one['value']:{run.headline[name].number_format}} (epoch {one['epoch']})"
             for name, one in known.items()
         ]
         lines.append(f"best on the test set, so chosen by it and too good to report: {', '.join(words)}")
@@ -99,7 +99,7 @@ def score_lines(run: RunFolder) -> list[str]:
     lines += [f"convention: {shortened(str(group['convention']), 200)}" for group in groups[:1]]
     for group in groups[1:]:
         values = [
-            f"{name.replace('_', ' ')} {group[name]:{score.form}}"
+            f"{name.replace('_', ' ')} {group[name]:{score.number_format}}"
             for name, score in run.headline.items()
             if name in group
         ]

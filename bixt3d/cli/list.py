@@ -116,8 +116,8 @@ def models_text() -> str:
 def runs_text(root: Path) -> str:
     """Return the runs below a folder, the first one to begin first. Raises InputError if there are none."""
     from bixt3d.cli.runs import duration, find_runs, read_folder, table
+    from bixt3d.errors import InputError
     from bixt3d.io.bounds import printable
-    from bixt3d.types import InputError
 
     runs, faults = [], []
     for folder in find_runs(root):

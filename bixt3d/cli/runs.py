@@ -7,11 +7,11 @@ from typing import Any
 
 from bixt3d.engine.folder import RECORD, read_record
 from bixt3d.engine.report import read_rows
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import LIST_BYTES, printable, read_words
 from bixt3d.io.untrusted import MOST_YAML, read_json, read_yaml
 from bixt3d.tasks import find_task
 from bixt3d.tasks.scores import Score
-from bixt3d.types import InputError
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class RunFolder:
 
     def score_words(self, name: str) -> str:
         """Return a score as people read it, with its deviation over the seeds."""
-        value, form = self.score(name), self.headline[name].form
+        value, form = self.score(name), self.headline[name].number_format
         if value is None:
             return "-"
         several = self.result.get(name)

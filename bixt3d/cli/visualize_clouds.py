@@ -59,7 +59,7 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
     out = arguments.out or shown.path.parent / "pictures"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        files = draw_sheet(shown, out)
+        files = draw_all(shown, out)
         if arguments.attention:
             files += draw_attentions(shown, out, arguments.latents)
         if arguments.html:
@@ -140,7 +140,7 @@ def describe_class(evaluation: Any, some: CloudSet, i: int, place: int) -> tuple
     return float(probability[label]), cloud
 
 
-def draw_sheet(shown: Shown, out: Path) -> list[Path]:
+def draw_all(shown: Shown, out: Path) -> list[Path]:
     """Write the sheet of all clouds; returns its path."""
     path, who = out / ("parts.png" if shown.has_parts else "classes.png"), "matplotlib"
     if shown.has_parts:

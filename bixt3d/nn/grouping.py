@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bixt3d.nn.batch_norm import are_constant
 from bixt3d.nn.mlp import ChannelsLastBatchNorm, ResidualMLP
 from bixt3d.ops import farthest_points, gather, knn, neighbor_max, neighbor_moments, neighbor_sum
 from bixt3d.ops._backend import PointBackend, dtype_of_products, is_traced, without_autocast
@@ -183,13 +184,15 @@ class GroupBlock(nn.Module):
                 of_batch = (part.sum(0) for part in moments)
                 sums, squares, size = self.norm.sum_over_processes(*of_batch, neighbor_index.numel())
                 mean = sums / size
-                variance = (squares / size - mean.square()).clamp(min=0).to(points.dtype)
-                mean = mean.to(points.dtype)
+                variance = (squares / size - mean.square()).clamp(min=0)
+                constant_mask = are_constant(mean, variance)
+                mean, variance = mean.to(points.dtype), variance.to(points.dtype)
                 self.norm.update_running_statistics(mean * sign, variance, size)
             else:
                 mean, variance = self.norm.running_mean * sign, self.norm.running_var
+                constant_mask = torch.zeros_like(mean, dtype=torch.bool)
             largest = neighbor_max(points, neighbor_index, self.backend) + centroids
-            factor = weight.abs() * (variance + self.norm.eps).rsqrt()
+            factor = weight.abs() * (variance + self.norm.eps).rsqrt().masked_fill(constant_mask, 0)
             return torch.relu((largest - mean) * factor + self.norm.bias).to(weight.dtype)
 
     def _search(self, tokens: Tokens) -> tuple[Tensor, Tensor]:

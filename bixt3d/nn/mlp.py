@@ -1,9 +1,10 @@
 """Feed-forward parts: the transformer's and PointMLP's, and the initialisation that BiXT uses for both."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bixt3d.nn.batch_norm import SynchronizedBatchNorm
+from bixt3d.nn.batch_norm import NormOfRows, SynchronizedBatchNorm
 from bixt3d.types import InputError
 
 
@@ -36,8 +37,15 @@ class ChannelsLastBatchNorm(SynchronizedBatchNorm, nn.BatchNorm1d):
                 "--runtime.accumulate"
             )
         if feats.ndim == 2:
-            return super().forward(feats)  # a view changed in place would make autograd copy its gradients
-        return super().forward(feats.flatten(0, -2)).view_as(feats)
+            return self._normalize(feats)  # a view changed in place would make autograd copy its gradients
+        return self._normalize(feats.flatten(0, -2)).view_as(feats)
+
+    def _normalize(self, feats: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
+        if not self.training or self.synchronized or torch.compiler.is_compiling():
+            return super().forward(feats)
+        self.num_batches_tracked += 1
+        statistics = (self.running_mean, self.running_var, self.momentum)
+        return NormOfRows.apply(feats, self.weight, self.bias, *statistics, self.eps)
 
 
 class LinearBatchNormReLU(nn.Sequential):

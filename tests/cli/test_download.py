@@ -190,6 +190,19 @@ def test_a_7z_archive_is_unpacked_by_py7zr(server, tmp_path):
     assert server.asked == []
 
 
+@pytest.mark.parametrize("name", ["LabeledDB_new/a.pkl", "LabeledDB_new/c:evil.txt", "bomb"])
+def test_a_7z_archive_that_is_unsafe_or_damaged_is_refused(name, server, tmp_path):
+    py7zr = pytest.importorskip("py7zr", reason="needs py7zr")
+    with py7zr.SevenZipFile(tmp_path / "labeledDb.7z", "w") as file:
+        file.writestr(b"0" * (80_000_000 if name == "bomb" else 1), name)
+    with pytest.raises(InputError, match="labeledDb.7z is not the file to use \\(it (holds the unsafe|would unpack)"):
+        download("psb", tmp_path)
+    (tmp_path / "labeledDb.7z").write_bytes((tmp_path / "labeledDb.7z").read_bytes()[:-9])
+    with pytest.raises(InputError, match="labeledDb.7z is not the file to use \\(it is damaged"):
+        download("psb", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["labeledDb.7z"]
+
+
 def test_without_py7zr_a_sentence_says_what_to_install_and_the_archive_is_not_fetched_again(
     server, tmp_path, monkeypatch
 ):

@@ -79,3 +79,11 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(tmp_path, capsys):
 def test_where_there_are_no_runs_a_sentence_says_how_to_make_one(tmp_path):
     with pytest.raises(InputError, match="there are no runs below .*: make one with `bixt3d train cls"):
         main(["runs", str(tmp_path)])
+
+
+@pytest.mark.parametrize("command", ["info", "list", "compare", "download"])
+def test_help_imports_no_torch(command):
+    code = f"import sys, bixt3d.cli.{command} as one\ntry: one.main(['--help'])\n"
+    code += "finally: assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: bixt3d {command} "), done.stderr

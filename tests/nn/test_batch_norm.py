@@ -90,3 +90,29 @@ def test_moments_over_neighbors_are_synchronized_too(num_pre):
         found.append([out, feats.grad, *(weight.grad for weight in block.parameters()), *block.buffers()])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_that_differ_are_normalized_to_the_bit_as_pytorch_does(dtype):
+    found = []
+    for norm in (ChannelsLastBatchNorm(5), nn.BatchNorm1d(5)):
+        torch.manual_seed(0)
+        nn.init.normal_(norm.weight)
+        feats = (3 * torch.randn(40, 5) + 7).to(dtype).requires_grad_()
+        out = norm(feats)
+        out.backward(torch.randn(40, 5).to(dtype))
+        found.append([out, feats.grad, norm.weight.grad, norm.bias.grad, *norm.buffers()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_a_channel_that_is_constant_passes_no_gradient_on_and_one_of_zeros_does(synchronized):
+    norm, grad = ChannelsLastBatchNorm(4), torch.randn(50, 4)
+    norm.synchronized = synchronized
+    rounding = 1 + torch.randint(2, (50,)) * torch.finfo(torch.float32).eps
+    feats = torch.stack([torch.ones(50), 300 * rounding, torch.zeros(50), torch.randn(50)], 1).requires_grad_()
+    norm(feats).backward(grad)
+    assert feats.grad.abs().amax(0).gt(0).tolist() == [False, False, True, True]
+    assert norm.weight.grad[:3].abs().max() < 1e-6
+    torch.testing.assert_close(norm.bias.grad, grad.sum(0))

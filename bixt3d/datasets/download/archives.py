@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bixt3d.types import InputError
+from bixt3d.errors import InputError
 
 
 @dataclass(frozen=True)

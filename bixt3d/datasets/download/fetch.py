@@ -6,10 +6,10 @@ from pathlib import Path
 
 from bixt3d.datasets.download.archives import Archive
 from bixt3d.datasets.download.unpacking import extract
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import open_plain, printable, shortened
 from bixt3d.io.fetching import LostError, RefusedError, check_first, digest_of, download, keep_first, writing
 from bixt3d.io.offline import check_online
-from bixt3d.types import InputError
 
 MOST_BYTES = 4 << 30
 """No archive is larger; where the size of the good one is known, no more is taken."""

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Int
 
 from bixt3d.datasets.download.sampling import PartOfFace, draws_of, write_sampled
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import check_names, listed, printable, read_words
-from bixt3d.types import InputError
 
 NUM_POINTS = 4096
 VAL_SHARE, TEST_SHARE = 0.1, 0.2

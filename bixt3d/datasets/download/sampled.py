@@ -7,9 +7,9 @@ from bixt3d.datasets.download.archives import ARCHIVES, SAMPLED
 from bixt3d.datasets.download.fetch import fetch, is_there
 from bixt3d.datasets.download.labelled_meshes import write_parts
 from bixt3d.datasets.download.sampling import write_sampled
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import check_names
 from bixt3d.io.fetching import writing
-from bixt3d.types import InputError
 
 MODELNET_POINTS, CLOUDS_PER_FILE = 1024, 2048
 OFFICIAL = {"train": 3991, "test": 908}

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from bixt3d.datasets.files.off import read_off
 from bixt3d.datasets.files.surface import sample_triangles
 from bixt3d.datasets.transforms.normalize import normalize_clouds
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import printable, shortened
-from bixt3d.types import InputError
 
 PartOfFace = Int[np.ndarray, " F"]
 SEED = 0

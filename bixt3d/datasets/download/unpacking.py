@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import UNPACKED_FLOOR, UNPACKED_RATIO, printable, shortened
 from bixt3d.io.fetching import RefusedError
-from bixt3d.types import InputError
 
 MOST_ENTRIES = 200_000
 HEADER_BYTES = 1 << 20
