@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json:
             print(json.dumps(facts))
         else:
-            print("\n" * (number > 0) + text_of(facts))
+            print(f"\n{text_of(facts)}" if number else text_of(facts))
     return 0 if not faults else 2 if faults == len(arguments.places) else 1
 
 

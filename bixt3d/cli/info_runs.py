@@ -71,7 +71,8 @@ def training_facts(run: RunFolder) -> dict[str, Any]:
         None,
     )
     trained = [f"{run.epochs} epochs of {run.planned}", f"seed {run.settings.get('seed', '?')}"]
-    trained += [duration(seconds)] * (seconds is not None) + [speed] * (speed is not None)
+    trained += [duration(seconds)] if seconds is not None else []
+    trained += [speed] if speed is not None else []
     facts: dict[str, Any] = {"trained": ", ".join(trained), "began": run.began, "device": result.get("device")}
     facts["scores"] = score_lines(run)
     code = {"bixt3d": "version", "torch": "torch", "commit": "commit"}
@@ -134,12 +135,12 @@ def several_facts(run: RunFolder) -> dict[str, Any]:
 
 def next_steps(place: Path, task: str, run: RunFolder | None, trust: bool) -> dict[str, list[str]]:
     """Return commands that fit what is there; ``run`` None: a file of weights alone."""
-    name, flag = shlex.quote(str(place)), " --trust" * trust
+    name, flag = shlex.quote(str(place)), " --trust" if trust else ""
     short = next((word for word, choice in TASKS.items() if choice.task == task), None)
     steps = []
     if run and short and not run.finished:
         steps.append(f"bixt3d train {short} --resume {name}{flag}")
     if run is None or (place / "model.safetensors").is_file():
-        steps += [f"bixt3d test {short} {name}{flag}"] * bool(short)
+        steps += [f"bixt3d test {short} {name}{flag}"] if short else []
         steps += [f"bixt3d predict FILE --checkpoint {name}{flag}", f"bixt3d export {name}{flag}"]
     return {"next": steps}
