@@ -16,9 +16,9 @@ SYSTEM := libusb-1.0-0 libgl1 libegl1 libgomp1 libvulkan1 mesa-vulkan-drivers g+
 # a demo that was stopped goes on, and a finished one is kept
 demo: $(VENV)/core.done
 	@if [ -f runs/demo/result.json ]; then echo "runs/demo is trained already: rm -r runs/demo for a new one"; \
-	elif [ -f runs/demo/run.json ]; then $(BIN)/python tools/train_cls.py --resume runs/demo; \
-	else $(BIN)/python tools/train_cls.py --cfg cfgs/shapes_cls.yaml --run_dir runs/demo; fi
-	$(BIN)/python tools/test_cls.py --checkpoint runs/demo
+	elif [ -f runs/demo/run.json ]; then $(BIN)/bixt3d train cls --resume runs/demo; \
+	else $(BIN)/bixt3d train cls --cfg shapes_cls --run_dir runs/demo; fi
+	$(BIN)/bixt3d test cls --checkpoint runs/demo
 	@echo "The report lies in $(CURDIR)/runs/demo/report.html: open it in a browser."
 
 setup: $(VENV)/core.done

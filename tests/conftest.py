@@ -41,8 +41,8 @@ def seed():
 
 
 @pytest.fixture
-def on_other_device() -> Callable[..., int]:
-    """Return a function that runs tests on a device that is not the CPU (other_device.py), and says how many passed.
+def on_emulated_device() -> Callable[..., int]:
+    """Return a function that runs tests on an emulated device (emulated_device.py), and says how many passed.
 
     In a process of its own: PyTorch does not forget a device that it was told of.
     """
@@ -53,7 +53,8 @@ def on_other_device() -> Callable[..., int]:
             "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]),
             "OMP_NUM_THREADS": "1",
         }
-        command = [sys.executable, "-m", "pytest", "-p", "other_device", "-p", "no:cacheprovider", "-q", "--tb=short"]
+        plugins = ["-p", "emulated_device", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *plugins, "-q", "--tb=short"]
         done = subprocess.run([*command, *arguments], cwd=tests, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-4000:]
         return int(done.stdout.rpartition(" passed")[0].split()[-1])

@@ -46,8 +46,7 @@ def build_described(  # noqa: PLR0913 (all that a file says of its model)
     """
     description = Description(source, trust)
     model = description.resolve(without_pretrained(model))
-    parser = SettingsParser()
-    parser.trust = trust
+    parser = SettingsParser(trust=trust)
     parser.add_argument("--model", type=kind)
     # a class of the user's own may not be made for the meta device, and is theirs to trust
     trial = nullcontext() if description.foreign else torch.device("meta")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.engine.checkpoint import write_whole
 from bixt3d.inference.clouds import CloudPredictor
-from bixt3d.inference.images import ImageModel
+from bixt3d.inference.images import BaseImagePredictor
 from bixt3d.inference.runs import SavedRun, read_run
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.nn.feature_scale import FeatureScale
@@ -66,7 +66,7 @@ def export_run(
         raise InputError('an ONNX model needs onnx, onnxscript and onnxruntime: pip install "bixt3d[export]"')
     saved = read_run(run, trust=trust)
     predictor = saved.load()
-    if isinstance(predictor, ImageModel):
+    if isinstance(predictor, BaseImagePredictor):
         raise InputError(f"{run} is a run on images, which cannot be exported yet: only runs on clouds can")
     form, clouds = ExportForm(predictor.model).eval(), example_clouds(predictor)
     few = {name: values[:2] for name, values in clouds.items()}

@@ -70,7 +70,7 @@ def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> S
     metadata = load_metadata(path)
     found = find_task(metadata.get("task")) or import_task(metadata.get("task_class"), path, trust)
     if task not in (None, found.name):
-        own, other = (f"a{'n' * (name[0] in 'aeiou')} {name} run" for name in (found.name, task))
+        own, other = (f"{'an' if name[0] in 'aeiou' else 'a'} {name} run" for name in (found.name, task))
         raise InputError(f"{path} comes from {own}, but {other} is needed here")
     if "format" not in metadata:
         raise InputError(OLD.format(path))

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from bixt3d.types import InputError
+from bixt3d.errors import InputError
 
 PICTURES = ("jinja2", "matplotlib", "PIL", "plotly")
 TRAINING = ("lightning_fabric", "sklearn", "tensorboard", *PICTURES)

@@ -45,7 +45,7 @@ class BixtPreset(BixtImageClassifier):
     """A classifier of the paper, or a released one, by its name.
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes; 0: `forward` returns the pooled features (B, D).
         name: its name, such as bixt_ti_l64_p16.
         drop_path_cross: stochastic depth rate of the last cross-attention; earlier layers less, linearly.
         drop_path_self: the same for the latents' self-attention.

@@ -51,7 +51,7 @@ class Classification(Task):
 
     name = "classification"
     program = "cls"
-    example = "python tools/train_cls.py --cfg cfgs/shapes_cls.yaml"
+    example = "bixt3d train cls --cfg shapes_cls"
     headline = {"overall_accuracy": Score("accuracy"), "mean_accuracy": Score("mean_accuracy")}
     data, model, train = CloudSource, MakeClassifier, ClassTrain
     more = "corrupted", "score corrupted clouds too: seven corruptions, five levels of each, after ModelNet-C"

@@ -103,9 +103,8 @@ def summarize(
         values = [result[name] for result in results]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         summary[name] = {"mean": statistics.mean(values), "deviation": deviation, "values": values}
-        say(
-            fabric, f"{name} over seeds {list(seeds)}: {summary[name]['mean']:{score.form}} +- {deviation:{score.form}}"
-        )
+        mean, deviation = (f"{value:{score.number_format}}" for value in (summary[name]["mean"], deviation))
+        say(fabric, f"{name} over seeds {list(seeds)}: {mean} +- {deviation}")
     if fabric.is_global_zero:
         write_json(folder / "result.json", summary)
 

@@ -1,4 +1,4 @@
-"""The program behind every ``tools/test_*.py``: evaluate a trained run once more."""
+"""What `bixt3d test` does: evaluate a trained run once more."""
 
 import json
 import sys

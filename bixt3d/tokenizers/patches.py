@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bixt3d.nn.batch_norm import ImageNorm
+from bixt3d.nn.batch_norm import ImageBatchNorm
 from bixt3d.nn.mlp import init_linear
 from bixt3d.ops import sinusoid
 from bixt3d.types import InputError, Pyramid, Tokens
@@ -96,7 +96,7 @@ class ConvTokenizer(ImageTokenizer):
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):
             conv = nn.Conv2d(width, next_width, 3, 2, padding=1, bias=False)
-            layers += [nn.Sequential(conv, ImageNorm(next_width)), nn.GELU()]
+            layers += [nn.Sequential(conv, ImageBatchNorm(next_width)), nn.GELU()]
         self.project = nn.Sequential(*layers[:-1])
 
     def embed(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B D R C"]:

@@ -111,7 +111,7 @@ def test_other_clouds_can_be_named_on_the_command_line(tiny_run, monkeypatch):
 
 def test_where_there_is_no_run_one_learns_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="make one with `python tools/train_cls.py --cfg cfgs/shapes_cls.yaml`"):
+    with pytest.raises(InputError, match="make one with `bixt3d train cls --cfg shapes_cls`"):
         test_command.main(
             [
                 "cls",

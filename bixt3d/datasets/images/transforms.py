@@ -157,11 +157,11 @@ class ImageAugment:
         """
         from torchvision.transforms import v2
 
-        ways = [v2.MixUp(alpha=self.mixup, num_classes=num_classes)] if self.mixup else []
-        ways += [v2.CutMix(alpha=self.cutmix, num_classes=num_classes)] if self.cutmix else []
-        if not ways or not self.mix_rate:
+        mixes = [v2.MixUp(alpha=self.mixup, num_classes=num_classes)] if self.mixup else []
+        mixes += [v2.CutMix(alpha=self.cutmix, num_classes=num_classes)] if self.cutmix else []
+        if not mixes or not self.mix_rate:
             return None
-        choose = v2.RandomApply([v2.RandomChoice(ways)], self.mix_rate)
+        choose = v2.RandomApply([v2.RandomChoice(mixes)], self.mix_rate)
 
         def mix(image: Tensor, label: Tensor, *key: int | str) -> tuple[Tensor, Tensor]:
             with seeded(*key):
@@ -171,7 +171,7 @@ class ImageAugment:
         return mix
 
 
-class SceneAugment:
+class SegmentationAugment:
     """Show a segmenter every scene anew: another size, a random square of it, mirrored, other colors.
 
     Args:
