@@ -12,6 +12,7 @@ EXTRAS = {
     "images": ("PIL", "timm", "torchvision"),
     "pyg": ("torch_geometric",),
     "export": ("fvcore", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
+    "psb": ("py7zr",),
 }
 """The packages of each extra, by the names under which they are imported."""
 
