@@ -57,6 +57,7 @@ def cloud_facts(path: Path, clouds: Sequence[Cloud]) -> dict[str, Any]:
         if first.up
         else "the file does not say; see --up of bixt3d predict",
         "notes": notes,
+        "details": {"clouds": len(clouds), "points": sum(map(len, clouds)), "columns": list(first.columns)},
     }
 
 
