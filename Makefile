@@ -1,29 +1,33 @@
 # make demo: from an empty machine to a trained model and a picture of what it does
-# make test: everything the tests need, then lint and tests
+# make test: everything the tests need, then lint and tests; nothing is compiled
+# make test-cluster: builds torch-cluster, an optional backend, and runs the tests that use it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check -q
 ROOT := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && echo yes)
-# Open3D opens windows with libusb, libgl, libegl, libgomp, and draws without a display with vulkan; torch-cluster needs g++
-# and Python's headers
+# Open3D opens windows with libusb, libgl, libegl, libgomp, and draws without a display with vulkan; torch's compiler and
+# torch-cluster need g++ and Python's headers
 SYSTEM := libusb-1.0-0 libgl1 libegl1 libgomp1 libvulkan1 mesa-vulkan-drivers g++ python3-dev
 
-.PHONY: demo setup test check test-gpu bench clean
+.PHONY: demo setup test test-cluster check test-gpu bench clean
 .DELETE_ON_ERROR:
 
 # a demo that was stopped goes on, and a finished one is kept
 demo: $(VENV)/core.done
 	@if [ -f runs/demo/result.json ]; then echo "runs/demo is trained already: rm -r runs/demo for a new one"; \
-	elif [ -f runs/demo/run.json ]; then $(BIN)/python tools/train_cls.py --resume runs/demo; \
-	else $(BIN)/python tools/train_cls.py --cfg cfgs/shapes_cls.yaml --run_dir runs/demo; fi
-	$(BIN)/python tools/test_cls.py --checkpoint runs/demo
+	elif [ -f runs/demo/run.json ]; then $(BIN)/bixt3d train cls --resume runs/demo; \
+	else $(BIN)/bixt3d train cls --cfg shapes_cls --run_dir runs/demo; fi
+	$(BIN)/bixt3d test cls --checkpoint runs/demo
 	@echo "The report lies in $(CURDIR)/runs/demo/report.html: open it in a browser."
 
 setup: $(VENV)/core.done
 
-test: $(VENV)/test.done $(VENV)/cluster.done check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(nproc) --dist loadfile
+test: $(VENV)/test.done check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(nproc) --dist loadfile --no-loadscope-reorder
+
+test-cluster: $(VENV)/cluster.done
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/ops
 
 check: $(VENV)/test.done
 	$(BIN)/ruff format --check .
@@ -47,7 +51,7 @@ $(VENV)/bin/python:
 
 $(VENV)/core.done: $(VENV)/bin/python pyproject.toml
 	@echo "Installing bixt3d and what it needs into $(VENV) (PyTorch brings its CUDA libraries: 5 GB, a few minutes)"
-	$(PIP) -e .
+	$(PIP) -e '.[all]'
 	@touch $@
 
 $(VENV)/test.done: $(VENV)/core.done requirements.txt
@@ -66,5 +70,5 @@ $(VENV)/cluster.done: $(VENV)/test.done requirements-cluster.txt
 	-MAX_JOBS=$$(nproc) $(PIP) --no-build-isolation -r requirements-cluster.txt
 	@$(BIN)/python -W ignore -c 'import torch_cluster' 2>/dev/null || \
 		MAX_JOBS=$$(nproc) $(PIP) --no-build-isolation --force-reinstall --no-deps --no-cache-dir -r requirements-cluster.txt || \
-		echo "torch-cluster could not be built: its tests will be skipped, everything else works without it"
+		{ echo "torch-cluster could not be built; everything but the backend 'cluster' works without it"; exit 1; }
 	@touch $@

@@ -1,4 +1,4 @@
-"""What bi-directional attention costs, forward and backward, in each of its forms: 64 latents, 6 heads of 32."""
+"""What bi-directional attention costs, forward and backward, in each implementation: 64 latents, 6 heads of 32."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -25,7 +25,7 @@ read and the output written; backward reads refs, values and the output's gradie
 
 
 def bench_attention(how: How) -> Iterator[list[Row]]:
-    """Measure all forms at several numbers of clouds and tokens."""
+    """Measure all implementations at several numbers of clouds and tokens."""
     for num_clouds, num_tokens in attention_sizes(how):
         parts = make_parts(num_clouds, num_tokens, how)
         both = how.on_gpu or num_tokens < MILLION
@@ -71,8 +71,8 @@ def by_heads(parts: Parts, grads: Parts | None) -> Parts:
     return [torch.cat(columns, 2) for columns in zip(*found, strict=True)]
 
 
-def forms(how: How) -> dict[str, Attend]:
-    """Return all forms by name; the first is the baseline."""
+def implementations(how: How) -> dict[str, Attend]:
+    """Return all implementations by name; the first is the baseline."""
 
     def attend(backend: str, parts: Parts, autocast: bool = False) -> tuple[Tensor, Tensor]:
         with torch.autocast("cuda", torch.bfloat16) if autocast else nullcontext():
@@ -89,27 +89,31 @@ def forms(how: How) -> dict[str, Attend]:
 
 
 def attention_case(name: str, parts: Parts, grads: Parts, reference: Parts, how: How) -> Case:
-    """Return one pass over all forms."""
+    """Return one pass over all implementations."""
     num_clouds, num_tokens, _, _ = parts[2].shape
     first, last = {"forward": (0, 2), "backward": (2, 6), "forward + backward": (0, 6)}[name]
     expected, tolerance = reference[first:last], 0.03 if how.on_gpu else 1e-4
-    attends = forms(how)
+    attends = implementations(how)
     too_large = not how.on_gpu and num_tokens >= MILLION
-    variants = {form: _pass(name, attend, parts, grads) for form, attend in attends.items()}
-    for form in variants:
-        if too_large and form.startswith("textbook"):
-            variants[form] = not_run("the similarity and two softmaxes of it take over 5 GB")
+    variants = {variant: _pass(name, attend, parts, grads) for variant, attend in attends.items()}
+    for variant in variants:
+        if too_large and variant.startswith("textbook"):
+            variants[variant] = not_run("the similarity and two softmaxes of it take over 5 GB")
     if name == "backward":
         variants["textbook, compiled"] = not_run("what is compiled gives up its memory as it goes backward, once")
 
-    def check(form: str, results: Parts) -> None:
-        rounded = how.on_gpu and form.startswith("textbook")  # the similarity itself, to bfloat16
+    def check(variant: str, results: Parts) -> None:
+        rounded = how.on_gpu and variant.startswith("textbook")  # the similarity itself, to bfloat16
         assert_near([result.flatten(2) for result in results], expected, 0.1 if rounded else tolerance)
 
-    def more(form: str) -> Row:
+    def more(variant: str) -> Row:
         if too_large:
-            return {"memory_mb": in_fresh_process(memory_of, form, num_clouds, num_tokens, how)}
-        return {} if name == "forward" or "compiled" in form else {"kept_mb": kept_for_backward(attends[form], parts)}
+            return {"memory_mb": in_fresh_process(memory_of, variant, num_clouds, num_tokens, how)}
+        return (
+            {}
+            if name == "forward" or "compiled" in variant
+            else {"kept_mb": kept_for_backward(attends[variant], parts)}
+        )
 
     numbers = num_clouds * num_tokens * NUM_HEADS * HEAD_DIM
     products = {"forward": 3, "backward": 6, "forward + backward": 9}[name]
@@ -129,21 +133,24 @@ def attention_case(name: str, parts: Parts, grads: Parts, reference: Parts, how:
 
 
 def in_own_processes(case: Case, name: str, num_clouds: int, num_tokens: int, memory: str, how: How) -> Case:
-    """Return a case each of whose forms is timed in a process of its own: on a CPU, large temporaries are new pages or
-    not by what a process did before. Targets are for the C library as it comes."""
+    """Return a case each of whose implementations is timed in a process of its own.
+
+    On a CPU, large temporaries are new pages or not by what a process did before. Targets are for the C library as it
+    comes.
+    """
     keep = memory == "freed memory kept"
-    apart = {form: partial(make_pass, name, form, num_clouds, num_tokens, keep, how) for form in case.variants}
+    apart = {variant: partial(make_pass, name, variant, num_clouds, num_tokens, keep, how) for variant in case.variants}
     title = f"{case.title}, each in a process of its own, {memory}"
     return replace(case, title=title, apart=apart, targets=() if keep else case.targets)
 
 
-def make_pass(name: str, form: str, num_clouds: int, num_tokens: int, keep: bool, how: How) -> Run:
-    """Return a pass of one form over data of its own. For a fresh process."""
+def make_pass(name: str, variant: str, num_clouds: int, num_tokens: int, keep: bool, how: How) -> Run:
+    """Return a pass of one variant over data of its own. For a fresh process."""
     if keep:
         keep_freed_memory()
     parts = make_parts(num_clouds, num_tokens, how)
     grads = [torch.randn(num_clouds, part.shape[1], NUM_HEADS * HEAD_DIM) for part in parts[1:3]]
-    return _pass(name, forms(how)[form], parts, grads)
+    return _pass(name, implementations(how)[variant], parts, grads)
 
 
 def _cpu_targets(name: str, num_tokens: int) -> tuple[Target, ...]:
@@ -197,8 +204,8 @@ def kept_for_backward(attend: Attend, parts: Parts) -> float:
     return sum(size for place, size in kept.items() if place not in known) / 1e6
 
 
-def memory_of(form: str, num_clouds: int, num_tokens: int, how: How) -> float | None:
+def memory_of(variant: str, num_clouds: int, num_tokens: int, how: How) -> float | None:
     """Return the most memory that a forward pass takes, in MB, beyond inputs and outputs. For a fresh process."""
-    attend = forms(how)[form]
+    attend = implementations(how)[variant]
     _pass("forward", attend, make_parts(num_clouds, 64, how), [])()  # what only the first call needs
     return peak_memory(_pass("forward", attend, make_parts(num_clouds, num_tokens, how), []), how)

@@ -62,7 +62,7 @@ def compiled(function: Callable, how: How, mode: str | None = None) -> Callable:
     return run
 
 
-def look_at(device: torch.device, repeats: int, small: bool) -> How:
+def how_on(device: torch.device, repeats: int, small: bool) -> How:
     """Return how to measure on a device; on a GPU its rates are measured first."""
     if device.type != "cuda":
         return How(device, repeats, small)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bixt3d.cli.costs import count_cost
-from bixt3d.config import config_file
 from bixt3d.engine.optim import Optim, make_optimizer
 from bixt3d.engine.runtime import keep_freed_memory
+from bixt3d.io.named_configs import config_file
 from bixt3d.models.image_presets import build_image_classifier
 from bixt3d.models.presets import build_model
 from bixt3d.nn.attention import BiAttention

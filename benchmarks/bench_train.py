@@ -82,14 +82,14 @@ def grouping_case(num_clouds: int, size: int, dim: int, num_neighbors: int, back
         grads = torch.autograd.grad(out, [feats, *trained], upstream.to(out.dtype))
         return (out, *(grad.squeeze(-1) if grad.ndim == 3 and grad.shape[2] == 1 else grad for grad in grads))
 
-    forms = {
+    implementations = {
         "textbook": partial(run, lambda: textbook(feats, neighbor_index), textbook),
         "GroupBlock": partial(run, lambda: block(tokens)[0].feats, block),
     }
-    reference = forms["textbook"](True)
+    reference = implementations["textbook"](True)
 
     def check(name: str, result: tuple[Tensor, ...]) -> None:  # bfloat16 would give the gradient to other neighbors
-        result = forms[name](True) if how.on_gpu else result
+        result = implementations[name](True) if how.on_gpu else result
         assert_near(result[:1], reference[:1], 1e-4)
         assert_near(result[1:], reference[1:], 1e-2, mean=True)  # of 6 million maxima float32 gives a few to others
 
@@ -99,7 +99,7 @@ def grouping_case(num_clouds: int, size: int, dim: int, num_neighbors: int, back
         f"affine grouping, {'forward + backward' if backward else 'forward'}, {num_clouds} x {size}, {dim} wide, "
         f"k {num_neighbors}",
         "textbook",
-        {name: partial(form, False) for name, form in forms.items()},
+        {name: partial(implementation, False) for name, implementation in implementations.items()},
         check,
         num_clouds,
         "clouds",

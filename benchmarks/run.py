@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from bench_attention import bench_attention
 from bench_case import How, Row
-from bench_measure import look_at
+from bench_measure import how_on
 from bench_models import bench_models
 from bench_ops import bench_ops
 from bench_scale import bench_scale
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         torch.set_num_threads(given.threads)
     torch.zeros(8).exp()  # the first multi-threaded exp of a process is sometimes inaccurate; this one is not
     torch.manual_seed(0)
-    how = look_at(choose_device(given.device), given.repeats or (1 if given.small else 7), given.small)
+    how = how_on(choose_device(given.device), given.repeats or (1 if given.small else 7), given.small)
     facts = describe(how, sys.argv[1:] if argv is None else argv)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
     rows = []

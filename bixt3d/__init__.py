@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.datasets import ModelNetNormals as ModelNetNormals
     from bixt3d.datasets import PartHDF5 as PartHDF5
     from bixt3d.datasets import PartSource as PartSource
-    from bixt3d.datasets import SceneAugment as SceneAugment
     from bixt3d.datasets import SceneParse as SceneParse
-    from bixt3d.datasets import SceneSource as SceneSource
+    from bixt3d.datasets import SegmentationAugment as SegmentationAugment
+    from bixt3d.datasets import SegmentationSource as SegmentationSource
     from bixt3d.datasets import ShapeNetPart as ShapeNetPart
     from bixt3d.datasets import Shapes as Shapes
     from bixt3d.datasets import corrupt as corrupt
@@ -57,10 +57,12 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.models import CloudSegmenter as CloudSegmenter
     from bixt3d.models import DecoderSegmenter as DecoderSegmenter
     from bixt3d.models import Encoder as Encoder
+    from bixt3d.models import FeatureModel as FeatureModel
     from bixt3d.models import ImageClassifier as ImageClassifier
     from bixt3d.models import ImageSegmenter as ImageSegmenter
     from bixt3d.models import IterativeEncoder as IterativeEncoder
     from bixt3d.models import LinearSegmenter as LinearSegmenter
+    from bixt3d.models import ModelFeatures as ModelFeatures
     from bixt3d.models import PointMLP as PointMLP
     from bixt3d.models import PointMLPDecoder as PointMLPDecoder
     from bixt3d.models import PointMLPElite as PointMLPElite
@@ -70,6 +72,8 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.models import TokenSegmenter as TokenSegmenter
     from bixt3d.models.attention_maps import attention_maps as attention_maps
     from bixt3d.models.attention_maps import image_attention_maps as image_attention_maps
+    from bixt3d.models.create import create_model as create_model
+    from bixt3d.models.create import list_models as list_models
     from bixt3d.models.image_presets import build_image_classifier as build_image_classifier
     from bixt3d.models.image_presets import build_image_segmenter as build_image_segmenter
     from bixt3d.models.official import load_official_weights as load_official_weights
@@ -90,13 +94,15 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.ops import similarity as similarity
     from bixt3d.ops import sinusoid as sinusoid
     from bixt3d.tasks.classification import Classification as Classification
+    from bixt3d.tasks.from_python import train as train
     from bixt3d.tasks.image_classification import ImageClassification as ImageClassification
     from bixt3d.tasks.image_segmentation import ImageSegmentation as ImageSegmentation
     from bixt3d.tasks.part_segmentation import PartSegmentation as PartSegmentation
     from bixt3d.tasks.scores import Evaluation as Evaluation
     from bixt3d.tasks.scores import Score as Score
+    from bixt3d.tasks.settings import Run as Run
+    from bixt3d.tasks.settings import Train as Train
     from bixt3d.tasks.task import Task as Task
-    from bixt3d.tasks.task import Train as Train
     from bixt3d.tokenizers import ConvTokenizer as ConvTokenizer
     from bixt3d.tokenizers import GroupTokenizer as GroupTokenizer
     from bixt3d.tokenizers import ImageTokenizer as ImageTokenizer
@@ -120,33 +126,37 @@ _NAMES = {
     "nn.local_patch": "LocalPatchRefinement",
     "tokenizers": "ConvTokenizer GroupTokenizer ImageTokenizer PatchTokenizer PointTokenizer Tokenizer",
     "models": "BixtClassifier BixtEncoder BixtImageClassifier BixtPreset CloudClassifier CloudSegmenter "
-    "DecoderSegmenter Encoder ImageClassifier ImageSegmenter IterativeEncoder LinearSegmenter PointMLP PointMLPDecoder "
-    "PointMLPElite PointMLPSegmenter SemanticFPNSegmenter SequentialEncoder TokenSegmenter",
+    "DecoderSegmenter Encoder FeatureModel ImageClassifier ImageSegmenter IterativeEncoder LinearSegmenter "
+    "ModelFeatures PointMLP PointMLPDecoder PointMLPElite PointMLPSegmenter SemanticFPNSegmenter SequentialEncoder "
+    "TokenSegmenter",
+    "models.create": "create_model list_models",
     "models.presets": "build_model build_segmenter",
     "models.image_presets": "build_image_classifier build_image_segmenter",
     "models.official": "load_official_weights",
     "models.attention_maps": "attention_maps image_attention_maps",
     "datasets": "CORRUPTIONS LEVELS CloudAugment CloudSource ImageAugment ImageFolder ImageSource ModelNetHDF5 "
-    "ModelNetMeshes ModelNetNormals PartHDF5 PartSource SceneAugment SceneParse SceneSource ShapeNetPart Shapes "
-    "corrupt cut_and_mix stratified_split take_points",
+    "ModelNetMeshes ModelNetNormals PartHDF5 PartSource SceneParse SegmentationAugment SegmentationSource ShapeNetPart "
+    "Shapes corrupt cut_and_mix stratified_split take_points",
     "datasets.files.cloud": "Cloud",
     "datasets.files.pyg": "from_pyg to_pyg",
     "datasets.files.reader": "read_file",
     "datasets.transforms.draws": "Draws",
     "datasets.transforms.normals": "estimate_normals",
-    "tasks.task": "Task Train",
+    "tasks.settings": "Run Train",
+    "tasks.task": "Task",
     "tasks.scores": "Evaluation Score",
     "tasks.classification": "Classification",
     "tasks.part_segmentation": "PartSegmentation",
     "tasks.image_classification": "ImageClassification",
     "tasks.image_segmentation": "ImageSegmentation",
+    "tasks.from_python": "train",
     "inference.runs": "load_run read_run",
     "inference.clouds": "CloudPredictor PartPredictor Predictor",
     "inference.images": "ImagePrediction ImagePredictor ImageSegmentationPredictor SegmentationPrediction",
     "inference.predictions": "Answer PartPrediction Prediction",
     "inference.export": "export_run",
 }
-"""Public names by the module that holds them."""  # to come: create_model and list_models (models), train (cli)
+"""Public names by the module that holds them."""
 
 _HOMES = {name: f"bixt3d.{module}" for module, names in _NAMES.items() for name in names.split()}
 

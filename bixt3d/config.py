@@ -1,23 +1,24 @@
 """Settings: one yaml file is one run, any setting can be overridden on the command line, mistakes get one sentence."""
 
-import difflib
-import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import pairwise
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
-from jsonargparse._common import parsing_settings
+from jsonargparse._common import parsing_settings  # no public function gives or restores them; only below
 
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import first_line, is_out_of_memory
-from bixt3d.io.known_classes import class_paths, known_classes
+from bixt3d.io.explaining import explain, parameters_of
+from bixt3d.io.importing import import_from
+from bixt3d.io.known_classes import TRUST, class_paths, known_classes
+from bixt3d.io.named_configs import find_config
+from bixt3d.io.offline import OFFLINE
 from bixt3d.io.untrusted import MOST_YAML, read_yaml
 from bixt3d.types import Features, InputError
 
@@ -29,7 +30,9 @@ class SettingsParser(ArgumentParser):
     is imported only if ``trust`` is set, or ``--trust`` is among the arguments.
     """
 
-    trust: bool = False
+    def __init__(self, *args: Any, trust: bool = False, **options: Any):
+        super().__init__(*args, **options)
+        self.trust = trust
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
         """Return the settings of a command line: those of its config, changed by its options.
@@ -38,9 +41,12 @@ class SettingsParser(ArgumentParser):
         """
         args = list(sys.argv[1:] if args is None else args)
         self.trust = self.trust or "--trust" in args
-        for flag, value in pairwise(part for arg in args for part in re.split("(?<=^--cfg)=", arg, maxsplit=1)):
+        args = [part for arg in args for part in re.split("(?<=^--cfg)=", arg, maxsplit=1)]
+        for place, flag in enumerate(args[:-1], 1):
             if flag == "--cfg":
-                self._check_config(value)
+                args[place] = self._find_config(args[place])
+                if self.trust and not is_text(args[place]):
+                    import_from(Path(args[place]).parent)
         with _known_classes_only(self.trust):
             return super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
 
@@ -62,13 +68,18 @@ class SettingsParser(ArgumentParser):
                 value = printable(str(settings[name]))[:80]
                 raise InputError(f"setting '{name}' is a group of settings, not the value {value}")
 
-    def _check_config(self, value: str) -> None:
-        """Raise InputError for a config that is none, or that names another file: jsonargparse would read it."""
+    def _find_config(self, value: str) -> str:
+        """Return the path of a config, or its text. Raises InputError if it is none, or names another file itself.
+
+        jsonargparse would read that file.
+        """
+        value = value if value == "-" or is_text(value) else str(find_config(value))
         settings = read_config(value)
         if isinstance(settings, dict):
             if settings.get("cfg") is not None:
                 raise InputError("a config has no setting 'cfg': one file is one run")
             self.check_groups({name: part for name, part in settings.items() if part is not None})
+        return value
 
     def instantiate(self, settings: Namespace, *, only: Sequence[str] | None = None, **options: Any) -> Namespace:
         """Build what the settings describe, a model as its data set gives features; the settings stay as they are.
@@ -115,12 +126,17 @@ def _known_classes_only(trust: bool) -> Iterator[None]:
 _parsing: ContextVar[bool] = ContextVar("parsing", default=False)
 
 
+def is_text(value: str) -> bool:
+    """Say whether a config is given as its text, and not by a path or a name."""
+    return "\n" in value or value.lstrip().startswith("{")
+
+
 def read_config(value: str) -> Any:
     """Return what a config says, a file or its text. Raises InputError if it is too large, too deep, or no yaml.
 
     Returns None where there is no such file.
     """
-    if "\n" in value or value.lstrip().startswith("{"):
+    if is_text(value):
         return read_yaml(value, "the config")
     path = Path(value)
     if not path.is_file():
@@ -135,14 +151,12 @@ def read_config(value: str) -> Any:
     return read_yaml(text, f"the config file {path}")
 
 
-TRUST = "--trust: import classes that are named and that are not bixt3d's, and so run their code"
-OFFLINE = "--offline: fetch nothing"
-
-
 def make_settings_parser(description: str) -> SettingsParser:
-    """Return a parser that reads ``--cfg FILE``; a program adds its settings."""
+    """Return a parser that reads ``--cfg NAME_OR_FILE``; a program adds its settings."""
     parser = SettingsParser(description=description, allow_abbrev=False)
-    parser.add_argument("--cfg", action="config", help="yaml file with the settings of one complete run")
+    parser.add_argument(
+        "--cfg", action="config", help="settings of one complete run: a config by its name, or a yaml file"
+    )
     parser.epilog = f"{TRUST}. {OFFLINE}"
     return parser
 
@@ -163,88 +177,14 @@ def follow_features(model: Any, data: Any) -> None:
             parts += (vars(part) if isinstance(part, Namespace) else part).values()
 
 
-def explain(message: str, known: Iterable[str]) -> str:
-    """Turn jsonargparse's message into one sentence: where, what is wrong, and the nearest right name."""
-    if broken := re.match(r"(Problems parsing|Unexpected) config: ", message):
-        problem = re.sub(r'in "<unicode string>",', "at", " ".join(message[broken.end() :].split()))
-        return f"the config file holds no settings in yaml: {problem}"
-    message = "\n".join(map(printable, message.splitlines()))
-    where = ".".join(re.findall(r"""(?:Parser key "|Group ')([^"']+)["']""", message))
-    if unknown := re.search(
-        r"Option '([^']+)' is not accepted|does not accept option '([^']+)'|unrecognized arguments: --(\S+)", message
-    ):
-        name = next(filter(None, unknown.groups())).split("=")[0]
-        owners = re.findall(r"class_path '([^']+)'", message)
-        names = [one.name for one in _parameters_of(owners[-1])] if owners else list(known)
-        setting = f"{where}.{name}" if where else name
-        return f"unknown setting '{setting}'" + nearest(name if owners else setting, names)
-    if sentence := _explain_class(message, where):
-        return sentence
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    line = re.sub(r'^Parser key "[^"]+":\s*', "", re.sub(r"\.? Got value: Namespace.*", "", lines[-1]))
-    line = re.sub(r"<class '(\w+)'>", r"\1", line)
-    line = re.sub(r"Expected a typing.Literal\[(.*?)\]", r"Expected one of \1", line)
-    return f"setting '{where}': {line}" if where else line
-
-
-def _explain_class(message: str, where: str) -> str | None:
-    """Return the sentence about a class that is not known, or known but of no use here; None if it is about neither."""
-    ways = (
-        r"Expected a dot import path string: (\w+)",
-        r"Expected '([\w.]+)' to be a subclass of",
-        r"Import path ([\w.]+) does not correspond to a subclass of",
-        r"Importing '([\w.]+)' is not allowed",
-    )
-    found = re.search("|".join(ways), message)
-    if not found:
-        return None
-    path = next(filter(None, found.groups()))
-    name, classes = path.rpartition(".")[2], [one.__name__ for one in known_classes() if one.__name__[0] != "_"]
-    if found[4] and not path.startswith("bixt3d."):
-        return f"setting '{where}' names {path}, which is not bixt3d's: --trust imports it, and so runs its code"
-    if name in classes:
-        return f"setting '{where}' cannot be a {name}: that class is meant for another task or another setting"
-    hint = nearest(name, classes)  # where none is near, all classes are too many
-    return f"unknown class '{name[:80]}' in setting '{where}'" + hint * ("did you mean" in hint)
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return the end of a sentence about a name that is not known: the nearest one, or all there are."""
-    group = name.rpartition(".")[0] + "."
-    names = sorted({one for one in names if not one.endswith(".help") and one != "print_shtab"})
-    if of_group := [one for one in names if one.startswith(group)]:  # optim.lrr is near optim.lr, not near train
-        close = difflib.get_close_matches(name[len(group) :], [one[len(group) :] for one in of_group], n=1, cutoff=0.5)
-        return f"; did you mean '{group}{close[0]}'?" if close else f"; there are: {', '.join(of_group)}"
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(names)}"
-
-
 def check_nulls(settings: Namespace, where: str = "") -> None:
     """Raise InputError that names a plain setting of a class which is null: jsonargparse lets these pass."""
     plain = {}
     if isinstance(settings.get("init_args"), Namespace):
-        plain = {one.name: one.annotation for one in _parameters_of(str(settings.get("class_path")))}
+        plain = {one.name: one.annotation for one in parameters_of(str(settings.get("class_path")))}
         settings = settings["init_args"]
     for name, value in vars(settings).items():
         if isinstance(value, Namespace):
             check_nulls(value, f"{where}{name}.")
         elif value is None and plain.get(name) in (int, float, bool, str):
             raise InputError(f"setting '{where}{name}' must be of type {plain[name].__name__}, and is null")
-
-
-def _parameters_of(class_path: str) -> list[inspect.Parameter]:
-    """Return the settings of a class and of those that it is derived from; none of a class that is not known."""
-    name = class_path.rpartition(".")[2]
-    classes = next((one.__mro__ for one in known_classes() if one.__name__ == name), ())
-    parameters = [one for cls in reversed(classes) for one in inspect.signature(cls.__init__).parameters.values()]
-    return [one for one in parameters if one.name != "self" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-
-
-def config_file(name: str) -> Path:
-    """Return the path of ``cfgs/NAME.yaml``, in a checkout or an installed package. Raises InputError if none."""
-    package = Path(__file__).parent
-    folders = [folder for folder in (package / "cfgs", package.parent / "cfgs") if folder.is_dir()]
-    files = {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
-    if name not in files:
-        raise InputError(f"there is no config '{name}'" + nearest(name, files))
-    return files[name]

@@ -14,25 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
-class InputError(ValueError):
-    """Something that the user gave is wrong; the message is one sentence that says what to do about it.
-
-    Programs in ``tools/`` print it without a traceback and end with exit code 2.
-    """
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal ended the program; the message, if any, says what is safe and how to go on.
-
-    ``code`` is the exit code: 128 plus the number of the signal. In a run of several processes only the first one says
-    so; the others end with code 0 and print nothing.
-    """
-
-    def __init__(self, number: int, message: str = "", code: int | None = None):
-        super().__init__(message)
-        self.number, self.code = number, 128 + number if code is None else code
-
+from bixt3d.errors import InputError as InputError
+from bixt3d.errors import Stopped as Stopped
 
 Kind = Literal["normal", "color", "scalar"]
 
@@ -104,6 +87,12 @@ class Features:
         if len(set(features.names)) < len(features.names):
             raise InputError(f"features {text!r} name one of them twice")
         return features
+
+    @classmethod
+    def of(cls, model: object) -> "Features":
+        """Return the features that a model reads: its ``features``, or their names; none if it does not say."""
+        found = getattr(model, "features", None)
+        return cls.parse(found) if isinstance(found, str | cls) else cls()
 
     def __str__(self) -> str:
         return ",".join(map(str, self.columns))

@@ -16,9 +16,7 @@ from lightning_fabric import Fabric
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from bixt3d import build_model
-from bixt3d.datasets import CloudAugment, Shapes
-from bixt3d.datasets.transforms.draws import Draws
+from bixt3d import CloudAugment, Draws, Shapes, build_model
 
 
 def main() -> None:

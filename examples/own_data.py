@@ -23,10 +23,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from bixt3d import InputError, read_file
-from bixt3d.datasets import CloudSource
+from bixt3d import CloudSet, CloudSource, InputError, read_file
 from bixt3d.datasets.transforms.normalize import normalize_clouds
-from bixt3d.types import CloudSet
 
 
 class PlyFolder(CloudSource):

@@ -14,8 +14,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Center, Compose, FixedPoints, RandomJitter, RandomScale
 
-from bixt3d import BixtClassifier, BixtEncoder, PointTokenizer, Predictor, to_pyg
-from bixt3d.datasets import Shapes
+from bixt3d import BixtClassifier, BixtEncoder, PointTokenizer, Predictor, Shapes, to_pyg
 
 
 class UnitSphere:
@@ -40,7 +39,7 @@ def main() -> None:
     augment = Compose([FixedPoints(256, replace=False), RandomScale((0.8, 1.25)), RandomJitter(0.01)])
 
     encoder = BixtEncoder(dim=48, depth=2, num_heads=2, num_latents=16)
-    model = BixtClassifier(len(train.class_names), PointTokenizer(48, temperature=100, scale=12.566), encoder)
+    model = BixtClassifier(len(train.class_names), PointTokenizer(48, temperature=100.0, scale=12.566), encoder)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for epoch in (1, 2):
         losses = []

@@ -3,7 +3,7 @@
     $ python examples/training.py --epochs 2
     epoch 1: loss 2.60, test accuracy 32.5 %
     epoch 2: loss 2.22, test accuracy 32.5 %
-    the first test cloud is a airplane (21 %)
+    the first test cloud: airplane (21 %)
 
 Without --epochs it trains for 30 epochs, to 91 % in about 20 s on one CPU thread; --device cuda trains on a GPU.
 For your own data replace `Shapes`: what is needed is `xyz` (clouds, points, 3), centred and scaled to the unit sphere
@@ -15,13 +15,12 @@ import argparse
 import torch
 from torch.nn.functional import cross_entropy
 
-from bixt3d import BixtClassifier, BixtEncoder, GroupTokenizer, PointTokenizer, Predictor
-from bixt3d.datasets import Shapes
+from bixt3d import BixtClassifier, BixtEncoder, GroupTokenizer, PointTokenizer, Predictor, Shapes
 
 
 def make_model(num_classes: int) -> BixtClassifier:
     """Return a small BiXT (0.2 M parameters) that groups the points of each cloud into 32 tokens."""
-    points = PointTokenizer(dim=32, temperature=100, scale=12.566)
+    points = PointTokenizer(dim=32, temperature=100.0, scale=12.566)
     tokenizer = GroupTokenizer(64, points, num_neighbors=16, num_groups=32, num_pre=0, ratio=0.5, use_xyz=True)
     encoder = BixtEncoder(dim=64, depth=2, num_heads=2, num_latents=16)
     return BixtClassifier(num_classes, tokenizer, encoder)
@@ -71,7 +70,7 @@ def main() -> None:
         print(f"epoch {epoch}: loss {torch.stack(losses).mean():.2f}, test accuracy {100 * score:.1f} %")
 
     found = Predictor(model, test.class_names, num_points=256).predict(test.xyz[0])
-    print(f"the first test cloud is a {found.name} ({100 * found.confidence:.0f} %)")
+    print(f"the first test cloud: {found.name} ({100 * found.confidence:.0f} %)")
 
 
 if __name__ == "__main__":

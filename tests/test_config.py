@@ -15,7 +15,7 @@ import yaml
 import bixt3d.cli.program
 import bixt3d.config
 import bixt3d.datasets
-from bixt3d.config import config_file
+from bixt3d.io.named_configs import config_file
 from bixt3d.io.offline import check_online
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.presets import build_model, build_segmenter
@@ -35,7 +35,7 @@ TASKS = {
 
 def task_of(path: Path) -> Task:
     """Return the task of the program that the header of a config names."""
-    program = re.search(rf"^#   python tools/train_(\w+).py --cfg cfgs/{path.name}$", path.read_text(), re.MULTILINE)
+    program = re.search(rf"^#   bixt3d train (\w+) --cfg {path.stem}$", path.read_text(), re.MULTILINE)
     assert program, f"{path} does not say how to run it"
     return TASKS[program[1]]
 
@@ -109,7 +109,7 @@ def test_a_file_that_is_missing_or_no_yaml_gets_one_sentence(tmp_path, text):
         (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(InputError) as caught:
         Classification().make_parser("a test").parse_args([f"--cfg={tmp_path / 'x.yaml'}"])
-    assert ("no settings in yaml" if text else "File does not exist: ") in str(caught.value)
+    assert ("no settings in yaml" if text else "there is no config file ") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -1,1 +1,1 @@
-"""The command line: ``bixt3d`` and the programs in ``tools/``."""
+"""The command ``bixt3d``; the programs in ``tools/`` call it in a checkout."""

@@ -1,22 +1,57 @@
-"""The tasks by the short names that the command line knows them by."""
+"""The tasks, as the command line knows them. It imports nothing heavy: help must be fast."""
 
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from bixt3d.tasks import TASKS, find_task
-from bixt3d.types import InputError
-
-SHORT = dict(zip(("cls", "partseg", "imgcls", "imgseg"), TASKS, strict=True))
-"""The full name of each task by its short one."""
+from bixt3d.errors import InputError
+from bixt3d.io.bounds import printable
+from bixt3d.io.named_configs import nearest
 
 
-def choose_task(argv: Sequence[str], verb: str) -> str:
-    """Return the short name that a command line begins with. Raises InputError if there is none."""
-    if not argv or argv[0] not in SHORT:
-        raise InputError(f"say what to {verb}: bixt3d {verb} {'|'.join(SHORT)}")
-    return argv[0]
+@dataclass(frozen=True)
+class Choice:
+    """A task: its full name, what is trained, what a set consists of, and a config to begin with."""
+
+    task: str
+    what: str
+    unit: str
+    config: str
 
 
-def task_of(name: str) -> Any:
+TASKS = {
+    "cls": Choice("classification", "a classifier of point clouds", "clouds", "shapes_cls"),
+    "partseg": Choice("part segmentation", "a part segmenter of point clouds", "clouds", "shapes_partseg"),
+    "imgcls": Choice("image classification", "a classifier of images", "images", "cifar10"),
+    "imgseg": Choice("image segmentation", "a segmenter of images", "images", "camvid"),
+}
+"""Each task by its short name."""
+HELP = ("-h", "--help")
+
+
+def choose_task(argv: Sequence[str], verb: str, text: str) -> str | None:
+    """Return the short name of a task that a command line begins with, or None where it names none.
+
+    With ``--help`` in place of a name, the text is printed and the program ends. Raises InputError for a wrong name.
+    """
+    first = argv[0] if argv else ""
+    if first in HELP:
+        lines = [f"  {name:<8} {choice.what}" for name, choice in TASKS.items()]
+        print("\n".join([text, "", "tasks:", *lines, "", f"bixt3d {verb} cls --help explains the options."]))
+        sys.exit(0)
+    return first if first in TASKS else None
+
+
+def find(name: str) -> Any:
     """Return the task of a short name."""
-    return find_task(SHORT[name])
+    from bixt3d.tasks import find_task
+
+    return find_task(TASKS[name].task)
+
+
+def say_which(word: str, verb: str) -> InputError:
+    """Return the error for a command line that names no task."""
+    if word and not word.startswith("-"):
+        return InputError(f"there is no task '{printable(word)}'" + nearest(word, TASKS))
+    return InputError(f"say what to {verb}: bixt3d {verb} {'|'.join(TASKS)} ...")

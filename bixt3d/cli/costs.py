@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
+from bixt3d.io.extras import need
 from bixt3d.models.decoder import DecoderBlock
 from bixt3d.nn.attention import BiAttention
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.ops import similarity
-from bixt3d.types import InputError, Tokens
+from bixt3d.types import Tokens
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,11 @@ def count_cost(model: nn.Module, *inputs: Tensor) -> Cost:
     Attention counts in its explicit form: the similarity, once for both directions of a bi-directional one, and each
     product with the values. Raises InputError without fvcore.
     """
-    try:
-        with catch_warnings():
-            simplefilter("ignore")  # fvcore uses torch.jit, which is about to leave
-            from fvcore.nn import activation_count, flop_count
-            from fvcore.nn.jit_analysis import JitModelAnalysis
-    except ImportError:
-        raise InputError("costs are counted by fvcore: pip install fvcore") from None
+    need("counting costs", "fvcore")
+    with catch_warnings():
+        simplefilter("ignore")  # fvcore uses torch.jit, which is about to leave
+        from fvcore.nn import activation_count, flop_count
+        from fvcore.nn.jit_analysis import JitModelAnalysis
     flops = sys.modules[flop_count.__module__]._DEFAULT_SUPPORTED_OPS | _FLOPS
     activations = sys.modules[activation_count.__module__]._DEFAULT_SUPPORTED_OPS | _ACTIVATIONS
     for counts in (flops, activations):

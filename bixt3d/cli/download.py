@@ -1,23 +1,85 @@
 """``bixt3d download NAME``: fetch a public data set."""
 
-import argparse
+from argparse import Action
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from bixt3d.datasets.download.archives import ARCHIVES
-from bixt3d.datasets.download.fetch import fetch
-from bixt3d.io.offline import go_offline
+from bixt3d.cli.parser import Parser
+from bixt3d.io.named_configs import shipped
 
 
-def main(argv: Sequence[str]) -> Path:
-    """Fetch the named archive; returns its folder."""
-    parser = argparse.ArgumentParser(prog="bixt3d download", description="Fetch a public data set.")
-    parser.add_argument("name", choices=ARCHIVES, help="which data set")
+class DataSet(NamedTuple):
+    """What a person wants to know of a data set before it is fetched."""
+
+    folder: str
+    size: str
+    holds: str
+
+
+PART_TEXTS = "shapenetcore_partanno_segmentation_benchmark_v0_normal"
+SEVEN_ZIP = "7z archive: needs pip install 'bixt3d[psb]'"
+SETS = {
+    "modelnet10": DataSet("modelnet10_ply_hdf5_1024", "0.5 GB", "ModelNet10: 1024 points, sampled here on the meshes"),
+    "modelnet40": DataSet("modelnet40_ply_hdf5_2048", "435 MB", "ModelNet40: 2048 points"),
+    "modelnet40_normals": DataSet("modelnet40_normal_resampled", "1.7 GB", "ModelNet40: 10000 points with normals"),
+    "modelnet10_meshes": DataSet("ModelNet/ModelNet10", "0.5 GB", "ModelNet10: Princeton's meshes"),
+    "modelnet40_meshes": DataSet("ModelNet/ModelNet40", "2.0 GB", "ModelNet40: Princeton's meshes"),
+    "psb": DataSet(
+        "psb_partseg", SEVEN_ZIP, "Princeton segmentation benchmark: 4096 points, sampled here on the meshes"
+    ),
+    "psb_meshes": DataSet("LabeledDB_new", SEVEN_ZIP, "Princeton segmentation benchmark: meshes with labelled faces"),
+    "shapenetpart": DataSet(PART_TEXTS, "707 MB", "ShapeNetPart: points with normals and parts"),
+    "shapenetpart_hdf5": DataSet(
+        "hdf5_data", "346 MB, by hand: its host is gone", "ShapeNetPart: 2048 points with parts"
+    ),
+}
+"""What there is to fetch; `datasets.download` says where it is. Written out here, for help must not import torch."""
+
+TERMS = """All sets are for research, under the terms of their owners; read them first: modelnet.cs.princeton.edu,
+segeval.cs.princeton.edu and people.cs.umass.edu/~kalo/papers/LabelMeshes (meshes and labels of psb), shapenet.org."""
+
+
+class Layouts(Action):
+    """Print data/README.md, which comes with bixt3d, and end."""
+
+    def __call__(self, parser: Any, *given: Any) -> None:
+        print((shipped("data") / "README.md").read_text(encoding="utf-8"))
+        parser.exit()
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    width = max(map(len, SETS))
+    lines = [f"  {name:<{width}}  {one.holds} ({one.size})" for name, one in SETS.items()]
+    parser = Parser(
+        "download",
+        "Fetch a public data set: resumed where it stopped, verified, there whole or not at all.",
+        "\n".join(["sets (and what is fetched):", *lines, "", TERMS]),
+    )
+    parser.add_argument("name", metavar="NAME", choices=SETS, help="which data set")
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder it goes below (default: data)")
-    parser.add_argument("--offline", action="store_true", help="fetch nothing: unpack what lies there already")
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--layouts", action=Layouts, nargs=0, help="print the layouts of data sets, and of your own data"
+    )
+    parser.add_argument("--offline", action="store_true", help="fetch nothing: use archives that lie there already")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Fetch the data set that the command line names; returns its folder."""
+    arguments = make_parser().parse_args(argv)
+    from bixt3d.datasets.download.archives import ARCHIVES, SAMPLED
+    from bixt3d.datasets.download.fetch import fetch
+    from bixt3d.datasets.download.sampled import make_sampled
+    from bixt3d.io.offline import go_offline
+
     if arguments.offline:
         go_offline()
-    folder = fetch(ARCHIVES[arguments.name], arguments.root)
-    print(f"{arguments.name} is ready in {folder}")
+    name, said = arguments.name, ""
+    if name in SAMPLED:
+        folder, said = make_sampled(name, arguments.root)
+    else:
+        folder = fetch(ARCHIVES[name], arguments.root)
+    print(f"{name} is ready in {folder}", *([said] if said else []), sep="\n")
     return folder

@@ -1,31 +1,42 @@
-"""Export a trained run for other programs: python tools/export.py RUN [--format torch|onnx] [--out FILE]"""
+"""``bixt3d export RUN``: write a trained run for other programs."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from bixt3d.config import OFFLINE, TRUST, SettingsParser
-from bixt3d.engine.folder import weights_file, words_of
-from bixt3d.inference.export import Format, export_run
-from bixt3d.io.errors import enough_memory
+from bixt3d.cli.parser import ALWAYS, Parser
+
+EPILOG = f"""examples:
+  bixt3d export RUN
+  bixt3d export RUN --format torch --weights best --out model.pt2
+
+{ALWAYS}"""
+FORMATS = ("torch", "onnx")
+"""As `inference.export` has them; written out here, for help must not import torch."""
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("export", "Write a trained run as one file for other programs.", EPILOG)
+    parser.add_argument("run", metavar="RUN", help="run folder, or its model.safetensors")
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="torch: for torch.export.load; onnx: for any")
+    parser.add_argument("--out", type=Path, help="the file (default: beside the weights, with their name)")
+    parser.add_argument(
+        "--weights", choices=("last", "best"), default="last", help="of the last epoch, or the best on validation"
+    )
+    parser.add_argument("--trust", action="store_true", help="see below")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Export a run; returns the file."""
-    parser = SettingsParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("run", type=str, help="run folder, or its model.safetensors")
-    parser.add_argument(
-        "--format", type=Format, default="onnx", help="torch: for torch.export.load; onnx: for any runtime"
-    )
-    parser.add_argument("--out", type=Path | None, help="the file (default: beside the weights, with their name)")
-    parser.add_argument(
-        "--weights", type=Literal["last", "best"], default="last", help="of the last epoch, or the best on validation"
-    )
-    parser.epilog = f"{TRUST}. {OFFLINE}"
-    where = parser.parse_args(argv)
+    where = make_parser().parse_args(argv)
+    from bixt3d.engine.folder import weights_file, words_of
+    from bixt3d.inference.export import export_run
+    from bixt3d.io.errors import enough_memory
+
     weights = weights_file(Path(where.run), where.weights)
     with enough_memory("export on a larger machine, or a run of a smaller model or with a lower --data.num_points"):
-        out, found = export_run(weights, where.format, where.out, parser.trust)
+        out, found = export_run(weights, where.format, where.out, where.trust)
     print(f"weights: {weights} ({words_of(weights)})\ncompared with the model: {found}")
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return out

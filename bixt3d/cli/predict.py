@@ -1,48 +1,32 @@
-"""Say what your clouds, meshes and images are, or which parts they have: python tools/predict.py FILE_OR_FOLDER ..."""
+"""``bixt3d predict FILE_OR_FOLDER ...``: say what clouds, meshes and images are, or which parts they have."""
 
-import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
-from functools import partial
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-import torch
-from tqdm import tqdm
+from bixt3d.cli.parser import ALWAYS, Parser
+from bixt3d.errors import InputError
 
-from bixt3d.cli.predict_clouds import predict_file
-from bixt3d.cli.predict_images import find_images, predict_image
-from bixt3d.config import OFFLINE, TRUST
-from bixt3d.datasets.files.reader import SUFFIXES, find_files
-from bixt3d.datasets.images.reading import ENDINGS
-from bixt3d.datasets.transforms.upright import UPS
-from bixt3d.engine.folder import newest_run, weights_file, words_of
-from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
-from bixt3d.inference.images import ImageModel, ImagePredictor, ImageSegmentationPredictor
-from bixt3d.inference.runs import load_run
-from bixt3d.io.bounds import printable
-from bixt3d.io.errors import enough_memory
-from bixt3d.tasks import find_task
-from bixt3d.types import InputError
+CLOUDS = ".ply .obj .off .stl .glb .gltf .xyz .txt .csv .pts .pcd .npy .npz .h5 .hdf5"
+IMAGES = ".jpg .jpeg .png .bmp .webp"
+UPS = ("y", "z", "-y", "-z")
+FORMATS = ("ply", "csv", "npz", "npy")
+"""What can be read and written; written out here, for help must not import torch."""
+DESCRIPTION = "Say what your clouds, meshes and images are, or which parts they have."
+EPILOG = f"""clouds and meshes: {CLOUDS}
+images: {IMAGES}
 
-DRAWN = (Predictor, PartPredictor, ImagePredictor, ImageSegmentationPredictor)
-"""Whose predictions --out can draw."""
-HOW_TO_TRAIN = "python tools/train_cls.py --cfg cfgs/shapes_cls.yaml"
-HOW_TO_TRAIN_ON_IMAGES = "python tools/train_imgcls.py --cfg cfgs/cifar10.yaml"
+examples:
+  bixt3d predict scan.ply
+  bixt3d predict scans/ --checkpoint RUN --out predictions
+  bixt3d predict photo.jpg --json
+
+{ALWAYS}"""
 
 
-class Parser(ArgumentParser):
-    """Argparse with errors as one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise InputError in place of printing the usage."""
-        raise InputError(f"{message}; write --up=-y" if message.startswith("argument --up: expected") else message)
-
-
-def parse(argv: Sequence[str] | None) -> Namespace:
-    """Return what the command line says."""
-    epilog = f"Files: {' '.join((*SUFFIXES, *ENDINGS))}. {TRUST}. {OFFLINE}"
-    parser = Parser(description=__doc__, epilog=epilog, allow_abbrev=False)
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("predict", DESCRIPTION, EPILOG)
     parser.add_argument("places", nargs="+", metavar="FILE_OR_FOLDER", help="folders are searched for known files")
     parser.add_argument(
         "--checkpoint", type=Path, help="run folder, or its model.safetensors (default: the newest run on such files)"
@@ -69,7 +53,12 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         help="files of labelled points for --out, with commas: ply (all that the file had, exact coordinates, label "
         "and confidence; the default), csv, npz (x y z, label, name, confidence), npy (labels alone)",
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """Return what the command line says."""
+    arguments = make_parser().parse_args(argv)
     if arguments.top < 1:
         raise InputError(f"--top must be at least 1, not {arguments.top}")
     if arguments.format and not arguments.out:
@@ -79,8 +68,6 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def formats(text: str) -> tuple[str, ...]:
     """Return the formats that a text names. Raises ArgumentTypeError for others."""
-    from bixt3d.datasets.files.point_files import FORMATS
-
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if not set(names) <= set(FORMATS):
         raise ArgumentTypeError(f"'{text}' is not made of {', '.join(FORMATS)}")
@@ -90,105 +77,6 @@ def formats(text: str) -> tuple[str, ...]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
     arguments = parse(argv)
-    run = arguments.checkpoint or newest(any(map(names_images, arguments.places)))
-    weights = weights_file(Path(run), arguments.weights)
-    if weights.with_name("best_on_val.safetensors").is_file():
-        print(f"weights: {weights} ({words_of(weights)})", file=sys.stderr)
-    predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
-    of_images = isinstance(predictor, ImageModel)
-    paths, faults = collect(arguments.places, find_images if of_images else find_files)
-    check(arguments, predictor)
-    predict, name = predict_image if of_images else predict_file, partial(free_name, taken=set())
-    for path in tqdm(paths, unit="file", disable=True if len(paths) == 1 else None):  # None: only on a terminal
-        try:
-            with enough_memory(f"give a smaller file than {path}{', or leave out --out' * bool(arguments.out)}"):
-                predict(path, predictor, arguments, name)
-        except InputError as error:
-            faults += 1
-            say_fault(error)
-    if arguments.out and isinstance(predictor, PartPredictor):
-        say_who_drew()
-    return 1 if faults else 0
+    from bixt3d.cli.predict_files import predict_all
 
-
-def names_images(place: str) -> bool:
-    """Say whether a place is an image, or a folder with images and no clouds."""
-    path = Path(place)
-    endings = {one.suffix.lower() for one in (path.rglob("*") if path.is_dir() else [path])}
-    return bool(endings & set(ENDINGS)) and not endings & set(SUFFIXES)
-
-
-def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) -> tuple[list[Path], int]:
-    """Return the files, and how many places have none, which are reported. Raises InputError if all have none."""
-    paths: dict[Path, None] = {}
-    faults = []
-    for place in places:
-        try:
-            found = find([place])
-            if not found[0].exists():
-                raise InputError(f"there is no file {place}")
-            paths |= dict.fromkeys(found)
-        except InputError as error:
-            faults.append(error)
-    if not paths:
-        raise faults[0]
-    for error in faults:
-        say_fault(error)
-    return list(paths), len(faults)
-
-
-def newest(of_images: bool) -> Path:
-    """Return the folder of the run on images, or on clouds, that began last."""
-
-    def wanted(name: str) -> bool:
-        task = find_task(name)
-        return task is not None and (task.unit == "images") == of_images
-
-    how = HOW_TO_TRAIN_ON_IMAGES if of_images else HOW_TO_TRAIN
-    return newest_run(Path("runs"), wanted, "run on images" if of_images else "run", how)
-
-
-def check(arguments: Namespace, predictor: CloudPredictor | ImageModel) -> None:
-    """Raise InputError for what no file could mend."""
-    if isinstance(predictor, ImageModel):
-        if arguments.category or arguments.up or arguments.format:
-            raise InputError("--up, --category and --format are for clouds, and this run reads images: leave them out")
-    elif isinstance(predictor, PartPredictor):
-        predictor.check_category(arguments.category)
-    elif arguments.category:
-        raise InputError("--category is for models of parts, and this run has none: leave it out")
-    if arguments.out:
-        if not isinstance(predictor, DRAWN):
-            raise InputError(
-                f"--out cannot draw what a {type(predictor).__name__} predicts: leave it out, or use --json"
-            )
-        try:
-            arguments.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"could not make the folder {arguments.out}: {error.strerror}") from error
-
-
-def say_fault(error: InputError) -> None:
-    """Report a file that could not be predicted."""
-    tqdm.write(f"error: {printable(error)}", file=sys.stderr)
-
-
-def say_who_drew() -> None:
-    """Tell people whose pictures could be better what to install."""
-    from bixt3d.viz.scene import renderer
-
-    _, problem = renderer()
-    if problem:
-        print(f"pictures were drawn by matplotlib, because {problem}", file=sys.stderr)
-
-
-def free_name(name: str, taken: set[str]) -> str:
-    """Return a name for the files of a cloud that no other cloud has, without an extension."""
-    stem, place = Path(name).stem, Path(name).suffix.partition("[")[2].rstrip("]")
-    base = f"{stem}_{place}" if place else stem
-    free, number = base, 1
-    while free.lower() in taken:
-        number += 1
-        free = f"{base}-{number}"
-    taken.add(free.lower())
-    return f"{free}_prediction"  # of another name than the file: they may share a folder
+    return predict_all(arguments)

@@ -1,4 +1,4 @@
-"""What predict.py does with clouds and meshes: a table of classes or parts, colored points, a picture and a page."""
+"""Predict clouds and meshes: a table of classes or parts, colored points, a picture and a page."""
 
 import json
 import sys
@@ -37,8 +37,8 @@ def predict_file(path: Path, predictor: CloudPredictor, arguments: Namespace, na
 def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments: Namespace, name: FreeName) -> None:
     """Predict one cloud of a file, print what it is, and write its files where they are asked for."""
     try:
-        told = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
-        prediction = predictor.predict(cloud, up=arguments.up, **told)
+        given = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
+        prediction = predictor.predict(cloud, up=arguments.up, **given)
     except InputError as error:
         raise InputError(f"{printable(path.parent / cloud.name)}: {error}") from error
     facts = {"file": str(path), "name": cloud.name, "points": len(cloud), **prediction.facts()}

@@ -1,4 +1,4 @@
-"""What predict.py does with images: a table of classes, or an overlay that shows the class of every pixel."""
+"""Predict images: a table of classes, or an overlay that shows the class of every pixel."""
 
 import json
 import sys

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bixt3d.errors import InputError, Stopped
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import is_out_of_memory
+from bixt3d.io.extras import what_to_install
 from bixt3d.io.offline import go_offline
-from bixt3d.types import InputError, Stopped
 
 
 def run_program(main: Callable[[], object]) -> None:
@@ -25,13 +26,17 @@ def run_program(main: Callable[[], object]) -> None:
     try:
         with _stopped_by_signals(os.getpid()):
             code = main()
-    except (InputError, KeyboardInterrupt, RuntimeError, MemoryError) as error:
+            sys.stdout.flush()
+    except (InputError, KeyboardInterrupt, ModuleNotFoundError, RuntimeError, MemoryError) as error:
         code, words = _ending(error)
         if code is None:
             raise
         if words:
             print(words, file=sys.stderr)
         sys.exit(code)
+    except BrokenPipeError:  # who read the output has enough, as in `bixt3d ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     if isinstance(code, int):
         sys.exit(code)
 
@@ -61,6 +66,8 @@ def _ending(error: BaseException) -> tuple[int | None, str]:
         return error.code, (str(error) or f"stopped by {signal.Signals(error.number).name}") if error.code else ""
     if isinstance(error, KeyboardInterrupt):
         return 130, "stopped"
+    if isinstance(error, ModuleNotFoundError) and (words := what_to_install(error)):
+        return 2, f"error: {words}"
     if is_out_of_memory(error):
         return 2, "error: out of memory: give smaller or fewer inputs, or use a larger machine"
     return None, ""

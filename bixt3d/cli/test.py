@@ -1,14 +1,77 @@
 """``bixt3d test [cls|partseg|imgcls|imgseg] [RUN]``: evaluate a run on its test set."""
 
+import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from bixt3d.cli.choice import choose_task, task_of
+from bixt3d.cli.choice import HELP, TASKS, choose_task, find
+from bixt3d.cli.parser import ALWAYS, Parser
+
+TEXT = """settings of the run can be changed: --data.root FOLDER, --train.eval_batch_size 16, --runtime.accelerator cpu
+all of them: bixt3d test {name} --help_settings
+
+{always}"""
+MORE = {
+    "cls": ("corrupted", "score corrupted clouds too: seven corruptions, five levels of each, after ModelNet-C"),
+    "partseg": ("full", "score every original point, not only those that the model sees"),
+}
+"""Another way to evaluate, of some tasks."""
 
 
-def main(argv: Sequence[str]) -> dict[str, Any]:
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Evaluate a run and write its files anew; returns what result.json holds."""
-    name = choose_task(argv, "test")
+    argv = list(sys.argv[1:] if argv is None else argv)
+    name = choose_task(argv, "test", "usage: bixt3d test [TASK] [RUN] ...\n\nThe task is that of the run.")
+    rest = argv[1:] if name else argv
+    if set(rest) & set(HELP):
+        make_parser(name or "cls").parse_args(["--help"])
+    if name:
+        return evaluate(find(name), rest)
+    run, rest = split_run(rest)
+    from bixt3d.inference.runs import read_run
+
+    run = run or newest()
+    return evaluate(read_run(run, trust="--trust" in rest).task, [str(run), *rest])
+
+
+def make_parser(name: str) -> Parser:
+    """Return a parser that knows the help of a task; the settings of a run are parsed where they are known."""
+    what = TASKS[name].what
+    parser = Parser(f"test {name}", f"Evaluate {what} on its test set.", TEXT.format(name=name, always=ALWAYS))
+    parser.add_argument("run", metavar="RUN", nargs="?", help="run folder, or its weights (default: the newest run)")
+    parser.add_argument("--out", metavar="FOLDER", help="folder for the results (default: test/ in the run folder)")
+    parser.add_argument("--weights", choices=("last", "best"), help="of the last epoch, or the best on validation")
+    if TASKS[name].unit == "clouds":
+        parser.add_argument("--votes", metavar="10", help="test-time augmentation: average so many votes")
+    if name in MORE:
+        parser.add_argument(f"--{MORE[name][0]}", action="store_true", help=MORE[name][1])
+    parser.add_argument("--help_settings", action="store_true", help="print the help of all settings")
+    return parser
+
+
+def split_run(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the run that a command line names, if any, and the rest of it."""
+    if argv and not argv[0].startswith("-"):
+        return argv[0], list(argv[1:])
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--checkpoint")
+    found, rest = parser.parse_known_args(argv)
+    return found.checkpoint, rest
+
+
+def newest() -> Path:
+    """Return the folder of the run that began last, of any task."""
+    from bixt3d.engine.folder import newest_run
+    from bixt3d.tasks import find_task
+
+    return newest_run(Path("runs"), lambda name: find_task(name) is not None, "run", find("cls").example)
+
+
+def evaluate(task: Any, argv: Sequence[str]) -> dict[str, Any]:
+    """Evaluate a run of a task."""
     from bixt3d.tasks.testing import test
 
-    return test(task_of(name), __doc__, argv[1:])
+    argv = ["--help" if one == "--help_settings" else one for one in argv]
+    return test(task, f"Evaluate a {task.name} run on its test set.", argv)

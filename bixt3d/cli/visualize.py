@@ -1,73 +1,34 @@
-"""Look at what a run predicts: python tools/visualize.py [RUN] [--worst] [--category chair] [--attention] [--html]
-
-With --attention --image FILE, RUN may also be the name of an image model, such as bixt_ti_l64_p16.
-"""
+"""``bixt3d visualize [RUN]``: draw what a run predicts, and what its latents attend to."""
 
 import re
-from argparse import ArgumentParser, Namespace
+import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
 
-import numpy as np
-import torch
-from torch import nn
+from bixt3d.cli.parser import ALWAYS, Parser
+from bixt3d.errors import InputError
 
-from bixt3d.cli import visualize_images
-from bixt3d.cli.visualize_choice import check_drawn, check_latents, choose, to_numpy
-from bixt3d.config import OFFLINE, TRUST, nearest
-from bixt3d.datasets import CloudSource
-from bixt3d.datasets.files.point_files import as_bytes, write_ply
-from bixt3d.engine.folder import weights_file, words_of
-from bixt3d.inference.runs import newest_of, read_run
-from bixt3d.io.errors import enough_memory
-from bixt3d.models.attention_maps import attention_maps
-from bixt3d.tasks import TASKS, find_task
-from bixt3d.tasks.part_segmentation import PartEvaluation, show_cloud
-from bixt3d.tasks.testing import open_run
-from bixt3d.types import CloudSet, InputError
-from bixt3d.viz.attention import choose_latents, draw_attention
-from bixt3d.viz.clouds import draw_clouds
-from bixt3d.viz.page import MOST_CLOUDS, write_html
-from bixt3d.viz.parts import PartCloud, draw_parts, show_parts
+DESCRIPTION = """Draw what a run predicts, and what its latents attend to.
+
+With --attention --image FILE, RUN may also be the name of an image model, such as bixt_ti_l64_p16."""
+EPILOG = f"""settings of the run can be changed, as in --data.root=FOLDER
+
+examples:
+  bixt3d visualize RUN --worst
+  bixt3d visualize RUN --category chair --html
+  bixt3d visualize RUN --attention
+  bixt3d visualize bixt_ti_l64_p16 --attention --image photo.jpg
+
+{ALWAYS}"""
 
 
-class Parser(ArgumentParser):
-    """Argparse with errors as one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise InputError in place of printing the usage."""
-        raise InputError(message)
-
-
-@dataclass
-class Shown:
-    """A run, its test set, which of its clouds to draw, and what the model says of them.
-
-    ``index`` are their places in the test set. A classified cloud has one part, and no true ones.
-    """
-
-    path: Path
-    model: nn.Module
-    test: CloudSet
-    data: CloudSource
-    part_names: Sequence[str]
-    index: list[int]
-    clouds: list[PartCloud]
-
-    @property
-    def has_parts(self) -> bool:
-        """Say whether the points have parts."""
-        return self.clouds[0].truth is not None
-
-
-def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
-    """Return what the command line says, and the settings of the run that it changes."""
-    parser = Parser(description=__doc__, allow_abbrev=False)
-    parser.epilog = f"Settings of the run can be changed, as in --data.root=FOLDER. {TRUST}. {OFFLINE}"
-    parser.add_argument("run", nargs="?", type=Path, help="run folder (default: the newest, of parts if there is one)")
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("visualize", DESCRIPTION, EPILOG)
+    parser.add_argument(
+        "run", metavar="RUN", nargs="?", type=Path, help="run folder (default: the newest, of parts if there is one)"
+    )
     parser.add_argument("--image", type=Path, nargs="+", help="draw these image files, by a run or model of images")
     parser.add_argument("--index", type=int, nargs="+", help="places in the test set (default: spread over it)")
     parser.add_argument("--category", help="only clouds or images of this category")
@@ -83,11 +44,16 @@ def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
     parser.add_argument("--html", action="store_true", help="write pages to turn in a browser, and PLY files")
     parser.add_argument("--window", action="store_true", help="open a window for each cloud")
     parser.add_argument("--out", type=Path, help="folder for the pictures (default: pictures/ in the run folder)")
+    return parser
+
+
+def parse(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """Return what the command line says, and the settings of the run that it changes."""
+    parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     for word in rest:
         if word != "--trust" and not re.match(r"--\w+(\.\w+)+=", word):
-            options = [option for action in parser._actions for option in action.option_strings]
-            raise InputError(f"unknown option '{word}'" + nearest(word, options))
+            raise parser.unknown(word)
     if arguments.index and (arguments.category or arguments.worst):
         raise InputError("--index names the clouds: leave out --category and --worst")
     for name in ("latents", "layer"):
@@ -102,139 +68,10 @@ def parse(argv: Sequence[str] | None) -> tuple[Namespace, list[str]]:
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Draw clouds or images of a run; returns the files written."""
-    arguments, rest = parse(argv)
+    arguments, rest = parse(sys.argv[1:] if argv is None else argv)
+    from bixt3d.cli.visualize_clouds import draw
+    from bixt3d.io.errors import enough_memory
+
     count = "give fewer or smaller images" if arguments.image else "lower --count, or --train.eval_batch_size=16"
-    with enough_memory(count + ", or leave out --attention" * arguments.attention):
+    with enough_memory(f"{count}, or leave out --attention" if arguments.attention else count):
         return draw(arguments, rest)
-
-
-def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
-    """Draw what the command line asks for; returns the files written."""
-    if arguments.weights in ("last", "best"):
-        choose_weights(arguments)
-    if is_about_images(arguments, rest):
-        return visualize_images.main(arguments, rest)
-    shown = predict(arguments, rest)
-    out = arguments.out or shown.path.parent / "pictures"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        files = draw_sheet(shown, out)
-        if arguments.attention:
-            files += draw_attentions(shown, out, arguments.latents)
-        if arguments.html:
-            files += write_pages(shown, out)
-    except OSError as error:
-        raise InputError(f"could not write pictures in {out}: {error.strerror}; choose another --out") from error
-    if arguments.window:
-        for cloud in shown.clouds:
-            show_parts(cloud, shown.part_names, shown.data.up)
-    return files
-
-
-def choose_weights(arguments: Namespace) -> None:
-    """Put the weights of a run that are asked for in the place of its folder."""
-    run = arguments.run or (visualize_images.find_run() if arguments.image else find_run())
-    arguments.run = weights_file(run, arguments.weights)
-    if arguments.weights == "best":
-        arguments.out = arguments.out or run / "pictures_best"
-    arguments.weights = None
-    print(f"weights: {arguments.run} ({words_of(arguments.run)})", flush=True)
-
-
-def is_about_images(arguments: Namespace, rest: Sequence[str]) -> bool:
-    """Say whether images are to be drawn. Raises InputError for a run that is none, or that nothing here can draw."""
-    if arguments.image or arguments.weights or visualize_images.names_preset(arguments.run):
-        return True
-    arguments.run = arguments.run or find_run()
-    task = read_run(arguments.run, trust="--trust" in rest).task
-    check_drawn(task)
-    of_images = task.unit == "images"
-    if arguments.layer is not None and not of_images:
-        raise InputError("--layer is for images: clouds are drawn in all layers")
-    return of_images
-
-
-def predict(arguments: Namespace, rest: Sequence[str]) -> Shown:
-    """Load a run and its test set, and predict the clouds that are asked for."""
-    task = read_run(arguments.run, trust="--trust" in rest).task
-    trained = open_run(task, task.make_parser(__doc__), arguments.run, rest)
-    run, fabric, model, test = trained.run, trained.fabric, trained.model, trained.test
-    index = choose(arguments, test)
-    some = test.subset(torch.tensor(index, device=fabric.device))
-    evaluation = task.evaluate(model, some, run, fabric)
-    has_parts = isinstance(evaluation, PartEvaluation)
-    describe = describe_parts if has_parts else describe_class
-    found = [describe(evaluation, some, i, place) for i, place in enumerate(index)]
-    if arguments.worst:
-        order = sorted(range(len(found)), key=lambda i: found[i][0])[: arguments.count]
-        index, found = [index[i] for i in order], [found[i] for i in order]
-    clouds = [cloud for _, cloud in found]
-    return Shown(trained.path, model, test, run.data, test.part_names if has_parts else ("cloud",), index, clouds)
-
-
-def find_run() -> Path:
-    """Return the newest run of parts, or if there is none, the newest of classes, or else of images."""
-    order = sorted(map(find_task, TASKS), key=lambda task: (task.unit == "images", task.name != "part segmentation"))
-    for task in order:
-        with suppress(InputError):
-            return newest_of(task)
-    classes = find_task("classification")
-    return newest_of(classes)  # says how to make one
-
-
-def describe_parts(evaluation: Any, some: CloudSet, i: int, place: int) -> tuple[float, PartCloud]:
-    """Return the IoU of a cloud, and what to draw of it; its title names its place in the test set."""
-    cloud, iou = show_cloud(evaluation, some, i), float(evaluation.scores.shape_iou[i])
-    return iou, replace(cloud, title=f"{some.class_names[int(some.label[i])]} (index {place}), IoU {iou:.1%}")
-
-
-def describe_class(evaluation: Any, some: CloudSet, i: int, place: int) -> tuple[float, PartCloud]:
-    """Return the probability of a cloud's class, and what to draw of it: all of it one part."""
-    probability, label = evaluation.logits[i].softmax(0), int(some.label[i])
-    best = int(probability.argmax())
-    title = f"{some.class_names[best]} {probability[best]:.0%}"
-    title += f", is {some.class_names[label]}" if best != label else ""
-    xyz = some.xyz[i].cpu().numpy()
-    cloud = PartCloud(xyz, np.zeros(len(xyz), np.int64), (0,), f"{title} (index {place})")
-    return float(probability[label]), cloud
-
-
-def draw_sheet(shown: Shown, out: Path) -> list[Path]:
-    """Write the sheet of all clouds; returns its path."""
-    path, who = out / ("parts.png" if shown.has_parts else "classes.png"), "matplotlib"
-    if shown.has_parts:
-        who = draw_parts(path, shown.clouds, shown.part_names, shown.data.up)
-    else:
-        xyz, titles = np.stack([cloud.xyz for cloud in shown.clouds]), [cloud.title for cloud in shown.clouds]
-        draw_clouds(xyz, path, titles=titles, up=shown.data.up)
-    print(f"{path}, drawn by {who}", flush=True)
-    return [path]
-
-
-def draw_attentions(shown: Shown, out: Path, latents: Sequence[int] | None) -> list[Path]:
-    """Write a sheet of attention for every cloud; returns their paths."""
-    files = []
-    for place, cloud in zip(shown.index, shown.clouds, strict=True):
-        xyz, feats = (part[place, : shown.data.num_points] for part in (shown.test.xyz, shown.test.feats))
-        category = int(shown.test.label[place]) if shown.has_parts else None
-        maps = [to_numpy(layer) for layer in attention_maps(shown.model, xyz, feats, category)]
-        check_latents(latents, maps)
-        files.append(out / f"attention_{place}.png")
-        who = draw_attention(files[-1], cloud.xyz, maps, latents or choose_latents(maps), cloud.title, shown.data.up)
-        symmetry = " ".join("-" if one.symmetry is None else f"{one.symmetry:.2f}" for one in maps)
-        print(f"{files[-1]}, drawn by {who}; symmetry of its layers: {symmetry}", flush=True)
-    return files
-
-
-def write_pages(shown: Shown, out: Path) -> list[Path]:
-    """Write pages to turn clouds in, and a PLY file of each cloud; returns their paths."""
-    files = []
-    for first in range(0, len(shown.clouds), MOST_CLOUDS):
-        files.append(out / f"clouds_{first // MOST_CLOUDS + 1}.html")
-        some = shown.clouds[first : first + MOST_CLOUDS]
-        write_html(files[-1], some, shown.part_names, str(shown.path.parent), shown.data.up)
-    for place, cloud in zip(shown.index, shown.clouds, strict=True):
-        files.append(out / f"cloud_{place}.ply")
-        write_ply(files[-1], cloud.xyz, {"rgb": as_bytes(cloud.rgb(cloud.predicted))})
-    print(*files, sep="\n", flush=True)
-    return files

@@ -1,4 +1,4 @@
-"""What visualize.py draws of clouds and of images alike: places in a test set, layers and latents of attention."""
+"""What is drawn of clouds and of images alike: places in a test set, layers and latents of attention."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bixt3d.config import nearest
+from bixt3d.io.named_configs import nearest
 from bixt3d.models.attention_maps import LayerAttention
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.types import InputError
@@ -16,7 +16,7 @@ from bixt3d.viz.attention import AttentionMap
 def check_drawn(task: Any) -> None:
     """Raise InputError for a task whose predictions nothing here can draw."""
     if not isinstance(task, tuple(type(find_task(name)) for name in TASKS)):
-        raise InputError(f"visualize.py does not know how to draw a {task.name} run")
+        raise InputError(f"bixt3d visualize does not know how to draw a {task.name} run")
 
 
 def choose(arguments: Namespace, test: Any, unit: str = "cloud") -> list[int]:

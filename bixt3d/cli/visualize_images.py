@@ -1,4 +1,4 @@
-"""What visualize.py draws of images: what a run predicts, and what the latents of a run or of a preset look at."""
+"""Draw images: what a run predicts, and what the latents of a run or of a preset attend to."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -11,11 +11,16 @@ import torch
 from torch import Tensor
 
 from bixt3d.cli.visualize_choice import check_drawn, check_latents, choose, choose_layer, to_numpy
-from bixt3d.config import nearest
 from bixt3d.datasets.images.reading import read_image
 from bixt3d.datasets.images.transforms import to_pixels
-from bixt3d.inference.images import ImageModel, ImagePredictor, ImageSegmentationPredictor, SegmentationPrediction
+from bixt3d.inference.images import (
+    BaseImagePredictor,
+    ImagePredictor,
+    ImageSegmentationPredictor,
+    SegmentationPrediction,
+)
 from bixt3d.inference.runs import newest_of, read_run
+from bixt3d.io.named_configs import nearest
 from bixt3d.models.attention_maps import image_attention_maps
 from bixt3d.models.image_preset_table import PRESETS
 from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
@@ -25,7 +30,7 @@ from bixt3d.tasks.image_segmentation import ImageSegmentation
 from bixt3d.tasks.testing import TrainedRun, open_run
 from bixt3d.types import InputError
 from bixt3d.viz.attention import choose_latents
-from bixt3d.viz.image_attention import draw_image_attention, draw_latent_sheet
+from bixt3d.viz.image_attention import draw_all_latents, draw_image_attention
 from bixt3d.viz.images import SegmentedImage, draw_images, draw_segmentations
 from bixt3d.viz.parts import WRONG
 from bixt3d.viz.picture import INK
@@ -45,10 +50,10 @@ class Shot:
 
 
 @dataclass
-class Looker:
+class NamedPredictor:
     """A model, what it is called and where its pictures go; ``knows``: whether its predictions mean anything."""
 
-    predictor: ImageModel
+    predictor: BaseImagePredictor
     name: str
     folder: Path
     knows: bool = True
@@ -57,13 +62,13 @@ class Looker:
 def main(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
     """Draw images; returns the files written."""
     check(arguments)
-    looker, shots = open_preset(arguments) if names_preset(arguments.run) else open_images(arguments, rest)
-    out = arguments.out or looker.folder / "pictures"
+    named, shots = open_preset(arguments) if names_preset(arguments.run) else open_images(arguments, rest)
+    out = arguments.out or named.folder / "pictures"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        files = draw_predictions(looker.predictor, shots, out) if looker.knows else []
+        files = draw_predictions(named.predictor, shots, out) if named.knows else []
         for shot in shots if arguments.attention else ():
-            files += draw_attention(looker, shot, out, arguments.latents, arguments.layer)
+            files += draw_attention(named, shot, out, arguments.latents, arguments.layer)
     except OSError as error:
         raise InputError(f"could not write pictures in {out}: {error.strerror}; choose another --out") from error
     return files
@@ -90,7 +95,7 @@ def check(arguments: Namespace) -> None:
         raise InputError("--weights is for the name of a model, such as bixt_ti_l64_p16: a run has its own")
 
 
-def open_preset(arguments: Namespace) -> tuple[Looker, list[Shot]]:
+def open_preset(arguments: Namespace) -> tuple[NamedPredictor, list[Shot]]:
     """Return a model by its name and the images named; says which weights it has."""
     name, weights = str(arguments.run), arguments.weights and Path(arguments.weights)
     preset, shots = PRESETS[name], named_shots(arguments)
@@ -111,10 +116,10 @@ def open_preset(arguments: Namespace) -> tuple[Looker, list[Shot]]:
     else:
         print(f"{name} with RANDOM weights, which have learned nothing: --weights FILE takes trained ones", flush=True)
     known = f"weights of {Path(weights).name}" if weights else "random weights"
-    return Looker(predictor, f"{name}, {known}", Path("runs") / name, knows=False), shots
+    return NamedPredictor(predictor, f"{name}, {known}", Path("runs") / name, knows=False), shots
 
 
-def open_images(arguments: Namespace, rest: Sequence[str]) -> tuple[Looker, list[Shot]]:
+def open_images(arguments: Namespace, rest: Sequence[str]) -> tuple[NamedPredictor, list[Shot]]:
     """Return the model of a run on images, and the images named or those of its test set."""
     run = arguments.run or find_run()
     if not arguments.image:
@@ -124,7 +129,7 @@ def open_images(arguments: Namespace, rest: Sequence[str]) -> tuple[Looker, list
     if saved.task.unit != "images":
         raise InputError(f"{saved.path} comes from a run on clouds, and --image is for runs on images")
     shots = named_shots(arguments)
-    return Looker(saved.load(), saved.path.parent.name, saved.path.parent), shots
+    return NamedPredictor(saved.load(), saved.path.parent.name, saved.path.parent), shots
 
 
 def find_run() -> Path:
@@ -143,7 +148,7 @@ def named_shots(arguments: Namespace) -> list[Shot]:
     return [Shot(name, path.name, read_image(path)) for name, path in zip(names, arguments.image, strict=True)]
 
 
-def open_test_images(arguments: Namespace, run: Path, rest: Sequence[str]) -> tuple[Looker, list[Shot]]:
+def open_test_images(arguments: Namespace, run: Path, rest: Sequence[str]) -> tuple[NamedPredictor, list[Shot]]:
     """Return the model of a run, and those images of its test set that are asked for."""
     saved = read_run(run, trust="--trust" in rest)
     task, lean = saved.task, ["--data.cache=false"] if "cache: true" in saved.config else []  # only a few are needed
@@ -157,7 +162,7 @@ def open_test_images(arguments: Namespace, run: Path, rest: Sequence[str]) -> tu
     if arguments.worst:
         index = [index[place] for place in rank(task, trained, index)][: arguments.count]
     shots = [take_shot(test, place) for place in index]
-    return Looker(predictor, trained.path.parent.name, trained.path.parent), shots
+    return NamedPredictor(predictor, trained.path.parent.name, trained.path.parent), shots
 
 
 def rank(task: Any, trained: TrainedRun, index: Sequence[int]) -> list[int]:
@@ -211,23 +216,23 @@ def score(prediction: SegmentationPrediction, truth: Any) -> str:
 
 
 def draw_attention(
-    looker: Looker, shot: Shot, out: Path, latents: Sequence[int] | None, layer: int | None
+    named: NamedPredictor, shot: Shot, out: Path, latents: Sequence[int] | None, layer: int | None
 ) -> list[Path]:
     """Write a sheet of some latents in all layers and one of all latents in one layer; returns their paths."""
-    image = look_at(looker.predictor, shot.image)
-    layers = image_attention_maps(looker.predictor.model, image)
+    image = view_of(named.predictor, shot.image)
+    layers = image_attention_maps(named.predictor.model, image)
     maps, grid, pixels = [to_numpy(one) for one in layers], layers[0].grid, to_pixels(image)
     check_latents(latents, maps)
-    place, title = choose_layer(layer, maps), f"{shot.title}, seen by {looker.name}"
-    sheet, all_latents = out / f"attention_{shot.name}.png", out / f"latents_{shot.name}_layer{place + 1}.png"
-    draw_image_attention(sheet, pixels, maps, grid, latents or choose_latents(maps), title)
-    draw_latent_sheet(all_latents, pixels, maps[place], grid, f"{title}, layer {place + 1}")
+    place, title = choose_layer(layer, maps), f"{shot.title}, seen by {named.name}"
+    picture, all_latents = out / f"attention_{shot.name}.png", out / f"latents_{shot.name}_layer{place + 1}.png"
+    draw_image_attention(picture, pixels, maps, grid, latents or choose_latents(maps), title)
+    draw_all_latents(all_latents, pixels, maps[place], grid, f"{title}, layer {place + 1}")
     symmetry = " ".join("-" if one.symmetry is None else f"{one.symmetry:.2f}" for one in maps)
-    print(f"{sheet}; symmetry of its layers: {symmetry}\n{all_latents}", flush=True)
-    return [sheet, all_latents]
+    print(f"{picture}; symmetry of its layers: {symmetry}\n{all_latents}", flush=True)
+    return [picture, all_latents]
 
 
-def look_at(predictor: ImageModel, image: Any) -> Tensor:
+def view_of(predictor: BaseImagePredictor, image: Any) -> Tensor:
     """Return an image as the model sees it: a square, or with a segmenter all of it that makes whole patches."""
     if not isinstance(predictor, ImageSegmentationPredictor):
         return predictor.prepare(image)

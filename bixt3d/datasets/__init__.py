@@ -7,8 +7,8 @@ from bixt3d.datasets.clouds.shapenetpart import ShapeNetPart
 from bixt3d.datasets.clouds.source import CloudSource, PartSource
 from bixt3d.datasets.clouds.split import stratified_split
 from bixt3d.datasets.images.folder import ImageFolder, ImageSource
-from bixt3d.datasets.images.sceneparse import SceneParse, SceneSource
-from bixt3d.datasets.images.transforms import ImageAugment, SceneAugment
+from bixt3d.datasets.images.sceneparse import SceneParse, SegmentationSource
+from bixt3d.datasets.images.transforms import ImageAugment, SegmentationAugment
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.datasets.transforms.augment import CloudAugment, cut_and_mix, take_points
 from bixt3d.datasets.transforms.corruptions import CORRUPTIONS, LEVELS, corrupt
@@ -26,9 +26,9 @@ __all__ = [
     "ModelNetNormals",
     "PartHDF5",
     "PartSource",
-    "SceneAugment",
+    "SegmentationAugment",
     "SceneParse",
-    "SceneSource",
+    "SegmentationSource",
     "ShapeNetPart",
     "Shapes",
     "corrupt",

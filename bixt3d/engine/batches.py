@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import torch
 from jaxtyping import Int
-from lightning_fabric import Fabric
 from torch import Tensor
+
+from bixt3d.engine.fabric import Fabric
 
 Batch = dict[str, Tensor]
 

@@ -70,15 +70,15 @@ def _fault_of(state: Any) -> str | None:
     """Return what is wrong with the content of a checkpoint, or None."""
     if not isinstance(state, dict):
         return "it holds no epochs"
-    epoch, seconds, rows, learner = (state.get(key) for key in ("epoch", "seconds", "rows", "learner"))
+    epoch, seconds, rows, training = (state.get(key) for key in ("epoch", "seconds", "rows", "learner"))
     if not (type(epoch) is int and epoch >= 0 and isinstance(seconds, int | float) and 0 <= seconds < float("inf")):
         return "it does not say how long was trained"
     if not (isinstance(rows, list) and all(map(_is_row, rows))):
         return "it holds no rows of metrics"
     needed = ("model", "optimizer", "schedule")
-    if not (isinstance(learner, dict) and all(isinstance(learner.get(key), dict) for key in needed)):
+    if not (isinstance(training, dict) and all(isinstance(training.get(key), dict) for key in needed)):
         return "it holds no training state"
-    model = learner["model"]
+    model = training["model"]
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in model.items()):
         return "its weights are no tensors"
     return None
@@ -162,7 +162,7 @@ def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: str)
 def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
     """Raise InputError with what does not fit of weights to those of a model, by name, shape and kind of number."""
     missing, foreign = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    shapes = [name for name in own.keys() & weights.keys() if not _alike(own[name], weights[name])]
+    shapes = [name for name in own.keys() & weights.keys() if not alike(own[name], weights[name])]
     if not (missing or foreign or shapes):
         return
     example = printable((missing or foreign or sorted(shapes))[0])[:200]
@@ -172,5 +172,6 @@ def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: 
     )
 
 
-def _alike(own: Tensor, other: Tensor) -> bool:
+def alike(own: Tensor, other: Tensor) -> bool:
+    """Say whether two tensors have one shape and one kind of number."""
     return own.shape == other.shape and own.is_floating_point() == other.is_floating_point()

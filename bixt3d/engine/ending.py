@@ -8,8 +8,8 @@ from math import inf
 from typing import Any, TypeVar
 
 import torch
-from lightning_fabric import Fabric
 
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.sums import EpochSums, check_step
 from bixt3d.engine.watch import LONGEST, watch_no_longer
 from bixt3d.types import InputError, Stopped

@@ -75,8 +75,8 @@ def check_free(folder: Path) -> None:
         return
     free = next(path for i in range(2, 10_000) if not (path := Path(f"{folder}-{i}")).exists())
     on = f"go on with it by `--resume {folder}`, or " if (folder / "config.yaml").is_file() else ""
-    held = "a run" if on else f"files that a run would replace ({', '.join(taken[:3])})"
-    raise InputError(f"{folder} holds {held} already: {on}name a free folder, such as `--run_dir {free}`")
+    inside = "a run" if on else f"files that a run would replace ({', '.join(taken[:3])})"
+    raise InputError(f"{folder} holds {inside} already: {on}name a free folder, such as `--run_dir {free}`")
 
 
 def make_folder(folder: Path | None, name: str, record: Record, config: str) -> Path:

@@ -9,8 +9,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lightning_fabric.plugins.environments import SLURMEnvironment
-
 from bixt3d.types import InputError
 
 PARENT = "BIXT3D_PARENT"
@@ -64,8 +62,9 @@ def launch(devices: int | None, num_nodes: int | None) -> Processes:
         return check_launched(environment, devices, num_nodes)
     processes = Processes(devices or 1, num_nodes or 1)
     if processes.number > 1:
+        program = this_program()
         environment.update(first_process(environment, processes))
-        start_others(processes)
+        start_others(processes, program)
     return processes
 
 
@@ -109,6 +108,8 @@ def from_slurm(environment: Mapping[str, str], devices: int | None) -> dict[str,
     names = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST") or "127.0.0.1"
     if tasks % nodes:
         raise InputError(f"SLURM started {tasks} tasks on {nodes} machines: give --ntasks-per-node, as many on each")
+    from lightning_fabric.plugins.environments import SLURMEnvironment
+
     return {
         "RANK": environment["SLURM_PROCID"],
         "LOCAL_RANK": environment["SLURM_LOCALID"],
@@ -143,12 +144,20 @@ def first_process(environment: Mapping[str, str], processes: Processes) -> dict[
     }
 
 
-def start_others(processes: Processes) -> None:
-    """Start this program again for every other process on this machine."""
+def this_program() -> list[str]:
+    """Return how Python starts this program again. Raises InputError in a notebook, which cannot be."""
     import __main__
 
-    spec, first = __main__.__spec__, int(os.environ["RANK"])
-    program = ["-m", spec.name] if spec else [os.path.abspath(sys.argv[0])]
+    if __main__.__spec__:
+        return ["-m", __main__.__spec__.name]
+    if not hasattr(__main__, "__file__"):
+        raise InputError("several processes run one program, and a notebook is none: leave out runtime.devices here")
+    return [os.path.abspath(sys.argv[0])]
+
+
+def start_others(processes: Processes, program: list[str]) -> None:
+    """Start a program again for every other process on this machine."""
+    first = int(os.environ["RANK"])
     try:
         for place in range(1, processes.devices):
             own = {"RANK": str(first + place), "LOCAL_RANK": str(place), PARENT: str(os.getpid())}

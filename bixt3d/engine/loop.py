@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Int
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -16,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.sums import EpochSums
 from bixt3d.types import InputError
 
@@ -44,7 +44,7 @@ class Examples(Protocol):
 
 
 @dataclass
-class Learner:
+class TrainingState:
     """All that changes in the course of a training run. ``model`` is ``module`` as Fabric runs it.
 
     ``scaler`` is there in float16 alone, whose gradients it keeps from vanishing.
@@ -59,7 +59,7 @@ class Learner:
     average: AveragedModel | None
     scaler: GradScaler | None = None
 
-    def state(self) -> dict:
+    def state_dict(self) -> dict:
         """Return the state to resume from."""
         return {
             "model": self.module.state_dict(),
@@ -69,7 +69,7 @@ class Learner:
             "scaler": self.scaler.state_dict() if self.scaler else None,
         }
 
-    def load_state(self, state: dict, num_steps: int | None = None) -> None:
+    def load_state_dict(self, state: dict, num_steps: int | None = None) -> None:
         """Go on from a saved state, but with this run's own learning rate, weight decay and so on.
 
         Its schedule goes on after ``num_steps`` updates; None: after those that were made.
@@ -108,7 +108,7 @@ def seed_epoch(seed: int, epoch: int, fabric: Fabric) -> torch.Generator:
 
 
 def train_epoch(
-    learner: Learner,
+    state: TrainingState,
     fabric: Fabric,
     steps: Iterable[Sequence[Batch]],
     sizes: Sequence[int],
@@ -124,18 +124,18 @@ def train_epoch(
     examples count by that. Returns the epoch's means, and how many examples all processes saw in a second, under
     ``<unit>_per_second``.
     """
-    learner.model.train()
+    state.model.train()
     began, shown = time.perf_counter(), 0.0
     bar = tqdm(total=len(sizes), desc=title, leave=False, disable=not fabric.is_global_zero)
     for batches, size in zip(steps, sizes, strict=True):
-        _add_gradients(learner.model, fabric, batches, size, step, sums)
+        _add_gradients(state.model, fabric, batches, size, step, sums)
         if clip_norm:
-            fabric.clip_gradients(learner.model, learner.optimizer, max_norm=clip_norm, error_if_nonfinite=False)
-        learner.optimizer.step()
-        learner.optimizer.zero_grad(set_to_none=True)
-        learner.schedule.step()
-        if learner.average:
-            learner.average.update_parameters(learner.module)
+            fabric.clip_gradients(state.model, state.optimizer, max_norm=clip_norm, error_if_nonfinite=False)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.schedule.step()
+        if state.average:
+            state.average.update_parameters(state.module)
         bar.update()
         if (now := time.perf_counter()) - shown > 1:
             means, shown = sums.glance(), now

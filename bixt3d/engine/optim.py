@@ -13,6 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from bixt3d.io.extras import need
 from bixt3d.types import InputError
 
 
@@ -62,6 +63,7 @@ def make_optimizer(optim: Optim, named: Iterable[tuple[str, nn.Parameter]]) -> O
         return SGD(groups, optim.lr, optim.momentum, weight_decay=optim.weight_decay, fused=True)
     if optim.name == "adamw":
         return AdamW(groups, optim.lr, weight_decay=optim.weight_decay, fused=True)
+    need("the optimizer lamb", "timm")
     from timm.optim import Lamb
 
     return Lamb(groups, optim.lr, weight_decay=optim.weight_decay, max_grad_norm=None)  # clip_norm does that

@@ -8,8 +8,6 @@ from functools import cache
 from math import isfinite
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from bixt3d.engine.checkpoint import write_text
 from bixt3d.types import InputError
 
@@ -33,6 +31,8 @@ class RunLog:
     def __init__(self, folder: Path, rows: list[dict[str, float]], write: bool = True):
         self.path, self.rows, self.board = folder / "metrics.csv", list(rows), None
         if write:  # of several processes only the first does
+            from torch.utils.tensorboard import SummaryWriter
+
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
 
     def add(self, row: Mapping[str, float]) -> None:

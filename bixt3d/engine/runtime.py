@@ -10,18 +10,14 @@ from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins import MixedPrecision
-from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
-from torch.optim import Optimizer
 
 from bixt3d.engine.checkpoint import write_text
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.launch import Processes, launch
 from bixt3d.engine.memory import keep_freed_memory
 from bixt3d.engine.watch import LONGEST, watch, watch_no_longer
+from bixt3d.io.extras import TRAINING, need
 from bixt3d.types import InputError
 
 T = TypeVar("T")
@@ -78,6 +74,7 @@ class Runtime:
 
 def start(runtime: Runtime) -> Fabric:
     """Return Fabric, launched: from here on every process runs the same program."""
+    need("training or testing a model", *TRAINING)  # also what draws the report: not to be learned after hours
     if runtime.accelerator == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device was found: use --runtime.accelerator auto or cpu")
     if runtime.cuda_graphs and not torch.cuda.is_available():
@@ -96,11 +93,16 @@ def start(runtime: Runtime) -> Fabric:
         raise
 
 
-def start_fabric(runtime: Runtime, precision: MixedPrecision | None, processes: Processes) -> Fabric:
+def start_fabric(runtime: Runtime, precision: Any, processes: Processes) -> Fabric:
     """Return Fabric, launched in all processes, which watch each other. Raises InputError where it cannot be."""
+    import lightning_fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     several = processes.number > 1
     try:
-        fabric = Fabric(
+        fabric = lightning_fabric.Fabric(
             accelerator=runtime.accelerator,
             devices=processes.devices,
             num_nodes=processes.num_nodes,
@@ -175,21 +177,6 @@ def _appears(path: Path) -> bool:
     return False
 
 
-class Autocast(MixedPrecision):
-    """Mixed precision that leaves the inputs of a model in float32: Fabric's own rounds them, and so moves points.
-
-    In bfloat16 a coordinate near 1 can be 0.996 or 1, and nothing between.
-    """
-
-    def convert_input(self, data: Any) -> Any:
-        return data
-
-    def unscale_gradients(self, optimizer: Optimizer) -> None:
-        """Undo the scale of float16's gradients before they are clipped; Fabric refuses that to fused optimizers."""
-        if self.scaler is not None:
-            self.scaler.unscale_(optimizer)
-
-
 def keeps_freed_memory(runtime: Runtime) -> bool:
     """Say whether the process keeps what it frees; see `bixt3d.engine.memory`."""
     if runtime.keep_freed_memory is not None:
@@ -198,8 +185,8 @@ def keeps_freed_memory(runtime: Runtime) -> bool:
     return not runtime.checkpointing and (runtime.accelerator == "cpu" or (runtime.accelerator == "auto" and not gpu))
 
 
-def precision_of(runtime: Runtime) -> Autocast | None:
-    """Return the mixed precision that the settings ask for; None: float32."""
+def precision_of(runtime: Runtime) -> Any:
+    """Return the mixed precision that the settings ask for, as Fabric's plugin; None: float32."""
     gpu = runtime.accelerator in ("auto", "cuda") and torch.cuda.is_available()
     mps = runtime.accelerator in ("auto", "mps") and torch.backends.mps.is_available()
     device, precision = "cuda" if gpu else "mps" if mps else "cpu", runtime.precision
@@ -207,7 +194,11 @@ def precision_of(runtime: Runtime) -> Autocast | None:
         precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
     if precision == "16-mixed" and device == "cpu":
         raise InputError("--runtime.precision 16-mixed is for GPUs: use bf16-mixed or 32-true")
-    return None if precision == "32-true" else Autocast(precision, device)
+    if precision == "32-true":
+        return None
+    from bixt3d.engine.autocast import Autocast
+
+    return Autocast(precision, device)
 
 
 def compiled(runtime: Runtime, module: nn.Module) -> nn.Module:

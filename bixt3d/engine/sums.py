@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from math import inf
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
+from bixt3d.engine.fabric import Fabric
 from bixt3d.types import InputError
 
 

@@ -14,8 +14,9 @@ from subprocess import Popen
 from types import TracebackType
 
 import torch
-from lightning_fabric import Fabric
 from torch.distributed import TCPStore
+
+from bixt3d.engine.fabric import Fabric
 
 TICK, PATIENCE = 2.0, 20
 """Seconds between two signs of life, and after how many without one a process counts as stopped."""

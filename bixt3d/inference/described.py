@@ -46,8 +46,7 @@ def build_described(  # noqa: PLR0913 (all that a file says of its model)
     """
     description = Description(source, trust)
     model = description.resolve(without_pretrained(model))
-    parser = SettingsParser()
-    parser.trust = trust
+    parser = SettingsParser(trust=trust)
     parser.add_argument("--model", type=kind)
     # a class of the user's own may not be made for the meta device, and is theirs to trust
     trial = nullcontext() if description.foreign else torch.device("meta")
@@ -130,8 +129,9 @@ class Description:
             self.foreign = True
         else:
             raise InputError(
-                f"{self.source} names the class '{printable(path)[:80]}', which is not bixt3d's: import it before, or "
-                "let the file import it, and so run its code, with --trust or trust=True"
+                f"{self.source} names the class '{printable(path)[:80]}', which is not bixt3d's: import it before, if "
+                "it is derived from one of bixt3d's, or let the file import it, and so run its code, with --trust or "
+                "trust=True"
             )
         return {"class_path": path, "init_args": self._resolve_settings(settings)}
 

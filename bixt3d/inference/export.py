@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.engine.checkpoint import write_whole
-from bixt3d.inference.clouds import CloudPredictor
+from bixt3d.inference.cloud_predictor import CloudPredictor
 from bixt3d.inference.graphs import as_graph
-from bixt3d.inference.images import ImageModel, ImagePredictor, ImageSegmentationPredictor
+from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import SavedRun, read_run
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.types import InputError
@@ -61,7 +61,7 @@ def export_run(
     return out, found
 
 
-def describe(saved: SavedRun, predictor: CloudPredictor | ImageModel) -> dict[str, str]:
+def describe(saved: SavedRun, predictor: CloudPredictor | BaseImagePredictor) -> dict[str, str]:
     """Return what the file says about itself: task, names, and what its input must be like; lists and dicts as JSON."""
     facts = {"task": saved.task.name, "version": __version__}
     facts |= {key: json.dumps(value) for key, value in saved.names.items()}
@@ -73,15 +73,15 @@ def describe(saved: SavedRun, predictor: CloudPredictor | ImageModel) -> dict[st
         }
     if isinstance(predictor, ImagePredictor):
         return facts | {"size": str(predictor.size), "crop_fraction": str(predictor.crop_fraction)}
-    return facts | {"stride": str(predictor.model.stride), "window": str(predictor.window or "")}
+    return facts | {"stride": str(getattr(predictor.model, "stride", 1)), "window": str(predictor.window or "")}
 
 
-def example_inputs(predictor: CloudPredictor | ImageModel, count: int, size: int | None = None) -> Inputs:
+def example_inputs(predictor: CloudPredictor | BaseImagePredictor, count: int, size: int | None = None) -> Inputs:
     """Return procedural objects, or noise as images, as the inputs that the file will take.
 
     ``size``: points of a cloud, by default some more than the model sees.
     """
-    if isinstance(predictor, ImageModel):
+    if isinstance(predictor, BaseImagePredictor):
         random = torch.Generator().manual_seed(0)
         return {"image": torch.randint(256, (count, *image_shape(predictor), 3), generator=random).byte()}
     size = size or predictor.num_points + 3
@@ -104,15 +104,15 @@ def example_features(predictor: CloudPredictor, normals: Tensor) -> dict[str, Te
     return {name: predictor.features.take(feats, name) for name in predictor.features.names}
 
 
-def image_shape(predictor: ImageModel) -> tuple[int, int]:
+def image_shape(predictor: BaseImagePredictor) -> tuple[int, int]:
     """Return the rows and columns of an example of what the model sees."""
     if isinstance(predictor, ImagePredictor):
         return predictor.size, predictor.size
-    stride = predictor.model.stride
+    stride = getattr(predictor.model, "stride", 1)
     return (predictor.window, predictor.window) if predictor.window else (4 * stride, 6 * stride)
 
 
-def free_sizes(predictor: CloudPredictor | ImageModel) -> dict[str, Any]:
+def free_sizes(predictor: CloudPredictor | BaseImagePredictor) -> dict[str, Any]:
     """Return which axes of the inputs may have any length: clouds or images, points, rows and columns."""
     batch = torch.export.Dim("batch", min=1)
     if isinstance(predictor, CloudPredictor):
@@ -120,7 +120,9 @@ def free_sizes(predictor: CloudPredictor | ImageModel) -> dict[str, Any]:
         sizes = {"xyz": points, "features": {name: points for name in predictor.features.names}, "category": {0: batch}}
         return {name: sizes[name] for name in example_inputs(predictor, 1)}
     if isinstance(predictor, ImageSegmentationPredictor) and not predictor.window:
-        rows, columns = (predictor.model.stride * torch.export.Dim(name, min=2) for name in ("rows", "columns"))
+        rows, columns = (
+            getattr(predictor.model, "stride", 1) * torch.export.Dim(name, min=2) for name in ("rows", "columns")
+        )
         return {"image": {0: batch, 1: rows, 2: columns}}
     return {"image": {0: batch}}
 
@@ -178,7 +180,7 @@ def by_name(inputs: Inputs) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def compare(call: Call, graph: nn.Module, predictor: CloudPredictor | ImageModel) -> str:
+def compare(call: Call, graph: nn.Module, predictor: CloudPredictor | BaseImagePredictor) -> str:
     """Say how near a file comes to the predictor, on inputs of several sizes. Raises InputError where it is too far."""
     points = getattr(predictor, "num_points", 0)
     sizes = ((1, points + 3), (3, max(2, points // 3)), (16, points)) if points else ((1, None), (3, None))
@@ -186,7 +188,7 @@ def compare(call: Call, graph: nn.Module, predictor: CloudPredictor | ImageModel
     for count, size in sizes:
         inputs = example_inputs(predictor, count, size)
         expected, output = graph(**inputs), call(inputs)
-        axis = 1 if isinstance(predictor, ImageModel) else -1
+        axis = 1 if isinstance(predictor, BaseImagePredictor) else -1
         same_mask = output.argmax(axis) == expected.argmax(axis)
         same, total = same + int(same_mask.sum()), total + same_mask.numel()
         furthest = max(furthest, float((output - expected).abs().max().nan_to_num(torch.inf)))

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from bixt3d.datasets.files.feature_columns import ROUNDING
 from bixt3d.datasets.images.transforms import MEAN, STD
-from bixt3d.inference.clouds import TINY, CloudPredictor, PartPredictor, Predictor
-from bixt3d.inference.images import ImageModel
+from bixt3d.errors import InputError
+from bixt3d.inference.cloud_predictor import CloudPredictor
+from bixt3d.inference.clouds import TINY, PartPredictor, Predictor
+from bixt3d.inference.images import BaseImagePredictor
 from bixt3d.ops import interpolate
-from bixt3d.types import Feature, Features, InputError
+from bixt3d.types import Feature, Features
 
 
 class CloudGraph(nn.Module):
@@ -40,21 +42,22 @@ class CloudGraph(nn.Module):
     ) -> Float[Tensor, "B ..."]:
         xyz, valid_mask = to_unit_sphere(xyz)
         index = choose_points(xyz.shape[1], self.drawn)
-        feats = None
+        seen = xyz[:, index]
+        feats = seen[..., :0]
         if self.features:
             feats, readable_mask = read_features(features, self.features)
             feats, valid_mask = feats[:, index], valid_mask & readable_mask
         if category is not None:
             known_mask = (category >= 0) & (category < self.num_categories)
             category, valid_mask = torch.where(known_mask, category, 0), valid_mask & known_mask
-        found = self.answer(xyz, xyz[:, index], feats, category)
+        found = self.answer(xyz, seen, feats, category)
         return torch.where(valid_mask.view(-1, *[1] * (found.ndim - 1)), found, torch.nan)
 
     def answer(
         self,
         xyz: Float[Tensor, "B N 3"],
         seen: Float[Tensor, "B M 3"],
-        feats: Float[Tensor, "B M F"] | None,
+        feats: Float[Tensor, "B M F"],
         category: Int[Tensor, " B"] | None,
     ) -> Float[Tensor, "B ..."]:
         """Return what is said of whole clouds, of which the model sees some points."""
@@ -77,10 +80,11 @@ class PartGraph(CloudGraph):
         self,
         xyz: Float[Tensor, "B N 3"],
         seen: Float[Tensor, "B M 3"],
-        feats: Float[Tensor, "B M F"] | None,
+        feats: Float[Tensor, "B M F"],
         category: Int[Tensor, " B"] | None,
     ) -> Float[Tensor, "B N C"]:
-        probability = self.model(seen, feats, category).softmax(2)
+        label = torch.zeros(len(seen), dtype=torch.int64, device=seen.device) if category is None else category
+        probability = self.model(seen, feats, label).softmax(2)
         if category is None:
             category = (probability.sum(1) @ self.parts_mask.T).argmax(1)
         of_parts = interpolate(xyz, seen, probability * self.parts_mask[category][:, None])
@@ -92,7 +96,7 @@ class ImageGraph(nn.Module):
 
     output = "probabilities"
 
-    def __init__(self, predictor: ImageModel):
+    def __init__(self, predictor: BaseImagePredictor):
         super().__init__()
         self.model = predictor.model
         self.register_buffer("mean", 255 * torch.tensor(MEAN), persistent=False)
@@ -102,9 +106,9 @@ class ImageGraph(nn.Module):
         return self.model(((image.float() - self.mean) / self.std).permute(0, 3, 1, 2)).softmax(1)
 
 
-def as_graph(predictor: CloudPredictor | ImageModel) -> nn.Module:
+def as_graph(predictor: CloudPredictor | BaseImagePredictor) -> nn.Module:
     """Return the graph of a predictor."""
-    if isinstance(predictor, ImageModel):
+    if isinstance(predictor, BaseImagePredictor):
         return ImageGraph(predictor).eval()
     return (PartGraph if isinstance(predictor, PartPredictor) else CloudGraph)(predictor).eval()
 

@@ -1,7 +1,7 @@
-"""A trained run on images, ready to predict: what the Python API and the programs in tools/ share."""
+"""A trained run on images, ready to predict: what the Python API and the command line share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from torch.nn.functional import pad
 from bixt3d.datasets.images.reading import as_rgb, read_image
 from bixt3d.datasets.images.transforms import normalize, square_view
 from bixt3d.inference.predictions import Answer, ClassAnswer, check_finite, percent_lines
+from bixt3d.inference.predictor import BasePredictor, features_of
+from bixt3d.io.extras import need
+from bixt3d.models.attention_maps import LayerAttention, image_attention_maps
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.types import InputError
@@ -47,7 +50,7 @@ class SegmentationPrediction(Answer):
         return percent_lines(self.shares)
 
 
-class ImageModel(ABC):
+class BaseImagePredictor(BasePredictor, ABC):
     """What all trained models of images have in common: they read images as evaluation shows them.
 
     Args:
@@ -56,12 +59,8 @@ class ImageModel(ABC):
     """
 
     def __init__(self, model: nn.Module, class_names: Sequence[str]):
+        need("a model of images", "torchvision", "PIL")
         self.model, self.class_names = model.eval(), tuple(class_names)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model lies."""
-        return next(self.model.parameters()).device
 
     @abstractmethod
     def view(self, image: Any) -> UInt8[Tensor, "3 X Y"]:
@@ -74,14 +73,39 @@ class ImageModel(ABC):
         """Return what the model reads of one image (of any kind that ``predict`` takes), on the model's device."""
         return normalize(self.view(as_image(image)).to(self.device))
 
+    @torch.no_grad()  # not inference mode: features are there to be trained on
+    def embed(self, images: Any) -> Float[Tensor, "*B D"]:
+        """Return the pooled features of the model: (D,) of one image, (B, D) of a list of them, on the CPU.
+
+        Takes what ``predict`` takes. Raises InputError for a model class of the user's own that gives no features.
+        """
+        function = features_of(self.model)
+        pooled = self._each(images, lambda image: function(self._padded(image)).pooled[0].float().cpu())
+        return torch.stack(pooled) if isinstance(pooled, list) else pooled
+
+    def attention_maps(self, image: Any) -> list[LayerAttention]:
+        """Return what latents and patches read of each other in every layer while the model sees one image.
+
+        Takes one image, as ``predict`` does. Raises InputError for a model without latents.
+        """
+        return image_attention_maps(self.model, self._padded(self.prepare(image)[None])[0])
+
+    def _padded(self, image: Float[Tensor, "1 3 X Y"]) -> Float[Tensor, "1 3 _ _"]:
+        stride = getattr(self.model, "stride", 1)
+        return pad(image, (0, -image.shape[3] % stride, 0, -image.shape[2] % stride))
+
     @torch.inference_mode()
     def _predict(self, images: Any) -> Any:
+        return self._each(images, self._describe)
+
+    def _each(self, images: Any, function: Callable[[Tensor], Any]) -> Any:
+        """Return what a function of a prepared image (1, 3, X, Y) gives for one image, or in a list for several."""
         several = isinstance(images, (list, tuple))
-        answers = [self._describe(self.prepare(image)[None]) for image in (images if several else [images])]
-        return answers if several else answers[0]
+        found = [function(self.prepare(image)[None]) for image in (images if several else [images])]
+        return found if several else found[0]
 
 
-class ImagePredictor(ImageModel):
+class ImagePredictor(BaseImagePredictor):
     """A trained classifier that takes images as people have them.
 
     Args:
@@ -91,10 +115,15 @@ class ImagePredictor(ImageModel):
         crop_fraction: that square as a share of the image's shorter side.
     """
 
+    task = "image classification"
+
     def __init__(self, model: ImageClassifier, class_names: Sequence[str], size: int, crop_fraction: float = 0.875):
         super().__init__(model, class_names)
         self.size, self.crop_fraction = size, crop_fraction
         self._view = square_view(size, crop_fraction)
+
+    def facts(self) -> dict[str, Any]:
+        return {"size": self.size}
 
     def view(self, image: Any) -> UInt8[Tensor, "3 X Y"]:
         return self._view(image)
@@ -117,7 +146,7 @@ class ImagePredictor(ImageModel):
         return ImagePrediction(name, ranked[name], ranked)
 
 
-class ImageSegmentationPredictor(ImageModel):
+class ImageSegmentationPredictor(BaseImagePredictor):
     """A trained segmenter that takes images as people have them, and labels all their pixels.
 
     Args:
@@ -126,9 +155,14 @@ class ImageSegmentationPredictor(ImageModel):
         window: side in pixels of the square that slides over each image; None: the model sees whole images.
     """
 
+    task = "image segmentation"
+
     def __init__(self, model: ImageSegmenter, class_names: Sequence[str], window: int | None = None):
         super().__init__(model, class_names)
         self.window = window
+
+    def facts(self) -> dict[str, Any]:
+        return {"window": self.window or "whole images"}
 
     def view(self, image: Any) -> UInt8[Tensor, "3 X Y"]:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
@@ -157,18 +191,18 @@ def segment(
 
     Images are extended to the right and below, in the mean color, to a size that the model can read.
     """
-    stride, (rows, columns) = model.stride, image.shape[-2:]
+    stride, (rows, columns) = getattr(model, "stride", 1), image.shape[-2:]
     if window is None:
         return model(pad(image, (0, -columns % stride, 0, -rows % stride)))[..., :rows, :columns].float()
     image = pad(image, (0, max(0, window - columns), 0, max(0, window - rows)))
-    total, looks = 0.0, image.new_zeros(image.shape[-2:])
+    total, counts = 0.0, image.new_zeros(image.shape[-2:])
     for top in window_places(image.shape[2], window):
         for left in window_places(image.shape[3], window):
             part = segment(model, image[..., top : top + window, left : left + window]).softmax(1)
             where = (left, image.shape[3] - left - window, top, image.shape[2] - top - window)
             total = total + pad(part, where)
-            looks[top : top + window, left : left + window] += 1
-    return (total / looks)[..., :rows, :columns].clamp(min=1e-12).log()
+            counts[top : top + window, left : left + window] += 1
+    return (total / counts)[..., :rows, :columns].clamp(min=1e-12).log()
 
 
 def window_places(length: int, window: int) -> list[int]:

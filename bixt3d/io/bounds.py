@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from bixt3d.types import InputError
+from bixt3d.errors import InputError
 
 UNPACKED_RATIO = 20
 UNPACKED_FLOOR = 64 << 20
@@ -73,6 +73,11 @@ def printable(text: object) -> str:
 def shortened(text: str, length: int = 80) -> str:
     """Return at most so many characters of a text."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def counted(number: int, word: str) -> str:
+    """Return ``1 point``, and ``2 points`` or ``0 points``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def listed(names: Iterable[object], most: int = 10) -> str:

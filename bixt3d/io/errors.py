@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bixt3d.types import InputError
+from bixt3d.errors import InputError
 
 
 @contextmanager

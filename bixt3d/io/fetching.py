@@ -13,8 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import without_waiting
-from bixt3d.types import InputError
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 30

@@ -3,6 +3,8 @@
 import inspect
 import sys
 
+TRUST = "--trust: import classes that are named and that are not bixt3d's, and so run their code"
+
 
 def known_classes() -> list[type]:
     """Return the classes of bixt3d, and those derived from them, in all modules that are imported."""

@@ -2,9 +2,10 @@
 
 import os
 
-from bixt3d.types import InputError
+from bixt3d.errors import InputError
 
 VARIABLE = "BIXT3D_OFFLINE"
+OFFLINE = "--offline: fetch nothing"
 
 
 def go_offline() -> None:

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import torch
 import yaml
 
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import check_names, printable
-from bixt3d.types import InputError
 
 MOST_JSON, MOST_YAML = 2**22, 2**18
 """Characters of a text: names of many classes need more than settings do."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bixt3d.types import InputError
+from bixt3d.errors import InputError
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> None:

@@ -4,6 +4,7 @@ from bixt3d.models.baselines import IterativeEncoder, PointMLP, PointMLPElite, P
 from bixt3d.models.classifier import BixtClassifier, CloudClassifier
 from bixt3d.models.decoder import PointMLPDecoder
 from bixt3d.models.encoder import BixtEncoder, Encoder
+from bixt3d.models.features import FeatureModel, ModelFeatures
 from bixt3d.models.image_classifier import BixtImageClassifier, ImageClassifier
 from bixt3d.models.image_presets import BixtPreset
 from bixt3d.models.image_segmenter import ImageSegmenter, LinearSegmenter, SemanticFPNSegmenter
@@ -18,10 +19,12 @@ __all__ = [
     "CloudSegmenter",
     "DecoderSegmenter",
     "Encoder",
+    "FeatureModel",
     "ImageClassifier",
     "ImageSegmenter",
     "IterativeEncoder",
     "LinearSegmenter",
+    "ModelFeatures",
     "PointMLP",
     "PointMLPDecoder",
     "PointMLPElite",

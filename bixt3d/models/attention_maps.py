@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bixt3d.models.encoder import Encoder, EncoderLayer
-from bixt3d.nn.attention import BiAttention, ReadAttention
-from bixt3d.nn.blocks import BiBlock, CrossBlock, ReadBlock, SequentialBlock, WriteBlock
+from bixt3d.nn.attention import BiAttention, CrossAttention
+from bixt3d.nn.blocks import BiBlock, CrossBlock, LatentsReadBlock, SequentialBlock, TokensReadBlock
 from bixt3d.ops.bi_attention import similarity
 from bixt3d.types import InputError, Tokens
 
@@ -60,7 +60,7 @@ def attention_maps(
     Raises InputError for a model without latents.
     """
     given = [xyz[None], feats[None]] + ([] if category is None else [torch.tensor([category], device=xyz.device)])
-    return _look(model, given)
+    return _run(model, given)
 
 
 def image_attention_maps(model: nn.Module, image: Float[Tensor, "3 X Y"]) -> list[LayerAttention]:
@@ -68,11 +68,11 @@ def image_attention_maps(model: nn.Module, image: Float[Tensor, "3 X Y"]) -> lis
 
     Raises InputError for a model without latents, or for a size that the stride of its patches does not divide.
     """
-    return _look(model, [image[None]])
+    return _run(model, [image[None]])
 
 
 @torch.no_grad()
-def _look(model: nn.Module, given: Sequence[Tensor]) -> list[LayerAttention]:
+def _run(model: nn.Module, given: Sequence[Tensor]) -> list[LayerAttention]:
     encoder = next((part for part in model.modules() if isinstance(part, Encoder)), None)
     if encoder is None:
         raise InputError(f"a {type(model).__name__} has no latents whose attention could be shown")
@@ -109,7 +109,9 @@ def _directions(block: CrossBlock) -> list[tuple[nn.Module, bool, bool]]:
     """Return the attentions of a block: do the latents read in it, do the tokens?"""
     if isinstance(block, SequentialBlock):
         return [(block.latents_read, True, False), (block.tokens_read, False, True)]
-    return [(block.attention, isinstance(block, (BiBlock, ReadBlock)), isinstance(block, (BiBlock, WriteBlock)))]
+    return [
+        (block.attention, isinstance(block, (BiBlock, LatentsReadBlock)), isinstance(block, (BiBlock, TokensReadBlock)))
+    ]
 
 
 def _record(
@@ -121,7 +123,7 @@ def _record(
 
 
 def _refs(
-    module: BiAttention | ReadAttention, first: Tensor, second: Tensor, reader_is_latent: bool
+    module: BiAttention | CrossAttention, first: Tensor, second: Tensor, reader_is_latent: bool
 ) -> tuple[Float[Tensor, "#B L H E"], Float[Tensor, "B T H E"]]:
     """Return the refs of latents and tokens; in one-sided attention, queries and keys take their place."""
     if isinstance(module, BiAttention):

@@ -6,16 +6,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bixt3d.models.encoder import Encoder, check_fit
+from bixt3d.models.features import FeatureModel, ModelFeatures, zero_linear
 from bixt3d.tokenizers import Tokenizer
 from bixt3d.types import Features, Pyramid
 
 
-class CloudClassifier(nn.Module, ABC):
+class CloudClassifier(FeatureModel, ABC):
     """A model that says what a cloud is. Built as ``Model(num_classes, ...)``.
 
     ``features``: what it reads of the points beside their positions, in the order of the columns of ``feats``.
+
+    A plain `nn.Module` counts as one if its ``forward(self, xyz, feats=None)`` returns logits (B, C). It reads no
+    features, unless its ``features`` name them, as in ``features = "normal,rgb"``.
     """
 
+    protocol = ("xyz", "feats")
     features: Features = Features()
 
     @abstractmethod
@@ -26,7 +31,7 @@ class CloudClassifier(nn.Module, ABC):
         """
 
 
-class LatentHead(nn.Module):
+class LatentHead(FeatureModel):
     """Tokenizer, encoder, and a head that reads the mean of the latents: what classifiers of all inputs share."""
 
     def __init__(self, num_classes: int, tokenizer: nn.Module, encoder: Encoder, dropout: float):
@@ -34,21 +39,26 @@ class LatentHead(nn.Module):
         self.tokenizer, self.encoder = tokenizer, encoder
         self.norm = nn.LayerNorm(encoder.dim, eps=1e-6)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(encoder.dim, num_classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = self.new_head(num_classes)
 
-    def classify(self, pyramid: Pyramid) -> Float[Tensor, "B C"]:
-        """Return the logits of tokens."""
-        latents, _ = self.encoder(pyramid)
-        return self.head(self.dropout(self.norm(latents.mean(1))))
+    def make_head(self, num_classes: int) -> nn.Module:
+        return zero_linear(self.encoder.dim, num_classes)
+
+    def encode(self, pyramid: Pyramid) -> ModelFeatures:
+        """Return the features of a cloud or image, given its tokens; ``pooled``: the normalized mean of the latents."""
+        latents, (*_, tokens) = self.encoder(pyramid)
+        return ModelFeatures(latents, tokens, self.norm(latents.mean(1)))
+
+    def classify(self, features: ModelFeatures) -> Float[Tensor, "B C"]:
+        """Return the logits, given the features."""
+        return self.head(self.dropout(features.pooled))
 
 
 class BixtClassifier(LatentHead, CloudClassifier):
     """Tokens and latents refine each other; the mean of the latents says the class (paper, section 2.3).
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes; 0: `forward` returns the pooled features (B, D).
         tokenizer: how a cloud becomes tokens.
         encoder: how tokens and latents refine each other.
         dropout: dropout rate before the last linear layer.
@@ -66,4 +76,8 @@ class BixtClassifier(LatentHead, CloudClassifier):
         self.features = tokenizer.features
 
     def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Float[Tensor, "B C"]:
-        return self.classify(self.tokenizer(xyz, self.features.check(xyz, feats)))
+        return self.classify(self.forward_features(xyz, feats))
+
+    def forward_features(self, xyz: Tensor, feats: Tensor | None = None) -> ModelFeatures:
+        """Return latents, tokens and pooled features of clouds ``xyz`` (B, N, 3) with ``feats`` (B, N, F)."""
+        return self.encode(self.tokenizer(xyz, self.features.check(xyz, feats)))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bixt3d.nn.mlp import ChannelNorm, LinearNorm, ResidualMLP
+from bixt3d.nn.mlp import ChannelsLastBatchNorm, LinearBatchNormReLU, ResidualMLP
 from bixt3d.ops import interpolate
 from bixt3d.types import InputError, Pyramid, Tokens
 
@@ -21,15 +21,15 @@ class DecoderBlock(nn.Module):
     def __init__(self, dim: int, skip_dim: int, out_dim: int, num_blocks: int, ratio: float):
         super().__init__()
         self.dims = [skip_dim, dim]
-        self.fuse = LinearNorm(skip_dim + dim, out_dim)
+        self.fuse = LinearBatchNormReLU(skip_dim + dim, out_dim)
         self.refine = nn.Sequential(*[ResidualMLP(out_dim, ratio) for _ in range(num_blocks)])
 
     def forward(self, fine: Tokens, coarse: Tokens) -> Float[Tensor, "B T O"]:
         """Return the features of the fine level."""
-        linear, *rest = self.fuse
+        linear, norm, relu = self.fuse
         weight_fine, weight_coarse = linear.weight.split(self.dims, 1)
         carried = interpolate(fine.pos, coarse.pos, coarse.feats @ weight_coarse.T)
-        return self.refine(nn.Sequential(*rest)(fine.feats @ weight_fine.T + carried))
+        return self.refine(relu(norm(fine.feats @ weight_fine.T + carried)))
 
 
 class PointMLPDecoder(nn.Module):
@@ -38,7 +38,7 @@ class PointMLPDecoder(nn.Module):
     Built as ``PointMLPDecoder(num_parts, num_categories, level_dims, ...)``.
 
     Args:
-        num_parts: number of parts, over all categories.
+        num_parts: number of parts, over all categories; 0: the decoder returns features of every point (B, N, 128).
         num_categories: number of categories.
         level_dims: widths of the levels, finest first.
         dims: widths of the decoder's steps, from the coarsest level to the finest.
@@ -80,18 +80,23 @@ class PointMLPDecoder(nn.Module):
         for skip_dim, out_dim, num in zip(reversed(level_dims[:-1]), dims, num_blocks, strict=True):
             self.blocks.append(DecoderBlock(dim, skip_dim, out_dim, num, ratio))
             dim = out_dim
-        self.level_context = nn.ModuleList([LinearNorm(level_dim, context_dim) for level_dim in level_dims])
-        self.context = LinearNorm(context_dim * len(level_dims), context_dim)
+        self.level_context = nn.ModuleList([LinearBatchNormReLU(level_dim, context_dim) for level_dim in level_dims])
+        self.context = LinearBatchNormReLU(context_dim * len(level_dims), context_dim)
         if self.reads_category:
             self.category = nn.Sequential(
-                LinearNorm(num_categories, category_dim), LinearNorm(category_dim, category_dim)
+                LinearBatchNormReLU(num_categories, category_dim), LinearBatchNormReLU(category_dim, category_dim)
             )
         self.head = nn.Sequential(
             nn.Linear(dim + context_dim + category_dim, 128),
-            ChannelNorm(128),
+            ChannelsLastBatchNorm(128),
             nn.Dropout(dropout),
-            nn.Linear(128, num_parts),
+            self.make_head(num_parts) if num_parts else nn.Identity(),
         )
+
+    @staticmethod
+    def make_head(num_parts: int) -> nn.Module:
+        """Return a new last layer."""
+        return nn.Linear(128, num_parts)
 
     def forward(self, pyramid: Pyramid, category: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B N C"]:
         """Return the logits of every part for every point of the finest level."""
@@ -102,8 +107,8 @@ class PointMLPDecoder(nn.Module):
         known = [self.context(torch.cat(maxima, -1))]
         if self.reads_category:
             known.append(self.category(nn.functional.one_hot(category, self.num_categories).to(maxima[0].dtype)))
-        linear, *rest = self.head  # what a cloud's points share is multiplied once
+        linear, norm, dropout, last = self.head  # what a cloud's points share is multiplied once
         dim = tokens.feats.shape[2]
         weight_feats, weight_known = linear.weight.split([dim, linear.in_features - dim], 1)
         shared = torch.cat(known, -1) @ weight_known.T + linear.bias
-        return nn.Sequential(*rest)(tokens.feats @ weight_feats.T + shared[:, None])
+        return last(dropout(norm(tokens.feats @ weight_feats.T + shared[:, None])))

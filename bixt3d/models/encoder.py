@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bixt3d.nn.blocks import BiBlock, CrossBlock, ReadBlock, SelfBlock, WriteBlock
+from bixt3d.nn.blocks import BiBlock, CrossBlock, LatentsReadBlock, SelfBlock, TokensReadBlock
 from bixt3d.nn.refinement import Refinement
 from bixt3d.tokenizers import ImageTokenizer, Tokenizer
 from bixt3d.types import InputError, Pyramid, Tokens
@@ -49,7 +49,7 @@ def make_latents(num_latents: int, dim: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, num_latents, dim), std=0.02))
 
 
-def rising_rates(last: float, depth: int) -> list[float]:
+def stochastic_depth_rates(last: float, depth: int) -> list[float]:
     """Return stochastic depth rates that rise linearly from 0 at the first layer."""
     return [last * i / max(1, depth - 1) for i in range(depth)]
 
@@ -57,15 +57,14 @@ def rising_rates(last: float, depth: int) -> list[float]:
 class EncoderLayer(nn.Module):
     """One step: both sides exchange, latents talk to each other, tokens may be refined by a module of their own.
 
-    ``checkpointing`` may be set on a module: in training, keep only what goes in, and compute the rest again when the
-    gradients need it (for clouds whose activations do not fit in memory).
+    ``checkpointing`` of a module may be changed: activation checkpointing in training, which keeps only the input, and
+    computes the rest again in the backward pass (for clouds whose activations do not fit in memory).
     """
-
-    checkpointing: bool = False
 
     def __init__(self, cross: CrossBlock, latents: nn.Module, refine: nn.Module):
         super().__init__()
         self.cross, self.latents, self.refine = cross, latents, refine
+        self.checkpointing = False
 
     def forward(
         self, latents: Float[Tensor, "#B L D"], tokens: Tokens
@@ -75,7 +74,7 @@ class EncoderLayer(nn.Module):
             return self._step(latents, tokens)
 
         def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
-            return nullcontext(), seen_before(self)
+            return nullcontext(), frozen_running_statistics(self)
 
         return checkpoint(self._step, latents, tokens, use_reentrant=False, context_fn=contexts)
 
@@ -86,7 +85,7 @@ class EncoderLayer(nn.Module):
 
 
 @contextmanager
-def seen_before(module: nn.Module) -> Iterator[None]:
+def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
     """Let no running statistics move: they did so when the batch was seen first."""
     norms = [part for part in module.modules() if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
@@ -145,8 +144,11 @@ class BixtEncoder(Encoder):
     ):
         super().__init__()
         self.reads, self.dim, self.token_dims = reads, dim, self._widths(token_dim or dim, depth)
-        last_block = {"latents": ReadBlock, "tokens": WriteBlock, "both": self.two_sided_block}[reads]
-        cross_rates, self_rates = rising_rates(drop_path_cross, depth), rising_rates(drop_path_self, depth)
+        last_block = {"latents": LatentsReadBlock, "tokens": TokensReadBlock, "both": self.two_sided_block}[reads]
+        cross_rates, self_rates = (
+            stochastic_depth_rates(drop_path_cross, depth),
+            stochastic_depth_rates(drop_path_self, depth),
+        )
         self.latents = make_latents(num_latents, dim)
         self.kept = self._kept(keep_layers or [], depth)
         self.level_dims = []

@@ -3,18 +3,24 @@
 from abc import ABC, abstractmethod
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from bixt3d.models.classifier import LatentHead
 from bixt3d.models.encoder import Encoder, check_fit
+from bixt3d.models.features import FeatureModel, ModelFeatures
 from bixt3d.tokenizers import ImageTokenizer
 
 
-class ImageClassifier(nn.Module, ABC):
-    """A model that says what an image shows. Built as ``Model(num_classes, ...)``."""
+class ImageClassifier(FeatureModel, ABC):
+    """A model that says what an image shows. Built as ``Model(num_classes, ...)``.
+
+    A plain `nn.Module` counts as one if its ``forward(self, image)`` returns logits (B, C).
+    """
+
+    protocol = ("image",)
 
     @abstractmethod
-    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C"]:
+    def forward(self, image: Float[Tensor, "B I X Y"]) -> Float[Tensor, "B C"]:
         """Return the logits of every class."""
 
 
@@ -22,7 +28,7 @@ class BixtImageClassifier(LatentHead, ImageClassifier):
     """Patches and latents refine each other; the mean of the latents says the class (paper, section 2.3).
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes; 0: `forward` returns the pooled features (B, D).
         tokenizer: how an image becomes tokens.
         encoder: how tokens and latents refine each other.
         dropout: dropout rate before the last linear layer.
@@ -38,5 +44,9 @@ class BixtImageClassifier(LatentHead, ImageClassifier):
         check_fit(tokenizer, encoder)
         super().__init__(num_classes, tokenizer, encoder, dropout)
 
-    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C"]:
-        return self.classify(self.tokenizer(image))
+    def forward(self, image: Float[Tensor, "B I X Y"]) -> Float[Tensor, "B C"]:
+        return self.classify(self.forward_features(image))
+
+    def forward_features(self, image: Float[Tensor, "B I X Y"]) -> ModelFeatures:
+        """Return latents, tokens (one for each patch) and pooled features of images."""
+        return self.encode(self.tokenizer(image))

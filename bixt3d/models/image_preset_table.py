@@ -105,7 +105,7 @@ PRESETS: dict[str, ImagePreset] = {
 def find_preset(name: str) -> ImagePreset:
     """Return the numbers of a model. Raises InputError that names the nearest one."""
     if name not in PRESETS:
-        from bixt3d.config import nearest
+        from bixt3d.io.named_configs import nearest
 
         raise InputError(f"there is no image model '{name}'" + nearest(name, PRESETS))
     return PRESETS[name]

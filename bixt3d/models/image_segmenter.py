@@ -7,17 +7,22 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from bixt3d.models.encoder import Encoder, check_fit
-from bixt3d.nn.batch_norm import ImageNorm
+from bixt3d.models.features import FeatureModel, ModelFeatures
+from bixt3d.nn.batch_norm import ImageBatchNorm
 from bixt3d.tokenizers import ImageTokenizer
 from bixt3d.types import InputError, Tokens
 
 
-class ImageSegmenter(nn.Module, ABC):
+class ImageSegmenter(FeatureModel, ABC):
     """A model that labels every pixel with a class. Built as ``Model(num_classes, ...)``.
 
     ``stride``: it reads images whose sides this number divides.
+
+    A plain `nn.Module` counts as one if its ``forward(self, image)`` returns logits (B, C, X, Y); its stride is 1,
+    unless its ``stride`` is another.
     """
 
+    protocol = ("image",)
     stride: int
 
     @abstractmethod
@@ -49,12 +54,17 @@ class PatchSegmenter(ImageSegmenter):
         self.stride = tokenizer.stride
         self.tokenizer, self.encoder = tokenizer, encoder
 
+    def forward_features(self, image: Float[Tensor, "B 3 X Y"]) -> ModelFeatures:
+        """Return latents, tokens (one for each patch) and their mean, of images."""
+        latents, (*_, tokens) = self.encoder(self.tokenizer(image))
+        return ModelFeatures(latents, tokens, tokens.feats.mean(1))
+
 
 class LinearSegmenter(PatchSegmenter):
     """One linear layer on the tokens of the last layer, then bilinear upsampling ("linear predictor", table 3).
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes; 0: `forward` returns features of every pixel (B, D, X, Y).
         tokenizer: how an image becomes tokens.
         encoder: how tokens and latents refine each other; it must return tokens (``reads: tokens``).
         dropout: dropout rate before the linear layer.
@@ -63,7 +73,10 @@ class LinearSegmenter(PatchSegmenter):
     def __init__(self, num_classes: int, tokenizer: ImageTokenizer, encoder: Encoder, dropout: float = 0.0):
         super().__init__(tokenizer, encoder)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(encoder.token_dims[-1], num_classes)
+        self.head = self.new_head(num_classes)
+
+    def make_head(self, num_classes: int) -> nn.Module:
+        return nn.Linear(self.encoder.token_dims[-1], num_classes)
 
     def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C X Y"]:
         _, (*_, tokens) = self.encoder(self.tokenizer(image))
@@ -78,7 +91,7 @@ class SemanticFPNSegmenter(PatchSegmenter):
     fourth is halved by max pooling: strides 4, 8, 16 and 32 for patches 16 pixels apart.
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes; 0: `forward` returns features of every pixel (B, D, X, Y).
         tokenizer: how an image becomes tokens.
         encoder: it must return tokens of four levels of one width: ``keep_layers`` names the first three.
         dim: width of the pyramid.
@@ -104,7 +117,7 @@ class SemanticFPNSegmenter(PatchSegmenter):
         widths = encoder.level_dims
         self.resize = nn.ModuleList(
             [
-                nn.Sequential(_enlarge(widths[0]), ImageNorm(widths[0]), nn.GELU(), _enlarge(widths[0])),
+                nn.Sequential(_enlarge(widths[0]), ImageBatchNorm(widths[0]), nn.GELU(), _enlarge(widths[0])),
                 _enlarge(widths[1]),
                 nn.Identity(),
                 nn.MaxPool2d(2),
@@ -117,7 +130,11 @@ class SemanticFPNSegmenter(PatchSegmenter):
             for level in range(4)
         )
         self.dropout = nn.Dropout2d(dropout)
-        self.head = nn.Conv2d(head_dim, num_classes, 1)
+        self.head_dim = head_dim
+        self.head = self.new_head(num_classes)
+
+    def make_head(self, num_classes: int) -> nn.Module:
+        return nn.Conv2d(self.head_dim, num_classes, 1)
 
     def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C X Y"]:
         _, levels = self.encoder(self.tokenizer(image))
@@ -145,4 +162,6 @@ def _enlarge(dim: int) -> nn.Module:
 
 
 def _conv_norm(dim: int, out_dim: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(dim, out_dim, 3, padding=1, bias=False), ImageNorm(out_dim), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv2d(dim, out_dim, 3, padding=1, bias=False), ImageBatchNorm(out_dim), nn.ReLU(inplace=True)
+    )

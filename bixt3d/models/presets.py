@@ -8,8 +8,9 @@ import bixt3d.models.baselines  # noqa: F401 (the classes that a config may name
 import bixt3d.models.classifier
 import bixt3d.nn.refinement
 import bixt3d.tokenizers  # noqa: F401
-from bixt3d.config import SettingsParser, config_file, follow_features, read_config
+from bixt3d.config import SettingsParser, follow_features, is_text, read_config
 from bixt3d.io.bounds import printable
+from bixt3d.io.named_configs import find_config
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import InputError
@@ -36,11 +37,8 @@ def build_segmenter(config: str | Path, num_parts: int, num_categories: int) -> 
 def read_model_config(config: str | Path) -> dict[str, Any]:
     """Return the settings of a config: its name, the path of a yaml file, or its text. Raises InputError."""
     text = str(config)
-    if "\n" not in text:
-        path = Path(text) if text.endswith((".yaml", ".yml")) else config_file(text)
-        if not path.exists():
-            raise InputError(f"there is no config file {printable(text)}")
-        text = str(path)
+    if not is_text(text):
+        text = str(find_config(text))
     settings = read_config(text)
     if not isinstance(settings, dict) or "model" not in settings:
         raise InputError(f"{'the config' if text is config else printable(text)} has no part 'model'")
@@ -48,7 +46,11 @@ def read_model_config(config: str | Path) -> dict[str, Any]:
 
 
 def _make(config: str | Path, kind: Any) -> Any:
-    settings = read_model_config(config)
+    return make_described(read_model_config(config), kind)
+
+
+def make_described(settings: dict[str, Any], kind: Any) -> Any:
+    """Return the function of its number of outputs that makes the model of a config's settings."""
     parser = SettingsParser()
     parser.add_argument("--model", type=kind)
     parsed = parser.parse_object({"model": settings["model"]})

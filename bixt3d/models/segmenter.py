@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bixt3d.models.decoder import PointMLPDecoder
 from bixt3d.models.encoder import Encoder, check_fit
+from bixt3d.models.features import FeatureModel, ModelFeatures, zero_linear
 from bixt3d.tokenizers import Tokenizer
 from bixt3d.types import Features, InputError, Tokens
 
@@ -15,13 +16,18 @@ MakeDecoder = Callable[[int, int, Sequence[int]], PointMLPDecoder]
 """Builds a decoder for a number of parts, a number of categories, and the widths of the levels."""
 
 
-class CloudSegmenter(nn.Module, ABC):
+class CloudSegmenter(FeatureModel, ABC):
     """A model that labels every point with a part. Built as ``Model(num_parts, num_categories, ...)``.
 
     ``reads_category``: whether it is told the category of each cloud; if not, ``category`` changes nothing.
     ``features``: what it reads of the points beside their positions, in the order of the columns of ``feats``.
+
+    A plain `nn.Module` counts as one if its ``forward(self, xyz, feats=None, category=None)`` returns logits (B, N, C).
+    It reads no features, unless its ``features`` name them, and is told the category, unless its ``reads_category`` is
+    False.
     """
 
+    protocol = ("xyz", "feats", "category")
     reads_category: bool
     features: Features = Features()
 
@@ -58,7 +64,7 @@ class TokenSegmenter(CloudSegmenter):
     is added to the tokens.
 
     Args:
-        num_parts: number of parts, over all categories.
+        num_parts: number of parts, over all categories; 0: `forward` returns features of every point (B, N, D).
         num_categories: number of categories.
         tokenizer: how a cloud becomes tokens, one for every point.
         encoder: how tokens and latents refine each other; it must return tokens (``reads: tokens`` or ``both``).
@@ -90,17 +96,15 @@ class TokenSegmenter(CloudSegmenter):
             nn.init.zeros_(self.category.weight)
         self.norm = nn.LayerNorm(encoder.token_dims[-1], eps=1e-6)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(encoder.token_dims[-1], num_parts)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = self.new_head(num_parts)
+
+    def make_head(self, num_classes: int) -> nn.Module:
+        return zero_linear(self.encoder.token_dims[-1], num_classes)
 
     def forward(
         self, xyz: Tensor, feats: Tensor | None = None, category: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B N C"]:
-        *_, tokens = self.tokenizer(xyz, self.check(xyz, feats, category))
-        if self.reads_category:
-            tokens = Tokens(tokens.feats + self.category(category)[:, None], tokens.pos, tokens.neighbor_index)
-        _, (*_, tokens) = self.encoder((tokens,))
+        _, tokens = self._encode(xyz, feats, category)
         if tokens.feats.shape[1] != xyz.shape[1]:
             raise InputError(
                 f"{tokens.feats.shape[1]} tokens cannot label {xyz.shape[1]} points: this model takes a tokenizer and "
@@ -108,23 +112,40 @@ class TokenSegmenter(CloudSegmenter):
             )
         return self.head(self.dropout(self.norm(tokens.feats)))
 
+    def forward_features(
+        self, xyz: Tensor, feats: Tensor | None = None, category: Int[Tensor, " B"] | None = None
+    ) -> ModelFeatures:
+        """Return latents, tokens (one for each point) and their mean, of clouds ``xyz`` (B, N, 3) with ``feats``."""
+        latents, tokens = self._encode(xyz, feats, category)
+        return ModelFeatures(latents, tokens, tokens.feats.mean(1))
+
+    def _encode(self, xyz: Tensor, feats: Tensor | None, category: Tensor | None) -> tuple[Tensor, Tokens]:
+        *_, tokens = self.tokenizer(xyz, self.check(xyz, feats, category))
+        if self.reads_category:
+            tokens = Tokens(tokens.feats + self.category(category)[:, None], tokens.pos, tokens.neighbor_index)
+        latents, (*_, tokens) = self.encoder((tokens,))
+        return latents, tokens
+
 
 class DecoderSegmenter(CloudSegmenter):
     """Fewer tokens at each layer, then PointMLP's decoder back to every point ("EncDec", paper section 3.4).
 
     Args:
-        num_parts: number of parts, over all categories.
+        num_parts: number of parts, over all categories; 0: `forward` returns features of every point (B, N, D).
         num_categories: number of categories.
         tokenizer: how a cloud becomes tokens; its first level holds every point.
         encoder: how tokens and latents refine each other; it must return tokens (``reads: tokens`` or ``both``).
         decoder: how all levels together label the points.
     """
 
+    head_name = "decoder.head.3"
+
     def __init__(
         self, num_parts: int, num_categories: int, tokenizer: Tokenizer, encoder: Encoder, decoder: MakeDecoder
     ):
         super().__init__()
         _check_fit(tokenizer, encoder)
+        self.num_classes = num_parts
         self.tokenizer, self.encoder = tokenizer, encoder
         self.decoder = decoder(num_parts, num_categories, [*tokenizer.level_dims[:-1], *encoder.level_dims])
         self.reads_category, self.features = self.decoder.reads_category, tokenizer.features
@@ -134,3 +155,16 @@ class DecoderSegmenter(CloudSegmenter):
     ) -> Float[Tensor, "B N C"]:
         _, pyramid = self.encoder(self.tokenizer(xyz, self.check(xyz, feats, category)))
         return self.decoder(pyramid, category)
+
+    def make_head(self, num_classes: int) -> nn.Module:
+        return self.decoder.make_head(num_classes)
+
+    def forward_features(
+        self, xyz: Tensor, feats: Tensor | None = None, category: Int[Tensor, " B"] | None = None
+    ) -> ModelFeatures:
+        """Return latents, tokens of the coarsest level and their mean, of clouds ``xyz`` (B, N, 3) with ``feats``.
+
+        The category, which the decoder alone reads, changes nothing.
+        """
+        latents, (*_, tokens) = self.encoder(self.tokenizer(xyz, self.features.check(xyz, feats)))
+        return ModelFeatures(latents, tokens, tokens.feats.mean(1))

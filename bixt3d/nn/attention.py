@@ -20,14 +20,14 @@ def check_heads(dim: int, num_heads: int) -> int:
 class BiAttention(nn.Module):
     """Latents and tokens attend to each other through one similarity of their refs (paper, section 2.2).
 
-    Heads have the width ``latent_dim / num_heads`` on both sides. ``backend`` may be set on a module: see bi_attention.
+    Heads have the width ``latent_dim / num_heads`` on both sides. ``backend`` of a module may be changed: see
+    bi_attention.
     """
-
-    backend: AttentionBackend = "auto"
 
     def __init__(self, latent_dim: int, token_dim: int, num_heads: int):
         super().__init__()
         self.head_dim = check_heads(latent_dim, num_heads)
+        self.backend: AttentionBackend = "auto"
         self.latent_ref_value = nn.Linear(latent_dim, 2 * latent_dim)
         self.token_ref_value = nn.Linear(token_dim, 2 * latent_dim)
         self.latent_out = nn.Linear(latent_dim, latent_dim)
@@ -44,7 +44,7 @@ class BiAttention(nn.Module):
         return self.latent_out(latents), self.token_out(tokens)
 
 
-class ReadAttention(nn.Module):
+class CrossAttention(nn.Module):
     """One side reads the other: queries of the reader, keys and values of the source."""
 
     def __init__(self, reader_dim: int, source_dim: int, num_heads: int, inner_dim: int | None = None):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from bixt3d.nn.attention import BiAttention, ReadAttention, SelfAttention
+from bixt3d.nn.attention import BiAttention, CrossAttention, SelfAttention
 from bixt3d.nn.mlp import FeedForward
 from bixt3d.types import InputError
 
@@ -60,14 +60,13 @@ class FeedForwardUnit(nn.Module):
     """The second half of every block: norm, feed-forward network, residual.
 
     Between its layers features are four times as wide. In evaluation on a CPU, without gradients, many tokens pass in
-    pieces: what is between the layers stays in the cache and never is in memory as a whole. ``checkpointing`` may be
-    set on a module: in training, on any device, each piece then is computed again when the gradients need it.
+    pieces: what is between the layers stays in the cache and never is in memory as a whole. ``checkpointing`` of a
+    module may be changed: in training, on any device, each piece then is computed again when the gradients need it.
     """
-
-    checkpointing: bool = False
 
     def __init__(self, dim: int, drop_path: float = 0.0, layer_scale: float | None = None):
         super().__init__()
+        self.checkpointing = False
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.ffn = FeedForward(dim)
         self.residual = Residual(dim, drop_path, layer_scale)
@@ -169,8 +168,8 @@ class SequentialBlock(CrossBlock):
         self, latent_dim: int, token_dim: int, num_heads: int, drop_path: float = 0.0, layer_scale: float | None = None
     ):
         super().__init__(latent_dim, token_dim)
-        self.latents_read = ReadAttention(latent_dim, token_dim, num_heads)
-        self.tokens_read = ReadAttention(token_dim, latent_dim, num_heads, inner_dim=latent_dim)
+        self.latents_read = CrossAttention(latent_dim, token_dim, num_heads)
+        self.tokens_read = CrossAttention(token_dim, latent_dim, num_heads, inner_dim=latent_dim)
         self.latent_residual = Residual(latent_dim, drop_path, layer_scale)
         self.token_residual = Residual(token_dim, drop_path, layer_scale)
         self.latent_ffn = FeedForwardUnit(latent_dim, drop_path, layer_scale)
@@ -185,14 +184,14 @@ class SequentialBlock(CrossBlock):
         return self.latent_ffn(latents), self.token_ffn(tokens)
 
 
-class ReadBlock(CrossBlock):
+class LatentsReadBlock(CrossBlock):
     """Latents read the tokens, which stay as they are: the last layer of a classifier, and Perceiver's only kind."""
 
     def __init__(
         self, latent_dim: int, token_dim: int, num_heads: int, drop_path: float = 0.0, layer_scale: float | None = None
     ):
         super().__init__(latent_dim, token_dim)
-        self.attention = ReadAttention(latent_dim, token_dim, num_heads)
+        self.attention = CrossAttention(latent_dim, token_dim, num_heads)
         self.latent_residual = Residual(latent_dim, drop_path, layer_scale)
         self.latent_ffn = FeedForwardUnit(latent_dim, drop_path, layer_scale)
 
@@ -203,14 +202,14 @@ class ReadBlock(CrossBlock):
         return self.latent_ffn(self.latent_residual(latents, gathered)), tokens
 
 
-class WriteBlock(CrossBlock):
+class TokensReadBlock(CrossBlock):
     """Tokens read the latents, which are not needed any more: the last layer of a model that reads tokens."""
 
     def __init__(
         self, latent_dim: int, token_dim: int, num_heads: int, drop_path: float = 0.0, layer_scale: float | None = None
     ):
         super().__init__(latent_dim, token_dim)
-        self.attention = ReadAttention(token_dim, latent_dim, num_heads, inner_dim=latent_dim)
+        self.attention = CrossAttention(token_dim, latent_dim, num_heads, inner_dim=latent_dim)
         self.token_residual = Residual(token_dim, drop_path, layer_scale)
         self.token_ffn = FeedForwardUnit(token_dim, drop_path, layer_scale)
 

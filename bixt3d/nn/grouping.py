@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bixt3d.nn.mlp import ChannelNorm, ResidualMLP
+from bixt3d.nn.batch_norm import are_constant
+from bixt3d.nn.mlp import ChannelsLastBatchNorm, ResidualMLP
 from bixt3d.ops import farthest_points, gather, knn, neighbor_max, neighbor_moments, neighbor_sum
 from bixt3d.ops._backend import PointBackend, dtype_of_products, is_traced, without_autocast
 from bixt3d.types import InputError, Tokens
@@ -20,16 +21,15 @@ class AffineGroupLinear(nn.Module):
     The difference is linear, so the layer is applied to the points before they are gathered: the same result for
     about 1/K of the multiplications. With ``xyz_dim`` the positions are grouped along with the features.
 
-    ``backend`` may be set on a module: see neighbor_moments.
+    ``backend`` of a module may be changed: see neighbor_moments.
     """
-
-    backend: PointBackend = "auto"
 
     def __init__(self, dim: int, out_dim: int, normalize: Literal["anchor", "center"] = "anchor", xyz_dim: int = 0):
         super().__init__()
         if normalize not in ("anchor", "center"):
             raise InputError(f"unknown normalize '{normalize}': choose anchor or center")
         self.near_dim, self.normalize = dim + xyz_dim, normalize
+        self.backend: PointBackend = "auto"
         self.scale = nn.Parameter(torch.ones(self.near_dim))
         self.shift = nn.Parameter(torch.zeros(self.near_dim))
         self.linear = nn.Linear(self.near_dim + dim, out_dim, bias=False)
@@ -117,10 +117,8 @@ class GroupBlock(nn.Module):
         normalize: see AffineGroupLinear.
         use_xyz: group positions along with features.
 
-    ``backend`` may be set on a module: see farthest_points, knn and neighbor_max.
+    ``backend`` of a module may be changed: see farthest_points, knn and neighbor_max.
     """
-
-    backend: PointBackend = "auto"
 
     def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
         self,
@@ -142,8 +140,9 @@ class GroupBlock(nn.Module):
             raise InputError(f"train_groups must lie between 1 and num_groups ({num_groups}), not be {train_groups}")
         self.num_neighbors, self.num_groups, self.reduce = num_neighbors, num_groups, reduce
         self.train_groups = train_groups
-        self.group = AffineGroupLinear(dim, out_dim, normalize, xyz_dim=3 * use_xyz)
-        self.norm = ChannelNorm(out_dim)
+        self.backend: PointBackend = "auto"
+        self.group = AffineGroupLinear(dim, out_dim, normalize, xyz_dim=3 if use_xyz else 0)
+        self.norm = ChannelsLastBatchNorm(out_dim)
         self.pre = nn.Sequential(*[ResidualMLP(out_dim, ratio) for _ in range(num_pre)])
         self.post = nn.Sequential(*[ResidualMLP(out_dim, ratio) for _ in range(num_post)])
 
@@ -183,15 +182,17 @@ class GroupBlock(nn.Module):
             if self.training:
                 moments = neighbor_moments(points, centroids, neighbor_index, self.backend)
                 of_batch = (part.sum(0) for part in moments)
-                sums, squares, size = self.norm.over_processes(*of_batch, neighbor_index.numel())
+                sums, squares, size = self.norm.sum_over_processes(*of_batch, neighbor_index.numel())
                 mean = sums / size
-                variance = (squares / size - mean.square()).clamp(min=0).to(points.dtype)
-                mean = mean.to(points.dtype)
-                self.norm.see(mean * sign, variance, size)
+                variance = (squares / size - mean.square()).clamp(min=0)
+                constant_mask = are_constant(mean, variance)
+                mean, variance = mean.to(points.dtype), variance.to(points.dtype)
+                self.norm.update_running_statistics(mean * sign, variance, size)
             else:
                 mean, variance = self.norm.running_mean * sign, self.norm.running_var
+                constant_mask = torch.zeros_like(mean, dtype=torch.bool)
             largest = neighbor_max(points, neighbor_index, self.backend) + centroids
-            factor = weight.abs() * (variance + self.norm.eps).rsqrt()
+            factor = weight.abs() * (variance + self.norm.eps).rsqrt().masked_fill(constant_mask, 0)
             return torch.relu((largest - mean) * factor + self.norm.bias).to(weight.dtype)
 
     def _search(self, tokens: Tokens) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,10 @@
 """Feed-forward parts: the transformer's and PointMLP's, and the initialisation that BiXT uses for both."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bixt3d.nn.batch_norm import SynchronizedNorm
+from bixt3d.nn.batch_norm import NormOfRows, SynchronizedBatchNorm
 from bixt3d.types import InputError
 
 
@@ -26,7 +27,7 @@ class FeedForward(nn.Sequential):
             nn.init.normal_(linear.bias, std=1e-6)
 
 
-class ChannelNorm(SynchronizedNorm, nn.BatchNorm1d):
+class ChannelsLastBatchNorm(SynchronizedBatchNorm, nn.BatchNorm1d):
     """Batch normalisation of the last axis over all others: for features with channels last."""
 
     def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
@@ -36,15 +37,22 @@ class ChannelNorm(SynchronizedNorm, nn.BatchNorm1d):
                 "--runtime.accumulate"
             )
         if feats.ndim == 2:
-            return super().forward(feats)  # a view changed in place would make autograd copy its gradients
-        return super().forward(feats.flatten(0, -2)).view_as(feats)
+            return self._normalize(feats)  # a view changed in place would make autograd copy its gradients
+        return self._normalize(feats.flatten(0, -2)).view_as(feats)
+
+    def _normalize(self, feats: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
+        if not self.training or self.synchronized or torch.compiler.is_compiling():
+            return super().forward(feats)
+        self.num_batches_tracked += 1
+        statistics = (self.running_mean, self.running_var, self.momentum)
+        return NormOfRows.apply(feats, self.weight, self.bias, *statistics, self.eps)
 
 
-class LinearNorm(nn.Sequential):
+class LinearBatchNormReLU(nn.Sequential):
     """Linear, BN, ReLU: PointMLP's plain layer. The linear layer has no bias, for normalisation takes it away."""
 
     def __init__(self, dim: int, out_dim: int):
-        super().__init__(nn.Linear(dim, out_dim, bias=False), ChannelNorm(out_dim), nn.ReLU(inplace=True))
+        super().__init__(nn.Linear(dim, out_dim, bias=False), ChannelsLastBatchNorm(out_dim), nn.ReLU(inplace=True))
 
     def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... O"]:
         return super().forward(feats.flatten(0, -2)).unflatten(0, feats.shape[:-1])
@@ -60,10 +68,10 @@ class ResidualMLP(nn.Module):
             raise InputError(f"a residual block of width {dim} has no inner width left by a ratio of {ratio}")
         self.inner = nn.Sequential(
             nn.Linear(dim, hidden, bias=False),
-            ChannelNorm(hidden),
+            ChannelsLastBatchNorm(hidden),
             nn.ReLU(inplace=True),
             nn.Linear(hidden, dim, bias=False),
-            ChannelNorm(dim),
+            ChannelsLastBatchNorm(dim),
         )
 
     def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:

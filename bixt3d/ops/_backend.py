@@ -110,8 +110,8 @@ def _why_no_package(backend: str, points: Tensor) -> str | None:
     package = {"numba": "numba", "cluster": "torch_cluster"}.get(backend)
     if package is None or is_installed(package):
         return None
-    where = "requirements-cluster.txt" if backend == "cluster" else "requirements.txt"
-    return f"needs the package {package}: install {where}"
+    how = "--no-build-isolation torch-cluster, which compiles it" if backend == "cluster" else "numba"
+    return f"needs the package {package}: pip install {how}"
 
 
 def choose_attention_backend(backend: str, latent_refs: Tensor, token_refs: Tensor) -> str:

@@ -6,7 +6,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bixt3d.engine.runtime import Runtime
 from bixt3d.models.encoder import EncoderLayer
 from bixt3d.nn.attention import BiAttention
-from bixt3d.nn.batch_norm import SynchronizedNorm
+from bixt3d.nn.batch_norm import SynchronizedBatchNorm
 from bixt3d.nn.blocks import FeedForwardUnit
 from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
 from bixt3d.tasks.settings import Run
@@ -39,7 +39,7 @@ def choose_backends(module: nn.Module, runtime: Runtime, num_processes: int = 1)
             part.backend = runtime.points
         elif isinstance(part, EncoderLayer | FeedForwardUnit):
             part.checkpointing = runtime.checkpointing
-        elif isinstance(part, SynchronizedNorm):
+        elif isinstance(part, SynchronizedBatchNorm):
             part.synchronized = synchronized
         elif isinstance(part, _BatchNorm) and synchronized:
             raise InputError(

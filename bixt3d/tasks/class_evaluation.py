@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any
 
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from bixt3d.datasets import take_points
 from bixt3d.datasets.transforms.draws import Draws
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, predict_all
 from bixt3d.tasks.class_metrics import ClassScores, score_classes
 from bixt3d.tasks.scores import Evaluation

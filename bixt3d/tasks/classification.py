@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from bixt3d.datasets import CloudSource, cut_and_mix
 from bixt3d.datasets.transforms.draws import Draws
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step
 from bixt3d.inference.clouds import Predictor
 from bixt3d.models.presets import MakeClassifier
@@ -51,7 +51,7 @@ class Classification(Task):
 
     name = "classification"
     program = "cls"
-    example = "python tools/train_cls.py --cfg cfgs/shapes_cls.yaml"
+    example = "bixt3d train cls --cfg shapes_cls"
     headline = {"overall_accuracy": Score("accuracy"), "mean_accuracy": Score("mean_accuracy")}
     data, model, train = CloudSource, MakeClassifier, ClassTrain
     more = "corrupted", "score corrupted clouds too: seven corruptions, five levels of each, after ModelNet-C"

@@ -56,7 +56,7 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
         if asked.run_dir:
             raise InputError("--resume names the run folder: leave out --run_dir")
         where = find_run(task, None if asked.resume is True else asked.resume, seeds)
-        saved = ["--cfg", str(where.folder / "config.yaml")]
+        saved = ["--trust"] * ("--trust" in rest) + ["--cfg", str(where.folder / "config.yaml")]
         parse_saved(parser, saved)
         now = ["--runtime.devices=null", "--runtime.num_nodes=null"] if was_launched(os.environ) else []
         rest = [*saved, *now, *rest]  # a launcher says how many processes there are, not an earlier run
@@ -65,7 +65,8 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
     settings = parser.parse_args(rest)
     if settings.data is None or settings.model is None:
         raise InputError(f"no data set and model given: name a config, as in `{task.example}`")
-    where.name = Path(str(settings.cfg[-1])).stem if settings.get("cfg") else task.program
+    config = settings.cfg[-1] if settings.get("cfg") else None  # None also for settings that are no file's
+    where.name = task.program if config is None else Path(str(config)).stem
     for unsaved in ("cfg", "run_dir", "resume", "seeds"):
         settings.pop(unsaved, None)
     return where, parser, settings

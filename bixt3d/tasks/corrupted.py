@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.datasets import CORRUPTIONS, LEVELS, corrupt
+from bixt3d.engine.fabric import Fabric
 from bixt3d.tasks.class_evaluation import ClassEvaluation, evaluate_classes
 from bixt3d.tasks.settings import Run
 from bixt3d.types import CloudSet

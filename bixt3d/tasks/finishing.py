@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.ending import on_first
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.report import RunLog
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.sets import Sets
@@ -103,9 +103,8 @@ def summarize(
         values = [result[name] for result in results]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         summary[name] = {"mean": statistics.mean(values), "deviation": deviation, "values": values}
-        say(
-            fabric, f"{name} over seeds {list(seeds)}: {summary[name]['mean']:{score.form}} +- {deviation:{score.form}}"
-        )
+        mean, deviation = (f"{value:{score.number_format}}" for value in (summary[name]["mean"], deviation))
+        say(fabric, f"{name} over seeds {list(seeds)}: {mean} +- {deviation}")
     if fabric.is_global_zero:
         write_json(folder / "result.json", summary)
 

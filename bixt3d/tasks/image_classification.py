@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from bixt3d.datasets import ImageAugment, ImageSource
 from bixt3d.datasets.images.reading import ImageSet
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImagePredictor
 from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageClassifier
 from bixt3d.tasks.class_metrics import ClassScores, count_correct, score_classes
 from bixt3d.tasks.image_metrics import top_k_accuracy
-from bixt3d.tasks.image_task import ImageTask, ImageTrain, pictures
+from bixt3d.tasks.image_task import ImageTask, pixels_of
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.tasks.settings import Run
+from bixt3d.tasks.settings import Run, Train
 from bixt3d.types import InputError
 
 FEW = 40
@@ -29,7 +29,7 @@ FEW = 40
 
 
 @dataclass
-class ImageClassTrain(ImageTrain):
+class ImageClassTrain(Train):
     """How long and on what.
 
     Args:
@@ -77,7 +77,7 @@ class ImageClassification(ImageTask):
 
     name = "image classification"
     program = "imgcls"
-    example = "python tools/train_imgcls.py --cfg cfgs/cifar10.yaml"
+    example = "bixt3d train imgcls --cfg cifar10"
     headline = {"top1": Score("accuracy"), "top5": Score("top5")}
     data, model, train, augmentation = ImageSource, MakeImageClassifier, ImageClassTrain, ImageAugment
 
@@ -140,15 +140,15 @@ class ImageClassification(ImageTask):
         if len(test.class_names) <= FEW:
             confusion = confusion_png(evaluation.scores.confusion, test.class_names)
             replace_file(folder / "confusion.png", confusion)
-        sheets = []
+        pictures = []
         for name, title, words, index in _pick_images(evaluation, test):
-            png = images_png(pictures(test, index), [_title(evaluation, test, i) for i in index])
+            png = images_png(pixels_of(test, index), [_title(evaluation, test, i) for i in index])
             replace_file(folder / f"{name}.png", png)
-            sheets.append((title, words, png))
+            pictures.append((title, words, png))
         report = ImageReport(
             headline=[("top-1", f"{page['result']['top1']:.2%}"), ("top-5", f"{page['result']['top5']:.2%}")],
             table=(("class", "accuracy", "test images", "most often mistaken for"), _class_table(evaluation.scores)),
-            sheets=sheets,
+            pictures=pictures,
             about=f"Classification of {len(test.class_names):,} classes, tested on {len(test):,} images",
             confusion=confusion,
             **page,
@@ -161,8 +161,8 @@ def _class_table(scores: ClassScores) -> list[tuple[str, float | None, int, str 
     for i, name in enumerate(scores.class_names):
         others = scores.confusion[i].copy()
         others[i] = 0
-        rival = scores.class_names[others.argmax()] if others.any() else None
-        lines.append((name, scores.per_class.get(name), int(scores.confusion[i].sum()), rival))
+        mistaken_for = scores.class_names[others.argmax()] if others.any() else None
+        lines.append((name, scores.per_class.get(name), int(scores.confusion[i].sum()), mistaken_for))
     return lines
 
 
@@ -177,11 +177,11 @@ def _pick_images(
     right = (predicted == label).nonzero().squeeze(1).tolist()
     firsts = {int(label[i]): i for i in reversed(right)}  # the first of each class
     samples = [firsts[number] for number in sorted(firsts)][:most]
-    sheets = [
+    pictures = [
         ("predictions", "Recognized", "The first image of each class that the model got right.", samples),
         ("mistakes", "Most confident mistakes", f"{len(mistakes)} of {len(wrong):,} mistakes.", mistakes),
     ]
-    return [sheet for sheet in sheets if sheet[3]]
+    return [picture for picture in pictures if picture[3]]
 
 
 def _title(evaluation: ImageClassEvaluation, test: ImageSet, i: int) -> str:

@@ -7,27 +7,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bixt3d.datasets import SceneAugment, SceneSource
+from bixt3d.datasets import SegmentationAugment, SegmentationSource
 from bixt3d.datasets.images.reading import ImageSet
 from bixt3d.datasets.images.transforms import to_pixels
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImageSegmentationPredictor, segment
 from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageSegmenter
 from bixt3d.tasks.image_metrics import CONVENTION, SegmentScores, count_pixels, score_segments
-from bixt3d.tasks.image_task import ImageTask, ImageTrain
+from bixt3d.tasks.image_task import ImageTask
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
 from bixt3d.tasks.scores import Evaluation, Score
-from bixt3d.tasks.settings import Run
+from bixt3d.tasks.settings import Run, Train
 from bixt3d.types import InputError
 
 
 @dataclass
-class SegmentTrain(ImageTrain):
+class SegmentTrain(Train):
     """How long and on what.
 
     Args:
@@ -91,9 +91,9 @@ class ImageSegmentation(ImageTask):
 
     name = "image segmentation"
     program = "imgseg"
-    example = "python tools/train_imgseg.py --cfg cfgs/camvid.yaml"
+    example = "bixt3d train imgseg --cfg camvid"
     headline = {"miou": Score("miou"), "pixel_accuracy": Score("accuracy")}
-    data, model, train, augmentation = SceneSource, MakeImageSegmenter, SegmentTrain, SceneAugment
+    data, model, train, augmentation = SegmentationSource, MakeImageSegmenter, SegmentTrain, SegmentationAugment
 
     def describe_input(self, run: Run, images: ImageSet) -> dict[str, Any]:
         return describe_images(window=run.train.window)
@@ -106,10 +106,10 @@ class ImageSegmentation(ImageTask):
 
     def build(self, run: Run, images: ImageSet) -> nn.Module:
         model, size = super().build(run, images), run.data.size
-        if size % model.stride:
+        if size % (stride := getattr(model, "stride", 1)):
             raise InputError(
-                f"squares of {size} x {size} pixels do not divide into patches {model.stride} pixels apart: set "
-                f"--data.size to a multiple of {model.stride}"
+                f"squares of {size} x {size} pixels do not divide into patches {stride} pixels apart: set "
+                f"--data.size to a multiple of {stride}"
             )
         return model
 
@@ -150,11 +150,11 @@ class ImageSegmentation(ImageTask):
         from bixt3d.viz.plots import draw_curves
 
         draw_curves(page["rows"], folder / "curves.png")
-        sheets = []
+        pictures = []
         for name, title, words, index in _pick_images(evaluation.scores):
             png = segmentations_png(show_images(evaluation, test, index), test.class_names)
             replace_file(folder / f"{name}.png", png)
-            sheets.append((title, words, png))
+            pictures.append((title, words, png))
         scores = evaluation.scores
         lines = [(name, scores.per_class.get(name), scores.shares[name]) for name in test.class_names]
         report = ImageReport(
@@ -163,7 +163,7 @@ class ImageSegmentation(ImageTask):
                 ("pixels right", f"{page['result']['pixel_accuracy']:.2%}"),
             ],
             table=(("class", "IoU", "share of the pixels"), lines),
-            sheets=sheets,
+            pictures=pictures,
             about=f"Segmentation into {len(test.class_names):,} classes, tested on {len(test):,} images",
             remark=CONVENTION,
             **page,

@@ -26,8 +26,8 @@ def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
     check_keys(given, ("num_points", "up", "normalization", "features"), source)
     if given["normalization"] != NORMALIZATION or given["up"] not in ("y", "z"):
         raise InputError(f"{source} describes clouds that bixt3d does not know how to prepare")
-    if not _are_named(given["features"], model.features):
-        raise InputError(f"{source} describes other features than its model reads ({model.features or 'none'})")
+    if not _are_named(given["features"], own := Features.of(model)):
+        raise InputError(f"{source} describes other features than its model reads ({own or 'none'})")
     return {
         "num_points": check_count(given["num_points"], f"num_points of {source}", 1, MOST_POINTS),
         "up": given["up"],
@@ -57,9 +57,9 @@ def _are_named(text: Any, features: Any) -> bool:
 def check_features(model: nn.Module, examples: Any) -> nn.Module:
     """Return the model. Raises InputError if it does not read the features of a set of clouds."""
     given = getattr(examples, "features", None)
-    if given is not None and model.features != given:
+    if given is not None and (own := Features.of(model)) != given:
         raise InputError(
-            f"the model reads {model.features or 'no features'}, but the data set gives {given or 'none'}: set "
+            f"the model reads {own or 'no features'}, but the data set gives {given or 'none'}: set "
             "--data.features alone, which the model follows; a model class of your own says what it reads in `features`"
         )
     return model

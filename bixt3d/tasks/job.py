@@ -9,13 +9,15 @@ from pathlib import Path
 from signal import SIGINT, Signals
 from typing import Any
 
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.distributed import get_rank, is_initialized
 
 from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, write_text
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_folder
-from bixt3d.engine.loop import Learner, merge
+from bixt3d.engine.loop import TrainingState, merge
+from bixt3d.io.bounds import counted
+from bixt3d.io.importing import copy_imported
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.finishing import read_result, say
 from bixt3d.tasks.sets import Sets
@@ -37,7 +39,7 @@ class Job:
     run: Run
     config: str
     sets: Sets
-    learner: Learner
+    state: TrainingState
     past: dict[str, Any]
     saved_steps: int
     folder: Path | None = None
@@ -68,28 +70,28 @@ class Job:
 
 
 def take_up(
-    task: Task, fabric: Fabric, place: Path | None, run: Run, learner: Learner, num_examples: int
+    task: Task, fabric: Fabric, place: Path | None, run: Run, state: TrainingState, num_examples: int
 ) -> dict[str, Any]:
-    """Give a learner the state that it goes on from, or its first weights; returns what the run did so far."""
+    """Load the training state to go on from, or the first weights; returns what the run did so far."""
     if place and (place / "checkpoint.pt").is_file():
         steps_per_epoch = None if run.train.steps else run.train.steps_per_epoch(num_examples)
-        past = load_past(place / "checkpoint.pt", learner, f"{task.unit}_per_second", steps_per_epoch)
+        past = load_past(place / "checkpoint.pt", state, f"{task.unit}_per_second", steps_per_epoch)
         if past["processes"] not in (None, fabric.world_size):
-            now = f"{fabric.world_size} process{'es' * (fabric.world_size > 1)}"
+            now = f"{fabric.world_size} processes" if fabric.world_size > 1 else "1 process"
             say(fabric, f"{place} goes on with {now}; its last epoch was trained by {past['processes']}")
         return past | {"result": read_result(place / "result.json")}
-    if words := task.start_weights(learner.module, run):
+    if words := task.start_weights(state.module, run):
         say(fabric, words)
     return {"epoch": 0, "seconds": 0.0, "rows": []}
 
 
-def load_past(path: Path, learner: Learner, speed: str, steps_per_epoch: int | None) -> dict[str, Any]:
-    """Give a learner the state in a checkpoint; returns epoch, seconds and rows. Raises InputError if it is damaged.
+def load_past(path: Path, state: TrainingState, speed: str, steps_per_epoch: int | None) -> dict[str, Any]:
+    """Load the training state of a checkpoint; returns epoch, seconds and rows. Raises InputError if it is damaged.
 
     Its schedule goes on after the epochs so far, at this run's ``steps_per_epoch``; None: after the updates so far.
     """
     found = load_checkpoint(path)
-    fit_weights(learner.module, found["learner"]["model"], str(path))
+    fit_weights(state.module, found["learner"]["model"], str(path))
     with must_fit(path):
         past = {key: found[key] for key in ("epoch", "seconds", "rows")}
         past["processes"] = found.get("processes")  # not there in checkpoints of earlier versions
@@ -101,13 +103,13 @@ def load_past(path: Path, learner: Learner, speed: str, steps_per_epoch: int | N
             raise ValueError("its rows lack numbers")
         if type(found["learner"]["schedule"]["last_epoch"]) is not int:
             raise ValueError("it does not say how many updates were made")
-        learner.load_state(found["learner"], steps_per_epoch and steps_per_epoch * past["epoch"])
-        if learner.average and int(learner.average.n_averaged) < 0:
+        state.load_state_dict(found["learner"], steps_per_epoch and steps_per_epoch * past["epoch"])
+        if state.average and int(state.average.n_averaged) < 0:
             raise ValueError("its average is of a negative number of steps")
         groups = found["learner"]["optimizer"]["param_groups"]
-        if not learner.optimizer.state and any(group.get("momentum", 1) for group in groups):  # but of plain SGD
+        if not state.optimizer.state and any(group.get("momentum", 1) for group in groups):  # but of plain SGD
             raise ValueError("its optimizer has no state")
-        moments = [(one, weight) for weight, its in learner.optimizer.state.items() for one in its.values()]
+        moments = [(one, weight) for weight, its in state.optimizer.state.items() for one in its.values()]
         if any(isinstance(one, Tensor) and one.ndim and one.shape != weight.shape for one, weight in moments):
             raise ValueError("its optimizer is of other weights")
     return past
@@ -129,7 +131,7 @@ def check_going_on(job: Job, where: Where) -> None:
     more = more or f"--train.epochs {2 * epochs if job.done else job.last}"
     command = f"{job.task.command('train')} --resume {shlex.quote(str(where.folder))}"
     raise InputError(
-        f"{where.folder} is finished ({epochs} epoch{'s' * (epochs > 1)}) and stays as it is: to train it longer, name "
+        f"{where.folder} is finished ({counted(epochs, 'epoch')}) and stays as it is: to train it longer, name "
         f"it and say how long, as in `{command} {more}`"
     )
 
@@ -139,6 +141,7 @@ def open_folder(job: Job, where: Where, stack: ExitStack) -> Path:
     record = record_now(job.task.name, where.seeds)
     if where.record is None:
         folder = make_folder(where.folder, where.name, record, job.config)
+        copy_imported(folder)  # of the user's own, beside the config: the run needs them later
         stack.enter_context(hold(folder))
         return folder
     record = replace(where.record, seeds=record.seeds)
@@ -176,12 +179,15 @@ def state_outside(task: Task, where: Where) -> str:
 
 def state_now(job: Job) -> str:
     """Say how many steps are lost, which epochs are safe, and how to go on."""
-    lost = job.learner.schedule.last_epoch - job.saved_steps
-    return f"{lost} step{'s' * (lost != 1)} of epoch {job.past['epoch'] + 1} lost, " * bool(lost) + state_of(job)
+    lost = job.state.schedule.last_epoch - job.saved_steps
+    if not lost:
+        return state_of(job)
+    return f"{counted(lost, 'step')} of epoch {job.past['epoch'] + 1} lost, {state_of(job)}"
 
 
 def state_of(job: Job) -> str:
     """Say which epochs are safe, and how to go on."""
     epoch = job.past["epoch"]
-    safe = "no epoch is finished" if not epoch else f"epoch{'s 1 to' * (epoch > 1)} {epoch} of {job.last} safe"
+    epochs = f"epochs 1 to {epoch}" if epoch > 1 else "epoch 1"
+    safe = f"{epochs} of {job.last} safe" if epoch else "no epoch is finished"
     return f"{safe} in {job.folder}; go on with `{job.task.command('train')} --resume {shlex.quote(str(job.home))}`"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bixt3d.datasets import CloudAugment, PartSource, take_points
 from bixt3d.datasets.transforms.draws import Draws
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, check_outputs, merge, predict_all
 from bixt3d.inference.clouds import PartPredictor
 from bixt3d.models.presets import MakeSegmenter
@@ -91,7 +91,7 @@ class PartSegmentation(Task):
 
     name = "part segmentation"
     program = "partseg"
-    example = "python tools/train_partseg.py --cfg cfgs/shapes_partseg.yaml"
+    example = "bixt3d train partseg --cfg shapes_partseg"
     headline = {"instance_miou": Score("instance_miou"), "class_miou": Score("class_miou")}
     data, model, name_keys = PartSource, MakeSegmenter, ("class_names", "part_names", "class_parts")
     check_names = staticmethod(check_parts)
@@ -140,13 +140,13 @@ class PartSegmentation(Task):
         from bixt3d.viz.report import PartReport, write_part_report
 
         draw_curves(page["rows"], folder / "curves.png")
-        sheets = []
+        pictures = []
         for name, title, words, index in _pick_clouds(evaluation, test):
             shown = [show_cloud(evaluation, test, i) for i in index]
             png, who = parts_png(shown, test.part_names, run.data.up)
             replace_file(folder / f"{name}.png", png)
-            sheets.append((title, f"{words} Drawn by {who}.", png))
-        report = PartReport(num_clouds=len(test), sheets=sheets, up=run.data.up, **page)
+            pictures.append((title, f"{words} Drawn by {who}.", png))
+        report = PartReport(num_clouds=len(test), pictures=pictures, up=run.data.up, **page)
         write_part_report(folder / "report.html", report)
 
 

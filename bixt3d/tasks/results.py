@@ -19,12 +19,14 @@ def write_plain_report(
     result, panels = page["result"], ("loss", *(score.column for score in headline.values()))
     replace_file(folder / "curves.png", curves_png(page["rows"], panels))
     report = ImageReport(
-        headline=[(name.replace("_", " "), f"{result[name]:{score.form}}") for name, score in headline.items()],
+        headline=[
+            (name.replace("_", " "), f"{result[name]:{score.number_format}}") for name, score in headline.items()
+        ],
         table=((), ()),
         about=f"{result['task'].capitalize()}, tested on {len(test):,} {unit}",
         unit=unit,
         panels=panels,
-        forms={name: score.form for name, score in headline.items()},
+        number_formats={name: score.number_format for name, score in headline.items()},
         **page,
     )
     write_image_report(folder / "report.html", report)

@@ -12,12 +12,12 @@ class Score:
     Args:
         column: its column in metrics.csv, without the name of the set.
         more_is_better: an accuracy, not an error.
-        form: how its value is written for people.
+        number_format: how its value is written for people.
     """
 
     column: str
     more_is_better: bool = True
-    form: str = ".2%"
+    number_format: str = ".2%"
 
 
 class Evaluation(ABC):

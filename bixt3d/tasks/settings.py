@@ -25,6 +25,8 @@ class Train:
         label_smoothing: probability given to the other classes.
         eval_every: evaluate after every so many epochs, and after the last.
         steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
+        init: an earlier run, its folder or its weights, or for images a .pth of the authors, to start from: takes what
+            fits, and lists what does not.
     """
 
     epochs: int = 300
@@ -33,6 +35,7 @@ class Train:
     label_smoothing: float = 0.0
     eval_every: int = 1
     steps: int | None = None
+    init: str | None = None
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "eval_batch_size", "eval_every", "steps"):

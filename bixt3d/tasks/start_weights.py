@@ -1,41 +1,68 @@
-"""Weights to start a run from: an earlier run of ours, or a checkpoint of the authors."""
+"""Weights to start from: an earlier run of ours, or a checkpoint of the authors."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from bixt3d.engine.checkpoint import load_weights
+from bixt3d.engine.checkpoint import alike, load_weights
 from bixt3d.engine.folder import weights_file
-from bixt3d.types import InputError
+from bixt3d.io.bounds import printable
+from bixt3d.io.untrusted import read_json
+from bixt3d.models.image_classifier import ImageClassifier
+from bixt3d.models.image_segmenter import ImageSegmenter
+from bixt3d.nn.feature_scale import FeatureScale
+from bixt3d.types import Features, InputError
+
+MOST_NAMES = 8
+"""How many names of a kind are listed before the rest is only counted."""
 
 
 def start_from(module: nn.Module, path: Path) -> str:
     """Give a model the weights of an earlier run (its folder, or a .safetensors file) or of the authors' (.pth).
 
-    Tokenizer and encoder must be the same, but for refinements, and layers that the model has no more; heads may
-    differ. Returns in words what was taken. Raises InputError for weights that do not fit.
+    Takes every tensor of the same name and shape. Two kinds are left as they are: mean and deviation of features, which
+    are those of the new training set; and a last layer whose attention has another direction (a classifier's latents
+    read the tokens, a segmenter's tokens read the latents). Returns in words what was taken and what was not. Raises
+    InputError for weights of which nothing fits tokenizer and encoder (of a model without them: nothing but the head).
     """
     path = weights_file(path)
     if path.suffix != ".safetensors":
-        from bixt3d.models.official import load_official_weights
-
-        load_official_weights(path, module, new_head=len(module.head.weight) != 1000)
-        return f"started from the authors' weights {path}"
-    weights, _ = load_weights(path)
+        return _start_from_authors(module, path)
+    weights, metadata = load_weights(path)
     own = module.state_dict()
-    weights = weights | token_halves(weights, own)
-    fitting = {name: weights[name] for name in own if name in weights and weights[name].shape == own[name].shape}
-    needed = [name for name in own if name.startswith(("tokenizer.", "encoder.")) and ".refine." not in name]
-    if missing := [name for name in needed if name not in fitting]:
-        raise InputError(
-            f"{path} does not fit this model: it lacks {len(missing)} of the {len(needed)} tensors of tokenizer and "
-            f"encoder, or has them in another shape (such as {missing[0]})"
-        )
+    halves, scales = token_halves(weights, own), _scales(module)
+    theirs = _of_same_direction(weights | halves, own)
+    fitting = {
+        name: theirs[name] for name in own if name in theirs and alike(own[name], theirs[name]) and name not in scales
+    }
+    if not _body(module) & fitting.keys():
+        raise InputError(f"{path} does not fit this model: no weight of its tokenizer and encoder has a place here")
     module.load_state_dict(own | fitting)
-    return f"started from {path}: {len(fitting)} of {len(own)} tensors, the others are new"
+    lines = [f"started from {path}: {len(fitting)} of {len(own)} tensors"]
+    shapes = [name for name in own if name in theirs and name not in fitting.keys() | scales]
+    kinds = {
+        "of another shape": [f"{name}: {_size(theirs[name])} there, {_size(own[name])} here" for name in shapes],
+        "new": own.keys() - theirs.keys() - scales,
+        "not taken": {name for name in weights.keys() - own.keys() - scales if not _halved(name, halves)},
+        "of this training set": scales & own.keys(),
+    }
+    lines += [f"  {kind}: {_listed(names)}" for kind, names in kinds.items() if names]
+    return "\n".join([*lines, *_read_otherwise(module, metadata, path)])
 
 
-def token_halves(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+def _start_from_authors(module: nn.Module, path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"there are no weights {path}")
+    if not isinstance(module, ImageClassifier | ImageSegmenter):
+        raise InputError(f"train.init should be the folder of a run, or its model.safetensors, not {path}")
+    from bixt3d.models.official import load_official_weights
+
+    load_official_weights(path, module, new_head=getattr(module, "num_classes", 0) != 1000)
+    return f"started from the authors' weights {path}"
+
+
+def token_halves(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return what a last layer that only writes tokens takes from a two-sided one of the same place.
 
     Refs of tokens become its queries; refs and values of latents its keys and values.
@@ -52,3 +79,61 @@ def token_halves(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str
         elif part.startswith("out.") and whole in weights:
             halves[name] = weights[f"{layer}token_out.{kind}"]
     return halves
+
+
+def _halved(name: str, halves: Mapping[str, Tensor]) -> bool:
+    layer, _, part = name.partition("cross.attention.")
+    whole = ("token_ref_value.", "latent_ref_value.", "token_out.")
+    return part.startswith(whole) and f"{layer}cross.attention.query.weight" in halves
+
+
+def _of_same_direction(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights without one-sided attention of the other direction, which has the same names and shapes."""
+
+    def write_tokens(names: Iterable[str]) -> set[str]:
+        return {name.partition(".cross.")[0] for name in names if ".cross.token_ffn." in name}
+
+    def read_tokens(names: Iterable[str]) -> set[str]:
+        return {name.partition(".cross.")[0] for name in names if ".cross.latent_ffn." in name}
+
+    turned = (read_tokens(weights) - write_tokens(weights)) & (write_tokens(own) - read_tokens(own))
+    turned |= (write_tokens(weights) - read_tokens(weights)) & (read_tokens(own) - write_tokens(own))
+    return {
+        name: value
+        for name, value in weights.items()
+        if not (".cross." in name and name.partition(".cross.")[0] in turned)
+    }
+
+
+def _scales(module: nn.Module) -> set[str]:
+    """Return the names of the statistics of features."""
+    places = [name for name, part in module.named_modules() if isinstance(part, FeatureScale)]
+    return {name for name, _ in module.named_buffers() if name.rpartition(".")[0] in places}
+
+
+def _body(module: nn.Module) -> set[str]:
+    """Return the names of the parameters of tokenizer and encoder; where there are none, of all but the head."""
+    names = {name for name, _ in module.named_parameters()}
+    body = {name for name in names if name.startswith(("tokenizer.", "encoder."))}
+    return body or {name for name in names if not name.startswith((getattr(module, "head_name", "head"), "decoder."))}
+
+
+def _read_otherwise(module: nn.Module, metadata: Mapping[str, str], path: Path) -> list[str]:
+    """Return a line that says so if the run read other features than this model, though of the same width."""
+    given = read_json(metadata.get("input", "{}"), f"input of {path}")
+    text = given.get("features") if isinstance(given, dict) else None
+    own = str(Features.of(module))
+    if not isinstance(text, str) or text == own:
+        return []
+    there = printable(text)[:80] or "no features"
+    return [f"  the run read {there}, this model {own or 'none'}: what fits in shape was trained on others"]
+
+
+def _size(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "1"
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = [printable(name)[:120] for name in sorted(names)]
+    more = f" and {len(shown) - MOST_NAMES} more" if len(shown) > MOST_NAMES else ""
+    return ", ".join(shown[:MOST_NAMES]) + more

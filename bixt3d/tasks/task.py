@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.config import SettingsParser, follow_features, make_settings_parser
 from bixt3d.datasets import CloudAugment
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.engine.checkpoint import save_weights, write_json
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit
@@ -24,6 +24,7 @@ from bixt3d.tasks.inputs import check_features, describe_clouds
 from bixt3d.tasks.results import write_plain_report
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.settings import Run, Train
+from bixt3d.tasks.start_weights import start_from
 from bixt3d.types import InputError
 from bixt3d.version import __version__
 
@@ -32,7 +33,7 @@ FORMAT = "1"
 
 
 class Task(ABC):
-    """One kind of question asked of clouds or images. The programs in ``tools/`` know tasks through this door alone.
+    """One kind of question asked of clouds or images. What trains and tests knows tasks by this class alone.
 
     ``name`` stands in result.json and in the weights' file; ``program`` is the end of the programs' names;
     ``example`` is a command that makes a run; ``headline`` maps the figures of result.json that sum up a run to their
@@ -130,7 +131,7 @@ class Task(ABC):
 
     def command(self, verb: str) -> str:
         """Return the program that trains or tests, as people call it."""
-        return f"python tools/{verb}_{self.program}.py"
+        return f"bixt3d {verb} {self.program}"
 
     def load(self, run: Run) -> tuple[Examples, Examples]:
         """Return the training and the test set."""
@@ -153,7 +154,7 @@ class Task(ABC):
 
     def start_weights(self, module: nn.Module, run: Run) -> str | None:
         """Give a new run's model other weights than random ones, where its settings say so; say which, in words."""
-        return None
+        return None if run.train.init is None else start_from(module, Path(run.train.init))
 
     def make_parser(self, description: str | None) -> SettingsParser:
         """Return the parser of all settings of a run."""

@@ -1,4 +1,4 @@
-"""The program behind every ``tools/test_*.py``: evaluate a trained run once more."""
+"""What `bixt3d test` does: evaluate a trained run once more."""
 
 import json
 import sys
@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from bixt3d.config import SettingsParser
+from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import read_rows
@@ -120,7 +120,7 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
 
     Raises InputError if there is none, if it is of another task, or if its data have other classes or parts.
     """
-    saved = read_run(checkpoint, task.name)
+    saved = read_run(checkpoint, task.name, "--trust" in overrides)
     path, config = saved.path, json.dumps(own_settings(saved.config, f"config of {saved.path}"))
     settings = parser.parse_args([f"--cfg={config}", *overrides])  # in one line, it is no file's name
     settings.pop("cfg")

@@ -1,4 +1,4 @@
-"""The program behind every ``tools/train_*.py``: one run, or one for each seed, which may be stopped and resumed."""
+"""What `bixt3d train` does: one run, or one for each seed, which may be stopped and resumed."""
 
 import sys
 import time
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from bixt3d.config import SettingsParser
 from bixt3d.datasets.transforms.draws import mix_key
 from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
 from bixt3d.engine.checkpoint import save_checkpoint
 from bixt3d.engine.ending import Stop, on_first
-from bixt3d.engine.loop import Examples, Learner, seed_epoch, train_epoch
+from bixt3d.engine.fabric import Fabric
+from bixt3d.engine.loop import Examples, TrainingState, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import check_shared, compiled, finish, first_alone, start
@@ -107,11 +107,11 @@ def prepare(
     sets = split_sets(tuple(loaded), run.data.val_fraction, run.seed)
     check_names(task, sets.train)
     given = task.describe_input(run, sets.train)
-    learner = make_learner(task, fabric, run, sets.train)
-    task.make_predictor(learner.module, task.names(sets.train), given, "the run")  # its weights must be of use later
-    task.evaluate(learner.module, sets.train.subset(torch.tensor([0])), run, fabric)  # what does not fit stops here
-    past = take_up(task, fabric, place, run, learner, len(sets.train))
-    return Job(task, fabric, run, config, sets, learner, past, learner.schedule.last_epoch)
+    state = make_training_state(task, fabric, run, sets.train)
+    task.make_predictor(state.module, task.names(sets.train), given, "the run")  # its weights must be of use later
+    task.evaluate(state.module, sets.train.subset(torch.tensor([0])), run, fabric)  # what does not fit stops here
+    past = take_up(task, fabric, place, run, state, len(sets.train))
+    return Job(task, fabric, run, config, sets, state, past, state.schedule.last_epoch)
 
 
 def check_names(task: Task, train: Examples) -> None:
@@ -135,7 +135,7 @@ def train_run(job: Job) -> dict[str, Any]:
         with Stop(job.fabric) as stop:
             train_epochs(job, log, stop)
         with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(job.run.train))}; {state_of(job)}"):
-            module = job.learner.best_module()
+            module = job.state.best_module()
             return finish_run(job.task, job.fabric, job.folder, job.run, module, job.sets, log, job.past["seconds"])
 
 
@@ -153,20 +153,20 @@ def train_epochs(job: Job, log: RunLog, stop: Stop) -> None:
 
 def train_and_keep(job: Job, log: RunLog, stop: Stop) -> None:
     """Train for the next epoch; then its weights, and all that the run needs to go on, lie on the disk."""
-    task, fabric, learner, run, train = job.task, job.fabric, job.learner, job.run, job.sets.train
+    task, fabric, state, run, train = job.task, job.fabric, job.state, job.run, job.sets.train
     epoch, began = job.past["epoch"] + 1, time.perf_counter()
-    row = {"epoch": float(epoch), "lr": learner.schedule.get_last_lr()[0]}
-    with enough_memory(f"{with_less_memory(run, learner.module)}; {state_of(job)}"):
-        row |= train_one_epoch(task, fabric, learner, run, epoch, train, stop)
+    row = {"epoch": float(epoch), "lr": state.schedule.get_last_lr()[0]}
+    with enough_memory(f"{with_less_memory(run, state.module)}; {state_of(job)}"):
+        row |= train_one_epoch(task, fabric, state, run, epoch, train, stop)
     log.add(row)
     if fabric.is_global_zero:
-        task.keep_weights(job.folder, learner.best_module(), run, job.config, train)
+        task.keep_weights(job.folder, state.best_module(), run, job.config, train)
     keep(job, log, began)
 
 
 def score_and_keep(job: Job, log: RunLog, stop: Stop) -> None:
     """Score the last epoch, which is safe already: a signal, or too little memory, loses no training."""
-    task, module, run, began = job.task, job.learner.best_module(), job.run, time.perf_counter()
+    task, module, run, began = job.task, job.state.best_module(), job.run, time.perf_counter()
     with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(run.train))}; {state_of(job)}"), stop.at_once():
         scores = score_sets(task, job.fabric, module, run, job.sets)
     log.add({"epoch": log.rows[-1]["epoch"]} | scores)
@@ -182,11 +182,11 @@ def keep(job: Job, log: RunLog, began: float) -> None:
     past = {"epoch": int(log.rows[-1]["epoch"]), "seconds": seconds, "rows": list(log.rows)}
     past["processes"] = job.fabric.world_size
     if job.fabric.is_global_zero:
-        save_checkpoint(job.folder / "checkpoint.pt", past | {"learner": job.learner.state()})
-    job.past, job.saved_steps = past, job.learner.schedule.last_epoch
+        save_checkpoint(job.folder / "checkpoint.pt", past | {"learner": job.state.state_dict()})
+    job.past, job.saved_steps = past, job.state.schedule.last_epoch
 
 
-def make_learner(task: Task, fabric: Fabric, run: Run, train: Examples) -> Learner:
+def make_training_state(task: Task, fabric: Fabric, run: Run, train: Examples) -> TrainingState:
     """Return model, optimizer and schedule, ready to train."""
     steps_per_epoch = run.train.steps_per_epoch(len(train), fabric.world_size)
     if run.train.batch_size > len(train):
@@ -204,16 +204,18 @@ def make_learner(task: Task, fabric: Fabric, run: Run, train: Examples) -> Learn
     average, optimizer = make_average(run.optim, module), make_optimizer(run.optim, module.named_parameters())
     schedule = make_schedule(run.optim, optimizer, run.train.num_steps(len(train)), steps_per_epoch)
     model, optimizer = fabric.setup(compiled(run.runtime, module), optimizer)
-    return Learner(module, model, optimizer, schedule, average, getattr(fabric.strategy.precision, "scaler", None))
+    return TrainingState(
+        module, model, optimizer, schedule, average, getattr(fabric.strategy.precision, "scaler", None)
+    )
 
 
 def train_one_epoch(
-    task: Task, fabric: Fabric, learner: Learner, run: Run, epoch: int, train: Examples, stop: Stop
+    task: Task, fabric: Fabric, state: TrainingState, run: Run, epoch: int, train: Examples, stop: Stop
 ) -> dict[str, float]:
     """Train for one epoch; returns its mean loss, accuracy and speed."""
     order, accumulate = seed_epoch(run.seed, epoch, fabric), run.runtime.accumulate
     plan = make_batches(len(train), run.train.batch_size, fabric, order, accumulate, task.mixes(run))
-    done = learner.schedule.last_epoch
+    done = state.schedule.last_epoch
     last = epoch - 1 + run.train.num_epochs(len(train), done)
     plan = plan[: run.train.num_steps(len(train)) - done]
     batches = train.batches(chain.from_iterable(plan), mix_key(run.seed, epoch))
@@ -223,7 +225,7 @@ def train_one_epoch(
     title = f"epoch {epoch}/{last}"
     try:
         with stop.excusing():
-            row = train_epoch(learner, fabric, stop.watch(steps, sums), sizes, step, clip_norm, title, sums)
+            row = train_epoch(state, fabric, stop.watch(steps, sums), sizes, step, clip_norm, title, sums)
     except (Stopped, RuntimeError, MemoryError):
         if fabric.is_global_zero:
             print(file=sys.stderr)  # ends the line of the progress bar

@@ -5,7 +5,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from bixt3d.nn.grouping import GroupBlock
-from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.nn.mlp import ChannelsLastBatchNorm
 from bixt3d.ops._backend import without_autocast
 from bixt3d.tokenizers.points import PointTokenizer, Tokenizer
 from bixt3d.types import Pyramid
@@ -47,7 +47,7 @@ class GroupTokenizer(Tokenizer):
     ):
         super().__init__()
         self.dim, self.level_dims = dim, [points.dim, dim]
-        self.points, self.norm, self.features = points, ChannelNorm(points.dim), points.features
+        self.points, self.norm, self.features = points, ChannelsLastBatchNorm(points.dim), points.features
         like_points = {"num_features": points.num_features, "temperature": points.temperature, "scale": points.scale}
         self.position = PointTokenizer(dim, **like_points)
         self.group = GroupBlock(

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bixt3d.nn.batch_norm import ImageNorm
+from bixt3d.nn.batch_norm import ImageBatchNorm
 from bixt3d.nn.mlp import init_linear
 from bixt3d.ops import sinusoid
 from bixt3d.types import InputError, Pyramid, Tokens
@@ -39,10 +39,10 @@ class ImageTokenizer(nn.Module, ABC):
         self.position.apply(init_linear)
 
     @abstractmethod
-    def embed(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B D R C"]:
+    def embed(self, image: Float[Tensor, "B I X Y"]) -> Float[Tensor, "B D R C"]:
         """Return the features of every patch, without its position."""
 
-    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Pyramid:
+    def forward(self, image: Float[Tensor, "B I X Y"]) -> Pyramid:
         """Return one level of tokens. Raises InputError if the stride does not divide the image."""
         rows, columns = image.shape[-2:]
         if rows % self.stride or columns % self.stride:
@@ -77,7 +77,7 @@ class PatchTokenizer(ImageTokenizer):
         self.project = nn.Conv2d(3, dim, kernel, stride, padding=(kernel - stride) // 2)
         init_patches(self.project)
 
-    def embed(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B D R C"]:
+    def embed(self, image: Float[Tensor, "B I X Y"]) -> Float[Tensor, "B D R C"]:
         return self.project(image)
 
 
@@ -96,10 +96,10 @@ class ConvTokenizer(ImageTokenizer):
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):
             conv = nn.Conv2d(width, next_width, 3, 2, padding=1, bias=False)
-            layers += [nn.Sequential(conv, ImageNorm(next_width)), nn.GELU()]
+            layers += [nn.Sequential(conv, ImageBatchNorm(next_width)), nn.GELU()]
         self.project = nn.Sequential(*layers[:-1])
 
-    def embed(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B D R C"]:
+    def embed(self, image: Float[Tensor, "B I X Y"]) -> Float[Tensor, "B D R C"]:
         return self.project(image)
 
 

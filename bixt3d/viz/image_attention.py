@@ -69,12 +69,12 @@ def image_attention_png(
     return photo_png(canvas)
 
 
-def draw_latent_sheet(path: Path, image: Pixels, one: AttentionMap, grid: tuple[int, int], title: str) -> None:
-    """Write the sheet that `latent_sheet_png` makes."""
-    replace_file(path, latent_sheet_png(image, one, grid, title))
+def draw_all_latents(path: Path, image: Pixels, one: AttentionMap, grid: tuple[int, int], title: str) -> None:
+    """Write the sheet that `all_latents_png` makes."""
+    replace_file(path, all_latents_png(image, one, grid, title))
 
 
-def latent_sheet_png(image: Pixels, one: AttentionMap, grid: tuple[int, int], title: str) -> bytes:
+def all_latents_png(image: Pixels, one: AttentionMap, grid: tuple[int, int], title: str) -> bytes:
     """Return a sheet of all latents of one layer: on the left what each reads, on the right which pixels read it.
 
     Where only one of them happens in the layer, it has the sheet to itself.

@@ -26,13 +26,13 @@ class ImageReport:
         headline: the figures that sum up the run: what each is, and its value as text (``("top-1", "93.21 %")``).
         table: names of the columns, and a line for each class, first its name; the page puts the worst first, by the
             first column of shares.
-        sheets: pictures as PNG, each with its title and a sentence.
+        pictures: pictures as PNG, each with its title and a sentence.
         about: the line under the title, for example ``10 classes, tested on 10,000 images``.
         confusion: the confusion matrix as PNG, where there is one.
         remark: a sentence on how the figures were measured.
         unit: what the test set consists of.
         panels: what the curves show, see `curves_png`.
-        forms: how the figures of ``best_on_test`` are written, where they are no shares.
+        number_formats: how the figures of ``best_on_test`` are written, where they are no shares.
     """
 
     title: str
@@ -42,13 +42,13 @@ class ImageReport:
     settings: str
     headline: Sequence[tuple[str, str]]
     table: tuple[Sequence[str], Sequence[Sequence[Cell]]]
-    sheets: Sequence[tuple[str, str, bytes]] = ()
+    pictures: Sequence[tuple[str, str, bytes]] = ()
     about: str = ""
     confusion: bytes | None = None
     remark: str = ""
     unit: str = "images"
     panels: Sequence[str] = ("loss", "accuracy")
-    forms: Mapping[str, str] = field(default_factory=dict)
+    number_formats: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_image_report(path: Path, report: ImageReport) -> None:
@@ -71,12 +71,14 @@ def write_image_report(path: Path, report: ImageReport) -> None:
         result={**report.result, **dict(report.headline)},
         headline={what: what for what, _ in report.headline},
         best=None,  # the page names them by their keys, see best_words
-        best_words=[_best(*entry, report.forms) for entry in (report.result.get("best_on_test") or {}).items()],
+        best_words=[
+            _best(*entry, report.number_formats) for entry in (report.result.get("best_on_test") or {}).items()
+        ],
         curves=[_embed(curves_png(report.rows, (panel,))) for panel in report.panels],
         columns=columns,
         lines=_worst_first(report.table[1], *shares),
         confusion=report.confusion and _embed(report.confusion),
-        sheets=[(title, words, _embed(png)) for title, words, png in report.sheets],
+        pictures=[(title, words, _embed(png)) for title, words, png in report.pictures],
     )
     replace_file(path, page.encode())
 
@@ -99,9 +101,9 @@ def _worst_first(lines: Sequence[Sequence[Cell]], place: int | None = None) -> S
     return sorted(lines, key=lambda line: (line[place] is None, line[place] or 0.0))
 
 
-def _best(key: str, entry: Mapping[str, Any], forms: Mapping[str, str]) -> str:
+def _best(key: str, entry: Mapping[str, Any], number_formats: Mapping[str, str]) -> str:
     name = {"top1": "top-1", "top5": "top-5", "miou": "mIoU"}.get(key, key.replace("_", " "))
-    value = f"{entry['value']:{forms[key]}}" if key in forms else _percent(entry["value"])
+    value = f"{entry['value']:{number_formats[key]}}" if key in number_formats else _percent(entry["value"])
     return f"{name} {value} in epoch {entry['epoch']}"
 
 

@@ -101,7 +101,9 @@ def _write_ends(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
     ends = sorted(ends, key=lambda end: end[0])
     heights = _spread([(value - low) / (high - low) for value, _, _ in ends], 0.075)
     for height, (_, text, color) in zip(heights, ends, strict=True):
-        axes.text(1.015, height, text, transform=axes.transAxes, va="center", color=color, fontsize=10)
+        axes.text(
+            1.015, height, text, transform=axes.transAxes, va="center", color=color, fontsize=10, parse_math=False
+        )
 
 
 def _number(row: Row, key: str) -> float:
@@ -134,6 +136,29 @@ def corruptions_png(accuracies: Mapping[str, Sequence[float]], clean: float) -> 
     _style(axes)
     axes.set_xticks(range(len(values)), ["clean", *map(str, range(1, len(values)))])
     axes.set_xlabel("level of corruption", color=INK)
+    _write_ends(axes, ends)
+    return to_png(figure)
+
+
+def comparison_png(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, percent: bool = True) -> bytes:
+    """Return the curves of a score by epoch, each of pairs of epoch and value, with name and last value beside it."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(8.2, max(4.2, 0.32 * len(curves))), layout="constrained")
+    axes, ends = figure.subplots(), []
+    for place, (name, pairs) in enumerate(curves.items()):
+        color, dash = _SEVERAL[place % len(_SEVERAL)], ("-", "--", ":")[place // len(_SEVERAL) % 3]
+        epochs, values = zip(*pairs, strict=True)
+        values = [100 * value if percent else value for value in values]
+        axes.plot(epochs, values, dash, color=color, linewidth=1.6, zorder=3)
+        axes.plot(epochs[-1], values[-1], "o", color=color, markersize=4.5, zorder=4)
+        last = f"{values[-1]:.1f} %" if percent else f"{values[-1]:.3f}"
+        ends.append((values[-1], f"{name} {last}", color))
+    axes.set_title(title, loc="left", color=INK, fontweight="bold")
+    _style(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10), min_n_ticks=1))
+    axes.set_xlabel("epoch", color=INK)
     _write_ends(axes, ends)
     return to_png(figure)
 

@@ -74,11 +74,11 @@ class PartReport(Report):
 
     Args:
         num_clouds: clouds of the test set.
-        sheets: pictures as PNG, each with its title and a sentence.
+        pictures: pictures as PNG, each with its title and a sentence.
     """
 
     num_clouds: int
-    sheets: Sequence[tuple[str, str, bytes]]
+    pictures: Sequence[tuple[str, str, bytes]]
 
 
 def write_class_report(path: Path, report: ClassificationReport) -> None:
@@ -107,7 +107,7 @@ def write_part_report(path: Path, report: PartReport) -> None:
         report,
         headline={"instance_miou": "instance mIoU", "class_miou": "class mIoU"},
         categories=sorted(report.result.get("per_category", {}).items(), key=lambda line: line[1]),
-        sheets=[(title, words, _embed(png)) for title, words, png in report.sheets],
+        pictures=[(title, words, _embed(png)) for title, words, png in report.pictures],
     )
 
 
@@ -139,14 +139,14 @@ def _classes(confusion: Int[np.ndarray, "C C"], names: Sequence[str]) -> Sequenc
         total, right = int(confusion[place].sum()), int(confusion[place, place])
         wrong = confusion[place].copy()
         wrong[place] = 0
-        rival = int(wrong.argmax())
+        other = int(wrong.argmax())
         classes.append(
             {
                 "name": name,
                 "total": total,
                 "accuracy": right / total if total else None,
-                "rival": names[rival] if wrong[rival] else None,
-                "rival_count": int(wrong[rival]),
+                "mistaken_for": names[other] if wrong[other] else None,
+                "mistaken_count": int(wrong[other]),
             }
         )
     return sorted(classes, key=lambda line: (line["accuracy"] is None, line["accuracy"], -line["total"]))

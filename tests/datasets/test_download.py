@@ -1,15 +1,14 @@
 import hashlib
 import io
 import tarfile
-import threading
 import tracemalloc
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from local_server import Server, serving, zip_of
 
 from bixt3d.cli import download
 from bixt3d.datasets.download import unpacking
@@ -20,57 +19,12 @@ from bixt3d.models.released import fetch_released
 from bixt3d.types import InputError
 
 
-class Server(ThreadingHTTPServer):
-    """Serves the files in ``files``, with Range unless told otherwise; ``cut`` breaks the connection early once."""
-
-    files: dict[str, bytes]
-    asked: list[tuple[str, str | None]]
-    ranges: bool = True
-    cut: int | None = None
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:  # noqa: N802 (the standard library's name)
-        wanted, name = self.headers.get("Range"), self.path.lstrip("/")
-        self.server.asked.append((name, wanted))
-        if name not in self.server.files:
-            return self.send_error(404)
-        content, offset = self.server.files[name], 0
-        if wanted and self.server.ranges:
-            offset = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if offset >= len(content):
-                return self.send_error(416)
-        self.send_response(206 if offset else 200)
-        self.send_header("Content-Length", str(len(content) - offset))
-        self.end_headers()
-        end, self.server.cut = self.server.cut, None
-        self.wfile.write(content[offset:end])
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 10)
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.files, server.asked = {}, []
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving() as server:
         yield server
-        server.shutdown()
-        thread.join()
-
-
-def zip_of(members: dict[str, str]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        for name, text in members.items():
-            file.writestr(name, text)
-    return buffer.getvalue()
 
 
 GOOD = zip_of({"set/list.txt": "a b c\n" * 100, "set/deep/er.txt": "x"})
@@ -80,7 +34,7 @@ GOOD_SUM = Fingerprint(f"sha256:{hashlib.sha256(GOOD).hexdigest()}", len(GOOD))
 @pytest.fixture
 def archive_at(server: Server) -> Callable[..., Archive]:
     def archive(*names: str, known: tuple[Fingerprint, ...] = (GOOD_SUM,), **members: str) -> Archive:
-        urls = tuple(f"http://127.0.0.1:{server.server_port}/{name}" for name in names)
+        urls = tuple(map(server.url, names))
         return Archive(
             "set.zip", urls, "below/set", "list.txt", known, {f"{key}.txt": md5 for key, md5 in members.items()}
         )
@@ -282,13 +236,6 @@ def test_a_full_disk_is_the_users_to_mend(server, archive_at, tmp_path):
         fetch(archive_at("good.zip"), tmp_path)
 
 
-def test_the_program_exits_with_2_for_a_name_it_does_not_know(capsys):
-    with pytest.raises(SystemExit) as caught:
-        download.main(["modelnet41"])
-    assert caught.value.code == 2
-    assert "modelnet40" in capsys.readouterr().err
-
-
 def test_the_command_fetches_or_is_refused_with_a_sentence(server, archive_at, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(ARCHIVES, "modelnet40", archive_at("good.zip"))
     with pytest.raises(InputError, match="^could not fetch set.zip"):
@@ -299,7 +246,7 @@ def test_the_command_fetches_or_is_refused_with_a_sentence(server, archive_at, t
 
 
 def test_every_archive_has_mirrors_and_sums_of_the_right_length():
-    assert len(ARCHIVES) == 6
+    assert len(ARCHIVES) == 7
     length = {"md5": 32, "sha256": 64}
     for archive in ARCHIVES.values():
         assert archive.urls and all(url.startswith("http") and url.endswith(archive.file) for url in archive.urls)

@@ -10,7 +10,7 @@ from PIL import Image
 from bixt3d.datasets.images.transforms import (
     MEAN_COLOR,
     ImageAugment,
-    SceneAugment,
+    SegmentationAugment,
     normalize,
     seeded,
     square_view,
@@ -158,7 +158,7 @@ def scene(width: int = 20, height: int = 12) -> tuple[Image.Image, np.ndarray]:
 
 @pytest.mark.parametrize("size", [8, 12, 16, 31])
 def test_a_scene_and_its_classes_are_cut_and_mirrored_together(size):
-    augment, image_and_numbers = SceneAugment(scale=(1.0, 1.0), color_jitter=0.0), scene()
+    augment, image_and_numbers = SegmentationAugment(scale=(1.0, 1.0), color_jitter=0.0), scene()
     cuts = set()
     for seed in range(8):
         with seeded(seed, 0):
@@ -178,13 +178,13 @@ def test_a_scene_is_enlarged_with_its_classes():
     image, numbers = Image.new("RGB", (8, 8), (50, 50, 50)), np.zeros((8, 8), np.uint8)
     numbers[:, :4] = 1
     numbers[:, 4:] = 2
-    _, seen = SceneAugment(scale=(2.0, 2.0), flip=False, color_jitter=0.0)(image, numbers, 16)
+    _, seen = SegmentationAugment(scale=(2.0, 2.0), flip=False, color_jitter=0.0)(image, numbers, 16)
     assert seen[:, :8].eq(1).all() and seen[:, 8:].eq(2).all()
 
 
 def test_color_changes_pixels_but_no_class():
     image, numbers = scene()
-    plain, jittered = (SceneAugment(scale=(1.0, 1.0), flip=False, color_jitter=jitter) for jitter in (0.0, 0.5))
+    plain, jittered = (SegmentationAugment(scale=(1.0, 1.0), flip=False, color_jitter=jitter) for jitter in (0.0, 0.5))
     with seeded(4, 0):
         pixels, labels = plain(image, numbers, 12)
     with seeded(4, 0):
@@ -212,4 +212,4 @@ def test_settings_that_make_no_sense_are_refused(wrong, sentence):
 @pytest.mark.parametrize("wrong", [{"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"color_jitter": 1.5}])
 def test_settings_for_scenes_that_make_no_sense_are_refused(wrong):
     with pytest.raises(InputError, match=f"augment.{next(iter(wrong))} must"):
-        SceneAugment(**wrong)
+        SegmentationAugment(**wrong)

@@ -168,7 +168,9 @@ def test_without_data_one_sentence_says_how_to_get_them_or_do_without(source, wo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:
         source().load()
-    assert all(word in str(caught.value) for word in (*words, "by hand", "cfgs/shapes_cls.yaml"))
+    assert all(
+        word in str(caught.value) for word in (*words, "by hand", "bixt3d download --layouts", "--cfg shapes_cls")
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -168,7 +168,7 @@ def test_without_data_one_sentence_says_how_to_get_them_or_do_without(tmp_path):
     words = (
         "train.h5 or train_hdf5_file_list.txt is missing",
         "download shapenetpart_hdf5",
-        "cfgs/shapes_partseg.yaml",
+        "--cfg shapes_partseg",
     )
     assert all(word in str(caught.value) for word in words)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bixt3d.datasets import SceneAugment, SceneParse
+from bixt3d.datasets import SceneParse, SegmentationAugment
 from bixt3d.datasets.images.sceneparse import read_annotation, read_class_names
 from bixt3d.datasets.images.transforms import to_pixels
 from bixt3d.types import InputError
@@ -66,7 +66,7 @@ def test_every_pixel_keeps_its_class_and_zero_is_none(scenes):
 
 
 def test_evaluation_sees_whole_scenes_in_order_and_parts_a_batch_by_size(scenes):
-    batches = read(source(scenes).load(SceneAugment())[1])
+    batches = read(source(scenes).load(SegmentationAugment())[1])
     assert [tuple(batch["image"].shape) for batch in batches] == [(2, 3, 8, 12), (1, 3, 8, 14), (1, 3, 8, 12)]
     assert [tuple(batch["labels"].shape) for batch in batches] == [(2, 8, 12), (1, 8, 14), (1, 8, 12)]
     assert np.array_equal(batches[2]["labels"][0].numpy(), numbers(13, 12, 8).astype(int) - 1)
@@ -74,7 +74,7 @@ def test_evaluation_sees_whole_scenes_in_order_and_parts_a_batch_by_size(scenes)
 
 @pytest.mark.parametrize("size", [6, 8, 20])
 def test_training_sees_squares_and_repeats_itself(scenes, size):
-    augment = SceneAugment(scale=(0.5, 2.0))
+    augment = SegmentationAugment(scale=(0.5, 2.0))
     train, cached = (source(scenes, size=size, cache=cache).load(augment)[0] for cache in (False, True))
     (first,), (again,), (other,), (stored,) = (read(*how) for how in ((train, 1), (train, 1), (train, 2), (cached, 1)))
     assert first["image"].shape == (3, 3, size, size) and first["labels"].shape == (3, size, size)
@@ -84,7 +84,7 @@ def test_training_sees_squares_and_repeats_itself(scenes, size):
 
 
 def test_what_lies_beyond_a_scene_has_no_class_and_the_mean_color(scenes):
-    train = source(scenes, size=24).load(SceneAugment(scale=(1.0, 1.0), color_jitter=0.0))[0]
+    train = source(scenes, size=24).load(SegmentationAugment(scale=(1.0, 1.0), color_jitter=0.0))[0]
     (batch,) = read(train, seed=0)
     beyond = batch["labels"] < 0
     assert beyond.sum((1, 2)).min() >= 24 * 24 - 8 * 12
@@ -192,7 +192,7 @@ def test_an_image_that_does_not_decode_is_named(scenes):
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason=f"real data are absent: {CAMVID}")
 def test_camvid_is_read():
-    train, test = SceneParse(str(CAMVID), size=64, workers=0).load(SceneAugment())
+    train, test = SceneParse(str(CAMVID), size=64, workers=0).load(SegmentationAugment())
     assert (len(train), len(test), len(train.class_names)) == (367, 101, 11)
     (batch,) = test.batches([torch.tensor([0, 50, 100])])
     assert batch["image"].shape == (3, 3, 360, 480)

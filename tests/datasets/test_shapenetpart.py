@@ -188,7 +188,7 @@ def test_wrong_settings_and_absent_data_stop_with_a_sentence(tmp_path):
         ShapeNetPart(sample_seed=-1)
     with pytest.raises(InputError) as caught:
         ShapeNetPart(str(tmp_path / "absent")).load()
-    words = ("synsetoffset2category.txt is missing", "download shapenetpart --root", "cfgs/shapes_partseg.yaml")
+    words = ("synsetoffset2category.txt is missing", "download shapenetpart --root", "--cfg shapes_partseg")
     assert all(word in str(caught.value) for word in words)
 
 

@@ -130,8 +130,8 @@ def test_a_place_that_takes_no_files_is_refused_with_one_sentence(tmp_path, plac
 
 
 def training_state(weight: torch.Tensor) -> dict:
-    learner = {"model": {"w": weight}, "optimizer": {}, "schedule": {}, "average": None}
-    return {"epoch": 3, "seconds": 1.5, "rows": [{"loss": 0.5}], "learner": learner}
+    training = {"model": {"w": weight}, "optimizer": {}, "schedule": {}, "average": None}
+    return {"epoch": 3, "seconds": 1.5, "rows": [{"loss": 0.5}], "learner": training}
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):

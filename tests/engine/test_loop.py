@@ -8,10 +8,10 @@ from lightning_fabric import Fabric
 from torch import distributed, nn
 from torch.amp import GradScaler
 
+from bixt3d.engine.autocast import Autocast
 from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
-from bixt3d.engine.loop import EpochSums, Learner, predict_all, seed_epoch, train_epoch
+from bixt3d.engine.loop import EpochSums, TrainingState, predict_all, seed_epoch, train_epoch
 from bixt3d.engine.optim import Optim, make_average, make_optimizer, make_schedule
-from bixt3d.engine.runtime import Autocast
 from bixt3d.types import CloudSet, InputError
 
 
@@ -88,17 +88,19 @@ def make_clouds(num_clouds: int = 12) -> CloudSet:
     return CloudSet(xyz, xyz[..., :0], label, ("left", "right"))
 
 
-def make_learner(fabric: Fabric, optim: Optim) -> Learner:
+def make_training_state(fabric: Fabric, optim: Optim) -> TrainingState:
     torch.manual_seed(1)
     module = Reader()
     average, optimizer = make_average(optim, module), make_optimizer(optim, module.named_parameters())
     schedule = make_schedule(optim, optimizer, num_steps=12, steps_per_epoch=3)
     model, optimizer = fabric.setup(module, optimizer)
-    return Learner(module, model, optimizer, schedule, average, getattr(fabric.strategy.precision, "scaler", None))
+    return TrainingState(
+        module, model, optimizer, schedule, average, getattr(fabric.strategy.precision, "scaler", None)
+    )
 
 
 def train(
-    fabric: Fabric, learner: Learner, epochs: range, clouds: CloudSet, batch_size: int = 4, accumulate: int = 1
+    fabric: Fabric, state: TrainingState, epochs: range, clouds: CloudSet, batch_size: int = 4, accumulate: int = 1
 ) -> dict[str, float]:
     def step(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(batch["xyz"], batch["feats"])
@@ -108,7 +110,7 @@ def train(
         plan = make_batches(len(clouds), batch_size, fabric, seed_epoch(0, epoch, fabric), accumulate)
         steps = in_steps(clouds.batches(sum(plan, [])), plan, lambda batch, step: batch)
         sizes = batch_sizes(len(clouds), batch_size)
-        means = train_epoch(learner, fabric, steps, sizes, step, 1.0, "epoch", EpochSums(fabric.device))
+        means = train_epoch(state, fabric, steps, sizes, step, 1.0, "epoch", EpochSums(fabric.device))
     return means
 
 
@@ -132,12 +134,12 @@ OPTIM = Optim(lr=0.05, min_lr=0.0, warmup_epochs=1.0, ema=0.5)
 def test_a_run_that_goes_on_from_a_saved_state_is_the_run_that_never_stopped(name, precision):
     optim, clouds = Optim(**vars(OPTIM) | {"name": name}), make_clouds()
     at_once, before, after = (make_fabric(precision) for _ in range(3))
-    whole = make_learner(at_once, optim)
+    whole = make_training_state(at_once, optim)
     train(at_once, whole, range(1, 5), clouds)
-    first = make_learner(before, optim)
+    first = make_training_state(before, optim)
     train(before, first, range(1, 3), clouds)
-    second = make_learner(after, optim)
-    second.load_state(first.state())
+    second = make_training_state(after, optim)
+    second.load_state_dict(first.state_dict())
     assert second.schedule.get_last_lr() == first.schedule.get_last_lr()
     train(after, second, range(3, 5), clouds)
     if precision == "float16":
@@ -147,19 +149,19 @@ def test_a_run_that_goes_on_from_a_saved_state_is_the_run_that_never_stopped(nam
 
 
 def test_an_average_that_is_new_to_a_run_starts_from_the_weights_it_goes_on_with(fabric):
-    first = make_learner(fabric, Optim(**vars(OPTIM) | {"ema": 0.0}))
+    first = make_training_state(fabric, Optim(**vars(OPTIM) | {"ema": 0.0}))
     train(fabric, first, range(1, 3), make_clouds())
-    second = make_learner(fabric, OPTIM)
-    second.load_state(first.state())
+    second = make_training_state(fabric, OPTIM)
+    second.load_state_dict(first.state_dict())
     kept = second.best_module().state_dict()
     assert all(tensor.equal(kept[key]) for key, tensor in first.module.state_dict().items())
 
 
 def test_a_new_learning_rate_holds_for_a_run_that_goes_on(fabric):
-    first = make_learner(fabric, OPTIM)
+    first = make_training_state(fabric, OPTIM)
     train(fabric, first, range(1, 3), make_clouds())
-    second = make_learner(fabric, Optim(**vars(OPTIM) | {"lr": OPTIM.lr / 10, "weight_decay": 0.5}))
-    second.load_state(first.state())
+    second = make_training_state(fabric, Optim(**vars(OPTIM) | {"lr": OPTIM.lr / 10, "weight_decay": 0.5}))
+    second.load_state_dict(first.state_dict())
     (lr,) = first.schedule.get_last_lr()
     group = second.optimizer.param_groups[0]
     assert second.schedule.get_last_lr() == [pytest.approx(lr / 10)] == [group["lr"]]
@@ -169,36 +171,36 @@ def test_a_new_learning_rate_holds_for_a_run_that_goes_on(fabric):
 
 
 def test_a_run_does_not_go_on_where_other_weights_decay(fabric):
-    first = make_learner(fabric, OPTIM)
+    first = make_training_state(fabric, OPTIM)
     train(fabric, first, range(1, 2), make_clouds())
-    second = make_learner(fabric, Optim(**vars(OPTIM) | {"decay_norms": False}))
+    second = make_training_state(fabric, Optim(**vars(OPTIM) | {"decay_norms": False}))
     with pytest.raises(InputError, match="go on with its own optim.decay_norms"):
-        second.load_state(first.state())
+        second.load_state_dict(first.state_dict())
 
 
 def test_training_lowers_the_loss_and_tells_the_speed(fabric):
-    learner, clouds = make_learner(fabric, Optim(lr=0.1)), make_clouds(40)
-    before = train(fabric, learner, range(1, 2), clouds)
-    after = train(fabric, learner, range(2, 5), clouds)
+    state, clouds = make_training_state(fabric, Optim(lr=0.1)), make_clouds(40)
+    before = train(fabric, state, range(1, 2), clouds)
+    after = train(fabric, state, range(2, 5), clouds)
     assert after["loss"] < before["loss"]
     assert after["examples_per_second"] > 0
 
 
 def test_gradients_of_pieces_add_up_to_those_of_the_batch(fabric):
-    learners, means = [], []
+    states, means = [], []
     for accumulate in (1, 3):
-        learners.append(make_learner(fabric, Optim(name="sgd", lr=0.1)))
-        learners[-1].module.norm, learners[-1].module.dropout = nn.Identity(), nn.Identity()
-        means.append(train(fabric, learners[-1], range(1, 4), make_clouds(13), batch_size=7, accumulate=accumulate))
+        states.append(make_training_state(fabric, Optim(name="sgd", lr=0.1)))
+        states[-1].module.norm, states[-1].module.dropout = nn.Identity(), nn.Identity()
+        means.append(train(fabric, states[-1], range(1, 4), make_clouds(13), batch_size=7, accumulate=accumulate))
     assert means[1]["loss"] == pytest.approx(means[0]["loss"], rel=1e-5)
     assert means[1]["train_accuracy"] == means[0]["train_accuracy"]
-    for one, other in zip(*(learner.module.parameters() for learner in learners), strict=True):
+    for one, other in zip(*(state.module.parameters() for state in states), strict=True):
         torch.testing.assert_close(one, other)
 
 
 def test_where_batches_say_weights_examples_count_by_them_over_all_pieces(fabric):
-    learner = make_learner(fabric, Optim(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0))
-    learner.module.norm, learner.module.dropout, learner.schedule.base_lrs = nn.Identity(), nn.Identity(), [1.0]
+    state = make_training_state(fabric, Optim(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0))
+    state.module.norm, state.module.dropout, state.schedule.base_lrs = nn.Identity(), nn.Identity(), [1.0]
     clouds = make_clouds(5)
     weight = torch.tensor([4, 0, 1, 2, 3])
     batches = [clouds[index] | {"weight": weight[index]} for index in torch.arange(5).split(2)]
@@ -207,12 +209,12 @@ def test_where_batches_say_weights_examples_count_by_them_over_all_pieces(fabric
         losses = nn.functional.cross_entropy(model(batch["xyz"], batch["feats"]), batch["label"], reduction="none")
         return (losses * batch["weight"]).sum() / batch["weight"].sum(), torch.zeros(())
 
-    whole = step(learner.module, clouds[torch.arange(5)] | {"weight": weight})[0]
-    (gradient,) = torch.autograd.grad(whole, learner.module.head.weight)
-    (lr,), before = learner.schedule.get_last_lr(), learner.module.head.weight.detach().clone()
-    means = train_epoch(learner, fabric, [batches], [5], step, 0.0, "epoch", EpochSums(fabric.device))
+    whole = step(state.module, clouds[torch.arange(5)] | {"weight": weight})[0]
+    (gradient,) = torch.autograd.grad(whole, state.module.head.weight)
+    (lr,), before = state.schedule.get_last_lr(), state.module.head.weight.detach().clone()
+    means = train_epoch(state, fabric, [batches], [5], step, 0.0, "epoch", EpochSums(fabric.device))
     assert means["loss"] == pytest.approx(whole.item(), rel=1e-5)
-    torch.testing.assert_close(before - learner.module.head.weight, lr * gradient)
+    torch.testing.assert_close(before - state.module.head.weight, lr * gradient)
 
 
 class Group(Fabric):
@@ -251,23 +253,26 @@ def test_any_number_of_processes_evaluates_to_the_last_digit_as_one_does(tmp_pat
 
 
 def test_a_gradient_is_clipped_to_the_norm_asked_for(fabric):
-    learner, clouds = make_learner(fabric, Optim(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0)), make_clouds(4)
+    state, clouds = (
+        make_training_state(fabric, Optim(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0)),
+        make_clouds(4),
+    )
     clouds = CloudSet(clouds.xyz * 1000, clouds.feats, clouds.label, clouds.class_names)
-    learner.module.norm = nn.Identity()
-    before = [weight.clone() for weight in learner.module.parameters()]
-    train(fabric, learner, range(1, 2), clouds)  # one step
-    moved = torch.cat([(a - b).flatten() for a, b in zip(learner.module.parameters(), before, strict=True)])
+    state.module.norm = nn.Identity()
+    before = [weight.clone() for weight in state.module.parameters()]
+    train(fabric, state, range(1, 2), clouds)  # one step
+    moved = torch.cat([(a - b).flatten() for a, b in zip(state.module.parameters(), before, strict=True)])
     assert moved.norm().item() == pytest.approx(1.0, rel=1e-3)
 
 
 def test_gradients_in_float16_are_clipped_without_their_scale():
-    learners = []
+    states = []
     for precision in ("float32", "float16"):
         fabric = make_fabric(precision)
-        learners.append(make_learner(fabric, Optim(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0)))
+        states.append(make_training_state(fabric, Optim(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0)))
         clouds = make_clouds(4)
-        train(fabric, learners[-1], range(1, 2), clouds)
-    for one, other in zip(*(learner.module.parameters() for learner in learners), strict=True):
+        train(fabric, states[-1], range(1, 2), clouds)
+    for one, other in zip(*(state.module.parameters() for state in states), strict=True):
         torch.testing.assert_close(one, other, rtol=5e-3, atol=5e-3)
 
 
@@ -323,6 +328,6 @@ def test_batches_of_clouds_are_made_when_they_are_asked_for():
 
 
 def test_the_average_is_what_is_evaluated_and_kept(fabric):
-    learner = make_learner(fabric, OPTIM)
-    assert learner.best_module() is learner.average.module
-    assert make_learner(fabric, Optim(ema=0.0)).best_module() is not None
+    state = make_training_state(fabric, OPTIM)
+    assert state.best_module() is state.average.module
+    assert make_training_state(fabric, Optim(ema=0.0)).best_module() is not None

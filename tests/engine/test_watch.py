@@ -16,7 +16,7 @@ import torch
 from lightning_fabric.utilities import distributed
 from bixt3d.engine import launch, runtime, watch
 from bixt3d.engine.ending import Stop
-from bixt3d.engine.loop import Learner, train_epoch
+from bixt3d.engine.loop import TrainingState, train_epoch
 from bixt3d.engine.runtime import Runtime, check_shared, finish, start
 from bixt3d.engine.sums import EpochSums
 from bixt3d.cli.program import run_program
@@ -47,12 +47,13 @@ if what == "first stopped at start" and rank == 0:
 def train(fabric):
     sums, module = EpochSums(fabric.device), torch.nn.Linear(1, 1)
     model, optimizer = fabric.setup(module, torch.optim.SGD(module.parameters(), 0.1))
-    learner = Learner(module, model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0), None)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    state = TrainingState(module, model, optimizer, schedule, None)
     value = float("nan") if rank == 1 else 1.0
     steps = [[{"value": torch.full((2, 1), value)}]] * 1000
     with Stop(fabric) as stop:
         step = lambda model, batch: (model(batch["value"]).mean(), torch.zeros(()))
-        train_epoch(learner, fabric, stop.watch(steps, sums), [4] * 1000, step, 0.0, "epoch", sums)
+        train_epoch(state, fabric, stop.watch(steps, sums), [4] * 1000, step, 0.0, "epoch", sums)
 
 def main():
     fabric = start(Runtime(accelerator="cpu", devices=2, threads=1))

@@ -11,7 +11,6 @@ import pytest
 import torch
 from written_runs import write_run
 
-import bixt3d
 from bixt3d import load_run
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.transforms.normals import estimate_normals
@@ -406,19 +405,6 @@ def test_a_feature_is_predicted_however_its_name_was_written_in_training(make_ru
     predictor = load_run(make_run(features))
     assert predictor.features == Features.parse(features)
     assert predictor.predict(Cloud(cloud(), columns)).name in NAMES
-
-
-@pytest.mark.parametrize("name", bixt3d.__all__)
-def test_what_the_package_promises_can_be_imported(name):
-    namespace: dict[str, object] = {}
-    exec(f"from bixt3d import {name}", namespace)
-    assert namespace[name].__name__ == name
-    assert name in dir(bixt3d)
-
-
-def test_what_the_package_does_not_promise_cannot():
-    with pytest.raises(AttributeError, match="no attribute 'load_runs'"):
-        bixt3d.load_runs  # noqa: B018
 
 
 def test_the_lines_of_the_readme_run(make_run, tmp_path, monkeypatch, capsys):

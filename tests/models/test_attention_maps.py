@@ -17,7 +17,7 @@ from bixt3d.models import (
     TokenSegmenter,
 )
 from bixt3d.models.attention_maps import LayerAttention, attention_maps, image_attention_maps
-from bixt3d.nn.attention import BiAttention, ReadAttention
+from bixt3d.nn.attention import BiAttention, CrossAttention
 from bixt3d.nn.refinement import GroupRefinement
 from bixt3d.tokenizers import PatchTokenizer, PointTokenizer
 from bixt3d.types import InputError
@@ -64,7 +64,7 @@ def test_the_maps_give_what_a_bidirectional_layer_gave():
 
 def test_the_maps_give_what_a_one_sided_layer_gave():
     model = classifier()
-    seen = calls(model, ReadAttention)
+    seen = calls(model, CrossAttention)
     layer = attention_maps(model, *cloud())[-1]
     ((attention, (_, tokens), output),) = seen
     values = attention.key_value(tokens).unflatten(-1, (2, -1, attention.head_dim))[:, :, 1]

@@ -46,6 +46,13 @@ def make_decoder() -> DecoderSegmenter:
     return DecoderSegmenter(CLASSES, 1, tokenizer, encoder, decoder)
 
 
+def make_deep_decoder() -> DecoderSegmenter:
+    tokenizer = GroupTokenizer(12, PointTokenizer(8), 8, num_groups=32, use_xyz=True)
+    encoder = BixtEncoder(12, 4, 2, 3, reads="tokens", refine=partial(GROUP, reduce=2, use_xyz=True))
+    decoder = partial(PointMLPDecoder, dims=(12, 12, 12, 12), context_dim=4, category_dim=4)
+    return DecoderSegmenter(CLASSES, 1, tokenizer, encoder, decoder)
+
+
 def make_pointmlp_segmenter() -> PointMLPSegmenter:
     sizes = {"dim": 8, "growth": (2, 1, 1), "num_pre": (1, 1, 0), "num_post": (1, 1, 1), "num_neighbors": 8}
     return PointMLPSegmenter(CLASSES, 1, **sizes, reduce=2, decoder_dims=(16, 8, 8), decoder_blocks=(1, 1, 1))
@@ -66,6 +73,10 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "part decoder": make_decoder,
     "part PointMLP": make_pointmlp_segmenter,
 }
+
+
+DEEP: dict[str, Callable[[], nn.Module]] = {"part decoder of full depth": make_deep_decoder}
+"""As deep as in the paper, which PointMLP-elite is above."""
 
 
 def few_points(count: int, generator: torch.Generator) -> Tensor:
@@ -137,6 +148,14 @@ def test_a_cloud_of_few_points_among_others_spoils_no_gradient(name: str, kind: 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_batch_of_clouds_of_few_points_spoils_no_gradient(name: str, kind: str):
     assert gradients(with_an_opinion(MODELS[name]()), clouds_of(kind, 4)).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+@pytest.mark.parametrize("name", [*MODELS, *DEEP])
+def test_a_batch_of_one_cloud_again_and_again_spoils_no_gradient(name: str, kind: str):
+    """All rows of a batch norm may be equal then, whose gradients would grow by 300 times from block to block."""
+    xyz = clouds_of(kind, 1).expand(4, -1, -1)
+    assert gradients(with_an_opinion((MODELS | DEEP)[name]()), xyz).isfinite().all()
 
 
 # PointMLP, untrained, is ill-conditioned: weights rounded to bfloat16 turn even its gradient in float32 by 35 degrees

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bixt3d.config import config_file
+from bixt3d.io.named_configs import config_file
 from bixt3d.models import BixtImageClassifier, ImageClassifier, LinearSegmenter, SemanticFPNSegmenter
 from bixt3d.models.image_preset_table import PRESETS, ImagePreset
 from bixt3d.models.image_presets import BixtPreset, MakeImageClassifier, build_image_classifier, build_image_segmenter

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import multi_head_attention_forward
 
-from bixt3d.nn.attention import BiAttention, ReadAttention, SelfAttention, check_heads
+from bixt3d.nn.attention import BiAttention, CrossAttention, SelfAttention, check_heads
 from bixt3d.types import InputError
 
 WEIGHTS = {
@@ -16,7 +16,7 @@ WEIGHTS = {
 
 
 def build(kind: str) -> nn.Module:
-    return {"bi": BiAttention(12, 8, 3), "read": ReadAttention(12, 8, 3), "self": SelfAttention(12, 3)}[kind].double()
+    return {"bi": BiAttention(12, 8, 3), "read": CrossAttention(12, 8, 3), "self": SelfAttention(12, 3)}[kind].double()
 
 
 def randomize_biases(module: nn.Module) -> None:
@@ -108,14 +108,14 @@ def test_latents_shared_by_the_batch_are_the_same_as_a_copy_for_each_cloud(kind:
 
 
 def test_tokens_can_read_latents_shared_by_the_batch():
-    attention = ReadAttention(8, 12, 3, inner_dim=6)
+    attention = CrossAttention(8, 12, 3, inner_dim=6)
     tokens, latents = torch.randn(3, 7, 8), torch.randn(1, 5, 12)
     assert attention(tokens, latents).shape == (3, 7, 8)
     torch.testing.assert_close(attention(tokens, latents), attention(tokens, latents.repeat(3, 1, 1)))
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    for make in (lambda: BiAttention(10, 12, 3), lambda: ReadAttention(10, 12, 3), lambda: SelfAttention(10, 3)):
+    for make in (lambda: BiAttention(10, 12, 3), lambda: CrossAttention(10, 12, 3), lambda: SelfAttention(10, 3)):
         with pytest.raises(InputError, match="a width of 10 does not divide into 3 heads"):
             make()
     with pytest.raises(InputError, match="does not divide into 0 heads"):

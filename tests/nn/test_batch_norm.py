@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from bixt3d.models.encoder import seen_before
-from bixt3d.nn.batch_norm import ImageNorm
+from bixt3d.models.encoder import frozen_running_statistics
+from bixt3d.nn.batch_norm import ImageBatchNorm
 from bixt3d.nn.grouping import GroupBlock
-from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.nn.mlp import ChannelsLastBatchNorm
 from bixt3d.types import Tokens
 
 
@@ -24,9 +24,9 @@ def one_process(tmp_path):
 def norms(dim: int) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
     """Return batch norms, and shapes of what they read."""
     return {
-        "rows": (ChannelNorm(dim), (6, dim)),
-        "points": (ChannelNorm(dim), (2, 4, dim)),
-        "image": (ImageNorm(dim), (3, dim, 5, 4)),
+        "rows": (ChannelsLastBatchNorm(dim), (6, dim)),
+        "points": (ChannelsLastBatchNorm(dim), (2, 4, dim)),
+        "image": (ImageBatchNorm(dim), (3, dim, 5, 4)),
     }
 
 
@@ -53,21 +53,23 @@ def test_outputs_gradients_and_running_statistics_are_those_of_pytorch(kind, dty
 
 
 def test_in_evaluation_nothing_is_synchronized():
-    norm = ChannelNorm(3).eval()
+    norm = ChannelsLastBatchNorm(3).eval()
     norm.synchronized = True  # and yet there is no process group
     assert norm(torch.ones(2, 3)).shape == (2, 3)
 
 
 def test_in_one_process_sums_are_compiled_with_the_rest():
-    free_of_checks = inspect.unwrap(ChannelNorm.over_processes, stop=lambda one: hasattr(one, "_torchdynamo_disable"))
+    free_of_checks = inspect.unwrap(
+        ChannelsLastBatchNorm.sum_over_processes, stop=lambda one: hasattr(one, "_torchdynamo_disable")
+    )
     sums = torch.compile(free_of_checks, backend="eager", fullgraph=True)
-    assert sums(ChannelNorm(3), *torch.ones(2, 3), 5)[2] == 5
+    assert sums(ChannelsLastBatchNorm(3), *torch.ones(2, 3), 5)[2] == 5
 
 
-@pytest.mark.parametrize("norm", [ChannelNorm(3), ImageNorm(3)])
+@pytest.mark.parametrize("norm", [ChannelsLastBatchNorm(3), ImageBatchNorm(3)])
 def test_statistics_move_once_where_a_layer_is_computed_again(norm):
-    with seen_before(norm):
-        norm(torch.randn(4, 3, *[2] * isinstance(norm, ImageNorm), *[2] * isinstance(norm, ImageNorm)))
+    with frozen_running_statistics(norm):
+        norm(torch.randn(4, 3, 2, 2) if isinstance(norm, ImageBatchNorm) else torch.randn(4, 3))
     assert norm.running_mean.tolist() == [0, 0, 0]
     assert norm.num_batches_tracked == 0
 
@@ -80,7 +82,7 @@ def test_moments_over_neighbors_are_synchronized_too(num_pre):
         torch.manual_seed(0)
         block = GroupBlock(3, 4, 3, num_groups=5, num_pre=num_pre)
         for part in block.modules():
-            if isinstance(part, ChannelNorm):
+            if isinstance(part, ChannelsLastBatchNorm):
                 part.synchronized = synchronized
         feats, pos = torch.randn(2, 8, 3, requires_grad=True), torch.randn(2, 8, 3)
         out = block(Tokens(feats, pos))[0].feats
@@ -88,3 +90,29 @@ def test_moments_over_neighbors_are_synchronized_too(num_pre):
         found.append([out, feats.grad, *(weight.grad for weight in block.parameters()), *block.buffers()])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_that_differ_are_normalized_to_the_bit_as_pytorch_does(dtype):
+    found = []
+    for norm in (ChannelsLastBatchNorm(5), nn.BatchNorm1d(5)):
+        torch.manual_seed(0)
+        nn.init.normal_(norm.weight)
+        feats = (3 * torch.randn(40, 5) + 7).to(dtype).requires_grad_()
+        out = norm(feats)
+        out.backward(torch.randn(40, 5).to(dtype))
+        found.append([out, feats.grad, norm.weight.grad, norm.bias.grad, *norm.buffers()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_a_channel_that_is_constant_passes_no_gradient_on_and_one_of_zeros_does(synchronized):
+    norm, grad = ChannelsLastBatchNorm(4), torch.randn(50, 4)
+    norm.synchronized = synchronized
+    rounding = 1 + torch.randint(2, (50,)) * torch.finfo(torch.float32).eps
+    feats = torch.stack([torch.ones(50), 300 * rounding, torch.zeros(50), torch.randn(50)], 1).requires_grad_()
+    norm(feats).backward(grad)
+    assert feats.grad.abs().amax(0).gt(0).tolist() == [False, False, True, True]
+    assert norm.weight.grad[:3].abs().max() < 1e-6
+    torch.testing.assert_close(norm.bias.grad, grad.sum(0))

@@ -9,16 +9,16 @@ from bixt3d.nn.blocks import (
     BiBlock,
     DropPath,
     FeedForwardUnit,
+    LatentsReadBlock,
     LayerScale,
-    ReadBlock,
     Residual,
     SelfBlock,
     SequentialBlock,
-    WriteBlock,
+    TokensReadBlock,
 )
 from bixt3d.types import InputError
 
-CROSS_BLOCKS = [BiBlock, SequentialBlock, ReadBlock, WriteBlock]
+CROSS_BLOCKS = [BiBlock, SequentialBlock, LatentsReadBlock, TokensReadBlock]
 FEED_FORWARD = ["norm", "ffn.0", "ffn.2"]
 READ = ["query", "key_value", "out"]
 LAYERS = {
@@ -28,10 +28,10 @@ LAYERS = {
     SequentialBlock: ["latent_norm", "token_norm"]
     + [f"{side}_read.{name}" for side in ("latents", "tokens") for name in READ]
     + [f"{side}_ffn.{name}" for side in ("latent", "token") for name in FEED_FORWARD],
-    ReadBlock: ["latent_norm", "token_norm"]
+    LatentsReadBlock: ["latent_norm", "token_norm"]
     + [f"attention.{name}" for name in READ]
     + [f"latent_ffn.{name}" for name in FEED_FORWARD],
-    WriteBlock: ["latent_norm", "token_norm"]
+    TokensReadBlock: ["latent_norm", "token_norm"]
     + [f"attention.{name}" for name in READ]
     + [f"token_ffn.{name}" for name in FEED_FORWARD],
     SelfBlock: ["norm", "attention.query_key_value", "attention.out"] + [f"ffn.{name}" for name in FEED_FORWARD],
@@ -57,8 +57,8 @@ def test_layer_scale_adds_a_factor_to_every_residual_branch():
     for block, branches in [
         (BiBlock, ["latent_residual", "token_residual", "latent_ffn.residual", "token_ffn.residual"]),
         (SequentialBlock, ["latent_residual", "token_residual", "latent_ffn.residual", "token_ffn.residual"]),
-        (ReadBlock, ["latent_residual", "latent_ffn.residual"]),
-        (WriteBlock, ["token_residual", "token_ffn.residual"]),
+        (LatentsReadBlock, ["latent_residual", "latent_ffn.residual"]),
+        (TokensReadBlock, ["token_residual", "token_ffn.residual"]),
         (SelfBlock, ["residual", "ffn.residual"]),
     ]:
         factors = {name: p for name, p in build(block, layer_scale=1e-5).named_parameters() if "factor" in name}
@@ -86,7 +86,12 @@ def test_shuffled_tokens_come_out_shuffled_and_leave_the_latents_as_they_are(blo
 
 @pytest.mark.parametrize(
     "block, latents_change, tokens_change",
-    [(BiBlock, True, True), (SequentialBlock, True, True), (ReadBlock, True, False), (WriteBlock, False, True)],
+    [
+        (BiBlock, True, True),
+        (SequentialBlock, True, True),
+        (LatentsReadBlock, True, False),
+        (TokensReadBlock, False, True),
+    ],
 )
 def test_a_block_changes_the_sides_that_read_and_no_other(block: type, latents_change: bool, tokens_change: bool):
     latents, tokens = streams()
@@ -98,7 +103,12 @@ def test_a_block_changes_the_sides_that_read_and_no_other(block: type, latents_c
 
 @pytest.mark.parametrize(
     "block, latents_hear, tokens_hear",
-    [(BiBlock, True, True), (SequentialBlock, True, True), (ReadBlock, True, False), (WriteBlock, False, True)],
+    [
+        (BiBlock, True, True),
+        (SequentialBlock, True, True),
+        (LatentsReadBlock, True, False),
+        (TokensReadBlock, False, True),
+    ],
 )
 def test_the_sides_that_read_hear_the_other(block: type, latents_hear: bool, tokens_hear: bool):
     module, (latents, tokens) = build(block), streams()
@@ -119,7 +129,7 @@ def test_the_second_half_of_the_sequential_block_reads_latents_that_have_read():
     assert torch.equal(module(latents, tokens)[1], expected)
 
 
-@pytest.mark.parametrize("block", [BiBlock, ReadBlock, SequentialBlock, WriteBlock])
+@pytest.mark.parametrize("block", [BiBlock, LatentsReadBlock, SequentialBlock, TokensReadBlock])
 def test_latents_shared_by_the_batch_are_the_same_as_a_copy_for_each_cloud(block: type[nn.Module]):
     module, (latents, tokens) = build(block), streams()
     shared, copied = module(latents[:1], tokens), module(latents[:1].repeat(2, 1, 1), tokens)

@@ -48,7 +48,9 @@ def test_outputs_and_gradients_equal_the_formula(normalize, xyz_dim):
     tokens = random_tokens()
     centroid_index = farthest_points(tokens.pos, 6)
     neighbor_index = knn(gather(tokens.pos, centroid_index), tokens.pos, 4)
-    leaves = [tokens.feats.requires_grad_(), *layer.parameters()] + [tokens.pos.requires_grad_()] * bool(xyz_dim)
+    leaves = [tokens.feats.requires_grad_(), *layer.parameters()]
+    if xyz_dim:
+        leaves.append(tokens.pos.requires_grad_())
     ours = layer(tokens.feats, tokens.pos, centroid_index, neighbor_index)
     formula = affine_group_by_formula(layer, tokens.feats, tokens.pos, centroid_index, neighbor_index)
     torch.testing.assert_close(ours, formula, rtol=1e-11, atol=1e-11)

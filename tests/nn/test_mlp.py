@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bixt3d.nn.mlp import ChannelNorm, LinearNorm, ResidualMLP
+from bixt3d.nn.mlp import ChannelsLastBatchNorm, LinearBatchNormReLU, ResidualMLP
 
 
 def functions(grad_fn: torch.autograd.graph.Node | None) -> set[str]:
@@ -14,7 +14,9 @@ def functions(grad_fn: torch.autograd.graph.Node | None) -> set[str]:
     return {grad_fn.name()}.union(*(functions(following) for following, _ in grad_fn.next_functions))
 
 
-@pytest.mark.parametrize("layer", [LinearNorm(6, 6), ResidualMLP(6, 0.5)], ids=["LinearNorm", "ResidualMLP"])
+@pytest.mark.parametrize(
+    "layer", [LinearBatchNormReLU(6, 6), ResidualMLP(6, 0.5)], ids=["LinearBatchNormReLU", "ResidualMLP"]
+)
 @pytest.mark.parametrize("shape", [(5, 6), (2, 5, 6), (2, 5, 3, 6)])
 def test_no_gradient_is_copied_behind_a_view(layer: nn.Module, shape: tuple[int, ...]):
     out = layer(torch.randn(shape, requires_grad=True))
@@ -38,7 +40,7 @@ def test_a_residual_block_keeps_the_precision_of_what_comes_in_under_autocast():
 
 def test_channels_are_normalized_over_all_other_axes():
     feats = torch.randn(2, 5, 3, 6)
-    out: Tensor = ChannelNorm(6)(feats)
+    out: Tensor = ChannelsLastBatchNorm(6)(feats)
     rows = out.flatten(0, -2)
     assert out.shape == feats.shape
     torch.testing.assert_close(rows.mean(0), torch.zeros(6), rtol=0, atol=1e-6)

@@ -16,12 +16,8 @@ from bixt3d.ops.reference import squared_distances
 from bixt3d.types import InputError
 
 SIZES = [1, 2, 63, 64, 65, 100, 1000, 3000]
-BACKENDS = ["torch", "numba", "cluster"]
-
-
-def need(backend: str) -> None:
-    if backend == "cluster":
-        pytest.importorskip("torch_cluster", reason="torch_cluster is not installed (requirements-cluster.txt)")
+CLUSTER = pytest.param("cluster", marks=pytest.mark.cluster)
+BACKENDS = ["torch", "numba", CLUSTER]
 
 
 def line(*x: float) -> Tensor:
@@ -81,7 +77,6 @@ def test_gather_sends_gradients_back_to_the_entries_it_took():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_farthest_points_of_a_line(backend: str):
-    need(backend)
     clouds = torch.cat([line(0, 1, 2, 10), line(5, 6, 1, 5.5)])
     assert farthest_points(clouds, 3, backend).tolist() == [[0, 3, 2], [0, 2, 1]]
 
@@ -93,7 +88,6 @@ def test_farthest_points_takes_the_lowest_index_of_a_tie():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_knn_of_a_line_is_closest_first(backend: str):
-    need(backend)
     queries, points = torch.cat([line(0.1, 9), line(2.2, 2.6)]), torch.cat([line(0, 1, 3, 10), line(4, 3, 2, 1)])
     assert knn(queries, points, 3, backend).tolist() == [[[0, 1, 2], [3, 2, 1]], [[2, 1, 3], [1, 2, 0]]]
 
@@ -107,9 +101,8 @@ def test_knn_gives_ties_to_the_lower_index(backend: str):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("backend", ["numba", "cluster"])
+@pytest.mark.parametrize("backend", ["numba", CLUSTER])
 def test_farthest_points_of_every_backend_are_the_same(backend: str, size: int):
-    need(backend)
     points = torch.randn(3, size, 3)
     for num_points in {1, (size + 1) // 2, size}:
         expected = farthest_points(points, num_points, "torch")
@@ -117,9 +110,8 @@ def test_farthest_points_of_every_backend_are_the_same(backend: str, size: int):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("backend", ["numba", "cluster"])
+@pytest.mark.parametrize("backend", ["numba", CLUSTER])
 def test_knn_of_every_backend_is_the_same(backend: str, size: int):
-    need(backend)
     queries, points = torch.randn(2, 9, 3), torch.randn(2, size, 3)
     for num_neighbors in {1, min(24, size)}:
         expected = knn(queries, points, num_neighbors, "torch")
@@ -226,7 +218,6 @@ def test_knn_is_what_a_stable_sort_of_distances_gives(backend: str):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("side", [3, 5])
 def test_farthest_points_of_a_grid_are_farthest_whoever_wins_a_tie(backend: str, side: int):
-    need(backend)
     points = grid(side)
     chosen = farthest_points(points, side**3 // 2, backend)[0]
     distance = squared_distances(points[0][:, None], points)
@@ -238,7 +229,6 @@ def test_farthest_points_of_a_grid_are_farthest_whoever_wins_a_tie(backend: str,
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_neighbors_are_the_same_under_autocast(backend: str):
-    need(backend)
     points = torch.randn(2, 200, 3) + 10
     expected = farthest_points(points, 50, backend), knn(points, points, 8, backend)
     with torch.autocast("cpu", torch.bfloat16):
@@ -249,7 +239,6 @@ def test_neighbors_are_the_same_under_autocast(backend: str):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_neighbors_are_worked_out_in_float32_whatever_the_points_are_stored_in(backend: str, dtype: torch.dtype):
-    need(backend)
     points = torch.randn(1, 40, 3).to(dtype)
     assert torch.equal(farthest_points(points, 20, backend), farthest_points(points.float(), 20, "torch"))
     expected = knn(points.float()[:, :9], points.float(), 1, "torch")
@@ -258,7 +247,6 @@ def test_neighbors_are_worked_out_in_float32_whatever_the_points_are_stored_in(b
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_neighbors_of_points_with_six_axes(backend: str):
-    need(backend)
     points = torch.randn(2, 100, 6)
     points[..., :3] = 1  # only the other axes tell the points apart
     assert torch.equal(farthest_points(points, 30, backend), farthest_points(points[..., 3:], 30, "torch"))
@@ -267,7 +255,6 @@ def test_neighbors_of_points_with_six_axes(backend: str):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_layout_of_the_points_in_memory_does_not_matter(backend: str):
-    need(backend)
     points = torch.randn(2, 3, 100).transpose(1, 2)
     queries = torch.randn(2, 18, 5)[:, ::2, 1:4]
     assert torch.equal(farthest_points(points, 30, backend), farthest_points(points.contiguous(), 30, backend))
@@ -277,7 +264,6 @@ def test_the_layout_of_the_points_in_memory_does_not_matter(backend: str):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_points_that_require_gradients_have_neighbors_like_any_other(backend: str):
-    need(backend)
     points = torch.randn(2, 50, 3)
     learned = points.clone().requires_grad_()
     for index, expected in [
@@ -319,12 +305,18 @@ def test_an_unknown_backend_is_refused_with_the_choices():
         unwrap(_backend.choose_point_backend)("fast", torch.zeros(1, 2, 3), cluster_on_cuda=True)
 
 
-@pytest.mark.parametrize("backend, wanted", [("numba", "numba"), ("cluster", "torch_cluster")])
+@pytest.mark.parametrize(
+    "backend, wanted",
+    [
+        ("numba", "numba: pip install numba"),
+        ("cluster", "torch_cluster: pip install --no-build-isolation torch-cluster"),
+    ],
+)
 def test_a_backend_asked_for_by_name_but_missing_is_refused_with_the_reason(
     backend: str, wanted: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(_backend, "is_installed", lambda package: False)
-    with pytest.raises(InputError, match=f"backend '{backend}' needs the package {wanted}: install requirements"):
+    with pytest.raises(InputError, match=f"backend '{backend}' needs the package {wanted}"):
         farthest_points(torch.randn(1, 4, 3), 2, backend)
 
 
@@ -359,9 +351,8 @@ def test_numba_is_refused_off_the_cpu():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backend", ["auto", "torch", "cluster", "triton"])
+@pytest.mark.parametrize("backend", ["auto", "torch", CLUSTER, "triton"])
 def test_neighbors_on_a_gpu_are_those_of_the_cpu(backend: str):
-    need(backend)
     points = torch.randn(3, 1000, 3)
     on_gpu = points.cuda()
     assert torch.equal(farthest_points(on_gpu, 300, backend).cpu(), farthest_points(points, 300, "torch"))

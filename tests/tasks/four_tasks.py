@@ -18,7 +18,7 @@ from bixt3d.tasks.image_segmentation import ImageSegmentation
 from bixt3d.tasks.part_segmentation import PartSegmentation, evaluate_fully
 from bixt3d.tasks.settings import make_run
 from bixt3d.tasks.task import Task
-from bixt3d.tasks.training import make_learner, train_one_epoch
+from bixt3d.tasks.training import make_training_state, train_one_epoch
 
 CLOUDS = """
 data: {class_path: Shapes, init_args: {train_per_class: 2, test_per_class: 1, num_points: 48}}
@@ -86,18 +86,18 @@ def run_task(task: Task, config: str, fabric: Fabric) -> dict[str, Any]:
     run = make_run(parser, parser.parse_args([f"--cfg={config}"]))
     train, test = task.load(run)
     some = test.subset(torch.arange(len(test) - 1))
-    learner = make_learner(task, fabric, run, train)
+    state = make_training_state(task, fabric, run, train)
     votes = {"votes": 3} if task.votes else {}
-    found = [task.evaluate(learner.module, some, run, fabric, **votes)]
+    found = [task.evaluate(state.module, some, run, fabric, **votes)]
     if isinstance(task, PartSegmentation):
-        found.append(evaluate_fully(learner.module, test, run, fabric, **votes))
+        found.append(evaluate_fully(state.module, test, run, fabric, **votes))
     epochs = range(1, run.train.num_epochs(len(train)) + 1)
     with Stop(fabric) as stop:
-        rows = [train_one_epoch(task, fabric, learner, run, epoch, train, stop) for epoch in epochs]
+        rows = [train_one_epoch(task, fabric, state, run, epoch, train, stop) for epoch in epochs]
     return {
         "evaluation": [one.facts() | one.row() for one in found],
         "losses": [(row["loss"], row["train_accuracy"]) for row in rows],
-        "state": learner.module.state_dict(),  # must be the same in all processes
+        "state": state.module.state_dict(),  # must be the same in all processes
     }
 
 

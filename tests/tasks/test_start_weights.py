@@ -1,14 +1,25 @@
 """Weights to start from: an earlier run's, of another size of image, another head, another last layer."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 from bixt3d.engine.checkpoint import save_weights
-from bixt3d.models import BixtEncoder, BixtImageClassifier, LinearSegmenter, SemanticFPNSegmenter
+from bixt3d.models import (
+    BixtClassifier,
+    BixtEncoder,
+    BixtImageClassifier,
+    LinearSegmenter,
+    PointMLP,
+    PointMLPSegmenter,
+    SemanticFPNSegmenter,
+    TokenSegmenter,
+)
 from bixt3d.nn.local_patch import LocalPatchRefinement
 from bixt3d.tasks.start_weights import start_from
-from bixt3d.tokenizers import PatchTokenizer
+from bixt3d.tokenizers import PatchTokenizer, PointTokenizer
 from bixt3d.types import InputError
 
 
@@ -40,7 +51,7 @@ def test_a_run_or_its_file_gives_all_weights_and_another_size_of_image_does_not_
         new = classifier()
         words = start_from(new, path)
         total = len(old.state_dict())
-        assert words == f"started from {run / 'model.safetensors'}: {total} of {total} tensors, the others are new"
+        assert words == f"started from {run / 'model.safetensors'}: {total} of {total} tensors"
         assert new.eval()(image).equal(old.eval()(image))
 
 
@@ -80,21 +91,100 @@ def test_refinements_that_the_run_did_not_have_start_new(saved):
     assert new.encoder.latents.equal(old.encoder.latents)
 
 
+def test_what_does_not_fit_is_listed_and_the_rest_is_taken(saved):
+    run, new = saved(classifier(depth=3)), BixtImageClassifier(5, PatchTokenizer(16, 8), encoder(4))
+    words = start_from(new, run).splitlines()
+    sizes = "16 x 3 x 4 x 4 there, 16 x 3 x 8 x 8 here"
+    assert words[0].startswith(f"started from {run / 'model.safetensors'}: ")
+    assert words[1] == (
+        "  of another shape: head.bias: 3 there, 5 here, head.weight: 3 x 16 there, 5 x 16 here, "
+        f"tokenizer.project.weight: {sizes}"
+    )
+    assert words[2].startswith("  new: encoder.layers.2.cross.attention.latent_out.bias, ") and "more" in words[2]
+    assert words[3].startswith("  not taken: encoder.layers.2.cross.attention.key_value.bias, ")
+
+
+def test_one_sided_attention_of_the_other_direction_is_not_taken(saved):
+    """A classifier's latents read tokens in its last layer, a segmenter's tokens latents: equal names and shapes."""
+    old, new = classifier(), LinearSegmenter(3, PatchTokenizer(16, 4), encoder(3, reads="tokens"))
+    name = "encoder.layers.2.cross.attention.query.weight"
+    before = new.state_dict()[name].clone()
+    assert old.state_dict()[name].shape == before.shape
+    words = start_from(new, saved(old))
+    assert new.state_dict()[name].equal(before) and f"new: {name.replace('query.weight', 'key_value.bias')}" in words
+    assert new.encoder.layers[1].cross.attention.token_out.weight.equal(
+        old.encoder.layers[1].cross.attention.token_out.weight
+    )
+
+
+def test_a_part_segmenter_shares_the_encoder_of_a_classifier(saved):
+    old = BixtClassifier(3, PointTokenizer(16), encoder(3))
+    new = TokenSegmenter(7, 2, PointTokenizer(16), encoder(3, reads="tokens"))
+    start_from(new, saved(old))
+    assert new.tokenizer.project.weight.equal(old.tokenizer.project.weight)
+    for i in range(2):
+        for name, value in new.encoder.layers[i].state_dict().items():
+            assert value.equal(old.encoder.layers[i].state_dict()[name]), name
+
+
+def test_a_pointmlp_segmenter_takes_the_stages_of_a_classifier(saved):
+    sizes = {"dim": 8, "growth": (2, 1), "num_pre": (1, 1), "num_post": (1, 1), "num_neighbors": 4}
+    old = PointMLP(3, **sizes)
+    new = PointMLPSegmenter(7, 2, **sizes, decoder_dims=(8, 8), decoder_blocks=(1, 1))
+    words = start_from(new, saved(old))
+    assert new.stages[1].state_dict().keys() and "new: decoder." in words
+    assert new.embedding[0].weight.equal(old.embedding[0].weight)
+
+
+def test_statistics_of_features_stay_those_of_the_new_training_set(saved):
+    old, new = (BixtClassifier(3, PointTokenizer(16, "intensity"), encoder(2)) for _ in range(2))
+    old.tokenizer.feature_scale.fit(torch.rand(4, 9, 1) * 255)
+    new.tokenizer.feature_scale.fit(torch.rand(4, 9, 1))
+    own = new.tokenizer.feature_scale.mean.clone()
+    words = start_from(new, saved(old))
+    assert new.tokenizer.feature_scale.mean.equal(own)
+    assert words.splitlines()[1:] == [
+        "  of this training set: tokenizer.feature_scale.deviation, tokenizer.feature_scale.mean"
+    ]
+
+
+def test_other_features_of_the_same_width_are_said(tmp_path):
+    old, new = PointMLP(3, dim=8, features="normal"), PointMLP(3, dim=8, features="rgb")
+    for given, words in (({"features": "normal"}, "the run read normal, this model rgb"), ({"features": "rgb"}, None)):
+        metadata = {"input": json.dumps(given)}
+        save_weights(tmp_path / "model.safetensors", old.state_dict(), metadata)
+        found = start_from(new, tmp_path)
+        assert (words in found) if words else "the run read" not in found
+
+
 @pytest.mark.parametrize(
-    ("model", "words"),
+    "model",
     [
-        (lambda: classifier(depth=4), "lacks "),
-        (lambda: LinearSegmenter(3, PatchTokenizer(16, 4), encoder(3, reads="tokens")), "lacks "),
-        (lambda: BixtImageClassifier(3, PatchTokenizer(16, 8), encoder(3)), "(such as tokenizer.project.weight)"),
+        lambda: BixtImageClassifier(3, PatchTokenizer(24, 8), BixtEncoder(24, 3, 2, 5)),
+        lambda: PointMLP(3, dim=8, growth=(1,), num_pre=(1,), num_post=(1,)),
     ],
 )
-def test_another_model_is_refused_and_stays_as_it_is(saved, model, words):
+def test_another_model_is_refused_and_stays_as_it_is(saved, model):
     run, new = saved(classifier(depth=3)), model()
     before = {name: tensor.clone() for name, tensor in new.state_dict().items()}
     with pytest.raises(InputError, match="does not fit this model") as caught:
         start_from(new, run)
-    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert all(tensor.equal(before[name]) for name, tensor in new.state_dict().items())
+
+
+def test_names_from_a_strangers_file_are_printed_safely(tmp_path):
+    model = classifier()
+    weights = model.state_dict() | {"\x1b[31mred\nline": torch.zeros(1)}
+    save_weights(tmp_path / "model.safetensors", weights, {"input": '{"features": "\\u001b[2J"}'})
+    words = start_from(model, tmp_path)
+    assert "\x1b" not in words and len(words.splitlines()) == 3
+
+
+def test_only_image_models_take_a_file_of_the_authors(tmp_path):
+    (tmp_path / "their.pth").write_bytes(b"")
+    with pytest.raises(InputError, match="should be the folder of a run, or its model.safetensors, not"):
+        start_from(PointMLP(3, dim=8), tmp_path / "their.pth")
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path):

@@ -21,7 +21,7 @@ from bixt3d.models.presets import build_model
 from bixt3d.nn.attention import BiAttention
 from bixt3d.nn.blocks import FeedForwardUnit
 from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
-from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.nn.mlp import ChannelsLastBatchNorm
 from bixt3d.nn.refinement import GroupRefinement
 from bixt3d.tasks.backends import choose_backends, with_less_memory
 from bixt3d.tasks.image_task import ImageTask
@@ -220,7 +220,7 @@ def test_the_host_never_waits_for_the_device_inside_an_epoch():
 
 
 def test_batch_norms_are_synchronized_for_several_processes_and_others_than_ours_are_refused():
-    model = nn.Sequential(ChannelNorm(3), nn.BatchNorm1d(3))
+    model = nn.Sequential(ChannelsLastBatchNorm(3), nn.BatchNorm1d(3))
     choose_backends(model, Runtime(), num_processes=1)
     assert not model[0].synchronized
     choose_backends(model[:1], Runtime(), num_processes=2)

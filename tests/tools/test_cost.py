@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from bixt3d.cli import cost
+from bixt3d.cli.cost_tables import print_tables
 from bixt3d.cli.costs import count_cost, count_point_work
 from bixt3d.cli.paper_tables import TABLES
 from bixt3d.models import BixtEncoder, LinearSegmenter, PointMLP
 from bixt3d.models.image_preset_table import PRESETS
 from bixt3d.models.image_presets import BixtPreset
-from bixt3d.nn.attention import BiAttention, ReadAttention, SelfAttention
+from bixt3d.nn.attention import BiAttention, CrossAttention, SelfAttention
 from bixt3d.tokenizers import PatchTokenizer
 from bixt3d.types import InputError
 
@@ -137,7 +138,7 @@ def test_bi_directional_attention_by_hand():
 
 
 def test_other_attention_by_hand():
-    found = count_cost(ReadAttention(8, 8, 2), torch.randn(1, 3, 8), torch.randn(1, 5, 8))
+    found = count_cost(CrossAttention(8, 8, 2), torch.randn(1, 3, 8), torch.randn(1, 5, 8))
     assert found.flops == 3 * 8 * 8 + 5 * 8 * 16 + 2 * (3 * 5 * 8) + 3 * 8 * 8
     assert found.activations == 3 * 8 + 5 * 16 + 2 * 3 * 5 + 3 * 8 + 3 * 8
     found = count_cost(SelfAttention(8, 2), torch.randn(1, 3, 8))
@@ -200,7 +201,7 @@ def test_size_and_classes_can_be_given(capsys: pytest.CaptureFixture):
 
 
 def test_the_tables_mark_what_differs(tables: dict[str, list[dict]], capsys: pytest.CaptureFixture):
-    cost.print_tables({"2": tables["2"]})
+    print_tables({"2": tables["2"]})
     lines = capsys.readouterr().out.splitlines()
     conv = next(line for line in lines if "(conv)" in line)
     assert "1.7 #   1.7574" in conv and "15 =  15.1926" in conv and "cuts off" in conv
@@ -210,14 +211,14 @@ def test_the_tables_mark_what_differs(tables: dict[str, list[dict]], capsys: pyt
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        ([], r"say what to count: --table 1a|2|3|4|A1|A2|all, or --cfg FILE"),
+        ([], r"say what to count: --table 1a|2|3|4|A1|A2|all, or --cfg CONFIG"),
         (["--table=2", "--cfg=cifar10"], "say what to count"),
         (["--table=5"], "table"),
         (["--cfg=modelnet40_naiv"], "there is no config 'modelnet40_naiv'; did you mean 'modelnet40_naive'?"),
         (["--cfg=nowhere.yaml"], "there is no config file nowhere.yaml"),
         (["--cfg=cifar10", "--size=30"], "an image of 30 x 30 pixels does not divide into patches 4 pixels apart"),
         (["--cfg=cifar10", "--size=0"], "--size must be at least 1, not 0"),
-        (["--tabel=2"], "unknown setting 'tabel'; did you mean 'table'"),
+        (["--tabel=2"], "unknown option '--tabel=2'; did you mean '--table'"),
     ],
 )
 def test_nonsense_is_refused_with_one_sentence(arguments: list[str], sentence: str):

@@ -198,7 +198,7 @@ def test_the_newest_run_that_reads_such_files_is_taken(make_run, images, tmp_pat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cloud.xyz").write_text("0 0 0\n1 1 1\n0 1 2\n")
     make_run("classification", "runs/clouds")
-    with pytest.raises(InputError, match="no run on images under runs/ yet: make one with `python tools/train_imgcls"):
+    with pytest.raises(InputError, match="no run on images under runs/ yet: make one with `bixt3d train imgcls"):
         predict.main([str(images)])
     old, new = make_run("image classification", "runs/old"), make_run("image segmentation", "runs/new")
     for run, time in ((old, 2e9), (new, 2e9 + 1)):

@@ -103,7 +103,7 @@ def test_too_little_memory_in_training_names_the_settings_to_lower_and_what_is_s
     assert str(caught.value) == (
         "out of memory: lower --train.batch_size (it is 16) or --data.num_points, or use --runtime.accumulate 2 or "
         "--runtime.checkpointing true; "
-        f"epoch 1 of 2 safe in {tmp_path / 'run'}; go on with `python tools/train_cls.py --resume {tmp_path / 'run'}`"
+        f"epoch 1 of 2 safe in {tmp_path / 'run'}; go on with `bixt3d train cls --resume {tmp_path / 'run'}`"
     )
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1
 
@@ -171,7 +171,7 @@ def test_a_signal_ends_a_run_after_its_step_and_says_what_is_safe(tmp_path, trai
             train(tmp_path / "run")
     assert str(caught.value) == (
         f"stopped by {name}: 2 steps of epoch 2 lost, epoch 1 of 2 safe in {tmp_path / 'run'}; go on with "
-        f"`python tools/train_cls.py --resume {tmp_path / 'run'}`"
+        f"`bixt3d train cls --resume {tmp_path / 'run'}`"
     )
     assert caught.value.code == code
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before

@@ -19,6 +19,7 @@ from bixt3d.cli import train as train_command
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.engine.checkpoint import load_checkpoint, load_weights
 from bixt3d.engine.report import read_rows
+from bixt3d.models.encoder import BixtEncoder
 from bixt3d.tasks import training
 from bixt3d.tasks.classification import Classification
 from bixt3d.types import InputError
@@ -166,6 +167,13 @@ def test_several_seeds_give_several_runs_and_their_mean(tmp_path, train, tiny_ru
     assert not same_weights(folder / "seed0", folder / "seed1")
 
 
+def test_a_model_is_built_once_for_each_seed(tmp_path, train, monkeypatch):
+    built, widths = [], BixtEncoder._widths
+    monkeypatch.setattr(BixtEncoder, "_widths", staticmethod(lambda *given: built.append(given) or widths(*given)))
+    train(tmp_path / "run", "--seeds=0,1", "--train.epochs=1")
+    assert len(built) == 2
+
+
 def test_a_model_selected_on_validation_clouds_has_not_seen_the_test_set(tmp_path, train, monkeypatch):
     folder = train(tmp_path / "run", "--data.val_fraction=0.5", "--train.epochs=3")
     rows, selected = read_rows(folder / "metrics.csv"), result_of(folder)["selected_on_val"]
@@ -274,7 +282,7 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
         (["--seeds=1,1"], "names a seed twice"),
         (["--cfg=group.yaml"], "setting 'optim' is a group of settings, not the value 3"),
         (["--resume=nowhere"], "nowhere is no run folder"),
-        (["--resume"], "no classification run under runs/ yet: make one with `python tools/train_cls.py"),
+        (["--resume"], "no classification run under runs/ yet: make one with `bixt3d train cls"),
         (["--run_dir"], "--run_dir: expected one argument"),
         (["--run_dir=in_the_way"], "could not write in_the_way"),
         (["--run_dir=in_the_way/deeper"], "could not write in_the_way/deeper"),
@@ -294,14 +302,8 @@ def test_nonsense_is_refused_with_one_sentence_before_anything_is_written(
 
 
 def test_without_a_config_one_is_named():
-    with pytest.raises(
-        InputError, match="no data set and model given: name a config, as in `python tools/train_cls.py"
-    ):
-        train_command.main(
-            [
-                "cls",
-            ]
-        )
+    with pytest.raises(InputError, match="no data set and model given: name a config, as in `bixt3d train cls"):
+        train_command.main(["cls"])
 
 
 def test_more_points_than_stored_are_refused_before_anything_is_written(tmp_path, train, monkeypatch):

@@ -217,7 +217,7 @@ GROUPS = ["--model=TokenSegmenter"]  # with the tokenizer of the config, which m
         (["--model.decoder.category_dim=-1"], "category_dim at least 0"),
         (["--model.decoder.ratio=0"], "no inner width left by a ratio of 0"),
         (["--model.decoder.dropout=2"], "dropout probability"),
-        (["--resume"], "no part segmentation run under runs/ yet: make one with `python tools/train_partseg.py --cfg"),
+        (["--resume"], "no part segmentation run under runs/ yet: make one with `bixt3d train partseg --cfg"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
@@ -245,9 +245,5 @@ def test_a_config_of_the_other_task_is_refused(tiny, tiny_parts, tmp_path, monke
 
 
 def test_without_a_config_one_is_named():
-    with pytest.raises(InputError, match="name a config, as in `python tools/train_partseg.py --cfg cfgs/shapes_parts"):
-        train_command.main(
-            [
-                "partseg",
-            ]
-        )
+    with pytest.raises(InputError, match="name a config, as in `bixt3d train partseg --cfg cfgs/shapes_parts"):
+        train_command.main(["partseg"])

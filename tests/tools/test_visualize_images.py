@@ -221,7 +221,7 @@ def test_trained_weights_are_taken_where_they_are_named_or_have_been_fetched(pho
     arguments = ["bixt_tiny", "--attention", "--image", str(photo), f"--out={tmp_path / 'out'}"]
     seen = []
     monkeypatch.setattr(visualize_images, "draw_image_attention", lambda path, image, maps, *rest: seen.append(maps[0]))
-    monkeypatch.setattr(visualize_images, "draw_latent_sheet", lambda *anything: None)
+    monkeypatch.setattr(visualize_images, "draw_all_latents", lambda *anything: None)
     for given in ([], [f"--weights={GENUINE}"], []):
         visualize.main([*arguments, *given])
         if given:  # as `pretrained: true` keeps what it has fetched

@@ -8,11 +8,11 @@ from PIL import Image
 
 from bixt3d.viz.attention import READ, WRITE, AttentionMap
 from bixt3d.viz.image_attention import (
+    all_latents_png,
+    draw_all_latents,
     draw_image_attention,
-    draw_latent_sheet,
     heat,
     image_attention_png,
-    latent_sheet_png,
 )
 
 GRID = (2, 3)
@@ -88,20 +88,20 @@ def test_a_layer_leaves_out_the_direction_it_does_not_have():
 
 
 def test_all_latents_of_a_layer_are_on_one_sheet_each_direction_on_its_side():
-    full = latent_sheet_png(GREY, one_patch(2, num_latents=20), GRID, "cat, layer 3")
+    full = all_latents_png(GREY, one_patch(2, num_latents=20), GRID, "cat, layer 3")
     width = Image.open(io.BytesIO(full)).size[0]
     _, columns, red_blue = colored(full).T
     assert columns[red_blue > 100].max() < width / 2 < columns[red_blue < -100].min()
-    alone = latent_sheet_png(GREY, one_patch(2, num_latents=20, reads=None), GRID, "cat")
+    alone = all_latents_png(GREY, one_patch(2, num_latents=20, reads=None), GRID, "cat")
     assert (colored(alone)[:, 2] > 100).sum() == 0 and Image.open(io.BytesIO(alone)).size[0] < width
 
 
 def test_files_hold_the_same_sheets(tmp_path):
     maps = [one_patch(0)] * 2
     draw_image_attention(tmp_path / "a.png", GREY, maps, GRID, [1], "cat")
-    draw_latent_sheet(tmp_path / "b.png", GREY, maps[0], GRID, "cat")
+    draw_all_latents(tmp_path / "b.png", GREY, maps[0], GRID, "cat")
     assert (tmp_path / "a.png").read_bytes() == image_attention_png(GREY, maps, GRID, [1], "cat")
-    assert (tmp_path / "b.png").read_bytes() == latent_sheet_png(GREY, maps[0], GRID, "cat")
+    assert (tmp_path / "b.png").read_bytes() == all_latents_png(GREY, maps[0], GRID, "cat")
 
 
 def test_the_colors_are_those_of_clouds():

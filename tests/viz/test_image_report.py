@@ -12,7 +12,7 @@ from bixt3d.viz.plots import curves_png
 PICTURE = curves_png([])
 REPORT = ImageReport(
     title="images & <pictures>",
-    command='python tools/train_imgcls.py --name "a & b"',
+    command='bixt3d train imgcls --name "a & b"',
     result={
         "top1": 0.9321,
         "top5": 0.9987,
@@ -30,7 +30,7 @@ REPORT = ImageReport(
         ("class", "accuracy", "images", "rival", "recall"),
         [["cat", 0.9, 1000, "dog", 0.5], ["empty", None, 0, None, None], ["<b>dog & co</b>", 0.25, 20, "cat", 0.75]],
     ),
-    sheets=[("Mistakes", "The most <confident> ones.", PICTURE), ("Right", "Some of them.", PICTURE)],
+    pictures=[("Mistakes", "The most <confident> ones.", PICTURE), ("Right", "Some of them.", PICTURE)],
     about="3 classes, tested on 1,020 images",
 )
 
@@ -73,7 +73,7 @@ def test_the_headline_is_the_last_epoch_and_the_best_is_named_as_what_it_is(writ
 
 def test_the_run_is_described(write):
     text = write().text
-    for fact in ("1.61 M", "1 h 02 min", "NVIDIA H200", "seed 0", 'python tools/train_imgcls.py --name "a & b"'):
+    for fact in ("1.61 M", "1 h 02 min", "NVIDIA H200", "seed 0", 'bixt3d train imgcls --name "a & b"'):
         assert fact in text
 
 
@@ -95,7 +95,7 @@ def test_names_are_text_and_the_page_needs_nothing_from_elsewhere(write, tmp_pat
 
 
 def test_what_is_not_there_leaves_no_trace(write):
-    text = write(result={"epochs": 1}, rows=[], sheets=[], table=(("class", "IoU"), [])).text
+    text = write(result={"epochs": 1}, rows=[], pictures=[], table=(("class", "IoU"), [])).text
     assert not any(word in text for word in ("best_on_test", "Confusion", "Classes, worst first", "Mistakes"))
     assert "not recorded" in text
 

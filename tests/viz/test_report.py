@@ -41,7 +41,7 @@ def predicted(index: int, truth: str, said: str, confidence: float) -> Predicted
 REPORT = ClassificationReport(
     up="y",
     title="tables & <chairs>",
-    command='python tools/train_cls.py --name "a & b"',
+    command='bixt3d train cls --name "a & b"',
     result=RESULT,
     rows=[{"epoch": 1, "lr": 0.1, "loss": 1.0, "train_accuracy": 0.5, "test_accuracy": 0.6}],
     confusion=np.array([[9, 1, 0], [1, 19, 0], [0, 0, 0]]),
@@ -97,7 +97,7 @@ def test_names_are_text_and_never_markup(write):
     page = write()
     assert "script" not in page.tags
     assert "tables & <chairs>" in page.text and "<b>table & co</b>" in page.text
-    assert 'python tools/train_cls.py --name "a & b"' in page.text and "name: <script>" in page.text
+    assert 'bixt3d train cls --name "a & b"' in page.text and "name: <script>" in page.text
 
 
 def test_the_page_needs_nothing_from_elsewhere(write, tmp_path):
@@ -155,7 +155,7 @@ def test_a_missing_folder_is_an_error_and_nothing_is_left(tmp_path):
 PARTS = PartReport(
     up="y",
     title="parts & <pieces>",
-    command="python tools/train_partseg.py --cfg a.yaml",
+    command="bixt3d train partseg --cfg a.yaml",
     result={
         "convention": "ShapeNetPart's protocol <own>",
         "instance_miou": 0.8123,
@@ -172,7 +172,7 @@ PARTS = PartReport(
     rows=[{"epoch": 1, "lr": 0.1, "loss": 1.0, "train_accuracy": 0.5, "test_instance_miou": 0.6}],
     settings="seed: 0",
     num_clouds=1234,
-    sheets=[("Examples", "The first of <each>.", curves_png([])), ("Worst", "The worst.", curves_png([]))],
+    pictures=[("Examples", "The first of <each>.", curves_png([])), ("Worst", "The worst.", curves_png([]))],
 )
 
 
@@ -211,6 +211,6 @@ def test_the_page_of_parts_holds_its_pictures_and_needs_nothing_from_elsewhere(w
 
 
 def test_a_run_of_parts_without_evaluation_is_shown_as_not_measured(write_parts):
-    text = write_parts(result={"epochs": 1}, rows=[], sheets=[]).text
+    text = write_parts(result={"epochs": 1}, rows=[], pictures=[]).text
     assert "not measured instance mIoU not measured class mIoU" in text and "not recorded" in text
     assert not any(word in text for word in ("convention", "best_on_test", "Examples"))

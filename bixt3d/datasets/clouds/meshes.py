@@ -15,6 +15,7 @@ from bixt3d.datasets.download.archives import missing_data
 from bixt3d.datasets.files.off import read_off
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.io.bounds import check_names, listed, printable, shortened
+from bixt3d.io.extras import need
 from bixt3d.types import CloudSet, InputError
 
 
@@ -80,6 +81,7 @@ def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np
 
     Raises InputError for a file that is no mesh.
     """
+    need("sampling meshes of ModelNet", "torch_geometric")
     from torch_geometric.data import Data
     from torch_geometric.transforms import SamplePoints
 

@@ -90,10 +90,11 @@ def _read_class_parts(root: Path) -> ClassParts:
         check_names(list(found), path)
         return {category: tuple(ids) for category, ids in found.items()}
     if not official.is_file():
-        raise InputError(f"{path} is missing: it says which parts each category has (see data/README.md)")
+        raise InputError(f"{path} is missing: it says which parts each category has (see `bixt3d download --layouts`)")
     if [line.split()[0] for line in read_lines(official)] != list(shapenetpart.CLASS_PARTS):
         raise InputError(
-            f"{official} does not list the 16 categories of ShapeNetPart: write {path.name} (see data/README.md)"
+            f"{official} does not list the 16 categories of ShapeNetPart: write {path.name}, see "
+            "`bixt3d download --layouts`"
         )
     return shapenetpart.CLASS_PARTS
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bixt3d.types import InputError
+from bixt3d.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,12 @@ ARCHIVES = {
         folder="ModelNet/ModelNet10",
         holds="bathtub/train",
     ),
+    "psb_meshes": Archive(
+        file="labeledDb.7z",
+        urls=("https://people.cs.umass.edu/~kalo/papers/LabelMeshes/labeledDb.7z",),
+        folder="LabeledDB_new",
+        holds="Airplane/61.off",
+    ),
     "modelnet40_meshes": Archive(
         file="ModelNet40.zip",
         urls=("https://modelnet.cs.princeton.edu/ModelNet40.zip", "http://modelnet.cs.princeton.edu/ModelNet40.zip"),
@@ -112,19 +118,40 @@ ARCHIVES = {
 }
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """A data set that is made here: points on the meshes of an archive, in the folder and files that configs read."""
+
+    archive: str
+    folder: str
+    holds: str
+
+
+SAMPLED = {
+    "modelnet10": Sampled("modelnet10_meshes", "modelnet10_ply_hdf5_1024", "train_files.txt"),
+    "psb": Sampled("psb_meshes", "psb_partseg", "seg_classes.json"),
+}
+
+
 def how_to_get(name: str, folder: Path) -> str:
-    """Return the words that tell a person how to bring the archive ``name`` to ``folder``."""
-    archive = ARCHIVES[name]
-    tail = Path(archive.folder).parts
+    """Return the words that tell a person how to bring the data set ``name`` to ``folder``."""
+    archive = ARCHIVES[SAMPLED[name].archive if name in SAMPLED else name]
+    becomes = SAMPLED[name].folder if name in SAMPLED else archive.folder
+    tail = Path(becomes).parts
     fits = folder.parts[-len(tail) :] == tail
     root = Path(*folder.parts[: -len(tail)]) if fits else Path("data")
     command = f"bixt3d download {name} --root {root}"
     by_hand = f"fetch {' or '.join(archive.urls)} by hand, put it at {root / archive.file} and run the same command"
-    return f"run `{command}`, or {by_hand}" + ("" if fits else f" (the data will be in {root / archive.folder})")
+    return f"run `{command}`, or {by_hand}" + ("" if fits else f" (the data will be in {root / becomes})")
 
 
 def missing_data(folder: Path, holds: str, archive: str, config: str = "shapes_cls") -> InputError:
-    """Return the error for data that are not there, which says how to get them or do without."""
+    """Return the error for data that are not there, which says how to get them or do without.
+
+    ``archive``: what is meant where the folder has the name of no known data set.
+    """
+    known = {Path(one.folder).name: name for name, one in (ARCHIVES | SAMPLED).items()}
     return InputError(
-        f"{folder / holds} is missing: {how_to_get(archive, folder)}; cfgs/{config}.yaml trains without any data set"
+        f"{folder / holds} is missing: {how_to_get(known.get(folder.name, archive), folder)}; folders, and clouds of "
+        f"your own, are laid out as `bixt3d download --layouts` prints (data/README.md); --cfg {config} needs no data"
     )

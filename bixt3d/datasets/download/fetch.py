@@ -6,10 +6,10 @@ from pathlib import Path
 
 from bixt3d.datasets.download.archives import Archive
 from bixt3d.datasets.download.unpacking import extract
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import open_plain, printable, shortened
 from bixt3d.io.fetching import LostError, RefusedError, check_first, digest_of, download, keep_first, writing
 from bixt3d.io.offline import check_online
-from bixt3d.types import InputError
 
 MOST_BYTES = 4 << 30
 """No archive is larger; where the size of the good one is known, no more is taken."""
@@ -22,9 +22,7 @@ def fetch(archive: Archive, root: Path) -> Path:
     Raises InputError if no mirror gives a good file, the disk refuses it, or the network is forbidden.
     """
     folder, by_hand, part = root / archive.folder, root / archive.file, root / f"{archive.file}.part"
-    if folder.exists():
-        if not (folder / archive.holds).exists():
-            raise InputError(f"{folder} is there without {archive.holds}: move it away and run this again")
+    if is_there(folder, archive.holds):
         return folder
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -47,6 +45,13 @@ def fetch(archive: Archive, root: Path) -> Path:
         f"could not fetch {archive.file} from {'; '.join(failures)}: "
         f"fetch it by hand, put it at {by_hand} and run this again"
     )
+
+
+def is_there(folder: Path, holds: str) -> bool:
+    """Say whether the folder of a data set is there. Raises InputError if it does not hold what it should."""
+    if folder.exists() and not (folder / holds).exists():
+        raise InputError(f"{folder} is there without {holds}: move it away and run this again")
+    return folder.exists()
 
 
 def _fetch_from(url: str, archive: Archive, root: Path, part: Path) -> Path:
@@ -79,8 +84,8 @@ def _verify(path: Path, archive: Archive) -> Path:
 def _check_first(path: Path, archive: Archive) -> None:
     """Raise RefusedError for a file that is no archive, or not the one that was unpacked here before."""
     with path.open("rb") as file:
-        if file.read(2) not in (b"PK", b"\x1f\x8b") and not _is_tar(path):
-            raise RefusedError("it is neither a zip nor a tar file")
+        if file.read(2) not in (b"PK", b"7z", b"\x1f\x8b") and not _is_tar(path):
+            raise RefusedError("it is neither a zip nor a tar file, nor a 7z archive")
     check_first(path, _first_checksum(archive, path.parent))
 
 
@@ -109,9 +114,9 @@ def _unpack(path: Path, archive: Archive, root: Path) -> Path:
             unpacked = Path(temporary) / "files"
             unpacked.mkdir()
             extract(path, unpacked)
-            tops = [entry for entry in unpacked.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
-            content = tops[0] if len(tops) == 1 and tops[0].is_dir() else unpacked
-            if not (content / archive.holds).exists():
+            within = [unpacked, *sorted(unpacked.glob("*")), *sorted(unpacked.glob("*/*"))]
+            content = next((place for place in within if (place / archive.holds).exists()), None)
+            if content is None:
                 raise RefusedError(f"it does not hold {archive.holds}")
             for member, md5 in archive.members.items():
                 if not (content / member).is_file() or digest_of(content / member, "md5") != f"md5:{md5}":

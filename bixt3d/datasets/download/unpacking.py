@@ -4,10 +4,11 @@ import gzip
 import stat
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bixt3d.errors import InputError
 from bixt3d.io.bounds import UNPACKED_FLOOR, UNPACKED_RATIO, printable, shortened
 from bixt3d.io.fetching import RefusedError
 
@@ -15,6 +16,7 @@ MOST_ENTRIES = 200_000
 HEADER_BYTES = 1 << 20
 """No header of a tar file is longer; what its files hold is read in smaller pieces."""
 
+SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
@@ -33,11 +35,14 @@ class _Bounded:
 
 
 def extract(path: Path, folder: Path) -> None:
-    """Unpack a zip, tar or tar.gz file into a folder that is there. Raises RefusedError if it is damaged or unsafe."""
+    """Unpack a zip, tar, tar.gz or 7z file into a folder that is there.
+
+    Raises RefusedError if it is damaged or unsafe, InputError if it takes a package that is missing.
+    """
     limit = UNPACKED_FLOOR + UNPACKED_RATIO * path.stat().st_size
     try:
-        _extract_zip(path, folder, limit) if zipfile.is_zipfile(path) else _extract_tar(path, folder, limit)
-    except RefusedError:
+        _method_for(path)(path, folder, limit)
+    except (RefusedError, InputError):
         raise
     except OSError as error:
         if error.errno and not isinstance(error, gzip.BadGzipFile):
@@ -46,6 +51,29 @@ def extract(path: Path, folder: Path) -> None:
     except Exception as error:  # noqa: BLE001 (zipfile, tarfile, gzip and zlib raise all kinds for broken files)
         reason = shortened(printable(error)) or type(error).__name__
         raise RefusedError(f"it is damaged or unsafe: {reason}") from error
+
+
+def _method_for(path: Path) -> Callable[[Path, Path, int], None]:
+    with path.open("rb") as file:
+        if file.read(len(SEVEN_ZIP)) == SEVEN_ZIP:
+            return _extract_7z
+    return _extract_zip if zipfile.is_zipfile(path) else _extract_tar
+
+
+def _extract_7z(path: Path, folder: Path, limit: int) -> None:
+    try:
+        import py7zr
+    except ImportError:
+        raise InputError(
+            f"{path.name} is a 7z archive, which py7zr unpacks: run `pip install 'bixt3d[psb]'` and then the same "
+            "command, or unpack it by hand as `bixt3d download --layouts` says"
+        ) from None
+    with py7zr.SevenZipFile(path, max_extract_size=limit) as file:
+        entries = file.list()
+        _check([entry.filename for entry in entries], sum(entry.uncompressed for entry in entries), limit)
+        if file.needs_password() or any(not (entry.is_file or entry.is_directory) for entry in entries):
+            raise RefusedError("it is encrypted, or holds links or devices")
+        file.extractall(folder)
 
 
 def _extract_zip(path: Path, folder: Path, limit: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from bixt3d.datasets.files.feature_columns import (
     are_directions,
     color_notes,
-    held_as,
+    columns_of,
     largest_of,
     unit_color,
     unit_normals,
@@ -34,6 +34,7 @@ class Cloud:
         up: what is up, where the format of its file says so.
         notes: what was guessed, changed or left out when it was read, each in a few words.
         largest: the largest number of a column in all clouds of its file or array, where there are several.
+        num_faces: triangles of the file that the points were spread over; 0: not from a file with faces.
 
     Example:
         >>> import numpy as np
@@ -48,6 +49,7 @@ class Cloud:
     up: Up | None = None
     notes: tuple[str, ...] = ()
     largest: Mapping[str, float] = field(default_factory=dict)
+    num_faces: int = 0
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -93,7 +95,7 @@ def with_features(cloud: Cloud, features: Features) -> Cloud:
     """
     columns, notes = dict(cloud.columns), cloud.notes
     for feature in features.columns:
-        names = held_as(feature, columns, cloud.name)
+        names = columns_of(feature, columns, cloud.name)
         if not names:
             continue
         values = np.concatenate([columns.pop(name) for name in names], -1)
@@ -102,7 +104,8 @@ def with_features(cloud: Cloud, features: Features) -> Cloud:
                 notes += (f"its {feature.name}s left out, which have no direction or are not finite",)
                 continue
             values = unit_normals(given := values)
-            notes += (f"{feature.name}s scaled to length 1",) * (values is not given)
+            if values is not given:
+                notes += (f"{feature.name}s scaled to length 1",)
         elif feature.kind == "color":
             most = max(cloud.largest.get(name, -np.inf) for name in names)
             most = largest_of(values) if most == -np.inf else most

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from bixt3d.io.bounds import listed, read_plain, shortened
+from bixt3d.io.bounds import counted, listed, read_plain, shortened
 from bixt3d.types import InputError
 
 
@@ -39,7 +39,7 @@ def split_columns(table: Shaped[np.ndarray, "N C"], known: Collection[str] = ())
     """
     if not 3 <= table.shape[1] <= MOST_COLUMNS:
         fault = "but a point takes three: x, y, z" if table.shape[1] < 3 else f"but at most {MOST_COLUMNS} are read"
-        raise InputError(f"has {_count(table.shape[1], 'column')}, {fault}")
+        raise InputError(f"has {counted(table.shape[1], 'column')}, {fault}")
     table, first_of = as_numbers(table), {}
     colors = table[:, 3:6]
     may_be_colors = colors.shape[1] == 3 and "rgb" not in known
@@ -63,19 +63,19 @@ def named_columns(columns: Mapping[str, Shaped[np.ndarray, "N ..."]]) -> Points:
     Names are compared in small letters. Raises InputError if x, y or z is missing, or there twice.
     """
     columns = {name: values.reshape(len(values), -1) for name, values in columns.items()}
-    held: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for name in columns:
-        held.setdefault(name.strip().lower(), []).append(name)
-    if not {"x", "y", "z"} <= set(held):
-        raise InputError(f"has no columns x, y, z (it has {listed(held)})")
+        by_name.setdefault(name.strip().lower(), []).append(name)
+    if not {"x", "y", "z"} <= set(by_name):
+        raise InputError(f"has no columns x, y, z (it has {listed(by_name)})")
     for axis in "xyz":
-        if len(held[axis]) > 1 or columns[held[axis][0]].shape[1] > 1:
-            raise InputError(f"has more than one column for {axis}: {listed(held[axis])}")
-    xyz = as_numbers(np.concatenate([columns.pop(held[axis][0]) for axis in "xyz"], axis=1))
-    once = {low: names[0] for low, names in held.items() if len(names) == 1 and names[0] in columns}
+        if len(by_name[axis]) > 1 or columns[by_name[axis][0]].shape[1] > 1:
+            raise InputError(f"has more than one column for {axis}: {listed(by_name[axis])}")
+    xyz = as_numbers(np.concatenate([columns.pop(by_name[axis][0]) for axis in "xyz"], axis=1))
+    once = {low: names[0] for low, names in by_name.items() if len(names) == 1 and names[0] in columns}
     found = {}
-    for feature, ways in TRIPLES.items():
-        if names := next((names for names in ways if set(names) <= set(once)), None):
+    for feature, spellings in TRIPLES.items():
+        if names := next((names for names in spellings if set(names) <= set(once)), None):
             found[feature] = np.concatenate([columns.pop(once[name]) for name in names], axis=1)
     once = {original: low for low, original in once.items()}
     return Points(xyz, {once.get(name, name): values for name, values in columns.items()} | found)
@@ -116,14 +116,15 @@ def read_text(path: Path) -> list[Points]:
         count, first = lines[written[first]].strip(), first + 1
     table = _table(lines, [place for place in written[first:] if not lines[place].lstrip().startswith("#")])
     if count is not None and float(count) != len(table):
-        raise InputError(f"says that it holds {count} points, but has {_count(len(table), 'line')} of them")
+        raise InputError(f"says that it holds {count} points, but has {counted(len(table), 'line')} of them")
     header = skipped[-1] if skipped else ""
     if named := _by_name(table, header):
         return [named]
     points = split_columns(_without_index(table))
     is_header = not header.lstrip().startswith(("#", "//")) or len(_fields(header.lstrip("#/ "))) == table.shape[1]
-    unused = (f"its header '{shortened(header.strip())}' not used",) * bool(header and is_header)
-    return [points._replace(notes=points.notes + unused)]
+    if header and is_header:
+        points = points._replace(notes=(*points.notes, f"its header '{shortened(header.strip())}' not used"))
+    return [points]
 
 
 def _without_index(table: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
@@ -182,12 +183,8 @@ def _first_fault(lines: Sequence[str], places: Sequence[int]) -> str:
     for place in places:
         fields = _fields(lines[place])
         if len(fields) != columns:
-            return f"has {_count(len(fields), 'column')} in line {place + 1}, but {columns} in line {places[0] + 1}"
+            return f"has {counted(len(fields), 'column')} in line {place + 1}, but {columns} in line {places[0] + 1}"
         if not all(map(_is_number, fields)):
             wrong = shortened(next(field for field in fields if not _is_number(field)))
             return f"has {wrong!r} in line {place + 1}, not a number"
     return "has a line that cannot be read as numbers"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

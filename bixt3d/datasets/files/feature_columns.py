@@ -18,7 +18,7 @@ Columns = Mapping[str, Shaped[np.ndarray, "*N _"]]
 """Named features of points, as a file or a program gives them."""
 
 
-def held_as(feature: Feature, names: Iterable[str], where: str) -> list[str]:
+def columns_of(feature: Feature, names: Iterable[str], where: str) -> list[str]:
     """Return the names of the columns that hold a feature: one, or ``NAME_0`` to ``NAME_n``; none if it is missing.
 
     Raises InputError for two columns that both mean it.
@@ -43,7 +43,7 @@ def select_features(columns: Columns, features: Features, where: str) -> Float[n
     """
     found = []
     for feature in features.columns:
-        names = held_as(feature, columns, where)
+        names = columns_of(feature, columns, where)
         if not names:
             known = listed(sorted(set(map(feature_name, columns)))) if columns else "no features"
             raise InputError(f"{where} has no {feature.name} (it has {known})")
@@ -96,7 +96,8 @@ def color_notes(values: Shaped[np.ndarray, "*N _"], most: float) -> tuple[str, .
     unit = color_unit(values, most)
     if unit == 1 or values.dtype == np.uint8 or (values.dtype == np.uint16 and most > 255):
         return ()
-    return (f"colors taken for 0 to {unit}" + ", as their type says, though none is above 255" * (unit > 255 >= most),)
+    reason = ", as their type says, though none is above 255" if unit > 255 >= most else ""
+    return (f"colors taken for 0 to {unit}{reason}",)
 
 
 def largest_of(values: Shaped[np.ndarray, "..."]) -> float:

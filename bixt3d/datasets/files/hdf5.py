@@ -50,8 +50,8 @@ def find_dataset(file: Any, name: str, advice: str = "") -> Any:
     import h5py
 
     where = f"{printable(file.filename)} has"
-    if name not in (held := list(file)):
-        raise InputError(f"{where} no dataset {name!r} (it has {listed(held)}){advice}")
+    if name not in (names := list(file)):
+        raise InputError(f"{where} no dataset {name!r} (it has {listed(names)}){advice}")
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise InputError(f"{where} {name!r} as a link: only what lies in the file itself is read")
     dataset = file[name]

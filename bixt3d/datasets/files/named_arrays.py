@@ -34,7 +34,7 @@ def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points
         elif name != key:
             unread.append(name)
     known = set(map(feature_name, features))
-    notes = (f"{listed(dict.fromkeys(unread))} not read",) * bool(unread)
+    notes = (f"{listed(dict.fromkeys(unread))} not read",) if unread else ()
     largest = {name: largest_of(values) for name, values in features.items()}
     clouds = [split_columns(table, known) for table in (xyz if xyz.ndim == 3 else xyz[None])]
     return [
@@ -72,5 +72,5 @@ def read_hdf5(path: Path) -> list[Points]:
         found = [find_dataset(file, name) for name in file if name in XYZ_KEYS or holds_numbers(file, name)]
         check_unpacked(sum(8 * one.size for one in found), path.stat().st_size, "has datasets that need")
         arrays = {one.name.lstrip("/"): one[()] for one in found}
-        held = list(file)
-    return split_arrays(arrays or dict.fromkeys(held, np.zeros(0)))
+        names = list(file)
+    return split_arrays(arrays or dict.fromkeys(names, np.zeros(0)))

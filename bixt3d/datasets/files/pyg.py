@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bixt3d.datasets.files.cloud import Cloud, as_array
 from bixt3d.datasets.files.feature_columns import largest_of
+from bixt3d.io.extras import need
 from bixt3d.types import CloudSet, InputError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ NOT_FEATURES = ("pos", "batch", "ptr", "y", "edge_index", "edge_attr", "face")
 
 def to_pyg(clouds: CloudSet) -> "list[Data]":
     """Return a ``Data`` for every cloud: ``pos``, ``y`` (its class, shape (1,)) and each feature by its name."""
+    need("PyTorch Geometric's Data", "torch_geometric")
     from torch_geometric.data import Data
 
     graphs = [Data(pos=xyz, y=label) for xyz, label in zip(clouds.xyz, clouds.label.unsqueeze(1), strict=True)]
@@ -35,6 +37,7 @@ def from_pyg(data: Any) -> list[Cloud]:
     Positions are ``pos``; every other tensor with a row for each point is a feature by the name it has there
     (``normal``, ``rgb``, ``intensity``; ``x`` is a feature named x). Graphs may differ in size.
     """
+    need("PyTorch Geometric's Data", "torch_geometric")
     from torch_geometric.data import Batch, Data
 
     if isinstance(data, Batch):

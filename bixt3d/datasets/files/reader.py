@@ -14,7 +14,7 @@ from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
 from bixt3d.datasets.files.pcd import read_pcd
 from bixt3d.datasets.files.surface import sample_triangles
-from bixt3d.io.bounds import listed, printable, read_plain, shortened
+from bixt3d.io.bounds import counted, listed, printable, read_plain, shortened
 from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
@@ -50,9 +50,9 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
         if not path.stat().st_size:
             raise InputError("is empty")
         if suffix in MESHES:
-            found, from_mesh = _read_mesh(path, num_points)
+            found, num_faces = _read_mesh(path, num_points)
         else:
-            found, from_mesh = READERS[suffix](path), False
+            found, num_faces = READERS[suffix](path), 0
         for points in found:
             check_points(points.xyz)
     except InputError as error:
@@ -64,7 +64,9 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
     up = "-y" if suffix == ".pcd" else None  # depth cameras write it
     return [
-        standard_cloud(Cloud(points.xyz, points.columns, name, from_mesh, up, points.notes, points.largest))
+        standard_cloud(
+            Cloud(points.xyz, points.columns, name, num_faces > 0, up, points.notes, points.largest, num_faces)
+        )
         for name, points in zip(names, found, strict=True)
     ]
 
@@ -99,7 +101,7 @@ def check_points(xyz: Float[np.ndarray, "N 3"], what: str = "point") -> None:
             f"is number {broken[0] + 1}): remove them"
         )
     if len(xyz) < 2:
-        raise InputError(f"has {len(xyz)} {what}{'s' * (len(xyz) != 1)}: a cloud takes many")
+        raise InputError(f"has {counted(len(xyz), what)}: a cloud takes many")
     if (xyz == xyz[0]).all():
         raise InputError(f"has all its {len(xyz)} {what}s in one place")
 
@@ -111,8 +113,8 @@ _HINTS = {
 }
 
 
-def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
-    """Return the points of a file that may be a mesh, and whether it is one."""
+def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], int]:
+    """Return the points of a file that may be a mesh, and its number of triangles: 0 if it is none."""
     import trimesh
 
     suffix, raw = path.suffix.lower(), read_plain(path)
@@ -133,10 +135,10 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], bool]:
     if corners:
         colors, notes = _colors_of(meshes)
         points = sample_corners(np.concatenate(corners), num_points, colors)
-        return [points._replace(notes=notes)], True
+        return [points._replace(notes=notes)], sum(map(len, corners))
     vertices = [piece for piece in pieces if len(piece.vertices)]
     if suffix == ".ply" and vertices:
-        return [_cloud_of_ply(vertices[0])], False
+        return [_cloud_of_ply(vertices[0])], 0
     if vertices:
         raise InputError("is a mesh without faces: give it faces, or write its points as .ply or .xyz")
     raise InputError(f"holds no mesh: {_HINT}")
@@ -164,12 +166,15 @@ def _colors_of(meshes: Sequence[Any]) -> tuple[Float[np.ndarray, "T 3 3"] | None
             colors.append(np.asarray(mesh.visual.vertex_colors)[mesh.faces][..., :3] / 255)
         elif mesh.visual.kind == "face":
             colors.append(np.repeat(np.asarray(mesh.visual.face_colors)[:, None, :3] / 255, 3, axis=1))
-    notes = ("its texture not read",) * any(mesh.visual.kind == "texture" for mesh in meshes)
+    textured = any(mesh.visual.kind == "texture" for mesh in meshes)
+    notes = ("its texture not read",) if textured else ()
     if beside := dict.fromkeys(name for mesh in meshes for name in _values_of(mesh)):
         notes += (f"{listed(beside)} of its vertices not read",)
     if len(colors) == len(meshes):
         return np.concatenate(colors), notes
-    return None, notes + ("colors not read, which not all of its pieces have",) * bool(colors)
+    if colors:
+        notes += ("colors not read, which not all of its pieces have",)
+    return None, notes
 
 
 def _values_of(mesh: Any) -> list[str]:
@@ -206,4 +211,6 @@ def _cloud_of_ply(cloud: Any) -> Points:
     points = named_columns(columns)
     others = [name for name, element in elements.items() if name != "vertex" and element["length"]]
     notes = [f"its elements '{printable(shortened(name))}' not read" for name in others]
-    return points._replace(notes=(*notes, *[f"the lists {listed(lists)} of its points not read"] * bool(lists)))
+    if lists:
+        notes.append(f"the lists {listed(lists)} of its points not read")
+    return points._replace(notes=tuple(notes))

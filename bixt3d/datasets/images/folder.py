@@ -76,7 +76,9 @@ class ImageFolder(ImageSource):
             if (folder := self.root / name).is_dir() and class_folders(folder):
                 return folder
         where = " or ".join(str(self.root / name) for name in names)
-        raise InputError(f"{where} is missing or empty: it has a folder of images for each class, see data/README.md")
+        raise InputError(
+            f"{where} is missing or empty: it has a folder of images for each class, see `bixt3d download --layouts`"
+        )
 
     def _read(self, folder: Path, seen: View, shown: View) -> ImageSet:
         files, labels, names = [], [], []

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from bixt3d.datasets.images.transforms import normalize, seeded
 from bixt3d.io.bounds import open_plain, printable
+from bixt3d.io.extras import need
 from bixt3d.types import InputError
 
 Example = dict[str, Tensor]
@@ -178,6 +179,9 @@ class ImageSet:
     workers: int
     index: Int[Tensor, " S"]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self):
+        need("a set of images", "torchvision", "PIL")
 
     def __len__(self) -> int:
         return len(self.index)

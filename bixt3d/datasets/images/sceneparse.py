@@ -10,12 +10,12 @@ from jaxtyping import UInt8
 
 from bixt3d.datasets.images.folder import check_size, count_workers
 from bixt3d.datasets.images.reading import Example, ExampleReader, ImageSet, image_files, open_image
-from bixt3d.datasets.images.transforms import SceneAugment
+from bixt3d.datasets.images.transforms import SegmentationAugment
 from bixt3d.io.bounds import LIST_BYTES, check_names, read_words
 from bixt3d.types import InputError
 
 
-class SceneSource(ABC):
+class SegmentationSource(ABC):
     """A data set of scenes, as the ``data`` part of a config names it. Evaluation sees whole scenes at their own size.
 
     Args:
@@ -39,11 +39,11 @@ class SceneSource(ABC):
         self.workers, self.cache = count_workers(workers), cache
 
     @abstractmethod
-    def load(self, augment: SceneAugment | None = None) -> tuple[ImageSet, ImageSet]:
+    def load(self, augment: SegmentationAugment | None = None) -> tuple[ImageSet, ImageSet]:
         """Return the training and the test set. Raises InputError if the data are missing or broken."""
 
 
-class SceneParse(SceneSource):
+class SceneParse(SegmentationSource):
     """ADE20K's SceneParse150, and any set laid out like it.
 
     ``images/training/*.jpg`` and ``images/validation/*.jpg`` (on which is tested) have their annotations of the same
@@ -51,7 +51,7 @@ class SceneParse(SceneSource):
     ``objectInfo150.txt`` or ``objectInfo.txt`` names the classes: columns with tabs between, ``Idx`` and ``Name``.
     """
 
-    def load(self, augment: SceneAugment | None = None) -> tuple[ImageSet, ImageSet]:
+    def load(self, augment: SegmentationAugment | None = None) -> tuple[ImageSet, ImageSet]:
         names = self._class_names()
         return self._read("training", names, augment), self._read("validation", names, None)
 
@@ -59,13 +59,15 @@ class SceneParse(SceneSource):
         for path in (self.root / "objectInfo150.txt", self.root / "objectInfo.txt"):
             if path.is_file():
                 return read_class_names(path)
-        raise InputError(f"{self.root / 'objectInfo150.txt'} is missing: it names the classes, see data/README.md")
+        raise InputError(
+            f"{self.root / 'objectInfo150.txt'} is missing: it names the classes, see `bixt3d download --layouts`"
+        )
 
-    def _read(self, split: str, names: tuple[str, ...], augment: SceneAugment | None) -> ImageSet:
+    def _read(self, split: str, names: tuple[str, ...], augment: SegmentationAugment | None) -> ImageSet:
         folder, annotations = self.root / "images" / split, self.root / "annotations" / split
         for needed in (folder, annotations):
             if not needed.is_dir():
-                raise InputError(f"{needed} is missing: see data/README.md for what a set of scenes looks like")
+                raise InputError(f"{needed} is missing: see `bixt3d download --layouts`")
         files = image_files(folder)
         if not files:
             raise InputError(f"{folder} holds no images")
@@ -91,7 +93,7 @@ class SceneReader(ExampleReader):
         annotations: Path,
         num_classes: int,
         size: int,
-        augment: SceneAugment | None,
+        augment: SegmentationAugment | None,
         cache: bool,
     ):
         super().__init__(files, cache)

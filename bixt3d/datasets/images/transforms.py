@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bixt3d.datasets.transforms.draws import mix_key
+from bixt3d.io.extras import need
 from bixt3d.types import InputError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,6 +46,7 @@ def square_view(size: int, crop_fraction: float) -> View:
     The square is ``crop_fraction`` of the shorter side, which is rounded down, as timm does. An image that has the size
     already is not touched.
     """
+    need("reading images", "torchvision", "PIL")
     from torchvision.transforms import v2
 
     shorter = int(size / crop_fraction)
@@ -155,11 +157,11 @@ class ImageAugment:
         """
         from torchvision.transforms import v2
 
-        ways = [v2.MixUp(alpha=self.mixup, num_classes=num_classes)] if self.mixup else []
-        ways += [v2.CutMix(alpha=self.cutmix, num_classes=num_classes)] if self.cutmix else []
-        if not ways or not self.mix_rate:
+        mixes = [v2.MixUp(alpha=self.mixup, num_classes=num_classes)] if self.mixup else []
+        mixes += [v2.CutMix(alpha=self.cutmix, num_classes=num_classes)] if self.cutmix else []
+        if not mixes or not self.mix_rate:
             return None
-        choose = v2.RandomApply([v2.RandomChoice(ways)], self.mix_rate)
+        choose = v2.RandomApply([v2.RandomChoice(mixes)], self.mix_rate)
 
         def mix(image: Tensor, label: Tensor, *key: int | str) -> tuple[Tensor, Tensor]:
             with seeded(*key):
@@ -169,7 +171,7 @@ class ImageAugment:
         return mix
 
 
-class SceneAugment:
+class SegmentationAugment:
     """Show a segmenter every scene anew: another size, a random square of it, mirrored, other colors.
 
     Args:

@@ -13,6 +13,11 @@ Recipe = Callable[[Generator], Solids]
 """Draws an object: upright along y, its front towards +z, in any size and place."""
 
 
+def optional(rng: Generator, chance: float, meshes: list[Mesh]) -> list[Mesh]:
+    """Return these meshes with the given chance, else none; what they are made of is drawn in any case."""
+    return meshes if maybe(rng, chance) else []
+
+
 def maybe(rng: Generator, chance: float) -> bool:
     """Return True with the given chance."""
     return bool(rng.random() < chance)

@@ -5,7 +5,7 @@ from numpy.random import Generator
 
 from bixt3d.datasets.files.surface import Mesh, around, both_sides, four_corners, join
 from bixt3d.datasets.shapes.primitives import box, cylinder, ellipsoid, extrude, lathe, sleeve, spline, torus, tube
-from bixt3d.datasets.shapes.recipe import Solids, maybe
+from bixt3d.datasets.shapes.recipe import Solids, maybe, optional
 
 
 def bed(rng: Generator) -> Solids:
@@ -20,7 +20,7 @@ def bed(rng: Generator) -> Solids:
         rng.integers(3) if width > 1.2 else rng.integers(2)
     ]
     boards = [_board(rng, width, height + rng.uniform(0.3, 0.8)).moved(z=-length / 2 - 0.03)]
-    boards += [_board(rng, width, height + rng.uniform(0.1, 0.35)).moved(z=length / 2 + 0.03)] * maybe(rng, 0.4)
+    boards += optional(rng, 0.4, [_board(rng, width, height + rng.uniform(0.1, 0.35)).moved(z=length / 2 + 0.03)])
     boards *= maybe(rng, 0.85)
     return {"mattress": [mattress], "frame": [frame, four_corners(foot)], "board": boards, "pillow": pillows}
 
@@ -81,9 +81,9 @@ def shelf(rng: Generator) -> Solids:
     side = box(thick, height, depth).moved(x=width / 2)
     post = box(0.06, height + rng.uniform(0, 0.1), 0.06).moved(x=width / 2, z=depth / 2 - 0.03)
     sides = both_sides(side) if maybe(rng, 0.6) else four_corners(post)
-    back = [box(width, height - floor, 0.02).moved(y=floor, z=-depth / 2)] * maybe(rng, 0.5)
+    back = optional(rng, 0.5, [box(width, height - floor, 0.02).moved(y=floor, z=-depth / 2)])
     divider = box(thick, height - floor, 0.95 * depth).moved(x=rng.uniform(-0.2, 0.2) * width, y=floor)
-    return {"board": boards, "side": [sides], "back": back, "divider": [divider] * maybe(rng, 0.3)}
+    return {"board": boards, "side": [sides], "back": back, "divider": optional(rng, 0.3, [divider])}
 
 
 def sofa(rng: Generator) -> Solids:
@@ -106,8 +106,8 @@ def sofa(rng: Generator) -> Solids:
     )
     rest = both_sides(rest.moved(x=(width + arm) / 2, y=0.3 * height + 0.2))
     foot = cylinder(0.03, 0.45 * height, 0.05).moved(x=width / 2 - 0.08, z=depth / 2 - 0.08)
-    feet = [four_corners(foot)] * maybe(rng, 0.7)
-    return {"seat": seat, "back": [back], "arm": [rest] * maybe(rng, 0.8), "foot": feet}
+    feet = optional(rng, 0.7, [four_corners(foot)])
+    return {"seat": seat, "back": [back], "arm": optional(rng, 0.8, [rest]), "foot": feet}
 
 
 def stool(rng: Generator) -> Solids:
@@ -123,7 +123,7 @@ def stool(rng: Generator) -> Solids:
     reach = rng.uniform(0.28, 0.36)
     legs = _legs(rng, kind, height, reach * width, reach * deep)
     ring = torus(rng.uniform(0.33, 0.45) * width, 0.015).moved(y=rng.uniform(0.25, 0.45) * height)
-    return {"seat": [seat.moved(y=height)], "leg": legs, "footrest": [ring] * maybe(rng, 0.4)}
+    return {"seat": [seat.moved(y=height)], "leg": legs, "footrest": optional(rng, 0.4, [ring])}
 
 
 def table(rng: Generator) -> Solids:

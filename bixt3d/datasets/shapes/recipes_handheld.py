@@ -5,7 +5,7 @@ from numpy.random import Generator
 
 from bixt3d.datasets.files.surface import both_sides, join
 from bixt3d.datasets.shapes.primitives import bowl, box, cylinder, ellipsoid, extrude, lathe, sleeve, spline, tube
-from bixt3d.datasets.shapes.recipe import Solids, maybe
+from bixt3d.datasets.shapes.recipe import Solids, maybe, optional
 
 
 def bottle(rng: Generator) -> Solids:
@@ -21,7 +21,7 @@ def bottle(rng: Generator) -> Solids:
     if maybe(rng, 0.25):
         body = body.stretched(z=rng.uniform(0.5, 0.9))
     top = height + slope
-    cap = [cylinder(1.25 * neck, rng.uniform(0.06, 0.15)).moved(y=top + rise)] * maybe(rng, 0.7)
+    cap = optional(rng, 0.7, [cylinder(1.25 * neck, rng.uniform(0.06, 0.15)).moved(y=top + rise)])
     return {"body": [body], "neck": [sleeve(neck, neck * rng.uniform(0.8, 1.1), rise).moved(y=top)], "cap": cap}
 
 
@@ -59,7 +59,7 @@ def hammer(rng: Generator) -> Solids:
     head = [[block], [square], claws, [blade.stretched(reach, reach)]][rng.integers(4)]
     grip = cylinder(1.35 * radius, rng.uniform(0.2, 0.45) * length)
     head = join(head).moved(y=length)
-    return _either_way_up(rng, {"handle": [handle], "head": [head], "grip": [grip] * maybe(rng, 0.5)})
+    return _maybe_upside_down(rng, {"handle": [handle], "head": [head], "grip": optional(rng, 0.5, [grip])})
 
 
 def knife(rng: Generator) -> Solids:
@@ -76,7 +76,7 @@ def knife(rng: Generator) -> Solids:
     handle = lathe([(0, 0), *side, (0, reach)]) if maybe(rng, 0.5) else box(grip, reach, 1.2 * grip)
     guard = ellipsoid(width * rng.uniform(1.4, 2.5), 0.05, 0.1, 0.5)
     handle = handle.stretched(z=0.5).moved(y=-reach)
-    return _either_way_up(rng, {"blade": [blade], "handle": [handle], "guard": [guard] * maybe(rng, 0.5)})
+    return _maybe_upside_down(rng, {"blade": [blade], "handle": [handle], "guard": optional(rng, 0.5, [guard])})
 
 
 def mug(rng: Generator) -> Solids:
@@ -91,7 +91,7 @@ def mug(rng: Generator) -> Solids:
     path = corners if maybe(rng, 0.3) else spline(ear, 12)
     saucer = bowl([(radius, -0.1), (rng.uniform(1.4, 2) * radius, 0.04)], 0.03)
     handle = tube(path, rng.uniform(0.025, 0.05)).stretched(z=rng.uniform(1, 1.8))
-    return {"body": [bowl(side, thin)], "handle": [handle], "saucer": [saucer] * maybe(rng, 0.2)}
+    return {"body": [bowl(side, thin)], "handle": [handle], "saucer": optional(rng, 0.2, [saucer])}
 
 
 def vase(rng: Generator) -> Solids:
@@ -113,7 +113,7 @@ def vase(rng: Generator) -> Solids:
     return {"body": [bowl(side, 0.02)], "handle": handles, "stem": stems, "flower": flowers}
 
 
-def _either_way_up(rng: Generator, solids: Solids) -> Solids:
+def _maybe_upside_down(rng: Generator, solids: Solids) -> Solids:
     """Return a tool as it is or, one time in three, upside down."""
     turn = 180 * maybe(rng, 1 / 3)
     return {name: [mesh.turned("z", turn) for mesh in meshes] for name, meshes in solids.items()}

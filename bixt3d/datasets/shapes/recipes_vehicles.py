@@ -5,7 +5,7 @@ from numpy.random import Generator
 
 from bixt3d.datasets.files.surface import Mesh, around, both_sides, four_corners
 from bixt3d.datasets.shapes.primitives import box, cylinder, extrude, lathe, sleeve, spline
-from bixt3d.datasets.shapes.recipe import Solids, maybe
+from bixt3d.datasets.shapes.recipe import Solids, optional
 
 
 def airplane(rng: Generator) -> Solids:
@@ -43,7 +43,7 @@ def car(rng: Generator) -> Solids:
         cylinder(wheel, 0.14).turned("z", 90).moved(x=width / 2 + 0.02, y=wheel, z=rng.uniform(0.56, 0.68) * length / 2)
     )
     bumper = box(width, 0.1, 0.1).moved(y=wheel, z=length / 2)
-    bumpers = [bumper, bumper.stretched(z=-1)] * maybe(rng, 0.5)
+    bumpers = optional(rng, 0.5, [bumper, bumper.stretched(z=-1)])
     return {"body": [body], "cabin": [cabin], "wheel": [four_corners(tyre)], "bumper": bumpers}
 
 
@@ -62,7 +62,7 @@ def rocket(rng: Generator) -> Solids:
     nozzle = sleeve(rng.uniform(0.6, 0.9) * radius, 0.4 * radius, 0.15).moved(y=-0.15)
     slim, long = 0.45 * radius, rng.uniform(0.3, 0.7) * height
     booster = lathe([(0, 0), (slim, 0), (slim, long), (0, long + 2 * slim)]).moved(x=radius + slim)
-    boosters = [around(booster, 2, rng.uniform(0, 180))] * maybe(rng, 0.3)
+    boosters = optional(rng, 0.3, [around(booster, 2, rng.uniform(0, 180))])
     return {"body": [hull], "nose": [nose], "fin": [fins], "nozzle": [nozzle], "booster": boosters}
 
 

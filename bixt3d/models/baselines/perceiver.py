@@ -5,8 +5,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bixt3d.models.encoder import Encoder, make_latents, rising_rates
-from bixt3d.nn.blocks import ReadBlock, SelfBlock
+from bixt3d.models.encoder import Encoder, make_latents, stochastic_depth_rates
+from bixt3d.nn.blocks import LatentsReadBlock, SelfBlock
 from bixt3d.types import InputError, Pyramid
 
 
@@ -47,9 +47,12 @@ class IterativeEncoder(Encoder):
         if num_cross is None:
             raise InputError(f"unknown share '{share}': choose none, all or all_but_first")
         self.latents = make_latents(num_latents, dim)
-        cross_rates, self_rates = rising_rates(drop_path_cross, depth), rising_rates(drop_path_self, depth * num_self)
+        cross_rates, self_rates = (
+            stochastic_depth_rates(drop_path_cross, depth),
+            stochastic_depth_rates(drop_path_self, depth * num_self),
+        )
         self.cross = nn.ModuleList(
-            ReadBlock(dim, token_dim or dim, num_heads, rate) for rate in cross_rates[:num_cross]
+            LatentsReadBlock(dim, token_dim or dim, num_heads, rate) for rate in cross_rates[:num_cross]
         )
         self.selves = nn.ModuleList(
             nn.Sequential(*[SelfBlock(dim, num_heads, self_rates[i * num_self + j]) for j in range(num_self)])

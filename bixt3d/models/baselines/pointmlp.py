@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, cat, nn
 
 from bixt3d.models.classifier import CloudClassifier
+from bixt3d.models.features import ModelFeatures
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.nn.grouping import GroupBlock
-from bixt3d.nn.mlp import ChannelNorm
+from bixt3d.nn.mlp import ChannelsLastBatchNorm
 from bixt3d.ops._backend import without_autocast
 from bixt3d.types import Features, InputError, Tokens
 
@@ -18,7 +19,7 @@ class PointMLP(CloudClassifier):
     """Groups of groups: each stage has fewer points that know more; the maximum over the last groups says the class.
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes; 0: `forward` returns the pooled features (B, D).
         dim: width of the embedded points.
         growth: for each stage, by how much it multiplies the width.
         num_pre: for each stage, residual blocks on every neighbor.
@@ -60,7 +61,9 @@ class PointMLP(CloudClassifier):
         self.features = Features.parse(features)
         self.feature_scale = FeatureScale(self.features)
         width = 3 + self.features.width
-        self.embedding = nn.Sequential(nn.Linear(width, dim, bias=False), ChannelNorm(dim), nn.ReLU(inplace=True))
+        self.embedding = nn.Sequential(
+            nn.Linear(width, dim, bias=False), ChannelsLastBatchNorm(dim), nn.ReLU(inplace=True)
+        )
         self.stages = nn.ModuleList()
         for factor, pre, post in zip(growth, num_pre, num_post, strict=True):
             stage = GroupBlock(
@@ -75,32 +78,40 @@ class PointMLP(CloudClassifier):
             )
             self.stages.append(stage)
             dim *= factor
-        self.head = nn.Sequential(
-            nn.Linear(dim, 512),
-            ChannelNorm(512),
+        self.head_dim, self.dropout = dim, dropout
+        self.head = self.new_head(num_classes)
+
+    def make_head(self, num_classes: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(self.head_dim, 512),
+            ChannelsLastBatchNorm(512),
             nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
+            nn.Dropout(self.dropout),
             nn.Linear(512, 256),
-            ChannelNorm(256),
+            ChannelsLastBatchNorm(256),
             nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
+            nn.Dropout(self.dropout),
             nn.Linear(256, num_classes),
         )
 
     def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Float[Tensor, "B C"]:
+        return self.head(self.forward_features(xyz, feats).pooled)
+
+    def forward_features(self, xyz: Tensor, feats: Tensor | None = None) -> ModelFeatures:
+        """Return groups of the last stage and their maximum, of clouds ``xyz`` (B, N, 3) with ``feats`` (B, N, F)."""
         feats = self.feature_scale(self.features.check(xyz, feats))
         with without_autocast(xyz):  # the first stage takes differences of neighbors
             tokens = Tokens(self.embedding(cat([xyz, feats], -1)), xyz)
         for stage in self.stages:
             tokens, _ = stage(tokens)
-        return self.head(tokens.feats.amax(1))
+        return ModelFeatures(None, tokens, tokens.feats.amax(1))
 
 
 class PointMLPElite(PointMLP):
     """PointMLP's small variant: half the width, residual blocks of a quarter of the inner width, fewer of them.
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes; 0: `forward` returns the pooled features (B, D).
         num_neighbors: neighbors of each centroid, itself included.
         reduce: by how much each stage divides the number of points.
         normalize: see AffineGroupLinear.

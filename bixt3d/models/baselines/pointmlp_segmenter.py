@@ -8,19 +8,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bixt3d.models.decoder import PointMLPDecoder
+from bixt3d.models.features import ModelFeatures
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.nn.grouping import GroupBlock
-from bixt3d.nn.mlp import LinearNorm
+from bixt3d.nn.mlp import LinearBatchNormReLU
 from bixt3d.ops._backend import without_autocast
-from bixt3d.types import Features, InputError, Tokens
+from bixt3d.types import Features, InputError, Pyramid, Tokens
 
 
 class PointMLPSegmenter(CloudSegmenter):
     """Groups of groups, and back to every point.
 
     Args:
-        num_parts: number of parts, over all categories.
+        num_parts: number of parts, over all categories; 0: `forward` returns features of every point (B, N, D).
         num_categories: number of categories.
         features: what it reads of the points, such as ``normal,rgb`` (None: what the data set gives).
         dim: width of the embedded points.
@@ -36,6 +37,8 @@ class PointMLPSegmenter(CloudSegmenter):
         use_category: tell the model the category of each cloud.
         dropout: dropout rate before the last linear layer.
     """
+
+    head_name = "decoder.head.3"
 
     def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
         self,
@@ -57,6 +60,7 @@ class PointMLPSegmenter(CloudSegmenter):
         dropout: float = 0.5,
     ):
         super().__init__()
+        self.num_classes = num_parts
         if not len(growth) == len(num_pre) == len(num_post):
             raise InputError(
                 f"growth, num_pre and num_post need one number per stage, but have {len(growth)}, {len(num_pre)} "
@@ -64,7 +68,7 @@ class PointMLPSegmenter(CloudSegmenter):
             )
         self.features, self.reads_category = Features.parse(features), use_category
         self.feature_scale = FeatureScale(self.features)
-        self.embedding = LinearNorm(3 + self.features.width, dim)
+        self.embedding = LinearBatchNormReLU(3 + self.features.width, dim)
         self.stages, dims = nn.ModuleList(), [dim]
         for factor, pre, post in zip(growth, num_pre, num_post, strict=True):
             blocks = {"num_pre": pre, "num_post": post, "ratio": ratio}
@@ -84,11 +88,27 @@ class PointMLPSegmenter(CloudSegmenter):
     def forward(
         self, xyz: Tensor, feats: Tensor | None = None, category: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B N C"]:
-        feats = self.feature_scale(self.check(xyz, feats, category))
+        return self.decoder(self._stages(xyz, self.check(xyz, feats, category)), category)
+
+    def make_head(self, num_classes: int) -> nn.Module:
+        return self.decoder.make_head(num_classes)
+
+    def forward_features(
+        self, xyz: Tensor, feats: Tensor | None = None, category: Int[Tensor, " B"] | None = None
+    ) -> ModelFeatures:
+        """Return the groups of the last stage and their mean, of clouds ``xyz`` (B, N, 3) with ``feats`` (B, N, F).
+
+        The category, which the decoder alone reads, changes nothing.
+        """
+        *_, tokens = self._stages(xyz, self.features.check(xyz, feats))
+        return ModelFeatures(None, tokens, tokens.feats.mean(1))
+
+    def _stages(self, xyz: Tensor, feats: Tensor) -> Pyramid:
+        feats = self.feature_scale(feats)
         with without_autocast(xyz):  # the first stage takes differences of neighbors
             tokens = Tokens(self.embedding(torch.cat([xyz, feats], -1)), xyz)
         pyramid = [tokens]
         for stage in self.stages:
             tokens, _ = stage(tokens)
             pyramid.append(tokens)
-        return self.decoder(tuple(pyramid), category)
+        return tuple(pyramid)

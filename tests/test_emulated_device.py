@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.mark.slow
-def test_steps_on_another_device(on_other_device):
-    assert on_other_device("cases_on_other_device.py") > 30
+def test_steps_on_an_emulated_device(on_emulated_device):
+    assert on_emulated_device("cases_on_emulated_device.py") > 30

@@ -1,9 +1,9 @@
-"""A device that is not the CPU, on machines that have no other: a pytest plugin, ``pytest -p other_device``.
+"""An emulated device, on machines that have no GPU: a pytest plugin, ``pytest -p emulated_device``.
 
-Its tensors are held and computed on the CPU, but say that they lie on ``other:0``, and what a GPU refuses is refused:
-tensors of two devices in one operation, a generator of another device, a look at the memory by numpy. Under `no_waits`
-reading a result and moving a tensor are refused too: there the host would wait for the device. Programs started by
-``bixt3d.engine.runtime.start`` run on it.
+Its tensors lie in the memory of the CPU and are computed there, but say that they lie on ``emulated:0``. What a GPU
+refuses is refused: tensors of two devices in one operation, a generator of another device, numpy on its memory. Under
+`no_waits` reading a result and moving a tensor are refused too: on a GPU they are a synchronisation with the host.
+Programs started by ``bixt3d.engine.runtime.start`` run on it.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 aten = torch.ops.aten
-NAME = "other"
+NAME = "emulated"
 
 
 class Backend(_DummyBackendModule):
@@ -29,7 +29,7 @@ class Backend(_DummyBackendModule):
 
 
 _setup_privateuseone_for_python_backend(NAME, backend_module=Backend())
-OTHER = torch.device(NAME, 0)
+EMULATED = torch.device(NAME, 0)
 
 MOVES = (aten._to_copy.default, aten.copy_.default)
 INDEXES = (aten.index.Tensor, aten.index_put_.default)
@@ -46,59 +46,59 @@ class WaitError(RuntimeError):
     """The host would wait for the device."""
 
 
-def is_other(device: Any) -> bool:
-    """Say whether a device, or its name, is the other one."""
+def is_emulated(device: Any) -> bool:
+    """Say whether a device, or its name, is the emulated one."""
     return device is not None and torch.device(device).type == NAME
 
 
-class OtherTensor(Tensor):
-    """A tensor on the other device; ``held`` is where its numbers are."""
+class EmulatedTensor(Tensor):
+    """A tensor on the emulated device; ``on_cpu`` is where its numbers are."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, held: Tensor):
-        layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
-        return Tensor._make_wrapper_subclass(cls, held.shape, device=OTHER, **layout)
+    def __new__(cls, values: Tensor):
+        layout = {"strides": values.stride(), "storage_offset": values.storage_offset(), "dtype": values.dtype}
+        return Tensor._make_wrapper_subclass(cls, values.shape, device=EMULATED, **layout)
 
-    def __init__(self, held: Tensor):
-        self.held = held
+    def __init__(self, values: Tensor):
+        self.on_cpu = values
 
     def __repr__(self) -> str:
-        return f"OtherTensor({self.held})"
+        return f"EmulatedTensor({self.on_cpu})"
 
     def __reduce_ex__(self, protocol: int) -> tuple:
-        return self.held.__reduce_ex__(protocol)  # files hold it as a tensor of the CPU
+        return self.on_cpu.__reduce_ex__(protocol)  # files hold it as a tensor of the CPU
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
-    def __format__(self, form: str) -> str:
-        return format(self.item() if self.ndim == 0 else self.cpu(), form)
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if self.ndim == 0 else self.cpu(), spec)
 
     @classmethod
     def __torch_dispatch__(cls, operator, types, args=(), kwargs=None):
         return compute(operator, args, kwargs or {})
 
 
-class OtherGenerator(torch.Generator):
+class EmulatedGenerator(torch.Generator):
     """A generator that knows its device; its numbers are those of a CPU."""
 
     def __new__(cls, device: Any = "cpu"):
-        return super().__new__(cls, "cpu" if is_other(device) else device)
+        return super().__new__(cls, "cpu" if is_emulated(device) else device)
 
     def __init__(self, device: Any = "cpu"):
-        self.device_name = OTHER if is_other(device) else torch.device(device)
+        self.device_name = EMULATED if is_emulated(device) else torch.device(device)
 
 
 def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Do on the CPU what the other device is asked for. Raises RuntimeError for what a GPU would refuse."""
+    """Do on the CPU what the emulated device is asked for. Raises RuntimeError for what a GPU would refuse."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    others = [one for one in tensors if isinstance(one, OtherTensor)]
-    plain = [one for one in tensors if not isinstance(one, OtherTensor) and one.ndim]
-    goes = is_other(kwargs["device"]) if kwargs.get("device") is not None else bool(others)
+    others = [one for one in tensors if isinstance(one, EmulatedTensor)]
+    plain = [one for one in tensors if not isinstance(one, EmulatedTensor) and one.ndim]
+    goes = is_emulated(kwargs["device"]) if kwargs.get("device") is not None else bool(others)
     if operator is aten.copy_.default:
-        goes = isinstance(args[0], OtherTensor)
+        goes = isinstance(args[0], EmulatedTensor)
     if others and plain and operator not in (*MOVES, *INDEXES):
         raise RuntimeError(f"{operator} takes tensors of two devices")
     moves = operator in MOVES and (not goes if others else goes and bool(tensors))
@@ -108,14 +108,14 @@ def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     with torch.inference_mode(False), torch.no_grad():
         result = operator(*tree_map(_to_cpu, args), **tree_map(_to_cpu, kwargs))
         if goes:
-            result = tree_map(lambda leaf: OtherTensor(leaf) if isinstance(leaf, Tensor) else leaf, result)
+            result = tree_map(lambda leaf: EmulatedTensor(leaf) if isinstance(leaf, Tensor) else leaf, result)
     return _with_written(operator._schema, args, kwargs, result)
 
 
 def _to_cpu(leaf: Any) -> Any:
-    if isinstance(leaf, OtherTensor):
-        return leaf.held
-    return torch.device("cpu") if isinstance(leaf, torch.device) and is_other(leaf) else leaf
+    if isinstance(leaf, EmulatedTensor):
+        return leaf.on_cpu
+    return torch.device("cpu") if isinstance(leaf, torch.device) and is_emulated(leaf) else leaf
 
 
 def _with_written(schema: Any, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
@@ -138,11 +138,13 @@ def _with_written(schema: Any, args: tuple, kwargs: dict[str, Any], result: Any)
 
 
 class Dispatch(TorchDispatchMode):
-    """Sends operators that make tensors on the other device, which have none among their inputs."""
+    """Sends operators that make tensors on the emulated device, which have none among their inputs."""
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if is_other(kwargs.get("device")) or any(isinstance(leaf, OtherTensor) for leaf in tree_leaves((args, kwargs))):
+        if is_emulated(kwargs.get("device")) or any(
+            isinstance(leaf, EmulatedTensor) for leaf in tree_leaves((args, kwargs))
+        ):
             return compute(operator, args, kwargs)
         return operator(*args, **kwargs)
 
@@ -152,11 +154,11 @@ class Literals(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        other, generator = is_other(kwargs.get("device")), kwargs.get("generator")
-        if isinstance(generator, OtherGenerator) and is_other(generator.device_name) != other:
+        other, generator = is_emulated(kwargs.get("device")), kwargs.get("generator")
+        if isinstance(generator, EmulatedGenerator) and is_emulated(generator.device_name) != other:
             raise RuntimeError(f"{function.__name__} takes a generator of another device")
         if other and function in (torch.tensor, torch.as_tensor):
-            return function(*args, **kwargs | {"device": "cpu"}).to(OTHER)
+            return function(*args, **kwargs | {"device": "cpu"}).to(EMULATED)
         return function(*args, **kwargs)
 
 
@@ -171,8 +173,8 @@ def no_waits() -> Iterator[None]:
         _watched = False
 
 
-def start_on_other(start: Any) -> Any:
-    """Return a function that starts a run as ``start`` does, but on the other device."""
+def start_emulated(start: Any) -> Any:
+    """Return a function that starts a run as ``start`` does, but on the emulated device."""
     from lightning_fabric import Fabric
     from lightning_fabric.accelerators import CPUAccelerator
     from lightning_fabric.strategies import SingleDeviceStrategy
@@ -183,7 +185,7 @@ def start_on_other(start: Any) -> Any:
 
     def start_there(runtime: Any) -> Fabric:
         start(runtime)
-        fabric = Fabric(strategy=SingleDeviceStrategy(OTHER, Accelerator()))
+        fabric = Fabric(strategy=SingleDeviceStrategy(EMULATED, Accelerator()))
         fabric.launch()
         return fabric
 
@@ -194,7 +196,7 @@ def pytest_collection_finish():
     """Make the device the one that programs start on; not earlier: pytest must see the imports of bixt3d first."""
     from bixt3d.tasks import testing, training
 
-    training.start = testing.start = start_on_other(training.start)
-    torch.Generator = OtherGenerator
+    training.start = testing.start = start_emulated(training.start)
+    torch.Generator = EmulatedGenerator
     Dispatch().__enter__()
     Literals().__enter__()

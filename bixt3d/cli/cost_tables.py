@@ -1,0 +1,134 @@
+"""What `bixt3d cost` prints: the paper's tables beside our counts, and the cost of any config."""
+
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+import bixt3d.models
+from bixt3d.cli.costs import Cost, count_cost, count_point_work
+from bixt3d.cli.paper_tables import Row
+from bixt3d.inference.described import without_pretrained
+from bixt3d.models.image_classifier import ImageClassifier
+from bixt3d.models.image_preset_table import PRESETS
+from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
+from bixt3d.models.image_segmenter import ImageSegmenter
+from bixt3d.models.presets import build_model, build_segmenter, read_model_config
+from bixt3d.models.segmenter import CloudSegmenter
+from bixt3d.types import InputError
+
+WORK = {"distances": "distances", "copied": "elements copied"}
+
+
+@cache
+def preset_cost(name: str, size: int) -> Cost:
+    """Return the cost of a model of the paper on one image: of 1000 classes, or 150 if it labels pixels."""
+    kind = ImageClassifier if PRESETS[name].head == "classes" else ImageSegmenter
+    with torch.device("meta"):  # only shapes count
+        model, image, _ = image_example(kind, name, size, None)
+    return count_cost(model, *image)
+
+
+def compare(row: Row) -> dict[str, Any]:
+    """Return a row with what the paper prints, what we count, and whether they agree to the printed digit."""
+    cost = preset_cost(row.preset, PRESETS[row.preset].size)
+    ours = {"flops": cost.flops / 1e9, "activations": cost.activations / 1e6, "parameters": cost.parameters / 1e6}
+    printed = {name: None if text == "-" else text for name, text in zip(ours, row.printed.split(), strict=True)}
+    agrees = {name: text is None or text == rounded(ours[name], text) for name, text in printed.items()}
+    return {"row": row.title, "preset": row.preset, "paper": printed, "ours": ours, "agrees": agrees, "note": row.note}
+
+
+def rounded(value: float, like: str) -> str:
+    """Return a number with as many decimals as another one is printed with."""
+    return f"{value:.{len(like.partition('.')[2])}f}"
+
+
+def print_tables(found: dict[str, list[dict[str, Any]]]) -> None:
+    """Print paper and ours side by side: = where they agree to the printed digit, # where they do not."""
+    for table, rows in found.items():
+        print(f"Table {table:<38}{'FLOPs [G]':>18}{'Mem. [M]':>20}{'#Param [M]':>20}")
+        for row in rows:
+            cells = []
+            for name, value in row["ours"].items():
+                printed = row["paper"][name] or "-"
+                mark = " " if row["paper"][name] is None else "=" if row["agrees"][name] else "#"
+                cells.append(f"{printed:>9} {mark} {value:8.4f}")
+            print(f"{row['row']:42}{''.join(cells)}" + (f"  ({row['note']})" if row["note"] else ""))
+        print()
+    rows = [row for rows in found.values() for row in rows]
+    right = sum(all(row["agrees"].values()) for row in rows)
+    print(f"paper = ours to the printed digit in {right} of {len(rows)} rows; # marks the figures that differ")
+
+
+def model_class(settings: dict[str, Any]) -> type:
+    """Return the class of ours that a config names; where there is none, building the model will say so."""
+    described = settings["model"]
+    path = described.get("class_path", "") if isinstance(described, dict) else str(described)
+    found = getattr(bixt3d.models, str(path).rpartition(".")[2], nn.Module)
+    return found if isinstance(found, type) else nn.Module
+
+
+def make_example(cfg: str, size: int | None, classes: int | None) -> tuple[nn.Module, list[Tensor], str]:
+    """Return the model of a config or preset, one example for it, and both in words."""
+    if cfg in PRESETS:
+        kind = ImageClassifier if PRESETS[cfg].head == "classes" else ImageSegmenter
+        return image_example(kind, cfg, size or PRESETS[cfg].size, classes)
+    settings = without_pretrained(read_model_config(cfg))  # released weights change no cost
+    kind, config = model_class(settings), yaml.safe_dump({key: settings.get(key) for key in ("data", "model")})
+    data = settings.get("data")
+    data = (data.get("init_args") if isinstance(data, dict) else None) or {}  # a name alone has no settings
+    if not isinstance(data, dict) or not all(isinstance(data.get(key, 1), int) for key in ("size", "num_points")):
+        raise InputError(f"{cfg} does not hold the settings of its data")
+    if issubclass(kind, (ImageClassifier, ImageSegmenter)):
+        return image_example(kind, config, size or data.get("size", 224), classes)
+    return cloud_example(kind, config, size or data.get("num_points", 1024), classes)
+
+
+def image_example(kind: type, config: str, size: int, classes: int | None) -> tuple[nn.Module, list[Tensor], str]:
+    """Return a model of images, one image, and both in words."""
+    labels_pixels = issubclass(kind, ImageSegmenter)
+    classes = classes or (150 if labels_pixels else 1000)
+    model = (build_image_segmenter if labels_pixels else build_image_classifier)(config, classes)
+    return model, [torch.zeros(1, 3, size, size)], f"one image of {size} x {size} pixels, {classes} classes"
+
+
+def cloud_example(kind: type, config: str, size: int, classes: int | None) -> tuple[nn.Module, list[Tensor], str]:
+    """Return a model of clouds, one cloud, and both in words."""
+    if issubclass(kind, CloudSegmenter):
+        model, told, words = (
+            build_segmenter(config, classes or 50, 16),
+            [torch.zeros(1).long()],
+            "parts of 16 categories",
+        )
+    else:
+        model, told, words = build_model(config, classes or 40), [], "classes"
+    cloud = [torch.zeros(1, size, 3), torch.zeros(1, size, model.features.width)]
+    words = f"{classes or (50 if told else 40)} {words}"
+    with_features = f" with {model.features}" if model.features else ""
+    return model, [*cloud, *told], f"one cloud of {size} points{with_features}, {words}"
+
+
+def describe(cfg: str, size: int | None, classes: int | None) -> dict[str, Any]:
+    """Return what a config costs, for people (``print_cost``) or programs."""
+    with torch.device("meta"):  # only shapes count
+        model, inputs, words = make_example(cfg, size, classes)
+    work = [] if isinstance(model, (ImageClassifier, ImageSegmenter)) else count_point_work(model, *inputs)
+    cost = asdict(count_cost(model, *inputs))
+    return {"config": cfg, "example": words, **cost, "point_work": [asdict(one) for one in work]}
+
+
+def print_cost(found: dict[str, Any]) -> None:
+    """Print what a config costs."""
+    print(f"{found['config']}: {found['example']}")
+    print(f"FLOPs       {found['flops'] / 1e9:10.4f} G  multiply-adds, as the paper counts (fvcore's defaults)")
+    print(f"activations {found['activations'] / 1e6:10.4f} M  elements that convolutions and matrix products put out")
+    print(f"parameters  {found['parameters'] / 1e6:10.4f} M")
+    if found["point_work"]:
+        print("besides, not in the FLOPs (distances: all pairs that are compared, 3 multiply-adds each):")
+    for work in found["point_work"]:
+        counts = [f"{work[name] / 1e6:.4f} M {what}" for name, what in WORK.items() if work[name]]
+        calls = "call" if work["calls"] == 1 else "calls"
+        print(f"  {work['operator']:24}{work['calls']:3} {calls}, {', '.join(counts)}")

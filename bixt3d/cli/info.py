@@ -1,0 +1,80 @@
+"""``bixt3d info RUN|FILE ...``: say what a run, or a file of clouds, meshes or images, holds."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bixt3d.cli.parser import Parser
+from bixt3d.errors import InputError
+from bixt3d.io.bounds import printable
+from bixt3d.io.offline import OFFLINE
+
+Facts = dict[str, Any]
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("info", "Say what runs and files of clouds, meshes or images hold.", OFFLINE)
+    parser.add_argument("places", nargs="+", metavar="RUN_OR_FILE", help="run folder, its model.safetensors, or a file")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each, with details as numbers")
+    parser.add_argument("--trust", action="store_true", help="import classes that are not bixt3d's: runs their code")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Describe all places; returns the exit code: 0, 1 if some could not be read, 2 if none could."""
+    arguments = make_parser().parse_args(argv)
+    faults = 0
+    for number, place in enumerate(arguments.places):
+        try:
+            facts = facts_of(Path(place), arguments.trust)
+        except InputError as error:
+            faults += 1
+            print(f"error: {printable(error)}", file=sys.stderr)
+            continue
+        if arguments.json:
+            print(json.dumps(facts))
+        else:
+            print(f"\n{text_of(facts)}" if number else text_of(facts))
+    return 0 if not faults else 2 if faults == len(arguments.places) else 1
+
+
+def facts_of(place: Path, trust: bool = False) -> Facts:
+    """Return what there is to say of a run or a file, in values that JSON has. Raises InputError if it is neither."""
+    if place.is_dir() or place.suffix.lower() == ".safetensors":
+        from bixt3d.cli.info_runs import run_facts
+
+        return {"place": str(place)} | run_facts(place, trust)
+    from bixt3d.cli.info_files import file_facts
+
+    return {"place": str(place)} | file_facts(place)
+
+
+def text_of(facts: Mapping[str, Any]) -> str:
+    """Return the facts for people: a title, and a line for each."""
+    from bixt3d.io.bounds import printable
+
+    rest = {
+        name: value
+        for name, value in facts.items()
+        if name not in ("place", "what", "details") and value not in (None, [], {})
+    }
+    width = max(map(len, rest))
+    lines = [printable(f"{facts['place']}: {facts['what']}")]
+    for name, value in rest.items():
+        for number, line in enumerate(value if isinstance(value, list) else [words_of(value)]):
+            lines.append(printable(f"  {'' if number else name.replace('_', ' '):<{width}}  {words_of(line)}"))
+    return "\n".join(lines)
+
+
+def words_of(value: Any) -> str:
+    """Return a fact in words; the entries of a dict after each other."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')} {words_of(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return " ".join(map(words_of, value))
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

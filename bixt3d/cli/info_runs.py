@@ -1,0 +1,148 @@
+"""What ``bixt3d info`` says of runs: what the model is, what it reads, how good it was, and what to do with it."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from bixt3d.cli.choice import TASKS
+from bixt3d.cli.runs import RunFolder, duration, read_folder
+from bixt3d.inference.runs import SavedRun, read_run
+from bixt3d.io.bounds import listed, shortened
+from bixt3d.nn.feature_scale import FeatureScale
+from bixt3d.types import Features
+
+NAMES_SHOWN = 8
+WEIGHTS = {"model.safetensors": "the last epoch", "best_on_val.safetensors": "the epoch that was best on validation"}
+
+
+def run_facts(place: Path, trust: bool = False) -> dict[str, Any]:
+    """Return what a run says of itself: a folder, or its file of weights alone. Raises InputError."""
+    folder = read_folder(place) if place.is_dir() else None
+    if folder is None:
+        saved = read_run(place, trust=trust)
+        return {"what": "the weights of a run"} | model_facts(saved) | next_steps(place, saved.task.name, None, trust)
+    if folder.seeds:
+        return several_facts(folder)
+    facts = {"what": f"a run, {folder.state}", "task": folder.task}
+    if (place / "model.safetensors").is_file():
+        facts |= model_facts(read_run(place, trust=trust))
+    facts |= training_facts(folder) | file_facts(place) | next_steps(place, folder.task, folder, trust)
+    return facts | {"details": facts.get("details", {}) | {"epochs": folder.epochs, "result": folder.result}}
+
+
+def model_facts(run: SavedRun) -> dict[str, Any]:
+    """Return what weights say of their model. Raises InputError if they are damaged: they are read, and checked."""
+    model = run.load_model()
+    names = run.names.get("class_names") or []
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    facts = {
+        "task": run.task.name,
+        "model": f"{shortened(run.model['class_path'])}, {parameters:,} parameters",
+        "classes": f"{len(names)}: {listed(names, NAMES_SHOWN)}",
+    }
+    if parts := run.names.get("part_names"):
+        facts["parts"] = f"{len(parts)}: {listed(parts, NAMES_SHOWN)}"
+    if "num_points" in run.input:
+        facts["reads"] = f"{run.input['num_points']:,} points, {run.input['up']} up, scaled to the unit sphere"
+        facts["features"] = feature_words(Features.parse(run.input["features"]), model) or "none: positions alone"
+    else:
+        facts["reads"] = {key: value for key, value in run.input.items() if value is not None}
+    return facts | {"details": {"parameters": parameters, "model": run.model, "input": run.input, **run.names}}
+
+
+def feature_words(features: Features, model: Any) -> list[str]:
+    """Return what a model reads of points beside positions, each with the statistics that it was trained with."""
+    scale = next((part for part in model.modules() if isinstance(part, FeatureScale) and part.scales), None)
+    lines = []
+    for feature, columns in zip(features.columns, features.slices(), strict=True):
+        words = f"{feature.name} ({feature.kind}, width {feature.width})"
+        if scale is not None and feature.kind == "scalar":
+            pairs = zip(scale.mean[columns].tolist(), scale.deviation[columns].tolist(), strict=True)
+            shown = [f"{mean:.4g} +- {deviation:.4g}" for mean, deviation in pairs]
+            words += f", over the training set {listed(shown, NAMES_SHOWN)}"
+        lines.append(words)
+    return lines
+
+
+def training_facts(run: RunFolder) -> dict[str, Any]:
+    """Return how a run was trained and what it was worth."""
+    result, seconds = run.result, run.result.get("seconds")
+    speed = next(
+        (f"{value:,.0f} {key.replace('_per_second', '/s')}" for key, value in result.items() if "_per_second" in key),
+        None,
+    )
+    trained = [f"epoch {run.epochs} of {run.planned}", f"seed {run.settings.get('seed', '?')}"]
+    trained += [duration(seconds)] if seconds is not None else []
+    trained += [speed] if speed is not None else []
+    facts: dict[str, Any] = {"trained": ", ".join(trained), "began": run.began, "device": result.get("device")}
+    facts["scores"] = score_lines(run)
+    code = {"bixt3d": "version", "torch": "torch", "commit": "commit"}
+    facts["code"] = ", ".join(f"{word} {result[key]}" for word, key in code.items() if result.get(key))
+    return {name: value for name, value in facts.items() if value}
+
+
+def score_lines(run: RunFolder) -> list[str]:
+    """Return the scores on the test set, in whose convention, and at which epoch."""
+    if not run.headline:
+        return []
+    at = "last epoch, test set" if run.finished else "test set"
+    lines = [", ".join(f"{name.replace('_', ' ')} {run.score_words(name)}" for name in run.headline) + f" ({at})"]
+    best = run.result.get("best_on_test") if run.finished else None
+    if isinstance(best, dict):
+        known = {name: one for name, one in best.items() if name in run.headline}
+        words = [
+            f"{name.replace('_', ' ')} {one['value']:{run.headline[name].number_format}} (epoch {one['epoch']})"
+            for name, one in known.items()
+        ]
+        lines.append(f"best on the test set, so chosen by it and too good to report: {', '.join(words)}")
+    groups = [
+        group for group in (run.result, *run.result.values()) if isinstance(group, dict) and "convention" in group
+    ]
+    lines += [f"convention: {shortened(str(group['convention']), 200)}" for group in groups[:1]]
+    for group in groups[1:]:
+        values = [
+            f"{name.replace('_', ' ')} {group[name]:{score.number_format}}"
+            for name, score in run.headline.items()
+            if name in group
+        ]
+        lines.append(f"{', '.join(values)} by {shortened(str(group['convention']), 200)}")
+    return lines
+
+
+def file_facts(folder: Path) -> dict[str, Any]:
+    """Return which weights and other files a run folder holds."""
+    weights = [f"{name}: {words}" for name, words in WEIGHTS.items() if (folder / name).is_file()]
+    others = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
+    config = folder / "config.yaml"
+    return {
+        "config": str(config) if config.is_file() else "none: in the weights alone",
+        "weights": weights or "none yet",
+        "files": listed([name for name in others if name not in WEIGHTS], 20),
+    }
+
+
+def several_facts(run: RunFolder) -> dict[str, Any]:
+    """Return what a run of several seeds says: the mean, and where each of its runs is."""
+    seeds = [f"{one.folder}: {one.state}" for one in run.runs_of_seeds()]
+    scores = ", ".join(f"{name.replace('_', ' ')} {run.score_words(name)}" for name in run.headline)
+    return {
+        "what": f"a run of seeds {', '.join(map(str, run.seeds or ()))}, {run.state}",
+        "task": run.task,
+        "scores": f"{scores} (mean and deviation over the seeds, last epoch, test set)" if run.finished else None,
+        "runs": seeds,
+        "next": [f"bixt3d info {shlex.quote(str(one.folder))}" for one in run.runs_of_seeds()],
+        "details": {"seeds": list(run.seeds or ()), "result": run.result},
+    }
+
+
+def next_steps(place: Path, task: str, run: RunFolder | None, trust: bool) -> dict[str, list[str]]:
+    """Return commands that fit what is there; ``run`` None: a file of weights alone."""
+    name, flag = shlex.quote(str(place)), " --trust" if trust else ""
+    short = next((word for word, choice in TASKS.items() if choice.task == task), None)
+    steps = []
+    if run and short and not run.finished:
+        steps.append(f"bixt3d train {short} --resume {name}{flag}")
+    if run is None or (place / "model.safetensors").is_file():
+        steps += [f"bixt3d test {short} {name}{flag}"] if short else []
+        steps += [f"bixt3d predict FILE --checkpoint {name}{flag}", f"bixt3d export {name}{flag}"]
+    return {"next": steps}

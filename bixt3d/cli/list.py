@@ -1,0 +1,142 @@
+"""``bixt3d list configs|models|runs``: what there is to train, to build and to look at."""
+
+import re
+import shutil
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bixt3d.cli.download import SETS
+from bixt3d.cli.parser import Parser
+from bixt3d.io.named_configs import known_configs
+
+SELF_MADE = ("Shapes",)
+"""Data sets that are made on the spot."""
+DEFAULT_SETS = {"ShapeNetPart": "shapenetpart"}
+"""The set that a class reads where the config names no folder."""
+
+
+class Config(NamedTuple):
+    """A config that comes with the package."""
+
+    name: str
+    task: str
+    about: str
+    data: str
+    model: str
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("list", "List configs, models or runs.")
+    parser.add_argument("what", choices=("configs", "models", "runs"), help="what to list")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="where runs are (default: runs)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print what the command line asks for."""
+    arguments = make_parser().parse_args(argv)
+    if arguments.what == "runs":
+        print(runs_text(arguments.folder))
+    else:
+        print({"configs": configs_text, "models": models_text}[arguments.what]())
+
+
+def read_configs() -> list[Config]:
+    """Return what the configs say of themselves."""
+    import yaml
+
+    return [read_config(name, text, yaml.safe_load(text)) for name, text in _texts().items()]
+
+
+def _texts() -> dict[str, str]:
+    return {name: path.read_text(encoding="utf-8") for name, path in known_configs().items()}
+
+
+def read_config(name: str, text: str, settings: dict[str, Any]) -> Config:
+    """Return what a config says: its comment up to the command, the task of that, and what it trains on."""
+    comment = [line[1:] for line in text.splitlines() if line.startswith("#")]
+    about = []
+    for line in comment:
+        if line.startswith("   "):  # the command
+            break
+        about.append(line.strip())
+    task = re.search(r"train[_ ](cls|partseg|imgcls|imgseg)\b", "\n".join(comment))
+    model = settings["model"]["class_path"]
+    return Config(name, task[1] if task else "?", " ".join(about), data_words(settings["data"]), model)
+
+
+def data_words(data: dict[str, Any]) -> str:
+    """Return where the data of a config are, and the command that fetches them."""
+    root = (data.get("init_args") or {}).get("root", "")
+    if data["class_path"] in SELF_MADE:
+        return "no data: they are made on the spot"
+    known = DEFAULT_SETS.get(data["class_path"]) if not root else None
+    known = known or next((name for name, one in SETS.items() if Path(root).name == Path(one.folder).name), None)
+    place = root or f"data/{SETS[known].folder}" if known else root
+    return f"{place}: " + (f"bixt3d download {known}" if known else "by hand, see data/README.md")
+
+
+def configs_text() -> str:
+    """Return the configs by task: name, what it is, what data it takes."""
+    lines, width = [], min(120, shutil.get_terminal_size((100, 24)).columns)
+    configs = read_configs()
+    for task in dict.fromkeys(config.task for config in configs):
+        lines += ["", f"bixt3d train {task} --cfg NAME", ""]
+        for config in (one for one in configs if one.task == task):
+            lines.append(f"  {config.name}")
+            for words in (config.about, f"needs {config.data}"):
+                lines += textwrap.wrap(words, width, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines[1:])
+
+
+def models_text() -> str:
+    """Return the models by name: of clouds those of the configs, of images those of the paper's tables."""
+    from bixt3d.cli.runs import table
+    from bixt3d.models.image_presets import PRESETS
+
+    clouds = [["NAME", "CLASS"], *([c.name, c.model] for c in read_configs() if c.task in ("cls", "partseg"))]
+    heads = {"classes": "classifier", "linear": "segmenter, linear", "fpn": "segmenter, Semantic FPN"}
+    images = [["NAME", "WHAT", "ENCODER", "TOKENS", "PIXELS", "REPORTED TOP-1", "WEIGHTS"]]
+    for name, preset in PRESETS.items():
+        tokens = (preset.size // preset.stride) ** 2
+        top1 = f"{preset.top1:.2f} %" if preset.top1 else "-"
+        released = "released" if preset.figshare else "-"
+        images.append([name, heads[preset.head], preset.encoder, str(tokens), str(preset.size), top1, released])
+    return "\n".join(
+        [
+            "clouds: bixt3d.build_model(NAME, num_classes), bixt3d.build_segmenter(NAME, num_parts, num_categories)",
+            "",
+            table(clouds),
+            "",
+            "images: bixt3d.build_image_classifier(NAME, num_classes), bixt3d.build_image_segmenter(NAME, num_classes)",
+            "",
+            table(images),
+        ]
+    )
+
+
+def runs_text(root: Path) -> str:
+    """Return the runs below a folder, the first one to begin first. Raises InputError if there are none."""
+    from bixt3d.cli.runs import duration, find_runs, read_folder, table
+    from bixt3d.errors import InputError
+    from bixt3d.io.bounds import printable
+
+    runs, faults = [], []
+    for folder in find_runs(root):
+        try:
+            runs.append(read_folder(folder))
+        except InputError as error:
+            faults.append(f"not read: {printable(error)}")
+    if not runs and not faults:
+        raise InputError(
+            f"there are no runs below {printable(root)}: make one with `bixt3d train cls --cfg shapes_cls`"
+        )
+    rows = [["RUN", "TASK", "STATE", "SCORE ON TEST", "TIME"]]
+    for run in sorted(runs, key=lambda run: run.began):
+        name = next(iter(run.headline), None)
+        score = f"{name.replace('_', ' ')} {run.score_words(name)}" if name and run.score(name) is not None else "-"
+        rows.append([str(run.folder), run.task, run.state, score, duration(run.result.get("seconds"))])
+    return "\n".join([table(rows), *faults] if runs else faults)

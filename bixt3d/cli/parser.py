@@ -1,0 +1,44 @@
+"""The parser of commands that take no settings of a run. It imports nothing heavy: help must be fast."""
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import NoReturn
+
+from bixt3d.errors import InputError
+from bixt3d.io.known_classes import TRUST
+from bixt3d.io.named_configs import nearest
+from bixt3d.io.offline import OFFLINE
+
+ALWAYS = f"{TRUST}\n{OFFLINE}"
+"""End of the help of commands that load a run."""
+
+
+class Parser(ArgumentParser):
+    """argparse with errors as one sentence, which names the nearest right option; line breaks of texts are kept."""
+
+    def __init__(self, command: str, description: str, epilog: str = ""):
+        super().__init__(
+            prog=f"bixt3d {command}",
+            description=description,
+            epilog=epilog,
+            formatter_class=RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace=None):  # noqa: ANN001 (as argparse has it)
+        """Return what the command line says. Raises InputError, for an unknown option with the nearest one."""
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            raise self.unknown(rest[0])
+        return found
+
+    def unknown(self, word: str) -> InputError:
+        """Return the error for a word of the command line that is not known."""
+        if not word.startswith("-"):
+            return InputError(f"'{word}' is one word too many")
+        options = [option for action in self._actions for option in action.option_strings]
+        return InputError(f"unknown option '{word}'" + nearest(word.split("=")[0], options))
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError in place of printing the usage."""
+        raise InputError(f"{message}; write --up=-y" if message.startswith("argument --up: expected") else message)

@@ -1,0 +1,133 @@
+"""What `bixt3d predict` does: finds files, a run for them, and predicts each."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from bixt3d.cli.choice import find
+from bixt3d.cli.predict_clouds import predict_file
+from bixt3d.cli.predict_images import find_images, predict_image
+from bixt3d.datasets.files.reader import SUFFIXES, find_files
+from bixt3d.datasets.images.reading import ENDINGS
+from bixt3d.engine.folder import newest_run, weights_file, words_of
+from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
+from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
+from bixt3d.inference.runs import load_run
+from bixt3d.io.bounds import printable
+from bixt3d.io.errors import enough_memory
+from bixt3d.tasks import find_task
+from bixt3d.types import InputError
+
+DRAWN = (Predictor, PartPredictor, ImagePredictor, ImageSegmentationPredictor)
+"""Whose predictions --out can draw."""
+
+
+def predict_all(arguments: Namespace) -> int:
+    """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
+    run = arguments.checkpoint or newest(any(map(names_images, arguments.places)))
+    weights = weights_file(Path(run), arguments.weights)
+    if weights.with_name("best_on_val.safetensors").is_file():
+        print(f"weights: {weights} ({words_of(weights)})", file=sys.stderr)
+    predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
+    of_images = isinstance(predictor, BaseImagePredictor)
+    paths, faults = collect(arguments.places, find_images if of_images else find_files)
+    check(arguments, predictor)
+    predict, name = predict_image if of_images else predict_file, partial(free_name, taken=set())
+    for path in tqdm(paths, unit="file", disable=True if len(paths) == 1 else None):  # None: only on a terminal
+        try:
+            with enough_memory(f"give a smaller file than {path}{', or leave out --out' if arguments.out else ''}"):
+                predict(path, predictor, arguments, name)
+        except InputError as error:
+            faults += 1
+            say_fault(error)
+    if arguments.out and isinstance(predictor, PartPredictor):
+        say_who_drew()
+    return 1 if faults else 0
+
+
+def names_images(place: str) -> bool:
+    """Say whether a place is an image, or a folder with images and no clouds."""
+    path = Path(place)
+    endings = {one.suffix.lower() for one in (path.rglob("*") if path.is_dir() else [path])}
+    return bool(endings & set(ENDINGS)) and not endings & set(SUFFIXES)
+
+
+def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) -> tuple[list[Path], int]:
+    """Return the files, and how many places have none, which are reported. Raises InputError if all have none."""
+    paths: dict[Path, None] = {}
+    faults = []
+    for place in places:
+        try:
+            found = find([place])
+            if not found[0].exists():
+                raise InputError(f"there is no file {place}")
+            paths |= dict.fromkeys(found)
+        except InputError as error:
+            faults.append(error)
+    if not paths:
+        raise faults[0]
+    for error in faults:
+        say_fault(error)
+    return list(paths), len(faults)
+
+
+def newest(of_images: bool) -> Path:
+    """Return the folder of the run on images, or on clouds, that began last."""
+
+    def wanted(name: str) -> bool:
+        task = find_task(name)
+        return task is not None and (task.unit == "images") == of_images
+
+    example = find("imgcls" if of_images else "cls").example
+    return newest_run(Path("runs"), wanted, "run on images" if of_images else "run", example)
+
+
+def check(arguments: Namespace, predictor: CloudPredictor | BaseImagePredictor) -> None:
+    """Raise InputError for what no file could mend."""
+    if isinstance(predictor, BaseImagePredictor):
+        if arguments.category or arguments.up or arguments.format:
+            raise InputError("--up, --category and --format are for clouds, and this run reads images: leave them out")
+    elif isinstance(predictor, PartPredictor):
+        predictor.check_category(arguments.category)
+    elif arguments.category:
+        raise InputError("--category is for models of parts, and this run has none: leave it out")
+    if arguments.out:
+        if not isinstance(predictor, DRAWN):
+            raise InputError(
+                f"--out cannot draw what a {type(predictor).__name__} predicts: leave it out, or use --json"
+            )
+        try:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"could not make the folder {arguments.out}: {error.strerror}") from error
+
+
+def say_fault(error: InputError) -> None:
+    """Report a file that could not be predicted."""
+    tqdm.write(f"error: {printable(error)}", file=sys.stderr)
+
+
+def say_who_drew() -> None:
+    """Tell people whose pictures could be better what to install."""
+    from bixt3d.viz.scene import renderer
+
+    _, problem = renderer()
+    if problem:
+        print(f"pictures were drawn by matplotlib, because {problem}", file=sys.stderr)
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """Return a name for the files of a cloud that no other cloud has, without an extension."""
+    stem, place = Path(name).stem, Path(name).suffix.partition("[")[2].rstrip("]")
+    base = f"{stem}_{place}" if place else stem
+    free, number = base, 1
+    while free.lower() in taken:
+        number += 1
+        free = f"{base}-{number}"
+    taken.add(free.lower())
+    return f"{free}_prediction"  # of another name than the file: they may share a folder

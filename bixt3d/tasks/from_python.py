@@ -1,0 +1,74 @@
+"""Train from Python, as in a notebook: `bixt3d.train`."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from bixt3d import models
+from bixt3d.models.presets import read_model_config
+from bixt3d.tasks import TASKS, find_task, training
+from bixt3d.tasks.task import Task
+from bixt3d.types import InputError
+
+
+def train(
+    config: str | Path | Mapping[str, Any],
+    task: Task | str | None = None,
+    run_dir: str | Path | None = None,
+    seeds: Sequence[int] | None = None,
+    trust: bool = False,
+    **settings: Any,
+) -> Path:
+    """Train a run as ``bixt3d train`` does; returns its folder, which `load_run` takes.
+
+    Args:
+        config: name of a config, path of a yaml file, or the settings themselves.
+        task: ``cls``, ``partseg``, ``imgcls``, ``imgseg``, or a Task; by default the one whose models the config names.
+        run_dir: folder of the run, new or empty; by default one under ``runs/``.
+        seeds: several seeds: a run for each, their mean and deviation.
+        trust: import classes that the config names and that are not bixt3d's, and so run their code.
+        settings: what is to differ from the config, as ``seed=1``, ``train={"epochs": 10}`` or
+            ``**{"train.epochs": 10}``.
+
+    Raises InputError where a setting is wrong, as the command line does; Ctrl-C ends it as any Python code, and the
+    epochs that are finished stay safe in the folder.
+
+    Example::
+
+        folder = bixt3d.train("shapes_cls", train={"epochs": 10}, run_dir="runs/mine")
+        bixt3d.load_run(folder).predict("scan.ply")
+    """
+    text = json.dumps(config, default=str) if isinstance(config, Mapping) else str(config)
+    options = [f"--cfg={text}", *(f"--{name}={value}" for name, value in flat(settings))]
+    options += [] if run_dir is None else [f"--run_dir={run_dir}"]
+    options += [] if seeds is None else [f"--seeds={','.join(map(str, seeds))}"]
+    return training.train(choose_task(task, text), "", options + ["--trust"] * trust)
+
+
+def flat(settings: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, str]]:
+    """Yield settings as the command line takes them: their names with dots, and their values as text."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and "class_path" not in value:
+            yield from flat(value, f"{group}{name}.")
+        else:
+            yield f"{group}{name}", value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def choose_task(task: Task | str | None, config: str) -> Task:
+    """Return the task asked for, or that of the config's model. Raises InputError if neither is known."""
+    known = [find_task(name) for name in TASKS]
+    if isinstance(task, Task):
+        return task
+    if task is None:
+        described = read_model_config(config)["model"]
+        path = described.get("class_path", "") if isinstance(described, dict) else described
+        kind = getattr(models, str(path).rpartition(".")[2], None)
+        found = [one for one in known if isinstance(kind, type) and issubclass(kind, get_args(one.model)[1])]
+    else:
+        found = [one for one in known if task in (one.program, one.name)]
+    if not found:
+        names = ", ".join(f"'{one.program}'" for one in known)
+        asked = f"there is no task '{task}'" if task else "the config's model is none of bixt3d's: say what it does"
+        raise InputError(f"{asked}; task is one of {names}, or a Task")
+    return found[0]

@@ -1,0 +1,87 @@
+"""``bixt3d compare``: runs of one task in one table and one picture."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from written_runs import write_run_folder, write_seeds
+
+from bixt3d.cli.compare import main
+from bixt3d.types import InputError
+
+
+@pytest.fixture
+def runs(tmp_path) -> list[Path]:
+    return [
+        write_run_folder(tmp_path / "one", [0.5, 0.9, 0.8]),
+        write_run_folder(tmp_path / "stop|ped", [0.5, 0.6], seed=3),
+        write_seeds(tmp_path / "both", [0.1, 0.2, 0.5], [0.1, 0.4, 0.7]),
+    ]
+
+
+def cells(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").replace("\\|", "/").split("|")] for line in lines]
+
+
+def test_runs_stand_in_one_table_in_markdown(runs, capsys):
+    main([*map(str, runs)])
+    said = capsys.readouterr().out
+    head, rule, one, stopped, both = cells(said)
+    scores = ["overall accuracy", "mean accuracy", "best on test*"]
+    assert head == ["run", "model", "parameters", "epochs", *scores, "time", "clouds/s", "seed", "commit"]
+    assert set("".join(rule)) == {"-"}
+    parameters = f"{json.loads((runs[0] / 'result.json').read_text())['parameters']:,}"
+    assert one[1:] == ["BixtClassifier", parameters, "3", "80.00%", "40.00%", "90.00%", "100 s", "50", "0", "abc1234"]
+    assert stopped[3:7] == ["2 of 3, unfinished", "60.00% (epoch 2)", "30.00% (epoch 2)", "-"]
+    assert both[4:7] == ["60.00% +- 14.14%", "30.00% +- 7.07%", "60.00%"]
+    assert both[7:] == ["110 s", "50", "0 1", "abc1234"]
+    assert len({len(line) for line in said.splitlines() if line.startswith("|")}) == 1
+    assert (
+        "chosen by it: too good" in said
+        and f"Unfinished, so with the scores of the last epoch that was scored: {runs[1]}" in said
+    )
+
+
+def test_the_table_and_the_picture_are_written(runs, tmp_path, capsys):
+    out = tmp_path / "a/b"
+    main([*map(str, runs), "--out", str(out)])
+    assert sorted(path.name for path in out.iterdir()) == ["curves.png", "table.csv", "table.md"]
+    assert (out / "table.md").read_text() in capsys.readouterr().out
+    with (out / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == [str(run) for run in runs]
+    assert float(rows[2]["overall_accuracy"]) == pytest.approx(0.6)
+    assert float(rows[2]["overall_accuracy_deviation"]) == pytest.approx(0.1414, abs=1e-4)
+    pixels = np.asarray(Image.open(out / "curves.png").convert("RGB")).reshape(-1, 3)
+    for color in ((0, 114, 178), (194, 85, 0), (17, 119, 51)):  # a line for each run
+        assert (pixels == color).all(axis=1).sum() > 200
+
+
+def test_runs_of_different_tasks_are_refused(runs, tmp_path):
+    other = write_run_folder(tmp_path / "parts", [0.5])
+    (other / "run.json").write_text((other / "run.json").read_text().replace("classification", "part segmentation"))
+    with pytest.raises(
+        InputError, match="runs of one task can be compared, but .*one does classification, .*parts does"
+    ):
+        main([str(runs[0]), str(other)])
+
+
+def test_runs_on_other_data_are_named(runs, tmp_path, capsys):
+    other = write_run_folder(tmp_path / "other", [0.5, 0.6, 0.7], features="normal")
+    main([str(runs[0]), str(other)])
+    assert f"Other settings of data than {runs[0]}: {other}; compare with care." in capsys.readouterr().out
+
+
+def test_what_is_no_run_is_a_sentence(runs, tmp_path):
+    with pytest.raises(InputError, match="is no folder"):
+        main([str(runs[0]), str(tmp_path / "missing")])
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(runs, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="could not write"):
+        main([str(runs[0]), "--out", str(tmp_path / "file/below")])
