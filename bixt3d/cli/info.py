@@ -18,7 +18,7 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("info", "Say what runs and files of clouds, meshes or images hold.", OFFLINE)
     parser.add_argument("places", nargs="+", metavar="RUN_OR_FILE", help="run folder, its model.safetensors, or a file")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON for each")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each, with details as numbers")
     parser.add_argument("--trust", action="store_true", help="import classes that are not bixt3d's: runs their code")
     return parser
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json:
             print(json.dumps(facts))
         else:
-            print("\n" * (number > 0) + text_of(facts))
+            print(f"\n{text_of(facts)}" if number else text_of(facts))
     return 0 if not faults else 2 if faults == len(arguments.places) else 1
 
 
@@ -55,7 +55,9 @@ def facts_of(place: Path, trust: bool = False) -> Facts:
 def text_of(facts: Mapping[str, Any]) -> str:
     """Return the facts for people: a title, and a line for each."""
     rest = {
-        name: value for name, value in facts.items() if name not in ("place", "what") and value not in (None, [], {})
+        name: value
+        for name, value in facts.items()
+        if name not in ("place", "what", "details") and value not in (None, [], {})
     }
     width = max(map(len, rest))
     lines = [printable(f"{facts['place']}: {facts['what']}")]

@@ -139,4 +139,4 @@ def runs_text(root: Path) -> str:
         name = next(iter(run.headline), None)
         score = f"{name.replace('_', ' ')} {run.score_words(name)}" if name and run.score(name) is not None else "-"
         rows.append([str(run.folder), run.task, run.state, score, duration(run.result.get("seconds"))])
-    return "\n".join([*[table(rows)] * bool(runs), *faults])
+    return "\n".join([table(rows), *faults] if runs else faults)

@@ -73,5 +73,5 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     from bixt3d.io.errors import enough_memory
 
     count = "give fewer or smaller images" if arguments.image else "lower --count, or --train.eval_batch_size=16"
-    with enough_memory(count + ", or leave out --attention" * arguments.attention):
+    with enough_memory(f"{count}, or leave out --attention" if arguments.attention else count):
         return draw(arguments, rest)
