@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.models import CloudSegmenter as CloudSegmenter
     from bixt3d.models import DecoderSegmenter as DecoderSegmenter
     from bixt3d.models import Encoder as Encoder
+    from bixt3d.models import FeatureModel as FeatureModel
     from bixt3d.models import ImageClassifier as ImageClassifier
     from bixt3d.models import ImageSegmenter as ImageSegmenter
     from bixt3d.models import IterativeEncoder as IterativeEncoder
@@ -125,8 +126,8 @@ _NAMES = {
     "nn.local_patch": "LocalPatchRefinement",
     "tokenizers": "ConvTokenizer GroupTokenizer ImageTokenizer PatchTokenizer PointTokenizer Tokenizer",
     "models": "BixtClassifier BixtEncoder BixtImageClassifier BixtPreset CloudClassifier CloudSegmenter "
-    "DecoderSegmenter Encoder ImageClassifier ImageSegmenter IterativeEncoder LinearSegmenter PointMLP PointMLPDecoder "
-    "PointMLPElite PointMLPSegmenter SemanticFPNSegmenter SequentialEncoder TokenSegmenter",
+    "DecoderSegmenter Encoder FeatureModel ImageClassifier ImageSegmenter IterativeEncoder LinearSegmenter PointMLP "
+    "PointMLPDecoder PointMLPElite PointMLPSegmenter SemanticFPNSegmenter SequentialEncoder TokenSegmenter",
     "models.create": "create_model list_models",
     "models.features": "ModelFeatures",
     "models.presets": "build_model build_segmenter",
