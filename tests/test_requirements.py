@@ -17,7 +17,7 @@ from bixt3d.io.extras import EXTRAS, need, what_to_install
 from bixt3d.types import InputError
 
 ROOT = Path(__file__).parents[1]
-FASTER_OR_NICER = {"open3d", "torch_cluster", "triton"}
+FASTER_OR_NICER = {"open3d", "py7zr", "torch_cluster", "triton"}
 """Used where they are installed, and never needed."""
 IMPORTED_AS = {
     "docstring-parser": ["docstring_parser"],
