@@ -26,7 +26,9 @@ examples:
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("visualize", DESCRIPTION, EPILOG)
-    parser.add_argument("run", nargs="?", type=Path, help="run folder (default: the newest, of parts if there is one)")
+    parser.add_argument(
+        "run", metavar="RUN", nargs="?", type=Path, help="run folder (default: the newest, of parts if there is one)"
+    )
     parser.add_argument("--image", type=Path, nargs="+", help="draw these image files, by a run or model of images")
     parser.add_argument("--index", type=int, nargs="+", help="places in the test set (default: spread over it)")
     parser.add_argument("--category", help="only clouds or images of this category")
@@ -71,5 +73,5 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     from bixt3d.io.errors import enough_memory
 
     count = "give fewer or smaller images" if arguments.image else "lower --count, or --train.eval_batch_size=16"
-    with enough_memory(count + ", or leave out --attention" * arguments.attention):
+    with enough_memory(f"{count}, or leave out --attention" if arguments.attention else count):
         return draw(arguments, rest)

@@ -17,8 +17,12 @@ class ImageSegmenter(FeatureModel, ABC):
     """A model that labels every pixel with a class. Built as ``Model(num_classes, ...)``.
 
     ``stride``: it reads images whose sides this number divides.
+
+    A plain `nn.Module` counts as one if its ``forward(self, image)`` returns logits (B, C, X, Y); its stride is 1,
+    unless its ``stride`` is another.
     """
 
+    protocol = ("image",)
     stride: int
 
     @abstractmethod

@@ -120,7 +120,7 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
 
     Raises InputError if there is none, if it is of another task, or if its data have other classes or parts.
     """
-    saved = read_run(checkpoint, task.name)
+    saved = read_run(checkpoint, task.name, "--trust" in overrides)
     path, config = saved.path, json.dumps(own_settings(saved.config, f"config of {saved.path}"))
     settings = parser.parse_args([f"--cfg={config}", *overrides])  # in one line, it is no file's name
     settings.pop("cfg")

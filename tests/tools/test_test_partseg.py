@@ -56,11 +56,7 @@ def test_the_newest_run_of_this_task_is_taken_where_none_is_named(tiny_part_run,
         record.write_text(
             json.dumps(json.loads(record.read_text()) | {"began": f"2026-01-0{place + 1}T00:00:00+00:00"})
         )
-    result = test_command.main(
-        [
-            "partseg",
-        ]
-    )
+    result = test_command.main(["partseg"])
     assert result["checkpoint"] == str(Path("runs/newer/model.safetensors"))
     assert scores_of(result) == scores_of(trained(tiny_part_run))
     assert seen[0][0] == Path("runs/newer/test")
@@ -71,11 +67,7 @@ def test_where_there_is_no_run_of_this_task_one_learns_how_to_make_one(tiny_run,
     shutil.copytree(tiny_run, "runs/classifier")
     sentence = "no part segmentation run under runs/ yet: make one with `bixt3d train partseg --cfg cfgs/shap"
     with pytest.raises(InputError, match=sentence):
-        test_command.main(
-            [
-                "partseg",
-            ]
-        )
+        test_command.main(["partseg"])
 
 
 def test_a_checkpoint_of_the_other_task_is_refused(tiny_part_run, tiny_run):

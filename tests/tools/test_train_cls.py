@@ -303,11 +303,7 @@ def test_nonsense_is_refused_with_one_sentence_before_anything_is_written(
 
 def test_without_a_config_one_is_named():
     with pytest.raises(InputError, match="no data set and model given: name a config, as in `bixt3d train cls"):
-        train_command.main(
-            [
-                "cls",
-            ]
-        )
+        train_command.main(["cls"])
 
 
 def test_more_points_than_stored_are_refused_before_anything_is_written(tmp_path, train, monkeypatch):

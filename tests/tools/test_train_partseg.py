@@ -246,8 +246,4 @@ def test_a_config_of_the_other_task_is_refused(tiny, tiny_parts, tmp_path, monke
 
 def test_without_a_config_one_is_named():
     with pytest.raises(InputError, match="name a config, as in `bixt3d train partseg --cfg cfgs/shapes_parts"):
-        train_command.main(
-            [
-                "partseg",
-            ]
-        )
+        train_command.main(["partseg"])
