@@ -181,9 +181,8 @@ def test_readings_that_share_a_block_run_it_again(share: str, num_cross: int):
 def test_cost_is_linear_in_points(backend: str):
     """Counted, not timed: multiplications are an affine function of the number of points."""
     model = classifier(BixtEncoder(**SMALL)).eval()
-    for part in model.modules():
-        if isinstance(part, BiAttention):
-            part.backend = backend
+    for layer in (part for part in model.modules() if isinstance(part, BiAttention)):
+        layer.backend = backend
 
     def cost(num_points: int) -> int:
         # as matrix products: not every version of torch counts the fused kernel of a CPU
