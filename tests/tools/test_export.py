@@ -12,6 +12,7 @@ import numpy as np
 import onnx_deployment
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from written_runs import write_run
 
@@ -249,7 +250,7 @@ def test_an_exported_model_sees_the_points_that_the_predictor_sees(num_points):
 
 def test_parts_without_a_category_are_those_of_the_likeliest():
     torch.manual_seed(0)
-    config = SEGMENTER.replace("category_dim: 8", "category_dim: 0").replace('features: "rgb,intensity"', "features:")
+    config = SEGMENTER.replace("category_dim: 8", "category_dim: 0").replace(', features: "rgb,intensity"', "")
     model = build_segmenter(config, len(PART_NAMES), len(CLASS_NAMES))
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
@@ -314,9 +315,10 @@ def test_an_exported_classifier_of_images_takes_pixels_and_answers_as_the_predic
     facts = session.get_modelmeta().custom_metadata_map
     assert (facts["task"], facts["size"], facts["crop_fraction"]) == ("image classification", "16", "0.875")
     assert json.loads(facts["class_names"]) == ["cat", "dog", "hen"]
-    pixels = np.random.default_rng(0).integers(256, size=(3, 16, 16, 3), dtype=np.uint8)
+    images = [Image.fromarray(np.random.default_rng(0).integers(256, size=(30, 40, 3), dtype=np.uint8))] * 3
+    pixels = np.stack([predictor.view(image).permute(1, 2, 0).numpy() for image in images])
     (found,) = session.run(["probabilities"], {"image": pixels})
-    for image, own in zip(pixels, found, strict=True):
+    for image, own in zip(images, found, strict=True):
         expected = predictor.predict(image).probabilities
         assert np.allclose(own, [expected[name] for name in ("cat", "dog", "hen")], atol=1e-5)
 
