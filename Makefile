@@ -24,7 +24,7 @@ demo: $(VENV)/core.done
 setup: $(VENV)/core.done
 
 test: $(VENV)/test.done check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(nproc) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(nproc) --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(VENV)/cluster.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/ops

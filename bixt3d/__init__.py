@@ -57,10 +57,12 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.models import CloudSegmenter as CloudSegmenter
     from bixt3d.models import DecoderSegmenter as DecoderSegmenter
     from bixt3d.models import Encoder as Encoder
+    from bixt3d.models import FeatureModel as FeatureModel
     from bixt3d.models import ImageClassifier as ImageClassifier
     from bixt3d.models import ImageSegmenter as ImageSegmenter
     from bixt3d.models import IterativeEncoder as IterativeEncoder
     from bixt3d.models import LinearSegmenter as LinearSegmenter
+    from bixt3d.models import ModelFeatures as ModelFeatures
     from bixt3d.models import PointMLP as PointMLP
     from bixt3d.models import PointMLPDecoder as PointMLPDecoder
     from bixt3d.models import PointMLPElite as PointMLPElite
@@ -70,6 +72,8 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.models import TokenSegmenter as TokenSegmenter
     from bixt3d.models.attention_maps import attention_maps as attention_maps
     from bixt3d.models.attention_maps import image_attention_maps as image_attention_maps
+    from bixt3d.models.create import create_model as create_model
+    from bixt3d.models.create import list_models as list_models
     from bixt3d.models.image_presets import build_image_classifier as build_image_classifier
     from bixt3d.models.image_presets import build_image_segmenter as build_image_segmenter
     from bixt3d.models.official import load_official_weights as load_official_weights
@@ -122,8 +126,10 @@ _NAMES = {
     "nn.local_patch": "LocalPatchRefinement",
     "tokenizers": "ConvTokenizer GroupTokenizer ImageTokenizer PatchTokenizer PointTokenizer Tokenizer",
     "models": "BixtClassifier BixtEncoder BixtImageClassifier BixtPreset CloudClassifier CloudSegmenter "
-    "DecoderSegmenter Encoder ImageClassifier ImageSegmenter IterativeEncoder LinearSegmenter PointMLP PointMLPDecoder "
-    "PointMLPElite PointMLPSegmenter SemanticFPNSegmenter SequentialEncoder TokenSegmenter",
+    "DecoderSegmenter Encoder FeatureModel ImageClassifier ImageSegmenter IterativeEncoder LinearSegmenter "
+    "ModelFeatures PointMLP PointMLPDecoder PointMLPElite PointMLPSegmenter SemanticFPNSegmenter SequentialEncoder "
+    "TokenSegmenter",
+    "models.create": "create_model list_models",
     "models.presets": "build_model build_segmenter",
     "models.image_presets": "build_image_classifier build_image_segmenter",
     "models.official": "load_official_weights",
@@ -150,7 +156,7 @@ _NAMES = {
     "inference.predictions": "Answer PartPrediction Prediction",
     "inference.export": "export_run",
 }
-"""Public names by the module that holds them."""  # to come: create_model and list_models (models)
+"""Public names by the module that holds them."""
 
 _HOMES = {name: f"bixt3d.{module}" for module, names in _NAMES.items() for name in names.split()}
 

@@ -1,9 +1,8 @@
 """Settings: one yaml file is one run, any setting can be overridden on the command line, mistakes get one sentence."""
 
-import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -15,8 +14,10 @@ from jsonargparse._common import parsing_settings  # no public function gives or
 
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import first_line, is_out_of_memory
+from bixt3d.io.explaining import explain, parameters_of
+from bixt3d.io.importing import import_from
 from bixt3d.io.known_classes import TRUST, class_paths, known_classes
-from bixt3d.io.named_configs import find_config, nearest
+from bixt3d.io.named_configs import find_config
 from bixt3d.io.offline import OFFLINE
 from bixt3d.io.untrusted import MOST_YAML, read_yaml
 from bixt3d.types import Features, InputError
@@ -44,6 +45,8 @@ class SettingsParser(ArgumentParser):
         for place, flag in enumerate(args[:-1], 1):
             if flag == "--cfg":
                 args[place] = self._find_config(args[place])
+                if self.trust and not is_text(args[place]):
+                    import_from(Path(args[place]).parent)
         with _known_classes_only(self.trust):
             return super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
 
@@ -174,67 +177,14 @@ def follow_features(model: Any, data: Any) -> None:
             parts += (vars(part) if isinstance(part, Namespace) else part).values()
 
 
-def explain(message: str, known: Iterable[str]) -> str:
-    """Turn jsonargparse's message into one sentence: where, what is wrong, and the nearest right name."""
-    if broken := re.match(r"(Problems parsing|Unexpected) config: ", message):
-        problem = re.sub(r'in "<unicode string>",', "at", " ".join(message[broken.end() :].split()))
-        return f"the config file holds no settings in yaml: {problem}"
-    message = "\n".join(map(printable, message.splitlines()))
-    where = ".".join(re.findall(r"""(?:Parser key "|Group ')([^"']+)["']""", message))
-    if unknown := re.search(
-        r"Option '([^']+)' is not accepted|does not accept option '([^']+)'|unrecognized arguments: --(\S+)", message
-    ):
-        name = next(filter(None, unknown.groups())).split("=")[0]
-        owners = re.findall(r"class_path '([^']+)'", message)
-        names = [one.name for one in _parameters_of(owners[-1])] if owners else list(known)
-        setting = f"{where}.{name}" if where else name
-        return f"unknown setting '{setting}'" + nearest(name if owners else setting, names)
-    if sentence := _explain_class(message, where):
-        return sentence
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    line = re.sub(r'^Parser key "[^"]+":\s*', "", re.sub(r"\.? Got value: Namespace.*", "", lines[-1]))
-    line = re.sub(r"<class '(\w+)'>", r"\1", line)
-    line = re.sub(r"Expected a typing.Literal\[(.*?)\]", r"Expected one of \1", line)
-    return f"setting '{where}': {line}" if where else line
-
-
-def _explain_class(message: str, where: str) -> str | None:
-    """Return the sentence about a class that is not known, or known but of no use here; None if it is about neither."""
-    patterns = (
-        r"Expected a dot import path string: (\w+)",
-        r"Expected '([\w.]+)' to be a subclass of",
-        r"Import path ([\w.]+) does not correspond to a subclass of",
-        r"Importing '([\w.]+)' is not allowed",
-    )
-    found = re.search("|".join(patterns), message)
-    if not found:
-        return None
-    path = next(filter(None, found.groups()))
-    name, classes = path.rpartition(".")[2], [one.__name__ for one in known_classes() if one.__name__[0] != "_"]
-    if found[4] and not path.startswith("bixt3d."):
-        return f"setting '{where}' names {path}, which is not bixt3d's: --trust imports it, and so runs its code"
-    if name in classes:
-        return f"setting '{where}' cannot be a {name}: that class is meant for another task or another setting"
-    hint = nearest(name, classes)  # where none is near, all classes are too many
-    return f"unknown class '{name[:80]}' in setting '{where}'" + hint * ("did you mean" in hint)
-
-
 def check_nulls(settings: Namespace, where: str = "") -> None:
     """Raise InputError that names a plain setting of a class which is null: jsonargparse lets these pass."""
     plain = {}
     if isinstance(settings.get("init_args"), Namespace):
-        plain = {one.name: one.annotation for one in _parameters_of(str(settings.get("class_path")))}
+        plain = {one.name: one.annotation for one in parameters_of(str(settings.get("class_path")))}
         settings = settings["init_args"]
     for name, value in vars(settings).items():
         if isinstance(value, Namespace):
             check_nulls(value, f"{where}{name}.")
         elif value is None and plain.get(name) in (int, float, bool, str):
             raise InputError(f"setting '{where}{name}' must be of type {plain[name].__name__}, and is null")
-
-
-def _parameters_of(class_path: str) -> list[inspect.Parameter]:
-    """Return the settings of a class and of those that it is derived from; none of a class that is not known."""
-    name = class_path.rpartition(".")[2]
-    classes = next((one.__mro__ for one in known_classes() if one.__name__ == name), ())
-    parameters = [one for cls in reversed(classes) for one in inspect.signature(cls.__init__).parameters.values()]
-    return [one for one in parameters if one.name != "self" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]

@@ -22,7 +22,12 @@ def pytest_sessionstart():
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]):
-    """Skip tests marked ``gpu`` where there is no CUDA device, and ``cluster`` where torch-cluster was not built."""
+    """Skip tests marked ``gpu`` without a CUDA device, and ``cluster`` without torch-cluster; begin with slow files.
+
+    One that began last would keep a process busy while the others have nothing left to do.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     missing = {}
     if not torch.cuda.is_available():
         missing["gpu"] = "needs a CUDA device, and torch sees none here"

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "nn": {"types", "ops"},
     "tokenizers": {"types", "ops", "nn"},
     "models": {"types", "io", "config", "ops", "nn", "tokenizers"},
-    "timm": {"types", "models"},  # what `import bixt3d.timm` registers
+    "timm": {"types", "nn", "models"},  # what `import bixt3d.timm` registers
     "datasets": {"types", "io", "ops"},
     "viz": {"types", "io"},
     "engine": {"types", "io", "config"},

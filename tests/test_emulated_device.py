@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.mark.slow
-def test_steps_on_anemulated_device(on_emulated_device):
+def test_steps_on_an_emulated_device(on_emulated_device):
     assert on_emulated_device("cases_on_emulated_device.py") > 30

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from timm.data import resolve_model_data_config
+from timm.models import group_parameters
 from timm.optim import create_optimizer_v2
 from torch import Tensor
 
@@ -23,6 +24,13 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
     """Make a registered model small enough to run."""
     small = ImagePreset(dim=16, depth=2, num_heads=2, num_latents=4, kernel=4, stride=4)
     monkeypatch.setitem(PRESETS, NAME, small)
+    return NAME
+
+
+@pytest.fixture
+def deep(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make a registered model of four layers small enough to run."""
+    monkeypatch.setitem(PRESETS, NAME, ImagePreset(dim=16, depth=4, num_heads=2, num_latents=4, kernel=4, stride=4))
     return NAME
 
 
@@ -72,10 +80,86 @@ def test_settings_of_timm_become_ours(tiny: str):
     assert model.default_cfg["architecture"] == tiny
 
 
-@pytest.mark.parametrize("settings", [{"in_chans": 1}, {"global_pool": "max"}])
-def test_settings_that_do_not_fit_are_refused(tiny: str, settings: dict):
-    with pytest.raises(InputError, match="reads 3 channels and pools by avg"):
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"in_chans": 0}, "at least 1 channel, not 0"),
+        ({"global_pool": "max"}, "pools by avg, not max"),
+        ({"img_size": 6}, "must be multiples of 4, not"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(tiny: str, settings: dict, words: str):
+    with pytest.raises(InputError, match=words):
         timm.create_model(tiny, **settings)
+
+
+def test_another_size_of_image_is_read_and_told_to_the_transforms(tiny: str):
+    model = timm.create_model(tiny, img_size=(12, 16)).eval()
+    assert resolve_model_data_config(model)["input_size"] == (3, 12, 16)
+    assert model.forward_features(torch.randn(1, 3, 12, 16)).shape == (1, 4, 16)
+
+
+def test_one_channel_sums_the_weights_of_three_and_six_repeat_them(tiny: str, tmp_path: Path):
+    theirs = BixtPreset(1000, tiny)
+    torch.save(theirs.state_dict(), path := tmp_path / "theirs.pth")
+    settings = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
+    grey, six = (timm.create_model(tiny, in_chans=number, **settings).eval() for number in (1, 6))
+    image = images()[:, :1]
+    weight = theirs.tokenizer.project.weight
+    torch.testing.assert_close(grey.first_conv.weight, weight.sum(1, keepdim=True))
+    torch.testing.assert_close(six.first_conv.weight, weight.repeat(1, 2, 1, 1) / 2)
+    three = theirs.eval().tokenizer(image.expand(-1, 3, -1, -1))[0].feats
+    torch.testing.assert_close(grey.tokenizer(image)[0].feats, three)
+    assert resolve_model_data_config(grey)["input_size"] == (1, 224, 224)
+    assert grey(image).shape == (2, 1000) and six(torch.randn(1, 6, 8, 8)).shape == (1, 1000)
+
+
+def test_features_are_maps_of_tokens_of_the_layers_asked_for(deep: str):
+    image = torch.randn(2, 3, 8, 12)
+    torch.manual_seed(1)
+    net = timm.create_model(deep, features_only=True, out_indices=(0, -1)).eval()
+    torch.manual_seed(1)
+    whole = timm.create_model(deep).eval()
+    maps = net(image)
+    assert [one.shape for one in maps] == [(2, 16, 2, 3)] * 2
+    assert net.feature_info.channels() == [16, 16] and net.feature_info.reduction() == [4, 4]
+    assert net.feature_info.module_name() == ["encoder.layers.0", "encoder.layers.2"]
+    tokens = whole.encoder(whole.tokenizer(image))[1][-1].feats
+    torch.testing.assert_close(maps[1].flatten(2).transpose(1, 2), tokens)
+    assert len(net.model.encoder.layers) == 3  # the last layer only reads the tokens
+    assert len(timm.create_model(deep, features_only=True)(image)) == 3
+
+
+def test_intermediate_tokens_come_with_the_latents_of_forward_features(deep: str):
+    model, image = timm.create_model(deep, num_classes=5).eval(), images()
+    latents, maps = model.forward_intermediates(image, output_fmt="NLC")
+    torch.testing.assert_close(latents, model.forward_features(image))
+    torch.testing.assert_close(model.forward_head(latents), model(image))
+    assert [one.shape for one in maps] == [(2, 4, 16)] * 3
+    only = model.forward_intermediates(image, indices=[1], stop_early=True, intermediates_only=True, output_fmt="NLC")
+    torch.testing.assert_close(only[0], maps[1])
+    with pytest.raises(InputError, match="gives tokens without norm"):
+        model.forward_intermediates(image, norm=True)
+
+
+def test_gradient_checkpointing_changes_no_gradient(deep: str):
+    model, image, found = timm.create_model(deep, num_classes=5), images(), []
+    torch.nn.init.normal_(model.head.weight)
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable)
+        model.zero_grad()
+        model(image).square().sum().backward()
+        found.append(torch.cat([one.grad.flatten() for one in model.parameters()]))
+    assert any(getattr(part, "checkpointing", False) for part in model.modules())
+    torch.testing.assert_close(*found)
+
+
+def test_every_parameter_has_a_layer_for_learning_rates(deep: str):
+    model = timm.create_model(deep, num_classes=5)
+    layers = group_parameters(model, model.group_matcher(), reverse=True)
+    assert set(layers) == {name for name, _ in model.named_parameters()}
+    assert layers["tokenizer.project.weight"] < layers["encoder.layers.0.cross.latent_norm.weight"]
+    assert layers["encoder.layers.3.cross.latent_norm.weight"] < layers["head.weight"]
 
 
 def test_without_classes_a_model_gives_features(tiny: str):

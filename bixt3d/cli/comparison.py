@@ -138,7 +138,8 @@ def write(out: Path, runs: Sequence[RunFolder], rows: Sequence[Row], text: str) 
     files = {"table.md": f"{text}\n".encode(), "table.csv": content.getvalue().encode()}
     if curves:
         percent = score.number_format.endswith("%")
-        title = f"{next(iter(runs[0].headline)).replace('_', ' ').capitalize()} on the test set{' in %' * percent}"
+        title = f"{next(iter(runs[0].headline)).replace('_', ' ').capitalize()} on the test set"
+        title += " in %" if percent else ""
         files["curves.png"] = comparison_png(curves, title, percent)
     for name, data in files.items():
         write_whole(out / name, lambda path, data=data: path.write_bytes(data))

@@ -130,4 +130,5 @@ def print_cost(found: dict[str, Any]) -> None:
         print("besides, not in the FLOPs (distances: all pairs that are compared, 3 multiply-adds each):")
     for work in found["point_work"]:
         counts = [f"{work[name] / 1e6:.4f} M {what}" for name, what in WORK.items() if work[name]]
-        print(f"  {work['operator']:24}{work['calls']:3} call{'s' * (work['calls'] != 1)}, {', '.join(counts)}")
+        calls = "call" if work["calls"] == 1 else "calls"
+        print(f"  {work['operator']:24}{work['calls']:3} {calls}, {', '.join(counts)}")

@@ -18,7 +18,7 @@ class DataSet(NamedTuple):
 
 
 PART_TEXTS = "shapenetcore_partanno_segmentation_benchmark_v0_normal"
-SEVEN_ZIP = "7z archive: needs `pip install py7zr`"
+SEVEN_ZIP = "7z archive: needs pip install 'bixt3d[psb]'"
 SETS = {
     "modelnet10": DataSet("modelnet10_ply_hdf5_1024", "0.5 GB", "ModelNet10: 1024 points, sampled here on the meshes"),
     "modelnet40": DataSet("modelnet40_ply_hdf5_2048", "435 MB", "ModelNet40: 2048 points"),

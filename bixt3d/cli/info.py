@@ -2,26 +2,30 @@
 
 import json
 import sys
-from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bixt3d.cli.parser import Parser
+from bixt3d.errors import InputError
+from bixt3d.io.bounds import printable
+from bixt3d.io.offline import OFFLINE
+
 Facts = dict[str, Any]
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("info", "Say what runs and files of clouds, meshes or images hold.", OFFLINE)
+    parser.add_argument("places", nargs="+", metavar="RUN_OR_FILE", help="run folder, its model.safetensors, or a file")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each, with details as numbers")
+    parser.add_argument("--trust", action="store_true", help="import classes that are not bixt3d's: runs their code")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Describe all places; returns the exit code: 0, 1 if some could not be read, 2 if none could."""
-    parser = ArgumentParser(
-        prog="bixt3d info", description="Say what runs and files of clouds, meshes or images hold.", allow_abbrev=False
-    )
-    parser.add_argument("places", nargs="+", metavar="RUN_OR_FILE", help="run folder, its model.safetensors, or a file")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON for each")
-    parser.add_argument("--trust", action="store_true", help="import classes that are not bixt3d's: runs their code")
-    arguments = parser.parse_args(argv)
-    from bixt3d.errors import InputError
-    from bixt3d.io.bounds import printable
-
+    arguments = make_parser().parse_args(argv)
     faults = 0
     for number, place in enumerate(arguments.places):
         try:
@@ -33,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json:
             print(json.dumps(facts))
         else:
-            print("\n" * (number > 0) + text_of(facts))
+            print(f"\n{text_of(facts)}" if number else text_of(facts))
     return 0 if not faults else 2 if faults == len(arguments.places) else 1
 
 
@@ -50,10 +54,10 @@ def facts_of(place: Path, trust: bool = False) -> Facts:
 
 def text_of(facts: Mapping[str, Any]) -> str:
     """Return the facts for people: a title, and a line for each."""
-    from bixt3d.io.bounds import printable
-
     rest = {
-        name: value for name, value in facts.items() if name not in ("place", "what") and value not in (None, [], {})
+        name: value
+        for name, value in facts.items()
+        if name not in ("place", "what", "details") and value not in (None, [], {})
     }
     width = max(map(len, rest))
     lines = [printable(f"{facts['place']}: {facts['what']}")]

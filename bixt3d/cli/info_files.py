@@ -46,9 +46,7 @@ def cloud_facts(path: Path, clouds: Sequence[Cloud]) -> dict[str, Any]:
     notes = list(dict.fromkeys(note for cloud in clouds for note in cloud.notes))
     return {
         "what": kind if len(clouds) == 1 else f"{len(clouds):,} clouds ({path.suffix.lower()})",
-        "points": (f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}")
-        + " each" * (len(clouds) > 1)
-        + ", spread over its faces for reading" * first.from_mesh,
+        "points": count_words(sizes, len(clouds)) + (", spread over its faces for reading" if first.from_mesh else ""),
         "faces": f"{first.num_faces:,} triangles" if first.num_faces else None,
         "columns": [column_words(name, clouds) for name in first.columns] or "none beside x, y, z",
         "least": dict(zip("xyz", least.tolist(), strict=True)),
@@ -59,6 +57,7 @@ def cloud_facts(path: Path, clouds: Sequence[Cloud]) -> dict[str, Any]:
         if first.up
         else "the file does not say; see --up of bixt3d predict",
         "notes": notes,
+        "details": {"clouds": len(clouds), "points": sum(map(len, clouds)), "columns": list(first.columns)},
     }
 
 
@@ -76,9 +75,18 @@ def column_words(name: str, clouds: Sequence[Cloud]) -> str:
     except InputError:  # a name that no feature can have
         kind = "scalar"
     width = own[0].shape[1]
-    parts = [f"{name} ({kind}, {width} x {own[0].dtype}, {bounds})", *[f"{lost:,} not finite"] * (lost > 0)]
-    parts += [f"only in {len(own)} of {len(clouds)} clouds"] * (len(own) < len(clouds))
-    return ", ".join(parts)
+    words = [f"{name} ({kind}, {width} x {own[0].dtype}, {bounds})"]
+    if lost:
+        words.append(f"{lost:,} not finite")
+    if len(own) < len(clouds):
+        words.append(f"only in {len(own)} of {len(clouds)} clouds")
+    return ", ".join(words)
+
+
+def count_words(sizes: Sequence[int], num_clouds: int) -> str:
+    """Return how many points clouds have, of these sizes in order."""
+    words = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+    return f"{words} each" if num_clouds > 1 else words
 
 
 def units_words(least: np.ndarray, most: np.ndarray) -> str:

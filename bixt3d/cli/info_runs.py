@@ -26,7 +26,8 @@ def run_facts(place: Path, trust: bool = False) -> dict[str, Any]:
     facts = {"what": f"a run, {folder.state}", "task": folder.task}
     if (place / "model.safetensors").is_file():
         facts |= model_facts(read_run(place, trust=trust))
-    return facts | training_facts(folder) | file_facts(place) | next_steps(place, folder.task, folder, trust)
+    facts |= training_facts(folder) | file_facts(place) | next_steps(place, folder.task, folder, trust)
+    return facts | {"details": facts.get("details", {}) | {"epochs": folder.epochs, "result": folder.result}}
 
 
 def model_facts(run: SavedRun) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def model_facts(run: SavedRun) -> dict[str, Any]:
         facts["features"] = feature_words(Features.parse(run.input["features"]), model) or "none: positions alone"
     else:
         facts["reads"] = {key: value for key, value in run.input.items() if value is not None}
-    return facts
+    return facts | {"details": {"parameters": parameters, "model": run.model, "input": run.input, **run.names}}
 
 
 def feature_words(features: Features, model: Any) -> list[str]:
@@ -70,8 +71,9 @@ def training_facts(run: RunFolder) -> dict[str, Any]:
         (f"{value:,.0f} {key.replace('_per_second', '/s')}" for key, value in result.items() if "_per_second" in key),
         None,
     )
-    trained = [f"{run.epochs} epochs of {run.planned}", f"seed {run.settings.get('seed', '?')}"]
-    trained += [duration(seconds)] * (seconds is not None) + [speed] * (speed is not None)
+    trained = [f"epoch {run.epochs} of {run.planned}", f"seed {run.settings.get('seed', '?')}"]
+    trained += [duration(seconds)] if seconds is not None else []
+    trained += [speed] if speed is not None else []
     facts: dict[str, Any] = {"trained": ", ".join(trained), "began": run.began, "device": result.get("device")}
     facts["scores"] = score_lines(run)
     code = {"bixt3d": "version", "torch": "torch", "commit": "commit"}
@@ -129,17 +131,18 @@ def several_facts(run: RunFolder) -> dict[str, Any]:
         "scores": f"{scores} (mean and deviation over the seeds, last epoch, test set)" if run.finished else None,
         "runs": seeds,
         "next": [f"bixt3d info {shlex.quote(str(one.folder))}" for one in run.runs_of_seeds()],
+        "details": {"seeds": list(run.seeds or ()), "result": run.result},
     }
 
 
 def next_steps(place: Path, task: str, run: RunFolder | None, trust: bool) -> dict[str, list[str]]:
     """Return commands that fit what is there; ``run`` None: a file of weights alone."""
-    name, flag = shlex.quote(str(place)), " --trust" * trust
+    name, flag = shlex.quote(str(place)), " --trust" if trust else ""
     short = next((word for word, choice in TASKS.items() if choice.task == task), None)
     steps = []
     if run and short and not run.finished:
         steps.append(f"bixt3d train {short} --resume {name}{flag}")
     if run is None or (place / "model.safetensors").is_file():
-        steps += [f"bixt3d test {short} {name}{flag}"] * bool(short)
+        steps += [f"bixt3d test {short} {name}{flag}"] if short else []
         steps += [f"bixt3d predict FILE --checkpoint {name}{flag}", f"bixt3d export {name}{flag}"]
     return {"next": steps}

@@ -3,12 +3,12 @@
 import re
 import shutil
 import textwrap
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bixt3d.cli.download import SETS
+from bixt3d.cli.parser import Parser
 from bixt3d.io.named_configs import known_configs
 
 SELF_MADE = ("Shapes",)
@@ -27,12 +27,17 @@ class Config(NamedTuple):
     model: str
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print what the command line asks for."""
-    parser = ArgumentParser(prog="bixt3d list", description="List configs, models or runs.", allow_abbrev=False)
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("list", "List configs, models or runs.")
     parser.add_argument("what", choices=("configs", "models", "runs"), help="what to list")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="where runs are (default: runs)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print what the command line asks for."""
+    arguments = make_parser().parse_args(argv)
     if arguments.what == "runs":
         print(runs_text(arguments.folder))
     else:
@@ -134,4 +139,4 @@ def runs_text(root: Path) -> str:
         name = next(iter(run.headline), None)
         score = f"{name.replace('_', ' ')} {run.score_words(name)}" if name and run.score(name) is not None else "-"
         rows.append([str(run.folder), run.task, run.state, score, duration(run.result.get("seconds"))])
-    return "\n".join([*[table(rows)] * bool(runs), *faults])
+    return "\n".join([table(rows), *faults] if runs else faults)

@@ -21,7 +21,7 @@ COMMANDS = {
     "list": "list configs, models or runs",
     "compare": "compare runs: a table and a plot",
 }
-"""What each subcommand does; ``cli/NAME.py`` has its ``main(argv)``. Imported when it is called: help must be fast."""
+"""What each one does; ``cli/NAME.py`` has its ``main(argv)`` and ``make_parser()``. Imported when it is called."""
 
 NOTES = (
     "bixt3d COMMAND --help explains each one; --version prints the version.",

@@ -40,7 +40,7 @@ def predict_all(arguments: Namespace) -> int:
     predict, name = predict_image if of_images else predict_file, partial(free_name, taken=set())
     for path in tqdm(paths, unit="file", disable=True if len(paths) == 1 else None):  # None: only on a terminal
         try:
-            with enough_memory(f"give a smaller file than {path}{', or leave out --out' * bool(arguments.out)}"):
+            with enough_memory(f"give a smaller file than {path}{', or leave out --out' if arguments.out else ''}"):
                 predict(path, predictor, arguments, name)
         except InputError as error:
             faults += 1

@@ -102,7 +102,11 @@ def read_folder(folder: Path) -> RunFolder:
     """Return what the files of a run folder say. Raises InputError if it is no run, or one of them is damaged."""
     record = read_record(folder) if folder.is_dir() else None
     if record is None:
-        what = "is no folder" if not folder.is_dir() else "holds no run: it has no run.json and no model.safetensors"
+        what = (
+            "is no folder"
+            if not folder.is_dir()
+            else "holds no run (no run.json and no model.safetensors): name a run folder or a file"
+        )
         raise InputError(f"{printable(folder)} {what}")
     config, result = folder / "config.yaml", folder / "result.json"
     settings = read_yaml(read_words(config, 4 * MOST_YAML), str(config)) if config.is_file() else {}

@@ -107,5 +107,5 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
         from bixt3d.cli.visualize_clouds import draw
     few = "give fewer or smaller " + ("files" if arguments.files else "images")
     count = few if arguments.files or arguments.image else "lower --count, or --train.eval_batch_size=16"
-    with enough_memory(count + ", or leave out --attention" * arguments.attention):
+    with enough_memory(f"{count}, or leave out --attention" if arguments.attention else count):
         return draw(arguments, rest)

@@ -129,8 +129,9 @@ class Description:
             self.foreign = True
         else:
             raise InputError(
-                f"{self.source} names the class '{printable(path)[:80]}', which is not bixt3d's: import it before, or "
-                "let the file import it, and so run its code, with --trust or trust=True"
+                f"{self.source} names the class '{printable(path)[:80]}', which is not bixt3d's: import it before, if "
+                "it is derived from one of bixt3d's, or let the file import it, and so run its code, with --trust or "
+                "trust=True"
             )
         return {"class_path": path, "init_args": self._resolve_settings(settings)}
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from bixt3d.engine.checkpoint import load_metadata, load_weights
-from bixt3d.engine.folder import newest_run, weights_file
+from bixt3d.engine.folder import RECORD, newest_run, weights_file
 from bixt3d.inference.described import build_described
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import first_line
+from bixt3d.io.importing import import_from
 from bixt3d.io.untrusted import read_json
 from bixt3d.tasks import find_task
 from bixt3d.tasks.task import FORMAT, Task
@@ -68,6 +69,8 @@ def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> S
     """
     path = weights_file(Path(run))
     metadata = load_metadata(path)
+    if trust:
+        import_from_run(path.parent)
     found = find_task(metadata.get("task")) or import_task(metadata.get("task_class"), path, trust)
     if task not in (None, found.name):
         own, other = (f"{'an' if name[0] in 'aeiou' else 'a'} {name} run" for name in (found.name, task))
@@ -89,6 +92,12 @@ def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> S
     if "normals" in described["input"]:  # in place of features
         raise InputError(OLD.format(path))
     return SavedRun(path, found, **described, names=names, config=metadata["config"], trust=trust)
+
+
+def import_from_run(folder: Path) -> None:
+    """Let the modules be imported that a run keeps beside its weights; one of several seeds, in the folder above."""
+    for one in [folder.parent] * (folder.parent / RECORD).is_file() + [folder]:
+        import_from(one)
 
 
 def load_run(run: str | Path, device: str | torch.device = "cpu", trust: bool = False) -> Any:

@@ -15,8 +15,12 @@ class CloudClassifier(FeatureModel, ABC):
     """A model that says what a cloud is. Built as ``Model(num_classes, ...)``.
 
     ``features``: what it reads of the points beside their positions, in the order of the columns of ``feats``.
+
+    A plain `nn.Module` counts as one if its ``forward(self, xyz, feats=None)`` returns logits (B, C). It reads no
+    features, unless its ``features`` name them, as in ``features = "normal,rgb"``.
     """
 
+    protocol = ("xyz", "feats")
     features: Features = Features()
 
     @abstractmethod

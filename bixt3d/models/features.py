@@ -1,6 +1,7 @@
 """What every model offers beside its logits: features before the head, and a head that can be replaced."""
 
-from typing import Any, NamedTuple
+import inspect
+from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,6 +37,14 @@ class FeatureModel(nn.Module):
 
     head_name: str = "head"
     num_classes: int
+    protocol: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> Any:
+        """Let a plain nn.Module count as the abstract class whose ``protocol`` its forward follows."""
+        names = vars(cls).get("protocol")  # of this very class, not of one that it is derived from
+        plain = issubclass(other, nn.Module) and not issubclass(other, FeatureModel)
+        return True if names and plain and _takes(other.forward, names) else NotImplemented
 
     def forward_features(self, *inputs: Any) -> ModelFeatures:
         """Return the features of what `forward` takes, without the head.
@@ -65,6 +74,13 @@ class FeatureModel(nn.Module):
         owner, _, name = self.head_name.rpartition(".")
         head = self.new_head(num_classes).to(like.device, like.dtype).train(self.training)
         setattr(self.get_submodule(owner), name, head)
+
+
+def _takes(forward: Any, names: tuple[str, ...]) -> bool:
+    """Say whether a function takes self and these arguments by name and place, and needs no other."""
+    given = list(inspect.signature(forward).parameters.values())[1:]
+    more = [one for one in given[len(names) :] if one.default is one.empty or one.name == "category"]
+    return [one.name for one in given[: len(names)]] == list(names) and not more
 
 
 def zero_linear(dim: int, num_classes: int) -> nn.Linear:

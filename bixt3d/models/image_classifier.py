@@ -12,10 +12,15 @@ from bixt3d.tokenizers import ImageTokenizer
 
 
 class ImageClassifier(FeatureModel, ABC):
-    """A model that says what an image shows. Built as ``Model(num_classes, ...)``."""
+    """A model that says what an image shows. Built as ``Model(num_classes, ...)``.
+
+    A plain `nn.Module` counts as one if its ``forward(self, image)`` returns logits (B, C).
+    """
+
+    protocol = ("image",)
 
     @abstractmethod
-    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C"]:
+    def forward(self, image: Float[Tensor, "B I X Y"]) -> Float[Tensor, "B C"]:
         """Return the logits of every class."""
 
 
@@ -39,9 +44,9 @@ class BixtImageClassifier(LatentHead, ImageClassifier):
         check_fit(tokenizer, encoder)
         super().__init__(num_classes, tokenizer, encoder, dropout)
 
-    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C"]:
+    def forward(self, image: Float[Tensor, "B I X Y"]) -> Float[Tensor, "B C"]:
         return self.classify(self.forward_features(image))
 
-    def forward_features(self, image: Float[Tensor, "B 3 X Y"]) -> ModelFeatures:
+    def forward_features(self, image: Float[Tensor, "B I X Y"]) -> ModelFeatures:
         """Return latents, tokens (one for each patch) and pooled features of images."""
         return self.encode(self.tokenizer(image))

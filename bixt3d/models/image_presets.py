@@ -87,12 +87,26 @@ def build_image_segmenter(config: str | Path, num_classes: int) -> ImageSegmente
     """Build a segmenter of images, as `build_image_classifier` does a classifier."""
     if not _names_preset(config):
         return _from_yaml(config, MakeImageSegmenter, num_classes)
-    preset = find_preset(str(config))
-    if preset.head == "classes":
+    if find_preset(str(config)).head == "classes":
         names = [name for name, one in PRESETS.items() if one.head != "classes"]
         raise InputError(f"'{config}' is a classifier; segmenters are: {', '.join(names)}")
+    return make_preset(str(config), num_classes)
+
+
+def make_preset(
+    name: str, num_classes: int, pretrained: bool = False, **changes: Any
+) -> ImageClassifier | ImageSegmenter:
+    """Return the classifier or the segmenter of a name; ``changes``: other settings of its class.
+
+    Raises InputError for an unknown name, and for weights that were not released.
+    """
+    preset = find_preset(name)
+    if preset.head == "classes":
+        return BixtPreset(num_classes, name, pretrained=pretrained, **changes)
+    if pretrained:
+        raise InputError(f"no weights of '{name}' were released: start its training from a classifier's (train.init)")
     make = {"linear": LinearSegmenter, "fpn": SemanticFPNSegmenter}[preset.head]
-    return make(num_classes, make_tokenizer(preset), make_encoder(preset))
+    return make(num_classes, make_tokenizer(preset), make_encoder(preset), **changes)
 
 
 def _names_preset(config: str | Path) -> bool:

@@ -46,7 +46,11 @@ def read_model_config(config: str | Path) -> dict[str, Any]:
 
 
 def _make(config: str | Path, kind: Any) -> Any:
-    settings = read_model_config(config)
+    return make_described(read_model_config(config), kind)
+
+
+def make_described(settings: dict[str, Any], kind: Any) -> Any:
+    """Return the function of its number of outputs that makes the model of a config's settings."""
     parser = SettingsParser()
     parser.add_argument("--model", type=kind)
     parsed = parser.parse_object({"model": settings["model"]})

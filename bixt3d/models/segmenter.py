@@ -21,8 +21,13 @@ class CloudSegmenter(FeatureModel, ABC):
 
     ``reads_category``: whether it is told the category of each cloud; if not, ``category`` changes nothing.
     ``features``: what it reads of the points beside their positions, in the order of the columns of ``feats``.
+
+    A plain `nn.Module` counts as one if its ``forward(self, xyz, feats=None, category=None)`` returns logits (B, N, C).
+    It reads no features, unless its ``features`` name them, and is told the category, unless its ``reads_category`` is
+    False.
     """
 
+    protocol = ("xyz", "feats", "category")
     reads_category: bool
     features: Features = Features()
 

@@ -17,6 +17,7 @@ from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_folder
 from bixt3d.engine.loop import TrainingState, merge
 from bixt3d.io.bounds import counted
+from bixt3d.io.importing import copy_imported
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.finishing import read_result, say
 from bixt3d.tasks.sets import Sets
@@ -140,6 +141,7 @@ def open_folder(job: Job, where: Where, stack: ExitStack) -> Path:
     record = record_now(job.task.name, where.seeds)
     if where.record is None:
         folder = make_folder(where.folder, where.name, record, job.config)
+        copy_imported(folder)  # of the user's own, beside the config: the run needs them later
         stack.enter_context(hold(folder))
         return folder
     record = replace(where.record, seeds=record.seeds)

@@ -52,6 +52,8 @@ def start_from(module: nn.Module, path: Path) -> str:
 
 
 def _start_from_authors(module: nn.Module, path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"there are no weights {path}")
     if not isinstance(module, ImageClassifier | ImageSegmenter):
         raise InputError(f"train.init should be the folder of a run, or its model.safetensors, not {path}")
     from bixt3d.models.official import load_official_weights

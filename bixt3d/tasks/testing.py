@@ -33,6 +33,7 @@ RUNTIME = ("accelerator", "precision", "attention", "points", "deterministic")
 def test(task: Task, description: str | None, argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Evaluate a run and write its files anew; returns what result.json holds."""
     parser = task.make_parser(description)
+    parser.prog = task.command("test")
     where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task)
     checkpoint = weights_file(where.checkpoint or newest_of(task), where.weights)
     rows = read_rows(checkpoint.parent / "metrics.csv")
@@ -120,7 +121,7 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
 
     Raises InputError if there is none, if it is of another task, or if its data have other classes or parts.
     """
-    saved = read_run(checkpoint, task.name)
+    saved = read_run(checkpoint, task.name, "--trust" in overrides)
     path, config = saved.path, json.dumps(own_settings(saved.config, f"config of {saved.path}"))
     settings = parser.parse_args([f"--cfg={config}", *overrides])  # in one line, it is no file's name
     settings.pop("cfg")

@@ -39,10 +39,10 @@ class ImageTokenizer(nn.Module, ABC):
         self.position.apply(init_linear)
 
     @abstractmethod
-    def embed(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B D R C"]:
+    def embed(self, image: Float[Tensor, "B I X Y"]) -> Float[Tensor, "B D R C"]:
         """Return the features of every patch, without its position."""
 
-    def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Pyramid:
+    def forward(self, image: Float[Tensor, "B I X Y"]) -> Pyramid:
         """Return one level of tokens. Raises InputError if the stride does not divide the image."""
         rows, columns = image.shape[-2:]
         if rows % self.stride or columns % self.stride:
@@ -77,7 +77,7 @@ class PatchTokenizer(ImageTokenizer):
         self.project = nn.Conv2d(3, dim, kernel, stride, padding=(kernel - stride) // 2)
         init_patches(self.project)
 
-    def embed(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B D R C"]:
+    def embed(self, image: Float[Tensor, "B I X Y"]) -> Float[Tensor, "B D R C"]:
         return self.project(image)
 
 
@@ -99,11 +99,13 @@ class ConvTokenizer(ImageTokenizer):
             layers += [nn.Sequential(conv, ImageBatchNorm(next_width)), nn.GELU()]
         self.project = nn.Sequential(*layers[:-1])
 
-    def embed(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B D R C"]:
+    def embed(self, image: Float[Tensor, "B I X Y"]) -> Float[Tensor, "B D R C"]:
         return self.project(image)
 
 
-def grid_positions(rows: int, columns: int, device: torch.device | None = None) -> Float[Tensor, "1 T 2"]:
+def grid_positions(
+    rows: int | torch.SymInt, columns: int | torch.SymInt, device: torch.device | None = None
+) -> Float[Tensor, "1 T 2"]:
     """Return row and column of every patch, row after row: ``(i + 1) / (n + 1e-6)`` along an axis of n patches."""
     axes = [torch.arange(1, n + 1, dtype=torch.float32, device=device) / (n + 1e-6) for n in (rows, columns)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).view(1, -1, 2)

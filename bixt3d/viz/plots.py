@@ -153,7 +153,8 @@ def comparison_png(curves: Mapping[str, Sequence[tuple[float, float]]], title: s
         values = [100 * value if percent else value for value in values]
         axes.plot(epochs, values, dash, color=color, linewidth=1.6, zorder=3)
         axes.plot(epochs[-1], values[-1], "o", color=color, markersize=4.5, zorder=4)
-        ends.append((values[-1], f"{name} {values[-1]:.{1 if percent else 3}f}{' %' * percent}", color))
+        last = f"{values[-1]:.1f} %" if percent else f"{values[-1]:.3f}"
+        ends.append((values[-1], f"{name} {last}", color))
     axes.set_title(title, loc="left", color=INK, fontweight="bold")
     _style(axes)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10), min_n_ticks=1))

@@ -208,7 +208,7 @@ def test_without_py7zr_a_sentence_says_what_to_install_and_the_archive_is_not_fe
 ):
     monkeypatch.setitem(sys.modules, "py7zr", None)
     server.files["labeledDb.7z"] = b"7z\xbc\xaf\x27\x1c and more"
-    with pytest.raises(InputError, match="which py7zr unpacks: run `pip install py7zr`"):
+    with pytest.raises(InputError, match=r"which py7zr unpacks: run `pip install 'bixt3d\[psb\]'`"):
         download("psb", tmp_path)
     assert (tmp_path / "labeledDb.7z.part").is_file()
 

@@ -31,7 +31,7 @@ def test_a_finished_run_says_what_it_is_how_good_it_was_and_what_to_do_next(tmp_
         "classes 3: bed, car, mug",
         "reads 64 points, y up",
         "features none: positions alone",
-        "3 epochs of 3, seed 0, 100 s, 50 clouds/s",
+        "epoch 3 of 3, seed 0, 100 s, 50 clouds/s",
         "overall accuracy 80.00%, mean accuracy 40.00% (last epoch, test set)",
         "chosen by it and too good to report: overall accuracy 90.00% (epoch 2)",
         "bixt3d 0.1.0, torch 2.14, commit abc1234",
@@ -139,6 +139,9 @@ def test_one_line_of_json_for_each_place(tmp_path, capsys):
     assert main([str(run), str(tmp_path / "square.off"), "--json"]) == 0
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["place"] == str(run) and first["task"] == "classification"
+    assert first["details"]["class_names"] == ["bed", "car", "mug"]
+    assert first["details"]["result"]["overall_accuracy"] == 0.8
+    assert second["details"] == {"clouds": 1, "points": 10_000, "columns": ["normal"]}
     assert second["size"] == pytest.approx({"x": 2, "y": 3, "z": 0}, abs=0.01)
 
 

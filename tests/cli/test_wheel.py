@@ -16,7 +16,7 @@ import pytest
 from bixt3d.io.named_configs import known_configs
 
 ROOT = Path(__file__).parents[2]
-SMALL = "--data.train_per_class=2 --data.test_per_class=1 --data.num_points=32 --model.encoder.depth=1 "
+SMALL = "--data.train_per_class=2 --data.test_per_class=1 --data.num_points=64 --model.encoder.depth=1 "
 SMALL += "--train.epochs=1 --train.batch_size=16 --runtime.accelerator=cpu --runtime.threads=1"
 Run = Callable[..., str]
 

@@ -18,7 +18,7 @@ from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.from_python import choose_task, flat
 
 SMALL = {
-    "data": {"train_per_class": 2, "test_per_class": 1, "num_points": 32},
+    "data": {"train_per_class": 2, "test_per_class": 1, "num_points": 64},
     "model": {"encoder": {"depth": 1}},
     "train": {"epochs": 1, "batch_size": 16},
     "runtime": {"accelerator": "cpu", "threads": 1},

@@ -7,5 +7,5 @@ SOME = "figures or repeat or interrupted or all_that_one_needs or windows or pyr
 
 
 @pytest.mark.slow
-def test_programs_on_anemulated_device(on_emulated_device):
+def test_programs_on_an_emulated_device(on_emulated_device):
     assert on_emulated_device(*FILES, "-k", SOME) >= 12

@@ -10,6 +10,7 @@ import torch
 from bixt3d.cli import test as test_command
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.tasks.classification import Classification
+from bixt3d.tasks.part_segmentation import PartSegmentation
 from bixt3d.types import CloudSet, InputError
 
 SCORES = ("overall_accuracy", "mean_accuracy", "per_class", "parameters")
@@ -88,11 +89,7 @@ def test_votes_look_at_a_cloud_as_training_did(tiny_run, monkeypatch):
 def test_the_newest_run_is_taken_where_none_is_named(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_run, "runs/somewhere")
-    assert test_command.main(
-        [
-            "cls",
-        ]
-    )["checkpoint"] == str(Path("runs/somewhere/model.safetensors"))
+    assert test_command.main(["cls"])["checkpoint"] == str(Path("runs/somewhere/model.safetensors"))
 
 
 def test_a_run_may_come_first_without_the_name_of_the_option(tiny_run, tmp_path, monkeypatch):
@@ -100,6 +97,19 @@ def test_a_run_may_come_first_without_the_name_of_the_option(tiny_run, tmp_path,
     assert test_command.main(["cls", str(tiny_run), "--votes=1"])["checkpoint"] == str(tiny_run / "model.safetensors")
     with pytest.raises(InputError, match="nowhere"):
         test_command.main(["cls", "nowhere"])
+
+
+def test_the_task_is_that_of_the_run_and_the_run_the_newest_of_any_task(tiny_run, tiny_part_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(PartSegmentation, "write_results", lambda *anything: None)
+    monkeypatch.chdir(tmp_path)
+    assert test_command.main([str(tiny_run)])["task"] == "classification"
+    assert test_command.main(["--votes=1", f"--checkpoint={tiny_part_run}"])["task"] == "part segmentation"
+    with pytest.raises(InputError, match="there is no run under runs/ yet: make one with `bixt3d train cls --cfg sha"):
+        test_command.main([])
+    shutil.copytree(tiny_part_run, "runs/parts")
+    assert test_command.main([])["checkpoint"] == "runs/parts/model.safetensors"
+    with pytest.raises(InputError, match="comes from a part segmentation run, but a classification run is needed"):
+        test_command.main(["cls", "runs/parts"])
 
 
 def test_other_clouds_can_be_named_on_the_command_line(tiny_run, monkeypatch):
@@ -112,11 +122,7 @@ def test_other_clouds_can_be_named_on_the_command_line(tiny_run, monkeypatch):
 def test_where_there_is_no_run_one_learns_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="make one with `bixt3d train cls --cfg shapes_cls`"):
-        test_command.main(
-            [
-                "cls",
-            ]
-        )
+        test_command.main(["cls"])
 
 
 def test_corrupted_clouds_are_scored_beside_the_clean_ones(tiny_run, tmp_path, capsys, with_pictures):

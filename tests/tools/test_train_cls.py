@@ -248,7 +248,10 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--data=ModelNetHDF5", "--data.root=nowhere"], "nowhere/.* is missing: run `python"),
+        (
+            ["--data=ModelNetHDF5", "--data.root=nowhere"],
+            "nowhere/.* is missing: run `bixt3d download modelnet40 --root ",
+        ),
         (["--data.num_points=0"], "num_points must be positive"),
         ([*GROUPS, "--model.tokenizer.num_neighbors=65"], "asked for 65 neighbors in clouds of 64 points"),
         (
@@ -303,11 +306,7 @@ def test_nonsense_is_refused_with_one_sentence_before_anything_is_written(
 
 def test_without_a_config_one_is_named():
     with pytest.raises(InputError, match="no data set and model given: name a config, as in `bixt3d train cls"):
-        train_command.main(
-            [
-                "cls",
-            ]
-        )
+        train_command.main(["cls"])
 
 
 def test_more_points_than_stored_are_refused_before_anything_is_written(tmp_path, train, monkeypatch):

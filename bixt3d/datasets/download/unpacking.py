@@ -65,8 +65,8 @@ def _extract_7z(path: Path, folder: Path, limit: int) -> None:
         import py7zr
     except ImportError:
         raise InputError(
-            f"{path.name} is a 7z archive, which py7zr unpacks: run `pip install py7zr` and then the same command, or "
-            "unpack it by hand as `bixt3d download --layouts` says"
+            f"{path.name} is a 7z archive, which py7zr unpacks: run `pip install 'bixt3d[psb]'` and then the same "
+            "command, or unpack it by hand as `bixt3d download --layouts` says"
         ) from None
     with py7zr.SevenZipFile(path, max_extract_size=limit) as file:
         entries = file.list()

@@ -1,0 +1,121 @@
+"""One door to all models by name: configs of clouds and images, and the paper's image models."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Literal
+
+from bixt3d.config import follow_features
+from bixt3d.io.known_classes import known_classes
+from bixt3d.io.named_configs import known_configs, nearest
+from bixt3d.models.classifier import CloudClassifier
+from bixt3d.models.features import FeatureModel
+from bixt3d.models.image_classifier import ImageClassifier
+from bixt3d.models.image_preset_table import PRESETS, find_preset
+from bixt3d.models.image_presets import MakeImageClassifier, MakeImageSegmenter, make_preset
+from bixt3d.models.image_segmenter import ImageSegmenter
+from bixt3d.models.presets import MakeClassifier, MakeSegmenter, make_described, read_model_config
+from bixt3d.models.segmenter import CloudSegmenter
+from bixt3d.types import InputError
+
+Kind = Literal["cls", "partseg", "imgcls", "imgseg"]
+KINDS: dict[Kind, tuple[type, Any]] = {
+    "cls": (CloudClassifier, MakeClassifier),
+    "partseg": (CloudSegmenter, MakeSegmenter),
+    "imgcls": (ImageClassifier, MakeImageClassifier),
+    "imgseg": (ImageSegmenter, MakeImageSegmenter),
+}
+"""By the word that the commands use: what a model is, and how it is made."""
+
+
+def create_model(
+    name: str | Path,
+    num_classes: int | None = None,
+    *,
+    num_categories: int | None = None,
+    pretrained: bool = False,
+    features: str | None = None,
+    **changes: Any,
+) -> FeatureModel:
+    """Build the model of a config or an image preset, with random weights.
+
+    Args:
+        name: of a config (``modelnet40_grouping``), of a preset (``bixt_ti_l64_p16``), or a path of a yaml file; see
+            `list_models`.
+        num_classes: classes, or parts of all categories; 0: the model returns features. None: 1000, of image
+            classifiers alone.
+        num_categories: of a part segmenter.
+        pretrained: the weights that the authors released, of image classifiers alone; the head is new unless there are
+            1000 classes.
+        features: what a model of clouds reads beside positions, such as ``normal,rgb``; None: what the config says.
+        changes: other settings of the model's class, such as ``dropout=0.1``; those of its parts in a dict, such as
+            ``encoder={"depth": 4}``.
+
+    Raises InputError for an unknown name, with the nearest one, and for settings that do not fit.
+    """
+    if str(name) in PRESETS:
+        return _create_preset(str(name), num_classes, pretrained, changes)
+    if "/" not in str(name) and Path(name).suffix == "" and str(name) not in known_configs():
+        raise InputError(f"there is no model '{name}'" + nearest(str(name), list_models()))
+    if pretrained:
+        raise InputError(f"no weights of '{name}' were released: train it, then load_run gives your own")
+    settings = read_model_config(name)
+    kind = kind_of(settings)
+    outputs = [num_classes, num_categories] if kind == "partseg" else [num_classes]
+    if None in outputs:
+        needed = "num_classes"
+        needed += " (parts of all categories) and num_categories" if kind == "partseg" else ""
+        raise InputError(f"say how many outputs a '{name}' has: {needed}")
+    settings["model"] = _changed(settings["model"], changes)
+    if features is not None:
+        settings["data"] = {"init_args": {"features": features}}
+        follow_features(settings["model"], settings["data"])
+    return make_described(settings, KINDS[kind][1])(*outputs)
+
+
+def list_models(pattern: str = "", kind: str | None = None) -> list[str]:
+    """Return the names that `create_model` knows: configs, then image presets, each in order.
+
+    ``pattern``: part of the names, or a shell pattern such as ``bixt_*_ft384``. ``kind``: cls and partseg (clouds),
+    imgcls and imgseg (images). Raises InputError for another kind.
+    """
+    if kind not in (None, *KINDS):
+        raise InputError(f"there is no kind of model '{kind}'" + nearest(str(kind), KINDS))
+    pattern = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    configs = [name for name in known_configs() if kind is None or kind_of(read_model_config(name)) == kind]
+    presets = [name for name, one in PRESETS.items() if kind in (None, "imgcls" if one.head == "classes" else "imgseg")]
+    return [name for name in (*configs, *presets) if fnmatch(name, pattern)]
+
+
+def kind_of(settings: Mapping[str, Any]) -> Kind:
+    """Return the kind of a config's model. Raises InputError for a class that is none of bixt3d's."""
+    model = settings["model"]
+    name = str(model.get("class_path") if isinstance(model, dict) else model).rpartition(".")[2]
+    for one in known_classes():
+        for kind, (base, _) in KINDS.items():
+            if one.__name__ == name and issubclass(one, base):
+                return kind
+    raise InputError(
+        f"'{name[:80]}' is no model of bixt3d: import your own class, and build it as its constructor says"
+    )
+
+
+def _create_preset(name: str, num_classes: int | None, pretrained: bool, changes: Mapping[str, Any]) -> FeatureModel:
+    if num_classes is None and find_preset(name).head != "classes":
+        raise InputError(f"say how many outputs a '{name}' has: num_classes")
+    num_classes = 1000 if num_classes is None else num_classes
+    try:
+        return make_preset(name, num_classes, pretrained, **changes)
+    except TypeError as error:
+        raise InputError(f"'{name}' does not take these settings: {error}") from error
+
+
+def _changed(settings: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a class, as a config has them, with others in their place."""
+    settings = {"class_path": settings} if isinstance(settings, str) else dict(settings)
+    given = dict(settings.get("init_args") or {})
+    for name, value in changes.items():
+        own = given.get(name)
+        described = isinstance(own, dict) and "class_path" in own
+        given[name] = _changed(own, value) if described and isinstance(value, dict) else value
+    return settings | {"init_args": given}
