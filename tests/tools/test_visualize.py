@@ -214,13 +214,14 @@ def test_without_a_display_the_files_are_written_and_the_window_is_refused(tiny_
 
 def test_clouds_of_files_are_drawn_with_their_attention(tiny_part_run, tiny_run, tmp_path, capsys):
     trimesh.creation.box().export(tmp_path / "ящик.ply")
-    for run in (tiny_part_run, tiny_run):
+    for run, told in ((tiny_part_run, ["--category=table"]), (tiny_run, [])):
         out = tmp_path / run.name
         files = visualize.main(
-            [str(tmp_path / "ящик.ply"), f"--checkpoint={run}", "--attention", "--html", f"--out={out}"]
+            [str(tmp_path / "ящик.ply"), f"--checkpoint={run}", *told, "--attention", "--html", f"--out={out}"]
         )
         assert [path.name for path in files] == ["ящик_prediction.png", "ящик_attention.png", "ящик_prediction.html"]
-        assert Image.open(files[0]).size[0] >= 1200 and Image.open(files[1]).size[0] >= 900
+        with Image.open(files[0]) as prediction, Image.open(files[1]) as attention:
+            assert prediction.size[0] >= 1200 and attention.size[0] >= 900
         said = capsys.readouterr().out
         assert f"weights: {run}/model.safetensors (last" in said and "spread over the surface" in said
 
