@@ -174,7 +174,7 @@ class Tokens:
     feats: Float[Tensor, "B T D"]
     pos: Float[Tensor, "B T P"]
     neighbor_index: Int[Tensor, "B T K"] | None = None
-    grid: tuple[int, int] | None = None
+    grid: tuple[int | torch.SymInt, int | torch.SymInt] | None = None
 
 
 Pyramid = tuple[Tokens, ...]
