@@ -10,7 +10,7 @@ import trimesh
 from PIL import Image
 
 from bixt3d.cli import test as test_command
-from bixt3d.cli import visualize
+from bixt3d.cli import visualize, visualize_clouds
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.types import InputError
 from bixt3d.viz import scene
@@ -38,7 +38,7 @@ def drawn(monkeypatch) -> list[PartCloud]:
         path.touch()
         return "nobody"
 
-    monkeypatch.setattr(visualize, "draw_parts", draw)
+    monkeypatch.setattr(visualize_clouds, "draw_parts", draw)
     return seen
 
 
@@ -123,7 +123,7 @@ def test_attention_of_a_segmenter_and_of_a_classifier(tiny_part_run, tiny_run, d
 
 def test_classes_are_drawn_with_truth_and_prediction(tiny_run, tmp_path, capsys, monkeypatch):
     seen = {}
-    monkeypatch.setattr(visualize, "draw_clouds", lambda xyz, path, **rest: seen.update(rest, shape=xyz.shape))
+    monkeypatch.setattr(visualize_clouds, "draw_clouds", lambda xyz, path, **rest: seen.update(rest, shape=xyz.shape))
     (path,) = visualize.main([str(tiny_run), "--worst", "--count=4", f"--out={tmp_path}"])
     assert path.name == "classes.png" and seen["shape"] == (4, 64, 3) and seen["up"] == "y"
     assert all(", is " in title and "(index " in title for title in seen["titles"])
@@ -139,7 +139,7 @@ def test_the_newest_run_of_parts_is_taken_else_the_newest_of_classes(
     tiny_part_run, tiny_run, tmp_path, drawn, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(visualize, "draw_clouds", lambda *anything, **more: None)
+    monkeypatch.setattr(visualize_clouds, "draw_clouds", lambda *anything, **more: None)
     shutil.copytree(tiny_run, "runs/classes")
     assert visualize.main([]) == [Path("runs/classes/pictures/classes.png")]
     shutil.copytree(tiny_part_run, "runs/parts")
@@ -195,7 +195,7 @@ def test_a_place_that_takes_no_files_is_named(tiny_part_run, tmp_path):
 
 
 def test_too_little_memory_names_what_can_be_lowered(monkeypatch):
-    monkeypatch.setattr(visualize, "draw", lambda *anything: torch.empty(2**50))
+    monkeypatch.setattr(visualize_clouds, "draw", lambda *anything: torch.empty(2**50))
     with pytest.raises(InputError, match="out of memory: lower --count, or --train.eval_batch_size=16$"):
         visualize.main([])
     with pytest.raises(InputError, match="out of memory: give fewer or smaller images, or leave out --attention$"):
