@@ -150,7 +150,7 @@ class GroupBlock(nn.Module):
         """Return the groups, and for each the index of the token that is its centroid."""
         centroid_index, neighbor_index = self._search(tokens)
         where = (tokens.feats, tokens.pos, centroid_index, neighbor_index)
-        if self.pre or is_traced(tokens.feats):
+        if self.pre or (is_traced(tokens.feats) and not torch.compiler.is_exporting()):
             grouped = self.group(*where)
             rows = self.norm(grouped.flatten(0, 2))
             for block in self.pre:
@@ -174,8 +174,8 @@ class GroupBlock(nn.Module):
         Norm and ReLU keep the order of what neighbors bring, once channels with a negative factor are turned around,
         so the maximum can come first; the norm's statistics follow from counts, sums and squares. Not under autocast.
         """
-        with torch.autocast(feats.device.type, enabled=False):
-            weight = self.norm.weight
+        weight = self.norm.weight
+        with without_autocast(weight):
             sign = torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
             where = (feats.to(weight.dtype), pos, centroid_index, neighbor_index)
             points, centroids = self.group.parts(*where, sign)

@@ -44,6 +44,7 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
     except ArgumentError as error:
         raise InputError(str(error)) from error
     parser = task.make_parser(description)
+    parser.prog = task.command("train")
     for name, text in {
         "run_dir": "folder of the run, free of files of another (default: runs/NAME-TIME)",
         "resume": "go on with the run in this folder; with no folder, the one that began last",
