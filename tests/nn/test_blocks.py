@@ -204,7 +204,7 @@ def test_heads_that_do_not_divide_the_width_of_latents_are_refused(block: type[n
 def test_without_gradients_many_tokens_pass_the_feed_forward_network_in_pieces(
     size: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(blocks.PIECES, "cpu", 12)
+    monkeypatch.setitem(blocks.CHUNK_SIZES, "cpu", 12)
     unit, feats, seen = FeedForwardUnit(4, layer_scale=0.5).eval(), torch.randn(2, size, 4), []
     whole = unit(feats)
     unit.ffn[0].register_forward_hook(lambda layer, given, out: seen.append(out.numel() // 16))
@@ -219,7 +219,7 @@ def test_without_gradients_many_tokens_pass_the_feed_forward_network_in_pieces(
 def test_with_checkpointing_training_goes_in_pieces_to_the_same_gradients(
     size: int, precision: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(blocks.PIECES, "cpu", 12)
+    monkeypatch.setitem(blocks.CHUNK_SIZES, "cpu", 12)
     unit, seen, results = FeedForwardUnit(4, layer_scale=0.5), [], []
     nn.init.normal_(unit.ffn[0].bias)
     unit.ffn[0].register_forward_hook(lambda layer, given, out: seen.append(out.numel() // 16))
