@@ -98,7 +98,5 @@ def test_a_choice_of_all_groups_is_no_choice(num_groups: int | None):
 
 @pytest.mark.parametrize("train_groups", [0, 10])
 def test_a_choice_of_none_or_of_more_groups_than_there_are_is_refused(train_groups: int):
-    with pytest.raises(
-        InputError, match=rf"train_groups must lie between 1 and num_groups \(9\), not be {train_groups}"
-    ):
+    with pytest.raises(InputError, match=rf"train_groups must be between 1 and num_groups \(9\), not {train_groups}"):
         build(num_groups=9, train_groups=train_groups)

@@ -83,9 +83,9 @@ def test_a_size_that_the_stride_does_not_divide_is_refused(name: str, size: tupl
 @pytest.mark.parametrize(
     "make, sentence",
     [
-        (lambda: PatchTokenizer(16, 8, 5), "patches of 8 pixels cannot lie 5 apart"),
-        (lambda: PatchTokenizer(16, 4, 8), "patches of 4 pixels cannot lie 8 apart"),
-        (lambda: PatchTokenizer(18, 4, position="plain"), "need a width that 4 divides, not 18"),
+        (lambda: PatchTokenizer(16, 8, 5), "patches of 8 pixels cannot be 5 apart"),
+        (lambda: PatchTokenizer(16, 4, 8), "patches of 4 pixels cannot be 8 apart"),
+        (lambda: PatchTokenizer(18, 4, position="plain"), "need a width that is a multiple of 4, not 18"),
         (lambda: ConvTokenizer(16, 12), "no tokens of width 16 at a stride of 12"),
         (lambda: ConvTokenizer(18, 16), "no tokens of width 18 at a stride of 16"),
     ],
