@@ -1,4 +1,4 @@
-"""Choosing points: farthest point sampling, k nearest neighbors, and gathering by index."""
+"""Farthest point sampling (FPS), k nearest neighbors (kNN), and gathering by index."""
 
 from typing import no_type_check
 
@@ -12,9 +12,9 @@ from bixt3d.types import InputError
 
 
 def gather(values: Shaped[Tensor, "B N ..."], index: Int[Tensor, "B ..."]) -> Shaped[Tensor, "B ..."]:
-    """Return ``values[b, index[b, ...]]``: entries of each cloud's own list, in the shape of the index.
+    """Return ``values[b, index[b, ...]]``: rows of each cloud, in the shape of the index.
 
-    Written as an embedding look-up, the fastest form on a CPU, and the one whose backward is deterministic.
+    Implemented as an embedding lookup: the fastest on a CPU, with a deterministic backward pass.
 
     Example:
         >>> gather(torch.tensor([[[5.0], [6.0], [7.0]]]), torch.tensor([[2, 0]]))
@@ -31,11 +31,11 @@ def gather(values: Shaped[Tensor, "B N ..."], index: Int[Tensor, "B ..."]) -> Sh
 def farthest_points(
     points: Float[Tensor, "B N P"], num_points: int, backend: PointBackend = "auto"
 ) -> Int[Tensor, "B G"]:
-    """Return indices of points far apart: the first point, then again and again the one farthest from those chosen.
+    """Choose points by farthest point sampling (FPS); return their indices.
 
-    Deterministic, float32; among points equally far the lowest index is chosen, by every backend but ``cluster``.
-    Raises InputError if a cloud has fewer than ``num_points`` points, or, from ``numba``, if coordinates are not
-    finite.
+    Starts with the first point, then repeatedly takes the point farthest from all chosen ones. Deterministic, in
+    float32; ties go to the lowest index, except with backend ``cluster``. Raises InputError if a cloud has fewer than
+    ``num_points`` points, or, with backend ``numba``, if coordinates are not finite.
 
     Example:
         >>> line = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [10, 0, 0]]])
@@ -61,14 +61,14 @@ def knn(
     num_neighbors: int,
     backend: PointBackend = "auto",
 ) -> Int[Tensor, "B G K"]:
-    """Return the nearest points of every query, closest first.
+    """Find the k nearest neighbors (kNN) of every query; return their indices, closest first.
 
     If ``index[b, g, k] == n``, then ``points[b, n]`` is the k-th nearest point of ``queries[b, g]``.
-    Squared Euclidean distance in float32; ties go to the lower index (torch-cluster may order ties otherwise).
-    Uses no more than ``KNN_BYTE_BUDGET`` bytes for distances (see reference.py), or what one query of every cloud
-    takes. The backend ``triton``, on a GPU, keeps no distances, and finds up to 64 neighbors.
-    Raises InputError if a cloud has fewer than ``num_neighbors`` points, or, from ``numba``, if coordinates are not
-    finite.
+    Squared Euclidean distance in float32; ties go to the lower index, except with backend ``cluster``. Distances are
+    computed in chunks of at most ``KNN_BYTE_BUDGET`` bytes (see reference.py), or one query of every cloud. Backend
+    ``triton`` (CUDA) stores no distances and finds up to 64 neighbors.
+    Raises InputError if a cloud has fewer than ``num_neighbors`` points, or, with backend ``numba``, if coordinates are
+    not finite.
 
     Example:
         >>> line = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0], [10, 0, 0]]])
@@ -89,7 +89,7 @@ def knn(
 
 
 def _farthest_points_torch(points: Tensor, num_points: int) -> Tensor:
-    """A compiler would see every step of the loop: it is shown one operator, which runs as it is."""
+    """Run the reference; under torch.compile as one opaque operator, because tracing would unroll the loop."""
     in_one = torch.compiler.is_compiling()
     return (
         torch.ops.bixt3d.farthest_points_loop(points, num_points)
