@@ -212,6 +212,8 @@ class CloudSet:
     part_names: tuple[str, ...] = ()
     class_parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     features: Features = NO_FEATURES
+    notes: tuple[str, ...] = ()
+    """What was guessed when the set was read, for training to say."""
 
     def __post_init__(self):
         if self.feats.shape[2] != self.features.width:

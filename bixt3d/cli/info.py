@@ -54,8 +54,6 @@ def facts_of(place: Path, trust: bool = False) -> Facts:
 
 def text_of(facts: Mapping[str, Any]) -> str:
     """Return the facts for people: a title, and a line for each."""
-    from bixt3d.io.bounds import printable
-
     rest = {
         name: value
         for name, value in facts.items()

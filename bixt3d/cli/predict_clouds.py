@@ -94,6 +94,18 @@ def show(cloud: Cloud, prediction: Any, predictor: Any, up: str | None) -> Shown
     return Shown(shown, legend, height, up, label, confidence, {number: prediction.name})
 
 
+def draw_shown(path: Path, shown: Shown, prediction: Any) -> str:
+    """Write the picture of a cloud; returns who drew it."""
+    from bixt3d.viz.clouds import draw_clouds
+    from bixt3d.viz.parts import draw_parts
+
+    if isinstance(prediction, PartPrediction):
+        return draw_parts(path, [shown.cloud], shown.legend, shown.up)
+    few = np.random.default_rng(0).permutation(len(shown.cloud.xyz))[:PNG_POINTS]
+    draw_clouds(shown.cloud.xyz[None, few], path, titles=shown.legend, up=shown.up)
+    return "matplotlib"
+
+
 def write_files(
     base: Path, cloud: Cloud, prediction: Any, shown: Shown, formats: Sequence[str]
 ) -> tuple[list[str], list[str]]:
@@ -102,9 +114,7 @@ def write_files(
     Returns the paths of the former and of the latter.
     """
     from bixt3d.datasets.files.point_files import LabelledPoints, as_bytes, write_points
-    from bixt3d.viz.clouds import draw_clouds
     from bixt3d.viz.page import write_html
-    from bixt3d.viz.parts import draw_parts
 
     own = dict(cloud.columns)
     if cloud.from_mesh and "rgb" in own:
@@ -114,11 +124,7 @@ def write_files(
     *files, png, page = (base.with_name(f"{base.name}.{ending}") for ending in (*formats, "png", "html"))
     try:
         written = [done for path in files for done in write_points(path, points, shown.colors, comments)]
-        if isinstance(prediction, PartPrediction):
-            draw_parts(png, [shown.cloud], shown.legend, shown.up)
-        else:
-            few = np.random.default_rng(0).permutation(len(cloud))[:PNG_POINTS]
-            draw_clouds(shown.cloud.xyz[None, few], png, titles=shown.legend, up=shown.up)
+        draw_shown(png, shown, prediction)
         write_html(page, [shown.cloud], shown.legend, cloud.name, shown.up)
     except OSError as error:
         raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error

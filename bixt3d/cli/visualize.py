@@ -1,4 +1,4 @@
-"""``bixt3d visualize [RUN]``: draw what a run predicts, and what its latents attend to."""
+"""``bixt3d visualize [RUN | FILE ...]``: draw what a run predicts, and what its latents attend to."""
 
 import re
 import sys
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bixt3d.cli.parser import ALWAYS, Parser
+from bixt3d.cli.predict import CLOUDS, UPS
 from bixt3d.errors import InputError
 
-DESCRIPTION = """Draw what a run predicts, and what its latents attend to.
+DESCRIPTION = """Draw what a run predicts, of its test set or of your own clouds, and what its latents attend to.
 
 With --attention --image FILE, RUN may also be the name of an image model, such as bixt_ti_l64_p16."""
 EPILOG = f"""settings of the run can be changed, as in --data.root=FOLDER
@@ -18,6 +19,7 @@ examples:
   bixt3d visualize RUN --worst
   bixt3d visualize RUN --category chair --html
   bixt3d visualize RUN --attention
+  bixt3d visualize scan.ply --checkpoint RUN --attention
   bixt3d visualize bixt_ti_l64_p16 --attention --image photo.jpg
 
 {ALWAYS}"""
@@ -27,11 +29,17 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("visualize", DESCRIPTION, EPILOG)
     parser.add_argument(
-        "run", metavar="RUN", nargs="?", type=Path, help="run folder (default: the newest, of parts if there is one)"
+        "places",
+        nargs="*",
+        type=Path,
+        metavar="RUN_OR_FILE",
+        help="run folder (default: the newest, of parts if there is one), or files of clouds and meshes",
     )
+    parser.add_argument("--checkpoint", type=Path, metavar="RUN", help="the run, where files are given")
+    parser.add_argument("--up", choices=UPS, help="what is up in the files, as in bixt3d predict")
     parser.add_argument("--image", type=Path, nargs="+", help="draw these image files, by a run or model of images")
     parser.add_argument("--index", type=int, nargs="+", help="places in the test set (default: spread over it)")
-    parser.add_argument("--category", help="only clouds or images of this category")
+    parser.add_argument("--category", help="only clouds or images of this category; of files: what they are")
     parser.add_argument("--worst", action="store_true", help="the worst predictions first")
     parser.add_argument("--count", type=int, help="how many clouds or images (default: 6, or 2 with --attention)")
     parser.add_argument("--attention", action="store_true", help="draw what the latents look at")
@@ -54,6 +62,7 @@ def parse(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
     for word in rest:
         if word != "--trust" and not re.match(r"--\w+(\.\w+)+=", word):
             raise parser.unknown(word)
+    choose_files(arguments, rest)
     if arguments.index and (arguments.category or arguments.worst):
         raise InputError("--index names the clouds: leave out --category and --worst")
     for name in ("latents", "layer"):
@@ -66,12 +75,37 @@ def parse(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
     return arguments, rest
 
 
+def choose_files(arguments: Namespace, rest: Sequence[str]) -> None:
+    """Put the run and the files that are drawn into the arguments. Raises InputError for what does not go together."""
+    known = CLOUDS.split()
+    arguments.files = [place for place in arguments.places if place.suffix.lower() in known]
+    if not arguments.files:
+        if len(arguments.places) + bool(arguments.checkpoint) > 1:
+            raise InputError(
+                f"give one run, or files of clouds ({CLOUDS}), not {' and '.join(map(str, arguments.places))}"
+            )
+        if arguments.up:
+            raise InputError("--up is for files of clouds: leave it out")
+        arguments.run = arguments.checkpoint or (arguments.places[0] if arguments.places else None)
+        return
+    if others := [place for place in arguments.places if place not in arguments.files]:
+        raise InputError(f"{others[0]} is no file of clouds ({CLOUDS}): name a run by --checkpoint RUN")
+    of_sets = [name for name in ("image", "index", "worst", "count", "layer") if getattr(arguments, name)]
+    if of_sets or (rest and set(rest) != {"--trust"}):
+        raise InputError(f"{('--' + of_sets[0]) if of_sets else rest[0]} is not for files of clouds: leave it out")
+    arguments.run = arguments.checkpoint
+
+
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Draw clouds or images of a run; returns the files written."""
     arguments, rest = parse(sys.argv[1:] if argv is None else argv)
-    from bixt3d.cli.visualize_clouds import draw
     from bixt3d.io.errors import enough_memory
 
-    count = "give fewer or smaller images" if arguments.image else "lower --count, or --train.eval_batch_size=16"
+    if arguments.files:
+        from bixt3d.cli.visualize_files import draw
+    else:
+        from bixt3d.cli.visualize_clouds import draw
+    few = "give fewer or smaller " + ("files" if arguments.files else "images")
+    count = few if arguments.files or arguments.image else "lower --count, or --train.eval_batch_size=16"
     with enough_memory(f"{count}, or leave out --attention" if arguments.attention else count):
         return draw(arguments, rest)

@@ -1,7 +1,7 @@
 """A trained run as one file that needs no bixt3d to run: a program of torch.export, or an ONNX model.
 
-The file takes any number of clouds, each of ``num_points`` points that are centred and scaled as in training. Farthest
-point sampling and the search for neighbors are inside, and so are the names of what it predicts.
+The file takes clouds of any number of points as people have them, and answers as the run's predictor does: what that
+does to clouds is inside (see `graphs`), and so are the names of what it predicts. docs/onnx.md shows how to use it.
 """
 
 import io
@@ -11,44 +11,28 @@ import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.engine.checkpoint import write_whole
-from bixt3d.inference.clouds import CloudPredictor
-from bixt3d.inference.images import BaseImagePredictor
+from bixt3d.inference.cloud_predictor import CloudPredictor
+from bixt3d.inference.graphs import as_graph
+from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import SavedRun, read_run
-from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.types import InputError
+from bixt3d.version import __version__
 
 Format = Literal["torch", "onnx"]
-Clouds = dict[str, Tensor]
+Inputs = dict[str, Any]
+"""Of a graph, by name: tensors, and the dict of tensors ``features``."""
+Call = Callable[[Inputs], Tensor]
 SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
 TOLERANCE = 1e-3
-"""How far the logits of a file may be from the model's, as a share of the largest of them."""
-
-
-class ExportForm(nn.Module):
-    """A model whose file asks for what the model reads: always ``xyz``, ``feats`` and ``category`` where needed."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self,
-        xyz: Float[Tensor, "B N 3"],
-        feats: Float[Tensor, "B N F"] | None = None,
-        category: Int[Tensor, " B"] | None = None,
-    ) -> Float[Tensor, "B ..."]:
-        if isinstance(self.model, CloudSegmenter):
-            return self.model(xyz, feats, category)
-        return self.model(xyz, feats)
+"""How far the output of a file may be from the predictor's, as a share of its largest number, or of 1."""
 
 
 def export_run(
@@ -57,8 +41,8 @@ def export_run(
     """Export a run, compare the file with the model, and write it; returns its path and what the comparison found.
 
     The file lies beside the run's weights unless ``out`` names another place. ``trust``: see `load_run`. Raises
-    InputError if there is no such run, a package is missing, or the file would not compute what the model does: then
-    nothing is written.
+    InputError if there is no such run, a package is missing, or the file would not compute what the predictor does:
+    then nothing is written.
     """
     if kind not in SUFFIX:
         raise InputError(f"unknown format '{kind}': choose {' or '.join(SUFFIX)}")
@@ -66,52 +50,95 @@ def export_run(
         raise InputError('an ONNX model needs onnx, onnxscript and onnxruntime: pip install "bixt3d[export]"')
     saved = read_run(run, trust=trust)
     predictor = saved.load()
-    if isinstance(predictor, BaseImagePredictor):
-        raise InputError(f"{run} is a run on images, which cannot be exported yet: only runs on clouds can")
-    form, clouds = ExportForm(predictor.model).eval(), example_clouds(predictor)
-    few = {name: values[:2] for name, values in clouds.items()}
-    content, call = {"torch": to_torch, "onnx": to_onnx}[kind](form, few, describe(saved, predictor))
-    found = compare(call, form, clouds)
+    graph = as_graph(predictor)
+    content, call = {"torch": to_torch, "onnx": to_onnx}[kind](
+        graph, example_inputs(predictor, 2), free_sizes(predictor), describe(saved, predictor)
+    )
+    found = compare(call, graph, predictor)
     weights = Path(run) / "model" if Path(run).is_dir() else Path(run)
     out = out or weights.with_suffix(SUFFIX[kind])
     write_whole(out, lambda temporary: temporary.write_bytes(content))
     return out, found
 
 
-def describe(saved: SavedRun, predictor: CloudPredictor) -> dict[str, str]:
-    """Return what the file says about itself: task, names, and what clouds must be like; lists and dicts as JSON."""
-    names = {key: json.dumps(value) for key, value in saved.names.items()}
-    wanted = {"num_points": str(predictor.num_points), "features": str(predictor.features), "up": predictor.up}
-    return {"task": saved.task.name, **names, **wanted}
+def describe(saved: SavedRun, predictor: CloudPredictor | BaseImagePredictor) -> dict[str, str]:
+    """Return what the file says about itself: task, names, and what its input must be like; lists and dicts as JSON."""
+    facts = {"task": saved.task.name, "version": __version__}
+    facts |= {key: json.dumps(value) for key, value in saved.names.items()}
+    if isinstance(predictor, CloudPredictor):
+        return facts | {
+            "num_points": str(predictor.num_points),
+            "features": str(predictor.features),
+            "up": predictor.up,
+        }
+    if isinstance(predictor, ImagePredictor):
+        return facts | {"size": str(predictor.size), "crop_fraction": str(predictor.crop_fraction)}
+    return facts | {"stride": str(getattr(predictor.model, "stride", 1)), "window": str(predictor.window or "")}
 
 
-def example_clouds(predictor: CloudPredictor) -> Clouds:
-    """Return one procedural object of each kind, as the inputs that the file will take."""
-    _, shapes = Shapes(train_per_class=1, test_per_class=1, num_points=predictor.num_points, features="normal").load()
-    clouds = {"xyz": shapes.xyz}
-    if features := predictor.features:
-        random = torch.rand(*shapes.xyz.shape[:2], features.width, generator=torch.Generator().manual_seed(0))
-        scale = next((part for part in predictor.model.modules() if isinstance(part, FeatureScale)), None)
-        if scale is not None and scale.scales:  # as far from 0 as the numbers of the training set
-            random = scale.mean.cpu() + scale.deviation.cpu() * (2 * random - 1)
-        clouds["feats"] = features.change(random, "normal", lambda _: shapes.feats)
+def example_inputs(predictor: CloudPredictor | BaseImagePredictor, count: int, size: int | None = None) -> Inputs:
+    """Return procedural objects, or noise as images, as the inputs that the file will take.
+
+    ``size``: points of a cloud, by default some more than the model sees.
+    """
+    if isinstance(predictor, BaseImagePredictor):
+        random = torch.Generator().manual_seed(0)
+        return {"image": torch.randint(256, (count, *image_shape(predictor), 3), generator=random).byte()}
+    size = size or predictor.num_points + 3
+    _, shapes = Shapes(train_per_class=1, test_per_class=1, num_points=size, features="normal").load()
+    inputs: Inputs = {"xyz": 3 * shapes.xyz[:count].double() + 1}
+    if predictor.features:
+        inputs["features"] = example_features(predictor, shapes.feats[:count])
     if getattr(predictor.model, "reads_category", False):
-        clouds["category"] = shapes.label % len(predictor.class_names)
-    return clouds
+        inputs["category"] = torch.arange(len(inputs["xyz"])) % len(predictor.class_names)
+    return inputs
 
 
-def to_torch(form: ExportForm, clouds: Clouds, facts: dict[str, str]) -> tuple[bytes, Callable[[Clouds], Tensor]]:
+def example_features(predictor: CloudPredictor, normals: Tensor) -> dict[str, Tensor]:
+    """Return features by name: these normals, random colors, and scalars as far from 0 as those of the training set."""
+    random = torch.rand(*normals.shape[:2], predictor.features.width, generator=torch.Generator().manual_seed(0))
+    scale = next((part for part in predictor.model.modules() if isinstance(part, FeatureScale)), None)
+    if scale is not None and scale.scales:
+        random = scale.mean.cpu() + scale.deviation.cpu() * (2 * random - 1)
+    feats = predictor.features.change(random, "normal", lambda _: normals)
+    return {name: predictor.features.take(feats, name) for name in predictor.features.names}
+
+
+def image_shape(predictor: BaseImagePredictor) -> tuple[int, int]:
+    """Return the rows and columns of an example of what the model sees."""
+    if isinstance(predictor, ImagePredictor):
+        return predictor.size, predictor.size
+    stride = getattr(predictor.model, "stride", 1)
+    return (predictor.window, predictor.window) if predictor.window else (4 * stride, 6 * stride)
+
+
+def free_sizes(predictor: CloudPredictor | BaseImagePredictor) -> dict[str, Any]:
+    """Return which axes of the inputs may have any length: clouds or images, points, rows and columns."""
+    batch = torch.export.Dim("batch", min=1)
+    if isinstance(predictor, CloudPredictor):
+        points = {0: batch, 1: torch.export.Dim("points", min=1)}
+        sizes = {"xyz": points, "features": {name: points for name in predictor.features.names}, "category": {0: batch}}
+        return {name: sizes[name] for name in example_inputs(predictor, 1)}
+    if isinstance(predictor, ImageSegmentationPredictor) and not predictor.window:
+        rows, columns = (
+            getattr(predictor.model, "stride", 1) * torch.export.Dim(name, min=2) for name in ("rows", "columns")
+        )
+        return {"image": {0: batch, 1: rows, 2: columns}}
+    return {"image": {0: batch}}
+
+
+def to_torch(graph: nn.Module, inputs: Inputs, sizes: dict[str, Any], facts: dict[str, str]) -> tuple[bytes, Call]:
     """Return the content of a file for `torch.export.load`, and a function that runs it."""
-    program = torch.export.export(form, (), clouds, dynamic_shapes=_any_number(clouds))
+    program = torch.export.export(graph, (), inputs, dynamic_shapes=sizes)
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are for the authors of torch
         torch.export.save(program, file, extra_files={"metadata.json": json.dumps(facts)})
         loaded = torch.export.load(io.BytesIO(file.getvalue())).module()
-    return file.getvalue(), lambda clouds: loaded(**clouds)
+    return file.getvalue(), lambda inputs: loaded(**inputs)
 
 
-def to_onnx(form: ExportForm, clouds: Clouds, facts: dict[str, str]) -> tuple[bytes, Callable[[Clouds], Tensor]]:
+def to_onnx(graph: nn.Module, inputs: Inputs, sizes: dict[str, Any], facts: dict[str, str]) -> tuple[bytes, Call]:
     """Return the content of an ONNX file, and a function that runs it in onnxruntime."""
     import onnx_ir.passes.common
     import onnxruntime
@@ -122,11 +149,11 @@ def to_onnx(form: ExportForm, clouds: Clouds, facts: dict[str, str]) -> tuple[by
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are for the authors of the exporter
         program = torch.onnx.export(
-            form,
-            kwargs=clouds,
-            input_names=list(clouds),
-            output_names=["logits"],
-            dynamic_shapes=_any_number(clouds),
+            graph,
+            kwargs=inputs,
+            input_names=list(by_name(inputs)),
+            output_names=[graph.output],
+            dynamic_shapes=sizes,
             dynamo=True,
             verbose=False,
             optimize=False,  # it would replace the 1e-8 of `interpolate` by 0; the two steps below are enough
@@ -138,27 +165,36 @@ def to_onnx(form: ExportForm, clouds: Clouds, facts: dict[str, str]) -> tuple[by
     content = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
-    def call(clouds: Clouds) -> Tensor:
-        return torch.from_numpy(session.run(None, {name: values.numpy() for name, values in clouds.items()})[0])
+    def call(inputs: Inputs) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: each.numpy() for name, each in by_name(inputs).items()})[0])
 
     return content, call
 
 
-def _any_number(clouds: Clouds) -> dict[str, dict]:
-    batch = torch.export.Dim("batch", min=1)
-    return {name: {0: batch} for name in clouds}
+def by_name(inputs: Inputs) -> dict[str, Tensor]:
+    """Return the inputs as an ONNX file names them: each feature is one of them."""
+    found: dict[str, Tensor] = {}
+    for name, values in inputs.items():
+        found |= values if isinstance(values, dict) else {name: values}
+    return found
 
 
 @torch.no_grad()
-def compare(call: Callable[[Clouds], Tensor], form: ExportForm, clouds: Clouds) -> str:
-    """Say how near a file comes to its model, on batches of several sizes. Raises InputError where it is too far."""
-    expected = form(**clouds)
-    batches = slice(0, 1), slice(1, 6), slice(6, None)
-    logits = torch.cat([call({name: values[batch] for name, values in clouds.items()}) for batch in batches])
-    furthest = float((logits - expected).abs().max())
-    same = logits.argmax(-1) == expected.argmax(-1)
-    labels = f"{int(same.sum())} of {same.numel()} labels are the model's, and " if expected.shape[-1] > 1 else ""
-    found = f"{labels}the logits differ by {furthest:.1e} at most (they reach {float(expected.abs().max()):.1f})"
-    if not furthest <= TOLERANCE * max(1.0, float(expected.abs().max())):
+def compare(call: Call, graph: nn.Module, predictor: CloudPredictor | BaseImagePredictor) -> str:
+    """Say how near a file comes to the predictor, on inputs of several sizes. Raises InputError where it is too far."""
+    points = getattr(predictor, "num_points", 0)
+    sizes = ((1, points + 3), (3, max(2, points // 3)), (16, points)) if points else ((1, None), (3, None))
+    furthest, largest, same, total = 0.0, 1.0, 0, 0
+    for count, size in sizes:
+        inputs = example_inputs(predictor, count, size)
+        expected, output = graph(**inputs), call(inputs)
+        axis = 1 if isinstance(predictor, BaseImagePredictor) else -1
+        same_mask = output.argmax(axis) == expected.argmax(axis)
+        same, total = same + int(same_mask.sum()), total + same_mask.numel()
+        furthest = max(furthest, float((output - expected).abs().max().nan_to_num(torch.inf)))
+        largest = max(largest, float(expected.abs().max()))
+    labels = f"{same} of {total} labels are the model's, and " if graph.output == "probabilities" else ""
+    found = f"{labels}the {graph.output} differ by {furthest:.1e} at most"
+    if not furthest <= TOLERANCE * largest:
         raise InputError(f"the file would not compute what the model does, so it was not written: only {found}")
     return found

@@ -22,6 +22,8 @@ MOST_VALUES, MOST_SETTINGS, DEEPEST = 200_000, 20_000, 32
 TENSOR_GLOBALS = r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w+Storage"
 """What a pickle of tensors may name; torch's own list has `bytearray` on it, which takes as much memory as one says."""
 
+GETS = ("GET", "BINGET", "LONG_BINGET")
+
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Plain values alone; a date is text, as in jsonargparse."""
@@ -180,8 +182,35 @@ def _check_pickles(content: bytes, known: set[str]) -> None:
     else:  # magic number, version, system, content, keys of the storages
         pickles, count = io.BytesIO(content), 5
     for _ in range(count):
+        repeats = _Repeats()
         for step, name, _ in pickletools.genops(pickles):
+            repeats.check(step.name, name)
             if step.name == "GLOBAL" and not (name in known or re.fullmatch(TENSOR_GLOBALS, name, re.ASCII)):
                 raise InputError(f"it names {printable(name)[:80]}, which no tensor needs")
             if step.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
                 raise InputError(f"it holds the step {step.name}, which no tensor needs")
+
+
+class _Repeats:
+    """Refuses, step by step, a pickle that copies what it holds once: into OrderedDicts, or as their attributes.
+
+    ``torch.save`` makes every OrderedDict empty, fills it, and writes its attributes where they belong.
+    """
+
+    def __init__(self):
+        self.memo_size, self.ordered, self.before, self.wants_empty = 0, set(), "", False
+
+    def check(self, step: str, value: Any) -> None:
+        """Raise InputError for a step of this kind."""
+        is_put = step == "MEMOIZE" or "PUT" in step
+        if is_put and self.wants_empty and self.before == "GLOBAL":
+            self.ordered.add(self.memo_size if step == "MEMOIZE" else int(value))
+        elif self.wants_empty and step != "EMPTY_TUPLE":
+            raise InputError("it makes an OrderedDict of values, which no tensor needs")
+        else:
+            is_class = step == "GLOBAL" and value == "collections OrderedDict"
+            self.wants_empty = is_class or (step in GETS and int(value) in self.ordered)
+        if step == "BUILD" and self.before in GETS:
+            raise InputError("it gives the same attributes to several values, which no tensor needs")
+        self.memo_size += is_put
+        self.before = step

@@ -61,9 +61,10 @@ def create_model(
         raise InputError(f"no weights of '{name}' were released: train it, then load_run gives your own")
     settings = read_model_config(name)
     kind = kind_of(settings)
-    outputs = [num_classes] + [num_categories] * (kind == "partseg")
+    outputs = [num_classes, num_categories] if kind == "partseg" else [num_classes]
     if None in outputs:
-        needed = "num_classes" + " (parts of all categories) and num_categories" * (kind == "partseg")
+        needed = "num_classes"
+        needed += " (parts of all categories) and num_categories" if kind == "partseg" else ""
         raise InputError(f"say how many outputs a '{name}' has: {needed}")
     settings["model"] = _changed(settings["model"], changes)
     if features is not None:

@@ -1,7 +1,9 @@
 """Whole models that say what every pixel of an image shows."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -35,7 +37,7 @@ def grid_feats(tokens: Tokens) -> Float[Tensor, "B D R C"]:
     return tokens.feats.transpose(1, 2).unflatten(2, tokens.grid)
 
 
-def upsample(feats: Float[Tensor, "B D R C"], size: tuple[int, int]) -> Float[Tensor, "B D X Y"]:
+def upsample(feats: Float[Tensor, "B D R C"], size: Sequence[int | torch.SymInt]) -> Float[Tensor, "B D X Y"]:
     """Return the features at another size, bilinearly."""
     return interpolate(feats, size, mode="bilinear", align_corners=False)
 

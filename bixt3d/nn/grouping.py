@@ -157,7 +157,7 @@ class GroupBlock(nn.Module):
         """Return the groups as tokens, and the index of the token that is the centroid of each."""
         centroid_index, neighbor_index = self._search(tokens)
         where = (tokens.feats, tokens.pos, centroid_index, neighbor_index)
-        if self.pre or is_traced(tokens.feats):
+        if self.pre or (is_traced(tokens.feats) and not torch.compiler.is_exporting()):
             grouped = self.group(*where)
             rows = self.norm(grouped.flatten(0, 2))
             for block in self.pre:
@@ -181,8 +181,8 @@ class GroupBlock(nn.Module):
         Batch norm and ReLU are monotonic once channels with a negative weight are multiplied by -1: the maximum can
         come first. The batch statistics are computed from sums over points. Autocast is disabled here.
         """
-        with torch.autocast(feats.device.type, enabled=False):
-            weight = self.norm.weight
+        weight = self.norm.weight
+        with without_autocast(weight):
             sign = torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
             where = (feats.to(weight.dtype), pos, centroid_index, neighbor_index)
             points, centroids = self.group.parts(*where, sign)

@@ -34,6 +34,9 @@ def neighbor_moments(
 
     In float64, because a variance is a small difference of such sums; in float32 on mps, which has no float64.
     """
+    if torch.compiler.is_exporting():  # of float64, a CPU's cache holds half as many
+        seen = gather(values, neighbor_index) + offsets[:, :, None]
+        return _finely(seen.sum(2)).sum(1), _finely((seen * seen).sum(2)).sum(1)
     if is_traced(values):
         seen = _finely(gather(values, neighbor_index) + offsets[:, :, None])
         return seen.sum((1, 2)), seen.square().sum((1, 2))

@@ -10,6 +10,12 @@ from bixt3d.ops import reference
 from bixt3d.ops._backend import PointBackend, choose_point_backend
 from bixt3d.types import InputError
 
+MANY_DISTANCES = 4096
+"""Clouds of up to so many points keep the distances of all pairs while farthest points are exported."""
+
+EXPORTED_QUERIES = 256
+"""Queries that an exported graph looks for neighbors of at a time, where their number is free."""
+
 
 def gather(values: Shaped[Tensor, "B N ..."], index: Int[Tensor, "B ..."]) -> Shaped[Tensor, "B ..."]:
     """Return ``values[b, index[b, ...]]``: rows of each cloud, in the shape of the index.
@@ -128,36 +134,71 @@ def _farthest_points_triton(points: Tensor, num_points: int) -> Tensor:
     return kernels.farthest_points(points, num_points)
 
 
-@no_type_check  # torch cannot trace a loop whose body checks its arguments
-def _farthest_points_export(points: Tensor, num_points: int) -> Tensor:
-    """One loop in the exported graph; unrolled, as an export sees a loop of Python, it would be a graph of its own."""
+# torch cannot trace a loop whose body checks its arguments: so nothing does that the two loops below call
+@no_type_check
+def _farthest_points_export(points, num_points):
+    """One loop in the exported graph; unrolled, as an export sees a loop of Python, it would be a graph of its own.
+
+    A step costs a runtime as much as its operators are many: so all distances are worked out before, where they fit.
+    """
+    num_clouds, size, _ = points.shape
+    first = torch.arange(num_clouds, device=points.device) * size
+    place = torch.arange(num_points, device=points.device)
+    are_few = size <= MANY_DISTANCES
+    known = _distances_export(points[:, :, None], points[:, None]) if are_few else points
 
     def is_unfinished(step, last, nearest, index):
         return step < num_points
 
     def choose_next(step, last, nearest, index):
-        distance = torch.zeros_like(nearest)
-        for axis in points.unbind(-1):
-            difference = axis - axis.gather(1, last)
-            distance = distance + difference * difference
-        nearest = torch.minimum(nearest, distance)
-        last = nearest.argmax(1, keepdim=True)
-        return step + 1, last, nearest, index.scatter(1, step.expand_as(last), last)
+        row = torch.nn.functional.embedding(last + first, known.flatten(0, 1))
+        nearest = torch.minimum(nearest, row if are_few else _distances_export(known, row[:, None]))
+        last = nearest.argmax(1)
+        return step + 1, last, nearest, torch.where(place == step, last[:, None], index)
 
-    index = points.new_zeros(points.shape[0], num_points, dtype=torch.int64)
-    last, nearest = torch.zeros_like(index[:, :1]), torch.full_like(points[..., 0], torch.inf)
+    index = points.new_zeros(num_clouds, num_points, dtype=torch.int64)
+    nearest = torch.full_like(points[..., 0], torch.inf)
     step = torch.ones((), dtype=torch.int64, device=points.device)
-    return torch.while_loop(is_unfinished, choose_next, (step, last, nearest, index))[-1]
+    return torch.while_loop(is_unfinished, choose_next, (step, index[:, 0].clone(), nearest, index))[-1]
 
 
-def _knn_export(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    """All in one chunk, for an export does not know how many clouds there will be.
+@no_type_check
+def _knn_export(queries, points, num_neighbors):
+    """All queries at once; where their number is free, so many at a time, in one loop of the graph."""
+    num_clouds, size, _ = queries.shape
+    in_onnx = torch.onnx.is_in_onnx_export()  # asked here, for inside of a loop the answer is no
+    if not isinstance(size, torch.SymInt):
+        return _knn_in_one_export(queries, points, num_neighbors, in_onnx)
+    chunk = torch.arange(EXPORTED_QUERIES, device=queries.device)
 
-    ONNX cannot look at the bits of a float, but there the order of ties is part of the definition of TopK.
-    """
-    if not torch.onnx.is_in_onnx_export():
-        return reference.knn_in_one(queries, points, num_neighbors)
-    return reference.squared_distances(queries[:, :, None], points[:, None]).topk(num_neighbors, largest=False).indices
+    def is_unfinished(first, index):
+        return first < size
+
+    def search_next(first, index):
+        own = (first + chunk).clamp(max=size - 1)  # the last query again, where the last chunk has fewer
+        found = _knn_in_one_export(queries[:, own], points, num_neighbors, in_onnx)
+        return first + EXPORTED_QUERIES, index.index_copy(1, own, found)
+
+    first = torch.zeros((), dtype=torch.int64, device=queries.device)
+    index = torch.zeros(num_clouds, size, num_neighbors, dtype=torch.int64, device=queries.device)
+    return torch.while_loop(is_unfinished, search_next, (first, index))[-1]
+
+
+@no_type_check
+def _knn_in_one_export(queries, points, num_neighbors, in_onnx):
+    """ONNX cannot look at the bits of a float, but there the order of ties is part of the definition of TopK."""
+    distance = _distances_export(queries[:, :, None], points[:, None])
+    if in_onnx:
+        return distance.topk(num_neighbors, largest=False).indices
+    key = (distance.view(torch.int32).long() << 32) | torch.arange(points.shape[1], device=points.device)
+    return key.topk(num_neighbors, largest=False).values & 0xFFFFFFFF
+
+
+@no_type_check
+def _distances_export(a, b):
+    """Return what `reference.squared_distances` does."""
+    squares = [difference * difference for difference in map(torch.sub, a.unbind(-1), b.unbind(-1))]
+    return sum(squares[1:], squares[0])
 
 
 def _knn_numba(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:

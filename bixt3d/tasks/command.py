@@ -44,6 +44,7 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
     except ArgumentError as error:
         raise InputError(str(error)) from error
     parser = task.make_parser(description)
+    parser.prog = task.command("train")
     for name, text in {
         "run_dir": "folder of the run, free of files of another (default: runs/NAME-TIME)",
         "resume": "go on with the run in this folder; with no folder, the one that began last",
@@ -56,7 +57,8 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
         if asked.run_dir:
             raise InputError("--resume names the run folder: leave out --run_dir")
         where = find_run(task, None if asked.resume is True else asked.resume, seeds)
-        saved = ["--trust"] * ("--trust" in rest) + ["--cfg", str(where.folder / "config.yaml")]
+        trust = ["--trust"] if "--trust" in rest else []
+        saved = [*trust, "--cfg", str(where.folder / "config.yaml")]
         parse_saved(parser, saved)
         now = ["--runtime.devices=null", "--runtime.num_nodes=null"] if was_launched(os.environ) else []
         rest = [*saved, *now, *rest]  # a launcher says how many processes there are, not an earlier run

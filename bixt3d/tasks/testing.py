@@ -33,6 +33,7 @@ RUNTIME = ("accelerator", "precision", "attention", "points", "deterministic")
 def test(task: Task, description: str | None, argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Evaluate a run and write its files anew; returns what result.json holds."""
     parser = task.make_parser(description)
+    parser.prog = task.command("test")
     where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task)
     checkpoint = weights_file(where.checkpoint or newest_of(task), where.weights)
     rows = read_rows(checkpoint.parent / "metrics.csv")

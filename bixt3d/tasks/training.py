@@ -65,6 +65,8 @@ def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any)
         fabric = start(run.runtime)
         check_same_run(fabric, where)
         loaded = [part.to(fabric.device) for part in first_alone(fabric, lambda: task.load(run))]
+    for note in getattr(loaded[0], "notes", ()):
+        say(fabric, note)
     results, trained = [], False
     with ExitStack() as stack:
         for seed in [settings.seed] if where.seeds is None else where.seeds:

@@ -123,7 +123,9 @@ class ConvTokenizer(ImageTokenizer):
         return self.project(image)
 
 
-def grid_positions(rows: int, columns: int, device: torch.device | None = None) -> Float[Tensor, "1 T 2"]:
+def grid_positions(
+    rows: int | torch.SymInt, columns: int | torch.SymInt, device: torch.device | None = None
+) -> Float[Tensor, "1 T 2"]:
     """Return (row, column) of every patch in row-major order: ``(i + 1) / (n + 1e-6)`` along an axis of n patches."""
     axes = [torch.arange(1, n + 1, dtype=torch.float32, device=device) / (n + 1e-6) for n in (rows, columns)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).view(1, -1, 2)

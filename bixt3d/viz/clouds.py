@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bixt3d.io.writing import replace_file
-from bixt3d.viz.picture import INK, to_png
+from bixt3d.viz.picture import INK, fonts, text_width, to_png
 
 PALETTE = (
     *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#e3c800", "#7a3b1e"),
@@ -20,6 +20,9 @@ PALETTE = (
     *("#785a78", "#c3874b", "#78694b", "#a5005a", "#a5d25a", "#695a00", "#a587c3", "#4b960f"),
 )
 """Colors of categories and parts: Okabe and Ito's, then each the farthest from all before, also to the color-blind."""
+
+SIDE, WIDTH = 2.3, 9.0
+"""Inches: the side of a cloud on a sheet of many, and the least width of a sheet."""
 
 Colors = Int[np.ndarray, "S N"] | Float[np.ndarray, "S N"] | Float[np.ndarray, "S N 3"]
 """Of points: places in PALETTE (which starts anew at its end), or values from low to high, or RGB in 0..1."""
@@ -45,8 +48,12 @@ def clouds_png(
     colors: Colors | None = None,
     columns: int = 4,
     up: Literal["y", "z"] = "y",
+    width: float = WIDTH,
 ) -> bytes:
-    """Return a sheet of clouds, each as large as its place allows; without ``colors`` the colors show the height."""
+    """Return a sheet of clouds, each as large as its place allows; without ``colors`` the colors show the height.
+
+    ``width``: inches of a sheet of few clouds; more of them, of a side of 2.3 inches, may take more.
+    """
     from matplotlib.figure import Figure
 
     if not len(clouds) == len(titles) > 0:
@@ -54,8 +61,9 @@ def clouds_png(
     if colors is None:
         colors = clouds[:, :, "xyz".index(up)]
     columns = min(columns, len(clouds))
-    lines, side = math.ceil(len(clouds) / columns), 2.3
-    band = 0.3 if any(titles) else 0.0  # inches above each picture
+    lines, side = math.ceil(len(clouds) / columns), max(SIDE, width / columns)
+    size = 9.0 * min(side / SIDE, 1.8)
+    band = size / 30 if any(titles) else 0.0  # inches above each picture
     width, height = side * columns, (side + band) * lines
     figure = Figure(figsize=(width, height))
     for place, (xyz, title) in enumerate(zip(clouds, titles, strict=True)):
@@ -63,7 +71,8 @@ def clouds_png(
         bottom = height - (line + 1) * (side + band)
         axes = figure.add_axes((side * column / width, bottom / height, side / width, side / height))
         draw_points(axes, *frame(xyz, up), color_points(colors[place]))
-        axes.set_title(title, fontsize=9, color=INK, pad=3, parse_math=False)
+        fitting = min(size, 72 * side / text_width(title))
+        axes.set_title(title, fontsize=fitting, color=INK, pad=size / 3, parse_math=False, fontfamily=fonts())
     return to_png(figure)
 
 
@@ -130,7 +139,8 @@ def draw_points(
     flat = points[:, :2] * closer
     depth = (points[:, 2:] - points[0, 2]) / max(np.ptp(points[:, 2]), 1e-9)
     rgb = rgb + (1 - rgb) * fade * (1 - depth)
-    area = np.clip(1.1e4 / len(points), 1.0, 60.0) * closer[:, 0] ** 2
+    side = axes.get_position().width * axes.figure.get_figwidth()
+    area = np.clip(1.1e4 / len(points), 1.0, 60.0) * (side / SIDE) ** 2 * closer[:, 0] ** 2
     axes.scatter(flat[:, 0], flat[:, 1], s=area, c=rgb, linewidths=0)
     axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
     axes.set_axis_off()

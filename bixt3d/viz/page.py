@@ -1,4 +1,4 @@
-"""Clouds to turn in a browser: one HTML file that needs nothing else, not even a network."""
+"""Clouds to turn in a browser: HTML files that share plotly's library, which lies beside them, and need no network."""
 
 import html
 from collections.abc import Sequence
@@ -40,24 +40,38 @@ h1 {{ font-size: 22px; }} h2 {{ font-size: 17px; margin: 28px 0 0; }} p {{ color
 def write_html(
     path: Path, clouds: Sequence[PartCloud], part_names: Sequence[str], title: str, up: Literal["y", "z"] = "y"
 ) -> None:
-    """Write a page of clouds: a name in a legend shows and hides its part.
+    """Write a page of clouds, and plotly's library beside it: a name in a legend shows and hides its part.
 
     Where the truth is known it stands beside the prediction and turns with it, and wrong points can be marked.
     """
     if not 0 < len(clouds) <= MOST_CLOUDS:
         raise ValueError(f"a page shows 1 to {MOST_CLOUDS} clouds, not {len(clouds)}")
-    sections = [_section(cloud, part_names, up, with_library=place == 0) for place, cloud in enumerate(clouds)]
+    sections = [_section(cloud, part_names, up) for cloud in clouds]
+    library = write_library(path.parent)
     page = f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>
+<script>window.PlotlyConfig = {{MathJaxConfig: "local"}};</script>
+<script charset="utf-8" src="{library}"></script></head>
 <body><h1>{html.escape(title)}</h1>
 <p>Drag to turn, scroll to come nearer, click a name to hide or show its points, double-click to see them alone.</p>
+<script>window.Plotly || document.write("<p><b>{library} is missing: it must lie beside this page.</b></p>")</script>
 {"".join(sections)}
 </body></html>
 """
     replace_file(path, page.encode())
 
 
-def _section(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"], with_library: bool) -> str:
+def write_library(folder: Path) -> str:
+    """Write plotly's library into a folder, where it is not there yet; returns its name, which has its version."""
+    from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
+    path, content = folder / f"plotly-{get_plotlyjs_version()}.min.js", get_plotlyjs().encode()
+    if not path.is_file() or path.stat().st_size != len(content):
+        replace_file(path, content)
+    return path.name
+
+
+def _section(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"]) -> str:
     head = f"<section><h2>{html.escape(cloud.title)}</h2>\n"
     total = len(cloud.xyz)
     if total > MOST_POINTS:
@@ -67,7 +81,7 @@ def _section(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"],
         cloud = PartCloud(cloud.xyz[index], cloud.predicted[index], cloud.parts, cloud.title, truth)
     plot = _figure(cloud, part_names, up).to_html(
         full_html=False,
-        include_plotlyjs=with_library,
+        include_plotlyjs=False,
         post_script=_LINK_CAMERAS,
         default_height="520px",
         config={"displaylogo": False},

@@ -10,13 +10,13 @@ from jaxtyping import Float, Int
 
 from bixt3d.io.writing import replace_file
 from bixt3d.viz.clouds import PALETTE, color_points
-from bixt3d.viz.picture import Canvas
+from bixt3d.viz.picture import Canvas, text_width
 from bixt3d.viz.scene import render_clouds, show_clouds
 
 RIGHT, WRONG = "#c4c9ce", "#d1242f"
 """Colors of points whose predicted part is the true one, and of the others."""
 
-_SIDE, _LEGEND, _TITLE, _HEAD = 330, 210, 40, 30  # pixels
+_SIDE, _WIDTH, _LEGEND, _TITLE, _HEAD = 330, 1200, 210, 40, 30  # pixels
 _LINE = 25  # of a legend, at most
 
 
@@ -71,25 +71,27 @@ def parts_png(clouds: Sequence[PartCloud], part_names: Sequence[str], up: Litera
     """Return a sheet of clouds, and who drew it as `render_clouds` says.
 
     Where the truth of all clouds is known, each has a row: truth, prediction, errors, names. Else only the prediction
-    and names are shown, three clouds in a row.
+    and names are shown, three clouds in a row; fewer clouds are larger.
     """
     if not clouds:
         raise ValueError("a sheet needs at least one cloud")
     with_truth = all(cloud.truth is not None for cloud in clouds)
     panels = [panel for cloud in clouds for panel in _panels(cloud, with_truth)]
-    images, who = render_clouds([cloud.xyz for cloud, _ in panels], [rgb for _, rgb in panels], up, _SIDE)
     each = len(panels) // len(clouds)
     columns = 1 if with_truth else min(3, len(clouds))
-    cell, top = each * _SIDE + _LEGEND, _HEAD if with_truth else 0
-    canvas = Canvas(columns * cell, top + -(-len(clouds) // columns) * (_TITLE + _SIDE))
+    side = max(_SIDE, (_WIDTH // columns - _LEGEND) // each)
+    images, who = render_clouds([cloud.xyz for cloud, _ in panels], [rgb for _, rgb in panels], up, side)
+    cell, top = each * side + _LEGEND, _HEAD if with_truth else 0
+    canvas = Canvas(columns * cell, top + -(-len(clouds) // columns) * (_TITLE + side))
     for place, head in enumerate(("truth", "prediction", "errors") if with_truth else ()):
-        canvas.words(head, (place + 0.5) * _SIDE, _HEAD * 0.6, 11, ha="center", fontweight="bold")
+        canvas.words(head, (place + 0.5) * side, _HEAD * 0.6, 11, ha="center", fontweight="bold")
     for place, cloud in enumerate(clouds):
-        x, y = place % columns * cell, top + place // columns * (_TITLE + _SIDE)
-        canvas.words(cloud.title, x + 16, y + _TITLE * 0.6, min(9.5, 0.8 * cell / max(len(cloud.title), 1)))
+        x, y = place % columns * cell, top + place // columns * (_TITLE + side)
+        size = 9.5 if side == _SIDE else 12.0
+        canvas.words(cloud.title, x + 16, y + _TITLE * 0.6, min(size, 0.48 * cell / text_width(cloud.title)))
         for step in range(each):
-            canvas.image(images[place * each + step], x + step * _SIDE, y + _TITLE)
-        _write_legend(canvas, cloud, part_names, x + each * _SIDE, y + _TITLE)
+            canvas.image(images[place * each + step], x + step * side, y + _TITLE)
+        _write_legend(canvas, cloud, part_names, x + each * side, y + _TITLE, side)
     return canvas.png(), who
 
 
@@ -113,16 +115,20 @@ def _panels(cloud: PartCloud, with_truth: bool) -> list[tuple[PartCloud, Float[n
     return [(cloud, rgb) for rgb in (cloud.rgb(cloud.truth), cloud.rgb(cloud.predicted), cloud.errors())]
 
 
-def _write_legend(canvas: Canvas, cloud: PartCloud, part_names: Sequence[str], x: float | int, y: float | int) -> None:
+def _write_legend(
+    canvas: Canvas, cloud: PartCloud, part_names: Sequence[str], x: float | int, y: float | int, side: int
+) -> None:
     lines = [(name, color) for _, name, color in cloud.legend(part_names)]
     if cloud.truth is not None:
         wrong = float((cloud.predicted != cloud.truth).mean())
         lines += [("", ""), (f"right {1 - wrong:.1%}", RIGHT), (f"wrong {wrong:.1%}", WRONG)]
-    step = min(_LINE, _SIDE / len(lines))
+    step = min(_LINE * (1.4 if side > _SIDE else 1.0), side / len(lines))
     size = 9.0 * step / _LINE
-    start = y + (_SIDE - step * len(lines)) / 2
+    start = y + (side - step * len(lines)) / 2
     for place, (name, color) in enumerate(lines):
         if name:
             middle = start + (place + 0.5) * step
             canvas.dot(color, x + 12, middle, 0.9 * size)
-            canvas.words(name, x + 28, middle, min(size, 140 / len(name)))  # so small that it is not cut
+            canvas.words(
+                name, x + 28 * max(step / _LINE, 1), middle, min(size, 85 / text_width(name))
+            )  # so small that it is not cut

@@ -1,7 +1,10 @@
 """What every picture of a run has: ink, resolution, few bytes."""
 
+import functools
 import io
+import warnings
 from typing import Any
+from unicodedata import east_asian_width
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,6 +14,13 @@ DPI = 144
 
 INK = "#24292f"
 """The color of all words."""
+
+
+FALLBACK_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "PingFang SC"),
+    *("Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS", "Noto Sans Devanagari"),
+)
+"""Fonts with letters that matplotlib's own has not, such as Chinese ones; a letter that none has is a box."""
 
 
 class Canvas:
@@ -30,7 +40,8 @@ class Canvas:
         self, text: str, x: float | int, y: float | int, size: float | int = 9.0, color: str = INK, **style: Any
     ) -> None:
         """Write a line with its middle at the height y; ``style`` is matplotlib's, such as ``ha`` or ``fontweight``."""
-        self.figure.text(*self._share(x, y), text, fontsize=size, color=color, va="center", parse_math=False, **style)
+        style |= {"va": "center", "parse_math": False, "fontfamily": fonts()}
+        self.figure.text(*self._share(x, y), text, fontsize=size, color=color, **style)
 
     def dot(self, color: str, x: float | int, y: float | int, size: float | int = 7.0) -> None:
         """Draw a dot of this diameter in points."""
@@ -50,12 +61,28 @@ class Canvas:
         return x / width, 1 - y / height
 
 
+def text_width(text: str) -> float:
+    """Return about how wide a line is, in heights of its letters: those of Chinese, Japanese and Korean are square."""
+    return max(sum(1.0 if east_asian_width(letter) in "WF" else 0.6 for letter in text), 1.0)
+
+
+@functools.cache
+def fonts() -> list[str]:
+    """Return the fonts to write in: matplotlib's own, and those of this machine that have the letters it lacks."""
+    from matplotlib import font_manager
+
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in there)]
+
+
 def to_png(figure: Any) -> bytes:
     """Return the bytes of a matplotlib figure, in at most 256 colors."""
     from PIL import Image
 
     full, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(full, format="png", dpi=DPI, facecolor="white")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # it is seen in the picture
+        figure.savefig(full, format="png", dpi=DPI, facecolor="white")
     picture = Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a quarter of the bytes
     picture.save(small, format="png", optimize=True, dpi=(DPI, DPI))
     return small.getvalue()

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bixt3d.io.writing import replace_file
-from bixt3d.viz.clouds import clouds_png
+from bixt3d.viz.clouds import SIDE, clouds_png
 from bixt3d.viz.picture import DPI
 from bixt3d.viz.plots import Row, confusion_png, curves_png
 
@@ -153,7 +153,7 @@ def _classes(confusion: Int[np.ndarray, "C C"], names: Sequence[str]) -> Sequenc
 
 
 def _picture(cloud: PredictedCloud, up: Literal["y", "z"]) -> Mapping[str, Any]:
-    return _embed(clouds_png(cloud.xyz[None], titles=[""], up=up))
+    return _embed(clouds_png(cloud.xyz[None], titles=[""], up=up, width=SIDE))
 
 
 def _embed(png: bytes) -> Mapping[str, Any]:

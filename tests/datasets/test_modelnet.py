@@ -375,6 +375,18 @@ def test_colors_without_a_type_that_says_it_have_one_unit_in_all_files_of_a_set(
     assert torch.allclose(feats[0], torch.tensor(0.2)) and torch.allclose(feats[-1], torch.tensor(1 / 255))
 
 
+def test_the_unit_of_float_colors_is_one_for_training_and_test_and_is_said(hdf5):
+    for path in hdf5.glob("*.h5"):
+        write_hdf5(path, 4, rgb=np.full((4, 8, 3), 0.5, np.float32))
+    listed = (hdf5 / "test_files.txt").read_text().split()
+    train, test = ModelNetHDF5(str(hdf5), num_points=8, features="rgb").load()
+    assert train.feats.eq(0.5).all() and test.feats.eq(0.5).all() and train.notes == ()
+    write_hdf5(hdf5 / Path(listed[0]).name, 4, rgb=np.full((4, 8, 3), 51, np.float32))
+    train, test = ModelNetHDF5(str(hdf5), num_points=8, features="rgb").load()
+    assert torch.allclose(train.feats, torch.tensor(0.5 / 255)) and torch.allclose(test.feats[0], torch.tensor(0.2))
+    assert train.notes == test.notes == ("rgb: colors taken for 0 to 255 in all files of the set",)
+
+
 def test_a_dataset_that_comes_twice_and_a_scalar_too_far_from_0_are_refused(hdf5):
     for path in ("a.h5", "b.h5", "c.h5"):
         write_hdf5(hdf5 / path, 4, color=np.zeros((4, 8, 3)), rgb=np.zeros((4, 8, 3)), gps_time=3e8 + np.eye(4, 8))

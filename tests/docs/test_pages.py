@@ -90,7 +90,7 @@ def test_a_command_runs(page, command, workplace, tmp_path, monkeypatch, capsys)
         assert capsys.readouterr().out
         return
     config = words[words.index("--cfg") + 1]
-    if config.startswith("shapes"):
+    if config.startswith("shapes") and "--runtime.devices" not in words:  # several processes end the one they began in
         monkeypatch.chdir(tmp_path)
         call([verb, *words, *SMALL])
         return

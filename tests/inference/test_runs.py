@@ -252,7 +252,7 @@ def test_a_class_of_the_users_is_taken_when_it_is_imported_and_else_needs_trust(
     monkeypatch.chdir(tmp_path)
     run = make_run(model=RUNS["classification"][0] | {"class_path": "trap_of_runs.Trap"})
     refused(
-        run, "names the class 'trap_of_runs.Trap', which is not bixt3d's: import it before, or .*--trust or trust=True"
+        run, "names the class 'trap_of_runs.Trap', which is not bixt3d's: import it before, .*--trust or trust=True"
     )
     assert not Path("sprung").exists()
     assert type(load_run(run, trust=True).model).__name__ == "Trap"

@@ -1,6 +1,7 @@
 """What comes from unknown hands is read within bounds: plain values, or one sentence."""
 
 import io
+import pickle
 import zipfile
 from collections import OrderedDict
 
@@ -90,6 +91,19 @@ def saved(value) -> bytes:
 
 def test_tensors_come_back():
     assert load_tensors(saved({"w": [torch.arange(3)]}))["w"][0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("again", "sentence"),
+    [(b"h\x01h\x00\x85R", "makes an OrderedDict of values"), (b"h\x01)Rh\x00b", "gives the same attributes")],
+)
+def test_a_pickle_that_copies_what_it_holds_once_is_refused_before_it_is_read(again, sentence):
+    """29 kB were 342 MB."""
+    pairs = b"]q\x00(" + b"".join(b"M" + place.to_bytes(2, "little") + b"N\x86" for place in range(1000)) + b"e"
+    repeats = b"\x80\x02(" + pairs + b"ccollections\nOrderedDict\nq\x01)R" + 4000 * again + b"t."
+    head = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+    with pytest.raises(InputError, match=sentence):
+        load_tensors(b"".join(pickle.dumps(one, 2) for one in head) + repeats + pickle.dumps([], 2))
 
 
 def test_a_tensor_that_is_larger_than_its_file_is_refused():

@@ -25,7 +25,7 @@ def seen(monkeypatch) -> list[tuple[Path, PartEvaluation]]:
     seen = []
     monkeypatch.setattr(
         part_segmentation.PartSegmentation,
-        "write_results",
+        "write_report",
         lambda *given: seen.append(given[1:3]),
     )
     return seen
@@ -65,7 +65,7 @@ def test_the_newest_run_of_this_task_is_taken_where_none_is_named(tiny_part_run,
 def test_where_there_is_no_run_of_this_task_one_learns_how_to_make_one(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_run, "runs/classifier")
-    sentence = "no part segmentation run under runs/ yet: make one with `bixt3d train partseg --cfg cfgs/shap"
+    sentence = "no part segmentation run under runs/ yet: make one with `bixt3d train partseg --cfg shapes_partseg"
     with pytest.raises(InputError, match=sentence):
         test_command.main(["partseg"])
 

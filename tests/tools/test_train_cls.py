@@ -248,7 +248,10 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--data=ModelNetHDF5", "--data.root=nowhere"], "nowhere/.* is missing: run `python"),
+        (
+            ["--data=ModelNetHDF5", "--data.root=nowhere"],
+            "nowhere/.* is missing: run `bixt3d download modelnet40 --root ",
+        ),
         (["--data.num_points=0"], "num_points must be positive"),
         ([*GROUPS, "--model.tokenizer.num_neighbors=65"], "asked for 65 neighbors in clouds of 64 points"),
         (

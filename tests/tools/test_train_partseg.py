@@ -205,8 +205,14 @@ GROUPS = ["--model=TokenSegmenter"]  # with the tokenizer of the config, which m
         (["--data=ModelNetHDF5"], "setting 'data' cannot be a ModelNetHDF5: that class is meant for another task"),
         (["--model=PointMLP"], "setting 'model' cannot be a PointMLP: that class is meant for another task"),
         (["--model=PointMLPSegmentr"], "unknown class 'PointMLPSegmentr' in .*; did you mean 'PointMLPSegmenter'"),
-        (["--data=PartHDF5", "--data.root=nowhere"], "nowhere/train.h5 or .* is missing: run `python -m bixt3d"),
-        (["--data=ShapeNetPart", "--data.root=nowhere"], "nowhere/synsetoffset2category.txt is missing: run `python"),
+        (
+            ["--data=PartHDF5", "--data.root=nowhere"],
+            "nowhere/train.h5 or .* is missing: run `bixt3d download shapenetpart_hdf5",
+        ),
+        (
+            ["--data=ShapeNetPart", "--data.root=nowhere"],
+            "nowhere/synsetoffset2category.txt is missing: run `bixt3d download shapenetpart ",
+        ),
         (["--train.mix=0.5"], "unknown setting 'train.mix'"),
         (GROUPS, "16 tokens cannot label 64 points"),
         (["--model=PointMLPSegmenter", "--model.features=rgb"], "the model reads rgb, but the data set gives none"),
@@ -245,5 +251,5 @@ def test_a_config_of_the_other_task_is_refused(tiny, tiny_parts, tmp_path, monke
 
 
 def test_without_a_config_one_is_named():
-    with pytest.raises(InputError, match="name a config, as in `bixt3d train partseg --cfg cfgs/shapes_parts"):
+    with pytest.raises(InputError, match="name a config, as in `bixt3d train partseg --cfg shapes_partseg"):
         train_command.main(["partseg"])

@@ -40,14 +40,17 @@ def numbers(values: dict | list) -> np.ndarray:
     return np.frombuffer(base64.b64decode(values["bdata"]), np.float32)
 
 
-def test_a_page_needs_nothing_else(tmp_path):
-    path = tmp_path / "a.html"
-    write_html(path, [PartCloud(pole(1), thirds(), (0, 1, 2), "one <1>")] * 2, NAMES, "run <b>")
-    page = path.read_text()
-    assert not re.search(r"<(script|link)[^>]*\b(src|href)=", page)
-    assert len(re.findall(r"plotly\.js v\d", page)) == 1  # the library, once for all clouds
-    assert "<h1>run &lt;b&gt;</h1>" in page and page.count("<h2>one &lt;1&gt;</h2>") == 2
-    assert len(plots(path)) == 2 and list(tmp_path.iterdir()) == [path]
+def test_pages_share_a_library_beside_them_and_need_nothing_else(tmp_path):
+    for name in ("a.html", "b.html"):
+        write_html(tmp_path / name, [PartCloud(pole(1), thirds(), (0, 1, 2), "one <1>")] * 2, NAMES, "run <b>")
+        page = (tmp_path / name).read_text()
+        assert (tmp_path / name).stat().st_size < 50_000
+        (library,) = re.findall(r"<(?:script|link)[^>]*\b(?:src|href)=\"([^\"]*)\"", page)
+        assert re.search(r"plotly\.js v\d", (tmp_path / library).read_text()[:1000])
+        assert f"{library} is missing: it must lie beside this page" in page
+        assert "<h1>run &lt;b&gt;</h1>" in page and page.count("<h2>one &lt;1&gt;</h2>") == 2
+        assert len(plots(tmp_path / name)) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html", library]
 
 
 def test_every_part_is_a_trace_with_the_color_of_the_legend(tmp_path):

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from bixt3d.datasets.clouds.cache import cache_folder, cached_clouds, check_stored, short_hash
-from bixt3d.datasets.clouds.reading import read_clouds, read_file_list, read_lines
+from bixt3d.datasets.clouds.reading import largest_colors, read_clouds, read_file_list, read_lines
 from bixt3d.datasets.clouds.source import CloudSource, only_normals
 from bixt3d.datasets.download.archives import missing_data
 from bixt3d.datasets.transforms.normalize import normalize_clouds
@@ -45,12 +45,13 @@ class ModelNetHDF5(CloudSource):
         root = Path(self.root).expanduser()
         _check_present(root, "train_files.txt", "modelnet40")
         names = read_lines(root / "shape_names.txt")
-        return self._read(root, "train", names), self._read(root, "test", names)
-
-    def _read(self, root: Path, split: str, names: list[str]) -> CloudSet:
-        paths = read_file_list(root / f"{split}_files.txt")
-        clouds = read_clouds(paths, self.num_points, self.features, len(names), "shape_names.txt")
-        return CloudSet(*clouds, tuple(names), features=self.features)
+        paths = [read_file_list(root / f"{split}_files.txt") for split in ("train", "test")]
+        most, notes = largest_colors([*paths[0], *paths[1]], self.features)
+        train, test = (
+            read_clouds(some, self.num_points, self.features, len(names), "shape_names.txt", most) for some in paths
+        )
+        train, test = (CloudSet(*clouds, tuple(names), features=self.features, notes=notes) for clouds in (train, test))
+        return train, test
 
 
 class ModelNetNormals(CloudSource):

@@ -10,13 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bixt3d.datasets.clouds import shapenetpart
-from bixt3d.datasets.clouds.reading import read_clouds, read_file_list, read_json, read_lines
+from bixt3d.datasets.clouds.reading import largest_colors, read_clouds, read_file_list, read_json, read_lines
 from bixt3d.datasets.clouds.source import PartSource
 from bixt3d.datasets.download.archives import missing_data
 from bixt3d.datasets.files.hdf5 import blocks, find_dataset, open_hdf5
 from bixt3d.datasets.transforms.normalize import check_each
 from bixt3d.io.bounds import check_names
 from bixt3d.types import CloudSet, InputError
+
+SPLITS = ("train", "val", "test")
 
 ClassParts = Mapping[str, tuple[int, ...]]
 """The global part ids of each category; the place of a category is its label."""
@@ -62,9 +64,10 @@ class PartHDF5(PartSource):
         paths = [path for split in splits for path in _files(root, split)]
         class_parts = _read_class_parts(root)
         part_names = _read_part_names(root, class_parts)
-        xyz, feats, label = read_clouds(paths, self.num_points, self.features, len(class_parts), "the set")
+        most, notes = largest_colors([path for split in SPLITS for path in _files(root, split)], self.features)
+        xyz, feats, label = read_clouds(paths, self.num_points, self.features, len(class_parts), "the set", most)
         parts = _read_parts(paths, xyz.shape[1], label, class_parts)
-        return CloudSet(xyz, feats, label, tuple(class_parts), parts, part_names, class_parts, self.features)
+        return CloudSet(xyz, feats, label, tuple(class_parts), parts, part_names, class_parts, self.features, notes)
 
 
 def _files(root: Path, split: str) -> list[Path]:

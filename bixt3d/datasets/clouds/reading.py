@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bixt3d.datasets.files.feature_columns import UNITS, feature_numbers, largest_of
+from bixt3d.datasets.files.feature_columns import UNITS, color_notes, feature_numbers, largest_of
 from bixt3d.datasets.files.hdf5 import blocks, find_dataset, open_hdf5
 from bixt3d.datasets.transforms.normalize import check_each, normalize_clouds
 from bixt3d.io.bounds import LIST_BYTES, check_names, listed, printable, read_plain, read_words, shortened
@@ -57,13 +57,18 @@ def read_json(path: Path) -> Any:
 
 
 def read_clouds(
-    paths: Sequence[Path], num_points: int, features: Features, num_classes: int, classes_in: str
+    paths: Sequence[Path],
+    num_points: int,
+    features: Features,
+    num_classes: int,
+    classes_in: str,
+    most: Mapping[str, float],
 ) -> tuple[Float[Tensor, "S N 3"], Float[Tensor, "S N F"], Int[Tensor, " S"]]:
     """Return normalized positions, these features and the labels of all HDF5 files of clouds.
 
-    ``classes_in`` says in errors where the classes are listed. A set is read piece by piece into the memory that it
-    stays in. Raises InputError for a broken file, fewer than ``num_points`` points, or files whose clouds differ in
-    size.
+    ``most``: what `largest_colors` returns of all files of the set, those of other splits too. ``classes_in`` says in
+    errors where the classes are listed. A set is read piece by piece into the memory that it stays in. Raises
+    InputError for a broken file, fewer than ``num_points`` points, or files whose clouds differ in size.
     """
     sizes = [_cloud_sizes(path, features) for path in paths]
     first_size = sizes[0][1]
@@ -78,7 +83,7 @@ def read_clouds(
     label = torch.cat([_read_labels(path, num_classes, classes_in) for path in paths])
     xyz = torch.empty(len(label), first_size, 3)
     feats = torch.empty(len(label), first_size, features.width)
-    most, start = _largest_colors(paths, features), 0
+    start = 0
     for path, (count, _) in zip(paths, sizes, strict=True):
         with open_hdf5(path) as file:
             _fill_positions(find_dataset(file, "data"), xyz[start : start + count], str(path))
@@ -126,16 +131,22 @@ def _fill_positions(data: Any, xyz: Float[Tensor, "S N 3"], path: str) -> None:
         xyz[place] = normalize_clouds(torch.from_numpy(block.astype(np.float64)), path, place.start)
 
 
-def _largest_colors(paths: Sequence[Path], features: Features) -> dict[str, float]:
-    """Return the largest number of each color whose type does not say what stands for 1: one for all files of a set."""
+def largest_colors(paths: Sequence[Path], features: Features) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the largest number of each color whose type does not say what stands for 1, and what is guessed from it.
+
+    ``paths``: all files of a set, for the numbers of all its splits mean the same.
+    """
     most: dict[str, float] = {}
-    for path in paths:
+    notes: dict[str, tuple[str, ...]] = {}
+    colors = [feature for feature in features.columns if feature.kind == "color"]
+    for path in paths if colors else ():
         with open_hdf5(path) as file:
-            for feature in features.columns:
-                if feature.kind == "color" and (dataset := _find_feature(file, feature)).dtype not in UNITS:
-                    here = max(largest_of(block) for _, block in blocks(dataset))
-                    most[feature.name] = np.maximum(here, most.get(feature.name, 0))  # NaN stays
-    return most
+            for feature in colors:
+                if (dataset := _find_feature(file, feature)).dtype not in UNITS:
+                    here = max((largest_of(block) for _, block in blocks(dataset)), default=0.0)
+                    most[feature.name] = float(np.maximum(here, most.get(feature.name, 0)))  # NaN stays
+                    notes[feature.name] = color_notes(np.empty(0, dataset.dtype), most[feature.name])
+    return most, tuple(f"{name}: {note} in all files of the set" for name, its in notes.items() for note in its)
 
 
 def _fill_feature(dataset: Any, feature: Feature, feats: Float[Tensor, "S N W"], path: str, most: float | None) -> None:
