@@ -213,7 +213,7 @@ class CloudSet:
     class_parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     features: Features = NO_FEATURES
     notes: tuple[str, ...] = ()
-    """What was guessed when the set was read, for training to say."""
+    """Assumptions made when the set was read, which training prints."""
 
     def __post_init__(self):
         if self.feats.shape[2] != self.features.width:

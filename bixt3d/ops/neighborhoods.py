@@ -34,11 +34,11 @@ def neighbor_moments(
 
     In float64, because a variance is a small difference of such sums; in float32 on mps, which has no float64.
     """
-    if torch.compiler.is_exporting():  # of float64, a CPU's cache holds half as many
+    if torch.compiler.is_exporting():  # sum over neighbors in float32 first: half the memory traffic
         seen = gather(values, neighbor_index) + offsets[:, :, None]
-        return _finely(seen.sum(2)).sum(1), _finely((seen * seen).sum(2)).sum(1)
+        return _to_float64(seen.sum(2)).sum(1), _to_float64((seen * seen).sum(2)).sum(1)
     if is_traced(values):
-        seen = _finely(gather(values, neighbor_index) + offsets[:, :, None])
+        seen = _to_float64(gather(values, neighbor_index) + offsets[:, :, None])
         return seen.sum((1, 2)), seen.square().sum((1, 2))
     return _NeighborMoments.apply(values, offsets, neighbor_index, choose_neighborhood_backend(backend, values))
 
@@ -116,7 +116,7 @@ class _NeighborMax(torch.autograd.Function):
 
 def _moments(values: Tensor, offsets: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the moments from counts, sums over neighbors and squares, all in float64."""
-    values, offsets, num_neighbors = _finely(values), _finely(offsets), neighbor_index.shape[2]
+    values, offsets, num_neighbors = _to_float64(values), _to_float64(offsets), neighbor_index.shape[2]
     counts = _count(neighbor_index, values.shape[1]).to(values.dtype)[:, None]
     summed = _sum_of_neighbors(values, neighbor_index)
     squares = (counts @ values.square()).squeeze(1) + (offsets * (num_neighbors * offsets + 2 * summed)).sum(1)
@@ -188,6 +188,6 @@ def _rows(neighbor_index: Tensor, num_points: int) -> Tensor:
     return neighbor_index + torch.arange(num_clouds, device=neighbor_index.device)[:, None, None] * num_points
 
 
-def _finely(values: Tensor) -> Tensor:
+def _to_float64(values: Tensor) -> Tensor:
     """Return the values in float64 where the device supports it."""
     return values.float() if values.device.type == "mps" else values.double()
