@@ -209,7 +209,7 @@ def test_a_shared_block_of_a_million_layers_is_not_built(make_run):
         ({"input": CLOUDS | {"num_points": True}}, "should be a whole number"),
         ({"input": CLOUDS | {"up": "sideways"}}, "does not know how to prepare"),
         ({"input": CLOUDS | {"normalization": "unit_box"}}, "does not know how to prepare"),
-        ({"input": CLOUDS | {"features": "no\x00rmal"}}, "is no feature: write its name"),
+        ({"input": CLOUDS | {"features": "no\x00rmal"}}, "is not a feature: write its name"),
         ({"input": CLOUDS | {"features": "rgb"}}, "describes other features than its model reads"),
         ({"input": CLOUDS | {"features": "rgb"}}, "describes other features than its model reads"),
         ({"model": []}, "does not describe its model"),
