@@ -23,8 +23,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from bixt3d import CloudSet, CloudSource, InputError, read_file
-from bixt3d.datasets.transforms.normalize import normalize_clouds
+from bixt3d import CloudSet, CloudSource, InputError, normalize_clouds, read_file
 
 
 class PlyFolder(CloudSource):
