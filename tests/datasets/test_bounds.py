@@ -89,10 +89,10 @@ LONG_CHAIN = [{"mesh": 0, "children": [place + 1]} for place in range(999)] + [{
         (
             "a.pcd",
             pcd(points="WIDTH 4000000000\nHEIGHT 4000000000\n"),
-            "says that it holds 16000000000000000000 points",
+            "announces 16000000000000000000 points",
         ),
-        ("a.pcd", pcd(points="WIDTH -1\nHEIGHT 1\n"), "says that it holds -1 points, but -1 times 1"),
-        ("a.pcd", pcd(points="WIDTH 20\nHEIGHT 1\nPOINTS 40\n"), "says that it holds 40 points, but 20 times 1"),
+        ("a.pcd", pcd(points="WIDTH -1\nHEIGHT 1\n"), "announces -1 points, but -1 times 1"),
+        ("a.pcd", pcd(points="WIDTH 20\nHEIGHT 1\nPOINTS 40\n"), "announces 40 points, but 20 times 1"),
         ("a.pcd", pcd(data="binary_compressed", body=b"\x02\0\0\0\xff\xff\xff\x7f\0a"), "is not a PCD file"),
         ("a.xyz", b"1 " * 100_000, "has a line of more than 100000 characters"),
         ("a.csv", (",".join("1" * 1001) + "\n").encode() * 2, "has 1001 columns, but at most 1000 are read"),
@@ -100,7 +100,7 @@ LONG_CHAIN = [{"mesh": 0, "children": [place + 1]} for place in range(999)] + [{
         (
             "a.ply",
             b"ply\nformat ascii 1.0\nelement vertex -3\nproperty float x\nend_header\n",
-            "fewer than 0 of something",
+            "declares a negative size",
         ),
         ("a.gltf", gltf(accessors=[{"componentType": 5126, "count": 400_000_000, "type": "VEC3"}]), "need 28800000"),
         ("a.gltf", gltf(bufferViews=[{"buffer": 0, "byteLength": 300_000_000}]), "bytes of memory"),
@@ -182,7 +182,7 @@ def test_an_hdf5_file_reads_no_other_file(tmp_path, secret, kind):
     for name, text in (("shape_names.txt", "ball\n"), ("train_files.txt", "a.h5\n"), ("test_files.txt", "a.h5\n")):
         (tmp_path / name).write_text(text)
     for read in (lambda: read_file(tmp_path / "a.h5"), lambda: ModelNetHDF5(str(tmp_path)).load()):
-        with pytest.raises(InputError, match="only what lies in the file itself is read"):
+        with pytest.raises(InputError, match="only data stored in the file itself is read"):
             read()
 
 
@@ -215,7 +215,7 @@ def test_records_and_words_in_an_array_are_a_sentence(tmp_path):
     np.savez(tmp_path / "b.npz", xyz=np.array(["a", "b"]))
     np.savez(tmp_path / "c.npz", xyz=XYZ, name=np.array(["a", "b"]))
     for name in ("a.npy", "b.npz"):
-        with pytest.raises(InputError, match=f"{name} holds no numbers, but "):
+        with pytest.raises(InputError, match=f"{name} contains no numbers, but "):
             read_file(tmp_path / name)
     assert np.array_equal(read_file(tmp_path / "c.npz")[0].xyz, XYZ)
 
