@@ -313,8 +313,8 @@ def test_an_empty_file_and_binary_garbage_are_refused_in_every_format(tmp_path, 
         ("a.pcd", pcd("binary", XYZ.astype("<f4").tobytes(), count=9), "announces 9 points, but it ends .* 4"),
         ("a.pcd", pcd("ascii", lines(XYZ).encode(), "x y w"), "has no columns x, y, z"),
         ("a.pcd", pcd("ascii", b"a b c\n" * 4), "is not a PCD file, or it is damaged"),
-        ("a.docx", GARBAGE, r"is of an unknown kind: known are .ply, .obj, .*, .csv"),
-        ("a", GARBAGE, "is of an unknown kind"),
+        ("a.docx", GARBAGE, r"has an unsupported format: supported are .ply, .obj, .*, .csv"),
+        ("a", GARBAGE, "has an unsupported format"),
     ],
     ids=short,
 )
@@ -375,7 +375,7 @@ def test_folders_are_searched_for_known_files(tmp_path):
 
 def test_a_folder_without_a_known_file_is_refused(tmp_path):
     (tmp_path / "notes.md").touch()
-    with pytest.raises(InputError, match=r"the folder .* contains no file that can be read: known are .ply, "):
+    with pytest.raises(InputError, match=r"the folder .* contains no file of a supported format: .ply, "):
         find_files([tmp_path])
 
 
