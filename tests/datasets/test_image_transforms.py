@@ -200,8 +200,8 @@ def test_color_changes_pixels_but_no_class():
         ({"scale": (0.5, 2.0)}, "augment.scale must be two shares of an image, the smaller first"),
         ({"mixup": -1.0}, "augment.mixup must not be negative"),
         ({"color_jitter": -1.0}, "augment.color_jitter must not be negative"),
-        ({"erase": 2.0}, "augment.erase must lie between 0 and 1"),
-        ({"mix_rate": -0.5}, "augment.mix_rate must lie between 0 and 1"),
+        ({"erase": 2.0}, "augment.erase must be between 0 and 1"),
+        ({"mix_rate": -0.5}, "augment.mix_rate must be between 0 and 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong, sentence):

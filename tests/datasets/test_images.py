@@ -195,7 +195,7 @@ def test_a_subset_keeps_images_and_labels_together(folder):
         (lambda root: shutil.rmtree(root / "train" / "dog"), "differ: test has 'dog', train has not"),
         (
             lambda root: [path.unlink() for path in (root / "train" / "dog").iterdir()],
-            "{root}/train/dog holds no images (.jpg, .jpeg, .png, .bmp, .webp): fill it or remove it",
+            "{root}/train/dog contains no images (.jpg, .jpeg, .png, .bmp, .webp): fill it or remove it",
         ),
     ],
 )

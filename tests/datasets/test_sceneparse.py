@@ -168,7 +168,7 @@ def save(array: np.ndarray):
         (save(numbers(0, 8, 12)), "{path} has 8 x 12 pixels, but its image {image} has 12 x 8"),
         (save(numbers(0, 12, 8) + 1), "{path} has pixels of class 4, but there are the classes 1 to 3, and 0: none"),
         (save(numbers(0, 12, 8).astype(np.uint16) * 300), "{path} has pixels of class 900, but there are"),
-        (save(np.zeros((8, 12, 3), np.uint8)), "{path} is a picture in color: an annotation has one number for each"),
+        (save(np.zeros((8, 12, 3), np.uint8)), "{path} is a color image: an annotation has one number for each"),
         (lambda path: path.write_text("none"), "{path} is not an image that can be read: "),
         (lambda path: path.write_bytes(path.read_bytes()[:60]), "{path} is not an image that can be read: "),
     ],

@@ -1,4 +1,4 @@
-"""The Labeled Princeton Segmentation Benchmark: meshes with part labels of faces, sampled as clouds with part labels."""
+"""The Labeled Princeton Segmentation Benchmark: meshes with part labels of faces, sampled to labelled clouds."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
