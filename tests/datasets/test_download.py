@@ -321,7 +321,7 @@ def tar_with(kind: bytes) -> bytes:
         b"PK no zip",
         GOOD[:-30],
     ],
-    ids=lambda content: content[:2].hex(),  # the same in all workers: archives hold the time
+    ids=lambda content: content[:2].hex(),  # the same in all workers: archives contain the time
 )
 def test_an_archive_that_is_damaged_encrypted_or_holds_pickles_links_or_devices_is_a_sentence(
     content, archive_at, tmp_path
@@ -348,7 +348,7 @@ def test_where_no_checksum_is_published_the_first_is_kept_and_another_file_refus
     folder = fetch(archive_at("good.zip", known=()), tmp_path)
     digest = hashlib.sha256(GOOD).hexdigest()
     assert (tmp_path / "set.zip.sha256").read_text() == f"{digest}  set.zip\n"
-    assert "nobody published a checksum of set.zip" in capsys.readouterr().err
+    assert "no checksum of set.zip is published" in capsys.readouterr().err
     folder.rename(tmp_path / "aside")
     server.files["good.zip"] = zip_of({"set/list.txt": "other"})
     with pytest.raises(InputError, match=r"not that of the first one, which .*set.zip.sha256 keeps"):
@@ -389,7 +389,7 @@ def test_every_archive_comes_by_https_first_and_by_http_only_with_a_checksum():
 
 def test_a_redirection_from_https_to_http_is_not_followed():
     request = urllib.request.Request("https://127.0.0.1/set.zip")
-    handler = fetching._NeverLessSafe()
+    handler = fetching._NoDowngrade()
     with pytest.raises(fetching.LostError, match="led from https to http"):
         handler.redirect_request(request, None, 302, "Found", {}, "http://127.0.0.1/set.zip")
     assert handler.redirect_request(request, None, 302, "Found", {}, "https://127.0.0.1/b.zip").host == "127.0.0.1"
