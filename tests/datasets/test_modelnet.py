@@ -302,7 +302,7 @@ def test_an_unknown_class_and_too_many_points_are_refused(tmp_path):
 
 def test_the_real_sample_with_normals_is_read(tmp_path):
     source = real("modelnet40_normal_resampled_sample")
-    for path in source.iterdir():  # links, so that the cache comes to lie here
+    for path in source.iterdir():  # links, so that the cache is written here
         (tmp_path / path.name).symlink_to(path)
     train, test = ModelNetNormals(str(tmp_path), features="normal").load()
     assert (len(train), len(test), len(train.class_names)) == (9, 14, 40)
@@ -314,7 +314,7 @@ def test_the_real_sample_with_normals_is_read(tmp_path):
 
 
 def test_a_set_far_from_the_origin_is_the_set_at_the_origin(hdf5):
-    """In float32 there are steps of 0.5 m at 5,000 km."""
+    """float32 has steps of 0.5 m at 5,000 km."""
     clouds = np.random.default_rng(0).normal(size=(4, 8, 3))
     found = []
     for shift in ([0, 0, 0], [500_000, 5_400_000, 100]):

@@ -1,4 +1,4 @@
-"""People's files: every format, what a column means, meshes as points, and one sentence for whatever is broken."""
+"""Reading files: every format, the meaning of columns, sampled meshes, and one sentence for a damaged file."""
 
 import struct
 from pathlib import Path
@@ -73,7 +73,7 @@ def check(cloud: Cloud, normals: bool) -> None:
     ],
     ids=short,
 )
-def test_a_text_file_says_a_point_in_each_line(tmp_path, name, text, normals):
+def test_a_text_file_has_a_point_in_each_line(tmp_path, name, text, normals):
     check(read(tmp_path / name, text), normals)
 
 
@@ -103,7 +103,7 @@ def test_arrays_of_numpy(tmp_path, kind):
 
 
 @pytest.mark.parametrize("suffix", ["h5", "hdf5"])
-def test_an_hdf5_file_holds_one_cloud_or_several(tmp_path, suffix):
+def test_an_hdf5_file_contains_one_cloud_or_several(tmp_path, suffix):
     with h5py.File(tmp_path / f"one.{suffix}", "w") as file:
         file["data"] = XYZ
     with h5py.File(tmp_path / f"two.{suffix}", "w") as file:
@@ -168,7 +168,7 @@ def test_lists_of_a_ply_are_kept_and_numbers_on_the_vertices_of_a_mesh_noted(tmp
     assert cloud.notes == ("quality of its vertices not read",)
 
 
-def test_a_header_that_is_not_used_and_columns_that_come_twice_are_told(tmp_path):
+def test_an_unused_header_and_duplicate_columns_are_noted(tmp_path):
     assert read(tmp_path / "a.csv", "east,north,height\n" + lines(XYZ, ",")).notes == (
         "its header 'east,north,height' not used",
     )

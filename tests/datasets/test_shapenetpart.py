@@ -13,7 +13,7 @@ SPLITS = {"train": ["03797390/mug", "02954340/cap"], "val": ["02954340/hat"], "t
 
 
 def write_text(path: Path, part: int, num_points: int) -> None:
-    """Write points at random, whose normals turn from line to line; the first half is of one part, then the next."""
+    """Write random points, whose normals rotate from line to line; the first half is of one part, the rest of another."""
     xyz = np.random.default_rng(num_points).normal(size=(num_points, 3))
     line = np.arange(num_points)
     columns = [*xyz.T, 2 * np.cos(line / 100), 2 * np.sin(line / 100), 0 * line, part + (line >= num_points // 2)]
@@ -79,7 +79,7 @@ def test_parts_and_normals_keep_to_their_points(root):
         assert torch.equal(test.parts[kept], parts[line])
 
 
-def test_full_clouds_hold_all_points_of_the_test_shapes_in_order_centred_in_the_unit_sphere(root):
+def test_full_clouds_have_all_points_of_the_test_shapes_in_order_centred_in_the_unit_sphere(root):
     full = list(shapes_of(root).full_clouds())
     assert [len(xyz) for xyz, _, _ in full] == [50, 60]
     for xyz, feats, parts in full:
