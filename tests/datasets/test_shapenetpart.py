@@ -13,7 +13,7 @@ SPLITS = {"train": ["03797390/mug", "02954340/cap"], "val": ["02954340/hat"], "t
 
 
 def write_text(path: Path, part: int, num_points: int) -> None:
-    """Write random points, whose normals rotate from line to line; the first half is of one part, the rest of another."""
+    """Write random points, whose normals rotate from line to line; one half is of one part, the other of another."""
     xyz = np.random.default_rng(num_points).normal(size=(num_points, 3))
     line = np.arange(num_points)
     columns = [*xyz.T, 2 * np.cos(line / 100), 2 * np.sin(line / 100), 0 * line, part + (line >= num_points // 2)]
