@@ -92,7 +92,7 @@ def test_what_stands_for_1_in_colors_is_their_type_or_the_largest_number_before_
         assert cloud.columns["rgb"] == pytest.approx(value) and cloud.notes == ("colors taken for 0 to 255",)
     for kind, full, notes in (
         (np.uint8, 255, ()),
-        (np.uint16, 65535, ("colors taken for 0 to 65535, as their type says, though none is above 255",)),
+        (np.uint16, 65535, ("colors taken for 0 to 65535 by their dtype, though none is above 255",)),
     ):
         cloud = with_features(Cloud(XYZ, {"rgb": RGB.astype(kind)}), Features.parse("rgb"))
         assert cloud.columns["rgb"] == pytest.approx(RGB / full) and cloud.notes == notes

@@ -32,7 +32,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_file_list(path: Path) -> list[Path]:
-    """Return the files that a list names; the directories in it are ignored: all files are beside the list."""
+    """Return the files of a list, which are in the folder of the list: directories in it are ignored."""
     names = [PurePosixPath(line.replace("\\", "/")).name for line in read_lines(path)]
     check_once(names, path)
     return [path.parent / name for name in names]

@@ -33,8 +33,8 @@ def write_parts(meshes: Path, folder: Path) -> str:
     parts = [(name, word) for name in categories for word in sorted(words[name], key=str.lower)]
     own = {name: [part for part, (owner, _) in enumerate(parts) if owner == name] for name in categories}
     (folder / "seg_classes.json").write_text(json.dumps(own, indent=1))
-    shown = [f"{name}/{without_category(word, words[name])}" for name, word in parts]
-    (folder / "part_names.json").write_text(json.dumps(shown, indent=1))
+    names = [f"{name}/{without_category(word, words[name])}" for name, word in parts]
+    (folder / "part_names.json").write_text(json.dumps(names, indent=1))
     number = {part: place for place, part in enumerate(parts)}
 
     def parts_of(mesh: Path, num_faces: int) -> PartOfFace:

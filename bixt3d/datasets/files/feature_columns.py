@@ -96,7 +96,7 @@ def color_notes(values: Shaped[np.ndarray, "*N _"], most: float) -> tuple[str, .
     unit = color_unit(values, most)
     if unit == 1 or values.dtype == np.uint8 or (values.dtype == np.uint16 and most > 255):
         return ()
-    reason = ", as their type says, though none is above 255" if unit > 255 >= most else ""
+    reason = " by their dtype, though none is above 255" if unit > 255 >= most else ""
     return (f"colors taken for 0 to {unit}{reason}",)
 
 

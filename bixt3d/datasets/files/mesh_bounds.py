@@ -18,7 +18,7 @@ MOST_PIECES, MOST_MATERIALS, MOST_LEVELS = 5000, 100, 200
 _NUMBERS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 
 
-class Beside:
+class Resolver:
     """Resolver for trimesh: reads the regular files in the folder of a mesh by name, and none outside it."""
 
     def __init__(self, path: Path):
@@ -43,7 +43,7 @@ class Beside:
     get = __getitem__
 
 
-def check_mesh(raw: bytes, path: Path) -> Beside | None:
+def check_mesh(raw: bytes, path: Path) -> Resolver | None:
     """Return the resolver for the files that a glTF refers to, None for other formats.
 
     Raises InputError if the mesh declares far more data than its bytes justify, or so many pieces that trimesh, which
@@ -51,7 +51,7 @@ def check_mesh(raw: bytes, path: Path) -> Beside | None:
     """
     suffix = path.suffix.lower()
     if suffix in _CHECKS:
-        return _CHECKS[suffix](raw, Beside(path))
+        return _CHECKS[suffix](raw, Resolver(path))
     if suffix == ".stl" and raw.count(b"endsolid") > MOST_PIECES:
         raise InputError(f"is of more than {MOST_PIECES} solids: write them as one")
     return None
@@ -62,7 +62,7 @@ def without_materials(raw: bytes) -> bytes:
     return re.sub(rb"(?m)^[ \t]*usemtl\b.*$", b"", raw) if raw.count(b"usemtl") > MOST_MATERIALS else raw
 
 
-def _check_ply(raw: bytes, beside: Beside) -> None:
+def _check_ply(raw: bytes, resolver: Resolver) -> None:
     """Raise InputError for missing or extra rows, which trimesh ignores."""
     head, end, body = raw.partition(b"end_header")
     lines = [line.split() for line in head.decode("utf-8", errors="replace").splitlines()]
@@ -75,19 +75,19 @@ def _check_ply(raw: bytes, beside: Beside) -> None:
             raise InputError(f"announces {sum(counts)} lines of points and faces, but it has {rows}")
 
 
-def _check_gltf(raw: bytes, beside: Beside) -> Beside:
-    return _check_tree(json.loads(raw.decode()), len(raw), beside)
+def _check_gltf(raw: bytes, resolver: Resolver) -> Resolver:
+    return _check_tree(json.loads(raw.decode()), len(raw), resolver)
 
 
-def _check_glb(raw: bytes, beside: Beside) -> Beside:
+def _check_glb(raw: bytes, resolver: Resolver) -> Resolver:
     size = int.from_bytes(raw[12:16], "little")
-    return _check_tree(json.loads(raw[20 : 20 + size]), len(raw), beside)
+    return _check_tree(json.loads(raw[20 : 20 + size]), len(raw), resolver)
 
 
-def _check_tree(tree: Mapping[str, Any], stored: int, beside: Beside) -> Beside:
+def _check_tree(tree: Mapping[str, Any], stored: int, resolver: Resolver) -> Resolver:
     """Check the memory that trimesh will need: buffers, a copy of each view and accessor, and a mesh for each node."""
     uris = [one["uri"] for one in tree.get("buffers", ()) if "base64," not in one.get("uri", "base64,")]
-    buffers = sum(len(beside[uri]) for uri in uris)
+    buffers = sum(len(resolver[uri]) for uri in uris)
     views = [int(one["byteLength"]) for one in tree.get("bufferViews", ())]
     arrays = [8 * int(one["count"]) * _NUMBERS[one["type"]] for one in tree.get("accessors", ())]
     meshes = [_mesh_bytes(one, arrays) for one in tree.get("meshes", ())]
@@ -105,11 +105,11 @@ def _check_tree(tree: Mapping[str, Any], stored: int, beside: Beside) -> Beside:
         raise InputError(
             f"is of more than {MOST_PIECES} pieces, or nested in more than {MOST_LEVELS} levels: join them"
         )
-    stored += sum(map(len, beside.read.values()))
+    stored += sum(map(len, resolver.read.values()))
     check_unpacked(
         buffers + sum(views) + sum(arrays) + sum(meshes) + placed, stored, "has meshes that need", MESH_FLOOR
     )
-    return beside
+    return resolver
 
 
 def _levels(nodes: Sequence[Mapping[str, Any]], parents: Counter) -> int:
@@ -131,7 +131,7 @@ def _mesh_bytes(mesh: Mapping[str, Any], arrays: Sequence[int]) -> int:
     return total
 
 
-_CHECKS: dict[str, Callable[[bytes, Beside], Beside | None]] = {
+_CHECKS: dict[str, Callable[[bytes, Resolver], Resolver | None]] = {
     ".ply": _check_ply,
     ".gltf": _check_gltf,
     ".glb": _check_glb,

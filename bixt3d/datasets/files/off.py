@@ -52,7 +52,7 @@ def _triangles(lines: list[str]) -> tuple[Int[np.ndarray, "T 3"], Int[np.ndarray
         return np.loadtxt(lines, np.int64, comments=None, usecols=(1, 2, 3), ndmin=2), np.arange(len(lines))
     faces = [[int(word) for word in line.split()] for line in lines]
     if any(count < 3 or len(face) < count for count, *face in faces):
-        raise ValueError("a face has fewer corners than it says, or fewer than three")
+        raise ValueError("a face has fewer corners than announced, or fewer than three")
     triangles = [
         (number, face[0], *pair) for number, (count, *face) in enumerate(faces) for pair in pairwise(face[1:count])
     ]

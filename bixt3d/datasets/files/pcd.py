@@ -61,10 +61,10 @@ def _read_columns(raw: bytes) -> dict[str, Shaped[np.ndarray, "N _"]]:
 
 def _num_points(header: dict[str, list[str]]) -> int:
     width, height = (int(header[key][0]) for key in ("WIDTH", "HEIGHT"))
-    said = int(header["POINTS"][0]) if "POINTS" in header else width * height
-    if min(width, height) < 0 or said != width * height:
-        raise InputError(f"announces {said} points, but {width} times {height}: write it again")
-    return said
+    announced = int(header["POINTS"][0]) if "POINTS" in header else width * height
+    if min(width, height) < 0 or announced != width * height:
+        raise InputError(f"announces {announced} points, but {width} times {height}: write it again")
+    return announced
 
 
 def _read_header(raw: bytes) -> tuple[dict[str, list[str]], bytes]:
@@ -136,7 +136,7 @@ def expand_lzf(packed: bytes, size: int) -> bytes:
         piece = out[start : start + length + 2]
         out += (piece * (length // len(piece) + 2))[: length + 2]
     if len(out) != size:
-        raise ValueError(f"{len(out)} bytes in place of {size}")
+        raise ValueError(f"{len(out)} bytes instead of {size}")
     return bytes(out)
 
 

@@ -107,7 +107,7 @@ def check_points(xyz: Float[np.ndarray, "N 3"], what: str = "point") -> None:
         raise InputError(f"has all its {len(xyz)} {what}s in one place")
 
 
-_HINT = "it is damaged, or of another format than its name says"
+_HINT = "it is damaged, or its format does not match its extension"
 _HINTS = {
     ".ply": "it is damaged, or no PLY file, or a binary one with faces of several sizes (export it as triangles)",
     ".gltf": "it is damaged, or a file that it refers to is missing",
@@ -121,8 +121,8 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], int]:
     suffix, raw = path.suffix.lower(), read_plain(path)
     raw = without_materials(raw) if suffix == ".obj" else raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        beside = check_mesh(raw, path)
-        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=beside, process=False, skip_materials=True)
+        resolver = check_mesh(raw, path)
+        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=resolver, process=False, skip_materials=True)
         pieces = scene.dump()
         meshes = [piece for piece in pieces if isinstance(piece, trimesh.Trimesh) and len(piece.faces)]
         corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces] for mesh in meshes]
@@ -169,8 +169,8 @@ def _colors_of(meshes: Sequence[Any]) -> tuple[Float[np.ndarray, "T 3 3"] | None
             colors.append(np.repeat(np.asarray(mesh.visual.face_colors)[:, None, :3] / 255, 3, axis=1))
     textured = any(mesh.visual.kind == "texture" for mesh in meshes)
     notes = ("its texture not read",) if textured else ()
-    if beside := dict.fromkeys(name for mesh in meshes for name in _values_of(mesh)):
-        notes += (f"{listed(beside)} of its vertices not read",)
+    if unread := dict.fromkeys(name for mesh in meshes for name in _values_of(mesh)):
+        notes += (f"{listed(unread)} of its vertices not read",)
     if len(colors) == len(meshes):
         return np.concatenate(colors), notes
     if colors:
