@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from written_runs import write_run
 
-from bixt3d.cli import predict
+from bixt3d.cli import predict, predict_files
 from bixt3d.datasets.files.point_files import write_ply
 from bixt3d.datasets.files.reader import find_files, read_file
 from bixt3d.engine.checkpoint import load_weights, save_weights
@@ -204,7 +204,7 @@ def test_the_newest_run_of_any_task_is_taken(class_run, part_run, clouds, tmp_pa
 
 
 def test_a_file_that_memory_is_too_small_for_is_named(class_run, clouds, monkeypatch, capsys):
-    monkeypatch.setattr(predict, "predict_file", lambda *anything: torch.empty(2**50))
+    monkeypatch.setattr(predict_files, "predict_file", lambda *anything: torch.empty(2**50))
     arguments = [str(clouds / "box.stl"), f"--checkpoint={class_run()}"]
     for more, end in ([], "box.stl\n"), ([f"--out={clouds / 'out'}"], "box.stl, or leave out --out\n"):
         assert predict.main(arguments + more) == 1
