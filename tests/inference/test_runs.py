@@ -199,7 +199,7 @@ def test_a_shared_block_of_a_million_layers_is_not_built(make_run):
     [
         ({"format": "2"}, "has format 2: a newer bixt3d wrote it"),
         ({"task": "poetry"}, "does not come from a run of bixt3d"),
-        ({"class_names": ["bed", "bed", "mug"]}, "holds 'bed' twice"),
+        ({"class_names": ["bed", "bed", "mug"]}, "contains 'bed' twice"),
         ({"class_names": ["bed", "c\x1b[2Jar", "mug"]}, "characters that can be printed"),
         ({"class_names": "bed"}, "should be a list of names"),
         ({"class_names": ["bed"]}, "another model"),

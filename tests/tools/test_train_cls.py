@@ -267,7 +267,7 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
         (["--optim.ema=2"], "optim.ema must be"),
         (["--optim.lrr=1"], "did you mean 'optim.lr'"),
         (["--train.epoch=1"], "did you mean 'train.epochs'"),
-        (["--data.val_fraction=2"], "must lie between 0 and 1"),
+        (["--data.val_fraction=2"], "must be between 0 and 1"),
         (["--augment.scale=[2,1]"], "the smaller first"),
         (["--model.dropout=2"], "dropout probability"),
         (["--model.encoder.num_heads=3"], "does not divide"),
