@@ -92,14 +92,14 @@ def test_a_plain_module_trains_goes_on_is_tested_and_predicts(config: Path, tmp_
     assert "model: MyModel" in repr(predictor) and not predictor.features
 
 
-def test_a_plain_part_segmenter_is_told_the_category_unless_it_says_otherwise(config: Path, monkeypatch):
+def test_a_plain_part_segmenter_reads_the_category_unless_it_says_otherwise(config: Path, monkeypatch):
     monkeypatch.syspath_prepend(config.parent)
     from my_plain_model import MyParts
 
     given = ["back", "leg", "foot"], {"chair": [0, 1], "lamp": [2]}, 32
     predictor = bixt3d.PartPredictor(MyParts(3, 2), *given)
     assert predictor.predict(torch.randn(40, 3), category="lamp").shares == {"foot": 1.0}
-    with pytest.raises(InputError, match="told the category"):
+    with pytest.raises(InputError, match="needs the category"):
         predictor.predict(torch.randn(40, 3))
     model = MyParts(3, 2)
     model.reads_category = False

@@ -175,7 +175,7 @@ def test_the_program_ends_with_code_1_after_a_broken_file(class_run, clouds):
         (["a.xyz", "--category=mug"], "--category is for models of parts"),
         (["a.xyz", "--out=a.xyz"], "could not make the folder a.xyz"),
         (["a.xyz", "--checkpoint=parts", "--category=mugg"], "knows no category 'mugg'; did you mean 'mug'"),
-        (["a.xyz", "--checkpoint=parts"], "wants to be told the category of the shape, one of: table, mug"),
+        (["a.xyz", "--checkpoint=parts"], "needs the category of the shape, one of: table, mug"),
     ],
     ids=str,
 )
@@ -385,7 +385,7 @@ def test_an_answer_that_is_not_finite_is_refused_and_prints_no_json(class_run, p
         save_weights(run / "model.safetensors", weights, metadata)
         assert predict.main([str(clouds / "a"), f"--checkpoint={run}", "--json"]) == 1
         out, err = capsys.readouterr()
-        assert out == "" and re.match(r"error: .*chair.xyz: the model's answer to chair.xyz is not finite: its w", err)
+        assert out == "" and re.match(r"error: .*chair.xyz: the model's output for chair.xyz is not finite: its w", err)
 
 
 @pytest.mark.skipif(not SCANS.is_dir(), reason=f"{SCANS} is not there")

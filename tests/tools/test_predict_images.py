@@ -160,7 +160,7 @@ def test_an_answer_that_is_not_finite_is_refused_for_images_too(make_run, images
         save_weights(run / "model.safetensors", weights, metadata)
         assert predict.main([str(images / "b/grey.bmp"), f"--checkpoint={run}", "--json"]) == 1
         out, err = capsys.readouterr()
-        assert out == "" and "grey.bmp: the model's answer to this image is not finite: its weights are" in err
+        assert out == "" and "grey.bmp: the model's output for this image is not finite: its weights are" in err
 
 
 def test_a_broken_image_is_reported_and_stops_no_other(make_run, images, capsys):
