@@ -1,4 +1,4 @@
-"""Files are whole or not there, broken ones are named, and no file runs code."""
+"""Files are written whole or not at all, damaged ones are named, and loading runs no code of a file."""
 
 import os
 import pickle
@@ -183,7 +183,7 @@ def test_figures_that_are_not_finite_are_not_written_as_json(tmp_path):
     assert files(tmp_path) == []
 
 
-def test_weights_come_back_with_what_is_said_of_them(tmp_path):
+def test_weights_come_back_with_their_metadata(tmp_path):
     save_weights(tmp_path / "w.safetensors", {"w": torch.arange(6.0).view(2, 3).T}, {"task": "naps"})
     weights, metadata = load_weights(tmp_path / "w.safetensors")
     assert weights["w"].tolist() == [[0, 3], [1, 4], [2, 5]]
@@ -259,6 +259,6 @@ def test_weights_that_fit_are_taken():
 def test_weights_that_do_not_fit_are_refused_and_change_nothing(foreign, what):
     model = nn.Linear(2, 1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(InputError, match=f"here holds the weights of another model: .*{what}"):
+    with pytest.raises(InputError, match=f"here contains the weights of another model: .*{what}"):
         fit_weights(model, foreign, "here")
     assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())

@@ -1,4 +1,4 @@
-"""Folders of runs: made by one run alone, taken by nobody else, found by when they began."""
+"""Run folders: each made and locked by one run, and found by when it began."""
 
 import os
 import subprocess
@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_written_is_named_in_one_sentence(tmp_path):
         on_first(one, (tmp_path / "gone").rmdir)
 
 
-def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path):
+def test_a_folder_is_locked_by_one_process_until_that_ends(tmp_path):
     run = make_run(tmp_path / "run", "01")
     code = "import sys; from pathlib import Path; from bixt3d.engine.folder import hold\n"
     code += "with hold(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
@@ -260,7 +260,7 @@ def test_the_weights_of_the_last_epoch_or_of_the_best_are_chosen_by_name(tmp_pat
         "best on validation",
         "a.safetensors",
     ]
-    with pytest.raises(InputError, match="--weights best chooses in a run folder"):
+    with pytest.raises(InputError, match="--weights best needs a run folder"):
         weights_file(last, "best")
 
 
@@ -268,5 +268,5 @@ def test_of_a_run_of_several_seeds_one_is_to_be_named(tmp_path):
     for seed in (0, 1):
         make_weights(tmp_path / f"seed{seed}")
     for which in ("last", "best"):
-        with pytest.raises(InputError, match=r"holds a run for each seed: name one of \S+seed0, \S+seed1$"):
+        with pytest.raises(InputError, match=r"contains a run for each seed: name one of \S+seed0, \S+seed1$"):
             weights_file(tmp_path, which)

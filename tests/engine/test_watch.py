@@ -22,10 +22,10 @@ from bixt3d.engine.sums import EpochSums
 from bixt3d.cli.program import run_program
 from bixt3d.types import InputError
 
-launch.GLANCE, watch.TICK, watch.PATIENCE, runtime.APPEARS_WITHIN = 0.1, 0.1, 20, 1.0
+launch.POLL_SECONDS, watch.TICK, watch.PATIENCE, runtime.APPEARS_WITHIN = 0.1, 0.1, 20, 1.0
 what, rank = sys.argv[1], int(os.environ.get("RANK", 0))
 
-# NCCL's way with gloo: a group is destroyed together, and without a watch Lightning would do so at the very end
+# as NCCL does, with gloo: a group is destroyed together, and without a watch Lightning would do so at the very end
 destroy, initialized = torch.distributed.destroy_process_group, torch.distributed.init_process_group
 torch.distributed.destroy_process_group = lambda: (torch.distributed.barrier(), destroy())
 

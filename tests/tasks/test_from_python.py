@@ -86,6 +86,6 @@ def test_a_notebook_is_told_that_it_is_no_program_to_start_twice(monkeypatch, tm
     for name in ("__spec__", "__file__"):
         monkeypatch.setattr(sys.modules["__main__"], name, None, raising=False)
     monkeypatch.delattr(sys.modules["__main__"], "__file__")
-    with pytest.raises(InputError, match="a notebook is none: leave out runtime.devices"):
+    with pytest.raises(InputError, match="a notebook cannot start several processes: leave out"):
         bixt3d.train("shapes_cls", **SMALL | {"runtime": {"accelerator": "cpu", "devices": 2}}, run_dir=tmp_path / "a")
     assert not (tmp_path / "a").exists()

@@ -165,7 +165,7 @@ def test_clouds_of_other_classes_are_refused(tiny_run, monkeypatch):
         (["--checkpoint=nowhere"], "there are no weights nowhere"),
         (["--checkpoint=junk.safetensors"], "junk.safetensors is not a safetensors file"),
         (["--vots=3"], "unknown setting 'vots'; did you mean 'votes'"),
-        (["--model.encoder.depth=3"], "holds the weights of another model"),
+        (["--model.encoder.depth=3"], "contains the weights of another model"),
         (["--data.num_points=0"], "num_points must be positive"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

@@ -177,7 +177,7 @@ def test_the_genuine_caps_are_tested_with_all_their_points(train_parts, tmp_path
         (["--votes=0"], "--votes must be at least 1"),
         (["--fulll"], "unknown setting 'fulll'; did you mean 'full'"),
         (["--full=yes"], "--full: ignored explicit argument 'yes'"),
-        (["--model.decoder.num_blocks=[2]"], "holds the weights of another model"),
+        (["--model.decoder.num_blocks=[2]"], "contains the weights of another model"),
         (["--data.num_points=0"], "num_points must be positive"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

@@ -327,7 +327,7 @@ def test_more_points_than_stored_are_refused_before_anything_is_written(tmp_path
 def test_a_run_of_another_model_is_not_gone_on_with_and_stays_as_it_is(tmp_path, train):
     folder = train(tmp_path / "run", "--train.epochs=1")
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    with pytest.raises(InputError, match="holds the weights of another model"):
+    with pytest.raises(InputError, match="contains the weights of another model"):
         train_command.main(["cls", "--resume", str(folder), "--train.epochs=2", "--model.encoder.depth=3"])
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
