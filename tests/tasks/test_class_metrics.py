@@ -1,4 +1,4 @@
-"""Scores of a classifier, computed by hand, and the loss that PointMLP trains with."""
+"""Metrics of a classifier, computed by hand, and PointMLP's cross entropy with label smoothing."""
 
 import math
 

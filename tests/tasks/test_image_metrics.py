@@ -1,4 +1,4 @@
-"""Scores of models of images, by hand."""
+"""Metrics of images, computed by hand."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def test_a_set_without_any_true_class_scores_zero():
 
 
 def test_the_floor_of_camvid_is_what_readme_says():
-    """What a model scores that never looks: the most frequent class of all pixels, or of each place."""
+    """A baseline without input: the most frequent class of all pixels, or of each position."""
     if not CAMVID.is_dir():
         pytest.skip(f"real data are absent: {CAMVID}")
     names = read_class_names(CAMVID / "objectInfo.txt")

@@ -1,4 +1,4 @@
-"""Scores of a part segmenter: by hand, by both conventions, and as scikit-learn works them out."""
+"""Metrics of part segmentation: by hand, by both conventions, and compared with scikit-learn."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Images of any size through a model that reads multiples of its stride: whole, or window by window."""
+"""Segmentation of images of any size by a model of fixed stride: padded, or by a sliding window."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from bixt3d.models import ImageSegmenter
 
 
 class ByColor(ImageSegmenter):
-    """Labels a pixel by its colors alone, but reads only images whose sides 4 divides."""
+    """Labels a pixel by its color alone, but reads only images whose sides are multiples of 4."""
 
     stride = 4
 

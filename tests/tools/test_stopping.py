@@ -256,7 +256,7 @@ def test_an_interrupt_while_data_load_says_that_nothing_has_begun(tmp_path, trai
 
 def test_an_interrupt_between_seeds_says_how_to_go_on(tmp_path, train, monkeypatch):
     interrupt_at(monkeypatch, "build", 2)
-    with pytest.raises(Stopped, match="SIGINT: all that was trained is safe in .*run; go on with `.*--resume .*run`"):
+    with pytest.raises(Stopped, match="SIGINT: all finished epochs are safe in .*run; go on with `.*--resume .*run`"):
         train(tmp_path / "run", "--seeds=0,1", "--train.epochs=1")
 
 

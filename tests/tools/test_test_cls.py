@@ -153,7 +153,9 @@ def test_clouds_of_other_classes_are_refused(tiny_run, monkeypatch):
         return train, CloudSet(first.xyz, first.feats, first.label, test.class_names[:2], features=test.features)
 
     monkeypatch.setattr(Shapes, "load", load_fewer)
-    with pytest.raises(InputError, match=r"knows 16 classes \(airplane, .*\), but the data set has 2 \(airplane, bed"):
+    with pytest.raises(
+        InputError, match=r"was trained on 16 classes \(airplane, .*\), but the data set has 2 \(airplane, bed"
+    ):
         test_command.main(["cls", f"--checkpoint={tiny_run}"])
 
 

@@ -239,7 +239,7 @@ def test_two_processes_write_one_set_of_files_and_agree_with_one_that_evaluates(
     assert row["test_loss"] == pytest.approx(seen[0].loss, rel=1e-5)  # BatchNorm's statistics are those that were kept
     capsys.readouterr()
     train_command.main(["cls", "--resume", str(folder), "--runtime.devices=1", "--train.epochs=2"])
-    assert f"{folder} goes on with 1 process; its last epoch was trained by 2" in capsys.readouterr().out
+    assert f"{folder} is resumed with 1 process; its last epoch was trained by 2" in capsys.readouterr().out
 
 
 GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--model.tokenizer.points=PointTokenizer"]
@@ -262,7 +262,7 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
         (["--train.epochs=0"], "train.epochs must be at least 1"),
         (["--train.eval_every=0"], "train.eval_every must be at least 1"),
         (["--train.eval_batch_size=0"], "train.eval_batch_size must be at least 1"),
-        (["--train.label_smoothing=2"], "train.label_smoothing must lie between"),
+        (["--train.label_smoothing=2"], "train.label_smoothing must be between"),
         (["--optim.lr=0"], "optim.lr must be positive"),
         (["--optim.ema=2"], "optim.ema must be"),
         (["--optim.lrr=1"], "did you mean 'optim.lr'"),

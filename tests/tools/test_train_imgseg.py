@@ -172,7 +172,7 @@ def test_scenes_can_be_set_aside_to_select_on(train, tmp_path):
     [
         (["--data.root=nowhere"], "nowhere/objectInfo150.txt is missing"),
         (["--data=ImageFolder"], "cannot be a ImageFolder"),
-        (["--data.size=18"], "squares of 18 x 18 pixels do not divide into patches 4 pixels apart"),
+        (["--data.size=18"], "crops of 18 x 18 pixels do not fit the model's stride of 4 pixels"),
         (["--model=BixtImageClassifier"], "cannot be a BixtImageClassifier"),
         (["--model.encoder.reads=latents"], "an image segmenter reads tokens"),
         (["--model=SemanticFPNSegmenter"], "Semantic FPN reads the tokens of four layers"),
