@@ -178,7 +178,7 @@ def _pick_images(
     firsts = {int(label[i]): i for i in reversed(right)}  # the first of each class
     samples = [firsts[number] for number in sorted(firsts)][:most]
     pictures = [
-        ("predictions", "Recognized", "The first image of each class that the model got right.", samples),
+        ("predictions", "Correct predictions", "The first correctly classified image of each class.", samples),
         ("mistakes", "Most confident mistakes", f"{len(mistakes)} of {len(wrong):,} mistakes.", mistakes),
     ]
     return [picture for picture in pictures if picture[3]]
@@ -186,5 +186,5 @@ def _pick_images(
 
 def _title(evaluation: ImageClassEvaluation, test: ImageSet, i: int) -> str:
     confidence, predicted = evaluation.logits[i].softmax(0).max(0)
-    said, truth = test.class_names[int(predicted)], test.class_names[int(test.label[i])]
-    return f"{said} {float(confidence):.0%}" + ("" if said == truth else f"\n(is {truth})")
+    answer, truth = test.class_names[int(predicted)], test.class_names[int(test.label[i])]
+    return f"{answer} {float(confidence):.0%}" + ("" if answer == truth else f"\n(is {truth})")

@@ -79,7 +79,7 @@ class SegmentEvaluation(Evaluation):
             [
                 f"{'class':{width}}      IoU",
                 *(f"{name:{width}} {iou:8.2%}" for name, iou in scores.per_class.items()),
-                f"mIoU {scores.miou:.2%}, pixels right {scores.accuracy:.2%}, mean class accuracy "
+                f"mIoU {scores.miou:.2%}, pixel accuracy {scores.accuracy:.2%}, mean class accuracy "
                 f"{scores.mean_accuracy:.2%}",
                 f"({CONVENTION})",
             ]
@@ -162,7 +162,7 @@ class ImageSegmentation(ImageTask):
         report = ImageReport(
             headline=[
                 ("mIoU", f"{page['result']['miou']:.2%}"),
-                ("pixels right", f"{page['result']['pixel_accuracy']:.2%}"),
+                ("pixel accuracy", f"{page['result']['pixel_accuracy']:.2%}"),
             ],
             table=(("class", "IoU", "share of the pixels"), lines),
             pictures=pictures,

@@ -81,7 +81,7 @@ class PartEvaluation(Evaluation):
                 f"instance mIoU {scores.instance_miou:.2%}, class mIoU {scores.class_miou:.2%} ({CONVENTION})",
                 f"instance mIoU {scores.pointmlp_instance_miou:.2%}, class mIoU {scores.pointmlp_class_miou:.2%} "
                 f"({POINTMLP_CONVENTION})",
-                f"points right {scores.accuracy:.2%}",
+                f"point accuracy {scores.accuracy:.2%}",
             ]
         )
 
@@ -143,9 +143,9 @@ class PartSegmentation(Task):
         pictures = []
         for name, title, words, index in _pick_clouds(evaluation, test):
             shown = [show_cloud(evaluation, test, i) for i in index]
-            png, who = parts_png(shown, test.part_names, run.data.up)
+            png, renderer = parts_png(shown, test.part_names, run.data.up)
             replace_file(folder / f"{name}.png", png)
-            pictures.append((title, f"{words} Drawn by {who}.", png))
+            pictures.append((title, f"{words} Drawn by {renderer}.", png))
         report = PartReport(num_clouds=len(test), pictures=pictures, up=run.data.up, **page)
         write_part_report(folder / "report.html", report)
 

@@ -144,7 +144,7 @@ def test_evaluation_by_windows_is_asked_for_and_said(run, tmp_path, monkeypatch,
     windows = test_command.main(["imgseg", f"--checkpoint={run}", f"--out={tmp_path}", "--train.window=12"])
     assert windows["window"] == 12
     assert windows["miou"] != whole["miou"]
-    assert f"mIoU {windows['miou']:.2%}, pixels right {windows['pixel_accuracy']:.2%}" in capsys.readouterr().out
+    assert f"mIoU {windows['miou']:.2%}, pixel accuracy {windows['pixel_accuracy']:.2%}" in capsys.readouterr().out
 
 
 def test_the_number_of_images_at_a_time_changes_no_figure(run, tmp_path, monkeypatch):

@@ -107,7 +107,7 @@ def test_where_open3d_fails_matplotlib_draws_and_says_what_to_install(broken_ope
 
 
 def test_a_picture_that_fails_later_ends_nothing(broken_open3d, monkeypatch):
-    """The first look went well, the drawing does not: as when memory runs out."""
+    """The trial succeeded, the rendering fails: as when memory runs out."""
     broken_open3d("raise OSError('gone')")
     monkeypatch.setattr(scene, "renderer", lambda: ("open3d", ""))
     images, said = render_clouds([letter("y")] * 2, [color_points(np.zeros(400, int))] * 2, "y", SIZE)
