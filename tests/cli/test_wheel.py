@@ -86,6 +86,6 @@ def test_bixt3d_alone_trains_tests_predicts_draws_and_exports(installed: Run):
     assert "report: runs/a/test/report.html" in installed("test")  # the newest run, whatever its task
     np.savetxt(folder / "cloud.xyz", np.random.default_rng(0).normal(size=(100, 3)))
     assert "cloud.xyz: 100 points" in installed("predict", "cloud.xyz", "--out", "predictions")
-    assert {path.suffix for path in (folder / "predictions").iterdir()} == {".ply", ".png", ".html"}
+    assert {path.suffix for path in (folder / "predictions").iterdir()} == {".ply", ".png", ".html", ".js"}
     assert "runs/a/pictures/classes.png" in installed("visualize", "runs/a", "--count", "1")
     assert "runs/a/model.pt2" in installed("export", "runs/a", "--format", "torch")
