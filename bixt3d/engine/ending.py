@@ -11,7 +11,7 @@ import torch
 
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.sums import EpochSums, check_step
-from bixt3d.engine.watch import LONGEST, watch_no_longer
+from bixt3d.engine.watch import TIMEOUT, watch_no_longer
 from bixt3d.types import InputError, Stopped
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Stop:
         self.number, self.handlers, self.group, self.waits = 0, {}, None, True
         self.process, self.speaks = os.getpid(), fabric.is_global_zero
         if fabric.world_size > 1:  # gloo, on the CPU: this exchange does not synchronise with a GPU
-            self.group = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
+            self.group = torch.distributed.new_group(backend="gloo", timeout=TIMEOUT)
 
     def __enter__(self) -> "Stop":
         with contextlib.suppress(ValueError):  # outside the main thread there are no handlers
@@ -82,7 +82,7 @@ class Stop:
             self.waits = True
 
     @contextlib.contextmanager
-    def excusing(self) -> Iterator[None]:
+    def errors_as_stopped(self) -> Iterator[None]:
         """Raise Stopped in place of a RuntimeError that is the effect of a signal to all processes."""
         try:
             yield
@@ -98,7 +98,7 @@ class Stop:
             yield batch
 
 
-def on_first(fabric: Fabric, act: Any) -> Any:
+def on_rank_zero(fabric: Fabric, act: Any) -> Any:
     """Call ``act`` in the first process; all processes return its result, or raise its error as InputError."""
     answer = None
     if fabric.is_global_zero:

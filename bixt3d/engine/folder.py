@@ -121,16 +121,16 @@ def take_folder(folder: Path, record: Record, config: str, stack: contextlib.Exi
     if not path.is_file():
         write_text(path, record.text())
     elif parse_record(path) != record:
-        with hold(folder):
+        with lock(folder):
             write_text(path, record.text())
-    stack.enter_context(hold(folder))
+    stack.enter_context(lock(folder))
     remove_leftovers(folder)
     write_text(folder / "config.yaml", config)
     return folder
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
     """Lock a run folder, so that no other process trains in it. Raises InputError if another one does."""
     try:
         import fcntl

@@ -62,7 +62,7 @@ def launch(devices: int | None, num_nodes: int | None) -> Processes:
     """
     environment = os.environ
     if PARENT in environment and os.name == "posix":  # elsewhere a process keeps the number of its dead parent
-        threading.Thread(target=follow, args=[int(environment[PARENT])], daemon=True).start()
+        threading.Thread(target=end_with_parent, args=[int(environment[PARENT])], daemon=True).start()
     if "RANK" not in environment and (found := from_slurm(environment, devices)):
         environment.update(found)
     if was_launched(environment):
@@ -176,7 +176,7 @@ def start_others(processes: Processes, program: list[str]) -> None:
     threading.Thread(target=processes.guard, daemon=True).start()
 
 
-def follow(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """End this process once its parent has ended."""
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)

@@ -16,12 +16,12 @@ from bixt3d.engine.checkpoint import write_text
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.launch import Processes, launch
 from bixt3d.engine.memory import keep_freed_memory
-from bixt3d.engine.watch import LONGEST, watch, watch_no_longer
+from bixt3d.engine.watch import TIMEOUT, watch, watch_no_longer
 from bixt3d.io.extras import TRAINING, need
 from bixt3d.types import InputError
 
 T = TypeVar("T")
-MEETING = timedelta(minutes=10)
+START_TIMEOUT = timedelta(minutes=10)
 """Timeout for all processes of a run to start."""
 APPEARS_WITHIN = 45.0
 """Seconds until all machines see a new file on a shared file system."""
@@ -115,7 +115,7 @@ def start_fabric(runtime: Runtime, precision: Any, processes: Processes) -> Fabr
             ],
         )
         if several:
-            meet(fabric)
+            init_process_group(fabric)
         fabric.launch()
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -127,15 +127,15 @@ def start_fabric(runtime: Runtime, precision: Any, processes: Processes) -> Fabr
     return fabric
 
 
-def meet(fabric: Fabric) -> None:
+def init_process_group(fabric: Fabric) -> None:
     """Initialise the process group: minutes of timeout for the rendezvous, then days for collective operations.
 
     Fabric would use one timeout for both, and at the end destroy NCCL's group in each process alone, which blocks.
     """
-    store, rank, number = next(torch.distributed.rendezvous("env://", timeout=MEETING))
-    store.set_timeout(LONGEST)
+    store, rank, number = next(torch.distributed.rendezvous("env://", timeout=START_TIMEOUT))
+    store.set_timeout(TIMEOUT)
     backend = "nccl" if fabric.device.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, timeout=LONGEST, store=store, rank=rank, world_size=number)
+    torch.distributed.init_process_group(backend, timeout=TIMEOUT, store=store, rank=rank, world_size=number)
 
 
 def finish(fabric: Fabric) -> None:
@@ -144,7 +144,7 @@ def finish(fabric: Fabric) -> None:
     watch_no_longer()
 
 
-def first_alone(fabric: Fabric, make: Callable[[], T]) -> T:
+def rank_zero_first(fabric: Fabric, make: Callable[[], T]) -> T:
     """Call ``make`` in the first process before the others, so that it can write caches that they read."""
     with fabric.rank_zero_first():
         return make()

@@ -20,7 +20,7 @@ from bixt3d.engine.fabric import Fabric
 
 TICK, PATIENCE = 2.0, 20
 """Seconds between two heartbeats, and the number of missed heartbeats after which a process counts as dead."""
-LONGEST = timedelta(days=30)
+TIMEOUT = timedelta(days=30)
 """Timeout of collective operations: dead processes are found by heartbeats, not by a timeout."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from bixt3d.engine.checkpoint import write_json
-from bixt3d.engine.ending import on_first
+from bixt3d.engine.ending import on_rank_zero
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.report import RunLog
 from bixt3d.tasks.command import Where
@@ -83,7 +83,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 def finish_seeds(task: Task, fabric: Fabric, where: Where, results: Sequence[dict[str, Any]], trained: bool) -> None:
     """Write the summary of a run of several seeds. Raises InputError if it was complete already."""
-    known = on_first(fabric, lambda: read_result(where.folder / "result.json")) or {}
+    known = on_rank_zero(fabric, lambda: read_result(where.folder / "result.json")) or {}
     if not trained and known.get("seeds") == where.seeds:
         raise InputError(
             f"{where.folder} is finished, and stays as it is: to train all its seeds longer, name it and say how long, "

@@ -14,7 +14,7 @@ from torch.distributed import get_rank, is_initialized
 
 from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, write_text
 from bixt3d.engine.fabric import Fabric
-from bixt3d.engine.folder import RECORD, hold, make_folder, record_now, take_folder
+from bixt3d.engine.folder import RECORD, lock, make_folder, record_now, take_folder
 from bixt3d.engine.loop import TrainingState, merge
 from bixt3d.io.bounds import counted
 from bixt3d.io.importing import copy_imported
@@ -78,7 +78,7 @@ class Job:
         return self.finished and self.last <= self.past["epoch"]
 
 
-def take_up(
+def restore(
     task: Task, fabric: Fabric, place: Path | None, run: Run, state: TrainingState, num_examples: int
 ) -> dict[str, Any]:
     """Load the training state to resume from, or the initial weights; return the past of the run (see `Job`)."""
@@ -151,7 +151,7 @@ def open_folder(job: Job, where: Where, stack: ExitStack) -> Path:
     if where.record is None:
         folder = make_folder(where.folder, where.name, record, job.config)
         copy_imported(folder)  # the user's own modules beside the config: the run needs them later
-        stack.enter_context(hold(folder))
+        stack.enter_context(lock(folder))
         return folder
     record = replace(where.record, seeds=record.seeds)
     return take_folder(where.folder, record, job.config, stack)
@@ -165,7 +165,7 @@ def open_seed(job: Job) -> None:
 
 
 @contextmanager
-def saying_what_is_safe(words: Callable[[], str]) -> Iterator[None]:
+def explain_stop(words: Callable[[], str]) -> Iterator[None]:
     """Add words to a signal that ends the run, for the first process to print: what is lost, and how to resume."""
     try:
         yield
@@ -178,7 +178,7 @@ def saying_what_is_safe(words: Callable[[], str]) -> Iterator[None]:
         raise Stopped(number, f"stopped by {Signals(number).name}: {words()}") from None
 
 
-def state_outside(task: Task, where: Where) -> str:
+def progress_outside(task: Task, where: Where) -> str:
     """Say what is safe while no seed trains: before the first, or between two."""
     if where.folder is None or not (where.folder / RECORD).is_file():
         return "no run has begun and none was changed, for data and model were still loading: start it again"
@@ -186,15 +186,15 @@ def state_outside(task: Task, where: Where) -> str:
     return f"all finished epochs are safe in {where.folder}; go on with `{go_on}`"
 
 
-def state_now(job: Job) -> str:
+def progress_now(job: Job) -> str:
     """Say how many steps are lost, which epochs are safe, and how to resume."""
     lost = job.state.schedule.last_epoch - job.saved_steps
     if not lost:
-        return state_of(job)
-    return f"{counted(lost, 'step')} of epoch {job.past['epoch'] + 1} lost, {state_of(job)}"
+        return progress_of(job)
+    return f"{counted(lost, 'step')} of epoch {job.past['epoch'] + 1} lost, {progress_of(job)}"
 
 
-def state_of(job: Job) -> str:
+def progress_of(job: Job) -> str:
     """Say which epochs are safe, and how to resume."""
     epoch = job.past["epoch"]
     epochs = f"epochs 1 to {epoch}" if epoch > 1 else "epoch 1"

@@ -15,7 +15,7 @@ from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import read_rows
-from bixt3d.engine.runtime import finish, first_alone, start
+from bixt3d.engine.runtime import finish, rank_zero_first, start
 from bixt3d.inference.described import without_pretrained
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.errors import enough_memory
@@ -129,7 +129,7 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
     described = read_yaml(parser.dump(settings, skip_unset=False), "the settings")["model"]
     keep = run.runtime.keep_freed_memory or False  # by default only training keeps freed memory
     fabric = start(replace(run.runtime, keep_freed_memory=keep))
-    test = first_alone(fabric, lambda: task.load(run))[1].to(fabric.device)
+    test = rank_zero_first(fabric, lambda: task.load(run))[1].to(fabric.device)
     check_names(path, task.names(test), saved.names)
     model = check_features(replace(saved, model=described, trust=parser.trust).load_model(), test)
     choose_backends(model, run.runtime)

@@ -13,13 +13,13 @@ import torch
 from lightning_fabric import Fabric
 
 from bixt3d.engine.checkpoint import save_weights
-from bixt3d.engine.ending import on_first
+from bixt3d.engine.ending import on_rank_zero
 from bixt3d.engine.folder import (
     OF_A_RUN,
     RECORD,
     Record,
     check_free,
-    hold,
+    lock,
     make_folder,
     new_folder,
     newest_run,
@@ -194,23 +194,23 @@ def test_where_no_run_has_weights_one_learns_how_to_make_one(tmp_path, folder):
 
 def test_a_folder_that_cannot_be_written_is_named_in_one_sentence(tmp_path):
     words = r"gone cannot be trained in: No such file or directory \(run\.json\)"
-    with pytest.raises(InputError, match=words), hold(tmp_path / "gone"):
+    with pytest.raises(InputError, match=words), lock(tmp_path / "gone"):
         pass
     one = Fabric(accelerator="cpu", devices=1)
     with pytest.raises(InputError, match="gone cannot be used: No such file or directory"):
-        on_first(one, (tmp_path / "gone").rmdir)
+        on_rank_zero(one, (tmp_path / "gone").rmdir)
 
 
 def test_a_folder_is_locked_by_one_process_until_that_ends(tmp_path):
     run = make_run(tmp_path / "run", "01")
-    code = "import sys; from pathlib import Path; from bixt3d.engine.folder import hold\n"
-    code += "with hold(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    code = "import sys; from pathlib import Path; from bixt3d.engine.folder import lock\n"
+    code += "with lock(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     other = subprocess.Popen(
         [sys.executable, "-c", code, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match="another process trains in .*run now"), hold(run):
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match="another process trains in .*run now"), lock(run):
             pass
         with pytest.raises(InputError, match="another process trains"), ExitStack() as stack:
             take_folder(run, read_record(run), "seed: 9\n", stack)
@@ -218,7 +218,7 @@ def test_a_folder_is_locked_by_one_process_until_that_ends(tmp_path):
     finally:
         other.kill()
         other.communicate()
-    with hold(run):
+    with lock(run):
         pass
 
 

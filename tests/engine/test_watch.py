@@ -39,10 +39,10 @@ torch.distributed.init_process_group = init_process_group
 if what == "child dies at start" and rank == 1:
     os._exit(3)
 if what == "first dies at start":
-    meet = runtime.meet
-    runtime.meet = lambda fabric: os.kill(os.getpid(), signal.SIGKILL) if rank == 0 else meet(fabric)
+    join = runtime.init_process_group
+    runtime.init_process_group = lambda fabric: os.kill(os.getpid(), signal.SIGKILL) if rank == 0 else join(fabric)
 if what == "first stopped at start" and rank == 0:
-    runtime.meet = lambda fabric: os.kill(os.getpid(), signal.SIGTERM)
+    runtime.init_process_group = lambda fabric: os.kill(os.getpid(), signal.SIGTERM)
 
 def train(fabric):
     sums, module = EpochSums(fabric.device), torch.nn.Linear(1, 1)
