@@ -47,7 +47,7 @@ def test_a_writer_that_fails_half_way_leaves_the_old_file(tmp_path, error):
     assert files(tmp_path) == ["a.txt"]
 
 
-def test_the_disk_has_a_file_before_it_takes_the_place_of_the_last(tmp_path, monkeypatch):
+def test_a_file_is_flushed_to_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch):
     done = []
 
     def synced(handle: int) -> None:
@@ -67,7 +67,7 @@ def test_the_disk_has_a_file_before_it_takes_the_place_of_the_last(tmp_path, mon
     assert done == ["file", "replaced", "folder"]
 
 
-def test_a_new_file_takes_no_others_place(tmp_path):
+def test_a_new_file_replaces_no_other(tmp_path):
     write_whole(tmp_path / "a.txt", lambda path: path.write_text("first"), new=True)
     with pytest.raises(InputError, match=r"a\.txt: there is one already"):
         write_whole(tmp_path / "a.txt", lambda path: path.write_text("second"), new=True)
@@ -96,7 +96,7 @@ def test_an_interrupted_writer_leaves_nothing_either(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
-def test_a_full_disk_is_called_by_its_name(tmp_path):
+def test_a_full_disk_is_named_in_the_message(tmp_path):
     def full(path: Path):
         with open("/dev/full", "w") as file:
             file.write("x")
@@ -159,7 +159,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     ],
     ids=str,
 )
-def test_a_checkpoint_that_holds_something_else_is_refused_with_one_sentence(tmp_path, harm):
+def test_a_checkpoint_with_other_content_is_refused_with_one_sentence(tmp_path, harm):
     save_checkpoint(tmp_path / "c.pt", training_state(torch.zeros(1)) | harm)
     with pytest.raises(InputError, match=r"c\.pt is not a checkpoint of bixt3d, or it is damaged: it") as caught:
         load_checkpoint(tmp_path / "c.pt")

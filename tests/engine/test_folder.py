@@ -52,7 +52,7 @@ def test_runs_of_one_second_get_a_folder_each(tmp_path):
     assert all(folder.is_dir() and folder.name.startswith("shapes-") for folder in folders)
 
 
-def test_of_several_that_take_one_empty_folder_at_once_one_gets_it(tmp_path, monkeypatch):
+def test_of_several_processes_that_take_one_empty_folder_only_one_gets_it(tmp_path, monkeypatch):
     monkeypatch.setattr("bixt3d.io.writing.os.getpid", threading.get_ident)  # threads as processes
 
     def take(number: int) -> int | None:
@@ -154,7 +154,7 @@ def test_a_run_of_a_version_without_records_began_when_its_settings_were_written
     assert newest_to_resume(tmp_path, "classification", "make demo") == tmp_path / "b"
 
 
-def test_where_no_run_began_one_learns_how_to_make_one(tmp_path):
+def test_without_runs_the_message_names_a_command_that_makes_one(tmp_path):
     make_run(tmp_path / "parts", "01", "part segmentation")
     with pytest.raises(InputError, match=r"no classification run under .* yet: make one with `make demo`"):
         newest_to_resume(tmp_path, "classification", "make demo")
@@ -185,7 +185,7 @@ def test_of_weights_alone_those_written_last_are_the_newest(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["empty", "missing", "other"])
-def test_where_no_run_has_weights_one_learns_how_to_make_one(tmp_path, folder):
+def test_without_weights_the_message_names_a_command_that_makes_a_run(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     make_run(tmp_path / "other", "01")
     with pytest.raises(InputError, match=r"there is no classification run under .* yet: make one with `make demo`"):

@@ -60,7 +60,7 @@ def test_a_loss_that_is_no_number_stops_with_the_first_such_step(bad):
         sums.read()
 
 
-def test_a_glance_says_so_early_and_leaves_it_to_all_processes_to_end():
+def test_a_glance_finds_a_bad_loss_early_and_all_processes_end_together():
     sums = EpochSums(torch.device("cpu"))
     sums.add(torch.tensor(1.0), torch.tensor(0.0), 1)
     sums.glance()

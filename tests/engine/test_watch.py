@@ -124,7 +124,7 @@ def test_when_one_process_fails_the_other_ends_with_a_sentence(ended, what):
 
 
 @pytest.mark.slow
-def test_processes_wait_for_the_slowest_that_is_alive_and_end_in_peace(tmp_path):
+def test_processes_wait_for_the_slowest_that_is_alive_and_end_without_error(tmp_path):
     code, output, errors = run(tmp_path, "nothing")
     assert (code, output.split(), "error" in errors) == (0, ["done"], False)
 

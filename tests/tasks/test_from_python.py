@@ -69,7 +69,7 @@ def test_a_task_is_found_by_its_names_or_is_given():
         choose_task(None, "{model: {class_path: mine.Model}}")
 
 
-def test_settings_become_words_of_the_command_line():
+def test_settings_become_command_line_options():
     given = {"seed": 1, "train": {"epochs": 2, "init": None}, "data.root": "a b", "augment": {"scale": [0.8, 1.25]}}
     given["model"] = {"class_path": "PointMLP", "init_args": {"dim": 32}}
     assert list(flat(given)) == [

@@ -148,7 +148,7 @@ def test_statistics_of_features_stay_those_of_the_new_training_set(saved):
     ]
 
 
-def test_other_features_of_the_same_width_are_said(tmp_path):
+def test_other_features_of_the_same_width_are_reported(tmp_path):
     old, new = PointMLP(3, dim=8, features="normal"), PointMLP(3, dim=8, features="rgb")
     for given, words in (({"features": "normal"}, "the run read normal, this model rgb"), ({"features": "rgb"}, None)):
         metadata = {"input": json.dumps(given)}

@@ -63,7 +63,7 @@ def write(tmp_path):
     return page
 
 
-def test_the_headline_is_the_last_epoch_and_the_best_is_named_as_what_it_is(write):
+def test_the_headline_is_the_last_epoch_and_the_best_is_named_best_on_test(write):
     text = write(remark="Whole images, at their own size").text
     assert "3 classes, tested on 1,020 images" in text
     assert "93.21 % top-1 99.87 % top-5 On the test set, with the weights of the last epoch (10)." in text
@@ -94,7 +94,7 @@ def test_names_are_text_and_the_page_needs_nothing_from_elsewhere(write, tmp_pat
     assert not re.search(r"https?:|url\(|@import|<link|<script", source)
 
 
-def test_what_is_not_there_leaves_no_trace(write):
+def test_absent_entries_leave_no_trace_in_the_page(write):
     text = write(result={"epochs": 1}, rows=[], pictures=[], table=(("class", "IoU"), [])).text
     assert not any(word in text for word in ("best_on_test", "Confusion", "Classes, worst first", "Mistakes"))
     assert "not recorded" in text

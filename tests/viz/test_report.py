@@ -80,7 +80,7 @@ def write(tmp_path):
     return page
 
 
-def test_the_headline_is_the_last_epoch_and_the_best_is_named_as_what_it_is(write):
+def test_the_headline_is_the_last_epoch_and_the_best_is_named_best_on_test(write):
     text = write().text
     assert "91.23 % overall accuracy" in text and "87.65 % mean class accuracy" in text
     assert "best_on_test: overall accuracy 93.5 % in epoch 7, mean class accuracy 89.1 % in epoch 8." in text
