@@ -165,8 +165,8 @@ def test_equal_runs_write_equal_files_that_others_may_read(make_run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"depth": 2}, "holds the weights of another model"),
-        ({"dim": 2**20, "token_dim": 16}, "holds the weights of another model|cannot be built"),
+        ({"depth": 2}, "contains the weights of another model"),
+        ({"dim": 2**20, "token_dim": 16}, "contains the weights of another model|cannot be built"),
         ({"depth": 900}, "more (parameters|modules) than there are weights for"),
         ({"depth": 10**12}, "too large"),
         ({"depth": 0}, "cannot be built: an encoder has at least 1 layer"),

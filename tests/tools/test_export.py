@@ -344,7 +344,7 @@ def test_weights_that_nobody_can_place_are_refused(tmp_path):
     folder, model = make_run(tmp_path, "classification")
     other = CLASSIFIER.replace("depth: 2", "depth: 3")
     write_run(folder / "model.safetensors", model, "classification", other, class_names=CLASS_NAMES)
-    with pytest.raises(InputError, match="holds the weights of another model"):
+    with pytest.raises(InputError, match="contains the weights of another model"):
         export.main([str(folder), "--format=torch"])
 
 

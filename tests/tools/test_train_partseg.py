@@ -85,7 +85,7 @@ def test_the_program_says_every_figure_with_its_convention(tmp_path, train_parts
     for scores in (result, result["pointmlp"]):
         means = f"instance mIoU {scores['instance_miou']:.2%}, class mIoU {scores['class_miou']:.2%}"
         assert f"{means} ({scores['convention']})" in said
-    assert f"points right {result['accuracy']:.2%}" in said
+    assert f"point accuracy {result['accuracy']:.2%}" in said
 
 
 def test_it_learns(tmp_path, train_parts):
