@@ -10,6 +10,7 @@ from PIL import Image
 from written_runs import write_run_folder, write_seeds
 
 from bixt3d.cli.compare import main
+from bixt3d.io.bounds import listed
 from bixt3d.types import InputError
 
 
@@ -42,7 +43,7 @@ def test_runs_stand_in_one_table_in_markdown(runs, capsys):
     assert len({len(line) for line in said.splitlines() if line.startswith("|")}) == 1
     assert (
         "chosen by it: too good" in said
-        and f"Unfinished, so with the scores of the last epoch that was scored: {runs[1]}" in said
+        and f"Unfinished, so with the scores of the last epoch that was scored: {listed([runs[1]])}." in said
     )
 
 
