@@ -53,6 +53,11 @@ def create_model(
             ``encoder={"depth": 4}``.
 
     Raises InputError for an unknown name (it suggests the nearest one) and for settings that do not fit.
+
+    Example:
+        >>> model = create_model("modelnet40_grouping", num_classes=40, encoder={"depth": 2})
+        >>> model(torch.rand(2, 1024, 3)).shape
+        torch.Size([2, 40])
     """
     if str(name) in PRESETS:
         return _create_preset(str(name), num_classes, pretrained, changes)
