@@ -9,7 +9,6 @@ import json
 import logging
 import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from bixt3d.inference.cloud_predictor import CloudPredictor
 from bixt3d.inference.graphs import as_graph
 from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import SavedRun, read_run
+from bixt3d.io.extras import need
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.types import InputError
 from bixt3d.version import __version__
@@ -45,8 +45,8 @@ def export_run(
     """
     if kind not in SUFFIX:
         raise InputError(f"unknown format '{kind}': choose {' or '.join(SUFFIX)}")
-    if kind == "onnx" and not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
-        raise InputError('an ONNX model needs onnx, onnxscript and onnxruntime: pip install "bixt3d[export]"')
+    if kind == "onnx":
+        need("an ONNX model", "onnx", "onnx_ir", "onnxruntime", "onnxscript")
     saved = read_run(run, trust=trust)
     predictor = saved.load()
     graph = as_graph(predictor)

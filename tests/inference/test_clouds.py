@@ -218,7 +218,7 @@ def test_what_is_no_run_is_refused_with_one_sentence(tmp_path):
     with pytest.raises(InputError, match="does not come from a run of bixt3d"):
         load_run(tmp_path)
     keep_weights(tmp_path, torch.nn.Linear(1, 1), CONFIG.replace("FEATURES", ""), NAMES)
-    with pytest.raises(InputError, match="holds the weights of another model"):
+    with pytest.raises(InputError, match="contains the weights of another model"):
         load_run(tmp_path)
 
 

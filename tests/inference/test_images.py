@@ -213,5 +213,5 @@ def test_weights_that_do_not_fit_and_runs_of_another_task_are_refused(make_run, 
         read_run(run, "classification")
     model = build_image_classifier(CLASSIFIER, 2)
     write_run(tmp_path / "model.safetensors", model, "image classification", CLASSIFIER, class_names=NAMES)
-    with pytest.raises(InputError, match="holds the weights of another model: .*such as head"):
+    with pytest.raises(InputError, match="contains the weights of another model: .*such as head"):
         load_run(tmp_path)

@@ -165,8 +165,8 @@ def test_equal_runs_write_equal_files_that_others_may_read(make_run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"depth": 2}, "holds the weights of another model"),
-        ({"dim": 2**20, "token_dim": 16}, "holds the weights of another model|cannot be built"),
+        ({"depth": 2}, "contains the weights of another model"),
+        ({"dim": 2**20, "token_dim": 16}, "contains the weights of another model|cannot be built"),
         ({"depth": 900}, "more (parameters|modules) than there are weights for"),
         ({"depth": 10**12}, "too large"),
         ({"depth": 0}, "cannot be built: an encoder has at least 1 layer"),
@@ -199,7 +199,7 @@ def test_a_shared_block_of_a_million_layers_is_not_built(make_run):
     [
         ({"format": "2"}, "has format 2: a newer bixt3d wrote it"),
         ({"task": "poetry"}, "does not come from a run of bixt3d"),
-        ({"class_names": ["bed", "bed", "mug"]}, "holds 'bed' twice"),
+        ({"class_names": ["bed", "bed", "mug"]}, "contains 'bed' twice"),
         ({"class_names": ["bed", "c\x1b[2Jar", "mug"]}, "characters that can be printed"),
         ({"class_names": "bed"}, "should be a list of names"),
         ({"class_names": ["bed"]}, "another model"),
@@ -209,7 +209,7 @@ def test_a_shared_block_of_a_million_layers_is_not_built(make_run):
         ({"input": CLOUDS | {"num_points": True}}, "should be a whole number"),
         ({"input": CLOUDS | {"up": "sideways"}}, "does not know how to prepare"),
         ({"input": CLOUDS | {"normalization": "unit_box"}}, "does not know how to prepare"),
-        ({"input": CLOUDS | {"features": "no\x00rmal"}}, "is no feature: write its name"),
+        ({"input": CLOUDS | {"features": "no\x00rmal"}}, "is not a feature: write its name"),
         ({"input": CLOUDS | {"features": "rgb"}}, "describes other features than its model reads"),
         ({"input": CLOUDS | {"features": "rgb"}}, "describes other features than its model reads"),
         ({"model": []}, "does not describe its model"),

@@ -236,7 +236,7 @@ def test_a_config_of_an_unknown_class_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     "content, sentence",
     [
-        (b"model: [", "holds no settings in yaml"),
+        (b"model: [", "contains no settings in yaml"),
         (b"\xff\xfe", "is not text in UTF-8"),
         (b"model: &a [*a]", "or its aliases do"),
         (b"- model", "has no section 'model'"),

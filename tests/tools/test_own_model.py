@@ -133,7 +133,7 @@ def test_the_parameters_of_forward_say_what_a_plain_module_is(config: Path, monk
         (["--trust", "--model=my_plain_model.MyParts"], "cannot be a MyParts: derive it from bixt3d's CloudClassifier"),
         (
             ["--trust", "--model=my_plain_modl.MyModel"],
-            "module my_plain_modl, which cannot be imported: it must lie beside",
+            "module my_plain_modl, which cannot be imported: put its file beside",
         ),
         (["--trust", "--model=my_plain_model.Nothing"], "names a class that the module my_plain_model does not have"),
     ],

@@ -186,7 +186,7 @@ def test_a_run_on_images_refuses_clouds_and_the_reverse_in_one_sentence(make_run
     assert "cloud.xyz is no image, but the run reads images" in capsys.readouterr().err
     assert predict.main([str(images / "a/photo.JPG"), f"--checkpoint={on_clouds}"]) == 1
     assert "photo.JPG is an image, but the run reads clouds and meshes" in capsys.readouterr().err
-    with pytest.raises(InputError, match="images holds no file that can be read: known are .ply"):
+    with pytest.raises(InputError, match="images contains no file of a supported format: .ply"):
         predict.main([str(images), f"--checkpoint={on_clouds}"])
     with pytest.raises(InputError, match="--up, --category and --format are for clouds"):
         predict.main([str(images), f"--checkpoint={on_images}", "--up=z"])
