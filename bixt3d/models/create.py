@@ -64,7 +64,7 @@ def create_model(
     if "/" not in str(name) and Path(name).suffix == "" and str(name) not in known_configs():
         raise InputError(f"there is no model '{name}'" + nearest(str(name), list_models()))
     if pretrained:
-        raise InputError(f"no weights of '{name}' were released: train it, then load_run gives your own")
+        raise InputError(f"no weights of '{name}' were released: train it, and load your own with load_run")
     settings = read_model_config(name)
     kind = kind_of(settings)
     outputs = [num_classes, num_categories] if kind == "partseg" else [num_classes]
