@@ -59,7 +59,7 @@ def workplace(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         call(["train", "cls", "--cfg", "shapes_cls", "--run_dir", "runs/demo", *SMALL])
-        for name in ("a", "b"):
+        for name in ("a", "b", "mine"):
             shutil.copytree("runs/demo", f"runs/{name}")
     xyz = np.random.default_rng(0).normal(size=(300, 3))
     np.savetxt(folder / "scan.xyz", xyz)
@@ -67,6 +67,7 @@ def workplace(tmp_path_factory) -> Path:
         "ply\nformat ascii 1.0\nelement vertex 300\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
         + (folder / "scan.xyz").read_text()
     )
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "meshes").mkdir()
     shutil.copy(folder / "scan.ply", folder / "meshes/other.ply")
     return folder
