@@ -28,7 +28,8 @@ def passed() -> list[str]:
     In one other process for all: PyTorch does not forget a device that it was told of.
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]), "OMP_NUM_THREADS": "1"}
-    plugins = ["-p", "emulated_device", "-p", "no:cacheprovider"]
+    plugins = ["-p", "emulated_device", "-p", "no:cacheprovider", "-p", "no:dash"]
+    plugins += ["-o", "addopts=--import-mode=importlib"]  # types are checked by the tests of the CPU
     command = [sys.executable, "-m", "pytest", *plugins, "-v", "--tb=short", "-k", f"{SOME} or {Path(CASES).stem}"]
     done = subprocess.run([*command, CASES, *PROGRAMS], cwd=TESTS, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:]

@@ -15,6 +15,7 @@ from bixt3d.cli.main import COMMANDS, call
 from bixt3d.io.known_classes import known_classes
 from bixt3d.io.named_configs import config_file
 from bixt3d.tasks import TASKS, find_task
+from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.command import parse_command
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,7 @@ def workplace(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("workplace")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(Classification, "write_report", lambda *_: None)  # commands of the pages draw some
         call(["train", "cls", "--cfg", "shapes_cls", "--run_dir", "runs/demo", *SMALL])
         for name in ("a", "b"):
             shutil.copytree("runs/demo", f"runs/{name}")
