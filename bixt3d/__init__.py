@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.datasets.files.pyg import to_pyg as to_pyg
     from bixt3d.datasets.files.reader import read_file as read_file
     from bixt3d.datasets.transforms.draws import Draws as Draws
+    from bixt3d.datasets.transforms.normalize import normalize_clouds as normalize_clouds
     from bixt3d.datasets.transforms.normals import estimate_normals as estimate_normals
     from bixt3d.inference.clouds import CloudPredictor as CloudPredictor
     from bixt3d.inference.clouds import PartPredictor as PartPredictor
@@ -141,6 +142,7 @@ _NAMES = {
     "datasets.files.pyg": "from_pyg to_pyg",
     "datasets.files.reader": "read_file",
     "datasets.transforms.draws": "Draws",
+    "datasets.transforms.normalize": "normalize_clouds",
     "datasets.transforms.normals": "estimate_normals",
     "tasks.settings": "Run Train",
     "tasks.task": "Task",

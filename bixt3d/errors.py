@@ -1,18 +1,23 @@
-"""The errors that a user can mend or has asked for; whoever imports them imports nothing else."""
+"""Errors that are meant for users. This module imports nothing."""
 
 
 class InputError(ValueError):
-    """Something that the user gave is wrong; the message is one sentence that says what to do about it.
+    """An input, a setting or a file is wrong. The message is one sentence that says what to do.
 
-    The command line prints it without a traceback and ends with exit code 2.
+    The command line prints it without a traceback and exits with code 2.
     """
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the program; the message, if any, says what is safe and how to go on.
+    """A signal stopped the program. The message, if any, says what has been saved and how to resume.
 
-    ``code`` is the exit code: 128 plus the number of the signal. In a run of several processes only the first one says
-    so; the others end with code 0 and print nothing.
+    ``code`` is the exit code: 128 plus the signal number. In a distributed run only the first process prints the
+    message; the others exit with code 0 and print nothing.
+
+    Args:
+        number: signal number.
+        message: what to print.
+        code: exit code; None: 128 + ``number``.
     """
 
     def __init__(self, number: int, message: str = "", code: int | None = None):

@@ -1,4 +1,4 @@
-"""Registers our image classifiers with timm: after ``import bixt3d.timm``, timm.create_model knows them by name."""
+"""Register the image classifiers with timm: after ``import bixt3d.timm``, timm.create_model builds them by name."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,22 +39,22 @@ default_cfgs = generate_default_cfgs(
         for name in NAMES
     }
 )
-"""Read by timm's register_model: how images are prepared for a model."""
+"""Preprocessing and metadata of each model; timm's register_model reads it."""
 
 
 class TimmBixt(BixtPreset):
-    """A preset with the attributes and methods that timm's programs expect of a model.
+    """An image preset with the attributes and methods that timm expects of a model.
 
     Args:
         num_classes: number of classes; 0: the model returns features, the normalized mean of the latents.
         name: name of the preset.
         drop_rate: dropout rate before the last linear layer.
-        drop_path_rate: stochastic depth rate of both attentions of the last layer.
-        img_size: side of the images, or rows and columns, in pixels; None: that of the preset. Positions are computed
-            for every size, so this only checks it, and tells timm's transforms.
-        in_chans: channels of an image. Of released weights, which read 3, one channel takes the sum over them, other
-            numbers take them again and again, scaled: timm's convention.
-        global_pool: how latents become one vector: avg.
+        drop_path_rate: stochastic depth rate of both attentions of the last layer; linear from 0 at the first one.
+        img_size: side of the images, or rows and columns, in pixels; None: that of the preset. Positional encodings are
+            computed for any size; the size is checked and passed to timm's transforms.
+        in_chans: number of image channels. Released weights are for 3: their sum is used for 1 channel, and they are
+            repeated and scaled for other numbers, as timm does.
+        global_pool: pooling of the latents: avg.
     """
 
     def __init__(  # noqa: PLR0913 (timm's settings)
@@ -83,7 +83,7 @@ class TimmBixt(BixtPreset):
         self.take_channels(in_chans)
 
     def take_channels(self, in_chans: int) -> None:
-        """Let the first convolution read another number of channels, with weights that timm derives from its own."""
+        """Change the number of input channels of the first convolution; timm adapts its weights."""
         if in_chans < 1:
             raise InputError(f"an image has at least 1 channel, not {in_chans}")
         old = self.first_conv
@@ -95,30 +95,30 @@ class TimmBixt(BixtPreset):
     @property
     def first_conv(self) -> nn.Conv2d:
         """The convolution that reads the image."""
-        return next(part for part in self.tokenizer.modules() if isinstance(part, nn.Conv2d))
+        return next(module for module in self.tokenizer.modules() if isinstance(module, nn.Conv2d))
 
     def get_classifier(self) -> nn.Module:
         """Return the head."""
         return super().get_classifier()
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head by a new one, zero as at the start of training; 0 classes: none."""
+        """Replace the head by a new one, initialized to zero; 0 classes: no head."""
         if global_pool not in (None, "avg"):
             raise InputError(f"latents are pooled by avg, not {global_pool}")
         super().reset_classifier(num_classes)
 
     def no_weight_decay(self) -> set[str]:
-        """Return the names of parameters without weight decay, beside those of one axis."""
+        """Return the names of parameters without weight decay (timm adds biases and norms itself)."""
         return {"encoder.latents"}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only the input of every layer in training, and compute the rest again for the gradients."""
-        for part in self.modules():
-            if isinstance(part, EncoderLayer | FeedForwardUnit):
-                part.checkpointing = enable
+        """Set activation checkpointing: training stores only the input of every layer and recomputes the rest."""
+        for module in self.modules():
+            if isinstance(module, EncoderLayer | FeedForwardUnit):
+                module.checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return how timm groups parameters for learning rates by layer: stem, then layer by layer."""
+        """Return timm's grouping of parameters for layer-wise learning rate decay: stem, then layers."""
         return {
             "stem": r"^tokenizer|^encoder\.latents",
             "blocks": [(r"^encoder\.layers\.(\d+)", None), (r"^norm", (99999,))],
@@ -128,7 +128,7 @@ class TimmBixt(BixtPreset):
         return self.forward_head(self.forward_features(image))
 
     def forward_features(self, image: Float[Tensor, "B I X Y"]) -> Float[Tensor, "B L D"]:
-        """Return the latents of the last layer: a tensor, as timm has it."""
+        """Return the latents of the last layer as a tensor, as timm's models do."""
         return super().forward_features(image).latents
 
     def forward_intermediates(
@@ -140,16 +140,16 @@ class TimmBixt(BixtPreset):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return latents (B, L, D) and the tokens of some layers, (B, D, R, C) or with ``NLC`` (B, T, D).
+        """Return latents (B, L, D) and the tokens of some layers: (B, D, R, C), or (B, T, D) for ``NLC``.
 
-        ``indices``: layers, counted from 0, or from the end of those that change the tokens: all but the last; a number
-        n: the last n of these; None: all. ``intermediates_only``: leave out the latents. ``stop_early``: compute no
-        layer after the last of them; latents are then those so far. Raises InputError for a norm, which tokens do not
-        have, for another format, and for an encoder that does not change the tokens.
+        ``indices``: layers, counted from 0, or negative from the end of the layers that update tokens (all but the
+        last); a number n: the last n of these; None: all of these. ``intermediates_only``: return no latents.
+        ``stop_early``: skip the layers after the last of ``indices``; the latents are those of that layer. Raises
+        InputError for ``norm`` (tokens have none), another format, and an encoder that does not update tokens.
         """
         if norm or output_fmt not in ("NCHW", "NLC") or not isinstance(self.encoder, BixtEncoder):
             raise InputError(
-                f"{type(self.encoder).__name__} gives tokens without norm, in NCHW or NLC, if it changes them"
+                f"{type(self.encoder).__name__} gives tokens without norm, in NCHW or NLC, if it updates them"
             )
         layers = self.encoder.layers
         taken, last = feature_take_indices(len(self.feature_info), indices)
@@ -163,7 +163,7 @@ class TimmBixt(BixtPreset):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what `forward_intermediates` of these layers does not need; returns their numbers."""
+        """Remove the modules that `forward_intermediates` of these layers does not need; return the layers' indices."""
         taken, last = feature_take_indices(len(self.feature_info), indices)
         self.encoder.layers = self.encoder.layers[: last + 1]
         if prune_norm:
@@ -173,7 +173,7 @@ class TimmBixt(BixtPreset):
         return taken
 
     def forward_head(self, latents: Float[Tensor, "B L D"], pre_logits: bool = False) -> Float[Tensor, "B C"]:
-        """Return logits, or with ``pre_logits`` what the last layer would read."""
+        """Return the logits, or with ``pre_logits`` the input of the last layer."""
         feats = self.dropout(self.norm(latents.mean(1)))
         return feats if pre_logits else self.head(feats)
 
@@ -206,9 +206,9 @@ def _entry_point(name: str) -> Callable[..., TimmBixt]:
         return net
 
     make.__name__ = make.__qualname__ = name
-    make.__doc__ = f"""Return {name}; see TimmBixt. ``features_only``: a list of the tokens of some layers (B, D, R, C).
+    make.__doc__ = f"""Build {name}; see TimmBixt. ``features_only``: it returns a list of feature maps (B, D, R, C).
 
-    ``out_indices``: which layers, see forward_intermediates; by default the last four that change the tokens.
+    ``out_indices``: their layers, see forward_intermediates; by default the last four that update tokens.
     """
     return make
 

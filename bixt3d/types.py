@@ -1,8 +1,8 @@
-"""What the rooms of the house hand to each other: features, tokens, cloud sets, and the error that a user can mend.
+"""Types that all packages of bixt3d share: point features, tokens, sets of clouds, and the errors meant for users.
 
-Dimension letters: B batch, S clouds in a set, N points, P axes of a position, F features of a point,
+Dimension letters in shapes: B batch, S clouds in a set, N points, P axes of a position, F feature columns of a point,
 G groups (centroids), K neighbors of a group, T tokens, L latents, D width, H heads, E width of a head.
-Of images: X rows and Y columns of pixels, C classes.
+Images: X rows and Y columns of pixels, C classes.
 """
 
 import re
@@ -20,21 +20,24 @@ from bixt3d.errors import Stopped as Stopped
 Kind = Literal["normal", "color", "scalar"]
 
 ALIASES = {"normals": "normal", "color": "rgb", "colors": "rgb", "colour": "rgb", "colours": "rgb"}
-"""Other names of features, in small letters."""
+"""Other names of features, in lower case, and the names that are used here."""
 
 
 def feature_name(name: str) -> str:
-    """Return what a column, an array or an attribute of this name is called here: ``rgb`` for ``Colors``."""
+    """Return the standard name of a feature, column or attribute: ``rgb`` for ``Colors``."""
     name = name.strip().lower()
     return ALIASES.get(name, name)
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A named feature of points. What is done to it depends on its kind alone, never on its width.
+    """A named feature of points. Its kind, never its width, decides how augmentation and scaling treat it.
 
-    ``normal``: a direction of length 1, which turns with its cloud; ``color``: three numbers from 0 to 1; ``scalar``:
-    any number of columns that augmentation leaves alone, such as intensity.
+    Args:
+        name: lower case, such as ``normal``, ``rgb`` or ``intensity``.
+        kind: ``normal``: a direction of length 1, which rotates with its cloud; ``color``: three numbers from 0 to 1;
+            ``scalar``: any number of columns that augmentation does not change, such as intensity.
+        width: number of columns.
     """
 
     name: str
@@ -47,7 +50,7 @@ class Feature:
         name, _, detail = (part.strip() for part in text.lower().partition(":"))
         name = feature_name(name)
         if not re.fullmatch(r"[a-z]\w*", name, re.ASCII) or name in ("x", "y", "z", "xyz"):
-            raise InputError(f"{text[:80]!r} is no feature: write its name, such as normal, rgb or intensity")
+            raise InputError(f"{text[:80]!r} is not a feature: write its name, such as normal, rgb or intensity")
         if detail.isdigit() and int(detail) > 0:
             return cls(name, "scalar", int(detail))
         kind = detail or {"normal": "normal", "rgb": "color"}.get(name, "scalar")
@@ -66,9 +69,9 @@ class Feature:
 class Features:
     """The features of points, in the order of the columns of ``feats``.
 
-    As text: names with commas, such as ``normal,rgb,intensity``. ``normal`` is a normal, ``rgb`` or ``color`` a color,
-    any other name a scalar of width 1; ``fpfh:33`` is a scalar of width 33, ``albedo:color`` a color of another name.
-    Large letters count as small ones.
+    Written as text: names separated by commas, such as ``normal,rgb,intensity``. ``normal`` is a normal, ``rgb`` or
+    ``color`` a color, any other name a scalar of width 1; ``fpfh:33`` is a scalar of width 33, ``albedo:color`` a color
+    with another name. Upper and lower case are the same.
 
     Example:
         >>> features = Features.parse("normal,rgb,intensity")
@@ -80,17 +83,17 @@ class Features:
 
     @classmethod
     def parse(cls, text: "str | Features | None") -> "Features":
-        """Return the features that a text names; none for None. Raises InputError for a text that names none."""
+        """Return the features that a text names; no features for None or "". Raises InputError for a wrong text."""
         if isinstance(text, Features):
             return text
         features = cls(tuple(Feature.parse(part) for part in (text or "").split(",") if part.strip()))
         if len(set(features.names)) < len(features.names):
-            raise InputError(f"features {text!r} name one of them twice")
+            raise InputError(f"features {text!r} contain a name twice")
         return features
 
     @classmethod
     def of(cls, model: object) -> "Features":
-        """Return the features that a model reads: its ``features``, or their names; none if it does not say."""
+        """Return the features that a model reads: its attribute ``features``, parsed if it is text; none without it."""
         found = getattr(model, "features", None)
         return cls.parse(found) if isinstance(found, str | cls) else cls()
 
@@ -111,7 +114,7 @@ class Features:
         return sum(feature.width for feature in self.columns)
 
     def slices(self, *kinds: Kind) -> list[slice]:
-        """Return the columns of each feature of these kinds (of all features, if none is named)."""
+        """Return the column slice of each feature of these kinds (of every feature, if no kind is given)."""
         found, first = [], 0
         for feature in self.columns:
             if not kinds or feature.kind in kinds:
@@ -120,7 +123,7 @@ class Features:
         return found
 
     def take(self, feats: Float[Tensor, "*N F"], name: str) -> Float[Tensor, "*N W"]:
-        """Return the columns of one feature. Raises InputError if there is none of that name."""
+        """Return the columns of the named feature. Raises InputError for an unknown name."""
         if name not in self.names:
             raise InputError(f"there is no feature '{name}' (there are: {self or 'none'})")
         return feats[..., self.slices()[self.names.index(name)]]
@@ -128,7 +131,7 @@ class Features:
     def change(
         self, feats: Float[Tensor, "*N F"], kind: Kind, function: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "*N F"]:
-        """Return feats in which the function has been applied to each feature of a kind; the others are as before."""
+        """Return feats with a function applied to each feature of a kind; other columns are unchanged."""
         own = self.slices(kind)
         return (
             torch.cat([function(feats[..., s]) if s in own else feats[..., s] for s in self.slices()], -1)
@@ -137,9 +140,9 @@ class Features:
         )
 
     def check(self, xyz: Tensor, feats: Tensor | None) -> Tensor:
-        """Return the feats that a model of these features is given with clouds: of width 0 where it is given none.
+        """Check the inputs of a model that reads these features; return feats, of width 0 if None.
 
-        Raises InputError for clouds or feats of a wrong shape, for features that are missing or that it does not read.
+        Raises InputError for a wrong shape of xyz (B, N, 3) or feats (B, N, F), or a wrong number of feature columns.
         """
         if xyz.ndim != 3 or xyz.shape[2] != 3:
             turned = xyz.ndim == 3 and xyz.shape[1] == 3
@@ -164,26 +167,36 @@ NO_FEATURES = Features()
 
 @dataclass(frozen=True)
 class Tokens:
-    """What the encoder reads: a vector and a position for every point, group or patch.
+    """What the encoder reads: a feature vector and a position for every point, group or patch.
 
-    ``neighbor_index`` holds the nearest tokens of every token, closest first, once somebody has searched for them:
-    positions do not change from layer to layer, so one search serves them all. ``grid`` is the number of rows and of
-    columns where the tokens are the patches of an image, row after row.
+    Args:
+        feats: one feature vector for each token.
+        pos: xyz of a point or centroid, (row, column) of an image patch.
+        neighbor_index: the k nearest tokens of every token, closest first, or None before the first search. Positions
+            do not change between layers, so all layers reuse one search.
+        grid: (rows, columns) of image patches, which are in row-major order; None for points.
     """
 
     feats: Float[Tensor, "B T D"]
     pos: Float[Tensor, "B T P"]
     neighbor_index: Int[Tensor, "B T K"] | None = None
-    grid: tuple[int, int] | None = None
+    grid: tuple[int | torch.SymInt, int | torch.SymInt] | None = None
 
 
 Pyramid = tuple[Tokens, ...]
-"""Levels of tokens, finest first; a flat tokenizer returns one."""
+"""Levels of tokens, finest first. Most tokenizers return one level."""
 
 
 @dataclass(frozen=True)
 class CloudSet:
-    """Clouds of one size in memory. ``features`` says what the columns of ``feats`` are; none: width 0.
+    """A data set in memory: clouds with the same number of points.
+
+    Args:
+        xyz, feats: coordinates, and feature columns (width 0 if there are none).
+        label, class_names: class index of each cloud, and names of the classes.
+        parts, part_names: part index of each point, and names of the parts, for part segmentation.
+        class_parts: part indices of each class, by class name.
+        features: names and kinds of the columns of ``feats``.
 
     Example:
         >>> clouds = CloudSet(torch.rand(8, 128, 3), torch.empty(8, 128, 0), torch.arange(8) % 2, ("cup", "mug"))
@@ -200,7 +213,7 @@ class CloudSet:
     class_parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     features: Features = NO_FEATURES
     notes: tuple[str, ...] = ()
-    """What was guessed when the set was read, for training to say."""
+    """Assumptions made when the set was read, which training prints."""
 
     def __post_init__(self):
         if self.feats.shape[2] != self.features.width:
@@ -213,19 +226,19 @@ class CloudSet:
         return self.xyz.shape[0]
 
     def __getitem__(self, index: Int[Tensor, " B"]) -> dict[str, Tensor]:
-        """Return the batch of these clouds: ``xyz``, ``feats``, ``label`` and, where known, ``parts``."""
+        """Return the batch of these clouds: ``xyz``, ``feats``, ``label`` and, if there are any, ``parts``."""
         batch = {"xyz": self.xyz[index], "feats": self.feats[index], "label": self.label[index]}
         return batch if self.parts is None else batch | {"parts": self.parts[index]}
 
     def batches(self, indices: Iterable[Int[Tensor, " _"]], seed: int | None = None) -> Iterator[dict[str, Tensor]]:
-        """Yield the batch of each index, with the index: what augmentation draws depends on it.
+        """Yield the batch of each index tensor. ``batch["index"]`` seeds the augmentation of each sample.
 
-        ``seed`` is for sets that augment as they read, which clouds do not.
+        ``seed`` has no effect here: image sets, which augment while they read files, need it.
         """
         return (self[index] | {"index": index} for index in indices)
 
     def subset(self, index: Int[Tensor, " B"]) -> "CloudSet":
-        """Return the set of these clouds alone, with the same names."""
+        """Return a set of the clouds with these indices."""
         return replace(self, **self[index])
 
     def to(self, device: torch.device | str) -> "CloudSet":

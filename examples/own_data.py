@@ -23,8 +23,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from bixt3d import CloudSet, CloudSource, InputError, read_file
-from bixt3d.datasets.transforms.normalize import normalize_clouds
+from bixt3d import CloudSet, CloudSource, InputError, normalize_clouds, read_file
 
 
 class PlyFolder(CloudSource):
@@ -34,7 +33,7 @@ class PlyFolder(CloudSource):
         root: the folder.
         num_points: points of each cloud that the model sees.
         stored_points: points kept of each file, a random choice; training may draw from all of them.
-        val_fraction: share of the training clouds of each class set aside to select on (0: none).
+        val_fraction: share of the training clouds of each class split off for validation (0: none).
         up: the axis that points up in the files.
     """
 

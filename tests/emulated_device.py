@@ -1,9 +1,9 @@
-"""An emulated device, on machines that have no GPU: a pytest plugin, ``pytest -p emulated_device``.
+"""An emulated device for machines without a GPU: a pytest plugin, ``pytest -p emulated_device``.
 
-Its tensors lie in the memory of the CPU and are computed there, but say that they lie on ``emulated:0``. What a GPU
-refuses is refused: tensors of two devices in one operation, a generator of another device, numpy on its memory. Under
-`no_waits` reading a result and moving a tensor are refused too: on a GPU they are a synchronisation with the host.
-Programs started by ``bixt3d.engine.runtime.start`` run on it.
+Its tensors are on device ``emulated:0`` but are stored and computed on the CPU. What fails on a GPU fails here: tensors
+of two devices in one operation (device mismatch), a generator of another device, numpy on device memory. Under
+`no_waits` reading a value and copying a tensor fail too: on a GPU they are a synchronization with the host.
+Programs started by ``bixt3d.engine.runtime.start`` run on this device.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ NAME = "emulated"
 
 
 class Backend(_DummyBackendModule):
-    """What PyTorch asks of the module of a backend: autocast wants to know its dtypes."""
+    """The module that PyTorch requires of a device backend: autocast asks for its dtypes."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
@@ -33,26 +33,26 @@ EMULATED = torch.device(NAME, 0)
 
 MOVES = (aten._to_copy.default, aten.copy_.default)
 INDEXES = (aten.index.Tensor, aten.index_put_.default)
-"""Take an index of the CPU too, as on a GPU; the host then waits."""
+"""Operators that also take an index on the CPU, as on a GPU, with a synchronization."""
 READS = {
     *(aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select, aten.bincount, aten.repeat_interleave),
     *(aten._unique2, aten.unique_dim, aten.unique_consecutive),
 }
-"""Of these the host needs the result, or its size."""
+"""Operators whose result, or its size, the host needs: a synchronization."""
 _watched = False
 
 
 class WaitError(RuntimeError):
-    """The host would wait for the device."""
+    """An operation would synchronize the host with the device."""
 
 
 def is_emulated(device: Any) -> bool:
-    """Say whether a device, or its name, is the emulated one."""
+    """Return whether a device, or its name, is the emulated device."""
     return device is not None and torch.device(device).type == NAME
 
 
 class EmulatedTensor(Tensor):
-    """A tensor on the emulated device; ``on_cpu`` is where its numbers are."""
+    """A tensor on the emulated device; ``on_cpu`` is the CPU tensor with its values."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -68,7 +68,7 @@ class EmulatedTensor(Tensor):
         return f"EmulatedTensor({self.on_cpu})"
 
     def __reduce_ex__(self, protocol: int) -> tuple:
-        return self.on_cpu.__reduce_ex__(protocol)  # files hold it as a tensor of the CPU
+        return self.on_cpu.__reduce_ex__(protocol)  # saved as a CPU tensor
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
@@ -82,7 +82,7 @@ class EmulatedTensor(Tensor):
 
 
 class EmulatedGenerator(torch.Generator):
-    """A generator that knows its device; its numbers are those of a CPU."""
+    """A random generator of the emulated device, with the numbers of a CPU generator."""
 
     def __new__(cls, device: Any = "cpu"):
         return super().__new__(cls, "cpu" if is_emulated(device) else device)
@@ -92,22 +92,22 @@ class EmulatedGenerator(torch.Generator):
 
 
 def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Do on the CPU what the emulated device is asked for. Raises RuntimeError for what a GPU would refuse."""
+    """Run an operator on the CPU. Raises RuntimeError for a device mismatch, WaitError under `no_waits`."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     others = [one for one in tensors if isinstance(one, EmulatedTensor)]
     plain = [one for one in tensors if not isinstance(one, EmulatedTensor) and one.ndim]
-    goes = is_emulated(kwargs["device"]) if kwargs.get("device") is not None else bool(others)
+    is_on_device = is_emulated(kwargs["device"]) if kwargs.get("device") is not None else bool(others)
     if operator is aten.copy_.default:
-        goes = isinstance(args[0], EmulatedTensor)
+        is_on_device = isinstance(args[0], EmulatedTensor)
     if others and plain and operator not in (*MOVES, *INDEXES):
         raise RuntimeError(f"{operator} takes tensors of two devices")
-    moves = operator in MOVES and (not goes if others else goes and bool(tensors))
+    moves = operator in MOVES and (not is_on_device if others else is_on_device and bool(tensors))
     masked = operator in INDEXES and any(one.dtype == torch.bool for one in tree_leaves(args[1]) if one is not None)
     if _watched and (moves or masked or (others and plain) or operator.overloadpacket in READS):
         raise WaitError(f"the host waits for the device in {operator}")
     with torch.inference_mode(False), torch.no_grad():
         result = operator(*tree_map(_to_cpu, args), **tree_map(_to_cpu, kwargs))
-        if goes:
+        if is_on_device:
             result = tree_map(lambda leaf: EmulatedTensor(leaf) if isinstance(leaf, Tensor) else leaf, result)
     return _with_written(operator._schema, args, kwargs, result)
 
@@ -119,7 +119,7 @@ def _to_cpu(leaf: Any) -> Any:
 
 
 def _with_written(schema: Any, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
-    """Return the result, with the very tensors that were given in place of those that an operator wrote into."""
+    """Return the result, in which tensors that the operator wrote in place are the input tensors themselves."""
     if not schema.returns:
         return None
     written = iter(
@@ -138,7 +138,7 @@ def _with_written(schema: Any, args: tuple, kwargs: dict[str, Any], result: Any)
 
 
 class Dispatch(TorchDispatchMode):
-    """Sends operators that make tensors on the emulated device, which have none among their inputs."""
+    """Dispatch operators that create tensors on the emulated device without such a tensor as input."""
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -150,7 +150,7 @@ class Dispatch(TorchDispatchMode):
 
 
 class Literals(TorchFunctionMode):
-    """``torch.tensor`` and its like reach no dispatcher, and generators lose their class on the way to it."""
+    """Handle ``torch.tensor`` and generators, which the dispatcher does not see."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -164,7 +164,7 @@ class Literals(TorchFunctionMode):
 
 @contextmanager
 def no_waits() -> Iterator[None]:
-    """Refuse whatever makes the host wait for the device."""
+    """Raise WaitError for any operation that synchronizes the host with the device."""
     global _watched
     _watched = True
     try:
@@ -174,7 +174,7 @@ def no_waits() -> Iterator[None]:
 
 
 def start_emulated(start: Any) -> Any:
-    """Return a function that starts a run as ``start`` does, but on the emulated device."""
+    """Return ``start`` with the emulated device in place of the real one."""
     from lightning_fabric import Fabric
     from lightning_fabric.accelerators import CPUAccelerator
     from lightning_fabric.strategies import SingleDeviceStrategy
@@ -193,7 +193,7 @@ def start_emulated(start: Any) -> Any:
 
 
 def pytest_collection_finish():
-    """Make the device the one that programs start on; not earlier: pytest must see the imports of bixt3d first."""
+    """Make programs start on the emulated device. Not earlier: pytest must import bixt3d first."""
     from bixt3d.tasks import testing, training
 
     training.start = testing.start = start_emulated(training.start)

@@ -244,7 +244,7 @@ def test_a_model_is_built_from_a_name_a_path_or_a_text():
     ("config", "sentence"),
     [
         ("shapes_clss", "no config 'shapes_clss'; did you mean 'shapes_cls'"),
-        ("seed: 0\nmodle: 1\n", "has no part 'model'"),
+        ("seed: 0\nmodle: 1\n", "has no section 'model'"),
         ("model: {class_path: PontMLP}\n", "unknown class 'PontMLP' in setting 'model'; did you mean 'PointMLP'"),
         ("nowhere/x.yaml", "nowhere/x.yaml"),
     ],

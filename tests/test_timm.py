@@ -1,4 +1,4 @@
-"""timm knows our models after one import: by name, with its settings, its transforms and its optimizers."""
+"""timm builds our models by name after one import, with its settings, transforms and optimizers."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_timm_makes_our_model(name: str):
 
 
 @pytest.mark.parametrize("name, size", [(NAME, 224), (f"{NAME}_ft384", 384)])
-def test_timm_knows_how_to_prepare_its_images(name: str, size: int):
+def test_timm_preprocesses_images_as_the_presets_say(name: str, size: int):
     with torch.device("meta"):
         config = resolve_model_data_config(timm.create_model(name))
     assert config == {
@@ -93,7 +93,7 @@ def test_settings_that_do_not_fit_are_refused(tiny: str, settings: dict, words: 
         timm.create_model(tiny, **settings)
 
 
-def test_another_size_of_image_is_read_and_told_to_the_transforms(tiny: str):
+def test_another_image_size_is_read_and_passed_to_the_transforms(tiny: str):
     model = timm.create_model(tiny, img_size=(12, 16)).eval()
     assert resolve_model_data_config(model)["input_size"] == (3, 12, 16)
     assert model.forward_features(torch.randn(1, 3, 12, 16)).shape == (1, 4, 16)
@@ -114,7 +114,7 @@ def test_one_channel_sums_the_weights_of_three_and_six_repeat_them(tiny: str, tm
     assert grey(image).shape == (2, 1000) and six(torch.randn(1, 6, 8, 8)).shape == (1, 1000)
 
 
-def test_features_are_maps_of_tokens_of_the_layers_asked_for(deep: str):
+def test_features_only_returns_feature_maps_of_the_layers_named(deep: str):
     image = torch.randn(2, 3, 8, 12)
     torch.manual_seed(1)
     net = timm.create_model(deep, features_only=True, out_indices=(0, -1)).eval()
@@ -142,7 +142,7 @@ def test_intermediate_tokens_come_with_the_latents_of_forward_features(deep: str
         model.forward_intermediates(image, norm=True)
 
 
-def test_gradient_checkpointing_changes_no_gradient(deep: str):
+def test_activation_checkpointing_changes_no_gradient(deep: str):
     model, image, found = timm.create_model(deep, num_classes=5), images(), []
     torch.nn.init.normal_(model.head.weight)
     for enable in (False, True):
@@ -196,7 +196,7 @@ def test_weights_of_a_run_are_loaded_by_path(tiny: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("num_classes", [1000, 10])
-def test_pretrained_weights_may_lie_in_a_file(tiny: str, num_classes: int, tmp_path: Path):
+def test_pretrained_weights_may_come_from_a_file(tiny: str, num_classes: int, tmp_path: Path):
     """Names that are ours already stay as they are."""
     theirs = BixtPreset(1000, tiny)
     torch.nn.init.normal_(theirs.head.weight)

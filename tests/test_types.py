@@ -1,4 +1,4 @@
-"""Facts about features: what their names mean, which columns they are, and what sets and models make of them."""
+"""Point features: names, kinds and columns; sets of clouds."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ from bixt3d.types import CloudSet, Feature, Features, InputError
         ("FPFH:33", Feature("fpfh", "scalar", 33)),
     ],
 )
-def test_a_feature_is_its_name_and_comes_back_as_text(text, feature):
+def test_a_feature_is_parsed_from_text_and_written_as_text(text, feature):
     assert Feature.parse(text) == feature
     assert Feature.parse(str(feature)) == feature
     assert Features.parse(f"{text},other") == Features((feature, Feature("other", "scalar", 1)))
@@ -52,12 +52,12 @@ def test_no_features_have_no_width_and_are_false():
         "rgb,color",
     ],
 )
-def test_what_names_no_feature_is_refused(text):
+def test_a_wrong_name_of_a_feature_is_an_error(text):
     with pytest.raises(InputError):
         Features.parse(text)
 
 
-def test_columns_come_in_the_order_of_the_names():
+def test_columns_are_in_the_order_of_the_names():
     features = Features.parse("intensity,normal,rgb")
     feats = torch.arange(14.0).view(2, 7)
     assert features.width == 7 and features.names == ("intensity", "normal", "rgb")
@@ -67,14 +67,14 @@ def test_columns_come_in_the_order_of_the_names():
         features.take(feats, "time")
 
 
-def test_what_is_done_to_a_kind_leaves_the_others_alone():
+def test_change_applies_to_one_kind_only():
     features, feats = Features.parse("intensity,normal,rgb"), torch.arange(7.0)
-    assert features.change(feats, "normal", lambda part: -part).tolist() == [0, -1, -2, -3, 4, 5, 6]
-    assert features.change(feats, "scalar", lambda part: part + 1).tolist() == [1, 1, 2, 3, 4, 5, 6]
-    assert Features.parse("rgb").change(feats[:3], "normal", lambda part: -part).tolist() == [0, 1, 2]
+    assert features.change(feats, "normal", lambda columns: -columns).tolist() == [0, -1, -2, -3, 4, 5, 6]
+    assert features.change(feats, "scalar", lambda columns: columns + 1).tolist() == [1, 1, 2, 3, 4, 5, 6]
+    assert Features.parse("rgb").change(feats[:3], "normal", lambda columns: -columns).tolist() == [0, 1, 2]
 
 
-def test_the_feats_of_a_set_are_as_wide_as_its_features():
+def test_a_set_refuses_feats_of_another_width_than_its_features():
     xyz, label = torch.zeros(2, 4, 3), torch.zeros(2, dtype=torch.int64)
     with pytest.raises(InputError, match=r"feats have 3 columns, but the features of the set \(none\) take 0"):
         CloudSet(xyz, xyz, label, ("a",))

@@ -1,4 +1,4 @@
-"""Data sets of clouds and of images, and what is done to them; no model."""
+"""Data sets of clouds and of images: readers, file formats, augmentation, downloads."""
 
 from bixt3d.datasets.clouds.meshes import ModelNetMeshes
 from bixt3d.datasets.clouds.modelnet import ModelNetHDF5, ModelNetNormals

@@ -1,4 +1,4 @@
-"""Mixed precision, as a plugin of Fabric."""
+"""Mixed precision (autocast), as a plugin of Lightning Fabric."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from torch.optim import Optimizer
 
 
 class Autocast(MixedPrecision):
-    """Mixed precision that leaves the inputs of a model in float32: Fabric's own rounds them, and so moves points.
+    """Run a model in mixed precision, but leave its inputs in float32.
 
-    In bfloat16 a coordinate near 1 can be 0.996 or 1, and nothing between.
+    Fabric's own plugin rounds the inputs, and so moves points: bfloat16 has no coordinate between 0.996 and 1.
     """
 
     def convert_input(self, data: Any) -> Any:
         return data
 
     def unscale_gradients(self, optimizer: Optimizer) -> None:
-        """Undo the scale of float16's gradients before they are clipped; Fabric refuses that to fused optimizers."""
+        """Undo the loss scale of float16 before gradients are clipped; Fabric refuses this for fused optimizers."""
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)

@@ -1,4 +1,4 @@
-"""Who sees which example when: an epoch in batches, shared among processes and pieces."""
+"""Shuffle an epoch into batches, and split them among processes and steps of gradient accumulation."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ def count_batches(num_examples: int, batch_size: int) -> int:
 
 
 def batch_sizes(num_examples: int, batch_size: int) -> list[int]:
-    """Return how many examples the batches of an epoch have, in all processes: they are nearly equal."""
+    """Return the sizes of the batches of an epoch, over all processes; they differ by at most 1."""
     return [last - first for first, last in _cut(0, num_examples, count_batches(num_examples, batch_size))]
 
 
@@ -31,11 +31,19 @@ def make_batches(
     accumulate: int = 1,
     with_previous: bool = False,
 ) -> list[list[Int[Tensor, " _"]]]:
-    """Return for each step of a shuffled epoch this process's examples, in the pieces that gradients accumulate over.
+    """Return for each step of a shuffled epoch the indices of this process's examples, one tensor per micro-batch.
 
-    An epoch shows every example once, in batches of nearly equal size; processes and pieces share a batch as evenly.
-    ``with_previous``: each piece begins with the example that comes before it in the batch of all processes (before the
-    first one: the last).
+    Every example comes once in an epoch. Batches have nearly equal sizes; so have the shares of the processes, and the
+    micro-batches over which gradients accumulate.
+
+    Args:
+        num_examples: size of the training set.
+        batch_size: examples of a step, at most, over all processes.
+        fabric: gives rank, number of processes and device.
+        generator: draws the order of the examples.
+        accumulate: micro-batches of a step (gradient accumulation).
+        with_previous: begin each micro-batch with the example that precedes it in the batch of all processes; the
+            first example follows the last.
     """
     order = torch.randperm(num_examples, generator=generator).to(fabric.device)
     steps = []
@@ -50,15 +58,15 @@ def make_batches(
     return steps
 
 
-def _cut(first: int, last: int, parts: int) -> list[tuple[int, int]]:
-    """Return where ``parts`` intervals of nearly equal length begin and end that make up the one given."""
-    return list(pairwise(first + (last - first) * part // parts for part in range(parts + 1)))
+def _cut(first: int, last: int, num: int) -> list[tuple[int, int]]:
+    """Split the interval from ``first`` to ``last`` into ``num`` intervals of nearly equal length."""
+    return list(pairwise(first + (last - first) * i // num for i in range(num + 1)))
 
 
 def in_steps(
     batches: Iterable[Batch], plan: Iterable[Sequence[Tensor]], augment: Callable[[Batch, int], Batch]
 ) -> Iterator[list[Batch]]:
-    """Yield the batches of each step of the plan, which holds their indices; ``augment`` is told the step's number."""
+    """Yield the micro-batches of each step of the plan (see `make_batches`), augmented by ``augment(batch, step)``."""
     stream = iter(batches)
     for number, pieces in enumerate(plan):
         yield [augment(next(stream), number) for _ in pieces]

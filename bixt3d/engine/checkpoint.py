@@ -1,4 +1,4 @@
-"""Files of a run: checkpoints to resume from, weights to share, small text files."""
+"""Read and write the files of a run: checkpoints to resume from, weights to share, text and JSON."""
 
 import contextlib
 import hashlib
@@ -19,16 +19,16 @@ from bixt3d.types import InputError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LONGEST_HEADER = 2**24
-"""Bytes of names, shapes and metadata at the beginning of a file of weights."""
+"""The most bytes of names, shapes and metadata at the beginning of a safetensors file."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file atomically: whole or not at all."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all. Raises InputError for numbers that are not finite: JSON has none."""
+    """Write a JSON file, whole or not at all. Raises InputError for NaN and infinity, which JSON does not have."""
     try:
         text = json.dumps(content, indent=2, allow_nan=False)
     except ValueError as error:
@@ -37,12 +37,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Save all that a run needs to go on as if nothing had happened."""
+    """Save the state that a run resumes from, whole or not at all."""
     write_whole(path, lambda temporary: torch.save(state, temporary))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint; no code of the file is executed. Raises InputError if it is missing or broken."""
+    """Load a checkpoint without running code of the file. Raises InputError if it is missing or damaged."""
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}: nothing to resume from")
     try:
@@ -56,7 +56,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def must_fit(path: Path) -> Iterator[None]:
-    """Raise InputError where a state taken from a file turns out not to be one: of an optimizer, of a schedule."""
+    """Turn errors from loading the state of an optimizer or schedule into one InputError that names the file."""
     try:
         yield
     except InputError:
@@ -67,20 +67,20 @@ def must_fit(path: Path) -> Iterator[None]:
 
 
 def _fault_of(state: Any) -> str | None:
-    """Return what is wrong with the content of a checkpoint, or None."""
+    """Return in words what is wrong with the content of a checkpoint; None if nothing is."""
     if not isinstance(state, dict):
-        return "it holds no epochs"
+        return "it contains no epochs"
     epoch, seconds, rows, training = (state.get(key) for key in ("epoch", "seconds", "rows", "learner"))
     if not (type(epoch) is int and epoch >= 0 and isinstance(seconds, int | float) and 0 <= seconds < float("inf")):
-        return "it does not say how long was trained"
+        return "it does not say how long the run has trained"
     if not (isinstance(rows, list) and all(map(_is_row, rows))):
-        return "it holds no rows of metrics"
+        return "it contains no rows of metrics"
     needed = ("model", "optimizer", "schedule")
     if not (isinstance(training, dict) and all(isinstance(training.get(key), dict) for key in needed)):
-        return "it holds no training state"
+        return "it contains no training state"
     model = training["model"]
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in model.items()):
-        return "its weights are no tensors"
+        return "its weights are not tensors"
     return None
 
 
@@ -89,9 +89,9 @@ def _is_row(row: Any) -> bool:
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Save weights alone as safetensors, with what is needed to build their model again.
+    """Save weights as safetensors, with the metadata that is needed to build their model again.
 
-    Equal weights and metadata give equal files. A checksum of both is added to the metadata.
+    Equal weights and metadata give identical files. A checksum of both is added to the metadata.
     """
     weights = {name: weights[name].detach().cpu().contiguous() for name in sorted(weights)}
     content = save(weights, metadata | {"checksum": checksum(weights, metadata)})
@@ -100,12 +100,12 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    parts = len(text).to_bytes(8, "little"), text, content[8 + size :]
-    write_whole(path, lambda temporary: temporary.write_bytes(b"".join(parts)))
+    whole = len(text).to_bytes(8, "little") + text + content[8 + size :]
+    write_whole(path, lambda temporary: temporary.write_bytes(whole))
 
 
 def checksum(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Return a digest of weights and of what is said of them, which a damaged file does not have."""
+    """Return the SHA-256 of weights and metadata, by which a damaged file is found."""
     digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode() if metadata else b"")
     for name in sorted(weights):
         digest.update(weights[name].contiguous().view(-1).view(torch.uint8).numpy())
@@ -113,18 +113,18 @@ def checksum(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 
 def load_metadata(path: Path) -> dict[str, str]:
-    """Return what a file of weights says of itself; no tensor is read. Raises InputError if it is missing or broken."""
+    """Return the metadata of a safetensors file without its tensors. Raises InputError if it is missing or damaged."""
     with _open(path) as file:
         return file.metadata() or {}
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Load weights and their metadata. Raises InputError if the file is missing, broken, or holds NaN or infinity."""
+    """Load weights and metadata. Raises InputError if the file is missing or damaged, or contains NaN or infinity."""
     with _open(path) as file:
         weights, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     check_finite(weights, str(path))
     known = metadata.pop("checksum", None)
-    # the second is of versions that took the weights alone
+    # earlier versions took the checksum of the weights alone
     if known not in (None, checksum(weights, metadata)) and known != checksum(weights, {}):
         raise InputError(f"{path} is damaged: its weights or its metadata are not those that were written")
     return weights, metadata
@@ -145,33 +145,33 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise InputError that names the first tensor with a value that is not finite, or of a kind that no model has."""
+    """Raise InputError with the name of the first tensor that has NaN or infinity, or a dtype that no model uses."""
     for name, tensor in weights.items():
         if tensor.dtype not in (*FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool):
-            raise InputError(f"{source} holds numbers of a kind that no model has: '{printable(name)[:200]}'")
+            raise InputError(f"{source} has a tensor of a dtype that no model uses: '{printable(name)[:200]}'")
         if not torch.isfinite(tensor).all():
             raise InputError(f"{source} is damaged: '{printable(name)[:200]}' has values that are not finite numbers")
 
 
 def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: str) -> None:
-    """Put weights into a model. Raises InputError with what does not fit, and then changes nothing."""
+    """Load weights into a model. Raises InputError if they do not fit, and then changes nothing."""
     check_fit(model.state_dict(), weights, source)
     model.load_state_dict(weights)
 
 
 def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise InputError with what does not fit of weights to those of a model, by name, shape and kind of number."""
+    """Raise InputError unless ``weights`` have the names, shapes and kinds of dtype of ``own``, a model's weights."""
     missing, foreign = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     shapes = [name for name in own.keys() & weights.keys() if not alike(own[name], weights[name])]
     if not (missing or foreign or shapes):
         return
     example = printable((missing or foreign or sorted(shapes))[0])[:200]
     raise InputError(
-        f"{source} holds the weights of another model: {len(missing)} tensors missing, {len(foreign)} unknown, "
+        f"{source} contains the weights of another model: {len(missing)} tensors missing, {len(foreign)} unknown, "
         f"{len(shapes)} of another shape (such as {example}); give the config that it was trained with"
     )
 
 
 def alike(own: Tensor, other: Tensor) -> bool:
-    """Say whether two tensors have one shape and one kind of number."""
+    """Say whether two tensors have the same shape, and are both of floating point or both not."""
     return own.shape == other.shape and own.is_floating_point() == other.is_floating_point()

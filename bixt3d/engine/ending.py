@@ -1,4 +1,4 @@
-"""How a run ends before its time: signals that stop it after a step, and errors of the first process."""
+"""End a run early: signals stop it after a step, and errors of the first process end all processes."""
 
 import contextlib
 import os
@@ -11,25 +11,28 @@ import torch
 
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.sums import EpochSums, check_step
-from bixt3d.engine.watch import LONGEST, watch_no_longer
+from bixt3d.engine.watch import TIMEOUT, watch_no_longer
 from bixt3d.types import InputError, Stopped
 
 T = TypeVar("T")
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""Ctrl-C, a system that shuts down, and SLURM where a job's time runs out (``--signal=USR1@60``)."""
+"""Ctrl-C, the shutdown of a system, and SLURM when the time of a job runs out (``--signal=USR1@60``)."""
 
 
 class Stop:
-    """Notes a signal while a run trains, so that it ends after a step, in all processes after the same one.
+    """Catch signals while a run trains, so that all processes stop after the same step.
 
     A second Ctrl-C ends the process at once.
+
+    Args:
+        fabric: the processes of the run.
     """
 
     def __init__(self, fabric: Fabric):
         self.number, self.handlers, self.group, self.waits = 0, {}, None, True
         self.process, self.speaks = os.getpid(), fabric.is_global_zero
-        if fabric.world_size > 1:  # on the CPU: asking each other does not wait for a GPU
-            self.group = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
+        if fabric.world_size > 1:  # gloo, on the CPU: this exchange does not synchronise with a GPU
+            self.group = torch.distributed.new_group(backend="gloo", timeout=TIMEOUT)
 
     def __enter__(self) -> "Stop":
         with contextlib.suppress(ValueError):  # outside the main thread there are no handlers
@@ -41,7 +44,7 @@ class Stop:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: Any) -> None:
-        if os.getpid() != self.process:  # one that reads data: it ends by SIGTERM, and leaves the rest to its parent
+        if os.getpid() != self.process:  # a data-loading worker ends by SIGTERM alone; its parent handles the rest
             if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
@@ -55,9 +58,9 @@ class Stop:
         self.number = self.number or number
 
     def check(self, bad: float = inf) -> None:
-        """Raise Stopped if a signal came, to this process or another one; all processes ask at the same places.
+        """Raise Stopped if this process or another one has got a signal; all processes must call this together.
 
-        ``bad``: a step whose loss was not finite, or infinity. If any process knows one, all raise InputError.
+        ``bad``: the first step whose loss was not finite, else infinity. If any process has one, all raise InputError.
         """
         number = self.number
         if self.group is not None:
@@ -66,12 +69,12 @@ class Stop:
             number, bad = -int(vote[0]), float(vote[1])
         check_step(bad)
         if number:
-            watch_no_longer()  # all of them end here, each in its own time
+            watch_no_longer()  # all processes end here, not necessarily together
             raise Stopped(number)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let a signal end what is done here, where nothing can be lost; several processes end at the next check."""
+        """Let a signal end the enclosed work at once, as nothing can be lost; several processes end at `check`."""
         self.waits = self.group is not None
         try:
             yield
@@ -79,8 +82,8 @@ class Stop:
             self.waits = True
 
     @contextlib.contextmanager
-    def excusing(self) -> Iterator[None]:
-        """Raise Stopped in place of an error that follows from a signal, which other processes got as well."""
+    def errors_as_stopped(self) -> Iterator[None]:
+        """Raise Stopped in place of a RuntimeError that is the effect of a signal to all processes."""
         try:
             yield
         except RuntimeError:
@@ -89,14 +92,14 @@ class Stop:
             raise
 
     def watch(self, batches: Iterable[T], sums: EpochSums) -> Iterator[T]:
-        """Yield batches; raise Stopped before the next one once a signal came, or InputError once a loss was bad."""
+        """Yield batches; before each, raise Stopped after a signal, or InputError after a loss that was not finite."""
         for batch in batches:
             self.check(sums.known_bad)
             yield batch
 
 
-def on_first(fabric: Fabric, act: Any) -> Any:
-    """Let the first process act; all get what it returns, or its InputError, also for an error of the disk."""
+def on_rank_zero(fabric: Fabric, act: Any) -> Any:
+    """Call ``act`` in the first process; all processes return its result, or raise its error as InputError."""
     answer = None
     if fabric.is_global_zero:
         try:

@@ -1,4 +1,4 @@
-"""The name of Lightning's Fabric for annotations: the package takes seconds to import, and only training needs it."""
+"""Fabric for annotations, without importing lightning_fabric: that takes seconds, and only training needs it."""
 
 from typing import TYPE_CHECKING, Any
 

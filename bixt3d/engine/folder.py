@@ -1,4 +1,4 @@
-"""Folders of runs: made by one run alone, known by when they began, gone on with, and found again."""
+"""Make, lock, resume and find run folders."""
 
 import contextlib
 import errno
@@ -14,29 +14,35 @@ from bixt3d.types import InputError
 
 RECORD = "run.json"
 OF_A_RUN = (RECORD, "config.yaml", "metrics.csv", "checkpoint.pt", "result.json", "report.html", "tensorboard")
-"""What a run writes, but for weights and pictures."""
+"""What a run writes, apart from weights and pictures."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a run folder says of its run: the task, when it began, and its seeds if it is one of several."""
+    """The content of run.json.
+
+    Args:
+        task: name of the task.
+        began: when the run began, in ISO 8601 with time zone.
+        seeds: the seeds of a run of several; None: one seed.
+    """
 
     task: str
     began: str
     seeds: tuple[int, ...] | None = None
 
     def text(self) -> str:
-        """Return the content of run.json."""
+        """Return the record as JSON."""
         return json.dumps({name: value for name, value in asdict(self).items() if value is not None}, indent=2) + "\n"
 
 
 def record_now(task: str, seeds: list[int] | None) -> Record:
-    """Return the record of a run that begins now."""
+    """Return the record of a new run, with the current time."""
     return Record(task, datetime.now(timezone.utc).isoformat(timespec="microseconds"), tuple(seeds) if seeds else None)
 
 
 def read_record(folder: Path) -> Record | None:
-    """Return the record of a run folder, or None if there is none. Raises InputError for a damaged run.json."""
+    """Return the record of a run folder; None if it is not one. Raises InputError for a damaged run.json."""
     path = folder / RECORD
     if path.is_file():
         return parse_record(path)
@@ -49,7 +55,7 @@ def read_record(folder: Path) -> Record | None:
 
 
 def parse_record(path: Path) -> Record:
-    """Return what a run.json says. Raises InputError if it is damaged."""
+    """Return the record in a run.json. Raises InputError if it is damaged."""
     try:
         if path.stat().st_size > 2**20:
             raise ValueError("too large")
@@ -61,7 +67,7 @@ def parse_record(path: Path) -> Record:
             raise ValueError("not a list of seeds")
         return Record(task, began, None if seeds is None else tuple(seeds))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: it does not say which run this folder holds") from error
+        raise InputError(f"{path} is damaged: it does not say which run this folder contains") from error
 
 
 def check_free(folder: Path) -> None:
@@ -76,13 +82,13 @@ def check_free(folder: Path) -> None:
     free = next(path for i in range(2, 10_000) if not (path := Path(f"{folder}-{i}")).exists())
     on = f"go on with it by `--resume {folder}`, or " if (folder / "config.yaml").is_file() else ""
     inside = "a run" if on else f"files that a run would replace ({', '.join(taken[:3])})"
-    raise InputError(f"{folder} holds {inside} already: {on}name a free folder, such as `--run_dir {free}`")
+    raise InputError(f"{folder} contains {inside} already: {on}name a free folder, such as `--run_dir {free}`")
 
 
 def make_folder(folder: Path | None, name: str, record: Record, config: str) -> Path:
-    """Make the folder of a new run, or take an empty one, and write its settings; returns it.
+    """Make the folder of a new run, or use an empty one, and write its settings; return it.
 
-    ``folder`` None: ``runs/NAME-TIME``. No two processes get the same folder, even on a disk that machines share.
+    ``folder`` None: ``runs/NAME-TIME``. No two processes get the same folder, even on a shared file system.
     """
     folder = new_folder(Path("runs"), name) if folder is None else folder
     check_free(folder)
@@ -92,7 +98,7 @@ def make_folder(folder: Path | None, name: str, record: Record, config: str) -> 
 
 
 def new_folder(root: Path, name: str) -> Path:
-    """Make a folder for a new run, named by what it runs and the time; it is nobody else's."""
+    """Make a folder that no other process has, named ``NAME-TIME``; return it."""
     base = root / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     for i in range(1000):
         folder = Path(f"{base}-{i}") if i else base
@@ -107,25 +113,25 @@ def new_folder(root: Path, name: str) -> Path:
 
 
 def take_folder(folder: Path, record: Record, config: str, stack: contextlib.ExitStack) -> Path:
-    """Take the folder of a run that goes on: hold it, remove what killed programs left, write the settings.
+    """Lock the folder of a run to resume, remove temporary files of killed processes, write the settings.
 
-    The folder is held until ``stack`` closes. Returns it.
+    The lock is released when ``stack`` closes. Returns the folder.
     """
     path = folder / RECORD
     if not path.is_file():
         write_text(path, record.text())
     elif parse_record(path) != record:
-        with hold(folder):
+        with lock(folder):
             write_text(path, record.text())
-    stack.enter_context(hold(folder))
+    stack.enter_context(lock(folder))
     remove_leftovers(folder)
     write_text(folder / "config.yaml", config)
     return folder
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Keep the folder of a run from other processes that would train in it. Raises InputError if one does."""
+def lock(folder: Path) -> Iterator[None]:
+    """Lock a run folder, so that no other process trains in it. Raises InputError if another one does."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -145,9 +151,9 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def newest_to_resume(root: Path, task: str, how: str) -> Path:
-    """Return the folder of the run of this task that began last, stopped or not. Raises InputError if there is none.
+    """Return the folder of this task's newest run, finished or not; a run of several seeds is one run.
 
-    A run of several seeds is one run.
+    Raises InputError, which names the command ``how`` to make one, if there is none.
     """
 
     def is_one(folder: Path) -> bool:
@@ -159,9 +165,9 @@ def newest_to_resume(root: Path, task: str, how: str) -> Path:
 
 
 def newest_run(root: Path, wanted: Callable[[str], bool], kind: str, how: str) -> Path:
-    """Return the folder of the run with weights, of a task that is wanted, that began last.
+    """Return the folder of the newest run that has weights, among the tasks for which ``wanted`` is true.
 
-    Raises InputError that names the ``kind`` of run and says ``how`` to make one if there is none.
+    Raises InputError, which names the ``kind`` of run and the command ``how`` to make one, if there is none.
     """
     return _newest((path.parent for path in root.glob("**/model.safetensors")), root, wanted, kind, how)
 
@@ -174,17 +180,17 @@ def _newest(folders: Iterable[Path], root: Path, wanted: Callable[[str], bool], 
 
 
 def weights_file(run: Path, which: str = "last") -> Path:
-    """Return the file of a run's weights: of its last epoch, or of that which was best on validation.
+    """Return the weights file of a run folder: ``last`` epoch, or ``best`` epoch on the validation split.
 
-    A path of a file is returned as it is. Raises InputError if the run has none, or is one of several seeds.
+    The path of a file is returned as it is. Raises InputError if the run has none, or has several seeds.
     """
     if not run.is_dir():
         if which == "best":
-            raise InputError(f"--weights best chooses in a run folder, and {run} is none: leave it out")
+            raise InputError(f"--weights best needs a run folder, and {run} is none: leave it out")
         return run
     seeds = sorted(str(path.parent) for path in run.glob("seed*/model.safetensors"))
     if seeds and not (run / "model.safetensors").is_file():
-        raise InputError(f"{run} holds a run for each seed: name one of {', '.join(seeds)}")
+        raise InputError(f"{run} contains a run for each seed: name one of {', '.join(seeds)}")
     path = run / ("best_on_val.safetensors" if which == "best" else "model.safetensors")
     if which == "best" and not path.is_file():
         raise InputError(f"{run} has no weights chosen on validation: train with --data.val_fraction, or use the last")
@@ -192,5 +198,5 @@ def weights_file(run: Path, which: str = "last") -> Path:
 
 
 def words_of(path: Path) -> str:
-    """Return in words which weights of a run a file holds."""
+    """Return in words which weights of a run a file contains."""
     return {"model": "last", "best_on_val": "best on validation"}.get(path.stem, path.name)

@@ -1,4 +1,4 @@
-"""The processes of a run: started by torchrun, by SLURM, or by the first one itself."""
+"""Start the processes of distributed training, or find those that torchrun or SLURM started."""
 
 import os
 import socket
@@ -12,14 +12,21 @@ from dataclasses import dataclass, field
 from bixt3d.types import InputError
 
 PARENT = "BIXT3D_PARENT"
-"""Environment variable that tells a process which one started it."""
-GLANCE = 0.5
-"""Seconds after which a process looks again whether those that it depends on are there."""
+"""Environment variable with the id of the parent process."""
+POLL_SECONDS = 0.5
+"""Seconds between two checks whether the other processes are alive."""
 
 
 @dataclass
 class Processes:
-    """How many processes run on each machine, on how many machines, and those that this one has started."""
+    """The processes of a run.
+
+    Args:
+        devices: processes on each machine.
+        num_nodes: machines.
+        children: the processes that this one started, by rank.
+        met: whether all processes have joined the process group.
+    """
 
     devices: int = 1
     num_nodes: int = 1
@@ -28,34 +35,34 @@ class Processes:
 
     @property
     def number(self) -> int:
-        """The number of all processes."""
+        """Processes on all machines together."""
         return self.devices * self.num_nodes
 
     def end(self) -> None:
-        """End the processes that this one has started."""
-        self.met = True  # nobody is waited for any more
+        """Kill the processes that this one has started."""
+        self.met = True  # `guard` need not wait any more
         for child in self.children.values():
             child.kill()
 
     def guard(self) -> None:
-        """End this process, and those that it started, if one of them ends before they have met."""
+        """End this process and its children if a child ends before all have joined the process group."""
         while not self.met:
             for rank, child in self.children.items():
                 if (code := child.poll()) is not None and not self.met:
                     self.end()
                     end_at_once(f"process {rank} ended with code {code} before it met the others")
-            time.sleep(GLANCE)
+            time.sleep(POLL_SECONDS)
 
 
 def launch(devices: int | None, num_nodes: int | None) -> Processes:
-    """Return the processes of this run; those that are asked for and that no launcher started are started here.
+    """Return the processes of this run; without a launcher, start those that are asked for on this machine.
 
-    Their numbers stand in the environment as torchrun leaves them. Raises InputError if the launcher started others
-    than are asked for.
+    Sets RANK, WORLD_SIZE and so on in the environment, as torchrun does. Raises InputError if a launcher started
+    another number of processes than is asked for.
     """
     environment = os.environ
     if PARENT in environment and os.name == "posix":  # elsewhere a process keeps the number of its dead parent
-        threading.Thread(target=follow, args=[int(environment[PARENT])], daemon=True).start()
+        threading.Thread(target=end_with_parent, args=[int(environment[PARENT])], daemon=True).start()
     if "RANK" not in environment and (found := from_slurm(environment, devices)):
         environment.update(found)
     if was_launched(environment):
@@ -69,12 +76,12 @@ def launch(devices: int | None, num_nodes: int | None) -> Processes:
 
 
 def was_launched(environment: Mapping[str, str]) -> bool:
-    """Say whether torchrun or SLURM started this process, and so says how many there are."""
+    """Say whether torchrun or SLURM started this process; then they set the number of processes."""
     return ("RANK" in environment and "WORLD_SIZE" in environment) or bool(from_slurm(environment, devices=1))
 
 
 def check_launched(environment: Mapping[str, str], devices: int | None, num_nodes: int | None) -> Processes:
-    """Return the processes that a launcher started. Raises InputError if the settings ask for others."""
+    """Return the processes that a launcher started. Raises InputError if the settings ask for another number."""
     number = int(environment["WORLD_SIZE"])
     on_this = int(environment.get("LOCAL_WORLD_SIZE", devices or number // (num_nodes or 1)))
     if number % on_this:
@@ -90,7 +97,7 @@ def check_launched(environment: Mapping[str, str], devices: int | None, num_node
 
 
 def from_slurm(environment: Mapping[str, str], devices: int | None) -> dict[str, str]:
-    """Return what torchrun would say of a process that srun started together with others; else nothing.
+    """Return the environment variables that torchrun would set, for a process that srun started with others; else {}.
 
     Raises InputError where SLURM gives a job several tasks, but srun did not start the program.
     """
@@ -122,17 +129,17 @@ def from_slurm(environment: Mapping[str, str], devices: int | None) -> dict[str,
 
 
 def first_process(environment: Mapping[str, str], processes: Processes) -> dict[str, str]:
-    """Return what torchrun would say of the first process on this machine.
+    """Return the environment variables that torchrun would set for the first process on this machine.
 
-    Raises InputError if there are several machines, and it is not said which is the first and which one this is.
+    Raises InputError for several machines without MASTER_ADDR, MASTER_PORT and NODE_RANK in the environment.
     """
     where = {name: environment.get(name) for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")}
     if processes.num_nodes == 1:
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
     if missing := [name for name, value in where.items() if value is None]:
         raise InputError(
-            f"with --runtime.num_nodes {processes.num_nodes} each machine is told {', '.join(missing)} by environment "
-            "variables: address and a free port of the first machine, and its own number from 0; torchrun does that"
+            f"--runtime.num_nodes {processes.num_nodes} needs the environment variables {', '.join(missing)} on each "
+            "machine: address and a free port of the first machine, and its own number from 0; torchrun sets them"
         )
     node = int(where["NODE_RANK"])
     return where | {
@@ -145,13 +152,13 @@ def first_process(environment: Mapping[str, str], processes: Processes) -> dict[
 
 
 def this_program() -> list[str]:
-    """Return how Python starts this program again. Raises InputError in a notebook, which cannot be."""
+    """Return Python's arguments to start this program again. Raises InputError in a notebook."""
     import __main__
 
     if __main__.__spec__:
         return ["-m", __main__.__spec__.name]
     if not hasattr(__main__, "__file__"):
-        raise InputError("several processes run one program, and a notebook is none: leave out runtime.devices here")
+        raise InputError("a notebook cannot start several processes: leave out runtime.devices here")
     return [os.path.abspath(sys.argv[0])]
 
 
@@ -169,21 +176,21 @@ def start_others(processes: Processes, program: list[str]) -> None:
     threading.Thread(target=processes.guard, daemon=True).start()
 
 
-def follow(parent: int) -> None:
-    """End this process once that which started it is gone."""
+def end_with_parent(parent: int) -> None:
+    """End this process once its parent has ended."""
     while os.getppid() == parent:
-        time.sleep(GLANCE)
+        time.sleep(POLL_SECONDS)
     end_at_once("the process that started it is gone")
 
 
 def end_at_once(reason: str) -> None:
-    """End this process, whatever its own program waits for."""
+    """End this process at once, also when its main thread is blocked."""
     print(f"error: process {os.environ['RANK']} ends, because {reason}", file=sys.stderr, flush=True)
     os._exit(1)
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens to."""
+    """Return a free port of this machine."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return server.getsockname()[1]

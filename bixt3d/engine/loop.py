@@ -1,4 +1,4 @@
-"""Training and evaluation over sets of clouds or images, without knowledge of model or task."""
+"""The training loop and evaluation over a data set, for any model and task."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,34 +22,38 @@ from bixt3d.types import InputError
 Batch = dict[str, Tensor]
 T = TypeVar("T")
 Step = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
-"""Returns the mean loss of a batch, and how many of its examples (or which share of each, summed) are right.
+"""A training step: returns the mean loss of a batch, and the number of correct examples (or a sum of shares in 0..1).
 
-Examples weigh alike in the mean, or as the ``weight`` of the batch says."""
+In the mean all examples have equal weight, or that of ``batch["weight"]``."""
 Forward = Callable[[nn.Module, Batch], tuple[Tensor, ...]]
-"""Returns any number of tensors with a row for each example of a batch."""
+"""A forward pass: returns any number of tensors, each with a row for each example of the batch."""
 
 
 @runtime_checkable
 class Examples(Protocol):
-    """A set of examples: clouds in memory, or images that are read when they are needed."""
+    """A data set or split: clouds in memory, or images that are read when they are needed."""
 
     def __len__(self) -> int: ...
 
     def batches(self, indices: Iterable[Int[Tensor, " _"]], seed: int | None = None) -> Iterator[Batch]:
-        """Yield the batches of these examples, in order; one of images that differ in size may come as several.
+        """Yield the batches with these indices, in order; images of different sizes may split a batch into several.
 
-        ``seed``: show the examples as in training, augmented as the seed and the place of each say (None: as they are).
+        ``seed``: load the examples with training augmentation, drawn from seed and index; None: without augmentation.
         """
         ...
 
 
 @dataclass
 class TrainingState:
-    """All that changes in the course of a training run. ``model`` is ``module`` as Fabric runs it.
+    """The training state: all that changes while a run trains, except random numbers (see `seed_epoch`).
 
-    ``scaler`` is there in float16 alone, whose gradients it keeps from vanishing.
-
-    Randomness is not part of it: each epoch draws its own from seed, epoch and process (see ``seed_epoch``).
+    Args:
+        module: the model itself.
+        model: the same model as Fabric runs it: compiled, wrapped for distributed training, in mixed precision.
+        optimizer: its optimizer.
+        schedule: its learning rate schedule, stepped after every update.
+        average: exponential moving average of the weights, or None.
+        scaler: loss scaling for float16; else None.
     """
 
     module: nn.Module
@@ -70,14 +74,14 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict, num_steps: int | None = None) -> None:
-        """Go on from a saved state, but with this run's own learning rate, weight decay and so on.
+        """Resume from a saved state, but with this run's own learning rate, weight decay and so on.
 
-        Its schedule goes on after ``num_steps`` updates; None: after those that were made.
+        Its schedule continues after ``num_steps`` updates; None: after the number in the saved state.
         """
         own, saved = self.optimizer.state_dict()["param_groups"], state["optimizer"]["param_groups"]
         if [group["params"] for group in own] != [group["params"] for group in saved]:
             raise InputError("the checkpoint decays other weights than this run: go on with its own optim.decay_norms")
-        groups = [old | new for old, new in zip(saved, own, strict=True)]  # lamb counts its steps there
+        groups = [old | new for old, new in zip(saved, own, strict=True)]  # lamb keeps its step count there
         self.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": groups})
         done = state["schedule"]["last_epoch"] if num_steps is None else num_steps
@@ -92,15 +96,15 @@ class TrainingState:
             self.scaler.load_state_dict(state["scaler"])
 
     def best_module(self) -> nn.Module:
-        """Return the module to evaluate and to keep: the average of the weights where there is one."""
+        """Return the module to evaluate and save: with exponential moving average, the averaged one."""
         return self.average.module if self.average else self.module
 
 
 def seed_epoch(seed: int, epoch: int, fabric: Fabric) -> torch.Generator:
-    """Seed PyTorch (dropout, stochastic depth), and return a generator for the order of the examples.
+    """Seed PyTorch (dropout, stochastic depth), and return a generator for shuffling the examples.
 
-    The order depends on seed and epoch, dropout on the process too: a run resumed at any epoch draws what it would have
-    drawn. Augmentation draws from neither.
+    Shuffling depends on seed and epoch, dropout also on the process: a resumed run draws the same numbers as one that
+    never stopped. Augmentation has its own generators.
     """
     of_epoch = seed * 1_000_003 + epoch * 10_007
     torch.manual_seed(of_epoch + 1 + fabric.global_rank)
@@ -117,12 +121,20 @@ def train_epoch(
     title: str,
     sums: EpochSums,
 ) -> dict[str, float]:
-    """Train for an epoch of steps, over whose batches gradients accumulate.
+    """Train for an epoch; return mean loss, accuracy, and throughput as ``<unit>_per_second``.
 
-    ``sizes``: how many examples each step has in all processes; ``sums``: a new one, whose unit is that of an example.
-    Gradient and loss are those of the mean over the examples of a step in all processes; where a batch says ``weight``,
-    examples count by that. Returns the epoch's means, and how many examples all processes saw in a second, under
-    ``<unit>_per_second``.
+    Loss and gradient of a step are means over its examples in all processes, weighted by ``batch["weight"]`` if there
+    is one; so gradient accumulation changes neither.
+
+    Args:
+        state: model, optimizer and schedule, which are updated.
+        fabric: the processes.
+        steps: micro-batches of each step of this process, over which gradients accumulate.
+        sizes: examples of each step, over all processes.
+        step: the training step of the task.
+        clip_norm: largest norm of the gradient; 0: no clipping.
+        title: label of the progress bar.
+        sums: new sums, whose unit names the examples.
     """
     state.model.train()
     began, shown = time.perf_counter(), 0.0
@@ -150,21 +162,21 @@ def train_epoch(
 def _add_gradients(
     model: nn.Module, fabric: Fabric, batches: Sequence[Batch], number: int, step: Step, sums: EpochSums
 ) -> None:
-    """Add the gradients of a step's batches to those of the weights, and its loss to the sums.
+    """Accumulate the gradients of a step's micro-batches, and add its loss to the sums.
 
-    ``number``: examples of the step in all processes.
+    ``number``: examples of the step, over all processes.
     """
     sizes = [len(next(iter(batch.values()))) for batch in batches]
     weights = [batch["weight"].sum() if "weight" in batch else size for batch, size in zip(batches, sizes, strict=True)]
     weight = sum(weights) if "weight" in batches[0] else number
     if isinstance(weight, Tensor) and fabric.world_size > 1:
-        torch.distributed.all_reduce(weight)  # Fabric's own begins with a barrier, at which the host waits for a GPU
+        torch.distributed.all_reduce(weight)  # Fabric's all_reduce begins with a barrier, which synchronises the host
     losses, right = [], []
-    for place, (batch, part) in enumerate(zip(batches, weights, strict=True), 1):
-        share = part / weight if isinstance(weight, int) else part / weight.clamp(min=1)
+    for place, (batch, own) in enumerate(zip(batches, weights, strict=True), 1):
+        share = own / weight if isinstance(weight, int) else own / weight.clamp(min=1)
         with fabric.no_backward_sync(model, enabled=place < len(batches)):
             loss, correct = step(model, batch)
-            fabric.backward(loss * (share * fabric.world_size))  # which takes the mean over processes
+            fabric.backward(loss * (share * fabric.world_size))  # DDP takes the mean over processes
         losses.append(loss.detach() * share * number)
         right.append(correct)
     sums.add(sum(losses), sum(right), sum(sizes))
@@ -174,9 +186,12 @@ def _add_gradients(
 def predict_all(
     model: nn.Module, examples: Examples, batch_size: int, forward: Forward, fabric: Fabric
 ) -> tuple[Tensor, ...]:
-    """Return what ``forward(model, batch)`` gives for every example of a set, in order; processes share the work."""
+    """Return the outputs of ``forward(model, batch)`` for every example of a set, in order; processes share the work.
+
+    Runs in evaluation mode. Raises InputError for outputs that are not finite.
+    """
     model.eval()
-    if fabric.world_size > 1:  # each process has seen others: BatchNorm's statistics are those of the first
+    if fabric.world_size > 1:  # running statistics of batch norms may differ: use those of the first process
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, 0)
     total = len(examples)
@@ -186,32 +201,35 @@ def predict_all(
     for batch in examples.batches(mine.split(batch_size)):
         with fabric.autocast():
             outputs.append(forward(model, batch))
-    merged = tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+    merged = tuple(torch.cat(rows) for rows in zip(*outputs, strict=True))
     if fabric.world_size > 1:
-        merged = tuple(_in_order(part, fabric.world_size)[:total] for part in merged)
-    for part in merged:
-        check_outputs(part)
+        merged = tuple(_in_order(rows, fabric.world_size)[:total] for rows in merged)
+    for rows in merged:
+        check_outputs(rows)
     return merged
 
 
 def merge(mine: Sequence[T], fabric: Fabric) -> list[T]:
-    """Return what all processes made of a set, in order; each made that of every ``world_size``-th example."""
-    parts: list[Any] = [mine]
+    """Return the results of all processes in order (all-gather); process r has those of examples r, r + W, r + 2W ...
+
+    W is the number of processes.
+    """
+    shares: list[Any] = [mine]
     if fabric.world_size > 1:
-        parts = [None] * fabric.world_size
-        torch.distributed.all_gather_object(parts, list(mine))
-    return [one for row in zip_longest(*parts) for one in row if one is not None]
+        shares = [None] * fabric.world_size
+        torch.distributed.all_gather_object(shares, list(mine))
+    return [one for row in zip_longest(*shares) for one in row if one is not None]
 
 
 def _in_order(rows: Tensor, num_processes: int) -> Tensor:
-    """Return the rows of all processes: the first of each, then the second of each, and so on."""
-    parts = [torch.empty_like(rows) for _ in range(num_processes)]
-    torch.distributed.all_gather(parts, rows.contiguous())
-    return torch.stack(parts, 1).flatten(0, 1)
+    """All-gather rows, interleaved: the first row of each process, then the second of each, and so on."""
+    shares = [torch.empty_like(rows) for _ in range(num_processes)]
+    torch.distributed.all_gather(shares, rows.contiguous())
+    return torch.stack(shares, 1).flatten(0, 1)
 
 
 def check_outputs(outputs: Tensor) -> None:
-    """Raise InputError if a model's outputs, one row for each example, are not finite numbers."""
+    """Raise InputError if outputs, one row for each example, contain NaN or infinity."""
     if bad := int((~outputs.flatten(1).isfinite().all(1) if outputs.ndim > 1 else ~outputs.isfinite()).sum()):
         raise InputError(
             f"the model's output is not a finite number for {bad} of {len(outputs)} examples: its weights diverged or "

@@ -1,4 +1,4 @@
-"""The memory that a process may use, and how to make it keep what it frees."""
+"""Keep freed memory in the process (malloc settings), and find how much memory a process may use."""
 
 import ctypes
 import os
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def keep_freed_memory() -> None:
-    """Tell the C library to keep freed memory: by default it returns every large tensor to the system at once.
+    """Make glibc keep freed memory, instead of returning every large tensor to the system at once.
 
-    Asking for it again made a training step 1.16 times slower on two CPU threads (docs/performance.md). The process
-    stays as large as it once was, and larger than what it needs at a time: not for clouds that fill the memory.
+    Saves the page faults that made a training step 1.16 times slower on two CPU threads (docs/performance.md). The
+    process never shrinks, and fragmentation makes it larger: not for data that fill the memory.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
@@ -21,9 +21,9 @@ def keep_freed_memory() -> None:
 
 
 def _ask_for_huge_pages(libc: ctypes.CDLL, size: int) -> None:
-    """Let the next ``size`` bytes of the heap come in pages of 2 MB, or as many as the system lets a process ask for.
+    """Request huge pages of 2 MB for the next ``size`` bytes of the heap, or as many as the system allows.
 
-    Takes addresses only, no memory yet.
+    Reserves addresses only, no memory yet.
     """
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -32,14 +32,14 @@ def _ask_for_huge_pages(libc: ctypes.CDLL, size: int) -> None:
     while size > 2 * page and not (block := libc.malloc(size)):
         size //= 2
     if size > 2 * page:
-        libc.madvise(-(-block // page) * page, size - page, 14)  # MADV_HUGEPAGE; a kernel without it refuses
+        libc.madvise(-(-block // page) * page, size - page, 14)  # MADV_HUGEPAGE; no effect in a kernel without it
         libc.free(block)
 
 
 def memory_limit(root: Path = Path("/")) -> int:
-    """Return the bytes that this process may use: what the machine has, or what its control group leaves it.
+    """Return the bytes that this process may use: those of the machine, or the limit of its control group (v1, v2).
 
-    Knows both versions of control groups; ``root`` is where their files are looked for.
+    ``root``: folder that contains /proc and /sys.
     """
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     try:
@@ -55,7 +55,7 @@ def memory_limit(root: Path = Path("/")) -> int:
 
 
 def _limits(base: Path, path: str, name: str) -> list[int]:
-    """Return the limits of a group and of all that it is part of; in a container its own may lie at the base."""
+    """Return the limits of a control group and its parents; in a container its own may be at the base."""
     own = base / path.lstrip("/")
     found = []
     for folder in (own, *own.parents):
@@ -65,6 +65,6 @@ def _limits(base: Path, path: str, name: str) -> list[int]:
             text = (folder / name).read_text().strip()
         except OSError:
             continue
-        if text.isdigit():  # else it is max
+        if text.isdigit():  # else "max": no limit
             found.append(int(text))
     return found

@@ -1,4 +1,4 @@
-"""Optimizers, schedules and averages of weights, from PyTorch."""
+"""Optimizers, learning rate schedules, and the exponential moving average (EMA) of the weights."""
 
 import math
 from collections import defaultdict
@@ -19,20 +19,21 @@ from bixt3d.types import InputError
 
 @dataclass
 class Optim:
-    """How weights are updated: linear warm-up, then from ``lr`` down to ``min_lr``, step by step.
+    """Settings of optimizer and learning rate schedule: linear warm-up to ``lr``, then decay to ``min_lr`` by step.
 
     Args:
         name: optimizer; lamb is timm's.
         lr: highest learning rate.
         min_lr: learning rate at the end.
-        weight_decay: weight decay.
+        weight_decay: weight decay; decoupled from the gradient in adamw and lamb.
         momentum: momentum of sgd.
-        warmup_epochs: epochs in which the learning rate rises from 0.
-        clip_norm: largest norm of the gradient; 0: not clipped.
-        ema: decay of an exponential moving average of the weights, evaluated in their place; 0: none. It is smaller in
-            the first steps: (1 + n) / (10 + n) at most after n of them, so that the first weights are soon forgotten.
-        schedule: how the learning rate falls: along half a cosine, or along a line (poly, power 1).
-        decay_norms: decay all parameters; if not, no vectors (norms, biases) and no latents, as is usual on images.
+        warmup_epochs: epochs of linear warm-up from 0.
+        clip_norm: gradient clipping: largest norm of the gradient; 0: no clipping.
+        ema: decay of the exponential moving average of the weights, which is then evaluated in their place; 0: none.
+            In step n it is at most (1 + n) / (10 + n), so that the initial weights are soon forgotten.
+        schedule: decay of the learning rate: cosine, or linear (poly, of power 1).
+        decay_norms: apply weight decay to all parameters; if false, not to vectors (norms, biases) and latents, as is
+            usual on images.
     """
 
     name: Literal["sgd", "adamw", "lamb"] = "adamw"
@@ -57,7 +58,7 @@ class Optim:
 
 
 def make_optimizer(optim: Optim, named: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
-    """Return the optimizer of a model's named parameters, with one fused kernel for its update where there is one."""
+    """Return the optimizer of a model's named parameters, fused for sgd and adamw."""
     groups = _groups(optim, named)
     if optim.name == "sgd":
         return SGD(groups, optim.lr, optim.momentum, weight_decay=optim.weight_decay, fused=True)
@@ -84,7 +85,7 @@ def _groups(optim: Optim, named: Iterable[tuple[str, nn.Parameter]]) -> list[dic
 
 
 def make_schedule(optim: Optim, optimizer: Optimizer, num_steps: int, steps_per_epoch: int) -> LambdaLR:
-    """Return the schedule of a run of so many steps: to be stepped after every update."""
+    """Return the learning rate schedule of a run of ``num_steps`` updates; step it after every update."""
     warmup, floor = optim.warmup_epochs * steps_per_epoch, optim.min_lr / optim.lr
 
     def factor(step: int) -> float:
@@ -99,14 +100,18 @@ def make_schedule(optim: Optim, optimizer: Optimizer, num_steps: int, steps_per_
 
 
 def make_average(optim: Optim, model: nn.Module) -> AveragedModel | None:
-    """Return the moving average of the model, BatchNorm statistics included, or None."""
+    """Return the exponential moving average of the model, running statistics included; None without ``ema``."""
     return MovingAverage(model, optim.ema) if optim.ema else None
 
 
 class MovingAverage(AveragedModel):
-    """The exponential moving average of a model, buffers included; see ``ema`` of `Optim`.
+    """The exponential moving average (EMA) of a model, buffers included; see ``ema`` of `Optim`.
 
-    Its count stays on the CPU: PyTorch's own update takes it to the device in every step, and waits for that.
+    Its step count stays on the CPU: PyTorch's own update compares it on the device, which synchronises in every step.
+
+    Args:
+        model: the model to average.
+        decay: decay of the average, in 0..1.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -115,12 +120,12 @@ class MovingAverage(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Move the average towards the model as it is now; the first time, copy it."""
-        steps, parts = int(self.n_averaged), defaultdict(list)
+        """Update the average by the model's weights and buffers; the first call copies them."""
+        steps, by_dtype = int(self.n_averaged), defaultdict(list)
         move = get_ema_multi_avg_fn(min(self.decay, (1 + steps) / (10 + steps)) if steps else 0.0)
         own, new = (chain(one.parameters(), one.buffers()) for one in (self.module, model))
         for pair in zip(own, new, strict=True):
-            parts[pair[0].dtype].append(pair)
-        for pairs in parts.values():
+            by_dtype[pair[0].dtype].append(pair)
+        for pairs in by_dtype.values():
             move(*map(list, zip(*pairs, strict=True)), steps)
         self.n_averaged += 1

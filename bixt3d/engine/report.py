@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics row by row, its result, and where to find both."""
+"""Log metrics to metrics.csv and TensorBoard, read them again, and find the commit of the code."""
 
 import csv
 import io
@@ -12,12 +12,12 @@ from bixt3d.engine.checkpoint import write_text
 from bixt3d.types import InputError
 
 MOST_CHARACTERS, MOST_COLUMNS = 2**23, 1000
-"""What a metrics.csv has at most: 30,000 epochs with 25 figures each."""
+"""Limits of a metrics.csv: about 30,000 epochs with 25 metrics each."""
 
 
 @cache
 def commit() -> str:
-    """Return the commit of the code at the first call, with + where files differ from it; empty outside a checkout."""
+    """Return the commit of the code at the first call, with + for uncommitted changes; empty outside a checkout."""
     try:
         command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
@@ -26,17 +26,23 @@ def commit() -> str:
 
 
 class RunLog:
-    """The rows of a run, one for each epoch, as metrics.csv and in TensorBoard."""
+    """Write the metrics of a run, one row for each epoch, to metrics.csv and TensorBoard.
+
+    Args:
+        folder: the run folder.
+        rows: the rows of the epochs so far.
+        write: write files; false in all processes but the first.
+    """
 
     def __init__(self, folder: Path, rows: list[dict[str, float]], write: bool = True):
         self.path, self.rows, self.board = folder / "metrics.csv", list(rows), None
-        if write:  # of several processes only the first does
+        if write:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Add the row of an epoch, or columns to that of the last; the file is whole at any time."""
+        """Add the row of an epoch, or new columns to the last row, and write metrics.csv whole."""
         known = self.rows.pop() if self.rows and self.rows[-1]["epoch"] == row["epoch"] else {}
         self.rows.append(known | dict(row))
         if self.board is None:
@@ -56,13 +62,13 @@ class RunLog:
             self.board.close()
 
     def best(self, name: str, more_is_better: bool = True) -> dict[str, float] | None:
-        """Return the row with the best value of a column, the earliest of equals; None if no row has it."""
+        """Return the earliest row with the best value of a column; None if no row has the column."""
         rows = [row for row in self.rows if name in row]
         return (max if more_is_better else min)(rows, key=lambda row: row[name]) if rows else None
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a metrics.csv; none if there is no such file. Raises InputError for a damaged one."""
+    """Return the rows of a metrics.csv; an empty list without a file. Raises InputError if it is damaged."""
     if not path.is_file():
         return []
     try:

@@ -1,4 +1,4 @@
-"""Where a run runs: devices and precision."""
+"""Devices, distributed training, precision and backends of a run."""
 
 import os
 import time
@@ -16,38 +16,40 @@ from bixt3d.engine.checkpoint import write_text
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.launch import Processes, launch
 from bixt3d.engine.memory import keep_freed_memory
-from bixt3d.engine.watch import LONGEST, watch, watch_no_longer
+from bixt3d.engine.watch import TIMEOUT, watch, watch_no_longer
 from bixt3d.io.extras import TRAINING, need
 from bixt3d.types import InputError
 
 T = TypeVar("T")
-MEETING = timedelta(minutes=10)
-"""How long the processes of a run may take to start."""
+START_TIMEOUT = timedelta(minutes=10)
+"""Timeout for all processes of a run to start."""
 APPEARS_WITHIN = 45.0
-"""Seconds within which all machines see a new file on a disk that they share."""
+"""Seconds until all machines see a new file on a shared file system."""
 
 
 @dataclass
 class Runtime:
-    """Where to run.
+    """Settings of devices, precision and backends.
 
     Args:
-        accelerator: auto takes a GPU when there is one.
+        accelerator: kind of device; auto: a GPU if there is one.
         devices: processes on each machine, each with one device; null: as torchrun or SLURM started them, else 1.
-        num_nodes: how many machines; null: as torchrun or SLURM started them, else 1.
-        precision: auto is bf16-mixed on GPUs that have it, else 32-true.
-        compile: compile the model with torch.compile, once for each size of batch: two sizes, which differ by 1.
-        cuda_graphs: compile, and replay whole passes as CUDA graphs: one for each size of batch (see compile).
-        attention: which form of bi-directional attention runs (see bixt3d.ops.bi_attention); all give the same.
-        points: which form of farthest point sampling and kNN runs (see bixt3d.ops.knn); all give the same.
-        checkpointing: activation checkpointing: keep only the input of each encoder layer, and compute its activations
-            again in the backward pass, those of feed-forward networks in pieces: less memory, more time.
-        deterministic: allow only operations that give the same result each time.
-        threads: CPU threads; null: as many as PyTorch takes.
-        accumulate: split each batch into so many pieces and add up their gradients: less memory. A model without batch
-            norm learns as from the whole batch; a batch norm takes its statistics from each piece alone.
-        sync_batchnorm: share the statistics of batch norms among processes; null: yes.
-        keep_freed_memory: let the process keep what it frees, for speed; null: in training on a CPU.
+        num_nodes: number of machines; null: as torchrun or SLURM started them, else 1.
+        precision: 32-true, or mixed precision (autocast); auto: bf16-mixed on GPUs that have it, else 32-true.
+        compile: compile the model with torch.compile, once for each batch size: two sizes, which differ by 1.
+        cuda_graphs: compile, and replay forward and backward passes as CUDA graphs, one for each batch size.
+        attention: backend of bi-directional attention (see bixt3d.ops.bi_attention); all give the same result.
+        points: backend of farthest point sampling and k nearest neighbors (see bixt3d.ops.knn); all give the same
+            result.
+        checkpointing: activation checkpointing: keep only the input of each encoder layer, and recompute its
+            activations in the backward pass, those of feed-forward networks in chunks: less memory, more time.
+        deterministic: allow only deterministic operations.
+        threads: CPU threads; null: PyTorch's default.
+        accumulate: gradient accumulation: split each batch into this number of micro-batches and add up their
+            gradients: less memory. Equal to training without, but for batch norm, whose statistics are those of a
+            micro-batch.
+        sync_batchnorm: synchronise batch norm statistics among processes (as SyncBatchNorm); null: yes.
+        keep_freed_memory: keep freed memory in the process, for speed; null: in training on a CPU.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -73,8 +75,8 @@ class Runtime:
 
 
 def start(runtime: Runtime) -> Fabric:
-    """Return Fabric, launched: from here on every process runs the same program."""
-    need("training or testing a model", *TRAINING)  # also what draws the report: not to be learned after hours
+    """Return Fabric, launched in all processes. Raises InputError if this machine cannot run as the settings say."""
+    need("training or testing a model", *TRAINING)  # with the packages that draw the report: fail now, not at the end
     if runtime.accelerator == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device was found: use --runtime.accelerator auto or cpu")
     if runtime.cuda_graphs and not torch.cuda.is_available():
@@ -83,7 +85,7 @@ def start(runtime: Runtime) -> Fabric:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     if keeps_freed_memory(runtime):
         keep_freed_memory()
-    torch.zeros(8).exp()  # the first multi-threaded exp of a process is sometimes inaccurate; this one is not
+    torch.zeros(8).exp()  # the first exp of a process is sometimes inaccurate if multi-threaded; this one is not
     torch.use_deterministic_algorithms(runtime.deterministic)
     precision, processes = precision_of(runtime), launch(runtime.devices, runtime.num_nodes)
     try:
@@ -94,7 +96,7 @@ def start(runtime: Runtime) -> Fabric:
 
 
 def start_fabric(runtime: Runtime, precision: Any, processes: Processes) -> Fabric:
-    """Return Fabric, launched in all processes, which watch each other. Raises InputError where it cannot be."""
+    """Launch Fabric in all processes, and let them watch each other. Raises InputError if Fabric cannot start."""
     import lightning_fabric
     from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
     from lightning_fabric.strategies import DDPStrategy
@@ -113,7 +115,7 @@ def start_fabric(runtime: Runtime, precision: Any, processes: Processes) -> Fabr
             ],
         )
         if several:
-            meet(fabric)
+            init_process_group(fabric)
         fabric.launch()
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -125,31 +127,31 @@ def start_fabric(runtime: Runtime, precision: Any, processes: Processes) -> Fabr
     return fabric
 
 
-def meet(fabric: Fabric) -> None:
-    """Let the processes find each other, within minutes; afterwards they wait for each other as long as they live.
+def init_process_group(fabric: Fabric) -> None:
+    """Initialise the process group: minutes of timeout for the rendezvous, then days for collective operations.
 
-    Fabric would give both the same time, and at the end destroy NCCL's groups in each process alone, which blocks.
+    Fabric would use one timeout for both, and at the end destroy NCCL's group in each process alone, which blocks.
     """
-    store, rank, number = next(torch.distributed.rendezvous("env://", timeout=MEETING))
-    store.set_timeout(LONGEST)
+    store, rank, number = next(torch.distributed.rendezvous("env://", timeout=START_TIMEOUT))
+    store.set_timeout(TIMEOUT)
     backend = "nccl" if fabric.device.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, timeout=LONGEST, store=store, rank=rank, world_size=number)
+    torch.distributed.init_process_group(backend, timeout=TIMEOUT, store=store, rank=rank, world_size=number)
 
 
 def finish(fabric: Fabric) -> None:
-    """Wait until all processes have done their work; from here on they may end one by one."""
+    """Wait until all processes have finished; afterwards they may end one by one."""
     fabric.barrier()
     watch_no_longer()
 
 
-def first_alone(fabric: Fabric, make: Callable[[], T]) -> T:
-    """Return what ``make`` returns, in the first process before the others: it may write caches that they read."""
+def rank_zero_first(fabric: Fabric, make: Callable[[], T]) -> T:
+    """Call ``make`` in the first process before the others, so that it can write caches that they read."""
     with fabric.rank_zero_first():
         return make()
 
 
 def check_shared(fabric: Fabric, folder: Path) -> Path:
-    """Return the folder. Raises InputError, in all processes, if one does not see it when the first one makes it."""
+    """Return the folder. Raises InputError, in all processes, unless all see the folder of the first one."""
     if fabric.world_size == 1:
         return folder
     token = folder / f".seen-{fabric.broadcast(uuid4().hex)}"
@@ -169,7 +171,7 @@ def check_shared(fabric: Fabric, folder: Path) -> Path:
 
 
 def _appears(path: Path) -> bool:
-    """Say whether a file is there, or comes soon: a client of NFS may believe for 30 seconds that it is not."""
+    """Say whether a file appears in time: an NFS client may cache for 30 seconds that it does not exist."""
     for _ in range(int(APPEARS_WITHIN / 0.1)):
         if path.exists():
             return True
@@ -178,7 +180,7 @@ def _appears(path: Path) -> bool:
 
 
 def keeps_freed_memory(runtime: Runtime) -> bool:
-    """Say whether the process keeps what it frees; see `bixt3d.engine.memory`."""
+    """Say whether the process keeps freed memory; see `bixt3d.engine.memory`."""
     if runtime.keep_freed_memory is not None:
         return runtime.keep_freed_memory
     gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
@@ -186,7 +188,7 @@ def keeps_freed_memory(runtime: Runtime) -> bool:
 
 
 def precision_of(runtime: Runtime) -> Any:
-    """Return the mixed precision that the settings ask for, as Fabric's plugin; None: float32."""
+    """Return the Fabric plugin for the precision of the settings; None: float32."""
     gpu = runtime.accelerator in ("auto", "cuda") and torch.cuda.is_available()
     mps = runtime.accelerator in ("auto", "mps") and torch.backends.mps.is_available()
     device, precision = "cuda" if gpu else "mps" if mps else "cpu", runtime.precision
@@ -202,14 +204,14 @@ def precision_of(runtime: Runtime) -> Any:
 
 
 def compiled(runtime: Runtime, module: nn.Module) -> nn.Module:
-    """Return the module as it is trained: compiled or not, as the settings say."""
+    """Return the module, compiled if the settings say so."""
     if not (runtime.compile or runtime.cuda_graphs):
         return module
     return torch.compile(module, dynamic=False, mode="reduce-overhead" if runtime.cuda_graphs else None)
 
 
 def device_name(fabric: Fabric) -> str:
-    """Return the device in words, for result files."""
+    """Return the devices in words, for result.json."""
     if fabric.device.type == "cuda":
         return f"{fabric.world_size} x {torch.cuda.get_device_name(fabric.device)}"
     return f"{fabric.device.type}, {fabric.world_size} x {torch.get_num_threads()} threads"

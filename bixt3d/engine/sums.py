@@ -1,4 +1,4 @@
-"""What an epoch adds up to: loss, accuracy, and whether every loss was a number."""
+"""Running sums of an epoch: loss, accuracy, and the first step whose loss was not finite."""
 
 from collections.abc import Sequence
 from math import inf
@@ -11,9 +11,13 @@ from bixt3d.types import InputError
 
 
 class EpochSums:
-    """Sums of an epoch, kept on the device: reading them at its end is the only time that the host waits for it.
+    """Sums of an epoch, kept on the device: only `read`, at its end, synchronises with the host.
 
-    ``known_bad`` is the first step whose loss was not finite, as far as a glance has seen; else infinity.
+    ``known_bad`` is the first step whose loss was not finite, as of the last `glance`; else infinity.
+
+    Args:
+        device: where the sums are.
+        unit: name of the examples, such as clouds.
     """
 
     def __init__(self, device: torch.device, unit: str = "examples"):
@@ -24,7 +28,7 @@ class EpochSums:
         self.copy: tuple[Tensor, torch.cuda.Event] | None = None
 
     def add(self, loss: Tensor, correct: Tensor, num_examples: int) -> None:
-        """Add a step: its loss summed over its examples, how many are right, and how many there are."""
+        """Add a step: the sum of the losses of its examples, the number of correct ones, and their number."""
         loss = loss.detach()
         self.bad_step = torch.where((self.bad_step == inf) & ~loss.isfinite(), float(self.step), self.bad_step)
         self.sums += torch.stack([loss, correct, torch.full_like(loss, num_examples)])
@@ -32,7 +36,7 @@ class EpochSums:
         self.num_examples += num_examples
 
     def glance(self) -> dict[str, float]:
-        """Return means without waiting for the device: on a GPU those of a little while ago, empty at first."""
+        """Return means without synchronising with the device: on a GPU slightly older ones, at first none."""
         now, known = torch.cat([self.sums, self.bad_step[None]]), self.copy
         if now.is_cuda:
             if known and not known[1].query():
@@ -46,7 +50,7 @@ class EpochSums:
         return _means(sums)
 
     def read(self, fabric: Fabric | None = None) -> dict[str, float]:
-        """Return mean loss and accuracy of all processes. Raises InputError, in all of them, for a loss not finite."""
+        """Return mean loss and accuracy over all processes. Raises InputError, in all, if a loss was not finite."""
         if fabric:
             self.sums = fabric.all_reduce(self.sums, reduce_op="sum")
             self.bad_step = fabric.all_reduce(self.bad_step, reduce_op="min")
@@ -55,7 +59,7 @@ class EpochSums:
 
 
 def check_step(bad: float) -> None:
-    """Raise InputError if a step, the first whose loss was not finite, is not infinity."""
+    """Raise InputError for the first step whose loss was not finite; infinity: there is none."""
     if bad < inf:
         raise InputError(
             f"the loss was not a number at step {bad:.0f} of this epoch; the last checkpoint is kept: "

@@ -1,4 +1,4 @@
-"""Processes that train together end together: when one of them fails, dies or stops, the others say so and end."""
+"""Watch the processes of distributed training: when one fails, dies or hangs, the others report it and end."""
 
 import atexit
 import os
@@ -19,20 +19,19 @@ from torch.distributed import TCPStore
 from bixt3d.engine.fabric import Fabric
 
 TICK, PATIENCE = 2.0, 20
-"""Seconds between two signs of life, and after how many without one a process counts as stopped."""
-LONGEST = timedelta(days=30)
-"""How long processes wait for each other: whether all are alive is known by the watch, not by a timeout."""
+"""Seconds between two heartbeats, and the number of missed heartbeats after which a process counts as dead."""
+TIMEOUT = timedelta(days=30)
+"""Timeout of collective operations: dead processes are found by heartbeats, not by a timeout."""
 
 
 class Watch:
-    """Watches the other processes of a run from two threads, until `close`.
+    """Watch the other processes of a run by heartbeats, from two threads, until `close`.
 
-    Each process counts its ticks in a store of the first one; that of a process which does not answer stands still.
-    Each process measures time by its own ticks, so that a process which was suspended does not report the others as
-    stopped when it goes on.
+    Each process counts its ticks in a key-value store of the first one; the count of a dead process no longer grows.
+    Time is measured in own ticks, so that a process which was suspended does not report the others as dead.
 
     Args:
-        fabric: how the processes know each other.
+        fabric: the processes of the run.
         children: processes that this one started, by rank.
     """
 
@@ -53,24 +52,24 @@ class Watch:
             threading.Thread(target=task, daemon=True).start()
 
     def close(self) -> None:
-        """Watch no longer: all processes have done their work."""
+        """Stop watching: all processes have finished."""
         self.closed = True
-        torch.distributed.destroy_process_group()  # NCCL's blocks until the others do so too: not after they ended
+        torch.distributed.destroy_process_group()  # with NCCL it blocks until the others do the same
         for child in self.children.values():
             child.wait()
 
     def fail(self) -> None:
-        """Tell the others that this process ends before the work is done."""
+        """Report to the others that this process ends early."""
         if not self.closed:
             self.closed = True
             with suppress(RuntimeError):  # process 0 may be gone
                 self.store.set("failed", f"process {self.rank} on {socket.gethostname()} ended early")
 
     def _explain(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        """Print an uncaught exception: as one sentence, if what is wrong is another process."""
+        """Print an uncaught exception; as one sentence if another process caused it."""
         if not isinstance(error, RuntimeError) or not re.search("gloo|nccl|peer", str(error), re.IGNORECASE):
             return sys.__excepthook__(kind, error, trace)
-        time.sleep(2 * TICK)  # the watch may know more
+        time.sleep(2 * TICK)  # the watching thread may find the cause first
         self._end(f"another one does not answer ({str(error).splitlines()[0]})")
 
     def _watch(self) -> None:
@@ -94,7 +93,7 @@ class Watch:
             )
 
     def _judge(self, failed: str | None, silent: list[str]) -> None:
-        """End this process if another one failed, has ended or is silent."""
+        """End this process if another one failed, has ended, or has missed too many heartbeats."""
         ended = [
             f"process {rank} ended with code {code}" for rank, child in self.children.items() if (code := child.poll())
         ]
@@ -106,14 +105,14 @@ class Watch:
     def _watch_the_watch(self) -> None:
         while not self.closed:
             time.sleep(TICK)
-            self.unheard += 1  # the store itself may not answer
+            self.unheard += 1  # the store itself may hang
             if self.unheard > PATIENCE:
                 self._end(f"process 0 has not answered for {TICK * PATIENCE:.0f} seconds")
 
     def _end(self, reason: str) -> None:
-        """End this process at once, and those that it started: its own program may wait for ever."""
+        """End this process and its children at once: its main thread may be blocked."""
         time.sleep(TICK)
-        if self.closed:  # it ended by itself meanwhile, for the same reason as the others
+        if self.closed:  # the main thread has ended by itself meanwhile
             return
         print(f"error: process {self.rank} ends, because {reason}", file=sys.stderr, flush=True)
         for child in self.children.values():
@@ -125,12 +124,12 @@ _watches: list[Watch] = []
 
 
 def watch(fabric: Fabric, children: Mapping[int, Popen]) -> None:
-    """Let the processes of a run watch each other until `watch_no_longer`."""
+    """Let the processes of a run watch each other, until `watch_no_longer`."""
     if fabric.world_size > 1:
         _watches.append(Watch(fabric, children))
 
 
 def watch_no_longer() -> None:
-    """Let the processes end one by one."""
+    """Stop watching: from now on the processes may end one by one."""
     while _watches:
         _watches.pop().close()

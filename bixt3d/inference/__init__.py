@@ -1,1 +1,1 @@
-"""Trained models put to use: predictors, runs, export."""
+"""Inference with trained models: predictors, loading of runs, export."""

@@ -1,4 +1,4 @@
-"""What predictors of clouds share: how clouds, as people have them, become what a model reads."""
+"""Base class of cloud predictors: it turns raw clouds into the input of a model."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,16 +22,16 @@ from bixt3d.models.attention_maps import LayerAttention, attention_maps
 from bixt3d.types import Feature, Features, InputError, feature_name
 
 CLOUDS = 32
-"""Clouds that are classified at a time."""
+"""Batch size: clouds that the model reads at a time."""
 
 
 class CloudPredictor(BasePredictor):
-    """What all trained models have in common: clouds reach them upright, in the unit sphere, and of one size.
+    """Base class of cloud predictors: turns clouds upright, scales them to the unit sphere, samples their points.
 
     Args:
         model: the trained model.
-        num_points: points of each cloud that it sees.
-        up: the axis that pointed up in training.
+        num_points: number of points of each cloud that the model reads.
+        up: the up axis of the training set.
     """
 
     def __init__(self, model: nn.Module, num_points: int, up: Up = "y"):
@@ -41,28 +41,30 @@ class CloudPredictor(BasePredictor):
     def predict(
         self, clouds: Any, features: Mapping[str, Any] | None = None, *, batch: Any = None, up: Up | None = None
     ) -> Any:
-        """Say what clouds are: one answer for one cloud, a list for several.
+        """Return the predictions for clouds: one for a single cloud, a list for several.
 
-        Takes an array or tensor ``(N, 3)`` or ``(B, N, 3)``, with the features that the model reads by name, such as
-        ``{"normal": ...}``; with ``batch``, points ``(N, 3)`` of several clouds as PyG has them (the number of the
-        cloud of each point), or dense clouds and the mask ``(B, N)`` of the points that are no padding. Also a file, a
-        `Cloud`, a PyG ``Data`` or ``Batch``, a mesh or cloud of trimesh or Open3D; or a list of any of these. Clouds
-        may have any number of points: they are centred, scaled and sampled as in training (a fixed random choice, with
-        replacement where there are too few). ``up``: what is up in the clouds, y, z, -y or -z; by default that of
-        training. Raises InputError for coordinates that are not finite, and for features that are missing.
+        ``clouds``: an array or tensor ``(N, 3)`` or ``(B, N, 3)``, a file, a `Cloud`, a PyG ``Data`` or ``Batch``, a
+        mesh or cloud of trimesh or Open3D, or a list of any of these. ``features``: the point features that the model
+        reads by name, for arrays, such as ``{"normal": ...}``. ``batch``: for points ``(N, 3)`` of several clouds, the
+        index of the cloud of each point, as in PyG; for dense clouds, the mask ``(B, N)`` of points that are no
+        padding. ``up``: the up axis of the clouds, y, z, -y or -z; by default that of the training set.
+
+        Clouds may have any number of points: they are centered, scaled and sampled as in training (at random with a
+        fixed seed; points are repeated where there are too few). Raises InputError for coordinates that are not finite,
+        and for missing features.
         """
         single, given = self._clouds(clouds, features, batch)
         answers = [self.answer(cloud, logits, up) for cloud, logits in self._outputs(self.model, given, up)]
         return answers[0] if single else answers
 
-    @torch.no_grad()  # not inference mode: features are there to be trained on
+    @torch.no_grad()  # not inference mode: autograd may use the features later
     def embed(
         self, clouds: Any, features: Mapping[str, Any] | None = None, *, batch: Any = None, up: Up | None = None
     ) -> Float[Tensor, "*B D"]:
-        """Return the pooled features that the model's head reads: (D,) of one cloud, (B, D) of several, on the CPU.
+        """Return the embedding of clouds, the pooled features before the head: (D,) or (B, D), on the CPU.
 
-        Takes what `predict` takes, and prepares clouds in the same way. Raises InputError for a model class of the
-        user's own that gives no features.
+        Takes the arguments of `predict`, and prepares clouds in the same way. Raises InputError for a custom model
+        class without features.
         """
         features_of_clouds = features_of(self.model)
         single, given = self._clouds(clouds, features, batch)
@@ -73,9 +75,9 @@ class CloudPredictor(BasePredictor):
     def attention_maps(
         self, cloud: Any, features: Mapping[str, Any] | None = None, *, up: Up | None = None
     ) -> list[LayerAttention]:
-        """Return what latents and tokens read of each other in every layer while the model sees one cloud.
+        """Return the attention maps between latents and tokens of every layer for one cloud.
 
-        Takes one cloud, as `predict` does. Raises InputError for several, and for a model without latents.
+        Takes a cloud as `predict` does. Raises InputError for several clouds, and for a model without latents.
         """
         return self._attention(cloud, features, up)
 
@@ -87,36 +89,36 @@ class CloudPredictor(BasePredictor):
         return attention_maps(self.model, xyz[0, index].to(self.device), feats[0].to(self.device), category)
 
     def _outputs(
-        self, function: Callable[[Tensor, Tensor], Tensor], given: Sequence[Cloud], up: Up | None
+        self, function: Callable[[Tensor, Tensor], Tensor], clouds: Sequence[Cloud], up: Up | None
     ) -> Iterator[tuple[Cloud, Float[Tensor, "..."]]]:
-        """Yield what a function of ``xyz`` (B, N, 3) and ``feats`` (B, N, F) returns for each cloud, on the CPU."""
-        for first in range(0, len(given), CLOUDS):
-            some = given[first : first + CLOUDS]
-            prepared = [self._prepare(cloud, up) for cloud in some]
+        """Yield each cloud with the output of a function of ``xyz`` (B, N, 3) and ``feats`` (B, N, F), on the CPU."""
+        for first in range(0, len(clouds), CLOUDS):
+            chunk = clouds[first : first + CLOUDS]
+            prepared = [self._prepare(cloud, up) for cloud in chunk]
             xyz = torch.cat([xyz[:, index] for xyz, index, _ in prepared])
             feats = torch.cat([feats for _, _, feats in prepared])
-            found = function(xyz.to(self.device), feats.to(self.device)).float().cpu()
-            for cloud, own in zip(some, found, strict=True):
-                check_finite(own, cloud.name)
-                yield cloud, own
+            outputs = function(xyz.to(self.device), feats.to(self.device)).float().cpu()
+            for cloud, output in zip(chunk, outputs, strict=True):
+                check_finite(output, cloud.name)
+                yield cloud, output
 
     def answer(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Answer:
-        """Return what the model's output for one cloud means. A model of other inputs has a `predict` of its own."""
+        """Return the prediction for one cloud, given the model's output. Abstract, unless `predict` is overridden."""
         raise NotImplementedError
 
     @property
     def features(self) -> Features:
-        """What the model reads of points beside their positions."""
+        """The point features that the model reads besides the coordinates."""
         return Features.of(self.model)
 
     def facts(self) -> dict[str, Any]:
         return {"points": self.num_points, "features": str(self.features) or "none", "up": self.up}
 
     def up_of(self, cloud: Cloud, up: Up | None = None) -> Up:
-        """Return what is up in a cloud: as asked, or as its format says, or as in training.
+        """Return the up axis of a cloud: the one given, or that of its file format, or that of the training set.
 
-        A .pcd comes from a sensor, never y up: depth cameras write -y up; lidars z up, which is taken for granted only
-        where the model was trained so.
+        A .pcd comes from a sensor and is never y up: depth cameras write -y up; lidars z up, which is assumed only if
+        the training set is z up.
         """
         return up or (cloud.up if cloud.up and self.up == "y" else None) or self.up
 
@@ -128,18 +130,18 @@ class CloudPredictor(BasePredictor):
         return single, [self._with_features(cloud) for cloud in found]
 
     def _with_features(self, cloud: Cloud) -> Cloud:
-        """Return a cloud whose features are as the model reads them; normals are estimated where there are none."""
+        """Return a cloud with the features that the model reads; missing normals are estimated."""
         cloud = with_features(cloud, self.features)
         if Feature.parse("normal") not in self.features.columns or "normal" in cloud.columns:
             return cloud
-        normalize_clouds(torch.from_numpy(cloud.xyz)[None], cloud.name)  # raises for what has no surface
+        normalize_clouds(torch.from_numpy(cloud.xyz)[None], cloud.name)  # raises InputError for points without extent
         normals = estimate_normals(torch.from_numpy(cloud.xyz)).numpy()
         return replace(cloud, columns={**cloud.columns, "normal": normals}, notes=(*cloud.notes, "normals estimated"))
 
     def _prepare(
         self, cloud: Cloud, up: Up | None
     ) -> tuple[Float[Tensor, "1 N 3"], Int[Tensor, " M"], Float[Tensor, "1 M F"]]:
-        """Return the whole cloud as in training, the points of it that the model sees, and their feats."""
+        """Return the whole cloud, normalized, the indices of the points that the model reads, and their feats."""
         up = self.up_of(cloud, up)
         xyz = torch.from_numpy(cloud.xyz)
         xyz = normalize_clouds(turn_upright(xyz.double(), up, self.up)[None], cloud.name).float()
@@ -153,10 +155,14 @@ class CloudPredictor(BasePredictor):
             feats = torch.from_numpy(select_features(cloud.columns, self.features, cloud.name))[index]
         except InputError as error:
             raise InputError("; ".join([str(error), *cloud.notes])) from error
-        return xyz, index, self.features.change(feats, "normal", lambda part: turn_upright(part, up, self.up))[None]
+        return (
+            xyz,
+            index,
+            self.features.change(feats, "normal", lambda normals: turn_upright(normals, up, self.up))[None],
+        )
 
     def _notes(self, cloud: Cloud, up: Up | None) -> tuple[str, ...]:
-        """Return what was guessed, repeated, left out or not read of a cloud."""
+        """Return the notes on a cloud: what was guessed, repeated, left out or not read."""
         notes = []
         if len(cloud) != self.num_points:
             fewer = len(cloud) < self.num_points

@@ -1,4 +1,4 @@
-"""Trained models of clouds, ready to predict on clouds as people have them."""
+"""Predictors of clouds: classification and part segmentation of raw clouds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,14 +23,21 @@ from bixt3d.types import InputError
 __all__ = ["CloudPredictor", "PartPredictor", "Predictor"]
 
 CHUNK = 2**16
-"""Points that get their part at a time."""
+"""Points that are labeled at a time."""
 
 TINY = 1e-30
-"""Where all parts of the category together are less probable, their probabilities sum to less than 1."""
+"""Lower bound of the divisor when the probabilities of a category's parts are normalized to sum to 1."""
 
 
 class Predictor(CloudPredictor):
-    """A trained classifier that takes clouds as people have them."""
+    """Predicts the class of raw clouds of any size with a trained classifier; `bixt3d.load_run` makes it.
+
+    Args:
+        model: the trained classifier.
+        class_names: names of the classes, in the order of the logits.
+        num_points: number of points of each cloud that the model reads.
+        up: the up axis of the training set.
+    """
 
     task = "classification"
 
@@ -53,7 +60,15 @@ class Predictor(CloudPredictor):
 
 
 class PartPredictor(CloudPredictor):
-    """A trained part segmenter that takes clouds as people have them, and labels all their points."""
+    """Predicts the part of every point of raw clouds of any size; `bixt3d.load_run` makes it.
+
+    Args:
+        model: the trained part segmenter.
+        part_names: names of the parts of all categories, in the order of the logits.
+        class_parts: the categories, each with the indices of its parts.
+        num_points: number of points of each cloud that the model reads.
+        up: the up axis of the training set.
+    """
 
     task = "part segmentation"
 
@@ -69,7 +84,7 @@ class PartPredictor(CloudPredictor):
         self.part_names = tuple(part_names)
         self.class_parts = {name: tuple(parts) for name, parts in class_parts.items()}
         self.class_names = tuple(class_parts)
-        if not hasattr(model, "reads_category"):  # a class of the user's own that does not say: it may
+        if not hasattr(model, "reads_category"):  # a custom class may not define it
             model.reads_category = True
 
     def facts(self) -> dict[str, Any]:
@@ -86,13 +101,15 @@ class PartPredictor(CloudPredictor):
         up: Up | None = None,
         probabilities: bool = False,
     ) -> PartPrediction | list[PartPrediction]:
-        """Say which part each point of clouds is: one PartPrediction for one cloud, a list for several.
+        """Return the part of every point: one PartPrediction for a single cloud, a list for several.
 
-        Takes what `Predictor.predict` takes. The model sees as many points of a cloud as in training; every other point
-        gets the mean probabilities of the three nearest of them. A point's part is the most probable of its category.
-        That is ``category`` for all clouds; without it, that whose parts have the largest total probability, or an
-        InputError that lists the categories, if the model wants to be told. ``probabilities``: keep those of all parts
-        of the category at each point.
+        Takes the arguments of `Predictor.predict`. The model reads as many points of a cloud as in training; the other
+        points get probabilities by inverse-distance interpolation of their three nearest. The part of a point is the
+        most probable one of the category.
+
+        ``category``: that of all clouds. None: the category whose parts have the largest total probability; or an
+        InputError that lists the categories, if the model reads the category. ``probabilities``: also return those of
+        all parts of the category for each point.
         """
         self.check_category(category)
         single, given = self._clouds(clouds, features, batch)
@@ -109,9 +126,10 @@ class PartPredictor(CloudPredictor):
         batch: Any = None,
         up: Up | None = None,
     ) -> Float[Tensor, "N D"] | list[Float[Tensor, "_ D"]]:
-        """Return the features of every point that the last layer reads: (N, D) of one cloud, a list for several.
+        """Return the features of every point before the last layer: (N, D) for a single cloud, a list for several.
 
-        Takes what `predict` takes. Points that the model does not see get the mean of the three nearest that it does.
+        Takes the arguments of `predict`. Points that the model does not read get the inverse-distance interpolation of
+        the three nearest that it reads.
         """
         features_of(self.model)
         self.check_category(category)
@@ -119,11 +137,11 @@ class PartPredictor(CloudPredictor):
         found = []
         for cloud in given:
             xyz, index, feats = self._prepare(cloud, up)
-            seen = xyz[:, index]
-            told = [part.to(self.device) for part in (seen, feats, self._told(category))]
-            own = head_input(self.model, *told).float().cpu()
-            check_finite(own, cloud.name)
-            found.append(torch.cat([interpolate(some, seen, own)[0] for some in xyz.split(CHUNK, dim=1)]))
+            sampled = xyz[:, index]
+            inputs = [tensor.to(self.device) for tensor in (sampled, feats, self._category_index(category))]
+            output = head_input(self.model, *inputs).float().cpu()
+            check_finite(output, cloud.name)
+            found.append(torch.cat([interpolate(chunk, sampled, output)[0] for chunk in xyz.split(CHUNK, dim=1)]))
         return found[0] if single else found
 
     def attention_maps(
@@ -134,30 +152,30 @@ class PartPredictor(CloudPredictor):
         category: str | None = None,
         up: Up | None = None,
     ) -> list[LayerAttention]:
-        """Return what latents and tokens read of each other in every layer while the model sees one cloud.
+        """Return the attention maps between latents and tokens of every layer for one cloud.
 
-        Takes one cloud, as `predict` does. Raises InputError for several, and for a model without latents.
+        Takes a cloud as `predict` does. Raises InputError for several clouds, and for a model without latents.
         """
         self.check_category(category)
-        return self._attention(cloud, features, up, int(self._told(category)))
+        return self._attention(cloud, features, up, int(self._category_index(category)))
 
-    def _told(self, category: str | None) -> Int[Tensor, "1"]:
-        """Return the number of the category as the model is told it: 0 where it does not matter."""
+    def _category_index(self, category: str | None) -> Int[Tensor, "1"]:
+        """Return the index of the category, or 0 for None (the model then ignores it)."""
         return torch.tensor([self.class_names.index(category) if category else 0])
 
     def check_category(self, category: str | None) -> None:
-        """Raise InputError for a category that the model does not know, or for none where it wants to be told."""
+        """Raise InputError for an unknown category, and for None if the model reads the category."""
         if category is None and self.model.reads_category:
             listed = ", ".join(self.class_names)
-            raise InputError(f"this model wants to be told the category of the shape, one of: {listed}")
+            raise InputError(f"this model needs the category of the shape, one of: {listed}")
         if category is not None and category not in self.class_parts:
             raise InputError(f"this model knows no category '{category}'" + nearest(category, self.class_names))
 
     def _label(self, cloud: Cloud, up: Up | None, category: str | None, keep: bool) -> PartPrediction:
         xyz, index, feats = self._prepare(cloud, up)
-        label = self._told(category).to(self.device)
-        seen = xyz[:, index]
-        logits = self.model(seen.to(self.device), feats.to(self.device), label).float().cpu()
+        label = self._category_index(category).to(self.device)
+        sampled = xyz[:, index]
+        logits = self.model(sampled.to(self.device), feats.to(self.device), label).float().cpu()
         check_finite(logits, cloud.name)
         probability = logits.softmax(2)
         totals = probability.sum((0, 1))
@@ -165,8 +183,8 @@ class PartPredictor(CloudPredictor):
         own = torch.tensor(self.class_parts[category])
         probability = probability[:, :, own]
         confidence, parts, kept = [], [], []
-        for some in xyz.split(CHUNK, dim=1):
-            of_parts = interpolate(some, seen, probability)[0]
+        for chunk in xyz.split(CHUNK, dim=1):
+            of_parts = interpolate(chunk, sampled, probability)[0]
             of_parts = of_parts / of_parts.sum(1, keepdim=True).clamp(min=TINY)
             most = of_parts.max(1)
             confidence, parts = [*confidence, most.values], [*parts, most.indices]

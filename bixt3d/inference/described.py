@@ -1,4 +1,4 @@
-"""Models as files describe them: of known classes alone, and no larger than the weights that come with them."""
+"""Build the model that a weights file describes: of known classes only, and no larger than its weights."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +21,14 @@ from bixt3d.io.untrusted import check_keys
 from bixt3d.types import Features, InputError
 
 LARGEST = 2**20
-"""The largest number of a description: of layers, widths, neighbors and so on."""
+"""The largest number allowed in a description: of layers, widths, neighbors and so on."""
 WORDS = r"([A-Za-z]\w*(:\w+)?(, ?[A-Za-z]\w*(:\w+)?)*)?"
-"""What a text among the settings may be: a choice, a name, or features; never a path that could be imported."""
+"""Pattern of the strings allowed in settings: a choice, a name, or features; never a path that could be imported."""
 MOST_VALUES = 2000
-"""Values of a description."""
+"""The most values allowed in a description."""
 
 
-def build_described(  # noqa: PLR0913 (all that a file says of its model)
+def build_described(  # noqa: PLR0913 (everything that a file describes)
     model: Any,
     kind: Any,
     outputs: Sequence[int],
@@ -37,18 +37,18 @@ def build_described(  # noqa: PLR0913 (all that a file says of its model)
     source: str,
     trust: bool = False,
 ) -> nn.Module:
-    """Return the model that a file describes, with the weights of the file.
+    """Build the model that a file describes, with the weights of the file.
 
-    ``model``: class_path and init_args; ``kind``: the type of the setting, a function of ``outputs``; ``features``:
-    what it reads where its settings leave that open. No module is imported, unless ``trust`` is set: a class is
-    bixt3d's, or derived from one of its classes in a module that the program has imported. Shapes are compared before
-    memory is taken, and nothing is downloaded. Raises InputError.
+    ``model``: class_path and init_args. ``kind``: the type of the setting, a function of ``outputs``. ``features``: the
+    point features to read if the settings name none. No module is imported, unless ``trust`` is set: a class must be
+    bixt3d's, or derived from one of its classes in a module that is imported already. Shapes are checked before memory
+    is allocated, and nothing is downloaded. Raises InputError.
     """
     description = Description(source, trust)
     model = description.resolve(without_pretrained(model))
     parser = SettingsParser(trust=trust)
     parser.add_argument("--model", type=kind)
-    # a class of the user's own may not be made for the meta device, and is theirs to trust
+    # a custom class may not support the meta device; the user trusts it
     trial = nullcontext() if description.foreign else torch.device("meta")
     try:
         with BUILDING:
@@ -58,7 +58,7 @@ def build_described(  # noqa: PLR0913 (all that a file says of its model)
                 fitting = parser.instantiate(settings).model(*outputs)
             check_fit(fitting.state_dict(), weights, source)
             built = parser.instantiate(settings).model(*outputs)
-    except Exception as error:  # constructors raise almost anything for numbers that nobody would give them
+    except Exception as error:  # constructors raise almost anything for absurd numbers
         if isinstance(error, InputError) and str(error).startswith(source):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -68,7 +68,7 @@ def build_described(  # noqa: PLR0913 (all that a file says of its model)
 
 
 def without_pretrained(settings: Any) -> Any:
-    """Return settings without ``pretrained``, which downloads weights to start from: a file brings its own."""
+    """Return settings without ``pretrained``, which would download weights: the file has its own."""
     if isinstance(settings, list):
         return [without_pretrained(one) for one in settings]
     if not isinstance(settings, dict):
@@ -77,11 +77,11 @@ def without_pretrained(settings: Any) -> Any:
 
 
 class Description:
-    """Checks what a file says of its model, and turns it into settings of known classes and plain values.
+    """Checks the description of a model in a file, and turns it into settings of known classes and plain values.
 
     Args:
-        source: the file.
-        trust: let it name classes that are not known.
+        source: name of the file, for messages.
+        trust: allow classes that bixt3d does not know.
     """
 
     def __init__(self, source: str, trust: bool):
@@ -91,7 +91,7 @@ class Description:
         self.own = {one.__name__: class_paths(one)[-1] for one in known if one.__module__.startswith("bixt3d.")}
 
     def resolve(self, value: Any) -> Any:
-        """Return the same with full paths of known classes. Raises InputError for anything else."""
+        """Return the value with full paths of known classes. Raises InputError for other classes and values."""
         self.count += 1
         if self.count > MOST_VALUES:
             raise InputError(f"{self.source} describes a model with too many settings")
@@ -138,12 +138,12 @@ class Description:
 
 @contextmanager
 def _no_more_modules_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Stop a model while this thread builds it if it has many more parts than there are weights for it."""
+    """Raise InputError while this thread builds a model if it gets many more modules than there are weights."""
     own = get_ident()
     left = {"parameters": 2 * len(weights) + 64, "modules": 16 * len(weights) + 256}
 
     def count(kind: str) -> None:
-        if get_ident() != own:  # hooks are for all threads, and another one may build a model of its own
+        if get_ident() != own:  # hooks act in all threads, and another one may build another model
             return
         left[kind] -= 1
         if left[kind] < 0:

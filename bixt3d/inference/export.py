@@ -1,7 +1,7 @@
-"""A trained run as one file that needs no bixt3d to run: a program of torch.export, or an ONNX model.
+"""Export a trained run as one file that runs without bixt3d: a program of torch.export, or an ONNX model.
 
-The file takes clouds of any number of points as people have them, and answers as the run's predictor does: what that
-does to clouds is inside (see `graphs`), and so are the names of what it predicts. docs/onnx.md shows how to use it.
+The file takes raw clouds with any number of points and gives the output of the run's predictor: it includes the
+preprocessing (see `graphs`) and the names of the classes. docs/onnx.md shows how to use it.
 """
 
 import io
@@ -9,7 +9,6 @@ import json
 import logging
 import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,32 +21,32 @@ from bixt3d.inference.cloud_predictor import CloudPredictor
 from bixt3d.inference.graphs import as_graph
 from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import SavedRun, read_run
+from bixt3d.io.extras import need
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.types import InputError
 from bixt3d.version import __version__
 
 Format = Literal["torch", "onnx"]
 Inputs = dict[str, Any]
-"""Of a graph, by name: tensors, and the dict of tensors ``features``."""
+"""Inputs of a graph by name: tensors, and ``features``, a dict of tensors."""
 Call = Callable[[Inputs], Tensor]
 SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
 TOLERANCE = 1e-3
-"""How far the output of a file may be from the predictor's, as a share of its largest number, or of 1."""
+"""The largest difference of a file's output from the predictor's, relative to its largest value, or to 1."""
 
 
 def export_run(
     run: str | Path, kind: Format = "onnx", out: Path | None = None, trust: bool = False
 ) -> tuple[Path, str]:
-    """Export a run, compare the file with the model, and write it; returns its path and what the comparison found.
+    """Export a run, compare the file with the model, and write it; return its path and the result of the comparison.
 
-    The file lies beside the run's weights unless ``out`` names another place. ``trust``: see `load_run`. Raises
-    InputError if there is no such run, a package is missing, or the file would not compute what the predictor does:
-    then nothing is written.
+    ``out``: path of the file; None: beside the run's weights. ``trust``: see `load_run`. Raises InputError, and writes
+    nothing, if there is no such run, a package is missing, or the output differs too much from the predictor's.
     """
     if kind not in SUFFIX:
         raise InputError(f"unknown format '{kind}': choose {' or '.join(SUFFIX)}")
-    if kind == "onnx" and not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
-        raise InputError('an ONNX model needs onnx, onnxscript and onnxruntime: pip install "bixt3d[export]"')
+    if kind == "onnx":
+        need("an ONNX model", "onnx", "onnx_ir", "onnxruntime", "onnxscript")
     saved = read_run(run, trust=trust)
     predictor = saved.load()
     graph = as_graph(predictor)
@@ -62,7 +61,7 @@ def export_run(
 
 
 def describe(saved: SavedRun, predictor: CloudPredictor | BaseImagePredictor) -> dict[str, str]:
-    """Return what the file says about itself: task, names, and what its input must be like; lists and dicts as JSON."""
+    """Return the metadata of the file: task, names, and a description of its input; lists and dicts as JSON."""
     facts = {"task": saved.task.name, "version": __version__}
     facts |= {key: json.dumps(value) for key, value in saved.names.items()}
     if isinstance(predictor, CloudPredictor):
@@ -77,9 +76,9 @@ def describe(saved: SavedRun, predictor: CloudPredictor | BaseImagePredictor) ->
 
 
 def example_inputs(predictor: CloudPredictor | BaseImagePredictor, count: int, size: int | None = None) -> Inputs:
-    """Return procedural objects, or noise as images, as the inputs that the file will take.
+    """Return example inputs of the file: procedural objects, or random images.
 
-    ``size``: points of a cloud, by default some more than the model sees.
+    ``size``: number of points of a cloud; None: some more than the model reads.
     """
     if isinstance(predictor, BaseImagePredictor):
         random = torch.Generator().manual_seed(0)
@@ -95,7 +94,7 @@ def example_inputs(predictor: CloudPredictor | BaseImagePredictor, count: int, s
 
 
 def example_features(predictor: CloudPredictor, normals: Tensor) -> dict[str, Tensor]:
-    """Return features by name: these normals, random colors, and scalars as far from 0 as those of the training set."""
+    """Return features by name: the normals, random colors, and random scalars in the range of the training set."""
     random = torch.rand(*normals.shape[:2], predictor.features.width, generator=torch.Generator().manual_seed(0))
     scale = next((part for part in predictor.model.modules() if isinstance(part, FeatureScale)), None)
     if scale is not None and scale.scales:
@@ -105,7 +104,7 @@ def example_features(predictor: CloudPredictor, normals: Tensor) -> dict[str, Te
 
 
 def image_shape(predictor: BaseImagePredictor) -> tuple[int, int]:
-    """Return the rows and columns of an example of what the model sees."""
+    """Return the rows and columns of an example image."""
     if isinstance(predictor, ImagePredictor):
         return predictor.size, predictor.size
     stride = getattr(predictor.model, "stride", 1)
@@ -113,7 +112,7 @@ def image_shape(predictor: BaseImagePredictor) -> tuple[int, int]:
 
 
 def free_sizes(predictor: CloudPredictor | BaseImagePredictor) -> dict[str, Any]:
-    """Return which axes of the inputs may have any length: clouds or images, points, rows and columns."""
+    """Return the dynamic shapes: axes of the inputs that may have any length (batch, points, rows, columns)."""
     batch = torch.export.Dim("batch", min=1)
     if isinstance(predictor, CloudPredictor):
         points = {0: batch, 1: torch.export.Dim("points", min=1)}
@@ -132,7 +131,7 @@ def to_torch(graph: nn.Module, inputs: Inputs, sizes: dict[str, Any], facts: dic
     program = torch.export.export(graph, (), inputs, dynamic_shapes=sizes)
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are for the authors of torch
+        warnings.simplefilter("ignore")  # they concern torch only
         torch.export.save(program, file, extra_files={"metadata.json": json.dumps(facts)})
         loaded = torch.export.load(io.BytesIO(file.getvalue())).module()
     return file.getvalue(), lambda inputs: loaded(**inputs)
@@ -144,10 +143,10 @@ def to_onnx(graph: nn.Module, inputs: Inputs, sizes: dict[str, Any], facts: dict
     import onnxruntime
     import onnxscript.optimizer
 
-    for name in ("onnxscript", "torch.onnx._internal.exporter._registration"):  # too talkative
+    for name in ("onnxscript", "torch.onnx._internal.exporter._registration"):  # too verbose
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are for the authors of the exporter
+        warnings.simplefilter("ignore")  # they concern the exporter only
         program = torch.onnx.export(
             graph,
             kwargs=inputs,
@@ -160,7 +159,7 @@ def to_onnx(graph: nn.Module, inputs: Inputs, sizes: dict[str, Any], facts: dict
         )
     onnxscript.optimizer.fold_constants(program.model, onnx_shape_inference=True)
     onnxscript.optimizer.remove_unused_nodes(program.model)
-    onnx_ir.passes.common.ClearMetadataAndDocStringPass()(program.model)  # a third of a small file, with paths of ours
+    onnx_ir.passes.common.ClearMetadataAndDocStringPass()(program.model)  # a third of a small file, with local paths
     program.model.metadata_props.update(facts)
     content = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -172,7 +171,7 @@ def to_onnx(graph: nn.Module, inputs: Inputs, sizes: dict[str, Any], facts: dict
 
 
 def by_name(inputs: Inputs) -> dict[str, Tensor]:
-    """Return the inputs as an ONNX file names them: each feature is one of them."""
+    """Return the inputs of an ONNX file by name: each feature is one input."""
     found: dict[str, Tensor] = {}
     for name, values in inputs.items():
         found |= values if isinstance(values, dict) else {name: values}
@@ -181,7 +180,7 @@ def by_name(inputs: Inputs) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def compare(call: Call, graph: nn.Module, predictor: CloudPredictor | BaseImagePredictor) -> str:
-    """Say how near a file comes to the predictor, on inputs of several sizes. Raises InputError where it is too far."""
+    """Compare a file with the predictor on inputs of several sizes; raise InputError if they differ too much."""
     points = getattr(predictor, "num_points", 0)
     sizes = ((1, points + 3), (3, max(2, points // 3)), (16, points)) if points else ((1, None), (3, None))
     furthest, largest, same, total = 0.0, 1.0, 0, 0

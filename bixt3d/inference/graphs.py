@@ -1,6 +1,6 @@
-"""What exported files compute: clouds and images as people have them in, probabilities out, all as predictors do it.
+"""The modules that are exported: from raw clouds and images to probabilities, with the predictors' preprocessing.
 
-A graph cannot refuse its input: where the predictor raises InputError, the output is NaN.
+A graph cannot raise an error: where the predictor raises InputError, the output is NaN.
 """
 
 import numpy as np
@@ -19,9 +19,9 @@ from bixt3d.types import Feature, Features
 
 
 class CloudGraph(nn.Module):
-    """A predictor of clouds as one function of tensors; of a cloud of any size it sees the points that those see.
+    """A predictor of clouds as one module; it samples the same points of a cloud as the predictor.
 
-    ``output``: what its output is called: ``probabilities``, or ``outputs`` for a task with a predictor of its own.
+    ``output``: name of its output: ``probabilities``, or ``outputs`` for a task with its own predictor.
     """
 
     def __init__(self, predictor: CloudPredictor):
@@ -60,13 +60,13 @@ class CloudGraph(nn.Module):
         feats: Float[Tensor, "B M F"],
         category: Int[Tensor, " B"] | None,
     ) -> Float[Tensor, "B ..."]:
-        """Return what is said of whole clouds, of which the model sees some points."""
+        """Return the output for clouds ``xyz``, of which the model reads the points ``seen``."""
         outputs = self.model(seen, feats)
         return outputs.softmax(1) if self.output == "probabilities" else outputs
 
 
 class PartGraph(CloudGraph):
-    """A part predictor as one function: probabilities of all parts at all points, 0 for those of other categories."""
+    """A part predictor as one module: probabilities of all parts at all points, 0 for parts of other categories."""
 
     def __init__(self, predictor: PartPredictor):
         super().__init__(predictor)
@@ -92,7 +92,7 @@ class PartGraph(CloudGraph):
 
 
 class ImageGraph(nn.Module):
-    """A predictor of images as one function of their pixels."""
+    """A predictor of images as one module that reads pixels."""
 
     output = "probabilities"
 
@@ -114,7 +114,7 @@ def as_graph(predictor: CloudPredictor | BaseImagePredictor) -> nn.Module:
 
 
 def to_unit_sphere(xyz: Float[Tensor, "B N 3"]) -> tuple[Float[Tensor, "B N 3"], Bool[Tensor, " B"]]:
-    """Return what `normalize_clouds` does, as float32, and of which clouds it would."""
+    """Return clouds normalized as by `normalize_clouds`, in float32, and the mask of valid clouds."""
     valid_mask = torch.isfinite(xyz).flatten(1).all(1) & (xyz != xyz[:, :1]).flatten(1).any(1)
     xyz = torch.where(valid_mask[:, None, None], xyz.double(), 0)
     centred = xyz - xyz.mean(1, keepdim=True)
@@ -126,7 +126,7 @@ def to_unit_sphere(xyz: Float[Tensor, "B N 3"]) -> tuple[Float[Tensor, "B N 3"],
 def read_features(
     features: dict[str, Float[Tensor, "B N _"]], wanted: Features
 ) -> tuple[Float[Tensor, "B N F"], Bool[Tensor, " B"]]:
-    """Return features side by side as models read them, and of which clouds they are such."""
+    """Return the features concatenated as models read them, and the mask of clouds whose features are valid."""
     valid_masks, columns = [], []
     for feature in wanted.columns:
         values = features[feature.name]
@@ -152,10 +152,10 @@ def _read_feature(
 
 
 def choose_points(size: int | torch.SymInt, drawn: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
-    """Return which M of ``size`` points a predictor shows its model, from the first M numbers that its generator draws.
+    """Return the indices of the M of ``size`` points that a predictor samples, from its generator's first M numbers.
 
-    They are ``torch.randperm(size)[:M]``: step i swaps place i with place ``i + drawn[i] % (size - i)``. Where there
-    are fewer points, further numbers repeat some of them. No step waits for the one before, as swaps one by one would.
+    They are ``torch.randperm(size)[:M]``: step i swaps position i with position ``i + drawn[i] % (size - i)``. If
+    ``size`` is less than M, further numbers repeat some points. All steps are computed in parallel.
     """
     count = len(drawn)
     step = torch.arange(count, device=drawn.device)
@@ -166,7 +166,7 @@ def choose_points(size: int | torch.SymInt, drawn: Int[Tensor, " M"]) -> Int[Ten
     again_mask = partner[before] == partner[after]
     # the last step before each that had the same partner, or -1
     earlier = torch.full_like(step, -1).scatter(0, after, torch.where(again_mask, before, -1))
-    # place i holds, when step i comes, what the last step before put there that had i for a partner
+    # the entry at position i before step i: written by the last earlier step whose partner was i
     at_place = torch.full((count + 1,), -1, device=drawn.device, dtype=torch.int64)
     moved = torch.where(partner == step, -1, step)
     at_place = at_place.scatter_reduce(0, partner.clamp(max=count), moved, "amax")[:count]

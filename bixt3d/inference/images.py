@@ -1,4 +1,4 @@
-"""A trained run on images, ready to predict: what the Python API and the command line share."""
+"""Predictors of images: classification and semantic segmentation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from bixt3d.types import InputError
 
 @dataclass(frozen=True)
 class ImagePrediction(ClassAnswer):
-    """What a classifier says of one image: the class, how sure, and the probability of every class, highest first."""
+    """The predicted class of an image, its probability, and the probabilities of all classes, highest first."""
 
     name: str
     confidence: float
@@ -34,9 +34,9 @@ class ImagePrediction(ClassAnswer):
 
 @dataclass(frozen=True, eq=False)
 class SegmentationPrediction(Answer):
-    """What a segmenter says of one image: ``class_names[labels[y, x]]`` is the class of a pixel.
+    """The predicted class of every pixel of an image: ``class_names[labels[y, x]]`` at row y and column x.
 
-    ``shares``: part of the pixels that each class has, highest first, without those that have none.
+    ``shares``: share of the pixels for each class, highest first, without classes that have none.
     """
 
     labels: Int[Tensor, "X Y"]
@@ -51,11 +51,11 @@ class SegmentationPrediction(Answer):
 
 
 class BaseImagePredictor(BasePredictor, ABC):
-    """What all trained models of images have in common: they read images as evaluation shows them.
+    """Base class of image predictors: they prepare images as in evaluation.
 
     Args:
         model: the trained model.
-        class_names: what its classes are called.
+        class_names: names of the classes, in the order of the logits.
     """
 
     def __init__(self, model: nn.Module, class_names: Sequence[str]):
@@ -64,27 +64,27 @@ class BaseImagePredictor(BasePredictor, ABC):
 
     @abstractmethod
     def view(self, image: Any) -> UInt8[Tensor, "3 X Y"]:
-        """Return the pixels of a Pillow image in RGB that the model sees."""
+        """Return the pixels that the model reads of a Pillow image in RGB."""
 
     @abstractmethod
     def _describe(self, image: Float[Tensor, "1 3 X Y"]) -> Answer: ...
 
     def prepare(self, image: Any) -> Float[Tensor, "3 X Y"]:
-        """Return what the model reads of one image (of any kind that ``predict`` takes), on the model's device."""
+        """Return the input of the model for one image (of any kind that ``predict`` takes), on the model's device."""
         return normalize(self.view(as_image(image)).to(self.device))
 
-    @torch.no_grad()  # not inference mode: features are there to be trained on
+    @torch.no_grad()  # not inference mode: autograd may use the features later
     def embed(self, images: Any) -> Float[Tensor, "*B D"]:
-        """Return the pooled features of the model: (D,) of one image, (B, D) of a list of them, on the CPU.
+        """Return the embedding, the pooled features: (D,) for one image, (B, D) for a list of them, on the CPU.
 
-        Takes what ``predict`` takes. Raises InputError for a model class of the user's own that gives no features.
+        Takes the arguments of ``predict``. Raises InputError for a custom model class without features.
         """
         function = features_of(self.model)
         pooled = self._each(images, lambda image: function(self._padded(image)).pooled[0].float().cpu())
         return torch.stack(pooled) if isinstance(pooled, list) else pooled
 
     def attention_maps(self, image: Any) -> list[LayerAttention]:
-        """Return what latents and patches read of each other in every layer while the model sees one image.
+        """Return the attention maps between latents and patches of every layer for one image.
 
         Takes one image, as ``predict`` does. Raises InputError for a model without latents.
         """
@@ -99,20 +99,20 @@ class BaseImagePredictor(BasePredictor, ABC):
         return self._each(images, self._describe)
 
     def _each(self, images: Any, function: Callable[[Tensor], Any]) -> Any:
-        """Return what a function of a prepared image (1, 3, X, Y) gives for one image, or in a list for several."""
+        """Apply a function of a prepared image (1, 3, X, Y) to one image, or to each image of a list."""
         several = isinstance(images, (list, tuple))
         found = [function(self.prepare(image)[None]) for image in (images if several else [images])]
         return found if several else found[0]
 
 
 class ImagePredictor(BaseImagePredictor):
-    """A trained classifier that takes images as people have them.
+    """Predicts the class of images with a trained classifier; `bixt3d.load_run` makes it.
 
     Args:
-        model: the trained model.
-        class_names: what its classes are called.
-        size: side in pixels of the square that it sees.
-        crop_fraction: that square as a share of the image's shorter side.
+        model: the trained classifier.
+        class_names: names of the classes, in the order of the logits.
+        size: side of the center crop after resizing, in pixels.
+        crop_fraction: side of the center crop as a share of the image's shorter side.
     """
 
     task = "image classification"
@@ -129,10 +129,10 @@ class ImagePredictor(BaseImagePredictor):
         return self._view(image)
 
     def predict(self, images: Any) -> ImagePrediction | list[ImagePrediction]:
-        """Say what images show: one ImagePrediction for one image, a list for a list of them.
+        """Classify images: one ImagePrediction for one image, a list for a list of them.
 
-        Takes the path of a file, an image of Pillow, or bytes in an array (rows, columns, 3) or (rows, columns).
-        The model sees the square in the middle, as in evaluation. Raises InputError for a file that is no image.
+        Takes the path of a file, a Pillow image, or a uint8 array (rows, columns, 3) or (rows, columns). The model
+        reads the center crop, as in evaluation. Raises InputError for a file that is no image.
         """
         return self._predict(images)
 
@@ -147,12 +147,12 @@ class ImagePredictor(BaseImagePredictor):
 
 
 class ImageSegmentationPredictor(BaseImagePredictor):
-    """A trained segmenter that takes images as people have them, and labels all their pixels.
+    """Predicts the class of every pixel of images with a trained segmenter; `bixt3d.load_run` makes it.
 
     Args:
-        model: the trained model.
-        class_names: what its classes are called.
-        window: side in pixels of the square that slides over each image; None: the model sees whole images.
+        model: the trained segmenter.
+        class_names: names of the classes, in the order of the logits.
+        window: side of the sliding window in pixels; None: the model reads whole images.
     """
 
     task = "image segmentation"
@@ -168,9 +168,9 @@ class ImageSegmentationPredictor(BaseImagePredictor):
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def predict(self, images: Any) -> SegmentationPrediction | list[SegmentationPrediction]:
-        """Say what every pixel shows: one SegmentationPrediction for one image, a list for a list of them.
+        """Segment images: one SegmentationPrediction for one image, a list for a list of them.
 
-        Takes what `ImagePredictor.predict` takes. The model sees images at their own size, as in evaluation.
+        Takes the arguments of `ImagePredictor.predict`. Images are not resized, as in evaluation.
         """
         return self._predict(images)
 
@@ -187,9 +187,9 @@ class ImageSegmentationPredictor(BaseImagePredictor):
 def segment(
     model: ImageSegmenter, image: Float[Tensor, "B 3 X Y"], window: int | None = None
 ) -> Float[Tensor, "B C X Y"]:
-    """Return the logits of every pixel of images of any size, or with a window the log of their mean probabilities.
+    """Return the logits of every pixel of images of any size; with a sliding window, the log of mean probabilities.
 
-    Images are extended to the right and below, in the mean color, to a size that the model can read.
+    Images are padded at the right and the bottom, with the mean color, to a size that the model can read.
     """
     stride, (rows, columns) = getattr(model, "stride", 1), image.shape[-2:]
     if window is None:
@@ -198,20 +198,20 @@ def segment(
     total, counts = 0.0, image.new_zeros(image.shape[-2:])
     for top in window_places(image.shape[2], window):
         for left in window_places(image.shape[3], window):
-            part = segment(model, image[..., top : top + window, left : left + window]).softmax(1)
-            where = (left, image.shape[3] - left - window, top, image.shape[2] - top - window)
-            total = total + pad(part, where)
+            probability = segment(model, image[..., top : top + window, left : left + window]).softmax(1)
+            margins = (left, image.shape[3] - left - window, top, image.shape[2] - top - window)
+            total = total + pad(probability, margins)
             counts[top : top + window, left : left + window] += 1
     return (total / counts)[..., :rows, :columns].clamp(min=1e-12).log()
 
 
 def window_places(length: int, window: int) -> list[int]:
-    """Return where windows begin along an axis: two thirds of a window apart, the last one at the end."""
+    """Return the starts of the sliding windows along an axis: two thirds of a window apart, the last at the end."""
     return [*range(0, length - window, max(1, 2 * window // 3)), length - window]
 
 
 def as_image(image: Any) -> Any:
-    """Return an image as Pillow's, in RGB. Raises InputError for what is none."""
+    """Return a Pillow image in RGB. Raises InputError for anything that is no image."""
     from PIL import Image
 
     if isinstance(image, (str, Path)):
@@ -221,7 +221,7 @@ def as_image(image: Any) -> Any:
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
         raise InputError(
-            f"an image as an array has bytes (uint8) of shape (rows, columns, 3) or (rows, columns), not "
+            f"an image as an array must be uint8 of shape (rows, columns, 3) or (rows, columns), not "
             f"{pixels.dtype} of shape {pixels.shape}"
         )
     return Image.fromarray(pixels).convert("RGB")

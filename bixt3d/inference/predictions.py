@@ -1,4 +1,4 @@
-"""What trained models answer, and the refusal of answers that are no numbers."""
+"""Predictions of trained models, and the check that they are finite."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from bixt3d.types import InputError
 
 
 class Answer(ABC):
-    """What a trained model says of one cloud or image, of any task.
+    """Base class of predictions: the result for one cloud or image.
 
     ``notes``: what was guessed, repeated, left out or not read, each in a few words.
     """
@@ -22,20 +22,20 @@ class Answer(ABC):
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """Return what a line of JSON says of it."""
+        """Return the entries of its line of JSON."""
 
     def table(self, top: int) -> list[str]:
-        """Return the lines that people read, of the ``top`` likeliest where there are many."""
+        """Return its lines of text, with the ``top`` most probable classes only."""
         return [f"  {name}: {value}" for name, value in self.facts().items()]
 
 
 def percent_lines(shares: Mapping[str, float]) -> list[str]:
-    """Return a line for each name with its share."""
+    """Return a line for each name with its share in percent."""
     return [f"{share:9.1%}  {name}" for name, share in shares.items()]
 
 
 class ClassAnswer(Answer):
-    """What a classifier says: ``name``, ``confidence``, and ``probabilities`` of all classes, highest first."""
+    """Base class of class predictions: ``name``, ``confidence``, ``probabilities`` of all classes, highest first."""
 
     name: str
     confidence: float
@@ -50,7 +50,7 @@ class ClassAnswer(Answer):
 
 @dataclass(frozen=True)
 class Prediction(ClassAnswer):
-    """What a classifier says of one cloud: the class, how sure, and the probability of every class, highest first.
+    """The predicted class of a cloud, its probability, and the probabilities of all classes, highest first.
 
     ``notes``: what was guessed, repeated, left out or not read, each in a few words.
     """
@@ -63,17 +63,17 @@ class Prediction(ClassAnswer):
 
 @dataclass(frozen=True, eq=False)
 class PartPrediction(Answer):
-    """What a part segmenter says of one cloud: ``part_names[parts[i]]`` is the part of its point i.
+    """The predicted part of every point of a cloud: ``part_names[parts[i]]`` for point i.
 
     Args:
-        category: the category whose parts were chosen from.
-        parts: the part of each point, as a place in ``part_names``.
-        part_names: the parts of all categories.
-        shares: what share of the points each part of the category has, highest first.
-        counts: how many points that is.
-        confidence: the probability of each point's part among those of the category.
-        own_parts: the parts of the category.
-        probabilities: those of all ``own_parts`` at each point, which sum to 1, where they were asked for.
+        category: the category; all predicted parts are parts of it.
+        parts: the part of each point, an index into ``part_names``.
+        part_names: names of the parts of all categories.
+        shares: share of the points for each part of the category, highest first.
+        counts: number of points for each part of the category.
+        confidence: probability of each point's part, among the parts of the category.
+        own_parts: indices of the parts of the category.
+        probabilities: those of all ``own_parts`` at each point, which sum to 1; None unless requested.
         notes: what was guessed, repeated, left out or not read, each in a few words.
     """
 
@@ -95,9 +95,9 @@ class PartPrediction(Answer):
 
 
 def check_finite(logits: Float[Tensor, "..."], name: str) -> None:
-    """Raise InputError for what is no answer: NaN or infinity where a model gives numbers."""
+    """Raise InputError if the model's output contains NaN or infinity. ``name``: of the input, for the message."""
     if not torch.isfinite(logits).all():
         raise InputError(
-            f"the model's answer to {name} is not finite: its weights are damaged, or its training went wrong, so take "
+            f"the model's output for {name} is not finite: its weights are damaged, or its training diverged, so take "
             "another checkpoint"
         )

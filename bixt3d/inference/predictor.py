@@ -1,4 +1,4 @@
-"""What predictors of clouds and images have in common: where they lie, what they are, and features beside answers."""
+"""Base class of all predictors: device, text representation, and access to features."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from bixt3d.types import InputError
 
 
 class BasePredictor:
-    """A trained model, ready to predict. ``task``: what it does, in words; ``class_names``: what it tells apart."""
+    """Base class of predictors. ``task``: name of the task, for `repr`; ``class_names``: names of the classes."""
 
     task: str = "prediction"
     model: nn.Module
@@ -20,24 +20,24 @@ class BasePredictor:
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """The device of the model."""
         return next(self.model.parameters()).device
 
     def to(self, device: str | torch.device) -> "BasePredictor":
-        """Move the model to a device; returns this predictor."""
+        """Move the model to a device and return this predictor."""
         self.model.to(device)
         return self
 
-    def predict(self, *given: Any, **more: Any) -> Any:
-        """Say what clouds or images are: see the predictor of each task."""
+    def predict(self, *inputs: Any, **options: Any) -> Any:
+        """Return predictions for clouds or images: see the subclass of each task."""
         raise NotImplementedError
 
-    def __call__(self, *given: Any, **more: Any) -> Any:
-        """Predict: the same as `predict`."""
-        return self.predict(*given, **more)
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Return predictions: the same as `predict`."""
+        return self.predict(*inputs, **options)
 
     def facts(self) -> dict[str, Any]:
-        """Return what a predictor says of itself, beside its task and its classes."""
+        """Return the entries of `repr` besides task and classes."""
         return {}
 
     def __repr__(self) -> str:
@@ -52,7 +52,7 @@ class BasePredictor:
 
 
 def features_of(model: nn.Module) -> Callable[..., ModelFeatures]:
-    """Return the function of a model that gives its features. Raises InputError for a class that has none."""
+    """Return the ``forward_features`` of a model. Raises InputError for a class without it."""
     if not hasattr(model, "forward_features"):
         raise InputError(
             f"a {type(model).__name__} gives no features: derive its class from one of bixt3d.models, such as "

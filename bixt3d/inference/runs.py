@@ -1,4 +1,4 @@
-"""Trained runs put to use: what their weights say of themselves, and the predictors made of them."""
+"""Load trained runs: check the metadata of their weights, build the model and its predictor."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,16 +24,16 @@ OLD = "{} was written by an older bixt3d: train again"
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What the weights of a run say of themselves, checked.
+    """The checked metadata of a run's weights.
 
     Args:
         path: the file of weights.
-        task: what the model does.
+        task: the task of the run.
         model: class and settings of the model.
-        names: what its outputs stand for.
-        input: what it reads.
+        names: names of its outputs.
+        input: description of its input, such as number of points, features and up axis.
         config: the settings of the run in yaml, which only training and testing need.
-        trust: import classes that are not known.
+        trust: import classes that bixt3d does not know.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class SavedRun:
     trust: bool = False
 
     def load_model(self) -> nn.Module:
-        """Return the model with its weights. Raises InputError for a class that is not known, and what does not fit."""
+        """Return the model with its weights. Raises InputError for an unknown class or weights that do not fit."""
         weights: dict[str, Tensor] = load_weights(self.path)[0]
         outputs, features = self.task.outputs(self.names), self.input.get("features") or ""
         return build_described(self.model, self.task.model, outputs, features, weights, str(self.path), self.trust)
@@ -57,15 +57,15 @@ class SavedRun:
 
 
 def newest_of(task: Task) -> Path:
-    """Return the folder of the run of this task, under runs/, that began last. Raises InputError if there is none."""
+    """Return the folder of the newest run of this task under runs/. Raises InputError if there is none."""
     return newest_run(Path("runs"), task.name.__eq__, f"{task.name} run", task.example)
 
 
 def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> SavedRun:
-    """Return what the weights of a run folder, or of a file, say of themselves; no weights are read.
+    """Return the metadata of a run folder or a file of weights, without reading the weights.
 
-    ``trust``: see `load_run`. Raises InputError if there are none, if no run of bixt3d wrote them, or one for another
-    task than ``task``.
+    ``trust``: see `load_run`. Raises InputError if there are no weights, if bixt3d did not write them, or if they are
+    of another task than ``task``.
     """
     path = weights_file(Path(run))
     metadata = load_metadata(path)
@@ -83,7 +83,7 @@ def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> S
         )
     needed = ("model", "input", "config", *found.name_keys)
     if missing := [key for key in needed if key not in metadata]:
-        raise InputError(f"{path} does not describe itself whole: it lacks '{missing[0]}'")
+        raise InputError(f"{path} has incomplete metadata: it lacks '{missing[0]}'")
     names = {key: read_json(metadata[key], f"{key} of {path}") for key in found.name_keys}
     found.check_names(names, str(path))
     described = {key: read_json(metadata[key], f"{key} of {path}") for key in ("model", "input")}
@@ -95,24 +95,24 @@ def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> S
 
 
 def import_from_run(folder: Path) -> None:
-    """Let the modules be imported that a run keeps beside its weights; one of several seeds, in the folder above."""
+    """Make the modules in a run folder importable; those of one of several seeds are in the folder above."""
     for one in [folder.parent] * (folder.parent / RECORD).is_file() + [folder]:
         import_from(one)
 
 
 def load_run(run: str | Path, device: str | torch.device = "cpu", trust: bool = False) -> Any:
-    """Load a trained model: from a run folder, or from its ``model.safetensors`` alone.
+    """Load a trained model from a run folder, or from its ``model.safetensors`` alone; return its predictor.
 
-    Classifiers and part segmenters of clouds give a Predictor or PartPredictor, those of images an ImagePredictor or
-    ImageSegmentationPredictor. Nothing is imported, downloaded or read but this file; ``trust`` lets it import the
-    classes of a model and a task that are not bixt3d's, and so run their code. Raises InputError if there is no such
-    run, or if its weights do not fit its description.
+    For clouds that is a Predictor (classification) or PartPredictor, for images an ImagePredictor or
+    ImageSegmentationPredictor. Only this file is read; nothing is imported or downloaded. ``trust``: import classes of
+    models and tasks that are not bixt3d's, which runs their code. Raises InputError if there is no such run, or if its
+    weights do not fit its description.
     """
     return read_run(run, trust=trust).load(device)
 
 
 def import_task(named: str | None, path: Path, trust: bool) -> Task:
-    """Return the task of the class that weights name. Raises InputError without ``trust``, or where there is none."""
+    """Return the task that the weights name. Raises InputError without ``trust``, or if it cannot be imported."""
     if not named:
         raise InputError(f"{path} does not come from a run of bixt3d, or of a task that is imported here")
     shown = printable(named)[:80]
@@ -126,7 +126,7 @@ def import_task(named: str | None, path: Path, trust: bool) -> Task:
         task = getattr(import_module(module), name)()
     except Exception as error:  # the code of a user's module may raise anything
         raise InputError(
-            f"the task '{shown}' of {path} cannot be imported ({printable(first_line(error))}): its module must lie in "
+            f"the task '{shown}' of {path} cannot be imported ({printable(first_line(error))}): its module must be in "
             "a folder that PYTHONPATH names"
         ) from error
     if not isinstance(task, Task):

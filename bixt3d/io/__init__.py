@@ -1,1 +1,1 @@
-"""Files and the network: limits of what a file may ask, whole writes, downloads, errors in a sentence."""
+"""Files and the network: bounded reading of untrusted files, atomic writes, downloads, error messages."""

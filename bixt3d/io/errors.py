@@ -1,4 +1,4 @@
-"""Errors of PyTorch, NumPy and the operating system, told in a sentence."""
+"""Errors of PyTorch, NumPy and the operating system as one-sentence messages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from bixt3d.errors import InputError
 
 @contextmanager
 def enough_memory(advice: str) -> Iterator[None]:
-    """Raise InputError with the advice in place of an error of PyTorch or NumPy about memory."""
+    """Turn an out-of-memory error of PyTorch or NumPy into an InputError with this advice."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -18,11 +18,11 @@ def enough_memory(advice: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, for a sentence."""
+    """Return the first line of an error message, or the name of its type if it is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error of PyTorch or NumPy means that memory was not enough."""
+    """Return whether an error of PyTorch or NumPy is an out-of-memory error."""
     words = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))

@@ -1,4 +1,4 @@
-"""Sentences about settings that are wrong: where, what, and the nearest right name."""
+"""Messages about wrong settings: where, what is wrong, and the nearest valid name."""
 
 import inspect
 import re
@@ -10,10 +10,13 @@ from bixt3d.io.named_configs import nearest
 
 
 def explain(message: str, known: Iterable[str]) -> str:
-    """Turn jsonargparse's message into one sentence: where, what is wrong, and the nearest right name."""
+    """Turn an error message of jsonargparse into one sentence: where, what is wrong, and the nearest valid name.
+
+    ``known``: the names of all settings.
+    """
     if broken := re.match(r"(Problems parsing|Unexpected) config: ", message):
         problem = re.sub(r'in "<unicode string>",', "at", " ".join(message[broken.end() :].split()))
-        return f"the config file holds no settings in yaml: {problem}"
+        return f"the config file contains no settings in yaml: {problem}"
     message = "\n".join(map(printable, message.splitlines()))
     where = ".".join(re.findall(r"""(?:Parser key "|Group ')([^"']+)["']""", message))
     if unknown := re.search(
@@ -34,7 +37,7 @@ def explain(message: str, known: Iterable[str]) -> str:
 
 
 def _explain_class(message: str, where: str) -> str | None:
-    """Return the sentence about a class that is not known, or known but of no use here; None if it is about neither."""
+    """Return the message about a class that is unknown or does not fit its setting; None if it is about neither."""
     patterns = (
         r"Expected a dot import path string: (\w+)",
         r"Expected '([\w.]+)' to be a subclass of",
@@ -52,8 +55,8 @@ def _explain_class(message: str, where: str) -> str | None:
         return f"setting '{where}' names {path}, which is not bixt3d's: --trust imports it, and so runs its code"
     if found[5]:
         return (
-            f"setting '{where}' names a class of the module {path}, which cannot be imported: it must lie beside the "
-            "config, or in a folder that PYTHONPATH names"
+            f"setting '{where}' names a class of the module {path}, which cannot be imported: put its file beside "
+            "the config, or in a folder of PYTHONPATH"
         )
     if found[6]:
         return f"setting '{where}' names a class that the module {path} does not have"
@@ -61,12 +64,12 @@ def _explain_class(message: str, where: str) -> str | None:
         return f"setting '{where}' cannot be a {name}: " + _what_to_derive_from(message)
     if name in classes:
         return f"setting '{where}' cannot be a {name}: that class is meant for another task or another setting"
-    hint = nearest(name, classes)  # where none is near, all classes are too many
+    hint = nearest(name, classes)  # without a near one: the list of all classes would be too long
     return f"unknown class '{name[:80]}' in setting '{where}'" + hint * ("did you mean" in hint)
 
 
 def _what_to_derive_from(message: str) -> str:
-    """Return what a class of the user's own must be derived from, where jsonargparse says which type it expects."""
+    """Return the advice what a user's own class must be derived from, by the type that jsonargparse expects."""
     expected = re.search(r"subclass of (?:<class ')?([\w.]+)", message)
     name = expected[1].rpartition(".")[2] if expected else ""
     protocol = next((getattr(one, "protocol", ()) for one in known_classes() if one.__name__ == name), ())
@@ -75,7 +78,7 @@ def _what_to_derive_from(message: str) -> str:
 
 
 def parameters_of(class_path: str) -> list[inspect.Parameter]:
-    """Return the settings of a class and of those that it is derived from; none of a class that is not known."""
+    """Return the constructor parameters of a class and its base classes; none of an unknown class."""
     name = class_path.rpartition(".")[2]
     classes = next((one.__mro__ for one in known_classes() if one.__name__ == name), ())
     parameters = [one for cls in reversed(classes) for one in inspect.signature(cls.__init__).parameters.values()]

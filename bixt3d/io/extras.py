@@ -1,4 +1,4 @@
-"""Packages that only some uses need: which extra of bixt3d brings them, and a sentence where one is missing."""
+"""Optional dependencies: which extra of bixt3d installs them, and the message if one is missing."""
 
 from importlib.util import find_spec
 
@@ -14,18 +14,18 @@ EXTRAS = {
     "export": ("fvcore", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "psb": ("py7zr",),
 }
-"""The packages of each extra, by the names under which they are imported."""
+"""The packages of each extra, by their import names."""
 
 
 def need(what: str, *packages: str) -> None:
-    """Raise InputError, which says what to install, if a package that something needs is missing."""
+    """Raise InputError with the pip command if a package is missing; ``what`` is the feature that needs it."""
     for package in packages:
         if not _is_installed(package):
             raise InputError(f"{what} needs {_missing(package)}")
 
 
 def what_to_install(error: ModuleNotFoundError) -> str | None:
-    """Return the sentence about a missing package of an extra; None if the error is about something else."""
+    """Return the message about a missing package of an extra; None if the error is about another module."""
     package = (error.name or "").split(".")[0]
     return f"this needs {_missing(package)}" if any(package in packages for packages in EXTRAS.values()) else None
 
@@ -38,5 +38,5 @@ def _missing(package: str) -> str:
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ValueError:  # a module without a specification: somebody put it there
+    except ValueError:  # a module without a spec, put into sys.modules by a program
         return True

@@ -1,4 +1,4 @@
-"""Files from the network: resumed, no larger than expected, never by a less safe way, the same as the first time."""
+"""Downloads over HTTP: resumed, bounded in size, never from https to http, checked against the first download."""
 
 import hashlib
 import http
@@ -21,14 +21,14 @@ TIMEOUT_SECONDS = 30
 
 
 class RefusedError(Exception):
-    """The file is there, but it is not the one to use."""
+    """The file is not the expected one; the message is the reason."""
 
 
 class LostError(Exception):
-    """The connection broke; its own class, for an OSError while a file is written means the disk."""
+    """The connection broke. Not an OSError, which means a disk error while a file is written."""
 
 
-class _NeverLessSafe(urllib.request.HTTPRedirectHandler):
+class _NoDowngrade(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise LostError("led from https to http")
@@ -36,12 +36,16 @@ class _NeverLessSafe(urllib.request.HTTPRedirectHandler):
 
 
 def download(url: str, part: Path, most: int) -> None:
-    """Fetch a file, or what is missing of a part of it. Raises RefusedError if more than ``most`` bytes come."""
+    """Download a file to ``part``, resuming a partial download.
+
+    Raises RefusedError above ``most`` bytes, LostError if the connection breaks, OSError or HTTPException if there is
+    none, InputError if the file cannot be written.
+    """
     offset = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "bixt3d", "Accept-Encoding": "identity"}
     request = urllib.request.Request(url, headers=headers | ({"Range": f"bytes={offset}-"} if offset else {}))
     try:
-        response = urllib.request.build_opener(_NeverLessSafe).open(request, timeout=TIMEOUT_SECONDS)
+        response = urllib.request.build_opener(_NoDowngrade).open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -72,7 +76,7 @@ def _chunks(response: Any) -> Iterator[bytes]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into an InputError."""
+    """Turn an OSError into an InputError about writing ``path``."""
     try:
         yield
     except OSError as error:
@@ -80,7 +84,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def digest_of(path: Path, algorithm: str) -> str:
-    """Return ``algorithm:digits`` of a file."""
+    """Return the checksum of a file as ``algorithm:digits``."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -89,13 +93,13 @@ def digest_of(path: Path, algorithm: str) -> str:
 
 
 def check_first(path: Path, kept: Path) -> None:
-    """Raise RefusedError for a file that is not the one whose checksum is kept."""
+    """Raise RefusedError if a checksum was kept in the file ``kept`` and that of ``path`` is another."""
     if kept.is_file() and kept.read_bytes()[:64].decode(errors="replace") != (found := digest_of(path, "sha256")[7:]):
         raise RefusedError(f"its sha256 is {found}, not that of the first one, which {kept} keeps")
 
 
 def keep_first(path: Path, kept: Path, name: str) -> None:
-    """Keep the checksum of a file of which nobody published one: any other is refused from then on."""
+    """Keep the checksum of the first download of a file without a published one: later ones must match it."""
     if not kept.is_file():
-        print(f"nobody published a checksum of {name}: that of this one is kept in {kept}", file=sys.stderr)
+        print(f"no checksum of {name} is published: that of this file is kept in {kept}", file=sys.stderr)
         kept.write_text(f"{digest_of(path, 'sha256')[7:]}  {name}\n")

@@ -1,15 +1,15 @@
-"""Modules of the user's own, beside the config that names their classes: only where ``--trust`` lets them run."""
+"""Import of user modules from the folder of a config; only with ``--trust``, as this runs their code."""
 
 import shutil
 import sys
 from pathlib import Path
 
 _FOLDERS: list[Path] = []
-"""Folders that were put on the import path, in this order."""
+"""Folders that were added to the import path, in this order."""
 
 
 def import_from(folder: Path) -> None:
-    """Let settings name classes of the modules in a folder. They are found before others of the same name."""
+    """Put a folder first on the import path, so that settings can name the classes of its modules."""
     folder = folder.resolve()
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
@@ -18,7 +18,7 @@ def import_from(folder: Path) -> None:
 
 
 def copy_imported(folder: Path) -> list[Path]:
-    """Copy the imported modules that lie in those folders into another, where a run keeps them; returns the copies."""
+    """Copy the imported modules of those folders to ``folder``, that of a run; return the copies."""
     copies = []
     for source in _FOLDERS:
         for file in sorted(_imported(source)):
@@ -31,7 +31,7 @@ def copy_imported(folder: Path) -> list[Path]:
 
 
 def _imported(folder: Path) -> set[Path]:
-    """Return the files of all modules whose package, or which themselves, lie in a folder."""
+    """Return the files of all imported modules and packages in a folder."""
     found: set[Path] = set()
     for name, module in list(sys.modules.items()):
         top = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None)

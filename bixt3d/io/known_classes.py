@@ -1,4 +1,4 @@
-"""The classes that files may name: those of bixt3d, and those that the program has imported itself."""
+"""The classes that settings may name without ``--trust``: those of bixt3d, and subclasses that are imported."""
 
 import inspect
 import sys
@@ -7,7 +7,7 @@ TRUST = "--trust: import classes that are named and that are not bixt3d's, and s
 
 
 def known_classes() -> list[type]:
-    """Return the classes of bixt3d, and those derived from them, in all modules that are imported."""
+    """Return the classes of bixt3d in all imported modules, and all classes derived from them."""
     modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "bixt3d"]
     things = [thing for module in modules for thing in list(vars(module).values())]
     pending = [thing for thing in things if inspect.isclass(thing) and thing.__module__.split(".")[0] == "bixt3d"]
@@ -20,7 +20,7 @@ def known_classes() -> list[type]:
 
 
 def class_paths(one: type) -> list[str]:
-    """Return the dotted paths that may name a class: in the packages that hold it, last where it is defined."""
+    """Return the dotted paths under which a class may be imported: from each parent package, last from its module."""
     packages, name = one.__module__.split("."), one.__qualname__
     if not all(part.isidentifier() for part in (*packages, *name.split("."))):
         return [name]  # defined inside a function: no path leads there

@@ -1,4 +1,4 @@
-"""Configs by name, and what to say of a name that is not known."""
+"""Configs by name, and suggestions for unknown names."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,18 +9,18 @@ from bixt3d.io.bounds import printable
 
 
 def shipped(folder: str) -> Path:
-    """Return a folder that comes with bixt3d, ``cfgs`` or ``data``: it lies in an installed package, or beside it."""
+    """Return a folder that comes with bixt3d, ``cfgs`` or ``data``: inside the installed package, or beside it."""
     package = Path(__file__).parents[1]
     return package / folder if (package / folder).is_dir() else package.parent / folder
 
 
 def known_configs() -> dict[str, Path]:
-    """Return the yaml files that come with bixt3d by their names."""
+    """Return the paths of the configs that come with bixt3d, by name."""
     return {path.stem: path for path in sorted(shipped("cfgs").glob("*.yaml"))}
 
 
 def config_file(name: str) -> Path:
-    """Return the path of a config by its name. Raises InputError if there is none."""
+    """Return the path of a config by its name. Raises InputError for an unknown name."""
     files = known_configs()
     if name not in files:
         raise InputError(f"there is no config '{printable(name)}'" + nearest(name, files))
@@ -28,7 +28,7 @@ def config_file(name: str) -> Path:
 
 
 def find_config(place: str) -> Path:
-    """Return the file of a config: a path, or a name. Raises InputError that names the nearest one if there is none."""
+    """Return the path of a config given by path or name. Raises InputError with the nearest name if there is none."""
     path = Path(place)
     if path.exists() or path.is_symlink():
         return path
@@ -39,7 +39,7 @@ def find_config(place: str) -> Path:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return the end of a sentence about a name that is not known: the nearest one, or all there are."""
+    """Return the end of a message about an unknown name: the nearest valid name, or all of them."""
     group = name.rpartition(".")[0] + "."
     names = sorted({one for one in names if not one.endswith(".help") and one != "print_shtab"})
     if of_group := [one for one in names if one.startswith(group)]:  # optim.lrr is near optim.lr, not near train

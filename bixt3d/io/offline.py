@@ -1,4 +1,4 @@
-"""One switch for the network: with ``BIXT3D_OFFLINE=1`` nothing is fetched."""
+"""Offline mode: with ``--offline`` or ``BIXT3D_OFFLINE=1`` nothing is downloaded."""
 
 import os
 
@@ -9,11 +9,11 @@ OFFLINE = "--offline: fetch nothing"
 
 
 def go_offline() -> None:
-    """Forbid any download, in this process and those that it starts; `--offline` of the programs calls it."""
+    """Forbid downloads in this process and its child processes; ``--offline`` calls it."""
     os.environ[VARIABLE] = "1"
 
 
 def check_online(what: str, by_hand: str) -> None:
-    """Raise InputError where the network is forbidden: ``what`` would be fetched, ``by_hand`` says what to do."""
+    """Raise InputError in offline mode: ``what`` would be downloaded, ``by_hand`` is the advice what to do instead."""
     if os.environ.get(VARIABLE, "0").lower() not in ("", "0", "false", "no"):
         raise InputError(f"{what} would be fetched, but the network is forbidden (--offline, {VARIABLE}): {by_hand}")

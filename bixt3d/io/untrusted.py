@@ -1,4 +1,4 @@
-"""What comes from unknown hands, read within bounds: JSON, yaml and tensors, or one sentence."""
+"""Safe loading of untrusted JSON, yaml and PyTorch files: bounded in size, no code, InputError if damaged."""
 
 import io
 import json
@@ -16,17 +16,18 @@ from bixt3d.errors import InputError
 from bixt3d.io.bounds import check_names, printable
 
 MOST_JSON, MOST_YAML = 2**22, 2**18
-"""Characters of a text: names of many classes need more than settings do."""
+"""Largest number of characters; JSON may contain the names of many classes, yaml only settings."""
 MOST_VALUES, MOST_SETTINGS, DEEPEST = 200_000, 20_000, 32
-"""Values in JSON, in yaml with what its aliases repeat, and how deep they are nested."""
+"""Largest number of values in JSON, of values in yaml with its aliases expanded, and depth of nesting."""
 TENSOR_GLOBALS = r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w+Storage"
-"""What a pickle of tensors may name; torch's own list has `bytearray` on it, which takes as much memory as one says."""
+"""Globals that a pickle of tensors may use; torch also allows `bytearray`, which can allocate any amount of memory."""
 
 GETS = ("GET", "BINGET", "LONG_BINGET")
+"""Pickle opcodes that read the memo."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """Plain values alone; a date is text, as in jsonargparse."""
+    """Loads plain values only; dates stay text, as in jsonargparse."""
 
     yaml_implicit_resolvers = {
         first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
@@ -35,7 +36,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 
 
 def read_json(text: str, source: str) -> Any:
-    """Return the values of a JSON text; ``source`` says what it is. Raises InputError if it is none, or too large."""
+    """Parse JSON. Raises InputError if it is damaged or too large; ``source`` names it in errors."""
     _check_length(text, MOST_JSON, source)
     try:
         values = json.loads(text, parse_constant=_refuse_constant)
@@ -50,9 +51,9 @@ def _refuse_constant(word: str) -> NoReturn:
 
 
 def read_yaml(text: str, source: str) -> Any:
-    """Return the values of a yaml text; ``source`` says what it is. Raises InputError where it is none, or too large.
+    """Parse yaml. Raises InputError if it is damaged or too large; ``source`` names it in errors.
 
-    Tags of Python, names with dots, and aliases that repeat too much are refused.
+    Python tags, names with dots, and aliases that expand to too many values are refused.
     """
     _check_length(text, MOST_YAML, source)
     try:
@@ -60,20 +61,22 @@ def read_yaml(text: str, source: str) -> Any:
         values = yaml.load(text, _Loader)
     except InputError:
         raise
-    except Exception as error:  # junk makes PyYAML raise almost anything
+    except Exception as error:  # PyYAML raises many types for damaged text
         reason = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())[:200]
-        raise InputError(f"{source} holds no settings in yaml: {printable(reason)}") from error
+        raise InputError(f"{source} contains no settings in yaml: {printable(reason)}") from error
     check_plain(values, source)
     _check_dots(values, source)
     return values
 
 
 def _check_dots(values: Any, source: str) -> None:
-    """Raise InputError for a name such as ``optim.lr``, a second way to say a setting that checks would pass over."""
+    """Raise InputError for a name such as ``optim.lr``: jsonargparse would take it for a setting, unchecked."""
     if isinstance(values, dict):
         for name in values:
             if "." in name:
-                raise InputError(f"{source} holds '{printable(name)[:80]}': write a group and, indented, its settings")
+                raise InputError(
+                    f"{source} contains '{printable(name)[:80]}': write a group and, indented, its settings"
+                )
     for value in values.values() if isinstance(values, dict) else values if isinstance(values, list) else ():
         _check_dots(value, source)
 
@@ -84,11 +87,11 @@ def _check_length(text: str, most: int, source: str) -> None:
 
 
 def _check_aliases(text: str, source: str) -> None:
-    """Raise InputError if a yaml text would hold too many values once its aliases are followed, or is too deep."""
+    """Raise InputError if yaml has too many values with its aliases expanded, or is nested too deep."""
     sizes, open_anchors, anchors = [0], [], {}
     for event in yaml.parse(text, _Loader):
         if isinstance(event, yaml.AliasEvent):
-            sizes[-1] += anchors.get(event.anchor, MOST_SETTINGS)  # one that is not complete would hold itself
+            sizes[-1] += anchors.get(event.anchor, MOST_SETTINGS)  # an alias inside its own anchor never ends
         elif isinstance(event, yaml.CollectionStartEvent):
             sizes.append(1)
             open_anchors.append(event.anchor)
@@ -100,17 +103,17 @@ def _check_aliases(text: str, source: str) -> None:
             sizes[-1] += 1
             anchors[event.anchor] = 1
         if len(sizes) > DEEPEST or sizes[-1] >= MOST_SETTINGS:
-            raise InputError(f"{source} is nested too deep, or holds too many values, or its aliases do")
+            raise InputError(f"{source} is nested too deep, or contains too many values, or its aliases do")
 
 
 def check_plain(values: Any, source: str) -> None:
-    """Raise InputError unless values are dicts, lists, text, finite numbers, true, false and null, not too many."""
+    """Raise InputError unless values are dicts, lists, text, finite numbers, booleans and null, and not too many."""
     pending, seen = [(values, 1)], 0
     while pending:
         value, depth = pending.pop()
         seen += 1
         if seen > MOST_VALUES or depth > DEEPEST:
-            raise InputError(f"{source} is nested too deep, or holds too many values")
+            raise InputError(f"{source} is nested too deep, or contains too many values")
         if isinstance(value, dict):
             if not all(isinstance(key, str) for key in value):
                 raise InputError(f"{source} has a name that is not text")
@@ -120,13 +123,13 @@ def check_plain(values: Any, source: str) -> None:
         elif (isinstance(value, float) and not math.isfinite(value)) or (
             isinstance(value, int) and abs(value) >= 2**63
         ):
-            raise InputError(f"{source} holds a number that is not finite, or too large")
+            raise InputError(f"{source} contains a number that is not finite, or too large")
         elif not isinstance(value, str | int | float | bool | None):
-            raise InputError(f"{source} holds something that is no text, number, list or dict")
+            raise InputError(f"{source} contains something other than text, numbers, lists and dicts")
 
 
 def check_different_names(names: Any, source: str) -> None:
-    """Raise InputError unless these are names: a list of different texts that can be printed."""
+    """Raise InputError unless ``names`` is a list of different, printable names."""
     if not (isinstance(names, Sequence) and not isinstance(names, str) and names):
         raise InputError(f"{source} should be a list of names")
     if not all(isinstance(name, str) for name in names):
@@ -134,27 +137,27 @@ def check_different_names(names: Any, source: str) -> None:
     check_names(names, source)
     if len(set(names)) < len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise InputError(f"{source} holds '{twice}' twice")
+        raise InputError(f"{source} contains '{twice}' twice")
 
 
 def check_count(value: Any, source: str, least: int = 1, most: int = 2**20) -> int:
-    """Return a value that is a whole number between two bounds. Raises InputError for any other."""
+    """Return a value if it is an integer from ``least`` to ``most``. Raises InputError for any other."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InputError(f"{source} should be a whole number from {least} to {most}, not {printable(repr(value))[:80]}")
     return value
 
 
 def check_keys(values: Any, keys: Sequence[str], source: str) -> None:
-    """Raise InputError unless values are a dict with exactly these keys."""
+    """Raise InputError unless ``values`` is a dict with exactly these keys."""
     if not isinstance(values, dict) or set(values) != set(keys):
         raise InputError(f"{source} should have these entries and no others: {', '.join(keys)}")
 
 
 def load_tensors(content: bytes, *classes: type) -> Any:
-    """Return what `torch.save` wrote, without running code of the file. Raises almost anything where it is broken.
+    """Load a file of `torch.save` without running its code. Raises InputError if it is unsafe, other types if damaged.
 
-    ``classes``: what it may hold besides tensors and plain values. No tensor may be larger than the file: one that
-    repeats a value, or a zip that unpacks to more, fills the memory.
+    ``classes``: allowed besides tensors and plain values. No tensor may be larger than the file: an expanded tensor, or
+    a zip that unpacks to more, could fill the memory.
     """
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -167,17 +170,17 @@ def load_tensors(content: bytes, *classes: type) -> Any:
     while pending:
         value, seen = pending.pop(), seen + 1
         if seen > MOST_VALUES:
-            raise InputError("it holds too many values")
+            raise InputError("it contains too many values")
         if isinstance(value, torch.Tensor) and (value.layout != torch.strided or value.nbytes > len(content)):
-            raise InputError("it holds a tensor that is larger than the file")
+            raise InputError("it contains a tensor that is larger than the file")
         if isinstance(value, Mapping | list | tuple):
             pending += value.values() if isinstance(value, Mapping) else value
     return state
 
 
 def _check_pickles(content: bytes, known: set[str]) -> None:
-    """Raise InputError for a pickle that names more than tensors are made of; no step of it is done."""
-    if content[:4] == b"PK\x03\x04":  # as torch tells them apart, and read as torch reads it
+    """Raise InputError for a pickle with globals or opcodes that tensors do not need, without executing it."""
+    if content[:4] == b"PK\x03\x04":  # the same test, and the same reader, as in torch.load
         pickles, count = io.BytesIO(torch._C.PyTorchFileReader(io.BytesIO(content)).get_record("data.pkl")), 1
     else:  # magic number, version, system, content, keys of the storages
         pickles, count = io.BytesIO(content), 5
@@ -188,20 +191,20 @@ def _check_pickles(content: bytes, known: set[str]) -> None:
             if step.name == "GLOBAL" and not (name in known or re.fullmatch(TENSOR_GLOBALS, name, re.ASCII)):
                 raise InputError(f"it names {printable(name)[:80]}, which no tensor needs")
             if step.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
-                raise InputError(f"it holds the step {step.name}, which no tensor needs")
+                raise InputError(f"it contains the step {step.name}, which no tensor needs")
 
 
 class _Repeats:
-    """Refuses, step by step, a pickle that copies what it holds once: into OrderedDicts, or as their attributes.
+    """Detects a pickle that multiplies its content: by copies into OrderedDicts, or as their attributes.
 
-    ``torch.save`` makes every OrderedDict empty, fills it, and writes its attributes where they belong.
+    ``torch.save`` creates every OrderedDict empty, then fills it, and writes its attributes only once.
     """
 
     def __init__(self):
         self.memo_size, self.ordered, self.before, self.wants_empty = 0, set(), "", False
 
     def check(self, step: str, value: Any) -> None:
-        """Raise InputError for a step of this kind."""
+        """Raise InputError if the next opcode makes a copy."""
         is_put = step == "MEMOIZE" or "PUT" in step
         if is_put and self.wants_empty and self.before == "GLOBAL":
             self.ordered.add(self.memo_size if step == "MEMOIZE" else int(value))

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, whatever ends the program that writes them."""
+"""Atomic writes: a file is complete or missing, whatever interrupts the program that writes it."""
 
 import contextlib
 import errno
@@ -13,9 +13,9 @@ from bixt3d.errors import InputError
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> None:
-    """Call ``write`` on a temporary path, then move the result into place, once the disk has it.
+    """Write a file atomically and durably: call ``write`` with a temporary path, flush to disk, rename.
 
-    Raises InputError if it does not fit, or with ``new`` if there is such a file already.
+    Raises InputError if it cannot be written, or with ``new`` if the file exists already.
     """
     temporary = temporary_name(path)
     try:
@@ -36,27 +36,27 @@ def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> 
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: if the writing fails with OSError, what was there before stays as it was."""
-    part = temporary_name(path)
+    """Write bytes to a file atomically: if that raises OSError, an old file stays unchanged."""
+    temporary = temporary_name(path)
     try:
-        part.write_bytes(content)
-        os.replace(part, path)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def temporary_name(path: Path) -> Path:
-    """Return the path beside a file under which this process writes it, and `remove_leftovers` finds it."""
+    """Return the temporary path beside a file, unique to this process; `remove_leftovers` finds it."""
     return path.with_name(f".{path.name}.{host_name()}.{os.getpid()}.tmp")
 
 
 def host_name() -> str:
-    """Return the name of this machine, as it stands in the names of temporary files."""
+    """Return the host name as part of a file name."""
     return "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder (where the system can say so of a folder)."""
+    """Flush a file, or the entries of a folder, to disk (fsync), where the system supports it."""
     if path.is_dir() and os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -70,7 +70,7 @@ def _sync(path: Path) -> None:
 
 
 def _put_new(temporary: Path, path: Path) -> None:
-    """Give a file its name, if no other file has it: one process of several that try succeeds."""
+    """Move a file to ``path`` unless it exists; if several processes try, one succeeds. Raises FileExistsError."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -87,24 +87,24 @@ def _reason(error: Exception) -> str:
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove the temporary files of programs that were killed on this machine; others may still be written.
+    """Remove the temporary files of processes of this machine that no longer exist.
 
     ``name``: only those of this file; None: of all files in the folder.
     """
     for path in folder.glob(f".{'*' if name is None else glob.escape(name)}.{host_name()}.*.tmp"):
         number = path.name.split(".")[-2]
-        if number.isdecimal() and not _lives(int(number)):
+        if number.isdecimal() and not _is_alive(int(number)):
             path.unlink(missing_ok=True)
 
 
-def _lives(process: int) -> bool:
-    """Say whether another process of this number exists; this one has its number from a dead one and writes nothing."""
+def _is_alive(process: int) -> bool:
+    """Return whether another process with this id exists. Files with our own id are left by a dead process."""
     if process == os.getpid():
         return False
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # of another user, or no way to know
+    except OSError:  # a process of another user, or unknown
         return True
     return True

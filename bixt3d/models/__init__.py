@@ -1,4 +1,4 @@
-"""Whole models: tokenizer, encoder and head."""
+"""Complete models: tokenizer, encoder and head."""
 
 from bixt3d.models.baselines import IterativeEncoder, PointMLP, PointMLPElite, PointMLPSegmenter, SequentialEncoder
 from bixt3d.models.classifier import BixtClassifier, CloudClassifier

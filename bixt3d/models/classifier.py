@@ -1,4 +1,4 @@
-"""Whole classifiers of clouds: tokenizer, encoder, head."""
+"""Point cloud classifiers: tokenizer, encoder and classification head."""
 
 from abc import ABC, abstractmethod
 
@@ -12,12 +12,12 @@ from bixt3d.types import Features, Pyramid
 
 
 class CloudClassifier(FeatureModel, ABC):
-    """A model that says what a cloud is. Built as ``Model(num_classes, ...)``.
+    """A model that classifies clouds. Built as ``Model(num_classes, ...)``.
 
-    ``features``: what it reads of the points beside their positions, in the order of the columns of ``feats``.
+    ``features``: the point features that it reads besides the coordinates, in the order of the columns of ``feats``.
 
-    A plain `nn.Module` counts as one if its ``forward(self, xyz, feats=None)`` returns logits (B, C). It reads no
-    features, unless its ``features`` name them, as in ``features = "normal,rgb"``.
+    A plain `nn.Module` counts as a subclass if its ``forward(self, xyz, feats=None)`` returns logits (B, C). It reads
+    no features, unless it names them in its ``features``, as in ``features = "normal,rgb"``.
     """
 
     protocol = ("xyz", "feats")
@@ -32,7 +32,7 @@ class CloudClassifier(FeatureModel, ABC):
 
 
 class LatentHead(FeatureModel):
-    """Tokenizer, encoder, and a head that reads the mean of the latents: what classifiers of all inputs share."""
+    """Tokenizer, encoder, and a head on the mean of the latents: base class of cloud and image classifiers."""
 
     def __init__(self, num_classes: int, tokenizer: nn.Module, encoder: Encoder, dropout: float):
         super().__init__()
@@ -45,22 +45,22 @@ class LatentHead(FeatureModel):
         return zero_linear(self.encoder.dim, num_classes)
 
     def encode(self, pyramid: Pyramid) -> ModelFeatures:
-        """Return the features of a cloud or image, given its tokens; ``pooled``: the normalized mean of the latents."""
+        """Return the features of tokenized clouds or images; ``pooled``: their normalized mean latent."""
         latents, (*_, tokens) = self.encoder(pyramid)
         return ModelFeatures(latents, tokens, self.norm(latents.mean(1)))
 
     def classify(self, features: ModelFeatures) -> Float[Tensor, "B C"]:
-        """Return the logits, given the features."""
+        """Return the logits of the pooled features."""
         return self.head(self.dropout(features.pooled))
 
 
 class BixtClassifier(LatentHead, CloudClassifier):
-    """Tokens and latents refine each other; the mean of the latents says the class (paper, section 2.3).
+    """BiXT classifier: tokens and latents refine each other, a head reads the mean of the latents (section 2.3).
 
     Args:
         num_classes: number of classes; 0: `forward` returns the pooled features (B, D).
-        tokenizer: how a cloud becomes tokens.
-        encoder: how tokens and latents refine each other.
+        tokenizer: turns clouds into tokens.
+        encoder: refines tokens and latents.
         dropout: dropout rate before the last linear layer.
 
     Example:

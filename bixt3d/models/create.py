@@ -1,4 +1,4 @@
-"""One door to all models by name: configs of clouds and images, and the paper's image models."""
+"""Create and list models by name: those of the config files, and the paper's image models (presets)."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatch
@@ -25,7 +25,7 @@ KINDS: dict[Kind, tuple[type, Any]] = {
     "imgcls": (ImageClassifier, MakeImageClassifier),
     "imgseg": (ImageSegmenter, MakeImageSegmenter),
 }
-"""By the word that the commands use: what a model is, and how it is made."""
+"""Each kind of model, named as in the commands: its base class, and the type of the function that builds it."""
 
 
 def create_model(
@@ -37,21 +37,22 @@ def create_model(
     features: str | None = None,
     **changes: Any,
 ) -> FeatureModel:
-    """Build the model of a config or an image preset, with random weights.
+    """Build the model of a config or an image preset, with random weights unless ``pretrained`` is set.
 
     Args:
-        name: of a config (``modelnet40_grouping``), of a preset (``bixt_ti_l64_p16``), or a path of a yaml file; see
-            `list_models`.
-        num_classes: classes, or parts of all categories; 0: the model returns features. None: 1000, of image
-            classifiers alone.
-        num_categories: of a part segmenter.
-        pretrained: the weights that the authors released, of image classifiers alone; the head is new unless there are
-            1000 classes.
-        features: what a model of clouds reads beside positions, such as ``normal,rgb``; None: what the config says.
-        changes: other settings of the model's class, such as ``dropout=0.1``; those of its parts in a dict, such as
+        name: name of a config (``modelnet40_grouping``) or preset (``bixt_ti_l64_p16``), see `list_models`; or the path
+            of a yaml file.
+        num_classes: number of classes, or of parts over all categories; 0: the model returns features. None: 1000,
+            for image classifiers only.
+        num_categories: number of categories, for part segmenters only.
+        pretrained: load the weights that the authors released, for image classifiers only; the head stays random unless
+            there are 1000 classes.
+        features: point features that the model reads besides the coordinates, such as ``normal,rgb``; None: those that
+            the config names.
+        changes: other settings of the model's class, such as ``dropout=0.1``; nested ones in a dict, such as
             ``encoder={"depth": 4}``.
 
-    Raises InputError for an unknown name, with the nearest one, and for settings that do not fit.
+    Raises InputError for an unknown name (it suggests the nearest one) and for settings that do not fit.
     """
     if str(name) in PRESETS:
         return _create_preset(str(name), num_classes, pretrained, changes)
@@ -74,10 +75,10 @@ def create_model(
 
 
 def list_models(pattern: str = "", kind: str | None = None) -> list[str]:
-    """Return the names that `create_model` knows: configs, then image presets, each in order.
+    """Return the names that `create_model` accepts: configs, then image presets.
 
-    ``pattern``: part of the names, or a shell pattern such as ``bixt_*_ft384``. ``kind``: cls and partseg (clouds),
-    imgcls and imgseg (images). Raises InputError for another kind.
+    ``pattern``: a substring of the names, or a wildcard pattern such as ``bixt_*_ft384``. ``kind``: cls or partseg
+    (clouds), imgcls or imgseg (images); None: all. Raises InputError for another kind.
     """
     if kind not in (None, *KINDS):
         raise InputError(f"there is no kind of model '{kind}'" + nearest(str(kind), KINDS))
@@ -88,7 +89,7 @@ def list_models(pattern: str = "", kind: str | None = None) -> list[str]:
 
 
 def kind_of(settings: Mapping[str, Any]) -> Kind:
-    """Return the kind of a config's model. Raises InputError for a class that is none of bixt3d's."""
+    """Return the kind of a config's model. Raises InputError for a class that bixt3d does not know."""
     model = settings["model"]
     name = str(model.get("class_path") if isinstance(model, dict) else model).rpartition(".")[2]
     for one in known_classes():
@@ -111,7 +112,7 @@ def _create_preset(name: str, num_classes: int | None, pretrained: bool, changes
 
 
 def _changed(settings: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of a class, as a config has them, with others in their place."""
+    """Return the settings of a class with ``changes`` applied."""
     settings = {"class_path": settings} if isinstance(settings, str) else dict(settings)
     given = dict(settings.get("init_args") or {})
     for name, value in changes.items():

@@ -1,4 +1,4 @@
-"""PointMLP's decoder (Ma et al. 2022): from few points that know much back to all points, level by level."""
+"""PointMLP's decoder (Ma et al. 2022): feature propagation from the coarsest level back to every point."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ from bixt3d.types import InputError, Pyramid, Tokens
 
 
 class DecoderBlock(nn.Module):
-    """Carry features to the next finer level, join them with what that level knew, refine the result.
+    """Feature propagation: interpolate features at the next finer level, add its skip connection, refine the result.
 
-    The first layer is linear on ``[fine | carried]``, and so is interpolation: the layer is applied to the few coarse
-    tokens before they are carried, with the same result.
+    The first layer is linear on ``[fine | interpolated]``, and so is the interpolation: the layer is applied to the
+    coarse tokens, which are fewer, before they are interpolated, with the same result.
     """
 
     def __init__(self, dim: int, skip_dim: int, out_dim: int, num_blocks: int, ratio: float):
@@ -28,12 +28,12 @@ class DecoderBlock(nn.Module):
         """Return the features of the fine level."""
         linear, norm, relu = self.fuse
         weight_fine, weight_coarse = linear.weight.split(self.dims, 1)
-        carried = interpolate(fine.pos, coarse.pos, coarse.feats @ weight_coarse.T)
-        return self.refine(relu(norm(fine.feats @ weight_fine.T + carried)))
+        interpolated = interpolate(fine.pos, coarse.pos, coarse.feats @ weight_coarse.T)
+        return self.refine(relu(norm(fine.feats @ weight_fine.T + interpolated)))
 
 
 class PointMLPDecoder(nn.Module):
-    """Features by inverse-distance interpolation and skip connections, a global context of every level, the category.
+    """PointMLP's part segmentation decoder: inverse-distance interpolation, skip connections, a global context.
 
     Built as ``PointMLPDecoder(num_parts, num_categories, level_dims, ...)``.
 
@@ -43,8 +43,8 @@ class PointMLPDecoder(nn.Module):
         level_dims: widths of the levels, finest first.
         dims: widths of the decoder's steps, from the coarsest level to the finest.
         num_blocks: for each step, residual blocks on every point.
-        ratio: inner width of the residual blocks.
-        context_dim: width of the global context.
+        ratio: hidden width of the residual blocks, as a multiple of their width.
+        context_dim: width of the global context, which max-pools the features of every level.
         category_dim: width of the category's embedding; 0: the category is not read.
         dropout: dropout rate before the last linear layer.
     """
@@ -104,11 +104,11 @@ class PointMLPDecoder(nn.Module):
         for block, fine in zip(self.blocks, pyramid[-2::-1], strict=True):
             tokens = Tokens(block(fine, tokens), fine.pos)
         maxima = [layer(level.feats).amax(1) for layer, level in zip(self.level_context, pyramid, strict=True)]
-        known = [self.context(torch.cat(maxima, -1))]
+        shared = [self.context(torch.cat(maxima, -1))]
         if self.reads_category:
-            known.append(self.category(nn.functional.one_hot(category, self.num_categories).to(maxima[0].dtype)))
-        linear, norm, dropout, last = self.head  # what a cloud's points share is multiplied once
+            shared.append(self.category(nn.functional.one_hot(category, self.num_categories).to(maxima[0].dtype)))
+        linear, norm, dropout, last = self.head  # what all points of a cloud share is multiplied once
         dim = tokens.feats.shape[2]
-        weight_feats, weight_known = linear.weight.split([dim, linear.in_features - dim], 1)
-        shared = torch.cat(known, -1) @ weight_known.T + linear.bias
-        return last(dropout(norm(tokens.feats @ weight_feats.T + shared[:, None])))
+        weight_feats, weight_shared = linear.weight.split([dim, linear.in_features - dim], 1)
+        bias = torch.cat(shared, -1) @ weight_shared.T + linear.bias
+        return last(dropout(norm(tokens.feats @ weight_feats.T + bias[:, None])))

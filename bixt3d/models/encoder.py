@@ -18,10 +18,11 @@ from bixt3d.types import InputError, Pyramid, Tokens
 
 
 class Encoder(nn.Module, ABC):
-    """Learned latents that gather what a cloud is. ``dim``: width of latents; ``token_dims``: of tokens, by layer.
+    """Base class of encoders with learned latents.
 
-    ``level_dims``: widths of the levels that it returns in place of the one that it reads.
-    ``reads``: what its last layer prepares for the head.
+    ``dim``: width of the latents; ``token_dims``: width of the tokens in each layer; ``level_dims``: widths of the
+    levels that `forward` returns in place of the coarsest level that it reads; ``reads``: what the head can read after
+    the last layer.
     """
 
     reads: Literal["latents", "tokens", "both"]
@@ -31,11 +32,11 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, pyramid: Pyramid) -> tuple[Float[Tensor, "#B L D"], Pyramid]:
-        """Return both streams as they are: latents, and the levels with the refined tokens last."""
+        """Return the latents, and the levels with the refined tokens last."""
 
 
 def check_fit(tokenizer: Tokenizer | ImageTokenizer, encoder: Encoder) -> None:
-    """Raise InputError if the encoder reads tokens of another width than the tokenizer makes."""
+    """Raise InputError if tokenizer and encoder differ in the width of tokens."""
     if tokenizer.dim != encoder.token_dims[0]:
         raise InputError(
             f"the tokenizer makes tokens of width {tokenizer.dim}, but the encoder reads {encoder.token_dims[0]}"
@@ -43,22 +44,22 @@ def check_fit(tokenizer: Tokenizer | ImageTokenizer, encoder: Encoder) -> None:
 
 
 def make_latents(num_latents: int, dim: int) -> nn.Parameter:
-    """Return latents as the authors start them: truncated normal, standard deviation 0.02, one set for all clouds."""
+    """Return new latents, shared by all clouds, initialized as by the authors: truncated normal, deviation 0.02."""
     if min(num_latents, dim) < 1:
         raise InputError(f"an encoder needs at least 1 latent of width 1, not {num_latents} of width {dim}")
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, num_latents, dim), std=0.02))
 
 
 def stochastic_depth_rates(last: float, depth: int) -> list[float]:
-    """Return stochastic depth rates that rise linearly from 0 at the first layer."""
+    """Return the stochastic depth schedule: one rate for each layer, linear from 0 at the first to ``last``."""
     return [last * i / max(1, depth - 1) for i in range(depth)]
 
 
 class EncoderLayer(nn.Module):
-    """One step: both sides exchange, latents talk to each other, tokens may be refined by a module of their own.
+    """One layer: cross-attention between latents and tokens, latent self-attention, optional refinement of tokens.
 
-    ``checkpointing`` of a module may be changed: activation checkpointing in training, which keeps only the input, and
-    computes the rest again in the backward pass (for clouds whose activations do not fit in memory).
+    Set ``checkpointing`` to True for activation checkpointing in training: only the input is stored, the rest is
+    computed again in the backward pass (for clouds whose activations do not fit in memory).
     """
 
     def __init__(self, cross: CrossBlock, latents: nn.Module, refine: nn.Module):
@@ -69,7 +70,7 @@ class EncoderLayer(nn.Module):
     def forward(
         self, latents: Float[Tensor, "#B L D"], tokens: Tokens
     ) -> tuple[Float[Tensor, "#B L D"], Tokens, Tokens]:
-        """Return latents, tokens, and tokens refined."""
+        """Return latents, tokens, and refined tokens."""
         if not (self.checkpointing and self.training and torch.is_grad_enabled()):
             return self._step(latents, tokens)
 
@@ -86,8 +87,8 @@ class EncoderLayer(nn.Module):
 
 @contextmanager
 def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
-    """Let no running statistics move: they did so when the batch was seen first."""
-    norms = [part for part in module.modules() if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    """Freeze the running statistics of batch norm: the first forward pass has already updated them."""
+    norms = [one for one in module.modules() if isinstance(one, (nn.BatchNorm1d, nn.BatchNorm2d))]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
@@ -100,23 +101,23 @@ def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
 
 
 class BixtEncoder(Encoder):
-    """Bi-directional cross-attention, then latent self-attention, in every layer.
+    """BiXT encoder: bi-directional cross-attention, then latent self-attention, in every layer (section 2.3).
 
     Args:
-        dim: width of the latents, and of the tokens unless ``token_dim`` says otherwise.
+        dim: width of the latents, and of the tokens unless ``token_dim`` is given.
         depth: number of layers.
-        num_heads: heads of every attention.
-        num_latents: learned vectors that describe the whole.
+        num_heads: number of attention heads.
+        num_latents: number of latents (learned vectors).
         token_dim: width of the tokens, or one width for each layer.
-        reads: what the head will read. ``latents``: the last layer leaves the tokens as they are (classification);
-            ``tokens``: it leaves the latents as they are; ``both``: all layers are two-sided.
-        keep_layers: layers, counted from 1, whose tokens are returned as levels of their own (for a decoder that reads
-            several), though their number does not change.
-        refine: module between layers that refines tokens, built as ``refine(dim, out_dim)`` for every layer but
-            the last one; None: tokens pass as they are.
-        drop_path_cross: stochastic depth rate of the last cross-attention; earlier layers less, linearly.
-        drop_path_self: the same for the latents' self-attention.
-        layer_scale: start value of LayerScale on every residual branch; None: no LayerScale.
+        reads: what the head reads. ``latents``: the last layer updates latents only (classification); ``tokens``: it
+            updates tokens only (segmentation); ``both``: all layers are bi-directional.
+        keep_layers: layers, counted from 1, whose tokens are returned as additional levels, for a decoder that reads
+            several.
+        refine: module that refines tokens between layers, built as ``refine(dim, out_dim)`` for every layer but
+            the last; None: no refinement.
+        drop_path_cross: stochastic depth rate of the last layer's cross-attention; linear from 0 at the first layer.
+        drop_path_self: the same for latent self-attention.
+        layer_scale: initial value of LayerScale on every residual branch; None: no LayerScale.
 
     Example:
         >>> tokens = PointTokenizer(dim=32)(torch.rand(2, 128, 3), torch.empty(2, 128, 0))

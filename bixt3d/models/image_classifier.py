@@ -1,4 +1,4 @@
-"""Whole classifiers of images: the tokens are patches, all else is as with clouds."""
+"""Image classifiers: the tokens are patches, the encoder is the same as for clouds."""
 
 from abc import ABC, abstractmethod
 
@@ -12,9 +12,9 @@ from bixt3d.tokenizers import ImageTokenizer
 
 
 class ImageClassifier(FeatureModel, ABC):
-    """A model that says what an image shows. Built as ``Model(num_classes, ...)``.
+    """A model that classifies images. Built as ``Model(num_classes, ...)``.
 
-    A plain `nn.Module` counts as one if its ``forward(self, image)`` returns logits (B, C).
+    A plain `nn.Module` counts as a subclass if its ``forward(self, image)`` returns logits (B, C).
     """
 
     protocol = ("image",)
@@ -25,12 +25,12 @@ class ImageClassifier(FeatureModel, ABC):
 
 
 class BixtImageClassifier(LatentHead, ImageClassifier):
-    """Patches and latents refine each other; the mean of the latents says the class (paper, section 2.3).
+    """BiXT classifier of images: patches and latents refine each other, a head reads the mean of the latents.
 
     Args:
         num_classes: number of classes; 0: `forward` returns the pooled features (B, D).
-        tokenizer: how an image becomes tokens.
-        encoder: how tokens and latents refine each other.
+        tokenizer: turns images into tokens.
+        encoder: refines tokens and latents.
         dropout: dropout rate before the last linear layer.
 
     Example:

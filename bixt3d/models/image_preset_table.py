@@ -8,10 +8,11 @@ from bixt3d.types import InputError
 
 @dataclass(frozen=True)
 class ImagePreset:
-    """The numbers of one model; the default is BiXT-Ti/16.
+    """The settings of one model; the defaults are those of BiXT-Ti/16.
 
-    ``size``: side in pixels of the images that it was trained on; ``position``: see ImageTokenizer; ``num_self`` and
-    ``share``: see IterativeEncoder. ``figshare``: number of the released file, ``top1``: its reported accuracy.
+    ``size``: side of the training images in pixels; ``position``: see ImageTokenizer; ``num_self`` and ``share``: see
+    IterativeEncoder; ``figshare``: file number of the released weights at figshare; ``top1``: their reported top-1
+    accuracy on ImageNet in percent.
     """
 
     size: int = 224
@@ -33,8 +34,8 @@ class ImagePreset:
     top1: float | None = None
 
 
-def _released(figshare: int, top1: float | None = None, **numbers: Any) -> ImagePreset:
-    return ImagePreset(figshare=figshare, top1=top1, **numbers)
+def _released(figshare: int, top1: float | None = None, **settings: Any) -> ImagePreset:
+    return ImagePreset(figshare=figshare, top1=top1, **settings)
 
 
 def _ablation(kernel: int, stride: int, position: Literal["project", "plain"] = "project") -> ImagePreset:
@@ -80,7 +81,7 @@ PRESETS: dict[str, ImagePreset] = {
     "bixt_ti_l64_h3_p16s4": _ablation(16, 4),
     "bixt_ti_l64_h3_p8s4": _ablation(8, 4),
     "bixt_ti_l64_h3_p4": _ablation(4, 4),
-    # tables 1a and A1: what BiXT is compared with; first: all cross-attentions but the first share their block
+    # tables 1a and A1: baselines; first: all cross-attentions but the first share their block
     "sequential_ti_l64_d11_p16": ImagePreset(encoder="sequential", depth=11),
     "sequential_ti_l64_p16": ImagePreset(encoder="sequential"),
     "iterative_ti_l64_sa5_d8_p16": _iterative(5, 8, "all"),
@@ -93,17 +94,17 @@ PRESETS: dict[str, ImagePreset] = {
     "iterative_ti_l64_sa4_d12_first_p16": _iterative(4, 12, "all_but_first"),
     "iterative_ti_l64_sa1_d22_first_p16": _iterative(1, 22, "all_but_first"),
     "iterative_ti_l64_sa1_d24_first_p16": _iterative(1, 24, "all_but_first"),
-    # table 3: segmenters, which start from models of depth 13
+    # table 3: segmenters, whose training starts from classifiers of depth 13
     "bixt_linear_ti_l64_p16": ImagePreset(size=512, head="linear"),
     "bixt_linear_ti_l64_p16s8": ImagePreset(size=512, head="linear", stride=8),
     "bixt_fpn_ti_l64_p16": ImagePreset(size=512, head="fpn"),
     "bixt_fpn_lpi_conv_ti_l64_p16": ImagePreset(size=512, head="fpn", refine="lpi", tokenizer="conv"),
 }
-"""Released models come first. ``_ft384`` models are the same networks, fine-tuned on larger images."""
+"""All presets by name, released ones first. ``_ft384``: the same network, fine-tuned on images of 384 pixels."""
 
 
 def find_preset(name: str) -> ImagePreset:
-    """Return the numbers of a model. Raises InputError that names the nearest one."""
+    """Return the settings of a preset. Raises InputError for an unknown name and suggests the nearest one."""
     if name not in PRESETS:
         from bixt3d.io.named_configs import nearest
 

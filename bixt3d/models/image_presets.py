@@ -19,14 +19,14 @@ MakeImageSegmenter = Callable[[int], ImageSegmenter]
 
 
 def make_tokenizer(preset: ImagePreset) -> ImageTokenizer:
-    """Return the tokenizer of a model, with random weights."""
+    """Return the tokenizer of a preset, with random weights."""
     if preset.tokenizer == "conv":
         return ConvTokenizer(preset.dim, preset.stride, preset.position)
     return PatchTokenizer(preset.dim, preset.kernel, preset.stride, preset.position)
 
 
 def make_encoder(preset: ImagePreset, drop_path_cross: float = 0.0, drop_path_self: float = 0.0) -> Encoder:
-    """Return the encoder of a model, with random weights."""
+    """Return the encoder of a preset, with random weights."""
     sizes = {name: getattr(preset, name) for name in ("dim", "depth", "num_heads", "num_latents")}
     drop = {"drop_path_cross": drop_path_cross, "drop_path_self": drop_path_self}
     if preset.encoder == "iterative":
@@ -42,14 +42,14 @@ def make_encoder(preset: ImagePreset, drop_path_cross: float = 0.0, drop_path_se
 
 
 class BixtPreset(BixtImageClassifier):
-    """A classifier of the paper, or a released one, by its name.
+    """An image classifier of the paper by name: a preset (see `list_models`).
 
     Args:
         num_classes: number of classes; 0: `forward` returns the pooled features (B, D).
-        name: its name, such as bixt_ti_l64_p16.
-        drop_path_cross: stochastic depth rate of the last cross-attention; earlier layers less, linearly.
-        drop_path_self: the same for the latents' self-attention.
-        pretrained: begin with the weights that the authors released (ImageNet), downloaded once; the head is new unless
+        name: name of the preset, such as bixt_ti_l64_p16.
+        drop_path_cross: stochastic depth rate of the last layer's cross-attention; linear from 0 at the first layer.
+        drop_path_self: the same for latent self-attention.
+        pretrained: load the weights that the authors released (ImageNet), downloaded once; the head stays random unless
             there are 1000 classes.
     """
 
@@ -63,20 +63,20 @@ class BixtPreset(BixtImageClassifier):
     ):
         preset = find_preset(name)
         if preset.head != "classes":
-            raise InputError(f"'{name}' labels pixels: build_image_segmenter makes it")
+            raise InputError(f"'{name}' is a segmenter: build it with build_image_segmenter")
         super().__init__(num_classes, make_tokenizer(preset), make_encoder(preset, drop_path_cross, drop_path_self))
         if pretrained:
-            from bixt3d.models.official import load_official_weights  # not at the top: few models need the network
+            from bixt3d.models.official import load_official_weights  # lazy: only pretrained weights need it
             from bixt3d.models.released import fetch_released
 
             load_official_weights(fetch_released(name), self, new_head=num_classes != 1000)
 
 
 def build_image_classifier(config: str | Path, num_classes: int) -> ImageClassifier:
-    """Build a classifier of images: by the name of a preset or of a config, the path of a yaml file, or its text.
+    """Build an image classifier from the name of a preset or config, the path of a yaml file, or its text.
 
-    The weights are random, but for a config that says otherwise. Raises InputError for an unknown name or settings that
-    do not fit.
+    The weights are random unless the config sets ``pretrained``. Raises InputError for an unknown name or settings
+    that do not fit.
     """
     if _names_preset(config):
         return BixtPreset(num_classes, str(config))
@@ -84,7 +84,10 @@ def build_image_classifier(config: str | Path, num_classes: int) -> ImageClassif
 
 
 def build_image_segmenter(config: str | Path, num_classes: int) -> ImageSegmenter:
-    """Build a segmenter of images, as `build_image_classifier` does a classifier."""
+    """Build an image segmenter from the name of a preset or config, the path of a yaml file, or its text.
+
+    The weights are random. Raises InputError for an unknown name or settings that do not fit.
+    """
     if not _names_preset(config):
         return _from_yaml(config, MakeImageSegmenter, num_classes)
     if find_preset(str(config)).head == "classes":
@@ -96,9 +99,9 @@ def build_image_segmenter(config: str | Path, num_classes: int) -> ImageSegmente
 def make_preset(
     name: str, num_classes: int, pretrained: bool = False, **changes: Any
 ) -> ImageClassifier | ImageSegmenter:
-    """Return the classifier or the segmenter of a name; ``changes``: other settings of its class.
+    """Build the image classifier or segmenter of a preset; ``changes``: other settings of its class.
 
-    Raises InputError for an unknown name, and for weights that were not released.
+    Raises InputError for an unknown name, and for ``pretrained`` weights that were not released.
     """
     preset = find_preset(name)
     if preset.head == "classes":
@@ -114,6 +117,6 @@ def _names_preset(config: str | Path) -> bool:
 
 
 def _from_yaml(config: str | Path, kind: Any, num_classes: int) -> Any:
-    from bixt3d.models.presets import _make  # not at the top: it brings jsonargparse
+    from bixt3d.models.presets import _make  # lazy: it imports jsonargparse
 
     return _make(config, kind)(num_classes)

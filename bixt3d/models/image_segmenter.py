@@ -1,4 +1,4 @@
-"""Whole models that say what every pixel of an image shows."""
+"""Image segmenters (semantic segmentation): a linear head, and Semantic FPN."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from bixt3d.types import InputError, Tokens
 class ImageSegmenter(FeatureModel, ABC):
     """A model that labels every pixel with a class. Built as ``Model(num_classes, ...)``.
 
-    ``stride``: it reads images whose sides this number divides.
+    ``stride``: the sides of images must be multiples of it.
 
-    A plain `nn.Module` counts as one if its ``forward(self, image)`` returns logits (B, C, X, Y); its stride is 1,
-    unless its ``stride`` is another.
+    A plain `nn.Module` counts as a subclass if its ``forward(self, image)`` returns logits (B, C, X, Y); its stride is
+    1, unless it has a ``stride``.
     """
 
     protocol = ("image",)
@@ -33,24 +33,24 @@ class ImageSegmenter(FeatureModel, ABC):
 
 
 def grid_feats(tokens: Tokens) -> Float[Tensor, "B D R C"]:
-    """Return the features of patches as an image of them."""
+    """Return the features of patches as a feature map: D channels, R rows, C columns."""
     return tokens.feats.transpose(1, 2).unflatten(2, tokens.grid)
 
 
 def upsample(feats: Float[Tensor, "B D R C"], size: Sequence[int | torch.SymInt]) -> Float[Tensor, "B D X Y"]:
-    """Return the features at another size, bilinearly."""
+    """Resize features by bilinear interpolation."""
     return interpolate(feats, size, mode="bilinear", align_corners=False)
 
 
 class PatchSegmenter(ImageSegmenter):
-    """What segmenters of images share: tokens of the last layer, of a grid, brought to the size of the image."""
+    """Base class of image segmenters: tokenizer and encoder, checked to fit each other."""
 
     def __init__(self, tokenizer: ImageTokenizer, encoder: Encoder):
         super().__init__()
         check_fit(tokenizer, encoder)
         if encoder.reads == "latents":
             raise InputError(
-                "an image segmenter reads tokens, but the last layer of this encoder prepares latents: take a "
+                "an image segmenter reads tokens, but the last layer of this encoder updates latents only: take a "
                 "BixtEncoder with reads: tokens"
             )
         self.stride = tokenizer.stride
@@ -67,8 +67,8 @@ class LinearSegmenter(PatchSegmenter):
 
     Args:
         num_classes: number of classes; 0: `forward` returns features of every pixel (B, D, X, Y).
-        tokenizer: how an image becomes tokens.
-        encoder: how tokens and latents refine each other; it must return tokens (``reads: tokens``).
+        tokenizer: turns images into tokens.
+        encoder: refines tokens and latents; it must return tokens (``reads: tokens``).
         dropout: dropout rate before the linear layer.
     """
 
@@ -87,16 +87,16 @@ class LinearSegmenter(PatchSegmenter):
 
 
 class SemanticFPNSegmenter(PatchSegmenter):
-    """Semantic FPN (Kirillov et al. 2019) on the tokens of four layers, brought to four sizes (table 3).
+    """Semantic FPN (Kirillov et al. 2019) on the tokens of four layers, resized to a feature pyramid (table 3).
 
-    The first of them is enlarged 4 times by two transposed convolutions, the second 2 times, the third stays, the
-    fourth is halved by max pooling: strides 4, 8, 16 and 32 for patches 16 pixels apart.
+    The first is enlarged 4 times by two transposed convolutions, the second 2 times by one, the third stays, the
+    fourth is halved by max pooling: strides 4, 8, 16 and 32 for patches with stride 16.
 
     Args:
         num_classes: number of classes; 0: `forward` returns features of every pixel (B, D, X, Y).
-        tokenizer: how an image becomes tokens.
-        encoder: it must return tokens of four levels of one width: ``keep_layers`` names the first three.
-        dim: width of the pyramid.
+        tokenizer: turns images into tokens.
+        encoder: it must return four levels of tokens of the same width: ``keep_layers`` names the first three.
+        dim: width of the feature pyramid.
         head_dim: width of the head.
         dropout: dropout rate before the last layer.
     """
@@ -141,15 +141,15 @@ class SemanticFPNSegmenter(PatchSegmenter):
     def forward(self, image: Float[Tensor, "B 3 X Y"]) -> Float[Tensor, "B C X Y"]:
         _, levels = self.encoder(self.tokenizer(image))
         feats = [resize(grid_feats(level)) for resize, level in zip(self.resize, levels, strict=True)]
-        feats = [lateral(part) for lateral, part in zip(self.lateral, feats, strict=True)]
+        feats = [lateral(level) for lateral, level in zip(self.lateral, feats, strict=True)]
         for i in (2, 1, 0):
             feats[i] = feats[i] + interpolate(feats[i + 1], feats[i].shape[-2:], mode="nearest")
-        feats = [smooth(part) for smooth, part in zip(self.smooth, feats, strict=True)]
-        total = sum(self._to_finest(i, part, feats[0]) for i, part in enumerate(feats))
+        feats = [smooth(level) for smooth, level in zip(self.smooth, feats, strict=True)]
+        total = sum(self._to_finest(i, level, feats[0]) for i, level in enumerate(feats))
         return upsample(self.head(self.dropout(total)), image.shape[-2:])
 
     def _to_finest(self, level: int, feats: Tensor, finest: Tensor) -> Tensor:
-        """Return a level at the size of the finest: convolutions, each followed by a doubling."""
+        """Return a level at the size of the finest one: convolutions, each followed by 2x upsampling."""
         for i, conv in enumerate(self.scales[level]):
             feats = conv(feats)
             if level:

@@ -1,4 +1,4 @@
-"""Reads the image checkpoints that BiXT's authors released into our parameters: other names, the same numbers."""
+"""Load the image checkpoints that BiXT's authors released: rename their parameters, keep their values."""
 
 import argparse
 import re
@@ -40,25 +40,25 @@ OUR_NAMES = (
     (r"([._])ls1\.gamma$", r"\1residual.scale.factor"),
     (r"([._])ls2\.gamma$", r"\1ffn.residual.scale.factor"),
 )
-"""Patterns of the authors' parameter names and what we call them, applied one after the other."""
+"""Patterns of the authors' parameter names and our names for them, applied in this order."""
 
 NO_WEIGHTS = ("fourier_pos_encode.pos",)
-"""Buffers of theirs that we work out anew, for images of any size."""
+"""Buffers of the checkpoints that our models compute themselves, for images of any size."""
 
 MOST_NAMES = 12
-"""How many names of a kind an error lists before it only counts the rest."""
+"""The most names of a kind that an error lists; the rest is counted."""
 
 MOST_BYTES = 2**31
-"""The largest file that is taken out of a zip."""
+"""The largest file that is extracted from a zip."""
 
 
 def load_official_weights(path: str | Path, model: nn.Module, new_head: bool = False) -> None:
-    """Copy a checkpoint as the authors released it into a model of the same size.
+    """Load a checkpoint that the authors released into a model of the same size.
 
-    ``path``: .pth, .pt, .safetensors, or a zip that holds one of them; nothing in it is executed. ``new_head``: keep
-    the model's own head. A segmenter always does, and its decoder and refinements; it takes a model with one layer
-    more, whose one-sided last layer is dropped. Raises InputError, and leaves the model as it was, if anything is
-    missing, unexpected or of another shape.
+    ``path``: a .pth, .pt or .safetensors file, or a zip with one of them; no code in it is executed. ``new_head``: keep
+    the model's own head. A segmenter always keeps its own head, decoder and refinements; it takes a classifier with one
+    more layer, whose last, one-sided layer is dropped. Raises InputError, and leaves the model unchanged, if a
+    parameter is missing, unexpected or of another shape.
     """
     theirs, ours = convert(read_checkpoint(path)), model.state_dict()
     stays_new: tuple[str, ...] = ("head.",) if new_head else ()
@@ -76,7 +76,7 @@ def load_official_weights(path: str | Path, model: nn.Module, new_head: bool = F
 
 
 def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a checkpoint of the authors under our names and in our layout; names that it should not have stay."""
+    """Return a checkpoint of the authors with our parameter names and layout; unknown names stay."""
     converted = {}
     for name, value in state.items():
         new = name
@@ -88,32 +88,32 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name.removesuffix("query.weight") for name in converted if name.endswith(".cross.attention.query.weight")
     }
     for name in list(converted):
-        place, _, part = name.rpartition("attention.")
-        if f"{place}attention." in one_sided:  # latents read the tokens: keys and values of these, one output
-            part = part.replace("token_ref_value", "key_value").replace("latent_out", "out")
-            converted[f"{place}attention.{part}"] = converted.pop(name)
+        prefix, _, suffix = name.rpartition("attention.")
+        if f"{prefix}attention." in one_sided:  # latents read tokens: keys and values of tokens, one output
+            suffix = suffix.replace("token_ref_value", "key_value").replace("latent_out", "out")
+            converted[f"{prefix}attention.{suffix}"] = converted.pop(name)
     return converted
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Return the named weights of a file (see `load_official_weights`). Raises InputError if it holds none."""
+    """Return the state_dict in a file (see `load_official_weights`). Raises InputError if there is none."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there are no weights {path}")
-    name, content = _take_out(path)
+    name, content = _extract(path)
     try:
         if name.endswith(".safetensors"):
             found: Any = load(content)
         else:
-            found = load_tensors(content, argparse.Namespace)  # training settings, kept beside the weights
+            found = load_tensors(content, argparse.Namespace)  # the training settings stored with the weights
     except Exception as error:  # junk makes torch.load raise almost anything
         reason = printable(next(iter(str(error).splitlines()), type(error).__name__))[:300]
-        raise InputError(f"{path} holds no weights that can be read safely: {reason}") from error
+        raise InputError(f"{path} has no weights that can be read safely: {reason}") from error
     for key in ("model", "state_dict"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not (isinstance(found, Mapping) and found and all(map(_is_weight, found.items()))):
-        raise InputError(f"{path} holds no weights under names, neither alone nor as 'model' or 'state_dict'")
+        raise InputError(f"{path} has no state_dict, neither at the top level nor under 'model' or 'state_dict'")
     if broken := [name for name, value in found.items() if not torch.isfinite(value).all()]:
         raise InputError(f"{path} is damaged: '{printable(broken[0])[:200]}' has values that are not finite numbers")
     return dict(found)
@@ -125,8 +125,8 @@ def _is_weight(entry: tuple[Any, Any]) -> bool:
     return isinstance(name, str) and isinstance(value, Tensor) and value.dtype in kinds
 
 
-def _take_out(path: Path) -> tuple[str, bytes]:
-    """Return name and content of the weights in a file: its own, or those of the one file of weights in a zip."""
+def _extract(path: Path) -> tuple[str, bytes]:
+    """Return name and content of a file of weights, or of the only file of weights in a zip."""
     try:
         if not zipfile.is_zipfile(path):
             return path.name, path.read_bytes()
@@ -137,10 +137,10 @@ def _take_out(path: Path) -> tuple[str, bytes]:
             weights = [file for file in files if file.filename.endswith((".pth", ".pt", ".pth.tar", ".safetensors"))]
             if len(weights) != 1:
                 raise InputError(
-                    f"{path} should hold one file of weights (.pth, .pt or .safetensors), not {len(weights)}"
+                    f"{path} must contain one file of weights (.pth, .pt or .safetensors), not {len(weights)}"
                 )
             size, packed = weights[0].file_size, weights[0].compress_size
-            if size > MOST_BYTES or size > max(2**24, 8 * packed):  # weights hardly become smaller
+            if size > MOST_BYTES or size > max(2**24, 8 * packed):  # weights hardly compress
                 raise InputError(f"{weights[0].filename} in {path} is too large: {weights[0].file_size / 1e9:.1f} GB")
             return weights[0].filename, archive.read(weights[0])
     except InputError:
@@ -150,9 +150,10 @@ def _take_out(path: Path) -> tuple[str, bytes]:
 
 
 def _for_tokens(theirs: dict[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what a segmenter takes of a classifier: all but head and one-sided layer.
+    """Return the parameters of a classifier that a segmenter takes: all but the head and the one-sided last layer.
 
-    If its own last layer only writes tokens, their refs are its queries, what latents refer to its keys and values.
+    If the segmenter's last layer updates tokens only, the refs of tokens become its queries, and refs and values of
+    latents its keys and values.
     """
     one_sided = {name.split(".cross.")[0] for name in theirs if name.endswith("cross.attention.query.weight")}
     kept = {
@@ -160,20 +161,20 @@ def _for_tokens(theirs: dict[str, Tensor], ours: Mapping[str, Tensor]) -> dict[s
         for name, value in theirs.items()
         if not name.startswith(("norm.", "head.")) and ".".join(name.split(".")[:3]) not in one_sided
     }
-    writing = {name.split(".cross.")[0] for name in ours if name.endswith("cross.attention.query.weight")}
-    for layer in writing:
-        parts = {name.removeprefix(f"{layer}."): name for name in kept if name.startswith(f"{layer}.")}
-        for part, name in parts.items():
+    tokens_only = {name.split(".cross.")[0] for name in ours if name.endswith("cross.attention.query.weight")}
+    for layer in tokens_only:
+        suffixes = {name.removeprefix(f"{layer}."): name for name in kept if name.startswith(f"{layer}.")}
+        for suffix, name in suffixes.items():
             value = kept.pop(name)
-            if part.startswith("cross.attention."):
-                part = _WRITES.get(part.rsplit(".", 1)[0], "") + part[part.rindex(".") :]
-                value = value[: len(value) // 2] if part.startswith("cross.attention.query") else value
-            if f"{layer}.{part}" in ours:
-                kept[f"{layer}.{part}"] = value
+            if suffix.startswith("cross.attention."):
+                suffix = _TOKENS_READ.get(suffix.rsplit(".", 1)[0], "") + suffix[suffix.rindex(".") :]
+                value = value[: len(value) // 2] if suffix.startswith("cross.attention.query") else value
+            if f"{layer}.{suffix}" in ours:
+                kept[f"{layer}.{suffix}"] = value
     return kept
 
 
-_WRITES = {
+_TOKENS_READ = {
     "cross.attention.token_ref_value": "cross.attention.query",
     "cross.attention.latent_ref_value": "cross.attention.key_value",
     "cross.attention.token_out": "cross.attention.out",

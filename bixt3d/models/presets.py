@@ -1,10 +1,10 @@
-"""Models by name: the model part of a config file, so that a preset and a training run cannot drift apart."""
+"""Build models from the ``model`` section of config files, the same that training reads."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bixt3d.models.baselines  # noqa: F401 (the classes that a config may name)
+import bixt3d.models.baselines  # noqa: F401 (classes that a config may name)
 import bixt3d.models.classifier
 import bixt3d.nn.refinement
 import bixt3d.tokenizers  # noqa: F401
@@ -22,15 +22,14 @@ MakeSegmenter = Callable[[int, int], CloudSegmenter]
 def build_model(config: str | Path, num_classes: int) -> CloudClassifier:
     """Build the classifier of a config: its name (``modelnet40_grouping``), the path of a yaml file, or its text.
 
-    What it reads of points beside their positions is what ``data.init_args.features`` of the config says, or none,
-    where the model's own settings leave it open. The weights are random. Raises InputError for an unknown name or
-    settings that do not fit.
+    Unless the model's settings name the point features that it reads, they are ``data.init_args.features`` of the
+    config, or none. The weights are random. Raises InputError for an unknown name or settings that do not fit.
     """
     return _make(config, MakeClassifier)(num_classes)
 
 
 def build_segmenter(config: str | Path, num_parts: int, num_categories: int) -> CloudSegmenter:
-    """Build the part segmenter of a config (``shapenetpart_encdec``), as `build_model` does a classifier."""
+    """Build the part segmenter of a config (``shapenetpart_encdec``); see `build_model`."""
     return _make(config, MakeSegmenter)(num_parts, num_categories)
 
 
@@ -41,7 +40,7 @@ def read_model_config(config: str | Path) -> dict[str, Any]:
         text = str(find_config(text))
     settings = read_config(text)
     if not isinstance(settings, dict) or "model" not in settings:
-        raise InputError(f"{'the config' if text is config else printable(text)} has no part 'model'")
+        raise InputError(f"{'the config' if text is config else printable(text)} has no section 'model'")
     return settings
 
 
@@ -50,7 +49,7 @@ def _make(config: str | Path, kind: Any) -> Any:
 
 
 def make_described(settings: dict[str, Any], kind: Any) -> Any:
-    """Return the function of its number of outputs that makes the model of a config's settings."""
+    """Return the function that builds the model of a config's settings, given its number of outputs."""
     parser = SettingsParser()
     parser.add_argument("--model", type=kind)
     parsed = parser.parse_object({"model": settings["model"]})

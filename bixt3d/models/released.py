@@ -1,4 +1,4 @@
-"""The image checkpoints that BiXT's authors released: how they come here from figshare, once."""
+"""Download the image checkpoints that BiXT's authors released, from figshare, once."""
 
 import http.client
 import os
@@ -15,17 +15,17 @@ from bixt3d.models.image_preset_table import PRESETS, find_preset
 from bixt3d.types import InputError
 
 MOST_BYTES = 1 << 30
-"""No released file is larger: of 27 million parameters, with what training needs besides."""
+"""The largest download: above that of any released file."""
 
 ADDRESS = "https://figshare.unimelb.edu.au/ndownloader/files/{}"
 
 
 def fetch_released(name: str, folder: Path | None = None) -> Path:
-    """Return the released zip of a model, downloaded with a progress bar unless it is there; nothing is unpacked.
+    """Return the path of a model's released zip, downloaded with a progress bar unless it exists; it is not unpacked.
 
-    Nobody published checksums: that of the first file is kept beside it, and another file is refused.
-    ``folder``: where it is kept; None: ``bixt3d`` in the cache of torch.hub. Raises InputError if the model was not
-    released, or if the file cannot be had.
+    No checksums were published: that of the first download is stored beside the file, and a later download with another
+    checksum is refused. ``folder``: where it is stored; None: ``bixt3d`` in the cache of torch.hub. Raises InputError
+    if the model was not released or the download fails.
     """
     number = find_preset(name).figshare
     if number is None:
@@ -41,10 +41,10 @@ def fetch_released(name: str, folder: Path | None = None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         print(f"downloading {name}.zip from {url}", file=sys.stderr)
-        arrived.unlink(missing_ok=True)  # of a dead process with the number of this one
+        arrived.unlink(missing_ok=True)  # left by a dead process with the same id
         download(url, arrived, MOST_BYTES)
-        if not zipfile.is_zipfile(arrived):  # cut short, or a page of words: the end of a zip says what it holds
-            raise RefusedError("what arrived is no whole zip file")
+        if not zipfile.is_zipfile(arrived):  # truncated, or a web page: the directory of a zip is at its end
+            raise RefusedError("the download is not a complete zip file")
         check_first(arrived, kept)
         keep_first(arrived, kept, path.name)
         arrived.replace(path)

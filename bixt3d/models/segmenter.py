@@ -1,4 +1,4 @@
-"""Whole models that say which part of an object each point is."""
+"""Part segmenters: with one token for each point, and with a decoder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,18 +13,18 @@ from bixt3d.tokenizers import Tokenizer
 from bixt3d.types import Features, InputError, Tokens
 
 MakeDecoder = Callable[[int, int, Sequence[int]], PointMLPDecoder]
-"""Builds a decoder for a number of parts, a number of categories, and the widths of the levels."""
+"""Builds a decoder from the number of parts, the number of categories, and the widths of the levels."""
 
 
 class CloudSegmenter(FeatureModel, ABC):
     """A model that labels every point with a part. Built as ``Model(num_parts, num_categories, ...)``.
 
-    ``reads_category``: whether it is told the category of each cloud; if not, ``category`` changes nothing.
-    ``features``: what it reads of the points beside their positions, in the order of the columns of ``feats``.
+    ``reads_category``: whether it reads the category of each cloud; if not, ``category`` is ignored.
+    ``features``: the point features that it reads besides the coordinates, in the order of the columns of ``feats``.
 
-    A plain `nn.Module` counts as one if its ``forward(self, xyz, feats=None, category=None)`` returns logits (B, N, C).
-    It reads no features, unless its ``features`` name them, and is told the category, unless its ``reads_category`` is
-    False.
+    A plain `nn.Module` counts as a subclass if its ``forward(self, xyz, feats=None, category=None)`` returns logits
+    (B, N, C). It reads no features, unless it names them in its ``features``, and it reads the category, unless its
+    ``reads_category`` is False.
     """
 
     protocol = ("xyz", "feats", "category")
@@ -42,9 +42,9 @@ class CloudSegmenter(FeatureModel, ABC):
         """
 
     def check(self, xyz: Tensor, feats: Tensor | None, category: Tensor | None) -> Tensor:
-        """Return the feats that it is given; raises InputError as `forward` does."""
+        """Return the checked ``feats``; raises InputError as `forward` does."""
         if self.reads_category and (category is None or category.shape != xyz.shape[:1]):
-            raise InputError("this model wants to be told the category of each cloud, as numbers of shape (B,)")
+            raise InputError("this model needs the category of each cloud, as indices of shape (B,)")
         return self.features.check(xyz, feats)
 
 
@@ -52,23 +52,23 @@ def _check_fit(tokenizer: Tokenizer, encoder: Encoder) -> None:
     check_fit(tokenizer, encoder)
     if encoder.reads == "latents":
         raise InputError(
-            "a part segmenter reads tokens, but the last layer of this encoder prepares latents: take a BixtEncoder "
-            "with reads: tokens"
+            "a part segmenter reads tokens, but the last layer of this encoder updates latents only: take a "
+            "BixtEncoder with reads: tokens"
         )
 
 
 class TokenSegmenter(CloudSegmenter):
-    """Every point a token; one linear layer reads the tokens of the last layer ("naive", paper section 3.4).
+    """BiXT part segmenter with one token for each point and a linear head on tokens ("naive", section 3.4).
 
-    The paper does not say whether, or how, this model is told the category: here an embedding of it, zero at first,
-    is added to the tokens.
+    The paper does not say how this model reads the category: here an embedding of it, initialized to zero, is added to
+    the tokens.
 
     Args:
         num_parts: number of parts, over all categories; 0: `forward` returns features of every point (B, N, D).
         num_categories: number of categories.
-        tokenizer: how a cloud becomes tokens, one for every point.
-        encoder: how tokens and latents refine each other; it must return tokens (``reads: tokens`` or ``both``).
-        use_category: tell the model the category of each cloud.
+        tokenizer: turns clouds into tokens, one for each point.
+        encoder: refines tokens and latents; it must return tokens (``reads: tokens`` or ``both``).
+        use_category: whether the model reads the category of each cloud.
         dropout: dropout rate before the linear layer.
 
     Example:
@@ -128,14 +128,14 @@ class TokenSegmenter(CloudSegmenter):
 
 
 class DecoderSegmenter(CloudSegmenter):
-    """Fewer tokens at each layer, then PointMLP's decoder back to every point ("EncDec", paper section 3.4).
+    """BiXT part segmenter with fewer tokens in each layer and PointMLP's decoder ("EncDec", section 3.4).
 
     Args:
         num_parts: number of parts, over all categories; 0: `forward` returns features of every point (B, N, D).
         num_categories: number of categories.
-        tokenizer: how a cloud becomes tokens; its first level holds every point.
-        encoder: how tokens and latents refine each other; it must return tokens (``reads: tokens`` or ``both``).
-        decoder: how all levels together label the points.
+        tokenizer: turns clouds into tokens; its first level must contain every point.
+        encoder: refines tokens and latents; it must return tokens (``reads: tokens`` or ``both``).
+        decoder: labels the points from all levels.
     """
 
     head_name = "decoder.head.3"
@@ -164,7 +164,7 @@ class DecoderSegmenter(CloudSegmenter):
     ) -> ModelFeatures:
         """Return latents, tokens of the coarsest level and their mean, of clouds ``xyz`` (B, N, 3) with ``feats``.
 
-        The category, which the decoder alone reads, changes nothing.
+        ``category`` is ignored: only the decoder reads it.
         """
         latents, (*_, tokens) = self.encoder(self.tokenizer(xyz, self.features.check(xyz, feats)))
         return ModelFeatures(latents, tokens, tokens.feats.mean(1))

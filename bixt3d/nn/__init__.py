@@ -1,1 +1,1 @@
-"""Modules with parameters; no task, no data set."""
+"""Neural network modules: attention, encoder blocks, batch normalization, PointMLP grouping. No tasks, no data."""

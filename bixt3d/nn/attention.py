@@ -1,4 +1,4 @@
-"""Attention with parameters: both ways at once (BiXT), one way, and within the latents."""
+"""Attention modules: bi-directional cross-attention (BiXT), cross-attention and self-attention."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,17 +11,28 @@ from bixt3d.types import InputError
 
 
 def check_heads(dim: int, num_heads: int) -> int:
-    """Return the width of a head. Raises InputError if the width does not divide into the heads."""
+    """Return the width of a head. Raises InputError if ``dim`` is not a multiple of ``num_heads``."""
     if num_heads < 1 or dim % num_heads:
         raise InputError(f"a width of {dim} does not divide into {num_heads} heads")
     return dim // num_heads
 
 
 class BiAttention(nn.Module):
-    """Latents and tokens attend to each other through one similarity of their refs (paper, section 2.2).
+    """Bi-directional cross-attention: latents and tokens attend to each other (paper, section 2.2).
 
-    Heads have the width ``latent_dim / num_heads`` on both sides. ``backend`` of a module may be changed: see
-    bi_attention.
+    Both directions use one similarity matrix, of the refs of latents and tokens. The attribute ``backend`` may be set:
+    see `bixt3d.bi_attention`.
+
+    Args:
+        latent_dim: width of the latents.
+        token_dim: width of the tokens.
+        num_heads: attention heads, each of width ``latent_dim / num_heads`` on both sides.
+
+    Example:
+        >>> attention = BiAttention(latent_dim=32, token_dim=16, num_heads=4)
+        >>> latents, tokens = attention(torch.rand(2, 8, 32), torch.rand(2, 128, 16))
+        >>> latents.shape, tokens.shape
+        (torch.Size([2, 8, 32]), torch.Size([2, 128, 16]))
     """
 
     def __init__(self, latent_dim: int, token_dim: int, num_heads: int):
@@ -37,15 +48,18 @@ class BiAttention(nn.Module):
     def forward(
         self, latents: Float[Tensor, "#B L D"], tokens: Float[Tensor, "B T C"]
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B T C"]]:
-        parts = self.latent_ref_value(latents), self.token_ref_value(tokens)
+        projections = self.latent_ref_value(latents), self.token_ref_value(tokens)
         latents, tokens = bi_attention_projected(
-            *(part.unflatten(-1, (2, -1, self.head_dim)) for part in parts), self.backend
+            *(projection.unflatten(-1, (2, -1, self.head_dim)) for projection in projections), self.backend
         )
         return self.latent_out(latents), self.token_out(tokens)
 
 
 class CrossAttention(nn.Module):
-    """One side reads the other: queries of the reader, keys and values of the source."""
+    """Multi-head cross-attention: queries from the reader, keys and values from the source.
+
+    ``inner_dim``: width of all heads together; None: ``reader_dim``.
+    """
 
     def __init__(self, reader_dim: int, source_dim: int, num_heads: int, inner_dim: int | None = None):
         super().__init__()
@@ -76,6 +90,6 @@ class SelfAttention(nn.Module):
         self.apply(init_linear)
 
     def forward(self, feats: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        parts = self.query_key_value(feats).unflatten(-1, (3, -1, self.head_dim)).unbind(-3)
-        query, key, value = (part.transpose(1, 2) for part in parts)
+        projections = self.query_key_value(feats).unflatten(-1, (3, -1, self.head_dim)).unbind(-3)
+        query, key, value = (projection.transpose(1, 2) for projection in projections)
         return self.out(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))

@@ -1,4 +1,4 @@
-"""Batch norm whose statistics, if asked, are those of the whole batch of all processes, on any device."""
+"""Batch normalization that can be synchronized over processes (as SyncBatchNorm, but on any device)."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 
 RESOLUTION = 4e-12
-"""Of a variance next to the 1e-5 that are added to it, in float32."""
+"""Smallest variance that float32 distinguishes from zero after 1e-5 is added to it."""
 
 
 class SynchronizedBatchNorm(nn.Module):
-    """What makes a batch norm of PyTorch's one that can be synchronised: ``synchronized`` may be set on a module.
+    """Base class that adds SyncBatchNorm to a batch norm of PyTorch: set the attribute ``synchronized`` to True.
 
-    In training its mean and variance then are those of the values of all processes, gradients included; all processes
-    must call it equally often. With one process, and in evaluation, it is PyTorch's own.
+    In training, mean, variance and their gradients are then computed over the batches of all processes, which must all
+    call the module equally often. In evaluation, or if not ``synchronized``, it is PyTorch's batch norm.
     """
 
     synchronized: bool = False
@@ -27,9 +27,9 @@ class SynchronizedBatchNorm(nn.Module):
 
     @torch._disable_dynamo  # torch.compiler.disable would import the compiler with this file, for a second or more
     def _normalize_together(self, feats: Float[Tensor, "B D ..."]) -> Float[Tensor, "B D ..."]:
-        fine = feats.to(torch.promote_types(feats.dtype, torch.float32))
+        precise = feats.to(torch.promote_types(feats.dtype, torch.float32))
         others = [axis for axis in range(feats.ndim) if axis != 1]
-        variance, mean = (_finest(part) for part in torch.var_mean(fine, others, correction=0))
+        variance, mean = (_to_float64(moment) for moment in torch.var_mean(precise, others, correction=0))
         size = feats.numel() // feats.shape[1]
         sums, squares, total = self.sum_over_processes(mean * size, (variance + mean.square()) * size, size)
         mean = sums / total
@@ -38,12 +38,12 @@ class SynchronizedBatchNorm(nn.Module):
         factor = self.weight * (variance + self.eps).rsqrt().masked_fill(are_constant(mean, variance), 0)
         offset = self.bias - mean * factor
         shape = [-1, *[1] * (feats.ndim - 2)]
-        return (fine * factor.to(fine.dtype).view(shape) + offset.to(fine.dtype).view(shape)).to(feats.dtype)
+        return (precise * factor.to(precise.dtype).view(shape) + offset.to(precise.dtype).view(shape)).to(feats.dtype)
 
     def sum_over_processes(
         self, sums: Float[Tensor, " D"], squares: Float[Tensor, " D"], size: int
     ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"], int | Float[Tensor, ""]]:
-        """Return sums of values, of their squares, and how many there are: in all processes if synchronised."""
+        """Return the sum of values, the sum of squares and the count; over all processes if ``synchronized``."""
         if not self.synchronized:
             return sums, squares, size
         return self._sum_over_processes(sums, squares, size)
@@ -60,24 +60,24 @@ class SynchronizedBatchNorm(nn.Module):
     def update_running_statistics(
         self, mean: Float[Tensor, " D"], variance: Float[Tensor, " D"], size: int | Float[Tensor, ""]
     ) -> None:
-        """Move the running statistics as PyTorch does, for ``size`` values known by mean and (biased) variance."""
+        """Update the running statistics as PyTorch does, from the mean and biased variance of ``size`` values."""
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_((variance * (size / (size - 1))).to(self.running_var.dtype), self.momentum)
 
 
 def are_constant(mean: Float[Tensor, " D"], variance: Float[Tensor, " D"]) -> Bool[Tensor, " D"]:
-    """Return which channels have the same value everywhere, but for rounding in float32: there is nothing to learn.
+    """Return the mask of channels that have the same value everywhere, up to float32 rounding.
 
-    A batch norm would pass their gradients on multiplied by about 300, and a dozen of them overflow float32. Channels
-    that are 0 everywhere do not count: a linear layer may have such weights to start from.
+    They get no gradient: a batch norm would multiply it by about 300 (1 / sqrt(1e-5)), and a dozen such layers overflow
+    float32. Channels that are 0 everywhere are not in the mask, so that a linear layer can start from zero weights.
     """
     rounding = 8 * torch.finfo(torch.float32).eps * mean.detach().abs()
     return (variance.detach() <= rounding.square().clamp(min=RESOLUTION)) & (mean.detach() != 0)
 
 
 class NormOfRows(torch.autograd.Function):
-    """PyTorch's batch norm in training, which gives no gradient to channels that are constant."""
+    """PyTorch's batch norm in training mode, with no gradient for constant channels (see `are_constant`)."""
 
     @staticmethod
     def forward(  # noqa: PLR0913 (as in PyTorch)
@@ -109,11 +109,11 @@ class NormOfRows(torch.autograd.Function):
 
 
 class ImageBatchNorm(SynchronizedBatchNorm, nn.BatchNorm2d):
-    """Batch normalisation of the channels of images (B, D, X, Y)."""
+    """Batch normalization of the channels of images (B, D, X, Y)."""
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """Values, and their gradients on the way back, summed over all processes."""
+    """Sum values over all processes, and gradients in the backward pass (all-reduce)."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -130,6 +130,6 @@ def _all_sum(values: Tensor) -> Tensor:
     return total
 
 
-def _finest(values: Tensor) -> Tensor:
-    """Return the values in float64, where the device has it."""
+def _to_float64(values: Tensor) -> Tensor:
+    """Return the values in float64 where the device supports it."""
     return values if values.device.type == "mps" else values.double()

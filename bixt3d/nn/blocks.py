@@ -1,4 +1,4 @@
-"""Residual units of the encoders: attention, then a feed-forward network, on latents, tokens or both."""
+"""Pre-norm transformer blocks of the encoders: attention and feed-forward networks on latents, tokens or both."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,12 +14,12 @@ from bixt3d.types import InputError
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drop a residual branch of whole clouds with this probability, scale the others."""
+    """Stochastic depth: in training, drop the residual branch of a sample with probability ``rate``, scale others."""
 
     def __init__(self, rate: float = 0.0):
         super().__init__()
         if not 0 <= rate < 1:
-            raise InputError(f"a rate of stochastic depth must be at least 0 and below 1, not {rate}")
+            raise InputError(f"the stochastic depth rate must be at least 0 and below 1, not {rate}")
         self.rate = rate
 
     def forward(self, branch: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
@@ -30,7 +30,7 @@ class DropPath(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned factor for every channel of a residual branch, small at first."""
+    """A learned factor for every channel of a residual branch, ``start`` at first (Touvron et al. 2021)."""
 
     def __init__(self, dim: int, start: float):
         super().__init__()
@@ -41,7 +41,7 @@ class LayerScale(nn.Module):
 
 
 class Residual(nn.Module):
-    """What happens to a branch before it is added: an optional LayerScale, then stochastic depth."""
+    """Residual connection: add a branch after an optional LayerScale and stochastic depth."""
 
     def __init__(self, dim: int, drop_path: float = 0.0, layer_scale: float | None = None):
         super().__init__()
@@ -52,16 +52,16 @@ class Residual(nn.Module):
         return feats + self.drop(self.scale(branch))
 
 
-PIECES = {"cpu": 2**11}
-"""By device: tokens of all clouds that go through a feed-forward network at a time where it goes in pieces."""
+CHUNK_SIZES = {"cpu": 2**11}
+"""Tokens per chunk of a feed-forward network, by device type (2**16 on other devices)."""
 
 
 class FeedForwardUnit(nn.Module):
-    """The second half of every block: norm, feed-forward network, residual.
+    """The second half of every block: layer normalization, feed-forward network, residual connection.
 
-    Between its layers features are four times as wide. In evaluation on a CPU, without gradients, many tokens pass in
-    pieces: what is between the layers stays in the cache and never is in memory as a whole. ``checkpointing`` of a
-    module may be changed: in training, on any device, each piece then is computed again when the gradients need it.
+    The hidden features are four times as wide. In evaluation on a CPU without gradients, tokens are processed in chunks
+    whose hidden features fit in the cache. Set the attribute ``checkpointing`` for activation checkpointing: in
+    training, on any device, chunks store only their inputs and are computed again in the backward pass.
     """
 
     def __init__(self, dim: int, drop_path: float = 0.0, layer_scale: float | None = None):
@@ -76,10 +76,10 @@ class FeedForwardUnit(nn.Module):
             return self._refine(feats)
         if self.training and self.checkpointing:
             parameters = (*self.norm.parameters(), *self.ffn.parameters())
-            return self.residual(feats, _InPieces.apply(self._branch, feats, *parameters))
+            return self.residual(feats, _CheckpointedChunks.apply(self._branch, feats, *parameters))
         if self.training or torch.is_grad_enabled() or feats.device.type != "cpu":
             return self._refine(feats)
-        return _in_pieces(self._refine, feats)
+        return _in_chunks(self._refine, feats)
 
     def _branch(self, feats: Tensor) -> Tensor:
         return self.ffn(self.norm(feats))
@@ -88,48 +88,51 @@ class FeedForwardUnit(nn.Module):
         return self.residual(feats, self._branch(feats))
 
 
-def _pieces(*parts: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield as many tokens (1, R, D) of each of some tensors (B, N, D) at a time as go together."""
-    size = PIECES.get(parts[0].device.type, 2**16)
-    yield from zip(*(part.flatten(0, 1)[None].split(size, 1) for part in parts), strict=True)
+def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield chunks (1, R, D) of the same tokens of each tensor (B, N, D)."""
+    size = CHUNK_SIZES.get(tensors[0].device.type, 2**16)
+    yield from zip(*(tensor.flatten(0, 1)[None].split(size, 1) for tensor in tensors), strict=True)
 
 
-def _in_pieces(function: Callable[[Tensor], Tensor], feats: Tensor) -> Tensor:
-    """Return what a function gives that treats every token alike."""
+def _in_chunks(function: Callable[[Tensor], Tensor], feats: Tensor) -> Tensor:
+    """Apply a function that treats each token independently, chunk by chunk."""
     out = feats.new_empty(feats.shape)
-    for piece, place in _pieces(feats, out):
-        place.copy_(function(piece))
+    for chunk, out_chunk in _chunks(feats, out):
+        out_chunk.copy_(function(chunk))
     return out
 
 
-class _InPieces(torch.autograd.Function):
-    """A function of tokens, without randomness, of which nothing is kept for the gradients but what goes in."""
+class _CheckpointedChunks(torch.autograd.Function):
+    """Activation checkpointing of a function that treats each token independently, without randomness.
+
+    Only the inputs are stored; the backward pass computes each chunk again.
+    """
 
     @staticmethod
     def forward(ctx: Any, function: Callable[[Tensor], Tensor], feats: Tensor, *parameters: Tensor) -> Tensor:
         ctx.save_for_backward(feats, *parameters)
         ctx.function, device = function, feats.device.type
         ctx.precision = {"dtype": torch.get_autocast_dtype(device), "enabled": torch.is_autocast_enabled(device)}
-        return _in_pieces(function, feats)
+        return _in_chunks(function, feats)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         feats, *parameters = ctx.saved_tensors
         feats_grad, totals = feats.new_empty(feats.shape), [torch.zeros_like(parameter) for parameter in parameters]
-        for piece, piece_grad, place in _pieces(feats, grad, feats_grad):
+        for chunk, chunk_grad, out_chunk in _chunks(feats, grad, feats_grad):
             with torch.enable_grad(), torch.autocast(feats.device.type, **ctx.precision):
-                piece = piece.detach().requires_grad_()
-                out = ctx.function(piece)
-            found = torch.autograd.grad(out, [piece, *parameters], piece_grad)
-            place.copy_(found[0])
-            for total, part in zip(totals, found[1:], strict=True):
-                total += part
+                chunk = chunk.detach().requires_grad_()
+                out = ctx.function(chunk)
+            grads = torch.autograd.grad(out, [chunk, *parameters], chunk_grad)
+            out_chunk.copy_(grads[0])
+            for total, parameter_grad in zip(totals, grads[1:], strict=True):
+                total += parameter_grad
         return None, feats_grad, *totals
 
 
 class CrossBlock(nn.Module):
-    """What all blocks between latents and tokens share: a norm for each side before attention."""
+    """Base class of blocks on latents and tokens: layer normalization of both before attention (pre-norm)."""
 
     def __init__(self, latent_dim: int, token_dim: int):
         super().__init__()
@@ -138,7 +141,7 @@ class CrossBlock(nn.Module):
 
 
 class BiBlock(CrossBlock):
-    """Bi-directional cross-attention and a feed-forward network on each side (paper, figure 2)."""
+    """Bi-directional cross-attention, then a feed-forward network for latents and one for tokens (paper, figure 2)."""
 
     def __init__(
         self, latent_dim: int, token_dim: int, num_heads: int, drop_path: float = 0.0, layer_scale: float | None = None
@@ -159,9 +162,9 @@ class BiBlock(CrossBlock):
 
 
 class SequentialBlock(CrossBlock):
-    """Two independent cross-attentions: latents read the tokens, then tokens read the latents (paper, section 3.2).
+    """Two separate cross-attentions: latents read the tokens, then tokens read the latents (paper, section 3.2).
 
-    It has the four norms of the bi-directional block and no more: the tokens read the latents through ``latent_norm``.
+    It has the same four norms as `BiBlock`: ``latent_norm`` is used again where the tokens read the latents.
     """
 
     def __init__(
@@ -185,7 +188,7 @@ class SequentialBlock(CrossBlock):
 
 
 class LatentsReadBlock(CrossBlock):
-    """Latents read the tokens, which stay as they are: the last layer of a classifier, and Perceiver's only kind."""
+    """One-sided cross-attention: latents read the tokens. Last layer of a classifier; the only kind in Perceiver."""
 
     def __init__(
         self, latent_dim: int, token_dim: int, num_heads: int, drop_path: float = 0.0, layer_scale: float | None = None
@@ -203,7 +206,7 @@ class LatentsReadBlock(CrossBlock):
 
 
 class TokensReadBlock(CrossBlock):
-    """Tokens read the latents, which are not needed any more: the last layer of a model that reads tokens."""
+    """One-sided cross-attention: tokens read the latents. Last layer of a model whose head reads tokens."""
 
     def __init__(
         self, latent_dim: int, token_dim: int, num_heads: int, drop_path: float = 0.0, layer_scale: float | None = None

@@ -1,4 +1,4 @@
-"""Features of points on a common scale, whatever their units."""
+"""Standardization of point features by the statistics of the training set."""
 
 import torch
 from jaxtyping import Float
@@ -7,14 +7,17 @@ from torch import Tensor, nn
 from bixt3d.types import Features
 
 BLOCK = 2**18
-"""Points whose sums are taken at a time."""
+"""Number of points that are summed at a time."""
 
 
 class FeatureScale(nn.Module):
-    """Bring colors to [-1, 1], and scalars to mean 0 and deviation 1 over the training set; leave normals as they are.
+    """Scale colors to [-1, 1] and standardize scalars to mean 0, standard deviation 1; leave normals unchanged.
 
-    Mean and deviation are buffers: they are stored and exported with the weights. There are none where all features are
-    normals.
+    Mean and standard deviation of the training set (see `fit`) are buffers, which are saved and exported with the
+    weights. There are no buffers if all features are normals.
+
+    Args:
+        features: names and kinds of the columns of ``feats``.
     """
 
     def __init__(self, features: Features):
@@ -32,8 +35,8 @@ class FeatureScale(nn.Module):
 
     @torch.no_grad()
     def fit(self, feats: Float[Tensor, "*N F"]) -> list[str]:
-        """Take mean and deviation of the scalars from a training set; returns what is wrong with some, in words."""
-        faults = []
+        """Compute mean and deviation of the scalars of a training set; return a warning for each bad feature."""
+        warnings = []
         for name, columns in zip(self.features.names, self.features.slices(), strict=True):
             if columns in self.features.slices("scalar"):
                 values = feats.flatten(0, -2)[:, columns]
@@ -43,20 +46,20 @@ class FeatureScale(nn.Module):
                 self.mean[columns] = mean.float()
                 self.deviation[columns] = deviation.float().where(~flat, 1.0)
                 if (flat & (least < greatest)).any():
-                    faults.append(f"feature {name} is too far from 0 for its spread: subtract an offset")
+                    warnings.append(f"feature {name} is too far from 0 for its spread: subtract an offset")
                 elif flat.any():
-                    faults.append(f"feature {name} is the same at all points of the training set")
-        return faults
+                    warnings.append(f"feature {name} is the same at all points of the training set")
+        return warnings
 
 
 def mean_and_deviation(values: Float[Tensor, "M W"]) -> tuple[Float[Tensor, " W"], Float[Tensor, " W"]]:
-    """Return mean and deviation of each column in double precision, of which a block at a time takes memory."""
+    """Return mean and standard deviation of each column, in float64, block by block to save memory."""
     mean = sum(block.double().sum(0) for block in values.split(BLOCK)) / len(values)
     square = sum((block.double() - mean).square().sum(0) for block in values.split(BLOCK)) / len(values)
     return mean, square.sqrt()
 
 
 def fit_feature_scales(model: nn.Module, feats: Float[Tensor, "*N F"]) -> list[str]:
-    """Fit every `FeatureScale` of a model to a training set; returns what is wrong with some features, in words."""
-    scales = [part for part in model.modules() if isinstance(part, FeatureScale)]
-    return sorted({fault for scale in scales for fault in scale.fit(feats)})
+    """Fit every `FeatureScale` of a model to a training set; return a warning for each bad feature."""
+    scales = [module for module in model.modules() if isinstance(module, FeatureScale)]
+    return sorted({warning for scale in scales for warning in scale.fit(feats)})

@@ -1,4 +1,4 @@
-"""PointMLP's affine grouping (Ma et al. 2022): neighbors seen from their centroid, scaled alike for a whole cloud."""
+"""PointMLP's geometric affine module (Ma et al. 2022): neighbors relative to their centroid, normalized per cloud."""
 
 from typing import Literal
 
@@ -14,14 +14,19 @@ from bixt3d.types import InputError, Tokens
 
 
 class AffineGroupLinear(nn.Module):
-    """A linear layer on ``[scale * (neighbor - mean) / deviation + shift, centroid]`` for every neighbor of a group.
+    """Apply a linear layer to ``[scale * (neighbor - mean) / deviation + shift, centroid]`` of every neighbor.
 
-    ``mean`` is the centroid's features (``anchor``) or the mean of the group (``center``); ``deviation`` is one
-    unbiased standard deviation per cloud, over all groups, neighbors and channels, in float32 or finer, plus 1e-5.
-    The difference is linear, so the layer is applied to the points before they are gathered: the same result for
-    about 1/K of the multiplications. With ``xyz_dim`` the positions are grouped along with the features.
+    ``deviation`` is one unbiased standard deviation per cloud, over all groups, neighbors and channels, in float32 or
+    float64, plus 1e-5. The layer is applied to the points before they are gathered: the same result, because the
+    difference is linear, with about 1/K of the multiplications.
 
-    ``backend`` of a module may be changed: see neighbor_moments.
+    Args:
+        dim: width of the features of a point.
+        out_dim: width of the result.
+        normalize: ``mean`` is the centroid's features (``anchor``) or the mean of the group (``center``).
+        xyz_dim: number of coordinates to group together with the features (0: features only).
+
+    The attribute ``backend`` may be set: see `bixt3d.neighbor_moments`.
     """
 
     def __init__(self, dim: int, out_dim: int, normalize: Literal["anchor", "center"] = "anchor", xyz_dim: int = 0):
@@ -52,20 +57,20 @@ class AffineGroupLinear(nn.Module):
         neighbor_index: Int[Tensor, "B G K"],
         sign: Float[Tensor, " O"] | None = None,
     ) -> tuple[Float[Tensor, "B N O"], Float[Tensor, "B G O"]]:
-        """Return what each point brings to the groups it is in, and what each group adds to it.
+        """Return the two terms of the result: one for each point and one for each group.
 
         The layer's result for neighbor k of group g is ``points[b, neighbor_index[b, g, k]] + centroids[b, g]``. Both
-        are float32 or finer: they are large next to their sum where neighbors hardly differ.
-        ``sign``: multiply every channel of both by this.
+        terms are float32 or float64: where neighbors are nearly equal, they are much larger than their sum.
+        ``sign``: factor for every channel of both terms.
         """
         near = torch.cat([feats, pos.to(feats.dtype)], -1) if self.near_dim > feats.shape[-1] else feats
         near = near.to(torch.promote_types(near.dtype, torch.float32))
         size = torch.linalg.vector_norm(near.detach(), dim=(1, 2)) / near[0].numel() ** 0.5
-        near = near - near.detach().mean(1, keepdim=True)  # the result depends on differences alone: keep their digits
+        near = near - near.detach().mean(1, keepdim=True)  # only differences matter: keep their precision
         weight = self.linear.weight if sign is None else self.linear.weight * sign[:, None]
         weight_near, weight_centroid = weight.split([self.near_dim, feats.shape[-1]], 1)
         centroids = gather(feats, centroid_index) @ weight_centroid.T
-        with without_autocast(feats):  # what points bring is large next to its differences: do not round it
+        with without_autocast(feats):  # terms are large compared to their differences: do not round them
             deviation = self._deviation(near, size, centroid_index, neighbor_index)[:, None, None]
             points = near @ ((weight_near * self.scale).T / deviation)
             centroids = centroids + weight_near @ self.shift
@@ -74,7 +79,7 @@ class AffineGroupLinear(nn.Module):
     def _means(
         self, near: Float[Tensor, "B N D"], centroid_index: Int[Tensor, "B G"], neighbor_index: Int[Tensor, "B G K"]
     ) -> Float[Tensor, "B G D"]:
-        """Return what is subtracted from the neighbors of a group; a layer is linear, so before it or behind it."""
+        """Return what is subtracted from the neighbors of a group: before or after the layer, which is linear."""
         if self.normalize == "anchor":
             return gather(near, centroid_index)
         return neighbor_sum(near, neighbor_index) / neighbor_index.shape[2]
@@ -86,13 +91,13 @@ class AffineGroupLinear(nn.Module):
         centroid_index: Int[Tensor, "B G"],
         neighbor_index: Int[Tensor, "B G K"],
     ) -> Float[Tensor, " B"]:
-        """Return the deviation of ``near[neighbor] - mean``, in which no difference is stored.
+        """Return the standard deviation of ``near[neighbor] - mean`` for each cloud, without storing the differences.
 
-        Infinity where all neighbors equal their means but for rounding, of values of this size (root mean square):
-        differences are 0 then, and divided by 1e-5 their gradients would grow from block to block, beyond float32.
+        ``size``: root mean square of the values. Infinity where all neighbors equal their means up to rounding: then
+        the differences become 0. Divided by 1e-5, their gradients would grow in every block and overflow float32.
         """
         means = self._means(near, centroid_index, neighbor_index)
-        sums, squares = (part.sum(1) for part in neighbor_moments(near, -means, neighbor_index, self.backend))
+        sums, squares = (moment.sum(1) for moment in neighbor_moments(near, -means, neighbor_index, self.backend))
         count = neighbor_index[0].numel() * near.shape[2]
         variance = (squares - sums.square() / count) / (count - 1)
         rounding = (8 * torch.finfo(near.dtype).eps * size).clamp(min=1e-7)
@@ -101,23 +106,25 @@ class AffineGroupLinear(nn.Module):
 
 
 class GroupBlock(nn.Module):
-    """One stage of PointMLP: group, embed every neighbor, take the maximum of each group, refine the result.
+    """One stage of PointMLP: group, embed every neighbor, max pooling over each group, residual blocks.
+
+    Centroids are chosen by farthest point sampling, neighbors are the k nearest points.
 
     Args:
-        dim: width of the features that come in.
-        out_dim: width of the features that go out.
-        num_neighbors: neighbors of each centroid, itself included.
-        num_groups: how many centroids farthest point sampling chooses; None: every point is one.
-        reduce: in place of ``num_groups``, by how much to divide the number of points.
-        train_groups: how many of these groups a training step sees, a random choice for each cloud (PatchDropout, Liu
-            et al. 2022); None: all.
+        dim: width of the input features.
+        out_dim: width of the output features.
+        num_neighbors: k nearest neighbors of each centroid, the centroid included.
+        num_groups: number of centroids; None: see ``reduce``.
+        reduce: factor by which to divide the number of points, without ``num_groups`` (1: every point is a centroid).
+        train_groups: number of groups used in a training step, a random subset for each cloud (PatchDropout, Liu et al.
+            2022); None: all.
         num_pre: residual blocks on every neighbor.
         num_post: residual blocks on every group.
-        ratio: inner width of the residual blocks.
+        ratio: hidden width of the residual blocks, as a multiple of ``out_dim``.
         normalize: see AffineGroupLinear.
-        use_xyz: group positions along with features.
+        use_xyz: group coordinates together with features.
 
-    ``backend`` of a module may be changed: see farthest_points, knn and neighbor_max.
+    The attribute ``backend`` may be set: see `bixt3d.farthest_points`, `bixt3d.knn` and `bixt3d.neighbor_max`.
     """
 
     def __init__(  # noqa: PLR0913 (a constructor is the schema of its settings)
@@ -137,7 +144,7 @@ class GroupBlock(nn.Module):
     ):
         super().__init__()
         if train_groups is not None and not 1 <= train_groups <= (num_groups or train_groups):
-            raise InputError(f"train_groups must lie between 1 and num_groups ({num_groups}), not be {train_groups}")
+            raise InputError(f"train_groups must be between 1 and num_groups ({num_groups}), not {train_groups}")
         self.num_neighbors, self.num_groups, self.reduce = num_neighbors, num_groups, reduce
         self.train_groups = train_groups
         self.backend: PointBackend = "auto"
@@ -147,7 +154,7 @@ class GroupBlock(nn.Module):
         self.post = nn.Sequential(*[ResidualMLP(out_dim, ratio) for _ in range(num_post)])
 
     def forward(self, tokens: Tokens) -> tuple[Tokens, Int[Tensor, "B G"]]:
-        """Return the groups, and for each the index of the token that is its centroid."""
+        """Return the groups as tokens, and the index of the token that is the centroid of each."""
         centroid_index, neighbor_index = self._search(tokens)
         where = (tokens.feats, tokens.pos, centroid_index, neighbor_index)
         if self.pre or (is_traced(tokens.feats) and not torch.compiler.is_exporting()):
@@ -155,7 +162,7 @@ class GroupBlock(nn.Module):
             rows = self.norm(grouped.flatten(0, 2))
             for block in self.pre:
                 rows = block.before_relu(rows.relu_())
-            # the last ReLU keeps the order, so fewer values need it; the backward pass of amax is slow on CPUs
+            # ReLU is monotonic: applied after the maximum, on fewer values. max: the backward of amax is slow on CPUs
             feats = rows.view_as(grouped).max(2).values.relu()
         else:
             feats = self._largest(*where)
@@ -171,8 +178,8 @@ class GroupBlock(nn.Module):
     ) -> Float[Tensor, "B G O"]:
         """Return the maximum over the neighbors of ``relu(norm(group(...)))``, without storing it for every neighbor.
 
-        Norm and ReLU keep the order of what neighbors bring, once channels with a negative factor are turned around,
-        so the maximum can come first; the norm's statistics follow from counts, sums and squares. Not under autocast.
+        Batch norm and ReLU are monotonic once channels with a negative weight are multiplied by -1: the maximum can
+        come first. The batch statistics are computed from sums over points. Autocast is disabled here.
         """
         weight = self.norm.weight
         with without_autocast(weight):
@@ -181,7 +188,7 @@ class GroupBlock(nn.Module):
             points, centroids = self.group.parts(*where, sign)
             if self.training:
                 moments = neighbor_moments(points, centroids, neighbor_index, self.backend)
-                of_batch = (part.sum(0) for part in moments)
+                of_batch = (moment.sum(0) for moment in moments)
                 sums, squares, size = self.norm.sum_over_processes(*of_batch, neighbor_index.numel())
                 mean = sums / size
                 variance = (squares / size - mean.square()).clamp(min=0)

@@ -1,4 +1,4 @@
-"""Local patch interaction: image tokens refined by depthwise convolutions on their grid (paper, appendix B.4)."""
+"""Local patch interaction (LPI): depthwise convolutions on the grid of image tokens (paper, appendix B.4)."""
 
 from dataclasses import replace
 
@@ -9,12 +9,14 @@ from bixt3d.types import InputError, Tokens
 
 
 class LocalPatchRefinement(Refinement):
-    """Depthwise convolution, GELU, LayerNorm, depthwise convolution, added to the tokens (XCiT's, with LayerNorm).
+    """Add to image tokens: depthwise convolution, GELU, layer normalization, depthwise convolution.
+
+    As in XCiT (El-Nouby et al. 2021), with layer instead of batch normalization.
 
     Args:
         dim: width of the tokens.
-        out_dim: width of the refined tokens: the same.
-        kernel: patches along each side of a convolution.
+        out_dim: width of the refined tokens; must equal ``dim``.
+        kernel: size of the convolutions, in patches; odd.
     """
 
     def __init__(self, dim: int, out_dim: int, kernel: int = 3):

@@ -1,4 +1,4 @@
-"""Feed-forward parts: the transformer's and PointMLP's, and the initialisation that BiXT uses for both."""
+"""MLPs: the transformer's feed-forward network, PointMLP's residual block, batch norm with channels last."""
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from bixt3d.types import InputError
 
 
 def init_linear(module: nn.Module) -> None:
-    """Initialise a linear layer as the authors do: Xavier-uniform weights, zero biases. For ``Module.apply``."""
+    """Initialize a linear layer with Xavier-uniform weights and zero bias, as BiXT's authors. For ``Module.apply``."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -17,7 +17,7 @@ def init_linear(module: nn.Module) -> None:
 
 
 class FeedForward(nn.Sequential):
-    """Linear, GELU, Linear: the transformer's feed-forward network."""
+    """The transformer's feed-forward network: linear, GELU, linear; hidden width ``ratio * dim``."""
 
     def __init__(self, dim: int, ratio: float = 4.0):
         hidden = int(dim * ratio)
@@ -28,7 +28,7 @@ class FeedForward(nn.Sequential):
 
 
 class ChannelsLastBatchNorm(SynchronizedBatchNorm, nn.BatchNorm1d):
-    """Batch normalisation of the last axis over all others: for features with channels last."""
+    """Batch normalization with channels last: each channel of the last axis over all other axes."""
 
     def forward(self, feats: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         if self.training and feats.shape[:-1].numel() == 1 and not self.synchronized:
@@ -37,7 +37,7 @@ class ChannelsLastBatchNorm(SynchronizedBatchNorm, nn.BatchNorm1d):
                 "--runtime.accumulate"
             )
         if feats.ndim == 2:
-            return self._normalize(feats)  # a view changed in place would make autograd copy its gradients
+            return self._normalize(feats)  # no view: an in-place ReLU on a view makes autograd copy gradients
         return self._normalize(feats.flatten(0, -2)).view_as(feats)
 
     def _normalize(self, feats: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
@@ -49,7 +49,7 @@ class ChannelsLastBatchNorm(SynchronizedBatchNorm, nn.BatchNorm1d):
 
 
 class LinearBatchNormReLU(nn.Sequential):
-    """Linear, BN, ReLU: PointMLP's plain layer. The linear layer has no bias, for normalisation takes it away."""
+    """Linear, batch norm, ReLU. The linear layer has no bias: batch norm would cancel it."""
 
     def __init__(self, dim: int, out_dim: int):
         super().__init__(nn.Linear(dim, out_dim, bias=False), ChannelsLastBatchNorm(out_dim), nn.ReLU(inplace=True))
@@ -59,13 +59,15 @@ class LinearBatchNormReLU(nn.Sequential):
 
 
 class ResidualMLP(nn.Module):
-    """PointMLP's residual block: Linear-BN-ReLU-Linear-BN plus its input, then ReLU; inner width ``ratio * dim``."""
+    """PointMLP's residual block: ReLU(x + linear-BN-ReLU-linear-BN(x)); hidden width ``ratio * dim``."""
 
     def __init__(self, dim: int, ratio: float = 1.0):
         super().__init__()
         hidden = int(dim * ratio)
         if hidden < 1:
-            raise InputError(f"a residual block of width {dim} has no inner width left by a ratio of {ratio}")
+            raise InputError(
+                f"a residual block of width {dim} with a ratio of {ratio} has no hidden units: raise ratio"
+            )
         self.inner = nn.Sequential(
             nn.Linear(dim, hidden, bias=False),
             ChannelsLastBatchNorm(hidden),
@@ -78,5 +80,5 @@ class ResidualMLP(nn.Module):
         return self.before_relu(feats.flatten(0, -2)).relu_().view_as(feats)
 
     def before_relu(self, feats: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
-        """Return the sum that the last ReLU is taken of: where a maximum follows, it may come first."""
+        """Return the sum before the last ReLU. Max pooling may come before that ReLU: the result is the same."""
         return feats + self.inner(feats)

@@ -1,4 +1,4 @@
-"""Token refinement: what may follow an encoder layer to let tokens talk to their neighbors (paper, section 2.3)."""
+"""Token refinement after an encoder layer: exchange of features between neighboring tokens (paper, section 2.3)."""
 
 from abc import ABC, abstractmethod
 
@@ -11,29 +11,29 @@ from bixt3d.types import Tokens
 
 
 class Refinement(nn.Module, ABC):
-    """Refine the tokens between two layers. Built as ``Refinement(dim, out_dim)`` by the encoder.
+    """Base class: refine the tokens between two encoder layers. The encoder calls ``Refinement(dim, out_dim)``.
 
-    ``reduce``: by how much it divides their number.
+    The class attribute ``reduce`` is the factor by which it divides the number of tokens.
     """
 
     reduce: int = 1
 
     @abstractmethod
     def forward(self, tokens: Tokens) -> Tokens:
-        """Return tokens of the next layer's width: as many, or fewer."""
+        """Return tokens of width ``out_dim``, 1 / ``reduce`` as many."""
 
 
 class GroupRefinement(Refinement):
-    """PointMLP's affine grouping around every token ("simple grouping"), or around fewer ("hierarchy").
+    """PointMLP's affine grouping around every token ("simple grouping"), or around a subset ("hierarchy").
 
-    The result is added to the centroids' features. The paper does not say whether it has this skip connection, or how
-    wide tokens are after a reduction.
+    The result is added to the centroids' features (skip connection). The paper does not specify this skip connection,
+    nor the width of the tokens after a reduction.
 
     Args:
         dim: width of the tokens.
         out_dim: width of the refined tokens.
         num_neighbors: neighbors of each centroid.
-        reduce: by how much to divide the number of tokens (1: as many as before).
+        reduce: factor by which to divide the number of tokens (1: keep all).
         num_pre: residual blocks on every neighbor.
         num_post: residual blocks on every group.
         use_xyz: group positions along with features.

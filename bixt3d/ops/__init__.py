@@ -1,4 +1,4 @@
-"""Functions on tensors: no modules, no parameters, no state."""
+"""Operators: functions on tensors without parameters. Each has a reference implementation and faster backends."""
 
 from bixt3d.ops.bi_attention import bi_attention, similarity
 from bixt3d.ops.interpolate import interpolate

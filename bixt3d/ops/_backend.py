@@ -1,4 +1,4 @@
-"""The one decision: which implementation of an operator runs, and the reason to refuse one asked for by name."""
+"""Choose the backend (implementation) of an operator, or say why a requested backend cannot run."""
 
 import os
 from collections.abc import Callable
@@ -16,37 +16,36 @@ PointBackend = Literal["auto", "torch", "numba", "cluster", "triton"]
 AttentionBackend = Literal["auto", "torch", "sdpa", "chunked", "triton"]
 
 ATTENTION_ON_CUDA: AttentionBackend = "sdpa"
-"""What `auto` takes on a GPU. To be "triton" once its kernels have run on one: so far only Triton's interpreter ran
-them, and its compiler translated them for a Hopper GPU."""
-
+"""Backend of `auto` on a GPU. Not "triton": its kernels were tested in Triton's interpreter and compiled for
+Hopper GPUs, but have not run on a GPU."""
 
 MANY_SIMILARITIES = 190_000
-"""From how many similarities of a cloud (tokens x latents x heads) `auto` goes through its tokens in chunks on a CPU:
-with fewer, two SDPA calls are faster."""
+"""Number of similarities of a cloud (tokens x latents x heads) from which `auto` takes `chunked` on a CPU: with fewer,
+two SDPA calls are faster."""
 
 
 @cache
 def is_installed(package: str) -> bool:
-    """Say whether a package can be imported, without importing it."""
+    """Return whether a package can be imported, without importing it."""
     return find_spec(package) is not None
 
 
 def is_traced(values: Tensor) -> bool:
-    """Say whether torch.export or a counter of costs looks on, which want plain operations."""
+    """Return whether the operation is exported, traced, or run on meta tensors to count FLOPs: then without kernels."""
     return torch.compiler.is_exporting() or torch.jit.is_tracing() or values.is_meta
 
 
 def dtype_of_products(values: Tensor) -> torch.dtype:
-    """Return the dtype that a matrix product of these values has here: under autocast, autocast's."""
+    """Return the dtype of a matrix product of these values: under autocast, that of autocast."""
     device = values.device.type
     is_cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if is_cast and values.dtype != torch.float64 else values.dtype
 
 
 def without_autocast(values: Tensor) -> AbstractContextManager:
-    """Return a context in which products of these values keep their dtype: where small differences will be taken.
+    """Return a context without autocast, for products whose small differences matter.
 
-    In bfloat16 a coordinate near 1 can be 0.996 or 1, and nothing between.
+    In bfloat16 the neighbors of 1 are 0.996 and 1.008: differences of nearby coordinates would be lost.
     """
     if dtype_of_products(values) == values.dtype:
         return nullcontext()
@@ -54,31 +53,31 @@ def without_autocast(values: Tensor) -> AbstractContextManager:
 
 
 def choose_point_backend(backend: PointBackend, points: Tensor, cluster_on_cuda: bool, num_neighbors: int = 1) -> str:
-    """Return the backend that runs: one of PointBackend but ``auto``, or ``export``.
+    """Return the backend of farthest_points or knn: one of PointBackend except ``auto``, or ``export``.
 
-    ``auto`` takes Numba on a CPU, and on a GPU Triton's kernels if they pass a trial there (see ops/triton/trial.py);
-    while torch.export looks on, the form made for it, which nobody can ask for by name.
-    Raises InputError if a backend asked for by name cannot run here.
+    ``auto`` takes Numba on a CPU, and on a GPU Triton if its kernels pass a test there (see ops/triton/trial.py). Under
+    torch.export it takes ``export``, an internal implementation.
+    Raises InputError if a requested backend cannot run here.
     """
     if backend == "auto":
         return _fastest_for_points(points, cluster_on_cuda, num_neighbors)
-    return _unless_it_cannot(backend, points, partial(_why_no_triton_for_points, points, num_neighbors))
+    return _checked_backend(backend, points, partial(_why_no_triton_for_points, points, num_neighbors))
 
 
 def choose_neighborhood_backend(backend: PointBackend, values: Tensor) -> str:
-    """Return the backend of neighbor_max or neighbor_moments that runs: ``torch``, ``numba`` or ``triton``.
+    """Return the backend of neighbor_max or neighbor_moments: ``torch``, ``numba`` or ``triton``.
 
-    ``cluster`` is ``auto``: torch-cluster has no such operator.
-    Raises InputError if a backend asked for by name cannot run here.
+    ``cluster`` means ``auto``: torch-cluster has no such operator.
+    Raises InputError if a requested backend cannot run here.
     """
     if backend not in ("auto", "cluster"):
-        return _unless_it_cannot(backend, values, partial(_why_no_kernel, values))
+        return _checked_backend(backend, values, partial(_why_no_kernel, values))
     exact = values.dtype in (torch.float32, torch.float64)
     return "numba" if values.device.type == "cpu" and exact and is_installed("numba") else "torch"
 
 
-def _unless_it_cannot(backend: str, points: Tensor, why_no_triton: Callable[[], str | None]) -> str:
-    """Return a backend of points asked for by name. Raises InputError if it is unknown or cannot run here."""
+def _checked_backend(backend: str, points: Tensor, why_no_triton: Callable[[], str | None]) -> str:
+    """Return a requested backend. Raises InputError if it is unknown or cannot run here."""
     if backend not in ("torch", "numba", "cluster", "triton"):
         raise InputError(f"unknown backend '{backend}': choose auto, torch, numba, cluster or triton")
     if backend == "triton":
@@ -104,7 +103,7 @@ def _fastest_for_points(points: Tensor, cluster_on_cuda: bool, num_neighbors: in
 
 
 def _why_no_package(backend: str, points: Tensor) -> str | None:
-    """Return why the package that a backend calls cannot take these points, or None."""
+    """Return the reason why the package of a backend cannot process these points, or None."""
     if backend == "numba" and points.device.type != "cpu":
         return f"runs on CPU tensors only, these are on {points.device}"
     package = {"numba": "numba", "cluster": "torch_cluster"}.get(backend)
@@ -115,9 +114,9 @@ def _why_no_package(backend: str, points: Tensor) -> str | None:
 
 
 def choose_attention_backend(backend: str, latent_refs: Tensor, token_refs: Tensor) -> str:
-    """Return the backend of bi_attention that runs: ``torch``, ``sdpa``, ``chunked`` or ``triton``.
+    """Return the backend of bi_attention: ``torch``, ``sdpa``, ``chunked`` or ``triton``.
 
-    Raises InputError if a backend asked for by name is unknown or cannot run here.
+    Raises InputError if a requested backend is unknown or cannot run here.
     """
     if backend == "auto":
         return _fastest_attention(latent_refs, token_refs)
@@ -131,9 +130,9 @@ def choose_attention_backend(backend: str, latent_refs: Tensor, token_refs: Tens
 
 
 def _fastest_attention(latent_refs: Tensor, token_refs: Tensor) -> str:
-    """Return what was the fastest where it was measured: on CPUs with one and two threads.
+    """Return the fastest backend, as measured on CPUs with one and two threads.
 
-    In bfloat16 and float16 the backward pass of SDPA is slow on CPUs.
+    On CPUs the backward pass of SDPA is slow in bfloat16 and float16.
     """
     if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
         return "sdpa"
@@ -147,7 +146,7 @@ def _fastest_attention(latent_refs: Tensor, token_refs: Tensor) -> str:
 
 
 def _why_no_triton(token_refs: Tensor) -> str | None:
-    """Return why Triton's kernels of attention cannot take these refs, or None."""
+    """Return the reason why the Triton kernels of attention cannot process these refs, or None."""
     if reason := _why_no_kernel(token_refs):
         return reason
     if token_refs.dtype not in (torch.float32, torch.bfloat16, torch.float16):
@@ -156,7 +155,7 @@ def _why_no_triton(token_refs: Tensor) -> str | None:
 
 
 def _why_no_triton_for_points(points: Tensor, num_neighbors: int) -> str | None:
-    """Return why Triton's kernels cannot choose among these points, or None. Nobody has tried them with more."""
+    """Return the reason why the Triton kernels cannot process these points, or None. Larger sizes are not tested."""
     if reason := _why_no_kernel(points):
         return reason
     if points.shape[2] > 8:
@@ -165,7 +164,7 @@ def _why_no_triton_for_points(points: Tensor, num_neighbors: int) -> str | None:
 
 
 def _why_no_kernel(tensor: Tensor) -> str | None:
-    """Return why no kernel of Triton can run where this tensor is, or None."""
+    """Return the reason why no Triton kernel can run on the device of this tensor, or None."""
     if not is_installed("triton"):
         return "needs the package triton, which comes with torch for CUDA on Linux: use auto"
     if not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET", "0") == "1"):

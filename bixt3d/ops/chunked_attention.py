@@ -1,8 +1,8 @@
-"""Bi-directional attention on a CPU, a chunk of tokens at a time: one exponential serves both directions.
+"""Bi-directional cross-attention on a CPU, in chunks of tokens: both directions use the same exponentials.
 
-Where similarities are within 40 of zero no maximum needs to be subtracted: with ``w = exp(similarity)`` both softmaxes
-are ``w`` divided by its sums, over all tokens (added up chunk by chunk) and over the latents (complete in a chunk).
-The backward pass computes ``w`` again, so memory beyond inputs and outputs is that of one chunk and of the sums.
+If all similarities are between -40 and 40, no maximum needs to be subtracted: with ``w = exp(similarity)`` both
+softmaxes are ``w`` divided by a sum: over all tokens (accumulated over chunks), or over all latents (complete in each
+chunk). The backward pass computes ``w`` again: beside inputs and outputs, memory is needed for one chunk and the sums.
 """
 
 from math import e, exp, log2
@@ -12,40 +12,43 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK = 200_000
-"""Similarities that a thread works on at a time, of all heads: they stay in its processor's cache."""
+"""Similarities per chunk and thread, over all heads: they fit in the cache of a core."""
 
 LARGEST = exp(40)
-"""Sums from 1 / LARGEST to LARGEST are safe: with a million of them, and gradients of 1e-10, float32 is not left."""
+"""Sums of exponentials between 1 / LARGEST and LARGEST neither overflow nor underflow float32, gradients included."""
 
 
 LOG2_E = log2(e)
-"""``exp(x)`` is ``exp2(LOG2_E * x)``; torch's exp2 takes a third of the time."""
+"""``exp(x) = exp2(LOG2_E * x)``: torch's exp2 takes a third of the time of exp."""
 
 
-def chunked_attention(*parts: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return what the latents and what the tokens gather, or None where similarities are too large for it."""
-    latents, tokens, safe = _ChunkedAttention.apply(*parts)
+def chunked_attention(*inputs: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the outputs for latents and tokens, or None if similarities are too large for plain exponentials.
+
+    Inputs as those of `bixt3d.bi_attention`.
+    """
+    latents, tokens, safe = _ChunkedAttention.apply(*inputs)
     return (latents, tokens) if safe else None
 
 
 class _ChunkedAttention(torch.autograd.Function):
-    """Refs and values of latents (B or 1, L, H, E) and of tokens (B, T, H, E) to (B, L, H*E) and (B, T, H*E)."""
+    """Map refs and values of latents (B or 1, L, H, E) and tokens (B, T, H, E) to (B, L, H*E) and (B, T, H*E)."""
 
     @staticmethod
     def forward(ctx, latent_refs: Tensor, latent_values: Tensor, token_refs: Tensor, token_values: Tensor):
         num_clouds, num_tokens, num_heads, head_dim = token_refs.shape
         work = torch.promote_types(token_refs.dtype, torch.float32)
-        some_tokens, space = _chunks(latent_refs, token_refs, work)
+        chunks, buffer = _make_chunks(latent_refs, token_refs, work)
         with torch.autocast("cpu", enabled=False):
             across = (_heads(latent_refs, work) * (head_dim**-0.5 * LOG2_E)).mT
-            across, values = (_by_cloud(part, num_clouds) for part in (across, _heads(latent_values, work)))
+            across, values = (_expand(tensor, num_clouds) for tensor in (across, _heads(latent_values, work)))
             gathered, latent_sums = values.new_zeros(values.shape), values.new_zeros(*values.shape[:3], 1)
             token_sums = values.new_empty(num_clouds, num_heads, num_tokens, 1)
             tokens = token_refs.new_empty(token_refs.shape)
             for cloud in range(num_clouds):
-                for chunk in some_tokens:
-                    keys, tok_values = (_heads(part[cloud, chunk], work) for part in (token_refs, token_values))
-                    weights = torch.bmm(keys, across[cloud], out=_part(space, keys, across[cloud])).exp2_()
+                for chunk in chunks:
+                    keys, tok_values = (_heads(tensor[cloud, chunk], work) for tensor in (token_refs, token_values))
+                    weights = torch.bmm(keys, across[cloud], out=_view_for(buffer, keys, across[cloud])).exp2_()
                     gathered[cloud].baddbmm_(weights.mT, tok_values)
                     latent_sums[cloud] += weights.sum(1).unsqueeze(2)
                     sums = torch.sum(weights, 2, keepdim=True, out=token_sums[cloud, :, chunk])
@@ -60,61 +63,61 @@ class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, latents_grad: Tensor, tokens_grad: Tensor, _):
-        """Each softmax changes its similarity by ``weight * (its grad - its mean) / sum``: both are one product."""
+        """Compute the gradients of both softmaxes, ``weight * (grad - mean) / sum`` each, in one matrix product."""
         *inputs, latents, tokens, latent_sums, token_sums = ctx.saved_tensors
         latent_refs, latent_values, token_refs, token_values = inputs
         num_clouds, _, num_heads, head_dim = tokens.shape
         latents_grad, tokens_grad = (grad.unflatten(2, (num_heads, head_dim)) for grad in (latents_grad, tokens_grad))
         work, scale = latent_sums.dtype, head_dim**-0.5
-        some_tokens, *spaces = _chunks(latent_refs, token_refs, work, 2)
-        refs, values = (_by_cloud(_heads(part, work), num_clouds) for part in (latent_refs, latent_values))
+        chunks, *buffers = _make_chunks(latent_refs, token_refs, work, 2)
+        refs, values = (_expand(_heads(tensor, work), num_clouds) for tensor in (latent_refs, latent_values))
         refs = refs * scale
         across = (refs * LOG2_E).mT.contiguous()
         grad, mean = _by_sum(latents_grad, latents, latent_sums)
         left = torch.cat([grad, -mean, values, torch.ones_like(mean)], 3).mT.contiguous()
         refs_grad, values_grad = (values.new_zeros(values.shape) for _ in range(2))
-        token_grads = [part.new_empty(part.shape) for part in (token_refs, token_values)]
+        token_grads = [tensor.new_empty(tensor.shape) for tensor in (token_refs, token_values)]
         for cloud in range(num_clouds):
-            for chunk in some_tokens:
+            for chunk in chunks:
                 at = (cloud, chunk)
-                keys, tok_values = (_heads(part[at], work) for part in (token_refs, token_values))
+                keys, tok_values = (_heads(tensor[at], work) for tensor in (token_refs, token_values))
                 tok_grad, mean = _by_sum(tokens_grad[at], tokens[at], token_sums[cloud, :, chunk])
                 right = torch.cat([tok_values, torch.ones_like(mean), tok_grad, -mean], 2)
-                weights = torch.bmm(keys, across[cloud], out=_part(spaces[0], keys, across[cloud])).exp2_()
+                weights = torch.bmm(keys, across[cloud], out=_view_for(buffers[0], keys, across[cloud])).exp2_()
                 values_grad[cloud].baddbmm_(weights.mT, tok_grad)
                 token_grads[1][at] = torch.bmm(weights, grad[cloud]).transpose(0, 1)
-                change = torch.bmm(right, left[cloud], out=_part(spaces[1], right, left[cloud])).mul_(weights)
+                change = torch.bmm(right, left[cloud], out=_view_for(buffers[1], right, left[cloud])).mul_(weights)
                 refs_grad[cloud].baddbmm_(change.mT, keys)
                 token_grads[0][at] = torch.bmm(change, refs[cloud]).transpose(0, 1)
         grads = (refs_grad.mul_(scale).transpose(1, 2), values_grad.transpose(1, 2), *token_grads)
-        return tuple(grad.sum_to_size(part.shape).to(part.dtype) for grad, part in zip(grads, inputs, strict=True))
+        return tuple(grad.sum_to_size(one.shape).to(one.dtype) for grad, one in zip(grads, inputs, strict=True))
 
 
-def _chunks(latents: Tensor, tokens: Tensor, work: torch.dtype, num_spaces: int = 1) -> tuple:
-    """Return slices of the tokens of a cloud, and memory for the similarities of such a chunk."""
+def _make_chunks(latents: Tensor, tokens: Tensor, work: torch.dtype, num_buffers: int = 1) -> tuple:
+    """Return a list of slices of the tokens, and buffers for the similarities of one chunk."""
     (_, num_tokens, num_heads, _), num_latents = tokens.shape, latents.shape[1]
     size = min(num_tokens, max(1, CHUNK * torch.get_num_threads() // (num_heads * num_latents)))
-    spaces = (tokens.new_empty(size * num_heads * num_latents, dtype=work) for _ in range(num_spaces))
-    return [slice(first, first + size) for first in range(0, num_tokens, size)], *spaces
+    buffers = (tokens.new_empty(size * num_heads * num_latents, dtype=work) for _ in range(num_buffers))
+    return [slice(first, first + size) for first in range(0, num_tokens, size)], *buffers
 
 
-def _part(space: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Return memory for the product of two batches of matrices."""
+def _view_for(buffer: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Return a view of a buffer in the shape of the batched matrix product of two tensors."""
     shape = (*left.shape[:2], right.shape[2])
-    return space[: left.shape[0] * left.shape[1] * right.shape[2]].view(shape)
+    return buffer[: left.shape[0] * left.shape[1] * right.shape[2]].view(shape)
 
 
-def _heads(part: Tensor, work: torch.dtype) -> Tensor:
-    """Return a view with heads brought forward (..., H, N, E), or a copy where the dtype is not that of the work."""
-    return part.transpose(-3, -2).to(work)
+def _heads(tensor: Tensor, work: torch.dtype) -> Tensor:
+    """Move heads before rows, (..., H, N, E), and cast to the dtype of the computation."""
+    return tensor.transpose(-3, -2).to(work)
 
 
-def _by_cloud(part: Tensor, num_clouds: int) -> Tensor:
-    """Return one contiguous part for each cloud, the same for all where latents are shared."""
-    return part.contiguous().expand(num_clouds, -1, -1, -1)
+def _expand(tensor: Tensor, num_clouds: int) -> Tensor:
+    """Return a contiguous tensor, expanded over the batch where latents are shared."""
+    return tensor.contiguous().expand(num_clouds, -1, -1, -1)
 
 
 def _by_sum(grad: Tensor, out: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradient of an output, and its product with the output, divided by the sum of exponentials."""
+    """Return the gradient of an output divided by the sum of exponentials, and its dot product with the output."""
     grad = _heads(grad, sums.dtype) / sums
     return grad, (_heads(out, sums.dtype) * grad).sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Carrying features from few points to many: the step up in PointNet++ and PointMLP decoders."""
+"""Inverse-distance interpolation: upsample features from few points to many, as in PointNet++ and PointMLP decoders."""
 
 import torch
 from jaxtyping import Float
@@ -17,10 +17,10 @@ def interpolate(
     num_neighbors: int = 3,
     backend: PointBackend = "auto",
 ) -> Float[Tensor, "B T D"]:
-    """Return features at the queries: means over their nearest points, weighted by 1 / (squared distance + 1e-8).
+    """Interpolate features at the queries from their k nearest points (inverse squared distance weighting).
 
-    The weights of a query sum to 1 and are worked out in float32. A cloud with fewer than ``num_neighbors`` points
-    gives all it has (a coarse level may have a single point). Raises InputError for ``num_neighbors`` < 1.
+    Weights are ``1 / (squared distance + 1e-8)``, normalized to sum 1, in float32. If a cloud has fewer than
+    ``num_neighbors`` points, all are used. Raises InputError for ``num_neighbors`` < 1.
 
     Example:
         >>> points, feats = torch.tensor([[[0.0], [1.0]]]), torch.tensor([[[2.0], [4.0]]])

@@ -1,8 +1,8 @@
-"""Sums, moments and maxima over neighbors, without a copy of every point for every group that it belongs to.
+"""Sums, moments and maxima over neighbors, without storing the features of every neighbor of every group.
 
-A point is a neighbor of many groups: gathering (B, G, K, D) first costs K times the memory of the result, forward and
-again backward. Here only the results are kept. Numba's kernels (CPU) look at the neighbors where they lie; in the forms
-of torch, gradients find their way back through the inverted index.
+A point is a neighbor of many groups: gathering (B, G, K, D) would take K times the memory of the result, in the forward
+and in the backward pass. Here only the results are stored. The kernels of Numba (CPU) and Triton (CUDA) read neighbors
+in place; the torch backend sums gradients through the inverted index.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from bixt3d.ops.neighbors import gather
 
 
 def neighbor_sum(values: Float[Tensor, "B N D"], neighbor_index: Int[Tensor, "B G K"]) -> Float[Tensor, "B G D"]:
-    """Return ``sum over k of values[b, neighbor_index[b, g, k]]``."""
+    """Sum over neighbors: return ``sum over k of values[b, neighbor_index[b, g, k]]``."""
     if is_traced(values):
         return gather(values, neighbor_index).sum(2)
     return _NeighborSum.apply(values, neighbor_index)
@@ -32,13 +32,13 @@ def neighbor_moments(
 ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
     """Return sums over g and k of ``values[b, neighbor_index[b, g, k]] + offsets[b, g]``, and of its squares.
 
-    In float64, for variances are small differences of such sums; in float32 on mps, which has no float64.
+    In float64, because a variance is a small difference of such sums; in float32 on mps, which has no float64.
     """
-    if torch.compiler.is_exporting():  # of float64, a CPU's cache holds half as many
+    if torch.compiler.is_exporting():  # sum over neighbors in float32 first: half the memory traffic
         seen = gather(values, neighbor_index) + offsets[:, :, None]
-        return _finely(seen.sum(2)).sum(1), _finely((seen * seen).sum(2)).sum(1)
+        return _to_float64(seen.sum(2)).sum(1), _to_float64((seen * seen).sum(2)).sum(1)
     if is_traced(values):
-        seen = _finely(gather(values, neighbor_index) + offsets[:, :, None])
+        seen = _to_float64(gather(values, neighbor_index) + offsets[:, :, None])
         return seen.sum((1, 2)), seen.square().sum((1, 2))
     return _NeighborMoments.apply(values, offsets, neighbor_index, choose_neighborhood_backend(backend, values))
 
@@ -46,9 +46,9 @@ def neighbor_moments(
 def neighbor_max(
     values: Float[Tensor, "B N D"], neighbor_index: Int[Tensor, "B G K"], backend: PointBackend = "auto"
 ) -> Float[Tensor, "B G D"]:
-    """Return ``max over k of values[b, neighbor_index[b, g, k]]``; the first of equal ones gets the gradient.
+    """Max pooling over neighbors: return ``max over k of values[b, neighbor_index[b, g, k]]``.
 
-    The form of torch gathers all neighbors for a moment.
+    Of equal values the first gets the gradient. The torch backend gathers all neighbors temporarily.
     """
     if is_traced(values):
         return gather(values, neighbor_index).amax(2)
@@ -79,7 +79,7 @@ class _NeighborMoments(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, sums_grad: Tensor, squares_grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """A pair of a group and a neighbor gives both ``sums_grad + 2 * (value + offset) * squares_grad``."""
+        """Each (group, neighbor) pair adds ``sums_grad + 2 * (value + offset) * squares_grad`` to both gradients."""
         values, offsets, neighbor_index = ctx.saved_tensors
         first, second = sums_grad.to(values.dtype), (2 * squares_grad).to(values.dtype)
         if ctx.backend == "numba":
@@ -115,8 +115,8 @@ class _NeighborMax(torch.autograd.Function):
 
 
 def _moments(values: Tensor, offsets: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the definition does, from counts, sums over neighbors and squares, all in float64."""
-    values, offsets, num_neighbors = _finely(values), _finely(offsets), neighbor_index.shape[2]
+    """Compute the moments from counts, sums over neighbors and squares, all in float64."""
+    values, offsets, num_neighbors = _to_float64(values), _to_float64(offsets), neighbor_index.shape[2]
     counts = _count(neighbor_index, values.shape[1]).to(values.dtype)[:, None]
     summed = _sum_of_neighbors(values, neighbor_index)
     squares = (counts @ values.square()).squeeze(1) + (offsets * (num_neighbors * offsets + 2 * summed)).sum(1)
@@ -136,7 +136,7 @@ def _moments_triton(values: Tensor, offsets: Tensor, neighbor_index: Tensor) -> 
 
 
 def _largest(values: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest of the neighbors' values in each channel, and which point has it: of equal ones the first."""
+    """Return the maximum over neighbors in each channel, and the index of the (first) point that has it."""
     largest, place = gather(values, neighbor_index).max(2)
     return largest, neighbor_index.gather(2, place)
 
@@ -158,14 +158,14 @@ _LARGEST = {"torch": _largest, "numba": _largest_numba, "triton": _largest_trito
 
 
 def _sum_of_neighbors(values: Tensor, neighbor_index: Tensor) -> Tensor:
-    """Return what the neighbors of each group sum to (B, G, D)."""
+    """Return the sum over the neighbors of each group (B, G, D)."""
     rows = _rows(neighbor_index, values.shape[1])
     sums = embedding_bag(rows.flatten(0, 1), values.flatten(0, 1), mode="sum")
     return sums.view(*neighbor_index.shape[:2], -1)
 
 
 def _sum_of_groups(groups: Tensor, neighbor_index: Tensor, num_points: int) -> Tensor:
-    """Return what the groups that each point is in sum to (B, N, D), added in their order: deterministic."""
+    """Return, for each point, the sum over the groups that contain it (B, N, D), in a deterministic order."""
     num_clouds, _, num_neighbors = neighbor_index.shape
     rows = _rows(neighbor_index, num_points).flatten()
     order = rows.argsort(stable=True) // num_neighbors
@@ -176,18 +176,18 @@ def _sum_of_groups(groups: Tensor, neighbor_index: Tensor, num_points: int) -> T
 
 
 def _count(neighbor_index: Tensor, num_points: int) -> Tensor:
-    """Return of how many groups every point is a neighbor (B, N); one that is twice in a group counts twice."""
+    """Return how often each point is a neighbor (B, N)."""
     rows = _rows(neighbor_index, num_points).flatten()
     counts = torch.zeros(len(neighbor_index) * num_points, dtype=torch.int64, device=rows.device)
     return counts.index_add_(0, rows, torch.ones_like(rows)).view(-1, num_points)
 
 
 def _rows(neighbor_index: Tensor, num_points: int) -> Tensor:
-    """Return the index into the rows of all clouds, one after the other."""
+    """Return the index into the concatenated rows of all clouds."""
     num_clouds = len(neighbor_index)
     return neighbor_index + torch.arange(num_clouds, device=neighbor_index.device)[:, None, None] * num_points
 
 
-def _finely(values: Tensor) -> Tensor:
-    """Return the values in float64, where the device has it."""
+def _to_float64(values: Tensor) -> Tensor:
+    """Return the values in float64 where the device supports it."""
     return values.float() if values.device.type == "mps" else values.double()

@@ -1,4 +1,4 @@
-"""Choosing points: farthest point sampling, k nearest neighbors, and gathering by index."""
+"""Farthest point sampling (FPS), k nearest neighbors (kNN), and gathering by index."""
 
 from typing import no_type_check
 
@@ -11,16 +11,16 @@ from bixt3d.ops._backend import PointBackend, choose_point_backend
 from bixt3d.types import InputError
 
 MANY_DISTANCES = 4096
-"""Clouds of up to so many points keep the distances of all pairs while farthest points are exported."""
+"""Largest cloud whose exported farthest point sampling stores the distances of all pairs."""
 
 EXPORTED_QUERIES = 256
-"""Queries that an exported graph looks for neighbors of at a time, where their number is free."""
+"""Queries per step of the loop of an exported kNN, if the number of queries is dynamic."""
 
 
 def gather(values: Shaped[Tensor, "B N ..."], index: Int[Tensor, "B ..."]) -> Shaped[Tensor, "B ..."]:
-    """Return ``values[b, index[b, ...]]``: entries of each cloud's own list, in the shape of the index.
+    """Return ``values[b, index[b, ...]]``: rows of each cloud, in the shape of the index.
 
-    Written as an embedding look-up, the fastest form on a CPU, and the one whose backward is deterministic.
+    Implemented as an embedding lookup: the fastest on a CPU, with a deterministic backward pass.
 
     Example:
         >>> gather(torch.tensor([[[5.0], [6.0], [7.0]]]), torch.tensor([[2, 0]]))
@@ -37,11 +37,11 @@ def gather(values: Shaped[Tensor, "B N ..."], index: Int[Tensor, "B ..."]) -> Sh
 def farthest_points(
     points: Float[Tensor, "B N P"], num_points: int, backend: PointBackend = "auto"
 ) -> Int[Tensor, "B G"]:
-    """Return indices of points far apart: the first point, then again and again the one farthest from those chosen.
+    """Choose points by farthest point sampling (FPS); return their indices.
 
-    Deterministic, float32; among points equally far the lowest index is chosen, by every backend but ``cluster``.
-    Raises InputError if a cloud has fewer than ``num_points`` points, or, from ``numba``, if coordinates are not
-    finite.
+    Starts with the first point, then repeatedly takes the point farthest from all chosen ones. Deterministic, in
+    float32; ties go to the lowest index, except with backend ``cluster``. Raises InputError if a cloud has fewer than
+    ``num_points`` points, or, with backend ``numba``, if coordinates are not finite.
 
     Example:
         >>> line = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [10, 0, 0]]])
@@ -67,14 +67,14 @@ def knn(
     num_neighbors: int,
     backend: PointBackend = "auto",
 ) -> Int[Tensor, "B G K"]:
-    """Return the nearest points of every query, closest first.
+    """Find the k nearest neighbors (kNN) of every query; return their indices, closest first.
 
     If ``index[b, g, k] == n``, then ``points[b, n]`` is the k-th nearest point of ``queries[b, g]``.
-    Squared Euclidean distance in float32; ties go to the lower index (torch-cluster may order ties otherwise).
-    Uses no more than ``KNN_BYTE_BUDGET`` bytes for distances (see reference.py), or what one query of every cloud
-    takes. The backend ``triton``, on a GPU, keeps no distances, and finds up to 64 neighbors.
-    Raises InputError if a cloud has fewer than ``num_neighbors`` points, or, from ``numba``, if coordinates are not
-    finite.
+    Squared Euclidean distance in float32; ties go to the lower index, except with backend ``cluster``. Distances are
+    computed in chunks of at most ``KNN_BYTE_BUDGET`` bytes (see reference.py), or one query of every cloud. Backend
+    ``triton`` (CUDA) stores no distances and finds up to 64 neighbors.
+    Raises InputError if a cloud has fewer than ``num_neighbors`` points, or, with backend ``numba``, if coordinates are
+    not finite.
 
     Example:
         >>> line = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0], [10, 0, 0]]])
@@ -95,7 +95,7 @@ def knn(
 
 
 def _farthest_points_torch(points: Tensor, num_points: int) -> Tensor:
-    """A compiler would see every step of the loop: it is shown one operator, which runs as it is."""
+    """Run the reference; under torch.compile as one opaque operator, because tracing would unroll the loop."""
     in_one = torch.compiler.is_compiling()
     return (
         torch.ops.bixt3d.farthest_points_loop(points, num_points)
@@ -134,12 +134,12 @@ def _farthest_points_triton(points: Tensor, num_points: int) -> Tensor:
     return kernels.farthest_points(points, num_points)
 
 
-# torch cannot trace a loop whose body checks its arguments: so nothing does that the two loops below call
+# @no_type_check: torch cannot trace loops whose body calls functions with argument checks
 @no_type_check
 def _farthest_points_export(points, num_points):
-    """One loop in the exported graph; unrolled, as an export sees a loop of Python, it would be a graph of its own.
+    """Farthest point sampling as one loop in the exported graph; a Python loop would be unrolled.
 
-    A step costs a runtime as much as its operators are many: so all distances are worked out before, where they fit.
+    The time of a step grows with its number of operators, so the distances of small clouds are computed first.
     """
     num_clouds, size, _ = points.shape
     first = torch.arange(num_clouds, device=points.device) * size
@@ -164,9 +164,9 @@ def _farthest_points_export(points, num_points):
 
 @no_type_check
 def _knn_export(queries, points, num_neighbors):
-    """All queries at once; where their number is free, so many at a time, in one loop of the graph."""
+    """kNN for all queries at once; if their number is dynamic, in chunks, in one loop of the exported graph."""
     num_clouds, size, _ = queries.shape
-    in_onnx = torch.onnx.is_in_onnx_export()  # asked here, for inside of a loop the answer is no
+    in_onnx = torch.onnx.is_in_onnx_export()  # inside a loop it is False
     if not isinstance(size, torch.SymInt):
         return _knn_in_one_export(queries, points, num_neighbors, in_onnx)
     chunk = torch.arange(EXPORTED_QUERIES, device=queries.device)
@@ -175,7 +175,7 @@ def _knn_export(queries, points, num_neighbors):
         return first < size
 
     def search_next(first, index):
-        own = (first + chunk).clamp(max=size - 1)  # the last query again, where the last chunk has fewer
+        own = (first + chunk).clamp(max=size - 1)  # pad the last chunk with the last query
         found = _knn_in_one_export(queries[:, own], points, num_neighbors, in_onnx)
         return first + EXPORTED_QUERIES, index.index_copy(1, own, found)
 
@@ -186,7 +186,7 @@ def _knn_export(queries, points, num_neighbors):
 
 @no_type_check
 def _knn_in_one_export(queries, points, num_neighbors, in_onnx):
-    """ONNX cannot look at the bits of a float, but there the order of ties is part of the definition of TopK."""
+    """Order ties by index: with integer keys; in ONNX, which cannot read the bits of floats, TopK does so."""
     distance = _distances_export(queries[:, :, None], points[:, None])
     if in_onnx:
         return distance.topk(num_neighbors, largest=False).indices
@@ -196,7 +196,7 @@ def _knn_in_one_export(queries, points, num_neighbors, in_onnx):
 
 @no_type_check
 def _distances_export(a, b):
-    """Return what `reference.squared_distances` does."""
+    """Do what `reference.squared_distances` does, without argument checks."""
     squares = [difference * difference for difference in map(torch.sub, a.unbind(-1), b.unbind(-1))]
     return sum(squares[1:], squares[0])
 

@@ -1,15 +1,15 @@
-"""Reference implementations of choosing points, which every other backend is held to."""
+"""Reference implementations of farthest point sampling and kNN. Every other backend must return the same indices."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 KNN_BYTE_BUDGET = 256 * 2**20
-"""Bytes that kNN may use for distances at a time; queries are split into chunks to keep it."""
+"""Largest size of the distances of a chunk of kNN queries, in bytes."""
 
 
 def squared_distances(a: Float[Tensor, "... P"], b: Float[Tensor, "... P"]) -> Float[Tensor, "..."]:
-    """Return squared distances axis by axis: bit for bit the same in every backend, whatever the layout."""
+    """Return squared distances, summed axis by axis: bitwise the same in every backend, for any memory layout."""
     total = torch.zeros((), dtype=a.dtype, device=a.device)
     for axis in range(a.shape[-1]):
         difference = a[..., axis] - b[..., axis]
@@ -18,7 +18,7 @@ def squared_distances(a: Float[Tensor, "... P"], b: Float[Tensor, "... P"]) -> F
 
 
 def farthest_points(points: Tensor, num_points: int) -> Tensor:
-    """Return indices (B, G) of points far apart; see `bixt3d.ops.farthest_points`."""
+    """Farthest point sampling: return indices (B, G). See `bixt3d.farthest_points`."""
     axes = [axis.contiguous() for axis in points.unbind(-1)]
     index = points.new_zeros(len(points), num_points, dtype=torch.int64)
     nearest = torch.full_like(axes[0], torch.inf)
@@ -34,19 +34,19 @@ def farthest_points(points: Tensor, num_points: int) -> Tensor:
 
 
 def knn(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    """Return indices (B, G, K) of the nearest points, in chunks of queries; see `bixt3d.ops.knn`."""
+    """k nearest neighbors in chunks of queries: return indices (B, G, K). See `bixt3d.knn`."""
     bytes_per_query = points.shape[0] * points.shape[1] * 24  # one int64 key, its copies and float32 distances
     chunk = max(1, KNN_BYTE_BUDGET // bytes_per_query)
-    return torch.cat([knn_in_one(part, points, num_neighbors) for part in queries.split(chunk, dim=1)], 1)
+    return torch.cat([knn_in_one(some, points, num_neighbors) for some in queries.split(chunk, dim=1)], 1)
 
 
 def knn_in_one(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    """Return what `knn` does, of all queries at once."""
+    """Do what `knn` does, for all queries in one chunk."""
     distance = squared_distances(queries[:, :, None], points[:, None])
     key = _rank_key(distance, torch.arange(points.shape[1], device=points.device))
     return key.topk(num_neighbors, largest=False).values & 0xFFFFFFFF
 
 
 def _rank_key(distance: Tensor, index: Tensor) -> Tensor:
-    """Return integers that sort by distance, then by index: bits of a float >= 0 have the order of the float."""
+    """Return integers that sort by distance, then by index: the bits of floats >= 0 sort like the floats."""
     return (distance.view(torch.int32).long() << 32) | index

@@ -1,4 +1,4 @@
-"""What is trained and tested, and how. A task is one file and one line here."""
+"""Tasks: settings, training step, metrics and results of each. A task is one file and one line here."""
 
 from importlib import import_module
 from typing import Any
@@ -9,11 +9,11 @@ TASKS = {
     "image classification": "image_classification.ImageClassification",
     "image segmentation": "image_segmentation.ImageSegmentation",
 }
-"""The class of each task, by the name that stands in the weights of its runs; imported when it is asked for."""
+"""Class of each task, by the task's name in the metadata of weights; imported when needed."""
 
 
 def find_task(name: str | None) -> Any:
-    """Return the task of this name: one of bixt3d's, or of a class that the program has imported; None if unknown."""
+    """Return the task of this name, of bixt3d or of an imported subclass of Task; None if unknown."""
     if name in TASKS:
         module, _, of_class = TASKS[name].rpartition(".")
         return getattr(import_module(f"bixt3d.tasks.{module}"), of_class)()

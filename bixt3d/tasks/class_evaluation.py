@@ -1,4 +1,4 @@
-"""What a classifier of clouds is worth: its logits, with test-time augmentation where asked for, and their scores."""
+"""Evaluate a classifier of clouds, with test-time augmentation (voting) if asked for."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from bixt3d.types import CloudSet
 
 @dataclass
 class ClassEvaluation(Evaluation):
-    """Logits of every cloud of a set, and their scores."""
+    """The logits of every cloud of a set, and their scores."""
 
     logits: Float[Tensor, "S C"]
     scores: ClassScores
@@ -44,22 +44,21 @@ class ClassEvaluation(Evaluation):
         )
 
     def pictures(self) -> dict[str, bytes]:
-        """Return pictures of this evaluation as PNG, beside those of every one."""
+        """Return additional pictures for the report, as PNG by file name."""
         return {}
 
 
 def evaluate_classes(module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1) -> ClassEvaluation:
-    """Score a classifier on a set."""
+    """Score a classifier on a set; ``votes`` as in `class_logits`."""
     logits = class_logits(module, clouds, run, fabric, votes)
     return ClassEvaluation(logits, score_classes(logits, clouds.label, clouds.class_names))
 
 
 def class_logits(model: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1) -> Float[Tensor, "S C"]:
-    """Return the logits of every cloud of a set, from its first points.
+    """Return the logits of every cloud of a set, from its first ``num_points`` points.
 
-    With ``votes`` > 1 (test-time augmentation): log of the mean probability over the cloud as it is and over ``votes -
-    1`` views of it as in training, augmented as the run's settings say (other points, if it resamples), and as number
-    of the vote and place of the cloud in the set say alone.
+    ``votes`` > 1 is test-time augmentation: the log of the mean probability over the unchanged cloud and over ``votes -
+    1`` copies with the training augmentation of the run, drawn from vote and index of the cloud alone.
     """
     batch_size = run.train.eval_batch_size
     logits = [predict_all(model, clouds, batch_size, partial(_vote, run, i), fabric)[0] for i in range(votes)]

@@ -1,4 +1,4 @@
-"""What a classifier is worth: by scikit-learn, from logits and labels."""
+"""Metrics and loss of classification: accuracy, confusion matrix, cross entropy with label smoothing."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,16 @@ from torch.nn.functional import cross_entropy
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of a classifier on one set. Accuracies lie between 0 and 1."""
+    """Scores of a classifier on one set.
+
+    Args:
+        overall_accuracy: share of correct examples (OA, top-1), in 0..1.
+        mean_accuracy: mean recall over the classes that occur (mAcc), in 0..1.
+        loss: cross entropy without label smoothing.
+        per_class: recall of each class that occurs.
+        confusion: the confusion matrix: ``confusion[truth, prediction]`` counts examples.
+        class_names: names of its rows and columns.
+    """
 
     overall_accuracy: float
     mean_accuracy: float
@@ -23,10 +32,7 @@ class ClassScores:
 
 
 def score_classes(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], class_names: tuple[str, ...]) -> ClassScores:
-    """Return overall accuracy (OA), mean class accuracy (mAcc: mean recall over classes that occur), and the matrix.
-
-    ``confusion[truth, prediction]`` counts clouds; ``loss`` is the plain cross entropy.
-    """
+    """Return overall accuracy, mean class accuracy, loss and confusion matrix of predictions."""
     from sklearn.metrics import confusion_matrix
 
     truth, predicted = labels.cpu().numpy(), logits.argmax(1).cpu().numpy()
@@ -49,21 +55,21 @@ def smooth_cross_entropy(
     smoothing: float = 0.0,
     reduction: Literal["mean", "none"] = "mean",
 ) -> Float[Tensor, "*B"]:
-    """Return cross entropy with label smoothing spread over the *other* classes, as PointMLP does (FACTS: section 4).
+    """Return cross entropy with label smoothing over the *other* classes alone, as in PointMLP's code.
 
-    PyTorch's own spreads it over all classes; this is the same with a larger smoothing.
+    Equals PyTorch's, which smooths over all C classes, with smoothing * C / (C - 1).
     """
     num_classes = logits.shape[1]
-    whole = smoothing * num_classes / (num_classes - 1)
-    return cross_entropy(logits.float(), labels, label_smoothing=whole, reduction=reduction)
+    over_all = smoothing * num_classes / (num_classes - 1)
+    return cross_entropy(logits.float(), labels, label_smoothing=over_all, reduction=reduction)
 
 
 def log_frequency(label: Int[Tensor, " S"], num_classes: int) -> Float[Tensor, " C"]:
-    """Return the log of the share of each class in a set; about -20 for a class that is absent."""
+    """Return the log of the frequency of each class in a set; about -20 for a class that is absent."""
     return (torch.bincount(label, minlength=num_classes) / len(label)).clamp(min=1e-9).log()
 
 
 @torch.no_grad()
 def count_correct(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
-    """Return how many clouds are classified right, on the device."""
+    """Return the number of correct predictions, as a tensor on the device."""
     return (logits.argmax(1) == labels).sum().float()

@@ -1,4 +1,4 @@
-"""The task of saying what a cloud is: its settings, its training step, its scores, and what a run shows of them."""
+"""Classification of point clouds: settings, training step, evaluation and report."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ from bixt3d.types import CloudSet, InputError
 
 @dataclass
 class ClassTrain(Train):
-    """How long and on what.
+    """Settings of training: duration, batch size and loss.
 
     Args:
-        balance: let rare classes count as much as frequent ones: in training, the log of how frequent a class is
-            is added to its logit (Menon et al. 2021, "Long-tail learning via logit adjustment").
+        balance: class-balanced loss by logit adjustment: add the log frequency of each class to its logit in training
+            (Menon et al. 2021, "Long-tail learning via logit adjustment").
         mix: probability that one side of a training cloud is replaced by that of another, and its label in proportion
-            (see cut_and_mix); train_accuracy then counts the label of the larger share.
+            (CutMix for clouds, see cut_and_mix); train_accuracy then counts the label of the larger share.
     """
 
     label_smoothing: float = 0.2
@@ -43,11 +43,11 @@ class ClassTrain(Train):
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.mix <= 1:
-            raise InputError(f"train.mix must lie between 0 and 1, not be {self.mix}")
+            raise InputError(f"train.mix must be between 0 and 1, not {self.mix}")
 
 
 class Classification(Task):
-    """Say which class each cloud belongs to."""
+    """Classify clouds."""
 
     name = "classification"
     program = "cls"
@@ -63,13 +63,13 @@ class Classification(Task):
         return run.train.mix > 0
 
     def make_augment(self, run: Run, train: CloudSet, epoch: int) -> Callable[[Batch, int], Batch]:
-        show = super().make_augment(run, train, epoch)
+        augment_alone = super().make_augment(run, train, epoch)
 
         def augment(batch: Batch, step: int) -> Batch:
-            batch = show(batch, step)
+            batch = augment_alone(batch, step)
             return cut_and_mix(batch, run.train.mix, Draws(batch["index"], "mix", run.seed, epoch))
 
-        return augment if run.train.mix else show
+        return augment if run.train.mix else augment_alone
 
     def make_step(self, run: Run, train: CloudSet) -> Step:
         prior = log_frequency(train.label, len(train.class_names)) if run.train.balance else 0.0
@@ -137,13 +137,13 @@ def _truth(cloud: Any) -> str:
 
 
 def _pick_clouds(logits: Tensor, test: CloudSet, most: int = 12) -> tuple[list, list]:
-    """Return the most confident mistakes, and the right prediction of each class that comes first."""
+    """Return the most confident mistakes, and the first correct prediction of each class."""
     from bixt3d.viz.report import PredictedCloud
 
     confidence, predicted = logits.softmax(1).max(1)
     label = test.label.cpu()
 
-    def show(i: int) -> PredictedCloud:
+    def cloud(i: int) -> PredictedCloud:
         names = test.class_names[int(label[i])], test.class_names[int(predicted[i])]
         return PredictedCloud(test.xyz[i, :1024].cpu().numpy().astype(np.float32), *names, float(confidence[i]), i)
 
@@ -153,4 +153,4 @@ def _pick_clouds(logits: Tensor, test: CloudSet, most: int = 12) -> tuple[list, 
     firsts = [
         int((right & (label == c)).nonzero()[0]) for c in range(len(test.class_names)) if (right & (label == c)).any()
     ]
-    return [show(i) for i in wrong.tolist()], [show(i) for i in firsts[: 2 * most]]
+    return [cloud(i) for i in wrong.tolist()], [cloud(i) for i in firsts[: 2 * most]]

@@ -1,4 +1,4 @@
-"""The command line of the training programs: where a run goes, what it goes on with, and its settings."""
+"""Parse the command line of training: run folder, run to resume, seeds, and the settings of the run."""
 
 import os
 from argparse import ArgumentError, ArgumentParser
@@ -16,14 +16,14 @@ from bixt3d.types import InputError
 
 @dataclass
 class Where:
-    """Where a run goes.
+    """The folder of a run, new or to be resumed.
 
     Args:
-        folder: its folder; None: a new one under runs/.
-        name: start of the name of a new folder.
-        seeds: seeds of a run of several, or None.
-        record: what the folder says of the run to go on with; None: a new run.
-        named: whether the run to go on with was named, and not just the newest.
+        folder: the run folder; None: a new one under runs/.
+        name: prefix of the name of a new folder.
+        seeds: the seeds of a run of several, or None.
+        record: record of the run to resume; None: a new run.
+        named: whether the run to resume was named, and not just the newest.
     """
 
     folder: Path | None
@@ -34,7 +34,7 @@ class Where:
 
 
 def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> tuple[Where, SettingsParser, Any]:
-    """Split the command line into where to run, and the settings of what to run."""
+    """Parse the command line; return run folder, parser and settings. Raises InputError for what is wrong."""
     place = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     place.add_argument("--run_dir", type=Path)
     place.add_argument("--resume", nargs="?", const=True)
@@ -46,9 +46,9 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
     parser = task.make_parser(description)
     parser.prog = task.command("train")
     for name, text in {
-        "run_dir": "folder of the run, free of files of another (default: runs/NAME-TIME)",
-        "resume": "go on with the run in this folder; with no folder, the one that began last",
-        "seeds": "several seeds, such as 0,1,2: a run for each, their mean and deviation",
+        "run_dir": "run folder, new or without files of another run (default: runs/NAME-TIME)",
+        "resume": "resume the run in this folder; without a folder: the newest run",
+        "seeds": "several seeds, such as 0,1,2: a run for each, with mean and standard deviation",
     }.items():
         parser.add_argument(f"--{name}", help=text)
     seeds = None if asked.seeds is None else parse_seeds(asked.seeds)
@@ -61,13 +61,13 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
         saved = [*trust, "--cfg", str(where.folder / "config.yaml")]
         parse_saved(parser, saved)
         now = ["--runtime.devices=null", "--runtime.num_nodes=null"] if was_launched(os.environ) else []
-        rest = [*saved, *now, *rest]  # a launcher says how many processes there are, not an earlier run
+        rest = [*saved, *now, *rest]  # with a launcher, its number of processes counts, not the earlier run's
     elif asked.run_dir and "--help" not in rest:
         check_free(asked.run_dir)
     settings = parser.parse_args(rest)
     if settings.data is None or settings.model is None:
         raise InputError(f"no data set and model given: name a config, as in `{task.example}`")
-    config = settings.cfg[-1] if settings.get("cfg") else None  # None also for settings that are no file's
+    config = settings.cfg[-1] if settings.get("cfg") else None  # None also for settings that are not in a file
     where.name = task.program if config is None else Path(str(config)).stem
     for unsaved in ("cfg", "run_dir", "resume", "seeds"):
         settings.pop(unsaved, None)
@@ -75,11 +75,11 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
 
 
 def parse_saved(parser: SettingsParser, saved: Sequence[str]) -> None:
-    """Raise InputError that names the file if the saved settings of a run are damaged."""
+    """Raise InputError with the name of the file if the saved settings of a run are damaged."""
     try:
         parser.check_groups(parser.parse_args(saved))
     except InputError as error:
-        raise InputError(f"{saved[-1]} cannot be gone on with: {error}") from error
+        raise InputError(f"{saved[-1]} cannot be resumed from: {error}") from error
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -94,22 +94,22 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def find_run(task: Task, name: str | None, seeds: list[int] | None) -> Where:
-    """Return the run to go on with: the one named, or the one of this task that began last."""
+    """Return the run to resume: the named one, or the newest of this task."""
     folder = Path(name) if name else newest_to_resume(Path("runs"), task.name, task.example)
     if not (folder / "config.yaml").is_file():
         inside = ", ".join(sorted(str(path.parent) for path in folder.glob("seed*/config.yaml")))
-        more = f"; its seeds can be gone on with one by one: {inside}" if inside else ""
-        raise InputError(f"{folder} is no run folder: it holds no config.yaml to go on with{more}")
+        more = f"; its seeds can be resumed one by one: {inside}" if inside else ""
+        raise InputError(f"{folder} is no run folder: it has no config.yaml to resume from{more}")
     record = read_record(folder)
     if record is None:
-        raise InputError(f"{folder} holds no {RECORD} and no weights: start again with --cfg {folder / 'config.yaml'}")
+        raise InputError(f"{folder} has no {RECORD} and no weights: start again with --cfg {folder / 'config.yaml'}")
     if record.task != task.name:
         raise InputError(f"{folder} is a run of {record.task}, and this program trains {task.name}")
     return Where(folder, "", seeds_to_go(folder, record, seeds), record, named=bool(name))
 
 
 def seeds_to_go(folder: Path, record: Record, asked: list[int] | None) -> list[int] | None:
-    """Return the seeds of a run that goes on: its own, and more where they are asked for."""
+    """Return the seeds of a run to resume: its own, then additional ones that are asked for."""
     own = None if record.seeds is None else list(record.seeds)
     if asked is None or asked == own:
         return own

@@ -1,4 +1,4 @@
-"""What a classifier is worth on corrupted clouds: its accuracy for each corruption and level."""
+"""Evaluate the robustness of a classifier: its accuracy on corrupted clouds, for each corruption and severity level."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from bixt3d.types import CloudSet
 
 @dataclass
 class CorruptedEvaluation(ClassEvaluation):
-    """Scores on a set as it is, and overall accuracies on the same clouds corrupted: of each kind, level by level."""
+    """Scores on the clean set, and overall accuracy for each corruption, level by level."""
 
     corruptions: Mapping[str, Sequence[float]]
 
@@ -43,7 +43,7 @@ class CorruptedEvaluation(ClassEvaluation):
 def evaluate_corrupted(
     module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1
 ) -> CorruptedEvaluation:
-    """Score a classifier on a set as it is, and on the same clouds corrupted."""
+    """Score a classifier on the clean set, and on the same clouds with each corruption at each level."""
 
     def accuracy(name: str, level: int) -> float:
         corrupted = corrupt(clouds, name, level, run.data.num_points)

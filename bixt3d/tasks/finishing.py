@@ -1,4 +1,4 @@
-"""What a training run says at its end: scores of the last epoch, pictures, and the mean over several seeds."""
+"""Finish a training run: scores of the last epoch, report, and mean and standard deviation over seeds."""
 
 import json
 import shlex
@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from bixt3d.engine.checkpoint import write_json
-from bixt3d.engine.ending import on_first
+from bixt3d.engine.ending import on_rank_zero
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.report import RunLog
 from bixt3d.tasks.command import Where
@@ -21,7 +21,7 @@ from bixt3d.types import InputError
 
 
 def score_sets(task: Task, fabric: Fabric, module: nn.Module, run: Run, sets: Sets) -> dict[str, float]:
-    """Return the scores on the test set, and on the validation set if there is one."""
+    """Return the columns of metrics.csv for the test set, and for the validation split if there is one."""
     row = {}
     for name, examples in {"val": sets.val, "test": sets.test}.items():
         if examples is not None:
@@ -40,7 +40,7 @@ def finish_run(
     log: RunLog,
     seconds: float,
 ) -> dict[str, Any]:
-    """Evaluate the last epoch and write result.json, pictures and report; returns what result.json holds."""
+    """Evaluate the last epoch and write result.json, pictures and report; return the content of result.json."""
     evaluation, speed = task.evaluate(module, sets.test, run, fabric), f"{task.unit}_per_second"
     facts = {
         "seed": run.seed,
@@ -73,7 +73,7 @@ def finish_run(
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
-    """Return what a result.json holds; None if there is none, or none of a run."""
+    """Return the content of a result.json; None if it is missing or is not one."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -82,8 +82,8 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 
 def finish_seeds(task: Task, fabric: Fabric, where: Where, results: Sequence[dict[str, Any]], trained: bool) -> None:
-    """Write the summary of a run of several seeds. Raises InputError if it is there and nothing was trained."""
-    known = on_first(fabric, lambda: read_result(where.folder / "result.json")) or {}
+    """Write the summary of a run of several seeds. Raises InputError if it was complete already."""
+    known = on_rank_zero(fabric, lambda: read_result(where.folder / "result.json")) or {}
     if not trained and known.get("seeds") == where.seeds:
         raise InputError(
             f"{where.folder} is finished, and stays as it is: to train all its seeds longer, name it and say how long, "
@@ -97,7 +97,7 @@ def finish_seeds(task: Task, fabric: Fabric, where: Where, results: Sequence[dic
 def summarize(
     task: Task, fabric: Fabric, folder: Path, seeds: Sequence[int], results: Sequence[dict[str, Any]]
 ) -> None:
-    """Write mean and unbiased standard deviation over the seeds, and say them."""
+    """Write mean and standard deviation (unbiased) over the seeds to result.json, and print them."""
     summary: dict[str, Any] = {"task": task.name, "seeds": list(seeds)}
     for name, score in task.headline.items():
         values = [result[name] for result in results]
@@ -110,6 +110,6 @@ def summarize(
 
 
 def say(fabric: Fabric, line: str) -> None:
-    """Print a line once, whatever the number of processes."""
+    """Print a line in the first process only."""
     if fabric.is_global_zero:
         print(line, flush=True)

@@ -1,4 +1,4 @@
-"""Train from Python, as in a notebook: `bixt3d.train`."""
+"""`bixt3d.train`: train from Python, for example in a notebook."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,19 +20,17 @@ def train(
     trust: bool = False,
     **settings: Any,
 ) -> Path:
-    """Train a run as ``bixt3d train`` does; returns its folder, which `load_run` takes.
+    """Train a run as ``bixt3d train`` does; return its folder, for `load_run`.
 
     Args:
-        config: name of a config, path of a yaml file, or the settings themselves.
+        config: name of a config, path of a yaml file, or a mapping of settings.
         task: ``cls``, ``partseg``, ``imgcls``, ``imgseg``, or a Task; by default the one whose models the config names.
         run_dir: folder of the run, new or empty; by default one under ``runs/``.
-        seeds: several seeds: a run for each, their mean and deviation.
-        trust: import classes that the config names and that are not bixt3d's, and so run their code.
-        settings: what is to differ from the config, as ``seed=1``, ``train={"epochs": 10}`` or
-            ``**{"train.epochs": 10}``.
+        seeds: several seeds: a run for each, with mean and standard deviation.
+        trust: import classes outside bixt3d that the config names, which runs their code.
+        settings: overrides of the config, as ``seed=1``, ``train={"epochs": 10}`` or ``**{"train.epochs": 10}``.
 
-    Raises InputError where a setting is wrong, as the command line does; Ctrl-C ends it as any Python code, and the
-    epochs that are finished stay safe in the folder.
+    Raises InputError for wrong settings. Ctrl-C raises KeyboardInterrupt; finished epochs are safe in the folder.
 
     Example::
 
@@ -47,7 +45,7 @@ def train(
 
 
 def flat(settings: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, str]]:
-    """Yield settings as the command line takes them: their names with dots, and their values as text."""
+    """Yield settings as command-line options: names with dots, and values as text."""
     for name, value in settings.items():
         if isinstance(value, Mapping) and "class_path" not in value:
             yield from flat(value, f"{group}{name}.")
@@ -56,7 +54,7 @@ def flat(settings: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, st
 
 
 def choose_task(task: Task | str | None, config: str) -> Task:
-    """Return the task asked for, or that of the config's model. Raises InputError if neither is known."""
+    """Return the task of this name, or that of the config's model. Raises InputError if it is unknown."""
     known = [find_task(name) for name in TASKS]
     if isinstance(task, Task):
         return task
@@ -69,6 +67,6 @@ def choose_task(task: Task | str | None, config: str) -> Task:
         found = [one for one in known if task in (one.program, one.name)]
     if not found:
         names = ", ".join(f"'{one.program}'" for one in known)
-        asked = f"there is no task '{task}'" if task else "the config's model is none of bixt3d's: say what it does"
+        asked = f"there is no task '{task}'" if task else "the config's model is not one of bixt3d: give its task"
         raise InputError(f"{asked}; task is one of {names}, or a Task")
     return found[0]

@@ -1,4 +1,4 @@
-"""The task of saying what an image shows: its settings, its training step, its scores, and what a run shows of them."""
+"""Image classification: settings, training step, evaluation and report."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ from bixt3d.tasks.settings import Run, Train
 from bixt3d.types import InputError
 
 FEW = 40
-"""Up to so many classes are shown one by one."""
+"""Largest number of classes with a table of their accuracies and a confusion matrix."""
 
 
 @dataclass
 class ImageClassTrain(Train):
-    """How long and on what.
+    """Settings of training: duration, batch size and loss.
 
     Args:
-        loss: cross entropy, or binary cross entropy of every class for itself (bce), averaged over classes; with mixed
-            images both aim at the mixed probabilities. train_accuracy then counts the label of the larger share.
+        loss: cross entropy, or binary cross entropy of each class (bce), averaged over classes. With MixUp or CutMix
+            the targets of both are the mixed probabilities, and train_accuracy counts the label of the larger share.
     """
 
     loss: Literal["cross_entropy", "bce"] = "cross_entropy"
@@ -42,7 +42,7 @@ class ImageClassTrain(Train):
 
 @dataclass
 class ImageClassEvaluation(Evaluation):
-    """Logits of every image of a set, and their scores; ``scores.overall_accuracy`` is the top-1 accuracy."""
+    """The logits of every image of a set, and their scores; ``scores.overall_accuracy`` is the top-1 accuracy."""
 
     logits: Float[Tensor, "S C"]
     scores: ClassScores
@@ -73,7 +73,7 @@ class ImageClassEvaluation(Evaluation):
 
 
 class ImageClassification(ImageTask):
-    """Say what each image shows."""
+    """Classify images."""
 
     name = "image classification"
     program = "imgcls"
@@ -88,7 +88,7 @@ class ImageClassification(ImageTask):
         given = read_images(given, ("size", "crop_fraction"), source)
         size, crop_fraction = check_count(given["size"], f"size of {source}", 1, LARGEST_IMAGE), given["crop_fraction"]
         if not (type(crop_fraction) in (int, float) and 0.01 <= crop_fraction <= 1):
-            raise InputError(f"crop_fraction of {source} should be a share of the image, from 0.01 to 1")
+            raise InputError(f"crop_fraction of {source} should be a fraction of the image, from 0.01 to 1")
         return ImagePredictor(model, names["class_names"], size, crop_fraction)
 
     def mixes(self, run: Run) -> bool:
@@ -169,7 +169,7 @@ def _class_table(scores: ClassScores) -> list[tuple[str, float | None, int, str 
 def _pick_images(
     evaluation: ImageClassEvaluation, test: ImageSet, most: int = 16
 ) -> list[tuple[str, str, str, list[int]]]:
-    """Return which images a run shows: right ones of different classes, and the most confident mistakes."""
+    """Return the images for the report: the first correct one of each class, and the most confident mistakes."""
     confidence, predicted = evaluation.logits.softmax(1).max(1)
     confidence, predicted, label = confidence.cpu(), predicted.cpu(), test.label.cpu()
     wrong = (predicted != label).nonzero().squeeze(1)
@@ -178,7 +178,7 @@ def _pick_images(
     firsts = {int(label[i]): i for i in reversed(right)}  # the first of each class
     samples = [firsts[number] for number in sorted(firsts)][:most]
     pictures = [
-        ("predictions", "Recognized", "The first image of each class that the model got right.", samples),
+        ("predictions", "Correct predictions", "The first correctly classified image of each class.", samples),
         ("mistakes", "Most confident mistakes", f"{len(mistakes)} of {len(wrong):,} mistakes.", mistakes),
     ]
     return [picture for picture in pictures if picture[3]]
@@ -186,5 +186,5 @@ def _pick_images(
 
 def _title(evaluation: ImageClassEvaluation, test: ImageSet, i: int) -> str:
     confidence, predicted = evaluation.logits[i].softmax(0).max(0)
-    said, truth = test.class_names[int(predicted)], test.class_names[int(test.label[i])]
-    return f"{said} {float(confidence):.0%}" + ("" if said == truth else f"\n(is {truth})")
+    answer, truth = test.class_names[int(predicted)], test.class_names[int(test.label[i])]
+    return f"{answer} {float(confidence):.0%}" + ("" if answer == truth else f"\n(is {truth})")

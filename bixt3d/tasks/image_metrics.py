@@ -1,4 +1,4 @@
-"""What models of images are worth: the first k answers of a classifier, intersection over union of a segmenter."""
+"""Metrics of images: top-k accuracy of a classifier, intersection over union (IoU) of a segmenter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,15 @@ CONVENTION = (
 
 @dataclass(frozen=True)
 class SegmentScores:
-    """Scores of a segmenter on one set, between 0 and 1; see CONVENTION.
+    """Scores of a segmenter on one set, in 0..1; see CONVENTION.
 
-    ``mean_accuracy`` is the mean recall of the classes that occur in the truth; ``image_iou`` the mean IoU of each
-    image alone, by the same convention; ``shares`` the part of the true pixels that each class has.
+    Args:
+        miou: mean IoU over classes.
+        accuracy: share of correct pixels.
+        mean_accuracy: mean recall over the classes that occur in the truth.
+        per_class: IoU of each class that occurs in truth or prediction.
+        shares: frequency of each class among the true pixels.
+        image_iou: mean IoU of each image alone, by the same convention.
     """
 
     miou: float
@@ -31,7 +36,7 @@ class SegmentScores:
 
 
 def top_k_accuracy(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], k: int) -> float:
-    """Return how often the right class is among the k most probable ones (all of them, if there are fewer than k)."""
+    """Return the share of examples whose true class is among the k most probable ones (or all, if fewer than k)."""
     best = logits.topk(min(k, logits.shape[1]), dim=1).indices
     return float((best == labels[:, None]).any(1).double().mean())
 
@@ -39,9 +44,9 @@ def top_k_accuracy(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], k: i
 def count_pixels(
     predicted: Int[Tensor, "B X Y"], truth: Int[Tensor, "B X Y"], num_classes: int
 ) -> Int[Tensor, "B 3 C"]:
-    """Return the pixels of each image and class that are right, that are predicted, and that are true.
+    """Count the pixels of each image and class that are correct, predicted, and true, in this order (dimension 1).
 
-    Pixels whose true class is -1 count nowhere.
+    Pixels whose true class is -1 are ignored.
     """
     first = torch.arange(len(truth), device=truth.device).view(-1, 1, 1) * num_classes
     known = truth >= 0
@@ -53,7 +58,7 @@ def count_pixels(
 
 
 def score_segments(counts: Int[Tensor, "S 3 C"], class_names: Sequence[str]) -> SegmentScores:
-    """Score a set from the counts of its images (see `count_pixels`)."""
+    """Score a set from the pixel counts of its images (see `count_pixels`)."""
     of_images = counts.cpu().numpy().astype(np.float64)
     right, predicted, truth = of_images.sum(0)
     iou = _iou(of_images.sum(0)[None])[0]
@@ -76,6 +81,6 @@ def _iou(counts: Float[np.ndarray, "S 3 C"]) -> Float[np.ndarray, "S C"]:
 
 
 def _mean(values: Float[np.ndarray, " _"]) -> float:
-    """Return the mean of what is not NaN, 0 if there is nothing."""
+    """Return the mean of the values that are not NaN; 0 without any."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else 0.0

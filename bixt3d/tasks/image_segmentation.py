@@ -1,4 +1,4 @@
-"""The task of saying what every pixel of an image shows: settings, training step, scores, and what a run shows."""
+"""Semantic segmentation of images: settings, training step, evaluation and report."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ from bixt3d.types import InputError
 
 @dataclass
 class SegmentTrain(Train):
-    """How long and on what.
+    """Settings of training and evaluation.
 
     Args:
-        window: in evaluation, slide a square of so many pixels over each image, by two thirds of its side, and average
-            the probabilities; null: show the whole image.
+        window: sliding-window evaluation: side of the window in pixels; windows move by two thirds of it, and their
+            probabilities are averaged; null: whole images.
     """
 
     window: int | None = None
@@ -45,7 +45,7 @@ class SegmentTrain(Train):
 
 @dataclass
 class SegmentEvaluation(Evaluation):
-    """Scores of a segmenter on one set, and the model, which draws its pictures."""
+    """Scores of a segmenter on one set, and the model, for the pictures of the report."""
 
     scores: SegmentScores
     loss: float
@@ -79,7 +79,7 @@ class SegmentEvaluation(Evaluation):
             [
                 f"{'class':{width}}      IoU",
                 *(f"{name:{width}} {iou:8.2%}" for name, iou in scores.per_class.items()),
-                f"mIoU {scores.miou:.2%}, pixels right {scores.accuracy:.2%}, mean class accuracy "
+                f"mIoU {scores.miou:.2%}, pixel accuracy {scores.accuracy:.2%}, mean class accuracy "
                 f"{scores.mean_accuracy:.2%}",
                 f"({CONVENTION})",
             ]
@@ -87,7 +87,7 @@ class SegmentEvaluation(Evaluation):
 
 
 class ImageSegmentation(ImageTask):
-    """Say what every pixel of an image shows."""
+    """Segment images: one class for every pixel."""
 
     name = "image segmentation"
     program = "imgseg"
@@ -108,13 +108,15 @@ class ImageSegmentation(ImageTask):
         model, size = super().build(run, images), run.data.size
         if size % (stride := getattr(model, "stride", 1)):
             raise InputError(
-                f"squares of {size} x {size} pixels do not divide into patches {stride} pixels apart: set "
-                f"--data.size to a multiple of {stride}"
+                f"crops of {size} x {size} pixels do not fit the model's stride of {stride} pixels: set --data.size to "
+                f"a multiple of {stride}"
             )
         return model
 
     def make_augment(self, run: Run, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
-        return lambda batch, step: batch | {"weight": (batch["labels"] >= 0).sum((1, 2))}  # pixels weigh alike
+        return lambda batch, step: (
+            batch | {"weight": (batch["labels"] >= 0).sum((1, 2))}
+        )  # all pixels have equal weight
 
     def make_step(self, run: Run, train: ImageSet) -> Step:
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -160,7 +162,7 @@ class ImageSegmentation(ImageTask):
         report = ImageReport(
             headline=[
                 ("mIoU", f"{page['result']['miou']:.2%}"),
-                ("pixels right", f"{page['result']['pixel_accuracy']:.2%}"),
+                ("pixel accuracy", f"{page['result']['pixel_accuracy']:.2%}"),
             ],
             table=(("class", "IoU", "share of the pixels"), lines),
             pictures=pictures,
@@ -173,7 +175,7 @@ class ImageSegmentation(ImageTask):
 
 @torch.inference_mode()
 def show_images(evaluation: SegmentEvaluation, test: ImageSet, index: list[int]) -> list[Any]:
-    """Return what a picture shows of some test images: pixels, prediction, truth, and their mean IoU as a title."""
+    """Return test images for a picture: pixels, prediction, truth, and mean IoU as the title."""
     from bixt3d.viz.images import SegmentedImage
 
     evaluation.module.eval()
@@ -188,7 +190,7 @@ def show_images(evaluation: SegmentEvaluation, test: ImageSet, index: list[int])
 
 
 def _pick_images(scores: SegmentScores, most: int = 6) -> list[tuple[str, str, str, list[int]]]:
-    """Return which images a run shows: some spread over the set, and those with the lowest mean IoU."""
+    """Return the images for the report: some spread evenly over the set, and those with the lowest mean IoU."""
     total = len(scores.image_iou)
     spread = np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int)).tolist()
     worst = scores.image_iou.argsort(kind="stable")[:most].tolist()

@@ -1,4 +1,4 @@
-"""What tasks on images share: sets that are augmented by what reads them."""
+"""Base class of the image tasks, whose data sets augment images as they load them."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from bixt3d.tasks.task import Task
 
 
 class ImageTask(Task):
-    """A question asked of images."""
+    """A task on images."""
 
     unit = "images"
     votes = False
@@ -24,10 +24,10 @@ class ImageTask(Task):
         return run.data.load(run.augment)
 
     def make_augment(self, run: Run, train: ImageSet, epoch: int) -> Callable[[Batch, int], Batch]:
-        return lambda batch, step: batch  # images are augmented where they are read
+        return lambda batch, step: batch  # images are augmented when they are loaded
 
 
 def pixels_of(images: ImageSet, index: list[int]) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-    """Return the pixels of some images of a set, as evaluation sees them."""
+    """Return the pixels of some images of a set, as used in evaluation."""
     some = images.subset(torch.tensor(index, dtype=torch.int64))
     return [to_pixels(image) for batch in some.batches([torch.arange(len(index))]) for image in batch["image"]]

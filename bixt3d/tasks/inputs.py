@@ -1,4 +1,4 @@
-"""What a model's input must be like, as its weights say it: of clouds and of images."""
+"""The ``input`` entry of weights metadata: what clouds or images must be like for a model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +12,17 @@ from bixt3d.types import Features, InputError
 
 NORMALIZATION = "unit_sphere"
 MOST_POINTS, LARGEST_IMAGE = 2**18, 2048
-"""Of a cloud, and the side of an image in pixels: what a file may ask a predictor to make."""
+"""Limits on what a file may ask of a predictor: points of a cloud, and the side of an image in pixels."""
 
 
 def describe_clouds(data: CloudSource) -> dict[str, Any]:
-    """Return what clouds must be like for a model that was trained on a data set."""
+    """Return the description of a data set's clouds that is saved with weights."""
     given = {"num_points": data.num_points, "up": data.up, "normalization": NORMALIZATION}
     return {**given, "features": str(data.features)}
 
 
 def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
-    """Return what a predictor of clouds needs to know of its input. Raises InputError for what no file of ours says."""
+    """Return the arguments of a cloud predictor from a saved description. Raises InputError if it is invalid."""
     check_keys(given, ("num_points", "up", "normalization", "features"), source)
     if given["normalization"] != NORMALIZATION or given["up"] not in ("y", "z"):
         raise InputError(f"{source} describes clouds that bixt3d does not know how to prepare")
@@ -35,12 +35,12 @@ def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
 
 
 def describe_images(**more: Any) -> dict[str, Any]:
-    """Return what images must be like."""
+    """Return the description of images that is saved with weights."""
     return {"mean": list(MEAN), "std": list(STD), **more}
 
 
 def read_images(given: Any, keys: tuple[str, ...], source: str) -> Mapping[str, Any]:
-    """Return what was said of images, with these keys. Raises InputError for colors that are normalized otherwise."""
+    """Return the saved description of images, which must have these keys. Raises InputError if it is invalid."""
     check_keys(given, ("mean", "std", *keys), source)
     if (given["mean"], given["std"]) != (list(MEAN), list(STD)):
         raise InputError(f"{source} describes images whose colors bixt3d does not know how to normalize")
@@ -50,23 +50,23 @@ def read_images(given: Any, keys: tuple[str, ...], source: str) -> Mapping[str, 
 def _are_named(text: Any, features: Any) -> bool:
     try:
         return isinstance(text, str) and str(Features.parse(text)) == str(features)
-    except InputError:  # what names no feature
+    except InputError:  # not a list of features
         return False
 
 
 def check_features(model: nn.Module, examples: Any) -> nn.Module:
-    """Return the model. Raises InputError if it does not read the features of a set of clouds."""
+    """Return the model. Raises InputError if it reads other features than the data set has."""
     given = getattr(examples, "features", None)
     if given is not None and (own := Features.of(model)) != given:
         raise InputError(
             f"the model reads {own or 'no features'}, but the data set gives {given or 'none'}: set "
-            "--data.features alone, which the model follows; a model class of your own says what it reads in `features`"
+            "--data.features alone, which the model follows; a model class of your own declares `features`"
         )
     return model
 
 
 def check_parts(names: Mapping[str, Any], source: str) -> None:
-    """Raise InputError unless every class has a list of parts, each of them a part that has a name."""
+    """Raise InputError unless every class has a list of different parts, each with a name."""
     for key in ("class_names", "part_names"):
         check_different_names(names[key], f"{key} of {source}")
     check_keys(names["class_parts"], names["class_names"], f"class_parts of {source}")

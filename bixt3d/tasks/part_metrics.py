@@ -1,4 +1,4 @@
-"""What a part segmenter is worth: intersection over union of parts, by two conventions that must not be mixed.
+"""Metrics of part segmentation: intersection over union (IoU) of parts, by two conventions that must not be mixed.
 
 *ShapeNetPart* (PointNet's protocol): a point's part is the most probable one of its shape's category; a shape's IoU is
 the mean over all parts of its category; a part that is absent from both prediction and truth counts 1.
@@ -21,7 +21,17 @@ POINTMLP_CONVENTION = "PointMLP's convention: arg-max over all parts; mean over 
 
 @dataclass(frozen=True)
 class PartScores:
-    """Scores on one set, between 0 and 1; by the ShapeNetPart protocol where the name says nothing else."""
+    """Scores of a part segmenter on one set, in 0..1, by the ShapeNetPart protocol unless the name says PointMLP.
+
+    Args:
+        instance_miou: mean IoU over shapes.
+        class_miou: mean over categories of their mean IoU.
+        accuracy: share of correct points.
+        per_category: mean IoU of each category that occurs.
+        shape_iou: mean IoU of each shape.
+        pointmlp_instance_miou: instance mIoU by PointMLP's convention.
+        pointmlp_class_miou: class mIoU by PointMLP's convention.
+    """
 
     instance_miou: float
     class_miou: float
@@ -35,7 +45,7 @@ class PartScores:
 def parts_mask(
     class_parts: Mapping[str, Sequence[int]], class_names: Sequence[str], num_parts: int
 ) -> Bool[Tensor, "C P"]:
-    """Return which parts each category has."""
+    """Return a mask of the parts that each category has."""
     mask = torch.zeros(len(class_names), num_parts, dtype=torch.bool)
     for row, name in enumerate(class_names):
         mask[row, list(class_parts[name])] = True
@@ -45,7 +55,7 @@ def parts_mask(
 def choose_parts(
     logits: Float[Tensor, "B N P"], category: Int[Tensor, " B"], mask: Bool[Tensor, "C P"]
 ) -> Int[Tensor, "B N"]:
-    """Return the most probable part of every point among those of its shape's category."""
+    """Return the most probable part of every point among the parts of its shape's category."""
     return logits.masked_fill(~mask[category][:, None], -torch.inf).argmax(-1)
 
 
@@ -57,7 +67,10 @@ def score_parts(
     class_names: Sequence[str],
     class_parts: Mapping[str, Sequence[int]],
 ) -> PartScores:
-    """Score shapes of any number of points; ``predicted`` lies within the category, ``predicted_freely`` anywhere."""
+    """Score shapes of any number of points.
+
+    ``predicted``: arg-max within the parts of the category; ``predicted_freely``: arg-max over all parts.
+    """
     category_index = category.cpu().numpy()
     num_parts = 1 + max(part for parts in class_parts.values() for part in parts)
     own, free = np.zeros(len(truth)), np.zeros(len(truth))
@@ -85,7 +98,7 @@ def score_parts(
 def _ious(
     predicted: Int[Tensor, " N"], truth: Int[Tensor, " N"], num_parts: int
 ) -> tuple[Float[ndarray, " P"], Bool[ndarray, " P"]]:
-    """Return the IoU of every part, NaN where it is absent from both, and which parts are present in the truth."""
+    """Return the IoU of every part, NaN if it is absent from both, and a mask of the parts present in the truth."""
     predicted, truth = predicted.cpu().numpy(), truth.cpu().numpy()
     both = np.bincount(truth[predicted == truth], minlength=num_parts)
     in_truth = np.bincount(truth, minlength=num_parts)

@@ -1,4 +1,4 @@
-"""The task of saying which part each point belongs to: settings, training step, scores, and what a run shows."""
+"""Part segmentation of point clouds: settings, training step, evaluation and report."""
 
 import math
 from collections.abc import Mapping
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from bixt3d.viz.parts import PartCloud
 
 VOTES = CloudAugment(scale=(0.8, 1.25))
-"""Test-time augmentation: what votes beyond the first see."""
+"""Test-time augmentation: the augmentation of all votes but the first."""
 
 
 @dataclass
 class PartEvaluation(Evaluation):
-    """The parts predicted for every cloud of a set (of the points that were scored), and their scores."""
+    """The parts predicted for the scored points of every cloud of a set, and their scores."""
 
     xyz: list[Float[Tensor, "_ 3"]]
     predicted: list[Int[Tensor, " _"]]
     truth: list[Int[Tensor, " _"]]
     scores: PartScores
-    loss: float | None = None  # not known of points that the model did not see
+    loss: float | None = None  # None for points that are not in the model's input
 
     def row(self) -> dict[str, float]:
         scores = self.scores
@@ -81,13 +81,13 @@ class PartEvaluation(Evaluation):
                 f"instance mIoU {scores.instance_miou:.2%}, class mIoU {scores.class_miou:.2%} ({CONVENTION})",
                 f"instance mIoU {scores.pointmlp_instance_miou:.2%}, class mIoU {scores.pointmlp_class_miou:.2%} "
                 f"({POINTMLP_CONVENTION})",
-                f"points right {scores.accuracy:.2%}",
+                f"point accuracy {scores.accuracy:.2%}",
             ]
         )
 
 
 class PartSegmentation(Task):
-    """Say which part of its object each point belongs to."""
+    """Segment objects into parts: one part for every point, given the object's category."""
 
     name = "part segmentation"
     program = "partseg"
@@ -143,9 +143,9 @@ class PartSegmentation(Task):
         pictures = []
         for name, title, words, index in _pick_clouds(evaluation, test):
             shown = [show_cloud(evaluation, test, i) for i in index]
-            png, who = parts_png(shown, test.part_names, run.data.up)
+            png, renderer = parts_png(shown, test.part_names, run.data.up)
             replace_file(folder / f"{name}.png", png)
-            pictures.append((title, f"{words} Drawn by {who}.", png))
+            pictures.append((title, f"{words} Drawn by {renderer}.", png))
         report = PartReport(num_clouds=len(test), pictures=pictures, up=run.data.up, **page)
         write_part_report(folder / "report.html", report)
 
@@ -153,7 +153,10 @@ class PartSegmentation(Task):
 def predict_parts(
     model: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1
 ) -> tuple[Int[Tensor, "S N"], Int[Tensor, "S N"], Float[Tensor, " S"]]:
-    """Return for the points that the model sees: parts within the category, parts among all, loss of every cloud."""
+    """Return the parts of input points, within the category and among all parts, and the loss of every cloud.
+
+    ``votes`` > 1 is test-time augmentation: it averages probabilities.
+    """
     mask = _mask(clouds)
 
     def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,7 +168,7 @@ def predict_parts(
 
 
 def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1) -> PartEvaluation:
-    """Score every original point of every test cloud; labels come from the three nearest points that the model saw."""
+    """Score every original point of every test cloud, by inverse-distance interpolation from its 3 nearest inputs."""
     mask = _mask(clouds)
     points, _, truth = map(list, zip(*run.data.full_clouds(), strict=True))
     mine = []
@@ -190,14 +193,14 @@ def _log_probability(model: nn.Module, batch: Batch, run: Run, votes: int) -> Fl
     """Return the log of the mean probability over the votes."""
     views = (_view(batch, vote, run) for vote in range(votes))
     logits = (model(view["xyz"], view["feats"], view["label"]).float() for view in views)
-    # added as logarithms: probabilities too small for float32 would all be 0, and leave no order of the parts
+    # log-sum-exp: probabilities too small for float32 would all become 0, and make arg-max meaningless
     return reduce(torch.logaddexp, (one.log_softmax(2) for one in logits)) - math.log(votes)
 
 
 def _view(batch: Batch, vote: int, run: Run) -> Batch:
-    """Return clouds as a vote sees them: the first as they are, the others with axes scaled by factors in [0.8, 1.25].
+    """Return the clouds of a vote: unchanged in the first, else with axes scaled by factors in [0.8, 1.25].
 
-    The factors are the same for all clouds and at every call, so that no figure depends on the size of batches.
+    The factors depend on the vote alone, so that no result depends on the batch size.
     """
     batch = take_points(batch, run.data.num_points)
     if not vote:
@@ -209,7 +212,7 @@ def _view(batch: Batch, vote: int, run: Run) -> Batch:
 
 
 def show_cloud(evaluation: PartEvaluation, test: CloudSet, i: int) -> "PartCloud":
-    """Return what a picture shows of the test cloud ``i``: truth, prediction, and its IoU as a title."""
+    """Return test cloud ``i`` for a picture: truth, prediction, and its IoU as the title."""
     from bixt3d.viz.parts import PartCloud
 
     category, iou = test.class_names[int(test.label[i])], evaluation.scores.shape_iou[i]
@@ -220,7 +223,7 @@ def show_cloud(evaluation: PartEvaluation, test: CloudSet, i: int) -> "PartCloud
 
 
 def _pick_clouds(evaluation: PartEvaluation, test: CloudSet, most: int = 8) -> list[tuple[str, str, str, list[int]]]:
-    """Return which clouds a run shows: the first of each category, and those with the lowest IoU."""
+    """Return the clouds for the report: the first of each category, and those with the lowest IoU."""
     label = test.label.cpu().numpy()
     firsts = [int(np.flatnonzero(label == category)[0]) for category in np.unique(label)]
     worst = evaluation.scores.shape_iou.argsort(kind="stable")[:most]

@@ -1,4 +1,4 @@
-"""What a run of any task leaves behind: its result, its curves, and a page that says both."""
+"""The default report of a task: training curves, and a page with the result."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from bixt3d.tasks.scores import Score
 def write_plain_report(
     folder: Path, headline: Mapping[str, Score], test: Examples, unit: str, page: Mapping[str, Any]
 ) -> None:
-    """Write curves.png and report.html; ``page`` holds title, result, rows, command and settings."""
+    """Write curves.png and report.html; ``page`` has title, result, rows, command and settings."""
     from bixt3d.io.writing import replace_file
     from bixt3d.viz.image_report import ImageReport, write_image_report
     from bixt3d.viz.plots import curves_png

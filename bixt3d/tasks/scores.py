@@ -1,4 +1,4 @@
-"""What a model was worth: figures that know which way is better."""
+"""Scores that have a direction (higher or lower is better), and the evaluation of a model on one set."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Score:
-    """A figure that sums up a run.
+    """A headline metric of a run, such as accuracy.
 
     Args:
-        column: its column in metrics.csv, without the name of the set.
-        more_is_better: an accuracy, not an error.
-        number_format: how its value is written for people.
+        column: its column in metrics.csv, without the name of the set (``test_`` or ``val_``).
+        more_is_better: whether higher is better: true for an accuracy, false for an error.
+        number_format: Python format of its value in messages and reports.
     """
 
     column: str
@@ -21,7 +21,7 @@ class Score:
 
 
 class Evaluation(ABC):
-    """What a model was worth on one set."""
+    """The evaluation of a model on one set: its metrics, and what its pictures need."""
 
     @abstractmethod
     def row(self) -> dict[str, float]:
@@ -29,8 +29,8 @@ class Evaluation(ABC):
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """Return what result.json says of it."""
+        """Return the entries of result.json."""
 
     def text(self) -> str:
-        """Return a table for people."""
+        """Return a table for the terminal."""
         return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in self.facts().items())

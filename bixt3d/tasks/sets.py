@@ -1,4 +1,4 @@
-"""The examples that a run trains, selects and tests with."""
+"""The training, validation and test set of a run."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from bixt3d.engine.loop import Examples
 
 @dataclass
 class Sets:
-    """The examples of a run; ``val`` is carved out of the training set, or None."""
+    """The sets of a run; ``val`` is a validation split of the training set, or None."""
 
     train: Examples
     val: Examples | None
@@ -16,7 +16,7 @@ class Sets:
 
 
 def split_sets(loaded: tuple[Examples, Examples], val_fraction: float, seed: int) -> Sets:
-    """Return the sets of a run, with a stratified validation set where one is asked for."""
+    """Return the sets of a run; ``val_fraction`` > 0 splits a stratified validation set off the training set."""
     train, test = loaded
     if not val_fraction:
         return Sets(train, None, test)

@@ -1,4 +1,4 @@
-"""The settings that every training run has."""
+"""The settings that all tasks share."""
 
 import math
 from collections.abc import Callable
@@ -16,17 +16,17 @@ from bixt3d.types import InputError
 
 @dataclass
 class Train:
-    """How long and on what.
+    """Settings of training: duration, batch size, evaluation and initial weights.
 
     Args:
         epochs: passes over the training set.
-        batch_size: examples for each update, over all processes, at most: those of an epoch are nearly equal.
-        eval_batch_size: examples at a time in evaluation; changes no result.
-        label_smoothing: probability given to the other classes.
-        eval_every: evaluate after every so many epochs, and after the last.
-        steps: updates of the whole run, in place of epochs; the last epoch ends where they do.
-        init: an earlier run, its folder or its weights, or for images a .pth of the authors, to start from: takes what
-            fits, and lists what does not.
+        batch_size: examples of an update, at most, over all processes; the batches of an epoch have nearly equal size.
+        eval_batch_size: batch size in evaluation; changes no result.
+        label_smoothing: label smoothing: probability given to the other classes.
+        eval_every: evaluate every this many epochs, and after the last.
+        steps: updates of the whole run, in place of epochs; may end within an epoch.
+        init: initial weights, for fine-tuning: a run folder, its model.safetensors, or for images the authors' .pth.
+            Loads the tensors that fit, and lists the others.
     """
 
     epochs: int = 300
@@ -43,10 +43,10 @@ class Train:
             if count is not None and count < 1:
                 raise InputError(f"train.{name} must be at least 1, not {count}")
         if not 0 <= self.label_smoothing <= 0.5:
-            raise InputError(f"train.label_smoothing must lie between 0 and 0.5, not be {self.label_smoothing}")
+            raise InputError(f"train.label_smoothing must be between 0 and 0.5, not {self.label_smoothing}")
 
     def steps_per_epoch(self, num_examples: int, num_processes: int = 1) -> int:
-        """Return the updates of an epoch on so many examples. Raises InputError if a process has none in some batch."""
+        """Return the updates of an epoch. Raises InputError if a batch has fewer examples than there are processes."""
         number = count_batches(num_examples, self.batch_size)
         if num_examples // number < num_processes:
             raise InputError(
@@ -56,27 +56,27 @@ class Train:
         return number
 
     def num_steps(self, num_examples: int) -> int:
-        """Return the updates of a whole run on so many examples."""
+        """Return the updates of a whole run on a training set of this size."""
         return self.steps or self.epochs * self.steps_per_epoch(num_examples)
 
     def num_epochs(self, num_examples: int, steps_done: int = 0) -> int:
-        """Return the epochs that a run on so many examples takes after so many updates."""
+        """Return the epochs that are left after ``steps_done`` updates, on a training set of this size."""
         left = max(0, self.num_steps(num_examples) - steps_done)
         return math.ceil(left / self.steps_per_epoch(num_examples))
 
 
 @dataclass(frozen=True)
 class Run:
-    """The settings of one run, ready to be used.
+    """The settings of one run, with its classes instantiated.
 
     Args:
         seed: seed of weights, shuffling and augmentation.
-        data: the data set, of the type that the task says.
-        model: makes the model, given the sizes of its outputs; None where a run is read without it.
-        train: how long, and on what.
-        augment: augmentation of training examples, of the type that the task says.
-        optim: how weights are updated.
-        runtime: where it runs.
+        data: the data set, of the task's type ``data``.
+        model: function that makes the model, given the sizes of its outputs; None if it is not needed.
+        train: duration, batch size, evaluation.
+        augment: augmentation of training examples, of the task's type ``augmentation``.
+        optim: optimizer and learning rate schedule.
+        runtime: devices, precision and backends.
     """
 
     seed: int
@@ -89,10 +89,10 @@ class Run:
 
 
 def make_run(parser: SettingsParser, settings: Any, model: bool = True) -> Run:
-    """Return the run that parsed settings describe.
+    """Instantiate the classes that parsed settings name.
 
-    ``model``: False leaves the model out, which takes memory and random numbers. Raises InputError where a class does
-    not take its values.
+    ``model``: false leaves the model out, which uses memory and random numbers. Raises InputError if a class refuses
+    its arguments.
     """
     names = [field.name for field in fields(Run)]
     made = parser.instantiate(settings, only=[name for name in names if model or name != "model"])

@@ -1,4 +1,4 @@
-"""Weights to start from: an earlier run of ours, or a checkpoint of the authors."""
+"""Initial weights for fine-tuning: from an earlier run, or from a checkpoint of the authors."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,16 +15,16 @@ from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.types import Features, InputError
 
 MOST_NAMES = 8
-"""How many names of a kind are listed before the rest is only counted."""
+"""Number of tensor names that a message lists; it counts the rest."""
 
 
 def start_from(module: nn.Module, path: Path) -> str:
-    """Give a model the weights of an earlier run (its folder, or a .safetensors file) or of the authors' (.pth).
+    """Load the weights of an earlier run (folder or .safetensors file), or of the authors (.pth), into a model.
 
-    Takes every tensor of the same name and shape. Two kinds are left as they are: mean and deviation of features, which
-    are those of the new training set; and a last layer whose attention has another direction (a classifier's latents
-    read the tokens, a segmenter's tokens read the latents). Returns in words what was taken and what was not. Raises
-    InputError for weights of which nothing fits tokenizer and encoder (of a model without them: nothing but the head).
+    Takes every tensor of the same name and shape, with two exceptions: mean and deviation of features, which are those
+    of the new training set; and one-sided cross-attention of the other direction in the last layer (a classifier's
+    latents read the tokens, a segmenter's tokens read the latents). Returns in words what was taken and what was not.
+    Raises InputError if nothing fits tokenizer and encoder (in a model without them: nothing but the head).
     """
     path = weights_file(path)
     if path.suffix != ".safetensors":
@@ -37,7 +37,7 @@ def start_from(module: nn.Module, path: Path) -> str:
         name: theirs[name] for name in own if name in theirs and alike(own[name], theirs[name]) and name not in scales
     }
     if not _body(module) & fitting.keys():
-        raise InputError(f"{path} does not fit this model: no weight of its tokenizer and encoder has a place here")
+        raise InputError(f"{path} does not fit this model: no weight of tokenizer or encoder has the same shape here")
     module.load_state_dict(own | fitting)
     lines = [f"started from {path}: {len(fitting)} of {len(own)} tensors"]
     shapes = [name for name in own if name in theirs and name not in fitting.keys() | scales]
@@ -63,32 +63,32 @@ def _start_from_authors(module: nn.Module, path: Path) -> str:
 
 
 def token_halves(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what a last layer that only writes tokens takes from a two-sided one of the same place.
+    """Return weights for one-sided cross-attention (tokens read) from a two-sided layer in the same place.
 
-    Refs of tokens become its queries; refs and values of latents its keys and values.
+    The refs of tokens become queries; the refs and values of latents become keys and values.
     """
     halves = {}
     for name in own.keys() - weights.keys():
-        place, _, part = name.partition(".cross.attention.")
-        layer, kind = f"{place}.cross.attention.", part.rpartition(".")[2]
+        place, _, end = name.partition(".cross.attention.")
+        layer, kind = f"{place}.cross.attention.", end.rpartition(".")[2]
         whole = f"{layer}token_ref_value.{kind}"
-        if part.startswith("query.") and whole in weights:
+        if end.startswith("query.") and whole in weights:
             halves[name] = weights[whole][: len(weights[whole]) // 2]
-        elif part.startswith("key_value.") and whole in weights:
+        elif end.startswith("key_value.") and whole in weights:
             halves[name] = weights[f"{layer}latent_ref_value.{kind}"]
-        elif part.startswith("out.") and whole in weights:
+        elif end.startswith("out.") and whole in weights:
             halves[name] = weights[f"{layer}token_out.{kind}"]
     return halves
 
 
 def _halved(name: str, halves: Mapping[str, Tensor]) -> bool:
-    layer, _, part = name.partition("cross.attention.")
+    layer, _, end = name.partition("cross.attention.")
     whole = ("token_ref_value.", "latent_ref_value.", "token_out.")
-    return part.startswith(whole) and f"{layer}cross.attention.query.weight" in halves
+    return end.startswith(whole) and f"{layer}cross.attention.query.weight" in halves
 
 
 def _of_same_direction(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights without one-sided attention of the other direction, which has the same names and shapes."""
+    """Drop one-sided cross-attention of the other direction, which has the same names and shapes."""
 
     def write_tokens(names: Iterable[str]) -> set[str]:
         return {name.partition(".cross.")[0] for name in names if ".cross.token_ffn." in name}
@@ -106,20 +106,20 @@ def _of_same_direction(weights: Mapping[str, Tensor], own: Mapping[str, Tensor])
 
 
 def _scales(module: nn.Module) -> set[str]:
-    """Return the names of the statistics of features."""
-    places = [name for name, part in module.named_modules() if isinstance(part, FeatureScale)]
+    """Return the names of the buffers with mean and deviation of features."""
+    places = [name for name, layer in module.named_modules() if isinstance(layer, FeatureScale)]
     return {name for name, _ in module.named_buffers() if name.rpartition(".")[0] in places}
 
 
 def _body(module: nn.Module) -> set[str]:
-    """Return the names of the parameters of tokenizer and encoder; where there are none, of all but the head."""
+    """Return the names of the parameters of tokenizer and encoder; if there are none, of all but the head."""
     names = {name for name, _ in module.named_parameters()}
     body = {name for name in names if name.startswith(("tokenizer.", "encoder."))}
     return body or {name for name in names if not name.startswith((getattr(module, "head_name", "head"), "decoder."))}
 
 
 def _read_otherwise(module: nn.Module, metadata: Mapping[str, str], path: Path) -> list[str]:
-    """Return a line that says so if the run read other features than this model, though of the same width."""
+    """Return a warning if the run read other features than this model, even if of the same width."""
     given = read_json(metadata.get("input", "{}"), f"input of {path}")
     text = given.get("features") if isinstance(given, dict) else None
     own = str(Features.of(module))

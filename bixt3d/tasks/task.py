@@ -1,4 +1,4 @@
-"""What a task is to the programs that train and test it: settings, a model, a training step, and scores."""
+"""The base class of tasks: settings, model, training step, evaluation and results."""
 
 import json
 import sys
@@ -29,19 +29,29 @@ from bixt3d.types import InputError
 from bixt3d.version import __version__
 
 FORMAT = "1"
-"""Of the metadata of weights."""
+"""Version of the metadata of weights."""
 
 
 class Task(ABC):
-    """One kind of question asked of clouds or images. What trains and tests knows tasks by this class alone.
+    """A task, such as classification: all that training and testing need to know of it.
 
-    ``name`` stands in result.json and in the weights' file; ``program`` is the end of the programs' names;
-    ``example`` is a command that makes a run; ``headline`` maps the figures of result.json that sum up a run to their
-    scores. ``data``, ``model`` and ``train`` are the types of these settings; a model is a function of its `outputs`.
-    ``unit`` is what a set consists of, ``augmentation`` the class of the settings ``augment``; ``votes`` says whether
-    evaluation can average over several votes, ``less_data`` how a set takes less memory; ``more`` is an option of the
-    test command that asks for `evaluate_more`, and its help. ``name_keys`` are the `names`
-    kept with the weights, ``train_column`` the column of metrics.csv for what a `Step` counts.
+    Derive from it, set the class attributes, and define `make_predictor`, `make_step` and `evaluate`.
+
+    Args:
+        name: its name in result.json and in the metadata of weights.
+        program: its name in commands, as in ``bixt3d train cls``.
+        example: a command that trains a run, for messages.
+        headline: the metrics that sum up a run: keys of result.json, and their scores.
+        data: type of the setting ``data``.
+        model: type of the setting ``model``: a function of the sizes that `outputs` returns.
+        train: type of the setting ``train``.
+        unit: what the examples are, for messages and for the column ``<unit>_per_second``.
+        augmentation: type of the setting ``augment``.
+        votes: whether evaluation can average votes (test-time augmentation).
+        more: name and help of an option of the test command that calls `evaluate_more`; None: no such option.
+        less_data: advice for a data set that does not fit in memory.
+        name_keys: keys of `names`, which are saved with the weights.
+        train_column: column of metrics.csv for the accuracy that a `Step` counts.
     """
 
     name: str
@@ -61,7 +71,7 @@ class Task(ABC):
 
     @property
     def selects_by(self) -> Score:
-        """The score that a validation set selects by: the first of the headline."""
+        """The score that selects the best epoch on the validation split: the first of the headline."""
         return next(iter(self.headline.values()))
 
     def add_settings(self, parser: SettingsParser) -> None:
@@ -71,51 +81,51 @@ class Task(ABC):
         parser.add_argument("--train", type=self.train, default=self.train())
 
     def build(self, run: Run, examples: Examples) -> nn.Module:
-        """Return a new model that fits the names of the set. Raises InputError for names that could not be kept."""
+        """Return a new model for the classes of a data set. Raises InputError for names that cannot be saved."""
         names = self.names(examples)
         self.check_names(names, "the data set")
         return check_features(run.model(*self.outputs(names)), examples)
 
     def names(self, examples: Examples) -> dict[str, Any]:
-        """Return the names that a model's outputs stand for, to be kept with its weights."""
+        """Return the names of a model's outputs, such as class names; they are saved with its weights."""
         return {"class_names": list(examples.class_names)}
 
     def outputs(self, names: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return the sizes that a model is built for, given the names of its outputs."""
+        """Return the arguments of the model function: the sizes of its outputs, given their names."""
         return (len(names[self.name_keys[0]]),)
 
     def check_names(self, names: Mapping[str, Any], source: str) -> None:
-        """Raise InputError for names that cannot be printed, or told apart."""
+        """Raise InputError for names that cannot be printed or are not different."""
         for key in self.name_keys:
             check_different_names(names[key], f"{key} of {source}")
 
     def describe_input(self, run: Run, examples: Examples) -> dict[str, Any]:
-        """Return what the model reads, for `make_predictor`, in values that JSON has."""
+        """Return a JSON-compatible description of the model's input, which `make_predictor` reads again."""
         return describe_clouds(run.data)
 
     @abstractmethod
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
-        """Return what predicts with a trained model; ``given`` is what `describe_input` said, or a stranger wrote.
+        """Return a predictor for a trained model; ``given`` is the result of `describe_input`, from an untrusted file.
 
-        Raises InputError, which begins with ``source``, for what it does not know.
+        Raises InputError, which names ``source``, if ``given`` is invalid.
         """
 
     @abstractmethod
     def make_step(self, run: Run, train: Examples) -> Step:
-        """Return the function that gives loss and number of correct examples of an augmented batch."""
+        """Return the training step: a function of model and augmented batch that gives loss and correct examples."""
 
     @abstractmethod
     def evaluate(self, module: nn.Module, examples: Examples, run: Run, fabric: Fabric, votes: int = 1) -> Evaluation:
-        """Score a model on a set; votes: predictions to average for each example, where a task has them."""
+        """Score a model on a set; ``votes`` > 1: average predictions with test-time augmentation."""
 
     def evaluate_more(self, module: nn.Module, examples: Examples, run: Run, fabric: Fabric, votes: int) -> Evaluation:
-        """Score a model as `evaluate` does and beyond, where ``more`` names an option of the test command for it."""
+        """Score a model with the additional metrics of the option ``more``; results extend those of `evaluate`."""
         raise NotImplementedError
 
     def write_results(
         self, folder: Path, evaluation: Evaluation, test: Examples, run: Run, page: Mapping[str, Any]
     ) -> None:
-        """Write result.json, then what `write_report` writes, which is told the same."""
+        """Write result.json, then the report with `write_report`."""
         write_json(folder / "result.json", page["result"])
         try:
             self.write_report(folder, evaluation, test, run, page)
@@ -126,11 +136,11 @@ class Task(ABC):
     def write_report(
         self, folder: Path, evaluation: Evaluation, test: Examples, run: Run, page: Mapping[str, Any]
     ) -> None:
-        """Write pictures and report.html; ``page`` holds title, result, rows, command and settings."""
+        """Write pictures and report.html; ``page`` has title, result, rows, command and settings."""
         write_plain_report(folder, self.headline, test, self.unit, page)
 
     def command(self, verb: str) -> str:
-        """Return the program that trains or tests, as people call it."""
+        """Return the command of this task for a verb such as ``train`` or ``test``."""
         return f"bixt3d {verb} {self.program}"
 
     def load(self, run: Run) -> tuple[Examples, Examples]:
@@ -138,11 +148,11 @@ class Task(ABC):
         return run.data.load()
 
     def mixes(self, run: Run) -> bool:
-        """Say whether training mixes examples: each batch then begins with one more, for the next to be mixed with."""
+        """Say whether training mixes examples (MixUp, CutMix): each batch then begins with the example before it."""
         return False
 
     def make_augment(self, run: Run, train: Examples, epoch: int) -> Callable[[Batch, int], Batch]:
-        """Return what is done on the device to a batch, of a step of so much number, before it is trained on."""
+        """Return the augmentation of a training batch on the device: a function of batch and number of the step."""
 
         def draws(batch: Batch) -> Draws:
             return Draws(batch["index"], "train", run.seed, epoch)
@@ -153,7 +163,7 @@ class Task(ABC):
         return augment
 
     def start_weights(self, module: nn.Module, run: Run) -> str | None:
-        """Give a new run's model other weights than random ones, where its settings say so; say which, in words."""
+        """Load the initial weights of ``train.init`` into a new run's model; return in words which, or None."""
         return None if run.train.init is None else start_from(module, Path(run.train.init))
 
     def make_parser(self, description: str | None) -> SettingsParser:
@@ -169,7 +179,7 @@ class Task(ABC):
     def keep_weights(
         self, folder: Path, module: nn.Module, run: Run, config: str, examples: Examples, name: str = "model"
     ) -> None:
-        """Save weights with what is needed to build and use their model again: they describe themselves."""
+        """Save weights, with metadata from which their model is built and used again: model, names, input, config."""
         settings = read_yaml(config, "the settings")
         follow_features(settings["model"], settings["data"])
         described = {"model": settings["model"], "input": self.describe_input(run, examples)}
@@ -180,7 +190,7 @@ class Task(ABC):
     def describe_result(
         self, evaluation: Evaluation, module: nn.Module, fabric: Fabric, facts: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return what result.json holds: scores of the last epoch on the test set, and where they come from."""
+        """Return the content of result.json: scores on the test set, ``facts``, versions and device."""
         return {
             "task": self.name,
             **evaluation.facts(),
@@ -194,7 +204,7 @@ class Task(ABC):
 
 
 def path_of_task(task: Task) -> str:
-    """Return the dotted path of a task's class by which other programs import it, even if it is in this one."""
+    """Return the dotted path by which other programs import a task's class, even if it is in ``__main__``."""
     module, main = type(task).__module__, sys.modules["__main__"]
     if module == "__main__":
         module = main.__spec__.name if main.__spec__ else Path(getattr(main, "__file__", module)).stem

@@ -1,4 +1,4 @@
-"""What `bixt3d test` does: evaluate a trained run once more."""
+"""`bixt3d test`: evaluate a trained run again."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import read_rows
-from bixt3d.engine.runtime import finish, first_alone, start
+from bixt3d.engine.runtime import finish, rank_zero_first, start
 from bixt3d.inference.described import without_pretrained
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.errors import enough_memory
@@ -27,11 +27,11 @@ from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
 
 RUNTIME = ("accelerator", "precision", "attention", "points", "deterministic")
-"""What the file of a run says of where it runs, and is listened to: not how many processes, nor how many threads."""
+"""Runtime settings that testing takes from a run's file: not the number of processes or threads."""
 
 
 def test(task: Task, description: str | None, argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Evaluate a run and write its files anew; returns what result.json holds."""
+    """Evaluate a run, write result.json and report again; return the content of result.json."""
     parser = task.make_parser(description)
     parser.prog = task.command("test")
     where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task)
@@ -70,9 +70,9 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
 
 
 def parse_place(parser: SettingsParser, argv: Sequence[str], task: Task) -> tuple[Namespace, list[str]]:
-    """Split the command line into what to evaluate and how, and settings of the run that are to change.
+    """Split the command line into the options of testing, and overrides of the run's settings.
 
-    A run that comes first needs no ``--checkpoint`` before it.
+    ``--checkpoint`` may be left out if the run is the first argument.
     """
     if argv and not argv[0].startswith("-"):
         argv = ["--checkpoint", *argv]
@@ -117,19 +117,19 @@ class TrainedRun:
 
 
 def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Sequence[str]) -> TrainedRun:
-    """Load a run folder, or its weights; ``overrides`` change its settings, such as ``--data.root=FOLDER``.
+    """Load a run folder, or its weights file; ``overrides`` change its settings, such as ``--data.root=FOLDER``.
 
-    Raises InputError if there is none, if it is of another task, or if its data have other classes or parts.
+    Raises InputError if it is missing or of another task, or if the data set has other classes or parts.
     """
     saved = read_run(checkpoint, task.name, "--trust" in overrides)
     path, config = saved.path, json.dumps(own_settings(saved.config, f"config of {saved.path}"))
-    settings = parser.parse_args([f"--cfg={config}", *overrides])  # in one line, it is no file's name
+    settings = parser.parse_args([f"--cfg={config}", *overrides])  # JSON, not the name of a file
     settings.pop("cfg")
     run = make_run(parser, settings, model=False)
     described = read_yaml(parser.dump(settings, skip_unset=False), "the settings")["model"]
-    keep = run.runtime.keep_freed_memory or False  # by default that is for training
+    keep = run.runtime.keep_freed_memory or False  # by default only training keeps freed memory
     fabric = start(replace(run.runtime, keep_freed_memory=keep))
-    test = first_alone(fabric, lambda: task.load(run))[1].to(fabric.device)
+    test = rank_zero_first(fabric, lambda: task.load(run))[1].to(fabric.device)
     check_names(path, task.names(test), saved.names)
     model = check_features(replace(saved, model=described, trust=parser.trust).load_model(), test)
     choose_backends(model, run.runtime)
@@ -137,32 +137,32 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
 
 
 def own_settings(config: str, source: str) -> dict[str, Any]:
-    """Return the settings of a run but for those that are not the file's to say: where to run, and what to fetch."""
+    """Return the settings of a run without those that a file must not decide: processes, initial weights, workers."""
     settings = read_yaml(config, source)
     if not isinstance(settings, dict):
-        raise InputError(f"{source} holds no settings")
+        raise InputError(f"{source} contains no settings")
     settings = without_pretrained(settings)
-    runtime, train = (settings.get(part) or {} for part in ("runtime", "train"))
+    runtime, train = (settings.get(group) or {} for group in ("runtime", "train"))
     if not (isinstance(runtime, dict) and isinstance(train, dict)):
-        raise InputError(f"{source} holds no settings")
+        raise InputError(f"{source} contains no settings")
     settings["runtime"] = {name: value for name, value in runtime.items() if name in RUNTIME}
     settings["train"] = {name: value for name, value in train.items() if name != "init"}
     data = settings.get("data")
-    for part in (data, data.get("init_args")) if isinstance(data, dict) else ():
-        if isinstance(part, dict):
-            part.pop("workers", None)
+    for group in (data, data.get("init_args")) if isinstance(data, dict) else ():
+        if isinstance(group, dict):
+            group.pop("workers", None)
     return settings
 
 
 def check_names(path: Path, given: dict[str, Any], kept: dict[str, Any]) -> None:
-    """Raise InputError if the data set's classes or parts are not those that the weights were trained for."""
+    """Raise InputError if the data set has other classes or parts than the weights were trained for."""
     for key, names in given.items():
         known = kept[key]
         if known != json.loads(json.dumps(names)):
             kind = {"class_names": "classes", "part_names": "parts"}.get(key, key.replace("_", " "))
             raise InputError(
-                f"{path} knows {len(known)} {kind} ({_first(known)}), but the data set has "
-                f"{len(names)} ({_first(names)}): give the data it was trained on"
+                f"{path} was trained on {len(known)} {kind} ({_first(known)}), but the data set has "
+                f"{len(names)} ({_first(names)}): give the data set of its training"
             )
 
 

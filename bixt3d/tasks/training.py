@@ -1,4 +1,4 @@
-"""What `bixt3d train` does: one run, or one for each seed, which may be stopped and resumed."""
+"""`bixt3d train`: train one run, or one for each seed, which can be stopped and resumed."""
 
 import sys
 import time
@@ -16,12 +16,12 @@ from bixt3d.config import SettingsParser
 from bixt3d.datasets.transforms.draws import mix_key
 from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
 from bixt3d.engine.checkpoint import save_checkpoint
-from bixt3d.engine.ending import Stop, on_first
+from bixt3d.engine.ending import Stop, on_rank_zero
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Examples, TrainingState, seed_epoch, train_epoch
 from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
-from bixt3d.engine.runtime import check_shared, compiled, finish, first_alone, start
+from bixt3d.engine.runtime import check_shared, compiled, finish, rank_zero_first, start
 from bixt3d.engine.sums import EpochSums
 from bixt3d.io.errors import enough_memory, first_line, is_out_of_memory
 from bixt3d.nn.feature_scale import fit_feature_scales
@@ -32,13 +32,13 @@ from bixt3d.tasks.job import (
     Job,
     check_going_on,
     check_same_run,
+    explain_stop,
     open_folder,
     open_seed,
-    saying_what_is_safe,
-    state_now,
-    state_of,
-    state_outside,
-    take_up,
+    progress_now,
+    progress_of,
+    progress_outside,
+    restore,
 )
 from bixt3d.tasks.sets import split_sets
 from bixt3d.tasks.settings import Run, make_run
@@ -50,21 +50,21 @@ LOWER_IN_EVALUATION = "lower --train.eval_batch_size (it is {eval_batch_size}), 
 
 
 def train(task: Task, description: str | None, argv: Sequence[str] | None = None) -> Path:
-    """Train one run, or one for each seed; returns the folder."""
+    """Train one run, or one for each seed; return the run folder."""
     where, parser, settings = parse_command(task, description, sys.argv[1:] if argv is None else argv)
-    with saying_what_is_safe(partial(state_outside, task, where)):
+    with explain_stop(partial(progress_outside, task, where)):
         train_seeds(task, where, parser, settings)
     return where.folder
 
 
 def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any) -> None:
-    """Train what is left of one run, or of one for each seed."""
+    """Train the remaining epochs of one run, or of one for each seed."""
     too_large = TOO_LARGE.format(less_data=task.less_data)
     with enough_memory(too_large):
         run = make_run(parser, settings, model=False)
         fabric = start(run.runtime)
         check_same_run(fabric, where)
-        loaded = [part.to(fabric.device) for part in first_alone(fabric, lambda: task.load(run))]
+        loaded = [examples.to(fabric.device) for examples in rank_zero_first(fabric, lambda: task.load(run))]
     for note in getattr(loaded[0], "notes", ()):
         say(fabric, note)
     results, trained = [], False
@@ -78,7 +78,7 @@ def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any)
                 continue
             check_going_on(job, where)
             if not trained:
-                where.folder = check_shared(fabric, on_first(fabric, partial(open_folder, job, where, stack)))
+                where.folder = check_shared(fabric, on_rank_zero(fabric, partial(open_folder, job, where, stack)))
             trained = True
             job.folder, job.home = place_of(where, seed), where.folder
             results.append(train_run(job))
@@ -88,7 +88,7 @@ def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any)
 
 
 def place_of(where: Where, seed: int) -> Path | None:
-    """Return the folder of one seed; None if it is not there yet."""
+    """Return the folder of one seed; None if the run has no folder yet."""
     return where.folder if where.seeds is None or where.folder is None else where.folder / f"seed{seed}"
 
 
@@ -101,85 +101,85 @@ def prepare(
     loaded: Sequence[Examples],
     place: Path | None,
 ) -> Job:
-    """Return the run of one seed, as it begins or as its folder says; writes nothing. ``run`` has no model yet."""
+    """Build the run of one seed, new or loaded from its folder; write nothing. ``run`` has no model yet."""
     torch.manual_seed(run.seed)
-    commit()  # of the code as it is now: it may change before the run ends
+    commit()  # cached now: the code may change before the run ends
     run = replace(run, model=parser.instantiate(settings, only=["model"]).model)
     config = parser.dump(settings, skip_unset=False)
     sets = split_sets(tuple(loaded), run.data.val_fraction, run.seed)
     check_names(task, sets.train)
     given = task.describe_input(run, sets.train)
     state = make_training_state(task, fabric, run, sets.train)
-    task.make_predictor(state.module, task.names(sets.train), given, "the run")  # its weights must be of use later
-    task.evaluate(state.module, sets.train.subset(torch.tensor([0])), run, fabric)  # what does not fit stops here
-    past = take_up(task, fabric, place, run, state, len(sets.train))
+    task.make_predictor(state.module, task.names(sets.train), given, "the run")  # fail now if it cannot predict later
+    task.evaluate(state.module, sets.train.subset(torch.tensor([0])), run, fabric)  # fail now if shapes do not fit
+    past = restore(task, fabric, place, run, state, len(sets.train))
     return Job(task, fabric, run, config, sets, state, past, state.schedule.last_epoch)
 
 
 def check_names(task: Task, train: Examples) -> None:
-    """Raise InputError for a set of one class, or of one part in all: there is nothing to tell apart."""
+    """Raise InputError for a data set with a single class, or with a single part."""
     names = task.names(train)
     for key, word in (("part_names", "part"), ("class_names", "class")):
         if key in names:
             if len(names[key]) < 2:
                 known = f"one {word} alone ({', '.join(names[key])})"
-                raise InputError(f"the data set has {known}: a model needs two to tell apart")
+                raise InputError(f"the data set has {known}: a model needs two or more")
             return
 
 
 def train_run(job: Job) -> dict[str, Any]:
-    """Train and evaluate one seed in its folder; returns what result.json holds."""
+    """Train and evaluate one seed in its folder; return the content of result.json."""
     if job.folder != job.home:
-        on_first(job.fabric, partial(open_seed, job))
+        on_rank_zero(job.fabric, partial(open_seed, job))
     log = RunLog(job.folder, job.past["rows"], job.fabric.is_global_zero)
     say(job.fabric, f"run folder {job.folder}, epochs {job.past['epoch'] + 1} to {job.last}")
-    with closing(log), saying_what_is_safe(partial(state_now, job)):
+    with closing(log), explain_stop(partial(progress_now, job)):
         with Stop(job.fabric) as stop:
             train_epochs(job, log, stop)
-        with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(job.run.train))}; {state_of(job)}"):
+        with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(job.run.train))}; {progress_of(job)}"):
             module = job.state.best_module()
             return finish_run(job.task, job.fabric, job.folder, job.run, module, job.sets, log, job.past["seconds"])
 
 
 def train_epochs(job: Job, log: RunLog, stop: Stop) -> None:
-    """Train and score the epochs that are left; first score one whose evaluation was cut off."""
+    """Train and evaluate the remaining epochs; first evaluate the last one if that was interrupted."""
     for epoch in range(job.past["epoch"] + (not job.lacks_scores), job.last + 1):
         if epoch > job.past["epoch"]:
-            train_and_keep(job, log, stop)
+            train_and_save(job, log, stop)
             stop.check()
         if job.lacks_scores:
-            score_and_keep(job, log, stop)
+            evaluate_and_save(job, log, stop)
         say(job.fabric, "  ".join(f"{name} {value:.4g}" for name, value in log.rows[-1].items()))
         stop.check()
 
 
-def train_and_keep(job: Job, log: RunLog, stop: Stop) -> None:
-    """Train for the next epoch; then its weights, and all that the run needs to go on, lie on the disk."""
+def train_and_save(job: Job, log: RunLog, stop: Stop) -> None:
+    """Train the next epoch, then save weights and checkpoint."""
     task, fabric, state, run, train = job.task, job.fabric, job.state, job.run, job.sets.train
     epoch, began = job.past["epoch"] + 1, time.perf_counter()
     row = {"epoch": float(epoch), "lr": state.schedule.get_last_lr()[0]}
-    with enough_memory(f"{with_less_memory(run, state.module)}; {state_of(job)}"):
+    with enough_memory(f"{with_less_memory(run, state.module)}; {progress_of(job)}"):
         row |= train_one_epoch(task, fabric, state, run, epoch, train, stop)
     log.add(row)
     if fabric.is_global_zero:
         task.keep_weights(job.folder, state.best_module(), run, job.config, train)
-    keep(job, log, began)
+    save_progress(job, log, began)
 
 
-def score_and_keep(job: Job, log: RunLog, stop: Stop) -> None:
-    """Score the last epoch, which is safe already: a signal, or too little memory, loses no training."""
+def evaluate_and_save(job: Job, log: RunLog, stop: Stop) -> None:
+    """Evaluate the last epoch, which is saved already: a signal or lack of memory loses no training."""
     task, module, run, began = job.task, job.state.best_module(), job.run, time.perf_counter()
-    with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(run.train))}; {state_of(job)}"), stop.at_once():
+    with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(run.train))}; {progress_of(job)}"), stop.at_once():
         scores = score_sets(task, job.fabric, module, run, job.sets)
     log.add({"epoch": log.rows[-1]["epoch"]} | scores)
     best = log.best(f"val_{task.selects_by.column}", task.selects_by.more_is_better)
     if job.fabric.is_global_zero and best == log.rows[-1]:
         task.keep_weights(job.folder, module, run, job.config, job.sets.train, "best_on_val")
-    keep(job, log, began)
+    save_progress(job, log, began)
 
 
-def keep(job: Job, log: RunLog, began: float) -> None:
-    """Save all that the run needs to go on from the last row of the log, on which it worked since ``began``."""
+def save_progress(job: Job, log: RunLog, began: float) -> None:
+    """Save the checkpoint for the last row of the log, and count the time since ``began``."""
     seconds = job.past["seconds"] + time.perf_counter() - began
     past = {"epoch": int(log.rows[-1]["epoch"]), "seconds": seconds, "rows": list(log.rows)}
     past["processes"] = job.fabric.world_size
@@ -189,7 +189,7 @@ def keep(job: Job, log: RunLog, began: float) -> None:
 
 
 def make_training_state(task: Task, fabric: Fabric, run: Run, train: Examples) -> TrainingState:
-    """Return model, optimizer and schedule, ready to train."""
+    """Build model, optimizer, schedule and moving average. Raises InputError if the settings allow no model."""
     steps_per_epoch = run.train.steps_per_epoch(len(train), fabric.world_size)
     if run.train.batch_size > len(train):
         say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: the training set has no more")
@@ -214,7 +214,7 @@ def make_training_state(task: Task, fabric: Fabric, run: Run, train: Examples) -
 def train_one_epoch(
     task: Task, fabric: Fabric, state: TrainingState, run: Run, epoch: int, train: Examples, stop: Stop
 ) -> dict[str, float]:
-    """Train for one epoch; returns its mean loss, accuracy and speed."""
+    """Train for one epoch; return its mean loss, accuracy and throughput."""
     order, accumulate = seed_epoch(run.seed, epoch, fabric), run.runtime.accumulate
     plan = make_batches(len(train), run.train.batch_size, fabric, order, accumulate, task.mixes(run))
     done = state.schedule.last_epoch
@@ -226,7 +226,7 @@ def train_one_epoch(
     sizes, sums = batch_sizes(len(train), run.train.batch_size)[: len(plan)], EpochSums(fabric.device, task.unit)
     title = f"epoch {epoch}/{last}"
     try:
-        with stop.excusing():
+        with stop.errors_as_stopped():
             row = train_epoch(state, fabric, stop.watch(steps, sums), sizes, step, clip_norm, title, sums)
     except (Stopped, RuntimeError, MemoryError):
         if fabric.is_global_zero:

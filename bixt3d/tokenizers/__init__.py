@@ -1,4 +1,4 @@
-"""Clouds and images to tokens."""
+"""Tokenizers of point clouds and images."""
 
 from bixt3d.tokenizers.groups import GroupTokenizer
 from bixt3d.tokenizers.patches import ConvTokenizer, ImageTokenizer, PatchTokenizer

@@ -1,4 +1,4 @@
-"""Groups of points as tokens: PointMLP's affine grouping once, right after the points were embedded."""
+"""One token per group of points: point embedding, then one affine grouping of PointMLP."""
 
 from dataclasses import replace
 
@@ -12,20 +12,20 @@ from bixt3d.types import Pyramid
 
 
 class GroupTokenizer(Tokenizer):
-    """Embed every point, then describe the neighborhood of every point, or of a few chosen by farthest point sampling.
+    """Embed every point, then pool the neighbors of every point, or of centroids chosen by farthest point sampling.
 
-    The sinusoidal features of its centroid, projected, are added to every token, as to the patches of an image.
+    A sinusoidal positional encoding of its centroid, through a linear layer, is added to every token.
 
     Args:
         dim: width of the tokens.
-        points: how single points are embedded, and how wide.
-        num_neighbors: neighbors of each centroid.
-        num_groups: number of tokens; None: every point is the centroid of one.
-        train_groups: how many of them a training step sees, a random choice for each cloud; None: all.
+        points: embeds single points; its ``dim`` is their width.
+        num_neighbors: k nearest neighbors of each centroid, the centroid included.
+        num_groups: number of tokens; None: one token per point.
+        train_groups: number of tokens used in a training step, a random subset for each cloud; None: all.
         num_pre: residual blocks on every neighbor.
         num_post: residual blocks on every group.
-        ratio: inner width of the residual blocks, as a share of ``dim``.
-        use_xyz: group positions along with features.
+        ratio: hidden width of the residual blocks, as a multiple of ``dim``.
+        use_xyz: group coordinates together with features.
 
     Example:
         >>> tokenizer = GroupTokenizer(dim=32, points=PointTokenizer(dim=8), num_groups=16)

@@ -1,4 +1,4 @@
-"""Every point a token: the paper's naive way with clouds."""
+"""One token per point: the paper's naive tokenization of clouds. Also the base class of cloud tokenizers."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,10 +12,10 @@ from bixt3d.types import Features, InputError, Pyramid, Tokens
 
 
 class Tokenizer(nn.Module, ABC):
-    """Turn clouds into tokens.
+    """Base class: turn point clouds into tokens.
 
-    ``dim``: width of the tokens of the last level; ``level_dims``: of all levels; ``features``: what it reads of the
-    points beside their positions.
+    Attributes: ``dim``: width of the tokens of the last level; ``level_dims``: width of each level, finest first;
+    ``features``: the point features that it reads besides coordinates.
     """
 
     dim: int
@@ -24,20 +24,20 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Pyramid:
-        """Return one or more levels of tokens, finest first, of clouds ``xyz`` (B, N, 3) with ``feats`` (B, N, F)."""
+        """Return levels of tokens, finest first, of clouds ``xyz`` (B, N, 3) with features ``feats`` (B, N, F)."""
 
 
 class PointTokenizer(Tokenizer):
-    """Sinusoids of every point (3D: xyz; 6D: xyz and normal), then a linear layer (paper, section 2.3).
+    """Sinusoidal encoding of each point (3D: xyz; 6D: xyz and normal), then a linear layer (paper, section 2.3).
 
-    Colors and scalars are read by a linear layer of their own, without sinusoids (see `FeatureScale`).
+    Colors and scalars are standardized and go through a separate linear layer, without sinusoids.
 
     Args:
         dim: width of the tokens.
-        features: what it reads of the points, such as ``normal,rgb`` (None: what the data set gives).
+        features: point features to read, such as ``normal,rgb`` (None: in a config, those of the data set; else none).
         num_features: sinusoidal features per axis.
         temperature: the lowest frequency is ``scale / temperature``.
-        scale: the highest frequency, in radians per unit; clouds lie in the unit sphere.
+        scale: the highest frequency, in radians per unit of length; clouds are normalized to the unit sphere.
 
     Example:
         >>> tokenizer = PointTokenizer(dim=32, features="rgb")

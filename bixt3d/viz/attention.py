@@ -1,4 +1,4 @@
-"""Sheets of what latents look at, layer by layer: which points they read, and which points read them."""
+"""Cross-attention maps of latents over the points of a cloud, layer by layer and in both directions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,17 +13,21 @@ from bixt3d.viz.picture import Canvas
 from bixt3d.viz.scene import render_clouds
 
 READ, WRITE = ("#d9dcdf", "#fdae61", "#d7301f", "#5c0011"), ("#d9dcdf", "#74a9cf", "#0570b0", "#02243d")
-"""Colors from not at all to most: how much a latent reads a point, and how much a point reads the latent."""
+"""Color ramps from no attention to the most: of a latent to points, and of points to a latent."""
 
-_EVEN = 4.0  # a map must reach so many times the even share before its peak gets the last color
+_EVEN = 4.0  # the last color of the ramp, in multiples of uniform attention, unless the peak is higher
 _LEFT, _HEAD, _NOTE, _FOOT = 170, 62, 26, 70  # pixels
 
 
 @dataclass(frozen=True)
 class AttentionMap:
-    """The attention of one layer, mean over its heads.
+    """The cross-attention of one layer, mean over its heads.
 
-    A latent's row of ``reads``, and a token's row of ``writes``, add up to 1. None: nobody reads in this direction.
+    Args:
+        pos: positions of the tokens.
+        reads: attention of each latent over the tokens (latents read), each row of sum 1; None: no such direction.
+        writes: attention of each token over the latents (tokens read), each row of sum 1; None: no such direction.
+        symmetry: correlation of ``reads`` and the transpose of ``writes``, mean over latents; None: not measured.
     """
 
     pos: Float[np.ndarray, "T 3"]
@@ -33,9 +37,9 @@ class AttentionMap:
 
 
 def choose_latents(maps: Sequence[AttentionMap], num: int = 4) -> list[int]:
-    """Return latents worth a look, by what they read in the last layer in which they read.
+    """Choose latents to show, by their attention in the last layer in which latents read.
 
-    The first has the highest peak; each further one is the least like those before it (by total variation).
+    The first has the highest peak; each further one is the most different from those before (total variation distance).
     """
     reads = next((one.reads for one in reversed(maps) if one.reads is not None), None)
     reads = maps[-1].writes.T if reads is None else reads
@@ -55,10 +59,10 @@ def draw_attention(
     title: str,
     up: Literal["y", "z"] = "y",
 ) -> str:
-    """Write the sheet that `attention_png` makes; returns who drew it."""
-    png, who = attention_png(xyz, maps, latents, title, up)
+    """Write the picture of `attention_png`; return the renderer, as `render_clouds` does."""
+    png, renderer = attention_png(xyz, maps, latents, title, up)
     replace_file(path, png)
-    return who
+    return renderer
 
 
 def attention_png(
@@ -68,9 +72,9 @@ def attention_png(
     title: str,
     up: Literal["y", "z"] = "y",
 ) -> tuple[bytes, str]:
-    """Return a sheet with two rows for each latent and a column for each layer, and who drew it.
+    """Return a picture with two rows for each latent and a column for each layer, and the renderer.
 
-    Upper row: how much the latent reads each point; lower row: how much each point reads the latent. Every point has
+    Upper row: attention of the latent to each point; lower row: attention of each point to the latent. Every point has
     the color of its nearest token.
     """
     panels = [
@@ -81,7 +85,7 @@ def attention_png(
     ]
     side = 300 if len(maps) <= 6 else 210
     colors = [_colors(values, WRITE if row % 2 else READ) for row, _, values in panels]
-    images, who = render_clouds([xyz] * len(panels), colors, up, side)
+    images, renderer = render_clouds([xyz] * len(panels), colors, up, side)
     height = _HEAD + 2 * len(latents) * (side + _NOTE) + _FOOT
     canvas = Canvas(max(_LEFT + len(maps) * side, 900), height)
     canvas.words(title, 16, 22, 11, fontweight="bold")
@@ -97,22 +101,21 @@ def attention_png(
     for image, (row, column, values) in zip(images, panels, strict=True):
         x, y = _LEFT + column * side, _HEAD + row * (side + _NOTE)
         canvas.image(image, x, y)
-        canvas.words(f"peak {values.max():.1f} x even", x + side / 2, y + side + 8, 8, "#57606a", ha="center")
+        canvas.words(f"peak {values.max():.1f} x uniform", x + side / 2, y + side + 8, 8, "#57606a", ha="center")
     for line, text in enumerate(
         (
-            "grey: not at all; darkest: the peak, or 4 x what even attention would give where the peak is lower; "
-            "mean over heads",
-            "symmetry: correlation between what a latent reads and who reads it, mean over all latents",
+            "grey: no attention; darkest: the peak, or 4 x uniform attention if the peak is lower; mean over heads",
+            "symmetry: correlation of the attention in both directions, mean over all latents",
         )
     ):
         canvas.words(text, 16, height - _FOOT + 22 + 24 * line, 8, "#57606a")
-    return canvas.png(), who
+    return canvas.png(), renderer
 
 
 def _rows(
     xyz: Float[np.ndarray, "N 3"], one: AttentionMap, latents: Sequence[int]
 ) -> list[Float[np.ndarray, " N"] | None]:
-    """Return for every latent how much it reads each point, and how much each point reads it: 1 is the even share."""
+    """Return for each latent its attention to every point, then that of every point to it; 1: uniform attention."""
     from scipy.spatial import cKDTree
 
     nearest = cKDTree(one.pos).query(xyz)[1]

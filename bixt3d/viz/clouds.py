@@ -1,4 +1,4 @@
-"""Sheets of clouds as PNG, seen from above at an angle.
+"""Pictures of clouds as PNG, seen from above at an angle, drawn by matplotlib.
 
 ``clouds_png`` returns the bytes of a picture, ``draw_clouds`` writes them to a file, whole or not at all.
 """
@@ -19,13 +19,13 @@ PALETTE = (
     *("#c3c378", "#004b4b", "#8787ff", "#781e78", "#f04b69", "#003ca5", "#f0b4b4", "#1ed2e1"),
     *("#785a78", "#c3874b", "#78694b", "#a5005a", "#a5d25a", "#695a00", "#a587c3", "#4b960f"),
 )
-"""Colors of categories and parts: Okabe and Ito's, then each the farthest from all before, also to the color-blind."""
+"""Colors of classes and parts: Okabe and Ito's, then each the farthest from all before, also if color-blind."""
 
 SIDE, WIDTH = 2.3, 9.0
-"""Inches: the side of a cloud on a sheet of many, and the least width of a sheet."""
+"""Inches: the side of a cloud among many, and the least width of a picture."""
 
 Colors = Int[np.ndarray, "S N"] | Float[np.ndarray, "S N"] | Float[np.ndarray, "S N 3"]
-"""Of points: places in PALETTE (which starts anew at its end), or values from low to high, or RGB in 0..1."""
+"""Colors of points: index in PALETTE (modulo its length), or values for a color map, or RGB in 0..1."""
 
 
 def draw_clouds(
@@ -37,7 +37,7 @@ def draw_clouds(
     columns: int = 4,
     up: Literal["y", "z"] = "y",
 ) -> None:
-    """Write the picture that `clouds_png` makes."""
+    """Write the picture of `clouds_png` to a file; arguments as there."""
     replace_file(path, clouds_png(clouds, titles=titles, colors=colors, columns=columns, up=up))
 
 
@@ -50,9 +50,15 @@ def clouds_png(
     up: Literal["y", "z"] = "y",
     width: float = WIDTH,
 ) -> bytes:
-    """Return a sheet of clouds, each as large as its place allows; without ``colors`` the colors show the height.
+    """Return a grid of clouds as PNG, each as large as its cell allows.
 
-    ``width``: inches of a sheet of few clouds; more of them, of a side of 2.3 inches, may take more.
+    Args:
+        clouds: coordinates; the clouds have the same number of points.
+        titles: a title for each cloud, which may be empty.
+        colors: colors of the points (see `Colors`); None: by height.
+        columns: clouds in a row.
+        up: the axis that points up.
+        width: least width in inches; a cell is at least 2.3 inches wide.
     """
     from matplotlib.figure import Figure
 
@@ -79,10 +85,10 @@ def clouds_png(
 def project(
     xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y", azimuth: float = 35.0, elevation: float = 25.0
 ) -> Float[np.ndarray, "N 3"]:
-    """Turn points into the axes of a picture: right, up, towards the viewer.
+    """Rotate points into camera axes: right, up, towards the viewer. Angles in degrees.
 
-    At 0 degrees the viewer looks along -z with y up, or along +y with z up. Azimuth turns the cloud's front to the
-    right, elevation is the viewer's.
+    At 0 degrees the camera faces -z with y up, or +y with z up. Azimuth turns the front of the cloud to the right;
+    elevation is that of the camera.
     """
     right, high, near = xyz.T if up == "y" else (xyz[:, 0], xyz[:, 2], -xyz[:, 1])
     turn, tilt = math.radians(azimuth), math.radians(elevation)
@@ -92,7 +98,7 @@ def project(
 
 
 def color_points(colors: Int[np.ndarray, " N"] | Float[np.ndarray, "*N"]) -> Float[np.ndarray, "N 3"]:
-    """Return the RGB of points from one cloud's ``Colors``."""
+    """Return the RGB of points, in 0..1, from the ``Colors`` of one cloud."""
     import matplotlib
     from matplotlib.colors import to_rgb
 
@@ -101,15 +107,16 @@ def color_points(colors: Int[np.ndarray, " N"] | Float[np.ndarray, "*N"]) -> Flo
     if np.issubdtype(colors.dtype, np.integer):
         return np.array([to_rgb(color) for color in PALETTE])[colors % len(PALETTE)]
     share = (colors - colors.min()) / max(np.ptp(colors), 1e-9)
-    return matplotlib.colormaps["viridis"](0.05 + 0.8 * share)[:, :3]  # without the yellow, which white swallows
+    return matplotlib.colormaps["viridis"](0.05 + 0.8 * share)[:, :3]  # without the yellow, too pale on white
 
 
 def frame(
     xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y"
 ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "2"], float]:
-    """Return what a viewer sees five radii away: points as right, up, near in radii, and the square around them.
+    """Return points in camera axes (right, up, near) in units of the cloud's radius, and the square that frames them.
 
-    The square is given by its middle and half its side, on the plane through the middle of the cloud.
+    The camera is five radii away. The square is given by its center and half its side, on the plane through the center
+    of the cloud.
     """
     points = project(xyz, up)
     points = points - (points.max(axis=0) + points.min(axis=0)) / 2
@@ -120,7 +127,7 @@ def frame(
 
 
 def perspective(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 1"]:
-    """Return how much larger than in the middle of the cloud things look at these points."""
+    """Return the perspective scale at each point: 1 at the center of the cloud, more if nearer."""
     return 5.0 / (5.0 - points[:, 2:])
 
 
@@ -132,7 +139,7 @@ def draw_points(
     rgb: Float[np.ndarray, "N 3"],
     fade: float = 0.55,
 ) -> None:
-    """Draw framed points: the far ones first, smaller, and paler by up to ``fade``."""
+    """Draw the points of `frame`, far ones first, smaller, and paler by up to ``fade``."""
     order = points[:, 2].argsort()
     points, rgb = points[order], rgb[order]
     closer = perspective(points)

@@ -1,4 +1,4 @@
-"""Sheets of what latents look at in an image: heat maps of chosen latents over all layers, or of all in one layer."""
+"""Cross-attention maps of latents over an image: heat maps of some latents in all layers, or of all in one layer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from bixt3d.viz.images import Pixels, fit, photo_png, write_line
 from bixt3d.viz.picture import Canvas
 
 EVEN = 4.0
-"""A map must reach so many times the even share before its peak gets the last color."""
+"""The last color of the ramp, in multiples of uniform attention, unless the peak is higher."""
 
 _LEFT, _HEAD, _NOTE, _GAP, _FOOT = 110, 150, 24, 6, 82  # pixels
 _SOFT = "#57606a"
 _FOOTNOTES = (
-    "no color: not at all; darkest: the peak, or 4 x the even share where the peak is lower",
-    "the numbers are peaks: so many times what even attention would give; mean over heads",
-    "symmetry: correlation between what a latent reads and who reads it, mean over all latents",
+    "no color: no attention; darkest: the peak, or 4 x uniform attention if the peak is lower",
+    "the numbers are peaks, in multiples of uniform attention; mean over heads",
+    "symmetry: correlation of the attention in both directions, mean over all latents",
 )
 
 
@@ -31,17 +31,17 @@ def draw_image_attention(
     latents: Sequence[int],
     title: str,
 ) -> None:
-    """Write the sheet that `image_attention_png` makes."""
+    """Write the picture of `image_attention_png` to a file; arguments as there."""
     replace_file(path, image_attention_png(image, maps, grid, latents, title))
 
 
 def image_attention_png(
     image: Pixels, maps: Sequence[AttentionMap], grid: tuple[int, int], latents: Sequence[int], title: str
 ) -> bytes:
-    """Return a sheet with a row for each latent and a column for each layer, in two halves.
+    """Return a picture with a row for each latent and a column for each layer, in two halves.
 
-    Upper half: how much the latent reads each pixel; lower half: how much each pixel reads the latent. ``grid``: rows
-    and columns of patches, which the tokens of all maps are, row after row.
+    Upper half: attention of the latent to each pixel; lower half: attention of each pixel to the latent. ``grid``: rows
+    and columns of patches; the tokens of all maps are these patches, row by row.
     """
     side = 220 if len(maps) <= 4 else 150
     small = fit(image, side, side)
@@ -70,14 +70,14 @@ def image_attention_png(
 
 
 def draw_all_latents(path: Path, image: Pixels, one: AttentionMap, grid: tuple[int, int], title: str) -> None:
-    """Write the sheet that `all_latents_png` makes."""
+    """Write the picture of `all_latents_png` to a file; arguments as there."""
     replace_file(path, all_latents_png(image, one, grid, title))
 
 
 def all_latents_png(image: Pixels, one: AttentionMap, grid: tuple[int, int], title: str) -> bytes:
-    """Return a sheet of all latents of one layer: on the left what each reads, on the right which pixels read it.
+    """Return a picture of all latents of one layer: left the attention of each to pixels, right of pixels to each.
 
-    Where only one of them happens in the layer, it has the sheet to itself.
+    In a layer with one-sided cross-attention there is only the one direction.
     """
     sides = [
         (what, ramp, find)
@@ -109,7 +109,7 @@ def all_latents_png(image: Pixels, one: AttentionMap, grid: tuple[int, int], tit
 def heat(
     image: UInt8[np.ndarray, "X Y 3"], values: Float[np.ndarray, "R C"], ramp: Sequence[str]
 ) -> UInt8[np.ndarray, "X Y 3"]:
-    """Return a pale grey image under the colors of what its patches get; 1 is the even share."""
+    """Return a pale grey image with a heat map over its patches; values of 1 are uniform attention."""
     from matplotlib.colors import LinearSegmentedColormap
     from PIL import Image
 
@@ -141,7 +141,7 @@ def _paste(  # noqa: PLR0913
     x, y = at
     canvas.image(heat(image, values.reshape(grid), ramp), x, y)
     note = y + image.shape[0] + _NOTE * 0.4
-    canvas.words(f"{values.max():.1f} x even", x + image.shape[1] / 2, note, 6.5, _SOFT, ha="center")
+    canvas.words(f"{values.max():.1f} x uniform", x + image.shape[1] / 2, note, 6.5, _SOFT, ha="center")
 
 
 def _write_head(canvas: Canvas, image: Pixels, title: str, width: int) -> None:

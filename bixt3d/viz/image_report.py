@@ -1,4 +1,4 @@
-"""The page that a person opens after training on images: one HTML file that needs nothing else."""
+"""The report of a run on images, or of any other task: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from bixt3d.viz.plots import Row, curves_png
 from bixt3d.viz.report import _count, _duration, _embed, _percent
 
 Cell = str | int | float | None
-"""Of a table: words, a count, a share in 0..1 (a float; its column gets bars), or None where nothing was measured."""
+"""Cell of a table: text, a count, a share in 0..1 (a float; its column gets bars), or None: not measured."""
 
 
 @dataclass(frozen=True)
 class ImageReport:
-    """What the page of an image classifier or segmenter tells.
+    """The content of the page of an image classifier or segmenter.
 
     Args:
         title: the headline, for example the name of the run.
@@ -23,16 +23,16 @@ class ImageReport:
         result: what result.json holds; as in `Report`.
         rows: the lines of metrics.csv.
         settings: the settings of the run as yaml.
-        headline: the figures that sum up the run: what each is, and its value as text (``("top-1", "93.21 %")``).
-        table: names of the columns, and a line for each class, first its name; the page puts the worst first, by the
-            first column of shares.
-        pictures: pictures as PNG, each with its title and a sentence.
+        headline: the metrics that sum up the run, each with its value as text (``("top-1", "93.21 %")``).
+        table: names of the columns, and a row for each class, which begins with its name; the page sorts them by the
+            first column of shares, the lowest first.
+        pictures: title, a sentence, and PNG of each picture.
         about: the line under the title, for example ``10 classes, tested on 10,000 images``.
-        confusion: the confusion matrix as PNG, where there is one.
-        remark: a sentence on how the figures were measured.
-        unit: what the test set consists of.
-        panels: what the curves show, see `curves_png`.
-        number_formats: how the figures of ``best_on_test`` are written, where they are no shares.
+        confusion: the confusion matrix as PNG, or None.
+        remark: a sentence on how the metrics were measured.
+        unit: name of the examples.
+        panels: panels of the training curves, see `curves_png`.
+        number_formats: Python formats of the values of ``best_on_test`` that are not shares.
     """
 
     title: str
@@ -70,7 +70,7 @@ def write_image_report(path: Path, report: ImageReport) -> None:
         unit=report.unit,
         result={**report.result, **dict(report.headline)},
         headline={what: what for what, _ in report.headline},
-        best=None,  # the page names them by their keys, see best_words
+        best=None,  # instead of the base page's: see best_words
         best_words=[
             _best(*entry, report.number_formats) for entry in (report.result.get("best_on_test") or {}).items()
         ],
@@ -84,7 +84,7 @@ def write_image_report(path: Path, report: ImageReport) -> None:
 
 
 def _columns(names: Sequence[str], lines: Sequence[Sequence[Cell]]) -> Sequence[Mapping[str, str]]:
-    """Return name and kind of every column: words, number, or the first one of shares, which gets the bars."""
+    """Return name and kind of every column: words, number, or first share: the one that gets bars."""
     kinds = []
     for place in range(len(names)):
         cells = [line[place] for line in lines if line[place] is not None]
@@ -95,7 +95,7 @@ def _columns(names: Sequence[str], lines: Sequence[Sequence[Cell]]) -> Sequence[
 
 
 def _worst_first(lines: Sequence[Sequence[Cell]], place: int | None = None) -> Sequence[Sequence[Cell]]:
-    """Return the lines in order of the share at a place, those that have none last."""
+    """Sort rows by the share in a column, the lowest first, those without one last."""
     if place is None:
         return lines
     return sorted(lines, key=lambda line: (line[place] is None, line[place] or 0.0))
@@ -108,7 +108,7 @@ def _best(key: str, entry: Mapping[str, Any], number_formats: Mapping[str, str])
 
 
 def _score(value: str | float | int | None, digits: int = 1) -> str:
-    """Return a figure of the headline, which is text already, or a share in percent."""
+    """Return a headline value, which is text already, or a share as a percentage."""
     return value if isinstance(value, str) else _percent(value, digits)
 
 

@@ -1,4 +1,4 @@
-"""Sheets of images: pictures with titles, and the class of every pixel as a coat of color."""
+"""Pictures of images: a grid with titles, and segmentations as color overlays with a legend."""
 
 import io
 import math
@@ -16,13 +16,13 @@ from bixt3d.viz.picture import DPI, INK, Canvas
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 
-_GAP, _LINE = 10, 22  # pixels around a picture, and of a line of words
+_GAP, _LINE = 10, 22  # pixels: space around an image, and height of a line of text
 _PANEL, _LEGEND, _MOST = 400, 290, 16  # pixels, pixels, and classes that a legend names
 
 
 @dataclass(frozen=True)
 class SegmentedImage:
-    """An image with the predicted class of every pixel and, where known, the true one; -1: none."""
+    """An image with the predicted class of every pixel, and the true one if known; -1: no class."""
 
     image: UInt8[np.ndarray, "X Y 3"]
     predicted: Integer[np.ndarray, "X Y"]
@@ -37,14 +37,14 @@ def draw_images(
     columns: int = 8,
     colors: Sequence[str] | None = None,
 ) -> None:
-    """Write the sheet that `images_png` makes."""
+    """Write the picture of `images_png` to a file; arguments as there."""
     replace_file(path, images_png(images, titles, columns, colors))
 
 
 def images_png(
     images: Sequence[Pixels], titles: Sequence[str], columns: int = 8, colors: Sequence[str] | None = None
 ) -> bytes:
-    r"""Return a sheet of images of any sizes, each above its title, which may have lines (``\n``) and a color."""
+    r"""Return a grid of images of any sizes, each above its title, which may have lines (``\n``) and a color."""
     if not len(images) == len(titles) > 0:
         raise ValueError(f"{len(images)} images with {len(titles)} titles: give at least one image, and each its title")
     side, size = (180, 7.5) if min(columns, len(images)) > 4 else (280, 9.0)
@@ -67,17 +67,17 @@ def images_png(
 
 
 def draw_segmentations(path: Path, shown: Sequence[SegmentedImage], class_names: Sequence[str]) -> None:
-    """Write the sheet that `segmentations_png` makes."""
+    """Write the picture of `segmentations_png` to a file; arguments as there."""
     replace_file(path, segmentations_png(shown, class_names))
 
 
 def segmentations_png(shown: Sequence[SegmentedImage], class_names: Sequence[str]) -> bytes:
-    """Return a sheet with a row for each image: itself, prediction, truth where known, and the classes in them.
+    """Return a picture with a row for each image: image, prediction, truth if known, and a legend.
 
-    Behind the name of a class stand the shares of the pixels for which it was predicted and for which it is true.
+    The legend gives for each class its share of the predicted and of the true pixels.
     """
     if not shown:
-        raise ValueError("a sheet needs at least one image")
+        raise ValueError("a picture needs at least one image")
     colors = class_colors(len(class_names))
     with_truth = any(one.truth is not None for one in shown)
     heads = ["image", "prediction", "truth"] if with_truth else ["image", "prediction"]
@@ -99,9 +99,9 @@ def segmentations_png(shown: Sequence[SegmentedImage], class_names: Sequence[str
 
 
 def write_label_map(path: Path, labels: Integer[np.ndarray, "X Y"], class_names: Sequence[str]) -> None:
-    """Write the class number of each pixel, from 0 on, as a PNG with a palette; of over 256 classes in grey of 16 bits.
+    """Write the class index of each pixel, from 0, as a PNG with a palette; above 256 classes as 16-bit grey.
 
-    A comment in it, ``classes``, has a line for each number with its name.
+    The PNG text chunk ``classes`` has a line with index and name of each class.
     """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -122,21 +122,21 @@ def overlay(
     colors: UInt8[np.ndarray, "C 3"],
     alpha: float = 0.55,
 ) -> UInt8[np.ndarray, "X Y 3"]:
-    """Return an image under a coat of the colors of its pixels' classes; pixels of no class (-1) stay as they are."""
-    coat = colors[np.maximum(labels, 0)]
+    """Blend an image with the colors of its pixels' classes, at opacity ``alpha``; pixels without class (-1) stay."""
+    color = colors[np.maximum(labels, 0)]
     share = np.where(labels < 0, 0.0, alpha)[..., None]
-    return np.round(image * (1 - share) + coat * share).astype(np.uint8)
+    return np.round(image * (1 - share) + color * share).astype(np.uint8)
 
 
 @cache
 def class_colors(num: int) -> UInt8[np.ndarray, "C 3"]:
-    """Return a color for each of a number of classes, always the same: those of PALETTE, then what is far from all."""
+    """Return ``num`` colors for classes, always the same: those of PALETTE, then each the farthest from all before."""
     from matplotlib.colors import to_rgb
 
     colors = [255 * np.array(to_rgb(color)) for color in PALETTE[:num]]
     steps = np.linspace(25, 245, 9)
     free = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
-    weight = np.array([2.0, 4.0, 3.0])  # the eye tells greens apart better than blues, and reds worst
+    weight = np.array([2.0, 4.0, 3.0])  # a common weighted RGB distance: green counts most
     apart = np.full(len(free), np.inf)
     for color in colors:
         apart = np.minimum(apart, ((free - color) ** 2 @ weight))
@@ -147,7 +147,7 @@ def class_colors(num: int) -> UInt8[np.ndarray, "C 3"]:
 
 
 def fit(image: Pixels, width: int, height: int) -> Pixels:
-    """Return an image as large as its place allows; a small one grows without becoming blurred."""
+    """Resize an image to fit into ``width`` x ``height`` pixels, keeping its aspect ratio; enlarge without blur."""
     from PIL import Image
 
     scale = min(width / image.shape[1], height / image.shape[0])
@@ -166,14 +166,14 @@ def write_line(  # noqa: PLR0913
     size: float | int = 9.0,
     **style: str,
 ) -> None:
-    """Write a line in letters so small that it is not wider than its place; what none make fit loses its middle."""
+    """Write a line of text that fits into ``width`` pixels: in a smaller font, or with an ellipsis in the middle."""
     most = math.floor(width / 7)
     text = text if len(text) <= most else f"{text[: most - 6]}…{text[-5:]}"
     canvas.words(text, x, y, min(size, 0.8 * width / max(len(text), 1)), color, **style)
 
 
 def photo_png(canvas: Canvas) -> bytes:
-    """Return the bytes of a sheet that holds photographs, which need more than the 256 colors of other pictures."""
+    """Return a picture with photographs as PNG in full color, not in the 256 colors of other pictures."""
     from PIL import Image
 
     full, small = io.BytesIO(), io.BytesIO()
@@ -190,7 +190,7 @@ def _panels(one: SegmentedImage, colors: UInt8[np.ndarray, "C 3"]) -> list[Pixel
 def _write_legend(
     canvas: Canvas, one: SegmentedImage, class_names: Sequence[str], x: float | int, y: float | int, high: float | int
 ) -> None:
-    """Write the classes of an image, those of most pixels first."""
+    """Write the classes of an image, the most frequent first."""
     colors, labels = class_colors(len(class_names)), [one.predicted, *([] if one.truth is None else [one.truth])]
     counts = np.stack([np.bincount(some[some >= 0], minlength=len(class_names)) for some in labels])
     there = counts.sum(axis=0)

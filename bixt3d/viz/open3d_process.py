@@ -1,7 +1,7 @@
-"""Open3D in a process of its own: ``python -m bixt3d.viz.open3d_process render|show JOB.npz``.
+"""Run Open3D in a separate process: ``python -m bixt3d.viz.open3d_process render|show JOB.npz``.
 
-Where a driver or a library is missing, Open3D does not raise: it ends the process. It also writes to the terminal, and
-it brings threads and GPU contexts that a process with PyTorch need not have.
+If a driver or a library is missing, Open3D ends its process instead of raising an error. It also prints to the
+terminal, and creates threads and GPU contexts that should not be in a process with PyTorch.
 """
 
 import sys
@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-_FINE, _MANY = 2500, 6000  # points up to which balls are round, and above which they may be coarse
+_FINE, _MANY = 2500, 6000  # numbers of points: up to the first, spheres are fine; above the second, coarse
 
 
 def render(job: Any) -> None:
-    """Write the pictures of all clouds of a job, as the viewer of ``clouds.frame`` sees them: every point a small ball.
+    """Render the clouds of a job with the camera of ``clouds.frame``, every point as a small sphere.
 
-    Colors are exact on the side of a ball that is turned to the light, and darker on the other.
+    Colors are exact on the lit side of a sphere, and darker on the other.
     """
     import open3d
 
-    size = 2 * int(job["size"])  # drawn twice as large: the mean of four pixels smooths the edges
+    size = 2 * int(job["size"])  # anti-aliasing: rendered twice as large, then the mean of 2 x 2 pixels
     renderer = open3d.visualization.rendering.OffscreenRenderer(size, size)
     renderer.scene.set_background([1.0, 1.0, 1.0, 1.0])
     renderer.scene.view.set_post_processing(False)  # it would change the colors
@@ -48,7 +48,7 @@ def _balls(points: np.ndarray, rgb: np.ndarray) -> Any:
     corners, faces = np.asarray(ball.vertices), np.asarray(ball.triangles)
     radius = np.clip(0.8 / num**0.5, 0.007, 0.06)
     light = np.clip(0.75 + corners @ (-0.2, 0.45, 0.35), 0.55, 1.0)  # from above, a little from the left
-    # not the older open3d.geometry.TriangleMesh: of that, Open3D 0.20 drew triangles between wrong corners, without end
+    # not open3d.geometry.TriangleMesh: of that, Open3D 0.20 renders triangles with wrong corners
     mesh = open3d.t.geometry.TriangleMesh(
         _tensor((points[:, None] + radius * corners).reshape(-1, 3), np.float32),
         _tensor((faces + len(corners) * np.arange(num)[:, None, None]).reshape(-1, 3), np.int32),
@@ -64,7 +64,7 @@ def _tensor(array: np.ndarray, kind: Any) -> Any:
 
 
 def show(job: Any) -> None:
-    """Open a window with the point sets of a job and wait until it is closed; the list of names is the legend."""
+    """Open a window with the point sets of a job, and wait until it is closed; the list of names is the legend."""
     import open3d
 
     up = "yz".index(str(job["up"]))

@@ -1,4 +1,4 @@
-"""Clouds to turn in a browser: HTML files that share plotly's library, which lies beside them, and need no network."""
+"""Interactive 3D pages of clouds (plotly): HTML files that share plotly's library beside them, without network."""
 
 import html
 from collections.abc import Sequence
@@ -13,10 +13,11 @@ from bixt3d.viz.parts import WRONG, PartCloud
 from bixt3d.viz.picture import INK
 
 MOST_CLOUDS = 6
-"""Clouds on a page: a browser draws at most 16 scenes, and a cloud with its truth takes two."""
+"""Clouds of a page, at most: a browser has at most 16 WebGL contexts, and a cloud with its truth takes two."""
 
 MOST_POINTS = 20_000
-"""Points of a cloud on a page; of larger clouds it holds a fixed random choice, and says so."""
+"""Points of a cloud on a page, at most; larger clouds are subsampled at random with a fixed seed, and a note says so.
+"""
 
 _LINK_CAMERAS = """
 const plot = document.getElementById('{plot_id}');
@@ -40,9 +41,9 @@ h1 {{ font-size: 22px; }} h2 {{ font-size: 17px; margin: 28px 0 0; }} p {{ color
 def write_html(
     path: Path, clouds: Sequence[PartCloud], part_names: Sequence[str], title: str, up: Literal["y", "z"] = "y"
 ) -> None:
-    """Write a page of clouds, and plotly's library beside it: a name in a legend shows and hides its part.
+    """Write a page of clouds, and plotly's library beside it; a click on a name in the legend shows or hides its part.
 
-    Where the truth is known it stands beside the prediction and turns with it, and wrong points can be marked.
+    The truth, if known, is beside the prediction and rotates with it; then wrong points can be marked.
     """
     if not 0 < len(clouds) <= MOST_CLOUDS:
         raise ValueError(f"a page shows 1 to {MOST_CLOUDS} clouds, not {len(clouds)}")
@@ -53,8 +54,8 @@ def write_html(
 <script>window.PlotlyConfig = {{MathJaxConfig: "local"}};</script>
 <script charset="utf-8" src="{library}"></script></head>
 <body><h1>{html.escape(title)}</h1>
-<p>Drag to turn, scroll to come nearer, click a name to hide or show its points, double-click to see them alone.</p>
-<script>window.Plotly || document.write("<p><b>{library} is missing: it must lie beside this page.</b></p>")</script>
+<p>Drag to rotate, scroll to zoom, click a name to hide or show its points, double-click to show them alone.</p>
+<script>window.Plotly || document.write("<p><b>{library} is missing: it belongs beside this page.</b></p>")</script>
 {"".join(sections)}
 </body></html>
 """
@@ -62,7 +63,7 @@ def write_html(
 
 
 def write_library(folder: Path) -> str:
-    """Write plotly's library into a folder, where it is not there yet; returns its name, which has its version."""
+    """Write plotly's library into a folder, unless it is there; return its file name, which has the version."""
     from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
     path, content = folder / f"plotly-{get_plotlyjs_version()}.min.js", get_plotlyjs().encode()
@@ -75,7 +76,7 @@ def _section(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"])
     head = f"<section><h2>{html.escape(cloud.title)}</h2>\n"
     total = len(cloud.xyz)
     if total > MOST_POINTS:
-        head += f"<p>{MOST_POINTS:,} of {total:,} points are shown: a fixed random choice.</p>\n"
+        head += f"<p>{MOST_POINTS:,} of {total:,} points are shown: a fixed random sample.</p>\n"
         index = np.random.default_rng(0).choice(total, MOST_POINTS, replace=False)
         truth = None if cloud.truth is None else cloud.truth[index]
         cloud = PartCloud(cloud.xyz[index], cloud.predicted[index], cloud.parts, cloud.title, truth)
@@ -100,7 +101,7 @@ def _figure(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"]) 
     figure = make_subplots(
         1, len(kinds), specs=[[{"type": "scene"}] * len(kinds)], subplot_titles=list(kinds), horizontal_spacing=0.01
     )
-    xyz = cloud.xyz if up == "z" else cloud.xyz[:, [0, 2, 1]] * (1, -1, 1)  # the browser turns around z
+    xyz = cloud.xyz if up == "z" else cloud.xyz[:, [0, 2, 1]] * (1, -1, 1)  # plotly rotates around z
     middle, radius = (xyz.max(axis=0) + xyz.min(axis=0)) / 2, max(float(np.ptp(xyz, axis=0).max()) / 2, 1e-9)
     xyz = (xyz - middle) / radius
     size = float(np.clip(220 / len(xyz) ** 0.5, 1.5, 6))

@@ -1,4 +1,4 @@
-"""Sheets of clouds with the part of every point: truth, prediction and errors side by side, with the parts' names."""
+"""Pictures of part segmentation: truth, prediction and errors side by side, with a legend of the parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from bixt3d.viz.picture import Canvas, text_width
 from bixt3d.viz.scene import render_clouds, show_clouds
 
 RIGHT, WRONG = "#c4c9ce", "#d1242f"
-"""Colors of points whose predicted part is the true one, and of the others."""
+"""Colors of correct points, and of wrong ones."""
 
 _SIDE, _WIDTH, _LEGEND, _TITLE, _HEAD = 330, 1200, 210, 40, 30  # pixels
 _LINE = 25  # of a legend, at most
@@ -22,9 +22,14 @@ _LINE = 25  # of a legend, at most
 
 @dataclass(frozen=True)
 class PartCloud:
-    """A cloud with the predicted part of every point and, where known, the true one, as places in the parts' names.
+    """A cloud with the predicted part of every point, and the true one if known.
 
-    ``parts`` are those of the cloud's category: the first of them has the first color of the palette.
+    Args:
+        xyz: the points.
+        predicted: predicted part of every point, as an index in the names of parts.
+        parts: the parts of the cloud's category; the first has the first color of the palette.
+        title: title of its picture.
+        truth: true part of every point, or None.
     """
 
     xyz: Float[np.ndarray, "N 3"]
@@ -34,13 +39,13 @@ class PartCloud:
     truth: Int[np.ndarray, " N"] | None = None
 
     def rgb(self, labels: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N 3"]:
-        """Return the colors of parts."""
+        """Return the RGB colors of points with these parts, in 0..1."""
         return color_points(labels - min(self.parts))
 
     def legend(self, part_names: Sequence[str]) -> list[tuple[int, str, str]]:
-        """Return number, short name and color of every part that is in the truth or the prediction.
+        """Return index, short name and color of every part in truth or prediction.
 
-        ``chair/seat`` is ``seat`` in the legend of a chair; a part of another category keeps its whole name.
+        ``chair/seat`` is ``seat`` in the legend of a chair; a part of another category keeps its full name.
         """
         present = set(self.predicted.tolist()) | set([] if self.truth is None else self.truth.tolist())
         same = len({part_names[part].rpartition("/")[0] for part in self.parts}) == 1  # and not all categories
@@ -54,33 +59,33 @@ class PartCloud:
         ]
 
     def errors(self) -> Float[np.ndarray, "N 3"]:
-        """Return the colors that tell right points from wrong ones."""
+        """Return the RGB color of every point: that of correct or wrong points."""
         from matplotlib.colors import to_rgb
 
         return np.array([to_rgb(RIGHT), to_rgb(WRONG)])[(self.predicted != self.truth).astype(int)]
 
 
 def draw_parts(path: Path, clouds: Sequence[PartCloud], part_names: Sequence[str], up: Literal["y", "z"] = "y") -> str:
-    """Write the sheet that `parts_png` makes; returns who drew it."""
-    png, who = parts_png(clouds, part_names, up)
+    """Write the picture of `parts_png` to a file; return the renderer, as `render_clouds` does."""
+    png, renderer = parts_png(clouds, part_names, up)
     replace_file(path, png)
-    return who
+    return renderer
 
 
 def parts_png(clouds: Sequence[PartCloud], part_names: Sequence[str], up: Literal["y", "z"] = "y") -> tuple[bytes, str]:
-    """Return a sheet of clouds, and who drew it as `render_clouds` says.
+    """Return a picture of clouds as PNG, and the renderer, as `render_clouds` does.
 
-    Where the truth of all clouds is known, each has a row: truth, prediction, errors, names. Else only the prediction
-    and names are shown, three clouds in a row; fewer clouds are larger.
+    If the truth of all clouds is known, each has a row: truth, prediction, errors, legend. Otherwise prediction and
+    legend are shown, three clouds in a row. Fewer clouds are larger.
     """
     if not clouds:
-        raise ValueError("a sheet needs at least one cloud")
+        raise ValueError("a picture needs at least one cloud")
     with_truth = all(cloud.truth is not None for cloud in clouds)
     panels = [panel for cloud in clouds for panel in _panels(cloud, with_truth)]
     each = len(panels) // len(clouds)
     columns = 1 if with_truth else min(3, len(clouds))
     side = max(_SIDE, (_WIDTH // columns - _LEGEND) // each)
-    images, who = render_clouds([cloud.xyz for cloud, _ in panels], [rgb for _, rgb in panels], up, side)
+    images, renderer = render_clouds([cloud.xyz for cloud, _ in panels], [rgb for _, rgb in panels], up, side)
     cell, top = each * side + _LEGEND, _HEAD if with_truth else 0
     canvas = Canvas(columns * cell, top + -(-len(clouds) // columns) * (_TITLE + side))
     for place, head in enumerate(("truth", "prediction", "errors") if with_truth else ()):
@@ -92,11 +97,11 @@ def parts_png(clouds: Sequence[PartCloud], part_names: Sequence[str], up: Litera
         for step in range(each):
             canvas.image(images[place * each + step], x + step * side, y + _TITLE)
         _write_legend(canvas, cloud, part_names, x + each * side, y + _TITLE, side)
-    return canvas.png(), who
+    return canvas.png(), renderer
 
 
 def show_parts(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"] = "y") -> None:
-    """Open a window and wait until it is closed: a set of points for each part, truth left of prediction.
+    """Open a window with a point set for each part, truth left of prediction, and wait until it is closed.
 
     Raises InputError as `show_clouds` does.
     """
@@ -131,4 +136,4 @@ def _write_legend(
             canvas.dot(color, x + 12, middle, 0.9 * size)
             canvas.words(
                 name, x + 28 * max(step / _LINE, 1), middle, min(size, 85 / text_width(name))
-            )  # so small that it is not cut
+            )  # small enough not to be cut

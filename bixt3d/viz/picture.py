@@ -1,4 +1,4 @@
-"""What every picture of a run has: ink, resolution, few bytes."""
+"""Resolution, fonts, a canvas and PNG compression for all pictures."""
 
 import functools
 import io
@@ -10,21 +10,26 @@ import numpy as np
 from jaxtyping import UInt8
 
 DPI = 144
-"""Dots in an inch of every picture."""
+"""Dots per inch of every picture."""
 
 INK = "#24292f"
-"""The color of all words."""
+"""The color of text."""
 
 
 FALLBACK_FONTS = (
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "PingFang SC"),
     *("Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS", "Noto Sans Devanagari"),
 )
-"""Fonts with letters that matplotlib's own has not, such as Chinese ones; a letter that none has is a box."""
+"""Fonts for characters that matplotlib's own font lacks, such as Chinese; a character in no font is drawn as a box."""
 
 
 class Canvas:
-    """A picture put together from pictures, words and dots, in pixels from its upper left corner."""
+    """A picture composed of images, text and dots, at pixel coordinates from the upper left corner.
+
+    Args:
+        width: width in pixels.
+        height: height in pixels.
+    """
 
     def __init__(self, width: int, height: int):
         from matplotlib.figure import Figure
@@ -33,18 +38,18 @@ class Canvas:
         self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
 
     def image(self, picture: UInt8[np.ndarray, "_ _ 3"], x: int, y: int) -> None:
-        """Paste a picture, pixel by pixel; x, y: its upper left corner."""
+        """Paste an image without resizing; x, y: its upper left corner."""
         self.figure.figimage(picture, x, self.height - y - len(picture))
 
     def words(
         self, text: str, x: float | int, y: float | int, size: float | int = 9.0, color: str = INK, **style: Any
     ) -> None:
-        """Write a line with its middle at the height y; ``style`` is matplotlib's, such as ``ha`` or ``fontweight``."""
+        """Write a line of text, vertically centered at y; ``style``: of matplotlib, such as ``ha``, ``fontweight``."""
         style |= {"va": "center", "parse_math": False, "fontfamily": fonts()}
         self.figure.text(*self._share(x, y), text, fontsize=size, color=color, **style)
 
     def dot(self, color: str, x: float | int, y: float | int, size: float | int = 7.0) -> None:
-        """Draw a dot of this diameter in points."""
+        """Draw a dot with a diameter of ``size`` typographic points."""
         from matplotlib.lines import Line2D
 
         at = self._share(x, y)
@@ -53,7 +58,7 @@ class Canvas:
         self.figure.add_artist(dot)
 
     def png(self) -> bytes:
-        """Return the bytes of the picture."""
+        """Return the picture as PNG."""
         return to_png(self.figure)
 
     def _share(self, x: float | int, y: float | int) -> tuple[float, float]:
@@ -62,13 +67,13 @@ class Canvas:
 
 
 def text_width(text: str) -> float:
-    """Return about how wide a line is, in heights of its letters: those of Chinese, Japanese and Korean are square."""
+    """Return the approximate width of a line, in units of the font size; Chinese, Japanese and Korean are wide."""
     return max(sum(1.0 if east_asian_width(letter) in "WF" else 0.6 for letter in text), 1.0)
 
 
 @functools.cache
 def fonts() -> list[str]:
-    """Return the fonts to write in: matplotlib's own, and those of this machine that have the letters it lacks."""
+    """Return matplotlib's own font, and the installed ones of FALLBACK_FONTS."""
     from matplotlib import font_manager
 
     there = {font.name for font in font_manager.fontManager.ttflist}
@@ -76,12 +81,12 @@ def fonts() -> list[str]:
 
 
 def to_png(figure: Any) -> bytes:
-    """Return the bytes of a matplotlib figure, in at most 256 colors."""
+    """Return a matplotlib figure as PNG, in at most 256 colors."""
     from PIL import Image
 
     full, small = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # it is seen in the picture
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # visible as a box in the picture
         figure.savefig(full, format="png", dpi=DPI, facecolor="white")
     picture = Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a quarter of the bytes
     picture.save(small, format="png", optimize=True, dpi=(DPI, DPI))

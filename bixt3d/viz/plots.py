@@ -1,4 +1,4 @@
-"""Pictures of a run as PNG: curves of the training and a confusion matrix.
+"""Plots as PNG: training curves, confusion matrix, accuracy under corruption, comparison of runs.
 
 Each ``*_png`` returns the bytes of a picture, each ``draw_*`` writes them to a file, whole or not at all.
 """
@@ -15,7 +15,7 @@ from bixt3d.io.writing import replace_file
 from bixt3d.viz.picture import INK, to_png
 
 Row = Mapping[str, object]
-"""A line of metrics.csv, numbers or their text; what is absent, None, empty or not finite was not measured."""
+"""A row of metrics.csv: numbers, or numbers as text; absent, None, empty or not finite: not measured."""
 
 _RULE, _TRAIN, _VAL, _TEST = "#d0d7de", "#6e7781", "#c25500", "#0072b2"
 _SEVERAL = ("#0072b2", "#c25500", "#117733", "#882255", "#6e7781", "#8f6a00", "#5b4bb5")
@@ -38,17 +38,17 @@ _ACCURACIES = (
 
 
 def draw_curves(rows: Sequence[Row], path: Path) -> None:
-    """Write the picture that `curves_png` makes."""
+    """Write the plot of `curves_png` to a file."""
     replace_file(path, curves_png(rows))
 
 
 def curves_png(rows: Sequence[Row], panels: Sequence[str] = ("loss", "accuracy")) -> bytes:
-    """Return loss and accuracy over the epochs side by side, each line with its last value.
+    """Return training curves over the epochs: panels side by side, each line labelled with its last value.
 
-    A panel of another name, such as ``error``, shows that column of training, validation and test.
-
-    Reads ``epoch``, ``loss``, ``train_accuracy`` and, after ``val_`` or ``test_``, ``loss``, ``accuracy``,
-    ``mean_accuracy``, ``top5``, ``miou``, ``instance_miou`` and ``class_miou`` where they are.
+    The panels ``loss`` and ``accuracy`` read the columns ``epoch``, ``loss``, ``train_accuracy`` and, with the prefix
+    ``val_`` or ``test_``, ``loss``, ``accuracy``, ``mean_accuracy``, ``top5``, ``miou``, ``instance_miou`` and
+    ``class_miou``, if present. A panel of another name, such as ``error``, reads that column with the prefix
+    ``train_``, ``val_`` and ``test_``.
     """
     from matplotlib.figure import Figure
 
@@ -87,7 +87,7 @@ def _draw_lines(axes: Any, rows: Sequence[Row], panel: str) -> None:
 
 
 def _style(axes: Any) -> None:
-    """Draw few lines besides those that say something."""
+    """Remove spines and ticks, and draw a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_RULE)
     axes.tick_params(colors=INK, labelsize=9, length=0)
@@ -96,7 +96,7 @@ def _style(axes: Any) -> None:
 
 
 def _write_ends(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Write beside the axes what each line is, at the height of its last value, in its color."""
+    """Label each line beside the axes, at the height of its last value and in its color."""
     low, high = axes.get_ylim()
     ends = sorted(ends, key=lambda end: end[0])
     heights = _spread([(value - low) / (high - low) for value, _, _ in ends], 0.075)
@@ -112,7 +112,7 @@ def _number(row: Row, key: str) -> float:
 
 
 def _spread(heights: Sequence[float], gap: float) -> Sequence[float]:
-    """Move rising heights as little upwards as keeps them a gap apart, then all of them down to fit below 1."""
+    """Move ascending heights up until they are a gap apart, then down until all are below 1."""
     placed = []
     for height in heights:
         placed.append(max(height, placed[-1] + gap) if placed else height)
@@ -122,7 +122,7 @@ def _spread(heights: Sequence[float], gap: float) -> Sequence[float]:
 
 
 def corruptions_png(accuracies: Mapping[str, Sequence[float]], clean: float) -> bytes:
-    """Return the accuracy on corrupted clouds, 0..1, over the level of each corruption; level 0 is the clean set."""
+    """Return a plot of accuracy (given in 0..1) over the level of each corruption; level 0 is the clean set."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
@@ -141,7 +141,7 @@ def corruptions_png(accuracies: Mapping[str, Sequence[float]], clean: float) -> 
 
 
 def comparison_png(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, percent: bool = True) -> bytes:
-    """Return the curves of a score by epoch, each of pairs of epoch and value, with name and last value beside it."""
+    """Return a plot of one score of several runs: pairs of epoch and value by name of the run."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -164,14 +164,14 @@ def comparison_png(curves: Mapping[str, Sequence[tuple[float, float]]], title: s
 
 
 def draw_confusion(matrix: Int[np.ndarray, "C C"], class_names: Sequence[str], path: Path) -> None:
-    """Write the picture that `confusion_png` makes."""
+    """Write the plot of `confusion_png` to a file."""
     replace_file(path, confusion_png(matrix, class_names))
 
 
 def confusion_png(matrix: Int[np.ndarray, "C C"], class_names: Sequence[str]) -> bytes:
-    """Return the confusion matrix with a row for every true class and a column for every predicted one.
+    """Return a plot of the confusion matrix: a row for every true class, a column for every predicted one.
 
-    The color is a cell's share of its row; up to 20 classes the number of clouds is written in it.
+    The color of a cell is its share of the row; up to 20 classes, cells show the number of examples.
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
@@ -183,7 +183,7 @@ def confusion_png(matrix: Int[np.ndarray, "C C"], class_names: Sequence[str]) ->
     side = 2.4 + num * (0.5 if num <= 20 else 0.24)
     figure = Figure(figsize=(side + 0.9, side), layout="constrained")
     axes = figure.subplots()
-    norm = PowerNorm(0.5, 0.0, 1.0)  # a root, or a few mistakes among many clouds could not be seen
+    norm = PowerNorm(0.5, 0.0, 1.0)  # square root: makes rare mistakes visible
     image = axes.imshow(share, cmap="Blues", norm=norm)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
     bar.ax.set_yticklabels(["0", "1", "5", "20", "50", "100 %"], fontsize=9, color=INK)
@@ -206,7 +206,7 @@ def confusion_png(matrix: Int[np.ndarray, "C C"], class_names: Sequence[str]) ->
     axes.set_xlabel("predicted", color=INK, fontsize=11)
     axes.set_ylabel("true", color=INK, fontsize=11)
     right, total = int(np.trace(matrix)), int(matrix.sum())
-    axes.set_title(f"{right} of {total} right: {100 * right / max(total, 1):.1f} %", color=INK, fontweight="bold")
+    axes.set_title(f"{right} of {total} correct: {100 * right / max(total, 1):.1f} %", color=INK, fontweight="bold")
     if num <= 20:
         for row, column in np.argwhere(matrix):
             color = "white" if norm(share[row, column]) > 0.6 else INK

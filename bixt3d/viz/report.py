@@ -1,4 +1,4 @@
-"""The page that a person opens after training: one HTML file that needs nothing else."""
+"""The report of a run on clouds: one self-contained HTML file."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from bixt3d.viz.plots import Row, confusion_png, curves_png
 
 @dataclass(frozen=True)
 class PredictedCloud:
-    """A test cloud with what the model said of it; ``index`` is its place in the test set, ``confidence`` in 0..1."""
+    """A test cloud with its prediction; ``confidence`` is in 0..1, ``index`` is that in the test set."""
 
     xyz: Float[np.ndarray, "N 3"]
     truth: str
@@ -28,17 +28,17 @@ class PredictedCloud:
 
 @dataclass(frozen=True)
 class Report:
-    """What the page of any run tells.
+    """The content of the page of any run.
 
     Args:
         title: the headline, for example the name of the run.
         command: the line that trains this model again.
-        result: what result.json holds: the figures of the headline, in 0..1; ``best_on_test`` with
+        result: the content of result.json: the headline metrics, in 0..1; ``best_on_test`` with
             ``{"value": 0..1, "epoch": int}`` under the same names; ``epochs``, ``seconds``, ``clouds_per_second``,
-            ``parameters``, ``device``, ``seed``, ``version``, ``commit``. What is absent is shown as not recorded.
-        rows: the lines of metrics.csv.
+            ``parameters``, ``device``, ``seed``, ``version``, ``commit``. Absent entries are shown as not recorded.
+        rows: the rows of metrics.csv.
         settings: the settings of the run as yaml.
-        up: the axis of the clouds that points up in the pictures.
+        up: the axis of the clouds that points up.
     """
 
     title: str
@@ -51,14 +51,14 @@ class Report:
 
 @dataclass(frozen=True)
 class ClassificationReport(Report):
-    """What the page of a classifier tells beyond that.
+    """The content of the page of a cloud classifier, beyond `Report`.
 
     Args:
-        confusion: test clouds of a true class (row) for which a class (column) was predicted, by the last epoch.
+        confusion: confusion matrix of the test set: rows are true classes, columns predicted ones.
         class_names: names of the classes in the order of ``confusion``.
         mistakes: wrong predictions to show as pictures; the page puts the most confident first.
-        samples: right predictions to show, in this order.
-        corruptions: a picture as PNG of the accuracy on corrupted clouds, or None.
+        samples: correct predictions to show, in this order.
+        corruptions: plot of the accuracy on corrupted clouds as PNG, or None.
     """
 
     confusion: Int[np.ndarray, "C C"]
@@ -70,11 +70,11 @@ class ClassificationReport(Report):
 
 @dataclass(frozen=True)
 class PartReport(Report):
-    """What the page of a part segmenter tells beyond that.
+    """The content of the page of a part segmenter, beyond `Report`.
 
     Args:
-        num_clouds: clouds of the test set.
-        pictures: pictures as PNG, each with its title and a sentence.
+        num_clouds: number of clouds of the test set.
+        pictures: title, a sentence, and PNG of each picture.
     """
 
     num_clouds: int
@@ -133,7 +133,7 @@ def _write(path: Path, template: str, report: Report, **more: Any) -> None:
 
 
 def _classes(confusion: Int[np.ndarray, "C C"], names: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-    """Return a line of the table for every class, worst first, classes without test clouds last."""
+    """Return a row of the table for every class, the lowest accuracy first, classes without test clouds last."""
     classes = []
     for place, name in enumerate(names):
         total, right = int(confusion[place].sum()), int(confusion[place, place])
@@ -157,7 +157,7 @@ def _picture(cloud: PredictedCloud, up: Literal["y", "z"]) -> Mapping[str, Any]:
 
 
 def _embed(png: bytes) -> Mapping[str, Any]:
-    """Return what an img element needs: the picture, and the width in pixels at which its text reads well."""
+    """Return source and width of an img element, with a width in pixels at which its text is readable."""
     dots = int.from_bytes(png[16:20], "big")
     return {"src": "data:image/png;base64," + base64.b64encode(png).decode(), "width": round(88 * dots / DPI)}
 

@@ -1,4 +1,4 @@
-"""Clouds in three dimensions: pictures by Open3D or, where it cannot draw, by matplotlib; a window."""
+"""Render clouds in 3D by Open3D, or by matplotlib where Open3D cannot render; open them in a window."""
 
 import ctypes
 import functools
@@ -18,19 +18,19 @@ from bixt3d.viz.clouds import draw_points, frame
 from bixt3d.viz.picture import DPI
 
 LIBRARIES = "sudo apt-get install libvulkan1 mesa-vulkan-drivers libgl1 libegl1 libgomp1 libusb-1.0-0"
-"""What brings Open3D all it needs to draw on Debian or Ubuntu, with or without a display."""
+"""The command that installs what Open3D needs to render on Debian or Ubuntu, with or without a display."""
 
 MOST_POINTS = 10_000
-"""Points of a cloud that a picture shows; of larger clouds it shows a fixed random choice."""
+"""Points of a cloud in a picture, at most; larger clouds are subsampled at random with a fixed seed."""
 
 Up = Literal["y", "z"]
 
 
 @functools.cache
 def renderer() -> tuple[Literal["open3d", "matplotlib"], str]:
-    """Return who draws pictures here, and why it is not Open3D: one sentence that says what to install, or "".
+    """Return the renderer that works here, and why it is not Open3D: one sentence with what to install, or "".
 
-    Open3D is tried once for each process, in a process of its own.
+    Open3D is tried once, in a separate process.
     """
     with tempfile.TemporaryDirectory() as folder:
         problem = _draw_with_open3d([np.zeros((1, 3))], [np.zeros((1, 3))], "y", 8, Path(folder) / "out.npy")
@@ -40,9 +40,9 @@ def renderer() -> tuple[Literal["open3d", "matplotlib"], str]:
 def render_clouds(
     clouds: Sequence[Float[np.ndarray, "_ 3"]], rgb: Sequence[Float[np.ndarray, "_ 3"]], up: Up = "y", size: int = 330
 ) -> tuple[list[UInt8[np.ndarray, "_ _ 3"]], str]:
-    """Return a square picture of every cloud, seen as `clouds.project` says, and who drew them.
+    """Render a square picture of every cloud, with the camera of `clouds.project`; return them and the renderer.
 
-    That is "Open3D", or "matplotlib, because ..." with what to install. A picture may fail, but it ends no program.
+    The renderer is "Open3D", or "matplotlib, because ..." with what to install. A failure of Open3D raises no error.
     """
     chosen = [_choose(len(xyz)) for xyz in clouds]
     clouds = [xyz[index] for xyz, index in zip(clouds, chosen, strict=True)]
@@ -59,7 +59,7 @@ def render_clouds(
 
 
 def has_display() -> bool:
-    """Say whether a window can be opened: asked before Open3D is, which waits for ever on a display that is gone."""
+    """Say whether a window can be opened; check this first, as Open3D hangs on a display that is gone."""
     if sys.platform in ("win32", "darwin"):
         return True
     if os.environ.get("DISPLAY"):
@@ -68,7 +68,7 @@ def has_display() -> bool:
 
 
 def _answers() -> bool:
-    """Say whether the X server that DISPLAY names is there; a name may outlive its server, as in tmux after ssh -X."""
+    """Say whether the X server of DISPLAY answers; the variable may be out of date, as in tmux after ssh -X."""
     try:
         x11 = ctypes.CDLL("libX11.so.6")
     except OSError:
@@ -87,9 +87,9 @@ def show_clouds(
     title: str,
     up: Up = "y",
 ) -> None:
-    """Open a window with all clouds and wait until it is closed; the list of their names shows and hides them.
+    """Open a window with all clouds, and wait until it is closed; the list of names shows and hides them.
 
-    Raises InputError where there is no display, or no Open3D that can use it.
+    Raises InputError without a display, or without an Open3D that can use it.
     """
     if not has_display():
         raise InputError("there is no display to open a window on: leave out --window, the files show the same")
@@ -116,10 +116,10 @@ def _draw_with_open3d(clouds: Sequence[Any], rgb: Sequence[Any], up: Up, size: i
 
 
 def _run_open3d(what: str, job: dict[str, Any], folder: Path, timeout: float | None) -> str:
-    """Run a job in a process of its own; returns what went wrong, or ""."""
+    """Run a job in a separate process; return what went wrong, or ""."""
     np.savez(folder / "job.npz", **job)
     command = [sys.executable, "-m", "bixt3d.viz.open3d_process", what, str(folder / "job.npz")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # the modules we see
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # the same modules
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=timeout, env=environment

@@ -153,8 +153,8 @@ def test_faces_without_a_label_or_with_two_are_left_out_and_their_meshes_named(s
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
-        ("body\n1 2\nwing\n", "must hold pairs of lines"),
-        ("body\n1 two\n", "must hold pairs of lines"),
+        ("body\n1 2\nwing\n", "must contain pairs of lines"),
+        ("body\n1 two\n", "must contain pairs of lines"),
         ("body\n1 2 3 4 5\n", "its labels name face 5"),
         ("bo\x1bdy\n1 2\n", "a name has 1 to 200 characters that can be printed"),
     ],
@@ -195,7 +195,9 @@ def test_a_7z_archive_that_is_unsafe_or_damaged_is_refused(name, server, tmp_pat
     py7zr = pytest.importorskip("py7zr", reason="needs py7zr")
     with py7zr.SevenZipFile(tmp_path / "labeledDb.7z", "w") as file:
         file.writestr(b"0" * (80_000_000 if name == "bomb" else 1), name)
-    with pytest.raises(InputError, match="labeledDb.7z is not the file to use \\(it (holds the unsafe|would unpack)"):
+    with pytest.raises(
+        InputError, match="labeledDb.7z is not the file to use \\(it (contains the unsafe|would unpack)"
+    ):
         download("psb", tmp_path)
     (tmp_path / "labeledDb.7z").write_bytes((tmp_path / "labeledDb.7z").read_bytes()[:-9])
     with pytest.raises(InputError, match="labeledDb.7z is not the file to use \\(it is damaged"):

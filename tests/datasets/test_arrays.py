@@ -1,4 +1,4 @@
-"""What Python programs hold as clouds: arrays of every layout and type, batches, and what is refused in a sentence."""
+"""Clouds from Python objects: arrays of every layout and dtype, batches, and what is refused in one sentence."""
 
 import numpy as np
 import pytest
@@ -44,8 +44,8 @@ LAYOUTS = {
 
 @pytest.mark.filterwarnings("ignore:.*matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("give", LAYOUTS.values(), ids=LAYOUTS)
-def test_however_numbers_lie_in_memory_the_cloud_is_the_same(give):
-    colors = XYZ + 99  # numbers that all types hold
+def test_the_memory_layout_of_an_array_does_not_change_the_cloud(give):
+    colors = XYZ + 99  # numbers that all dtypes can represent
     single, (cloud,) = as_clouds(give(XYZ), {"intensity": give(colors)})
     assert single and cloud.xyz.dtype == np.float64 and cloud.xyz.dtype.isnative
     assert np.array_equal(cloud.xyz, XYZ)
@@ -55,7 +55,7 @@ def test_however_numbers_lie_in_memory_the_cloud_is_the_same(give):
 
 
 @pytest.mark.parametrize("give", [*list(LAYOUTS.values())[:5], lambda a: a.astype(np.float32)])
-def test_a_cloud_may_hold_arrays_of_any_layout(give):
+def test_a_cloud_may_have_arrays_of_any_layout(give):
     single, (cloud,) = as_clouds(Cloud(give(XYZ), {"colors": give(RGB)}))
     assert single and np.array_equal(cloud.xyz, XYZ) and np.array_equal(cloud.columns["rgb"], RGB)
     torch.from_numpy(cloud.xyz)
@@ -92,7 +92,7 @@ def test_what_stands_for_1_in_colors_is_their_type_or_the_largest_number_before_
         assert cloud.columns["rgb"] == pytest.approx(value) and cloud.notes == ("colors taken for 0 to 255",)
     for kind, full, notes in (
         (np.uint8, 255, ()),
-        (np.uint16, 65535, ("colors taken for 0 to 65535, as their type says, though none is above 255",)),
+        (np.uint16, 65535, ("colors taken for 0 to 65535 by their dtype, though none is above 255",)),
     ):
         cloud = with_features(Cloud(XYZ, {"rgb": RGB.astype(kind)}), Features.parse("rgb"))
         assert cloud.columns["rgb"] == pytest.approx(RGB / full) and cloud.notes == notes
@@ -172,7 +172,7 @@ def test_a_batch_that_fits_no_cloud_is_refused(xyz, batch, sentence):
         as_clouds([xyz], batch=batch)
 
 
-def test_a_mesh_tells_that_its_texture_or_the_colors_of_some_pieces_are_not_read():
+def test_a_texture_or_colors_of_some_pieces_that_are_not_read_are_noted():
     box = trimesh.creation.box()
     box.visual = trimesh.visual.TextureVisuals(uv=np.zeros((8, 2)))
     assert as_clouds(box)[1][0].notes == ("its texture not read",)

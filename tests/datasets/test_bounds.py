@@ -1,4 +1,4 @@
-"""Files that were made to harm: none takes more memory than its size allows, waits, runs code or reads another file."""
+"""Malicious files: none takes more memory than its size justifies, blocks, runs code or reads another file."""
 
 import io
 import json
@@ -34,7 +34,7 @@ XYZ = np.random.default_rng(0).normal(size=(20, 3))
 
 
 def refused(action: Callable[[], object]) -> tuple[str, float]:
-    """Return the sentence, and the most memory in MB that Python and NumPy had asked for before it came."""
+    """Return the message, and the peak memory in MB that Python and NumPy allocated before it."""
     tracemalloc.start()
     try:
         with pytest.raises(InputError) as caught:
@@ -62,7 +62,7 @@ def zip_bomb() -> bytes:
 
 
 def gltf(**changed: object) -> bytes:
-    """Return a triangle of which so much is changed; the buffer lies in the file."""
+    """Return a glTF of one triangle with these changes; its buffer is in the file itself."""
     tree = {
         "asset": {"version": "2.0"},
         "buffers": [{"byteLength": 36, "uri": "data:;base64," + "AAAAAAAAAAAAAAAAAACAPwAAAAAAAAAAAAAAAAAAgD8AAAAA"}],
@@ -89,10 +89,10 @@ LONG_CHAIN = [{"mesh": 0, "children": [place + 1]} for place in range(999)] + [{
         (
             "a.pcd",
             pcd(points="WIDTH 4000000000\nHEIGHT 4000000000\n"),
-            "says that it holds 16000000000000000000 points",
+            "announces 16000000000000000000 points",
         ),
-        ("a.pcd", pcd(points="WIDTH -1\nHEIGHT 1\n"), "says that it holds -1 points, but -1 times 1"),
-        ("a.pcd", pcd(points="WIDTH 20\nHEIGHT 1\nPOINTS 40\n"), "says that it holds 40 points, but 20 times 1"),
+        ("a.pcd", pcd(points="WIDTH -1\nHEIGHT 1\n"), "announces -1 points, but -1 times 1"),
+        ("a.pcd", pcd(points="WIDTH 20\nHEIGHT 1\nPOINTS 40\n"), "announces 40 points, but 20 times 1"),
         ("a.pcd", pcd(data="binary_compressed", body=b"\x02\0\0\0\xff\xff\xff\x7f\0a"), "is not a PCD file"),
         ("a.xyz", b"1 " * 100_000, "has a line of more than 100000 characters"),
         ("a.csv", (",".join("1" * 1001) + "\n").encode() * 2, "has 1001 columns, but at most 1000 are read"),
@@ -100,7 +100,7 @@ LONG_CHAIN = [{"mesh": 0, "children": [place + 1]} for place in range(999)] + [{
         (
             "a.ply",
             b"ply\nformat ascii 1.0\nelement vertex -3\nproperty float x\nend_header\n",
-            "fewer than 0 of something",
+            "declares a negative size",
         ),
         ("a.gltf", gltf(accessors=[{"componentType": 5126, "count": 400_000_000, "type": "VEC3"}]), "need 28800000"),
         ("a.gltf", gltf(bufferViews=[{"buffer": 0, "byteLength": 300_000_000}]), "bytes of memory"),
@@ -111,16 +111,16 @@ LONG_CHAIN = [{"mesh": 0, "children": [place + 1]} for place in range(999)] + [{
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_a_file_says_of_itself_is_held_against_its_size(tmp_path, name, content, sentence):
+def test_declared_sizes_are_checked_against_the_size_of_the_file(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
-    read_file_once(tmp_path)  # what is imported on the way is not counted
+    read_file_once(tmp_path)  # imports are not counted
     said, megabytes = refused(lambda: read_file(tmp_path / name))
     assert sentence in said
     assert megabytes < 50 + 10 * len(content) / 1e6
 
 
 def read_file_once(folder: Path) -> None:
-    """Read a small mesh, so that trimesh is there."""
+    """Read a small mesh, so that trimesh is imported."""
     (folder / "small.gltf").write_bytes(gltf())
     assert len(read_file(folder / "small.gltf")[0].xyz) == 10_000
 
@@ -140,7 +140,7 @@ def test_a_small_hdf5_file_is_no_large_set(tmp_path):
         assert megabytes < 10
 
 
-def test_a_packed_file_that_is_worth_it_is_read(tmp_path):
+def test_a_well_compressed_file_is_read(tmp_path):
     points = np.random.default_rng(0).integers(0, 9, (20_000, 3)).astype(float)
     np.savez_compressed(tmp_path / "a.npz", xyz=points)
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -155,7 +155,7 @@ def test_a_packed_file_that_is_worth_it_is_read(tmp_path):
 
 @pytest.fixture
 def secret(tmp_path) -> Path:
-    """Points that no other file may bring to light."""
+    """Points that must not be read through another file."""
     (tmp_path / "secret").mkdir()
     path = tmp_path / "secret/raw.bin"
     path.write_bytes(XYZ.tobytes())
@@ -182,7 +182,7 @@ def test_an_hdf5_file_reads_no_other_file(tmp_path, secret, kind):
     for name, text in (("shape_names.txt", "ball\n"), ("train_files.txt", "a.h5\n"), ("test_files.txt", "a.h5\n")):
         (tmp_path / name).write_text(text)
     for read in (lambda: read_file(tmp_path / "a.h5"), lambda: ModelNetHDF5(str(tmp_path)).load()):
-        with pytest.raises(InputError, match="only what lies in the file itself is read"):
+        with pytest.raises(InputError, match="only data stored in the file itself is read"):
             read()
 
 
@@ -200,7 +200,7 @@ def test_a_gltf_reads_no_file_outside_its_own_folder(tmp_path, secret, uri):
 
 @pytest.mark.parametrize("content", [b"\xef\xbb\xbf", b"no JSON "])
 def test_a_gltf_is_never_the_model_gltf_beside_it(tmp_path, content):
-    """Which trimesh reads in the place of a file that it cannot parse."""
+    """Trimesh reads model.gltf in place of a file that it cannot parse."""
     (tmp_path / "model.gltf").write_bytes(gltf(accessors=[], meshes=[], nodes=[]))
     (tmp_path / "a.gltf").write_bytes(content + gltf())
     if content == b"no JSON ":
@@ -215,7 +215,7 @@ def test_records_and_words_in_an_array_are_a_sentence(tmp_path):
     np.savez(tmp_path / "b.npz", xyz=np.array(["a", "b"]))
     np.savez(tmp_path / "c.npz", xyz=XYZ, name=np.array(["a", "b"]))
     for name in ("a.npy", "b.npz"):
-        with pytest.raises(InputError, match=f"{name} holds no numbers, but "):
+        with pytest.raises(InputError, match=f"{name} contains no numbers, but "):
             read_file(tmp_path / name)
     assert np.array_equal(read_file(tmp_path / "c.npz")[0].xyz, XYZ)
 
@@ -251,13 +251,13 @@ def clouds_in(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def written(path: Path) -> bytes:
-    """Return the content of a cache that is as it should be."""
+    """Return the content of a valid cache."""
     clouds_in(path)
     return path.read_bytes()
 
 
 def cache_of(path: Path, **tensors: Tensor) -> bytes:
-    """Return the content of a cache of these tensors with their own checksum, as who means harm writes it."""
+    """Return the content of a cache of these tensors with a matching checksum, as an attacker writes it."""
     cached(path, lambda: tensors, lambda _: False)
     return path.read_bytes()
 
@@ -311,7 +311,7 @@ def test_the_processes_of_a_machine_share_one_copy_of_a_cache_and_each_keeps_its
     assert path.read_bytes() == content and clouds_in(path)[0].any()
 
 
-def test_a_cache_of_an_earlier_version_is_made_anew_and_said_to_be_of_no_use(tmp_path, capsys):
+def test_a_cache_of_an_earlier_version_is_made_anew_and_reported(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", points=POINTS)
     for said in (f"{tmp_path}/a.npz is a cache of an earlier version, which is no longer read: delete it\n", ""):
         assert np.array_equal(clouds_in(tmp_path / "a.safetensors")[0], POINTS[..., :3])
@@ -324,7 +324,7 @@ def test_a_cache_is_readable_by_others_as_every_other_file_is(tmp_path):
     assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_a_cache_that_finds_no_room_is_a_sentence(tmp_path):
+def test_a_cache_that_does_not_fit_on_the_disk_is_a_sentence(tmp_path):
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
@@ -354,14 +354,14 @@ def test_a_cache_reaches_the_disk_and_what_a_killed_program_left_of_it_is_remove
 
 
 @pytest.mark.parametrize("name", ["\x1b[2Jball", "ba\x07ll", "ball\u202e", "ba\x9bll", "b" * 201])
-def test_names_that_a_terminal_would_obey_are_refused(tmp_path, name):
+def test_names_with_control_characters_are_refused(tmp_path, name):
     (tmp_path / "shape_names.txt").write_text(f"box\n{name}\n")
     with pytest.raises(InputError, match="a name has 1 to 200 characters that can be printed") as caught:
         read_lines(tmp_path / "shape_names.txt")
     assert str(caught.value).isprintable()
 
 
-def test_a_file_of_a_name_that_a_terminal_would_obey_is_called_by_its_codes(tmp_path):
+def test_control_characters_in_the_name_of_a_file_are_escaped(tmp_path):
     path = tmp_path / "\x1b[2J.xyz"
     path.write_text("1 2 3\n2 3 4\n")
     assert read_file(path)[0].name == "\\x1b[2J.xyz"

@@ -64,7 +64,7 @@ def test_what_is_there_already_is_not_fetched_again(server, archive_at, tmp_path
     assert len(server.asked) == 1
 
 
-def test_a_folder_with_something_else_in_it_is_left_alone(archive_at, tmp_path):
+def test_a_folder_with_other_content_is_left_alone(archive_at, tmp_path):
     (tmp_path / "below/set").mkdir(parents=True)
     with pytest.raises(InputError, match=r"without list.txt: move it away"):
         fetch(archive_at("good.zip"), tmp_path)
@@ -279,7 +279,7 @@ def bomb(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "pax"])
-def test_an_archive_does_not_unpack_to_far_more_than_it_holds(kind, archive_at, tmp_path):
+def test_an_archive_does_not_unpack_to_far_more_than_its_own_size(kind, archive_at, tmp_path):
     (tmp_path / "set.zip").write_bytes(bomb(kind))
     tracemalloc.start()
     with pytest.raises(InputError, match=r"set.zip is not the file to use \(it would unpack to"):
@@ -290,7 +290,7 @@ def test_an_archive_does_not_unpack_to_far_more_than_it_holds(kind, archive_at, 
 
 
 def flagged(bit: int) -> bytes:
-    """Return a zip file whose entry says that it is encrypted (0), patched (5) or strongly encrypted (6)."""
+    """Return a zip file whose entry has the flag encrypted (0), patched (5) or strongly encrypted (6)."""
     content = bytearray(zip_of({"set/list.txt": "a"}))
     for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.index(signature) + place] |= 1 << bit
@@ -321,9 +321,9 @@ def tar_with(kind: bytes) -> bytes:
         b"PK no zip",
         GOOD[:-30],
     ],
-    ids=lambda content: content[:2].hex(),  # the same in all workers: archives hold the time
+    ids=lambda content: content[:2].hex(),  # the same in all workers: archives contain the time
 )
-def test_an_archive_that_is_damaged_encrypted_or_holds_pickles_links_or_devices_is_a_sentence(
+def test_an_archive_that_is_damaged_encrypted_or_contains_pickles_links_or_devices_is_a_sentence(
     content, archive_at, tmp_path
 ):
     (tmp_path / "set.zip").write_bytes(content)
@@ -348,7 +348,7 @@ def test_where_no_checksum_is_published_the_first_is_kept_and_another_file_refus
     folder = fetch(archive_at("good.zip", known=()), tmp_path)
     digest = hashlib.sha256(GOOD).hexdigest()
     assert (tmp_path / "set.zip.sha256").read_text() == f"{digest}  set.zip\n"
-    assert "nobody published a checksum of set.zip" in capsys.readouterr().err
+    assert "no checksum of set.zip is published" in capsys.readouterr().err
     folder.rename(tmp_path / "aside")
     server.files["good.zip"] = zip_of({"set/list.txt": "other"})
     with pytest.raises(InputError, match=r"not that of the first one, which .*set.zip.sha256 keeps"):
@@ -389,7 +389,7 @@ def test_every_archive_comes_by_https_first_and_by_http_only_with_a_checksum():
 
 def test_a_redirection_from_https_to_http_is_not_followed():
     request = urllib.request.Request("https://127.0.0.1/set.zip")
-    handler = fetching._NeverLessSafe()
+    handler = fetching._NoDowngrade()
     with pytest.raises(fetching.LostError, match="led from https to http"):
         handler.redirect_request(request, None, 302, "Found", {}, "http://127.0.0.1/set.zip")
     assert handler.redirect_request(request, None, 302, "Found", {}, "https://127.0.0.1/b.zip").host == "127.0.0.1"

@@ -1,4 +1,4 @@
-"""Numbers drawn by key and place alone: the published generator, uniform and normal, independent of each other."""
+"""Random numbers by key and index alone: the published generator, uniform and normal, uncorrelated."""
 
 import pytest
 import torch

@@ -28,7 +28,7 @@ from bixt3d.datasets.images.sceneparse import SceneParse
 from bixt3d.types import CloudSet, InputError
 
 TIMES = 8
-"""Damages of each file."""
+"""Number of damaged versions of each file."""
 
 RNG = np.random.default_rng(0)
 CLOUDS = RNG.normal(size=(4, 16, 3))

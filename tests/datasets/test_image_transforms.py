@@ -1,4 +1,4 @@
-"""How images are seen: sizes, colors, what is random and what is not; a scene and its classes stay together."""
+"""Image transforms: sizes, colors, what is random and what is not; an image and its annotation stay aligned."""
 
 import random
 
@@ -112,7 +112,7 @@ def test_cutmix_mixes_labels_by_the_area():
     assert image.mean((1, 2, 3)).tolist() == pytest.approx(target[:, 2].tolist())
 
 
-def test_with_both_each_batch_gets_one_and_the_key_says_which_whatever_the_part_of_the_batch():
+def test_with_mixup_and_cutmix_the_key_chooses_one_for_every_share_of_the_batch():
     mix, (image, label) = ImageAugment(mixup=0.8, cutmix=1.0).mixing(4), black_and_white()
     kinds = set()
     for step in range(12):
@@ -150,15 +150,15 @@ def test_seeding_leaves_what_others_draw_as_it_is():
         assert torch.rand(3).tolist() != inside[0]
 
 
-def scene(width: int = 20, height: int = 12) -> tuple[Image.Image, np.ndarray]:
-    """Return a scene whose color says its class: 10 times the number."""
+def annotated_image(width: int = 20, height: int = 12) -> tuple[Image.Image, np.ndarray]:
+    """Return an image whose color is 10 times its class."""
     numbers = np.random.default_rng(1).integers(1, 9, (height, width), dtype=np.uint8)
     return Image.fromarray(np.repeat(10 * numbers[..., None], 3, axis=2)), numbers
 
 
 @pytest.mark.parametrize("size", [8, 12, 16, 31])
-def test_a_scene_and_its_classes_are_cut_and_mirrored_together(size):
-    augment, image_and_numbers = SegmentationAugment(scale=(1.0, 1.0), color_jitter=0.0), scene()
+def test_an_image_and_its_classes_are_cropped_and_flipped_together(size):
+    augment, image_and_numbers = SegmentationAugment(scale=(1.0, 1.0), color_jitter=0.0), annotated_image()
     cuts = set()
     for seed in range(8):
         with seeded(seed, 0):
@@ -174,7 +174,7 @@ def test_a_scene_and_its_classes_are_cut_and_mirrored_together(size):
     assert len(cuts) > 4
 
 
-def test_a_scene_is_enlarged_with_its_classes():
+def test_an_image_is_enlarged_with_its_classes():
     image, numbers = Image.new("RGB", (8, 8), (50, 50, 50)), np.zeros((8, 8), np.uint8)
     numbers[:, :4] = 1
     numbers[:, 4:] = 2
@@ -183,7 +183,7 @@ def test_a_scene_is_enlarged_with_its_classes():
 
 
 def test_color_changes_pixels_but_no_class():
-    image, numbers = scene()
+    image, numbers = annotated_image()
     plain, jittered = (SegmentationAugment(scale=(1.0, 1.0), flip=False, color_jitter=jitter) for jitter in (0.0, 0.5))
     with seeded(4, 0):
         pixels, labels = plain(image, numbers, 12)
@@ -200,8 +200,8 @@ def test_color_changes_pixels_but_no_class():
         ({"scale": (0.5, 2.0)}, "augment.scale must be two shares of an image, the smaller first"),
         ({"mixup": -1.0}, "augment.mixup must not be negative"),
         ({"color_jitter": -1.0}, "augment.color_jitter must not be negative"),
-        ({"erase": 2.0}, "augment.erase must lie between 0 and 1"),
-        ({"mix_rate": -0.5}, "augment.mix_rate must lie between 0 and 1"),
+        ({"erase": 2.0}, "augment.erase must be between 0 and 1"),
+        ({"mix_rate": -0.5}, "augment.mix_rate must be between 0 and 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong, sentence):
@@ -210,6 +210,6 @@ def test_settings_that_make_no_sense_are_refused(wrong, sentence):
 
 
 @pytest.mark.parametrize("wrong", [{"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"color_jitter": 1.5}])
-def test_settings_for_scenes_that_make_no_sense_are_refused(wrong):
+def test_settings_for_segmentation_that_make_no_sense_are_refused(wrong):
     with pytest.raises(InputError, match=f"augment.{next(iter(wrong))} must"):
         SegmentationAugment(**wrong)

@@ -1,4 +1,4 @@
-"""Folders of images: which are found, what becomes of them, that augmentation repeats itself, and what is refused."""
+"""Folders of images: which files are read, their conversion, reproducible augmentation, and what is refused."""
 
 import shutil
 from pathlib import Path
@@ -195,7 +195,7 @@ def test_a_subset_keeps_images_and_labels_together(folder):
         (lambda root: shutil.rmtree(root / "train" / "dog"), "differ: test has 'dog', train has not"),
         (
             lambda root: [path.unlink() for path in (root / "train" / "dog").iterdir()],
-            "{root}/train/dog holds no images (.jpg, .jpeg, .png, .bmp, .webp): fill it or remove it",
+            "{root}/train/dog contains no images (.jpg, .jpeg, .png, .bmp, .webp): fill it or remove it",
         ),
     ],
 )
@@ -277,7 +277,7 @@ def test_fifty_images_of_imagenet_are_read_for_training_and_for_evaluation(tmp_p
 
 
 def turned(path: Path, orientation: int, ending: str = "png") -> Path:
-    """Write the image of `pixels` as a camera does that was held another way, and says so."""
+    """Write the image of `pixels` as a rotated camera does, with its EXIF orientation."""
     backwards = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # what Pillow's transpose is called
     image = Image.fromarray(pixels(7, 12, 8))
     exif = Image.Exif()
@@ -288,7 +288,7 @@ def turned(path: Path, orientation: int, ending: str = "png") -> Path:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photo_stands_as_its_camera_was_held(tmp_path, orientation):
+def test_a_photo_is_turned_upright_by_its_exif_orientation(tmp_path, orientation):
     seen = read_image(turned(tmp_path, orientation))
     assert np.array_equal(np.asarray(seen), pixels(7, 12, 8))
     assert np.array_equal(np.asarray(as_image(seen)), pixels(7, 12, 8))  # and is not turned again
@@ -324,7 +324,7 @@ def test_a_picture_has_no_more_pixels_than_its_bytes_stand_for(tmp_path):
 
 
 def test_a_picture_starts_no_other_program(tmp_path):
-    """Pillow hands Encapsulated PostScript, whatever it is called, to Ghostscript, which runs what is in it."""
+    """Pillow opens Encapsulated PostScript, whatever its extension, by Ghostscript, which executes it."""
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     with pytest.raises(InputError, match="a.png is not an image that can be read: it is of no known format"):
         read_image(tmp_path / "a.png")

@@ -113,7 +113,7 @@ def test_nothing_is_fetched_where_meshes_are_missing(meshes):
 
 
 class Spy:
-    """What opens a pickle of this writes a file."""
+    """A pickle of this writes a file when it is loaded."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -123,7 +123,7 @@ class Spy:
 
 
 def test_no_pickle_is_opened_wherever_it_lies(meshes):
-    """PyTorch Geometric opens those in ``processed``."""
+    """PyTorch Geometric loads the pickles in ``processed``."""
     first = sampled(meshes).load()[0].xyz.clone()  # not mapped from the file that is overwritten
     caches = list((meshes / "ModelNet10").glob("*.safetensors"))
     assert len(caches) == 2

@@ -98,13 +98,13 @@ def bad_value(index: tuple[int, ...], value: float) -> np.ndarray:
         ({"data": bad_value((2,), 0)}, "cloud 2 of {path} has all its points in one place"),
         ({"label": np.array([0, 1, 2, 0])}, "cloud 2 of {path} has a label outside the 2 classes of shape_names.txt"),
         ({"label": np.array([0, -1, 2, 0])}, "cloud 1 of {path} has a label outside the 2 classes of shape_names.txt"),
-        ({"label": np.array([0, 1])}, "{path} must hold one integer label for each of its 4 clouds"),
-        ({"label": np.array([0.0, 1, 1, 0])}, "{path} must hold one integer label for each of its 4 clouds"),
+        ({"label": np.array([0, 1])}, "{path} must contain one integer label for each of its 4 clouds"),
+        ({"label": np.array([0.0, 1, 1, 0])}, "{path} must contain one integer label for each of its 4 clouds"),
         ({"label": None}, "{path} has no dataset 'label' (it has data)"),
         ({"data": None, "points": np.zeros(3)}, "{path} has no dataset 'data' (it has label, points)"),
         (
             {"data": np.zeros((4, 8, 2), np.float32)},
-            "{path} must hold data of shape (clouds, points, 3) as floats, not float32 (4, 8, 2)",
+            "{path} must contain data of shape (clouds, points, 3) as floats, not float32 (4, 8, 2)",
         ),
         (
             {"data": bad_value((0, 0, 0), 0)[:, :7]},
@@ -276,10 +276,10 @@ def test_a_folder_that_cannot_be_written_gets_its_cache_elsewhere(tmp_path, monk
     [
         (None, "{path} is missing"),
         ("1,2,3,0,0,1\n" * 5, "asked for 16 stored points, but {path} has 5; set --data.stored_points to at most 5"),
-        ("1,2,3\n" * 20, "{path} must hold lines of six finite numbers x,y,z,nx,ny,nz"),
-        ("1,2,nan,0,0,1\n" * 20, "{path} must hold lines of six finite numbers x,y,z,nx,ny,nz"),
+        ("1,2,3\n" * 20, "{path} must contain lines of six finite numbers x,y,z,nx,ny,nz"),
+        ("1,2,nan,0,0,1\n" * 20, "{path} must contain lines of six finite numbers x,y,z,nx,ny,nz"),
         ("1,2,3,0,0,1\n" * 20, "cloud 0 of {path} has all its points in one place"),
-        ("1,2,x,0,0,1\n" * 20, "{path} must hold lines of x,y,z,nx,ny,nz: "),
+        ("1,2,x,0,0,1\n" * 20, "{path} must contain lines of x,y,z,nx,ny,nz: "),
     ],
 )
 def test_each_fault_of_a_text_is_one_sentence_with_its_name(tmp_path, content, sentence):
@@ -302,7 +302,7 @@ def test_an_unknown_class_and_too_many_points_are_refused(tmp_path):
 
 def test_the_real_sample_with_normals_is_read(tmp_path):
     source = real("modelnet40_normal_resampled_sample")
-    for path in source.iterdir():  # links, so that the cache comes to lie here
+    for path in source.iterdir():  # links, so that the cache is written here
         (tmp_path / path.name).symlink_to(path)
     train, test = ModelNetNormals(str(tmp_path), features="normal").load()
     assert (len(train), len(test), len(train.class_names)) == (9, 14, 40)
@@ -314,7 +314,7 @@ def test_the_real_sample_with_normals_is_read(tmp_path):
 
 
 def test_a_set_far_from_the_origin_is_the_set_at_the_origin(hdf5):
-    """In float32 there are steps of 0.5 m at 5,000 km."""
+    """float32 has steps of 0.5 m at 5,000 km."""
     clouds = np.random.default_rng(0).normal(size=(4, 8, 3))
     found = []
     for shift in ([0, 0, 0], [500_000, 5_400_000, 100]):

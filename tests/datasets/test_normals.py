@@ -1,4 +1,4 @@
-"""Normals of surfaces that one knows."""
+"""Estimated normals of known surfaces."""
 
 import pytest
 import torch

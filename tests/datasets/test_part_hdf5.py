@@ -110,8 +110,8 @@ def test_the_layout_of_pointnet_has_lists_and_the_parts_of_shapenetpart(folder):
     ("changed", "sentence"),
     [
         ({"pid": None}, "{path} has no dataset 'pid' (it has data, label, normal)"),
-        ({"pid": np.zeros((3, 7), int)}, "{path} must hold pid of shape (3, 8) as integers, not int64 (3, 7)"),
-        ({"pid": np.zeros((3, 8))}, "{path} must hold pid of shape (3, 8) as integers, not float64 (3, 8)"),
+        ({"pid": np.zeros((3, 7), int)}, "{path} must contain pid of shape (3, 8) as integers, not int64 (3, 7)"),
+        ({"pid": np.zeros((3, 8))}, "{path} must contain pid of shape (3, 8) as integers, not float64 (3, 8)"),
         (
             {"pid": np.zeros((3, 8), int)},
             "cloud 1 of {path} has a point whose pid is no part of its category "

@@ -1,4 +1,4 @@
-"""Labelled points as PLY, CSV, npz and npy, read by programs that are not ours."""
+"""Labelled points as PLY, CSV, npz and npy, read by independent libraries."""
 
 import csv
 import subprocess

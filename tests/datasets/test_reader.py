@@ -1,4 +1,4 @@
-"""People's files: every format, what a column means, meshes as points, and one sentence for whatever is broken."""
+"""Reading files: every format, the meaning of columns, sampled meshes, and one sentence for a damaged file."""
 
 import struct
 from pathlib import Path
@@ -73,7 +73,7 @@ def check(cloud: Cloud, normals: bool) -> None:
     ],
     ids=short,
 )
-def test_a_text_file_says_a_point_in_each_line(tmp_path, name, text, normals):
+def test_a_text_file_has_a_point_in_each_line(tmp_path, name, text, normals):
     check(read(tmp_path / name, text), normals)
 
 
@@ -103,7 +103,7 @@ def test_arrays_of_numpy(tmp_path, kind):
 
 
 @pytest.mark.parametrize("suffix", ["h5", "hdf5"])
-def test_an_hdf5_file_holds_one_cloud_or_several(tmp_path, suffix):
+def test_an_hdf5_file_contains_one_cloud_or_several(tmp_path, suffix):
     with h5py.File(tmp_path / f"one.{suffix}", "w") as file:
         file["data"] = XYZ
     with h5py.File(tmp_path / f"two.{suffix}", "w") as file:
@@ -168,7 +168,7 @@ def test_lists_of_a_ply_are_kept_and_numbers_on_the_vertices_of_a_mesh_noted(tmp
     assert cloud.notes == ("quality of its vertices not read",)
 
 
-def test_a_header_that_is_not_used_and_columns_that_come_twice_are_told(tmp_path):
+def test_an_unused_header_and_duplicate_columns_are_noted(tmp_path):
     assert read(tmp_path / "a.csv", "east,north,height\n" + lines(XYZ, ",")).notes == (
         "its header 'east,north,height' not used",
     )
@@ -286,10 +286,10 @@ def test_an_empty_file_and_binary_garbage_are_refused_in_every_format(tmp_path, 
     ("name", "content", "sentence"),
     [
         ("a.ply", GARBAGE, r"a.ply cannot be read \(Not a ply file!\): it is damaged"),
-        ("a.xyz", NAN_ROWS, r"has 5 points, 2 of which hold NaN, infinity or .* \(the first is number 3\): remove"),
-        ("a.ply", ply(XYZ * np.nan, "x y z", "ascii"), r"has 4 points, 4 of which hold NaN"),
-        ("a.pcd", pcd("binary", (XYZ * np.nan).astype("<f4").tobytes()), "has 4 points, 4 of which hold NaN"),
-        ("a.obj", TRIANGLE.replace("1 0 0", "nan 0 0") + "f 1 2 3\n", "has 3 corners, 1 of which hold NaN"),
+        ("a.xyz", NAN_ROWS, r"has 5 points, 2 of which contain NaN, infinity or .* \(the first is number 3\): remove"),
+        ("a.ply", ply(XYZ * np.nan, "x y z", "ascii"), r"has 4 points, 4 of which contain NaN"),
+        ("a.pcd", pcd("binary", (XYZ * np.nan).astype("<f4").tobytes()), "has 4 points, 4 of which contain NaN"),
+        ("a.obj", TRIANGLE.replace("1 0 0", "nan 0 0") + "f 1 2 3\n", "has 3 corners, 1 of which contain NaN"),
         ("a.xyz", "1 2 3\n", "has 1 point: a cloud takes many"),
         ("a.ply", ply(XYZ[:1], "x y z", "ascii", 1), "has 1 point: a cloud takes many"),
         ("a.xyz", "1 2 3\n1 2 3\n", "has all its 2 points in one place"),
@@ -298,23 +298,23 @@ def test_an_empty_file_and_binary_garbage_are_refused_in_every_format(tmp_path, 
         ("a.csv", "x,y,z\n1,2,3\n1,2\n", "has 2 columns in line 3, but 3 in line 2"),
         ("a.csv", "x,y,z\n1,2,3\n1,two,3\n", "has 'two' in line 3, not a number"),
         ("a.csv", "x,y,z\n1,2,3\n1,,3\n", "has '' in line 3, not a number"),
-        ("a.txt", "Dear reader,\nthere are no points here.\n", "holds no points"),
-        ("a.csv", "x,y,z\n", "holds no points"),
-        ("a.pts", "3\n1 2 3\n4 5 6\n", "says that it holds 3 points, but has 2 lines of them"),
+        ("a.txt", "Dear reader,\nthere are no points here.\n", "contains no points"),
+        ("a.csv", "x,y,z\n", "contains no points"),
+        ("a.pts", "3\n1 2 3\n4 5 6\n", "announces 3 points, but has 2 lines of them"),
         ("a.obj", TRIANGLE, "is a mesh without faces: give it faces, or write its points as .ply"),
         ("a.off", "OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n", "is a mesh without faces"),
-        ("a.stl", "solid a\nendsolid a\n", "holds no mesh"),
+        ("a.stl", "solid a\nendsolid a\n", "contains no mesh"),
         ("a.obj", TRIANGLE + "f 1 1 2\n", "has only faces without area"),
         ("a.obj", TRIANGLE + "f 1 2 9\n", "cannot be read"),
         ("a.gltf", '{"asset": {"version": "2.0"}, "buffers": [{"uri": "x.bin", "byteLength": 3}]}', "x.bin"),
-        ("a.ply", ply(XYZ, "x y z", "ascii", 9), "says that it holds 9 lines of points and faces, but it has 4"),
+        ("a.ply", ply(XYZ, "x y z", "ascii", 9), "announces 9 lines of points and faces, but it has 4"),
         ("a.ply", ply(XYZ, "x y z", "binary_little_endian", 9), "cannot be read"),
         ("a.ply", ply(XYZ, "x y w", "ascii"), "cannot be read"),
-        ("a.pcd", pcd("binary", XYZ.astype("<f4").tobytes(), count=9), "says that it holds 9 points, but it ends .* 4"),
+        ("a.pcd", pcd("binary", XYZ.astype("<f4").tobytes(), count=9), "announces 9 points, but it ends .* 4"),
         ("a.pcd", pcd("ascii", lines(XYZ).encode(), "x y w"), "has no columns x, y, z"),
         ("a.pcd", pcd("ascii", b"a b c\n" * 4), "is not a PCD file, or it is damaged"),
-        ("a.docx", GARBAGE, r"is of an unknown kind: known are .ply, .obj, .*, .csv"),
-        ("a", GARBAGE, "is of an unknown kind"),
+        ("a.docx", GARBAGE, r"has an unsupported format: supported are .ply, .obj, .*, .csv"),
+        ("a", GARBAGE, "has an unsupported format"),
     ],
     ids=short,
 )
@@ -331,9 +331,9 @@ def test_what_is_broken_gets_one_sentence(tmp_path, name, content, sentence):
         (XYZ[:, :2], "has 2 columns"),
         (XYZ[0], r"has points of shape \(3,\)"),
         (XYZ[:0], r"has points of shape \(0, 3\)"),
-        (XYZ > 0, "holds no numbers, but bool"),
+        (XYZ > 0, "contains no numbers, but bool"),
         (XYZ.astype(object), "cannot be read as NumPy's"),  # pickled
-        (np.full((4, 3), np.nan), "has 4 points, 4 of which hold NaN"),
+        (np.full((4, 3), np.nan), "has 4 points, 4 of which contain NaN"),
     ],
     ids=["columns", "axes", "empty", "bool", "pickle", "nan"],
 )
@@ -375,7 +375,7 @@ def test_folders_are_searched_for_known_files(tmp_path):
 
 def test_a_folder_without_a_known_file_is_refused(tmp_path):
     (tmp_path / "notes.md").touch()
-    with pytest.raises(InputError, match=r"the folder .* holds no file that can be read: known are .ply, "):
+    with pytest.raises(InputError, match=r"the folder .* contains no file of a supported format: .ply, "):
         find_files([tmp_path])
 
 

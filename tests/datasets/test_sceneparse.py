@@ -1,4 +1,4 @@
-"""Scenes in the layout of ADE20K: names, classes, sizes, and each fault in one sentence."""
+"""Images and annotations in the layout of ADE20K: names, classes, sizes, and each fault in one sentence."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def numbers(seed: int, width: int, height: int) -> np.ndarray:
 
 
 def write_scene(root: Path, split: str, name: str, seed: int, width: int = 12, height: int = 8) -> None:
-    """Write a scene of which every color says the class: 60 times its number."""
+    """Write an image whose color is 60 times its class, and its annotation."""
     for kind, ending in (("images", "bmp"), ("annotations", "png")):
         path = root / kind / split / f"{name}.{ending}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def write_scene(root: Path, split: str, name: str, seed: int, width: int = 12, h
 
 @pytest.fixture
 def scenes(tmp_path) -> Path:
-    """Return three scenes to train on, and four to test on, of two sizes."""
+    """Return three training images, and four test images of two sizes."""
     (tmp_path / "objectInfo.txt").write_text(NAMES)
     for place in range(3):
         write_scene(tmp_path, "training", f"scene_{place}", place)
@@ -50,7 +50,7 @@ def read(images, seed: int | None = None) -> list[dict[str, torch.Tensor]]:
     return list(images.batches(torch.arange(len(images)).split(4), seed))
 
 
-def test_scenes_are_found_and_their_classes_named(scenes):
+def test_images_are_found_and_their_classes_named(scenes):
     train, test = source(scenes).load()
     assert (len(train), len(test)) == (3, 4)
     assert train.class_names == test.class_names == ("sky", "road", "car")
@@ -65,7 +65,7 @@ def test_every_pixel_keeps_its_class_and_zero_is_none(scenes):
         assert np.array_equal(to_pixels(batch["image"][place])[..., 0], 60 * expected)
 
 
-def test_evaluation_sees_whole_scenes_in_order_and_parts_a_batch_by_size(scenes):
+def test_evaluation_sees_whole_images_in_order_and_splits_a_batch_by_size(scenes):
     batches = read(source(scenes).load(SegmentationAugment())[1])
     assert [tuple(batch["image"].shape) for batch in batches] == [(2, 3, 8, 12), (1, 3, 8, 14), (1, 3, 8, 12)]
     assert [tuple(batch["labels"].shape) for batch in batches] == [(2, 8, 12), (1, 8, 14), (1, 8, 12)]
@@ -83,7 +83,7 @@ def test_training_sees_squares_and_repeats_itself(scenes, size):
     assert not first["image"].equal(other["image"])
 
 
-def test_what_lies_beyond_a_scene_has_no_class_and_the_mean_color(scenes):
+def test_padding_has_no_class_and_the_mean_color(scenes):
     train = source(scenes, size=24).load(SegmentationAugment(scale=(1.0, 1.0), color_jitter=0.0))[0]
     (batch,) = read(train, seed=0)
     beyond = batch["labels"] < 0
@@ -168,7 +168,7 @@ def save(array: np.ndarray):
         (save(numbers(0, 8, 12)), "{path} has 8 x 12 pixels, but its image {image} has 12 x 8"),
         (save(numbers(0, 12, 8) + 1), "{path} has pixels of class 4, but there are the classes 1 to 3, and 0: none"),
         (save(numbers(0, 12, 8).astype(np.uint16) * 300), "{path} has pixels of class 900, but there are"),
-        (save(np.zeros((8, 12, 3), np.uint8)), "{path} is a picture in color: an annotation has one number for each"),
+        (save(np.zeros((8, 12, 3), np.uint8)), "{path} is a color image: an annotation has one number for each"),
         (lambda path: path.write_text("none"), "{path} is not an image that can be read: "),
         (lambda path: path.write_bytes(path.read_bytes()[:60]), "{path} is not an image that can be read: "),
     ],
@@ -201,7 +201,7 @@ def test_camvid_is_read():
     assert batch["image"].shape == (4, 3, 64, 64)
 
 
-def test_a_photo_that_stands_otherwise_than_its_annotation_is_a_sentence(scenes):
+def test_a_photo_whose_annotation_is_not_turned_upright_is_a_sentence(scenes):
     path, exif = scenes / "images/training/scene_0.jpg", Image.Exif()
     exif[0x0112] = 6
     Image.open(path.with_suffix(".bmp")).save(path, exif=exif)

@@ -13,7 +13,7 @@ SPLITS = {"train": ["03797390/mug", "02954340/cap"], "val": ["02954340/hat"], "t
 
 
 def write_text(path: Path, part: int, num_points: int) -> None:
-    """Write points at random, whose normals turn from line to line; the first half is of one part, then the next."""
+    """Write random points, whose normals rotate from line to line; one half is of one part, the other of another."""
     xyz = np.random.default_rng(num_points).normal(size=(num_points, 3))
     line = np.arange(num_points)
     columns = [*xyz.T, 2 * np.cos(line / 100), 2 * np.sin(line / 100), 0 * line, part + (line >= num_points // 2)]
@@ -79,7 +79,7 @@ def test_parts_and_normals_keep_to_their_points(root):
         assert torch.equal(test.parts[kept], parts[line])
 
 
-def test_full_clouds_hold_all_points_of_the_test_shapes_in_order_centred_in_the_unit_sphere(root):
+def test_full_clouds_have_all_points_of_the_test_shapes_in_order_centred_in_the_unit_sphere(root):
     full = list(shapes_of(root).full_clouds())
     assert [len(xyz) for xyz, _, _ in full] == [50, 60]
     for xyz, feats, parts in full:
@@ -163,10 +163,10 @@ def test_each_fault_of_a_list_is_one_sentence_with_its_name(root, content, sente
     [
         (None, "{path} is missing"),
         ("\n", "{path} is empty: fetch it again"),
-        ("1 2 3 0 0 1\n", "{path} must hold lines of seven finite numbers x y z nx ny nz part"),
-        ("1 2 3 0 0 1 6\n1 2 3 0 0 1\n", "{path} must hold lines of x y z nx ny nz part: "),
-        ("1 2 nan 0 0 1 6\n", "{path} must hold lines of seven finite numbers x y z nx ny nz part"),
-        ("\x89PNG\r\n", "{path} must hold lines of x y z nx ny nz part: "),
+        ("1 2 3 0 0 1\n", "{path} must contain lines of seven finite numbers x y z nx ny nz part"),
+        ("1 2 3 0 0 1 6\n1 2 3 0 0 1\n", "{path} must contain lines of x y z nx ny nz part: "),
+        ("1 2 nan 0 0 1 6\n", "{path} must contain lines of seven finite numbers x y z nx ny nz part"),
+        ("\x89PNG\r\n", "{path} must contain lines of x y z nx ny nz part: "),
         ("1 2 3 0 0 1 6\n2 2 3 0 0 1 8\n", "{path} has a point of part 8, but the parts of Cap are 6 to 7"),
         ("1 2 3 0 0 1 6\n2 2 3 0 0 1 6.5\n", "{path} has a point of part 6.5, but the parts of Cap are 6 to 7"),
         ("1 2 3 0 0 1 6\n", "cloud 0 of {path} has all its points in one place"),

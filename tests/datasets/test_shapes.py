@@ -1,4 +1,4 @@
-"""The procedural objects: their solids by hand, and what the set promises to whoever trains on it."""
+"""The procedural objects: their solids by hand, and the guarantees of the data set."""
 
 import numpy as np
 import pytest
@@ -169,7 +169,7 @@ def test_the_first_points_of_a_cloud_are_a_uniform_sample_of_it():
     np.testing.assert_allclose(first, all_of_them, atol=0.05)
 
 
-def test_objects_stand_upright():
+def test_objects_are_upright():
     seat, back = (PART_NAMES.index(name) for name in ("chair/seat", "chair/back"))
     for seed in range(10):
         xyz, _, parts = make_shape("chair", 512, np.random.default_rng(seed))
@@ -190,7 +190,7 @@ def test_feats_are_empty_unless_normals_are_asked_for(small_sets):
     assert torch.equal(train.xyz, small_sets[0].xyz)
 
 
-def test_wrong_requests_stop_with_a_sentence():
+def test_wrong_settings_stop_with_a_sentence():
     with pytest.raises(InputError, match="did you mean 'chair'"):
         make_shape("chiar", 64, np.random.default_rng(0))
     with pytest.raises(InputError, match="num_points must be positive, not 0"):

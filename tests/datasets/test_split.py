@@ -5,14 +5,14 @@ from bixt3d.datasets.clouds.split import stratified_split
 from bixt3d.types import InputError
 
 
-def test_every_class_gives_its_share():
+def test_every_class_is_split_by_the_same_share():
     label = torch.tensor([0] * 10 + [1] * 20)
     train_index, val_index = stratified_split(label, 0.1, seed=0)
     assert label[val_index].bincount().tolist() == [1, 2]
     assert label[train_index].bincount().tolist() == [9, 18]
 
 
-def test_the_two_sides_share_no_cloud_and_miss_none():
+def test_the_split_is_disjoint_and_complete():
     label = torch.arange(50) % 7
     train_index, val_index = stratified_split(label, 0.3, seed=1)
     assert sorted(train_index.tolist() + val_index.tolist()) == list(range(50))

@@ -1,4 +1,4 @@
-"""Turning clouds upright."""
+"""Rotating clouds upright."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""Who sees which example when: every example once in an epoch, whoever shares the batches, in however many pieces."""
+"""Batches of an epoch: every example once, for any number of processes and micro-batches."""
 
 from itertools import chain
 
@@ -10,7 +10,7 @@ from bixt3d.engine.batches import count_batches, in_steps, make_batches
 
 
 class Process(Fabric):
-    """What is asked of one of several processes, without starting any."""
+    """The attributes of Fabric in one of several processes, without starting any."""
 
     def __init__(self, rank: int, world_size: int):
         self.rank, self.size = rank, world_size
@@ -23,7 +23,7 @@ class Process(Fabric):
 def batches(
     num_clouds: int, batch_size: int, rank: int = 0, world_size: int = 1, seed: int = 0, **options
 ) -> list[list[list[int]]]:
-    """Return the pieces of each step."""
+    """Return the micro-batches of each step."""
     generator = torch.Generator().manual_seed(seed)
     plan = make_batches(num_clouds, batch_size, Process(rank, world_size), generator, **options)
     return [[piece.tolist() for piece in pieces] for pieces in plan]
@@ -50,7 +50,7 @@ def test_the_order_depends_on_the_generator():
 
 @pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
-def test_processes_and_pieces_share_the_batches_of_one(world_size, accumulate):
+def test_processes_and_micro_batches_share_the_batches_of_one(world_size, accumulate):
     alone = flat(batches(23, 8))
     shares = [batches(23, 8, rank, world_size, accumulate=accumulate) for rank in range(world_size)]
     assert [sum((flat([pieces])[0] for pieces in step), []) for step in zip(*shares, strict=True)] == alone
@@ -61,7 +61,7 @@ def test_processes_and_pieces_share_the_batches_of_one(world_size, accumulate):
 
 
 @pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (1, 3), (3, 1), (2, 2)])
-def test_a_piece_may_begin_with_what_comes_before_it_in_the_whole_batch(world_size, accumulate):
+def test_a_micro_batch_may_begin_with_the_example_that_precedes_it_in_the_whole_batch(world_size, accumulate):
     for rank in range(world_size):
         plain = batches(17, 9, rank, world_size, accumulate=accumulate)
         more = batches(17, 9, rank, world_size, accumulate=accumulate, with_previous=True)

@@ -1,4 +1,4 @@
-"""Files are whole or not there, broken ones are named, and no file runs code."""
+"""Files are written whole or not at all, damaged ones are named, and loading runs no code of a file."""
 
 import os
 import pickle
@@ -47,7 +47,7 @@ def test_a_writer_that_fails_half_way_leaves_the_old_file(tmp_path, error):
     assert files(tmp_path) == ["a.txt"]
 
 
-def test_the_disk_has_a_file_before_it_takes_the_place_of_the_last(tmp_path, monkeypatch):
+def test_a_file_is_flushed_to_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch):
     done = []
 
     def synced(handle: int) -> None:
@@ -67,7 +67,7 @@ def test_the_disk_has_a_file_before_it_takes_the_place_of_the_last(tmp_path, mon
     assert done == ["file", "replaced", "folder"]
 
 
-def test_a_new_file_takes_no_others_place(tmp_path):
+def test_a_new_file_replaces_no_other(tmp_path):
     write_whole(tmp_path / "a.txt", lambda path: path.write_text("first"), new=True)
     with pytest.raises(InputError, match=r"a\.txt: there is one already"):
         write_whole(tmp_path / "a.txt", lambda path: path.write_text("second"), new=True)
@@ -96,7 +96,7 @@ def test_an_interrupted_writer_leaves_nothing_either(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
-def test_a_full_disk_is_called_by_its_name(tmp_path):
+def test_a_full_disk_is_named_in_the_message(tmp_path):
     def full(path: Path):
         with open("/dev/full", "w") as file:
             file.write("x")
@@ -159,7 +159,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     ],
     ids=str,
 )
-def test_a_checkpoint_that_holds_something_else_is_refused_with_one_sentence(tmp_path, harm):
+def test_a_checkpoint_with_other_content_is_refused_with_one_sentence(tmp_path, harm):
     save_checkpoint(tmp_path / "c.pt", training_state(torch.zeros(1)) | harm)
     with pytest.raises(InputError, match=r"c\.pt is not a checkpoint of bixt3d, or it is damaged: it") as caught:
         load_checkpoint(tmp_path / "c.pt")
@@ -183,7 +183,7 @@ def test_figures_that_are_not_finite_are_not_written_as_json(tmp_path):
     assert files(tmp_path) == []
 
 
-def test_weights_come_back_with_what_is_said_of_them(tmp_path):
+def test_weights_come_back_with_their_metadata(tmp_path):
     save_weights(tmp_path / "w.safetensors", {"w": torch.arange(6.0).view(2, 3).T}, {"task": "naps"})
     weights, metadata = load_weights(tmp_path / "w.safetensors")
     assert weights["w"].tolist() == [[0, 3], [1, 4], [2, 5]]
@@ -259,6 +259,6 @@ def test_weights_that_fit_are_taken():
 def test_weights_that_do_not_fit_are_refused_and_change_nothing(foreign, what):
     model = nn.Linear(2, 1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(InputError, match=f"here holds the weights of another model: .*{what}"):
+    with pytest.raises(InputError, match=f"here contains the weights of another model: .*{what}"):
         fit_weights(model, foreign, "here")
     assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())

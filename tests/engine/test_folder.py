@@ -1,4 +1,4 @@
-"""Folders of runs: made by one run alone, taken by nobody else, found by when they began."""
+"""Run folders: each made and locked by one run, and found by when it began."""
 
 import os
 import subprocess
@@ -13,13 +13,13 @@ import torch
 from lightning_fabric import Fabric
 
 from bixt3d.engine.checkpoint import save_weights
-from bixt3d.engine.ending import on_first
+from bixt3d.engine.ending import on_rank_zero
 from bixt3d.engine.folder import (
     OF_A_RUN,
     RECORD,
     Record,
     check_free,
-    hold,
+    lock,
     make_folder,
     new_folder,
     newest_run,
@@ -52,7 +52,7 @@ def test_runs_of_one_second_get_a_folder_each(tmp_path):
     assert all(folder.is_dir() and folder.name.startswith("shapes-") for folder in folders)
 
 
-def test_of_several_that_take_one_empty_folder_at_once_one_gets_it(tmp_path, monkeypatch):
+def test_of_several_processes_that_take_one_empty_folder_only_one_gets_it(tmp_path, monkeypatch):
     monkeypatch.setattr("bixt3d.io.writing.os.getpid", threading.get_ident)  # threads as processes
 
     def take(number: int) -> int | None:
@@ -154,7 +154,7 @@ def test_a_run_of_a_version_without_records_began_when_its_settings_were_written
     assert newest_to_resume(tmp_path, "classification", "make demo") == tmp_path / "b"
 
 
-def test_where_no_run_began_one_learns_how_to_make_one(tmp_path):
+def test_without_runs_the_message_names_a_command_that_makes_one(tmp_path):
     make_run(tmp_path / "parts", "01", "part segmentation")
     with pytest.raises(InputError, match=r"no classification run under .* yet: make one with `make demo`"):
         newest_to_resume(tmp_path, "classification", "make demo")
@@ -185,7 +185,7 @@ def test_of_weights_alone_those_written_last_are_the_newest(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["empty", "missing", "other"])
-def test_where_no_run_has_weights_one_learns_how_to_make_one(tmp_path, folder):
+def test_without_weights_the_message_names_a_command_that_makes_a_run(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     make_run(tmp_path / "other", "01")
     with pytest.raises(InputError, match=r"there is no classification run under .* yet: make one with `make demo`"):
@@ -194,23 +194,23 @@ def test_where_no_run_has_weights_one_learns_how_to_make_one(tmp_path, folder):
 
 def test_a_folder_that_cannot_be_written_is_named_in_one_sentence(tmp_path):
     words = r"gone cannot be trained in: No such file or directory \(run\.json\)"
-    with pytest.raises(InputError, match=words), hold(tmp_path / "gone"):
+    with pytest.raises(InputError, match=words), lock(tmp_path / "gone"):
         pass
     one = Fabric(accelerator="cpu", devices=1)
     with pytest.raises(InputError, match="gone cannot be used: No such file or directory"):
-        on_first(one, (tmp_path / "gone").rmdir)
+        on_rank_zero(one, (tmp_path / "gone").rmdir)
 
 
-def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path):
+def test_a_folder_is_locked_by_one_process_until_that_ends(tmp_path):
     run = make_run(tmp_path / "run", "01")
-    code = "import sys; from pathlib import Path; from bixt3d.engine.folder import hold\n"
-    code += "with hold(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    code = "import sys; from pathlib import Path; from bixt3d.engine.folder import lock\n"
+    code += "with lock(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     other = subprocess.Popen(
         [sys.executable, "-c", code, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match="another process trains in .*run now"), hold(run):
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match="another process trains in .*run now"), lock(run):
             pass
         with pytest.raises(InputError, match="another process trains"), ExitStack() as stack:
             take_folder(run, read_record(run), "seed: 9\n", stack)
@@ -218,7 +218,7 @@ def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path):
     finally:
         other.kill()
         other.communicate()
-    with hold(run):
+    with lock(run):
         pass
 
 
@@ -260,7 +260,7 @@ def test_the_weights_of_the_last_epoch_or_of_the_best_are_chosen_by_name(tmp_pat
         "best on validation",
         "a.safetensors",
     ]
-    with pytest.raises(InputError, match="--weights best chooses in a run folder"):
+    with pytest.raises(InputError, match="--weights best needs a run folder"):
         weights_file(last, "best")
 
 
@@ -268,5 +268,5 @@ def test_of_a_run_of_several_seeds_one_is_to_be_named(tmp_path):
     for seed in (0, 1):
         make_weights(tmp_path / f"seed{seed}")
     for which in ("last", "best"):
-        with pytest.raises(InputError, match=r"holds a run for each seed: name one of \S+seed0, \S+seed1$"):
+        with pytest.raises(InputError, match=r"contains a run for each seed: name one of \S+seed0, \S+seed1$"):
             weights_file(tmp_path, which)

@@ -1,4 +1,4 @@
-"""Who starts the processes of a run: torchrun, SLURM, or the first one; contradictions are refused."""
+"""The processes of a run are started by torchrun, SLURM, or the first one; contradictions are refused."""
 
 import pytest
 
@@ -61,6 +61,6 @@ def test_the_first_process_of_a_machine_is_numbered_by_its_machine():
     assert first_process({}, Processes(2, 1))["MASTER_ADDR"] == "127.0.0.1"
 
 
-def test_several_machines_must_be_told_where_the_first_is():
-    with pytest.raises(InputError, match="each machine is told MASTER_ADDR, NODE_RANK by environment variables"):
+def test_several_machines_need_the_address_of_the_first():
+    with pytest.raises(InputError, match="needs the environment variables MASTER_ADDR, NODE_RANK on each"):
         first_process({"MASTER_PORT": "29500"}, Processes(1, 2))

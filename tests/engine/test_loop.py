@@ -1,4 +1,4 @@
-"""The training loop: who sees which cloud, what is random, what stops it, and going on as if nothing had happened."""
+"""The training loop: batches, randomness, what stops it, and resuming to the bit."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def test_a_loss_that_is_no_number_stops_with_the_first_such_step(bad):
         sums.read()
 
 
-def test_a_glance_says_so_early_and_leaves_it_to_all_processes_to_end():
+def test_a_glance_finds_a_bad_loss_early_and_all_processes_end_together():
     sums = EpochSums(torch.device("cpu"))
     sums.add(torch.tensor(1.0), torch.tensor(0.0), 1)
     sums.glance()
@@ -71,7 +71,7 @@ def test_a_glance_says_so_early_and_leaves_it_to_all_processes_to_end():
 
 
 class Reader(nn.Module):
-    """Judges a cloud by its mean."""
+    """A linear classifier of the mean point."""
 
     def __init__(self):
         super().__init__()
@@ -178,7 +178,7 @@ def test_a_run_does_not_go_on_where_other_weights_decay(fabric):
         second.load_state_dict(first.state_dict())
 
 
-def test_training_lowers_the_loss_and_tells_the_speed(fabric):
+def test_training_lowers_the_loss_and_reports_the_speed(fabric):
     state, clouds = make_training_state(fabric, Optim(lr=0.1)), make_clouds(40)
     before = train(fabric, state, range(1, 2), clouds)
     after = train(fabric, state, range(2, 5), clouds)
@@ -186,7 +186,7 @@ def test_training_lowers_the_loss_and_tells_the_speed(fabric):
     assert after["examples_per_second"] > 0
 
 
-def test_gradients_of_pieces_add_up_to_those_of_the_batch(fabric):
+def test_gradient_accumulation_gives_the_gradients_of_the_batch(fabric):
     states, means = [], []
     for accumulate in (1, 3):
         states.append(make_training_state(fabric, Optim(name="sgd", lr=0.1)))
@@ -198,7 +198,7 @@ def test_gradients_of_pieces_add_up_to_those_of_the_batch(fabric):
         torch.testing.assert_close(one, other)
 
 
-def test_where_batches_say_weights_examples_count_by_them_over_all_pieces(fabric):
+def test_examples_count_by_the_weights_of_the_batch_over_all_micro_batches(fabric):
     state = make_training_state(fabric, Optim(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0))
     state.module.norm, state.module.dropout, state.schedule.base_lrs = nn.Identity(), nn.Identity(), [1.0]
     clouds = make_clouds(5)
@@ -327,7 +327,7 @@ def test_batches_of_clouds_are_made_when_they_are_asked_for():
     assert drawn == [0]
 
 
-def test_the_average_is_what_is_evaluated_and_kept(fabric):
+def test_the_moving_average_is_evaluated_and_saved(fabric):
     state = make_training_state(fabric, OPTIM)
     assert state.best_module() is state.average.module
     assert make_training_state(fabric, Optim(ema=0.0)).best_module() is not None

@@ -1,4 +1,4 @@
-"""The memory that a process may use: the machine's, or what a control group leaves it, in both versions."""
+"""The memory that a process may use: the machine's, or the limit of its control group, in both versions."""
 
 import os
 from pathlib import Path

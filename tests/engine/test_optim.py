@@ -1,4 +1,4 @@
-"""Optimizers, the learning rate step by step, and the moving average of weights."""
+"""Optimizers, the learning rate schedule step by step, and the exponential moving average of weights."""
 
 import math
 

@@ -55,7 +55,7 @@ def test_the_best_row_is_the_earliest_of_equals(tmp_path):
     assert log.best("a", more_is_better=False)["epoch"] == 0
 
 
-def test_no_file_no_rows(tmp_path):
+def test_without_a_file_there_are_no_rows(tmp_path):
     assert read_rows(tmp_path / "metrics.csv") == []
 
 

@@ -1,4 +1,4 @@
-"""Memory: tensors lie on the heap, in large pages. Precision: mixed in the model, not in what it is given."""
+"""Memory: tensors are on the heap, in huge pages. Precision: mixed in the model, float32 for its inputs."""
 
 import os
 import subprocess
@@ -31,15 +31,15 @@ print("[heap]" in place, "hg" in re.search("VmFlags:(.*)", place)[1].split(), be
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc on Linux can be told to keep memory")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc on Linux can keep freed memory")
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").is_dir(), reason="this kernel has no huge pages")
-def test_tensors_lie_on_the_heap_in_pages_of_2_mb_which_are_kept():
+def test_tensors_are_on_the_heap_in_pages_of_2_mb_which_are_kept():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True", "True"]
 
 
 class Witness(nn.Module):
-    """Remembers what it was given, and what a layer of it computed in."""
+    """Remembers its input, and the dtype that its layer computed in."""
 
     def __init__(self):
         super().__init__()

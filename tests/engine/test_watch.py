@@ -25,10 +25,10 @@ from bixt3d.engine.sums import EpochSums
 from bixt3d.cli.program import run_program
 from bixt3d.types import InputError
 
-launch.GLANCE, watch.TICK, watch.PATIENCE, runtime.APPEARS_WITHIN = 0.1, 0.1, 20, 1.0
+launch.POLL_SECONDS, watch.TICK, watch.PATIENCE, runtime.APPEARS_WITHIN = 0.1, 0.1, 20, 1.0
 rank = int(os.environ.get("RANK", 0))
 
-# NCCL's way with gloo: a group is destroyed together, and without a watch Lightning would do so at the very end
+# as NCCL does, with gloo: a group is destroyed together, and without a watch Lightning would do so at the very end
 destroy, initialized = torch.distributed.destroy_process_group, torch.distributed.init_process_group
 torch.distributed.destroy_process_group = lambda: (torch.distributed.barrier(), destroy())
 
@@ -72,10 +72,10 @@ else:
 if what == "child dies at start" and rank == 1:
     os._exit(3)
 if what == "first dies at start":
-    meet = runtime.meet
-    runtime.meet = lambda fabric: os.kill(os.getpid(), signal.SIGKILL) if rank == 0 else meet(fabric)
+    join = runtime.init_process_group
+    runtime.init_process_group = lambda fabric: os.kill(os.getpid(), signal.SIGKILL) if rank == 0 else join(fabric)
 if what == "first stopped at start" and rank == 0:
-    runtime.meet = lambda fabric: os.kill(os.getpid(), signal.SIGTERM)
+    runtime.init_process_group = lambda fabric: os.kill(os.getpid(), signal.SIGTERM)
 
 def train(fabric):
     sums, module = EpochSums(fabric.device), torch.nn.Linear(1, 1)
@@ -154,7 +154,7 @@ def test_when_one_process_fails_the_other_ends_with_a_sentence(ended, what):
         assert re.search(sentence, errors), errors
 
 
-def test_processes_wait_for_the_slowest_that_is_alive_and_end_in_peace(ended):
+def test_processes_wait_for_the_slowest_that_is_alive_and_end_without_error(ended):
     code, output, errors = ended["nothing"]
     assert (code, output.split(), "error" in errors) == (0, ["done"], False)
 

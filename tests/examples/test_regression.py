@@ -108,7 +108,7 @@ def test_a_program_that_has_not_imported_the_task_does_so_with_trust_alone(run, 
     for paths, trust, code, said in [
         (tmp_path, (), 2, "the task 'regression.HeightRegression', which is not bixt3d's: import it before, or let"),
         (tmp_path, ("--trust",), 0, "height: "),
-        (root, ("--trust",), 2, "cannot be imported (No module named 'regression'): its module must lie in a folder"),
+        (root, ("--trust",), 2, "cannot be imported (No module named 'regression'): its module must be in a folder"),
     ]:
         command = [sys.executable, root / "tools/predict.py", str(cloud), f"--checkpoint={run}", *trust]
         environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{paths}"}

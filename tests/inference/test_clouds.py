@@ -1,4 +1,4 @@
-"""A trained run in three lines, on clouds as people have them."""
+"""A trained run predicts on raw clouds in three lines."""
 
 import re
 import shutil
@@ -65,7 +65,7 @@ def close(first, second) -> bool:
     return first.name == second.name and first.probabilities == pytest.approx(second.probabilities, abs=1e-5)
 
 
-def test_three_lines_say_what_a_cloud_is(make_run):
+def test_three_lines_classify_a_cloud(make_run):
     model = load_run(make_run())
     prediction = model.predict(cloud())
     assert prediction.name in NAMES
@@ -143,7 +143,7 @@ def test_a_cloud_may_have_any_number_of_points(predictor, num_points):
     assert predictor.predict(cloud(num_points)).name in NAMES
 
 
-def test_where_a_cloud_lies_and_how_large_it_is_do_not_matter(predictor):
+def test_position_and_size_of_a_cloud_do_not_matter(predictor):
     for moved in (cloud() + np.float32([5, -3, 2]), cloud() * 100, cloud() * 0.01 + 1):
         found, expected = predictor.predict(moved), predictor.predict(cloud())
         assert found.name == expected.name
@@ -200,7 +200,7 @@ def test_features_that_the_model_does_not_read_are_refused_by_name(predictor):
         predictor.predict(cloud(), {"normal": cloud(seed=1)})
 
 
-def test_the_weights_are_enough_wherever_they_lie(make_run, tmp_path_factory):
+def test_the_file_of_weights_alone_is_enough(make_run, tmp_path_factory):
     folder = make_run()
     expected = load_run(folder).predict(cloud())
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "renamed.safetensors"
@@ -218,7 +218,7 @@ def test_what_is_no_run_is_refused_with_one_sentence(tmp_path):
     with pytest.raises(InputError, match="does not come from a run of bixt3d"):
         load_run(tmp_path)
     keep_weights(tmp_path, torch.nn.Linear(1, 1), CONFIG.replace("FEATURES", ""), NAMES)
-    with pytest.raises(InputError, match="holds the weights of another model"):
+    with pytest.raises(InputError, match="contains the weights of another model"):
         load_run(tmp_path)
 
 
@@ -228,7 +228,7 @@ def lying(upright: np.ndarray) -> np.ndarray:
     return np.stack([x, -z, y], axis=1)
 
 
-def test_a_cloud_lying_on_its_back_is_turned_upright(make_run):
+def test_a_cloud_with_another_up_axis_is_turned_upright(make_run):
     for features in ("", "normal"):
         predictor, normal = load_run(make_run(features)), {"normal": cloud(seed=1)} if features else None
         turned = None if normal is None else {"normal": lying(normal["normal"])}
@@ -276,7 +276,7 @@ def make_part_run(tmp_path) -> MakeRun:
 
 
 class Halves(CloudSegmenter):
-    """Calls what is above the middle the first part of both categories, the rest the second, and tables likelier."""
+    """Labels points above the middle with the first part of both categories, others with the second; prefers tables."""
 
     reads_category = False
 
@@ -290,7 +290,7 @@ class Halves(CloudSegmenter):
         return torch.cat([table, table - 1, torch.full_like(height, -30)[..., None]], dim=-1)
 
 
-def test_three_lines_say_which_part_each_point_is(make_part_run):
+def test_three_lines_segment_a_cloud_into_parts(make_part_run):
     model = load_run(make_part_run())
     assert isinstance(model, PartPredictor)
     found = model.predict(cloud(100))
@@ -354,7 +354,7 @@ def test_the_parts_are_those_of_the_category_named():
     assert mug.shares["mug/lid"] == 0
 
 
-def test_a_shape_is_turned_upright_before_its_parts_are_told():
+def test_a_shape_is_turned_upright_before_it_is_segmented():
     predictor = PartPredictor(Halves(), PARTS, CLASS_PARTS, num_points=64)
     expected = predictor.predict(cloud(50)).parts
     assert torch.equal(predictor.predict(lying(cloud(50)), up="z").parts, expected)
@@ -370,7 +370,7 @@ def test_several_clouds_give_several_answers_and_repeat_themselves(make_part_run
 
 def test_a_model_that_reads_the_category_asks_for_it(make_part_run):
     model = load_run(make_part_run(use_category=True))
-    with pytest.raises(InputError, match="wants to be told the category of the shape, one of: table, mug"):
+    with pytest.raises(InputError, match="needs the category of the shape, one of: table, mug"):
         model.predict(cloud())
     with pytest.raises(InputError, match="knows no category 'mugg'; did you mean 'mug'"):
         model.predict(cloud(), category="mugg")
@@ -379,7 +379,7 @@ def test_a_model_that_reads_the_category_asks_for_it(make_part_run):
     assert {name.split("/")[0] for name in model.predict(cloud(), category="mug").shares} == {"mug"}
 
 
-def test_the_category_that_is_told_is_the_one_the_model_reads(make_part_run):
+def test_the_category_given_is_the_one_the_model_reads(make_part_run):
     model = load_run(make_part_run(use_category=True))
     xyz = torch.from_numpy(cloud()).double()
     xyz = ((xyz - xyz.mean(0)) / (xyz - xyz.mean(0)).norm(dim=1).max()).float()[None]

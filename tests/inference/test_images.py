@@ -1,4 +1,4 @@
-"""A trained run on images in three lines: what it takes, what it sees, and what it says of it."""
+"""A trained run predicts on images in three lines: inputs, preprocessing, and predictions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +44,7 @@ RED, GREEN, BLUE = (250, 5, 5), (5, 250, 5), (5, 5, 250)
 
 
 class Colors(ImageClassifier):
-    """Say how red, green and blue an image is."""
+    """Logits are the mean red, green and blue of an image."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,7 @@ class Colors(ImageClassifier):
 
 
 class PixelColors(ImageSegmenter):
-    """Say how red, green and blue every pixel is, of images that 4 divides."""
+    """Logits are the red, green and blue of every pixel, of images whose sides are multiples of 4."""
 
     stride = 4
 
@@ -103,7 +103,7 @@ def test_the_class_and_all_probabilities_highest_first(color, name):
     assert sorted(found.probabilities) == NAMES and sum(found.probabilities.values()) == pytest.approx(1)
 
 
-def test_the_model_sees_the_square_in_the_middle():
+def test_the_model_reads_the_center_crop():
     model = Colors()
     image = pixels(RED, 40, 80)
     image[10:30, 30:50] = GREEN  # half of the shorter side
@@ -138,7 +138,7 @@ def test_images_of_every_kind_become_red_green_and_blue(mode, tmp_path):
     ids=["four", "float", "flat"],
 )
 def test_an_array_that_is_no_image_is_refused(nonsense):
-    with pytest.raises(InputError, match=r"an image as an array has bytes \(uint8\) of shape \(rows, columns, 3\) or"):
+    with pytest.raises(InputError, match=r"an image as an array must be uint8 of shape \(rows, columns, 3\) or"):
         ImagePredictor(Colors(), NAMES, 16).predict(nonsense)
 
 
@@ -161,7 +161,7 @@ def test_every_pixel_of_an_image_of_any_size_gets_its_class():
     assert found.class_names == tuple(NAMES)
 
 
-def test_what_is_added_to_an_image_has_the_mean_color_and_is_cut_off_again():
+def test_padding_has_the_mean_color_and_is_cropped_again():
     model = PixelColors()
     seen = []
     model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -171,7 +171,7 @@ def test_what_is_added_to_an_image_has_the_mean_color_and_is_cut_off_again():
     assert normalize(mean).abs().max() < 0.02
 
 
-def test_a_window_that_slides_gives_each_pixel_the_mean_of_its_looks():
+def test_a_sliding_window_gives_each_pixel_the_mean_of_its_windows():
     model, image = PixelColors(), normalize(torch.randint(256, (3, 18, 23), dtype=torch.uint8))[None]
     slid = segment(model, image, window=8)
     assert set(model.seen) == {(8, 8)} and slid.shape == (1, 3, 18, 23)
@@ -180,7 +180,7 @@ def test_a_window_that_slides_gives_each_pixel_the_mean_of_its_looks():
     assert (found.labels[:4] == 0).all() and (found.labels[4:] == 1).all()
 
 
-def test_windows_lie_two_thirds_apart_and_end_with_the_image():
+def test_windows_start_two_thirds_apart_and_end_with_the_image():
     assert window_places(8, 8) == [0]
     assert window_places(18, 8) == [0, 5, 10]
     assert window_places(20, 9) == [0, 6, 11]
@@ -198,7 +198,7 @@ def test_a_run_gives_the_predictor_of_its_task(make_run, tmp_path):
         assert segments.predict(flag()).labels.shape == (11, 14)
 
 
-def test_what_is_predicted_is_what_the_model_says(make_run):
+def test_predictions_equal_the_output_of_the_model(make_run):
     predictor = load_run(make_run("image classification", CLASSIFIER))
     image = predictor.prepare(flag())
     with torch.no_grad():
@@ -213,5 +213,5 @@ def test_weights_that_do_not_fit_and_runs_of_another_task_are_refused(make_run, 
         read_run(run, "classification")
     model = build_image_classifier(CLASSIFIER, 2)
     write_run(tmp_path / "model.safetensors", model, "image classification", CLASSIFIER, class_names=NAMES)
-    with pytest.raises(InputError, match="holds the weights of another model: .*such as head"):
+    with pytest.raises(InputError, match="contains the weights of another model: .*such as head"):
         load_run(tmp_path)

@@ -1,4 +1,4 @@
-"""What every predictor offers beside answers: features, attention, a device, and a text that says what it is."""
+"""What every predictor offers besides predictions: embeddings, attention maps, a device, and a `repr`."""
 
 import pytest
 import torch
@@ -67,18 +67,18 @@ def test_a_probe_can_be_trained_on_features(classifier):
     assert probe.weight.grad.any()
 
 
-def test_every_point_has_features_whether_the_model_saw_it_or_not(parts):
+def test_every_point_has_features_whether_the_model_reads_it_or_not(parts):
     xyz = torch.randn(50, 3)
     found = parts.embed(xyz, category="lamp")
     assert found.shape == (50, 16)
     told = {name: parts.embed(xyz, category=name) for name in PARTS}
     assert told["chair"].equal(told["lamp"])  # an embedding of the category starts at zero
     assert [one.shape for one in parts.embed([xyz, xyz[:20]], category="lamp")] == [(50, 16), (20, 16)]
-    with pytest.raises(InputError, match="told the category"):
+    with pytest.raises(InputError, match="needs the category"):
         parts.embed(xyz)
 
 
-def test_points_that_the_model_sees_have_the_features_that_its_last_layer_reads(parts):
+def test_points_that_the_model_reads_have_the_features_before_its_last_layer(parts):
     xyz = torch.randn(32, 3)  # as many as it sees
     labels = parts.predict(xyz, category="chair", probabilities=True)
     logits = parts.model.head(parts.embed(xyz, category="chair"))
@@ -120,7 +120,7 @@ def test_a_predictor_is_called_like_a_function_and_moves(classifier):
     assert classifier.to("meta") is classifier and classifier.device == torch.device("meta")
 
 
-def test_a_predictor_says_what_it_is(classifier, parts, images):
+def test_the_repr_of_a_predictor_describes_it(classifier, parts, images):
     parameters = f"{sum(one.numel() for one in classifier.model.parameters()):,}"
     assert repr(classifier) == (
         "Predictor(task: classification, classes: 2 (chair, lamp), points: 32, features: normal, up: y, "

@@ -1,4 +1,4 @@
-"""A run describes itself: its weights alone are enough, and what strangers write into them can do no harm."""
+"""A run describes itself: its weights alone are enough, and malicious metadata in them does no harm."""
 
 import copy
 import json
@@ -60,7 +60,7 @@ MakeRun = Callable[..., Path]
 
 
 def described(task: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return the weights of a run that nobody trained, and what they say of themselves."""
+    """Return the weights of an untrained run, and their metadata."""
     model, facts, build = RUNS[task]
     config = json.dumps({"model": model}, indent=1)
     return build(config).state_dict(), {"format": "1", "task": task, "config": config, "model": model, **facts}
@@ -74,7 +74,7 @@ def write(path: Path, weights: dict[str, torch.Tensor], facts: dict[str, Any]) -
 
 @pytest.fixture
 def make_run(tmp_path) -> MakeRun:
-    """Return a function that writes the weights of a run with other facts than its own."""
+    """Return a function that writes the weights of a run with changed metadata."""
 
     def make(of: str = "classification", **changes: Any) -> Path:
         weights, facts = described(of)
@@ -100,7 +100,7 @@ def refused(run: Path, sentence: str | None = None) -> None:
     assert "\n" not in str(caught.value) and str(caught.value).isprintable() and len(str(caught.value)) < 700
 
 
-def test_the_weights_alone_say_what_is_read_and_what_is_said(make_run):
+def test_the_weights_alone_describe_inputs_and_outputs(make_run):
     predictor = load_run(make_run())
     assert (predictor.num_points, predictor.up, predictor.class_names) == (32, "z", ("bed", "car", "mug"))
     assert str(predictor.features) == "normal"
@@ -165,8 +165,8 @@ def test_equal_runs_write_equal_files_that_others_may_read(make_run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"depth": 2}, "holds the weights of another model"),
-        ({"dim": 2**20, "token_dim": 16}, "holds the weights of another model|cannot be built"),
+        ({"depth": 2}, "contains the weights of another model"),
+        ({"dim": 2**20, "token_dim": 16}, "contains the weights of another model|cannot be built"),
         ({"depth": 900}, "more (parameters|modules) than there are weights for"),
         ({"depth": 10**12}, "too large"),
         ({"depth": 0}, "cannot be built: an encoder has at least 1 layer"),
@@ -199,7 +199,7 @@ def test_a_shared_block_of_a_million_layers_is_not_built(make_run):
     [
         ({"format": "2"}, "has format 2: a newer bixt3d wrote it"),
         ({"task": "poetry"}, "does not come from a run of bixt3d"),
-        ({"class_names": ["bed", "bed", "mug"]}, "holds 'bed' twice"),
+        ({"class_names": ["bed", "bed", "mug"]}, "contains 'bed' twice"),
         ({"class_names": ["bed", "c\x1b[2Jar", "mug"]}, "characters that can be printed"),
         ({"class_names": "bed"}, "should be a list of names"),
         ({"class_names": ["bed"]}, "another model"),
@@ -209,7 +209,7 @@ def test_a_shared_block_of_a_million_layers_is_not_built(make_run):
         ({"input": CLOUDS | {"num_points": True}}, "should be a whole number"),
         ({"input": CLOUDS | {"up": "sideways"}}, "does not know how to prepare"),
         ({"input": CLOUDS | {"normalization": "unit_box"}}, "does not know how to prepare"),
-        ({"input": CLOUDS | {"features": "no\x00rmal"}}, "is no feature: write its name"),
+        ({"input": CLOUDS | {"features": "no\x00rmal"}}, "is not a feature: write its name"),
         ({"input": CLOUDS | {"features": "rgb"}}, "describes other features than its model reads"),
         ({"input": CLOUDS | {"features": "rgb"}}, "describes other features than its model reads"),
         ({"model": []}, "does not describe its model"),
@@ -217,7 +217,7 @@ def test_a_shared_block_of_a_million_layers_is_not_built(make_run):
     ],
     ids=str,
 )
-def test_what_a_file_says_wrong_of_itself_is_refused_with_one_sentence(make_run, facts, sentence):
+def test_wrong_metadata_is_refused_with_one_sentence(make_run, facts, sentence):
     refused(make_run(**facts), sentence)
 
 
@@ -236,14 +236,14 @@ def test_images_that_the_model_cannot_have_seen_are_refused(make_run, change):
 
 
 class OwnClassifier(BixtClassifier):
-    """A class of the user's."""
+    """A custom model class."""
 
 
 TRAP = "from pathlib import Path\nPath('sprung').touch()\nfrom bixt3d.models import BixtClassifier\n"
 TRAP += "class Trap(BixtClassifier):\n    pass\n"
 
 
-def test_a_class_of_the_users_is_taken_when_it_is_imported_and_else_needs_trust(make_run, tmp_path, monkeypatch):
+def test_a_custom_class_loads_when_it_is_imported_and_else_needs_trust(make_run, tmp_path, monkeypatch):
     own = RUNS["classification"][0] | {"class_path": f"{__name__}.OwnClassifier"}
     if __name__.isidentifier() or "." in __name__:
         assert type(load_run(make_run(model=own)).model) is OwnClassifier
@@ -280,7 +280,7 @@ def test_a_pretrained_run_fetches_nothing_when_it_is_loaded(tmp_path, monkeypatc
     assert load_run(run).class_names == ("cat", "dog")
 
 
-def test_what_a_file_says_of_itself_cannot_change_unnoticed(make_run):
+def test_changed_metadata_is_noticed(make_run):
     run = make_run()
     content = run.read_bytes()
     assert content.count(b"car") == 1
@@ -297,7 +297,7 @@ def test_a_checksum_of_the_weights_alone_is_that_of_older_versions(make_run):
     refused(run, "is damaged")
 
 
-def test_a_file_does_not_say_how_many_processes_test_it():
+def test_metadata_cannot_set_the_number_of_processes():
     config = "runtime: {devices: 40, num_nodes: 9, threads: 99, precision: 32-true}\ntrain: {init: x.pth, epochs: 2}\n"
     config += "model: {class_path: BixtPreset, init_args: {name: bixt_ti_l32_p16, pretrained: true}}\n"
     config += "data: {class_path: ImageFolder, init_args: {root: x, workers: 4000}}\n"
@@ -330,7 +330,7 @@ class Own(Classification):
 """
 
 
-def test_a_task_of_the_users_is_imported_with_trust_alone(make_run, tmp_path, monkeypatch):
+def test_a_custom_task_is_imported_only_with_trust(make_run, tmp_path, monkeypatch):
     (tmp_path / "task_of_runs.py").write_text(TASK)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -455,7 +455,7 @@ def load_mutated(folder: str, seed: int, count: int) -> None:
 
 
 def test_150_mutated_descriptions_import_fetch_and_read_nothing(tmp_path):
-    """In a process of its own, beside a module that says when it is imported."""
+    """In its own process, beside a module that reports when it is imported."""
     trap = "raise AssertionError('the trap was imported')"
     for name in ("trap.py", "test_trap.py"):
         (tmp_path / name).write_text(trap)

@@ -1,4 +1,4 @@
-"""A config is named, or lies somewhere; what is neither is answered with the nearest name."""
+"""Configs by name or path; an unknown one is refused with the nearest name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What comes from unknown hands is read within bounds: plain values, or one sentence."""
+"""Untrusted files are read within bounds: plain values, or one sentence."""
 
 import io
 import pickle
@@ -72,7 +72,7 @@ def test_json_that_is_none_too_large_or_not_finite_is_refused_with_one_sentence(
 
 
 @pytest.mark.parametrize("names", [[], "abc", None, 3, ["a", "a"], ["a", ""], ["a\n"], ["\x1b[2J"], [1], ["x" * 5000]])
-def test_names_that_cannot_be_printed_or_told_apart_are_refused(names):
+def test_names_that_cannot_be_printed_or_are_not_unique_are_refused(names):
     check_different_names(["chair", "größe", "a b"], "it")
     refused(check_different_names, names)
 
@@ -97,7 +97,7 @@ def test_tensors_come_back():
     ("again", "sentence"),
     [(b"h\x01h\x00\x85R", "makes an OrderedDict of values"), (b"h\x01)Rh\x00b", "gives the same attributes")],
 )
-def test_a_pickle_that_copies_what_it_holds_once_is_refused_before_it_is_read(again, sentence):
+def test_a_pickle_that_multiplies_its_content_is_refused_before_it_is_read(again, sentence):
     """29 kB were 342 MB."""
     pairs = b"]q\x00(" + b"".join(b"M" + place.to_bytes(2, "little") + b"N\x86" for place in range(1000)) + b"e"
     repeats = b"\x80\x02(" + pairs + b"ccollections\nOrderedDict\nq\x01)R" + 4000 * again + b"t."

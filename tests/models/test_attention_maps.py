@@ -1,4 +1,4 @@
-"""Attention computed again from refs: it is what the layers used, and looking changes nothing."""
+"""Attention maps equal the attention of the layers, and recording them changes nothing."""
 
 from functools import partial
 
@@ -94,7 +94,7 @@ def test_two_attentions_one_after_the_other_have_a_similarity_each():
 
 
 @pytest.mark.parametrize("share", ["none", "all", "all_but_first"])
-def test_a_block_that_is_used_often_is_seen_as_often(share):
+def test_a_shared_block_has_a_map_for_each_use(share):
     encoder = IterativeEncoder(24, depth=4, num_self=1, num_heads=3, num_latents=5, share=share)
     layers = attention_maps(BixtClassifier(4, PointTokenizer(24), encoder), *cloud())
     assert [layer.reads.shape for layer in layers] == [(5, 32)] * 4
@@ -110,7 +110,7 @@ def test_positions_are_those_of_each_layers_tokens():
     assert set(map(tuple, layers[2].pos.tolist())) <= set(map(tuple, xyz.tolist()))
 
 
-def test_a_segmenter_is_told_the_category():
+def test_the_category_changes_the_attention_of_a_segmenter():
     model = TokenSegmenter(7, 3, PointTokenizer(24), BixtEncoder(**SMALL, reads="tokens"))
     nn.init.normal_(model.category.weight)
     inputs = cloud()
@@ -118,7 +118,7 @@ def test_a_segmenter_is_told_the_category():
     assert torch.equal(first, again) and not torch.allclose(first, other)
 
 
-def test_looking_changes_nothing():
+def test_computing_attention_maps_changes_nothing():
     model = classifier(drop_path_cross=0.5).train()
     xyz, feats = cloud()
     before = model.eval()(xyz[None], feats[None])
@@ -148,7 +148,7 @@ def test_a_model_without_latents_is_refused():
         attention_maps(PointMLPElite(4), *cloud())
 
 
-def test_the_maps_of_an_image_lie_on_the_grid_of_its_patches():
+def test_the_maps_of_an_image_have_the_grid_of_its_patches():
     model = BixtImageClassifier(4, PatchTokenizer(24, 8), BixtEncoder(**SMALL)).eval()
     seen = calls(model, BiAttention)
     layers = image_attention_maps(model, torch.randn(3, 16, 24))
@@ -161,7 +161,7 @@ def test_the_maps_of_an_image_lie_on_the_grid_of_its_patches():
     torch.testing.assert_close(read, to_latents[0])
 
 
-def test_an_image_segmenter_is_looked_at_too_and_clouds_have_no_grid():
+def test_an_image_segmenter_has_attention_maps_too_and_clouds_have_no_grid():
     model = LinearSegmenter(4, PatchTokenizer(24, 8), BixtEncoder(**SMALL, reads="tokens"))
     *_, last = image_attention_maps(model, torch.randn(3, 8, 16))
     assert last.reads is None and last.writes.shape == (2, 5) and last.grid == (1, 2)

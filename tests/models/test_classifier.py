@@ -1,4 +1,4 @@
-"""Facts about the whole classifier of clouds."""
+"""Facts about the classifier of clouds."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ REFINEMENTS = {"flat": None, "simple": partial(GroupRefinement, num_neighbors=4)
 
 
 def build(refine: str = "flat", grouped: bool = False, num_classes: int = 4, **settings) -> BixtClassifier:
-    """Return a tiny classifier whose head says something: at the start of training it is zero."""
+    """Return a tiny classifier with a random head; before training it is zero."""
     points = PointTokenizer(24)
     tokenizer = GroupTokenizer(24, points, num_neighbors=4, num_groups=8) if grouped else points
     encoder = BixtEncoder(24, 2, 3, 5, refine=REFINEMENTS[refine], drop_path_cross=0.5, drop_path_self=0.5)
@@ -54,7 +54,7 @@ def test_parameter_names_of_a_refinement_are_frozen():
     assert names == [f"encoder.layers.0.refine.{name}" for name in inner]
 
 
-def test_a_new_classifier_has_no_opinion():
+def test_a_new_classifier_gives_all_classes_the_same_logit():
     model = BixtClassifier(4, PointTokenizer(24), BixtEncoder(24, 2, 3, 5))
     assert model(*clouds()).eq(0).all()
 
@@ -103,7 +103,7 @@ def test_bfloat16_autocast_trains(refine: str):
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_a_model_loaded_from_its_state_says_the_same():
+def test_a_model_loaded_from_its_state_dict_gives_the_same_logits():
     model, other, batch = build("simple", grouped=True), build("simple", grouped=True).eval(), clouds()
     model(*batch)  # batch statistics are part of the state
     model.eval()

@@ -1,4 +1,4 @@
-"""One door to all models by name: configs, presets, other settings, and sentences for what cannot be."""
+"""Models by name: configs, presets, other settings, and the messages for mistakes."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_presets_of_images_make_classifiers_and_segmenters():
         bixt3d.create_model("bixt_fpn_ti_l64_p16")
 
 
-def test_a_config_may_be_a_file_of_ones_own(tmp_path: Path):
+def test_a_config_may_be_the_path_of_a_file(tmp_path: Path):
     path = tmp_path / "my.yaml"
     path.write_text("model: {class_path: PointMLPElite, init_args: {num_neighbors: 8}}\n")
     assert type(bixt3d.create_model(path, 3)).__name__ == "PointMLPElite"

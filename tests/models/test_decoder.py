@@ -31,7 +31,7 @@ CATEGORY = torch.tensor([0, 2])
 
 
 def fuse_directly(block: DecoderBlock, fine: Tokens, coarse: Tokens) -> Tensor:
-    """Return what a step computes, written down plainly: carry, join, then all layers."""
+    """The reference implementation of a step: interpolate, concatenate, then all layers."""
     carried = interpolate(fine.pos, coarse.pos, coarse.feats)
     return block.refine(block.fuse(torch.cat([fine.feats, carried], 2)))
 
@@ -48,7 +48,7 @@ def test_parameter_names_are_frozen():
     assert [name for name, _ in build().named_parameters()] == expected
 
 
-def test_features_are_carried_by_inverse_squared_distance():
+def test_features_are_interpolated_by_inverse_squared_distance():
     """A fine point at 1 between coarse points at 0 and 3 is at squared distances 1 and 4: weights 4/5 and 1/5."""
     block, line = DecoderBlock(1, 1, 2, 0, 1.0).eval(), torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]])
     nn.init.eye_(block.fuse[0].weight)  # what the level knew | what was carried
@@ -56,7 +56,7 @@ def test_features_are_carried_by_inverse_squared_distance():
     torch.testing.assert_close(block(fine, coarse), torch.tensor([[[7.0, 10], [8, 12], [9, 20]]]), rtol=1e-4, atol=1e-4)
 
 
-def test_a_step_equals_its_layers_on_features_carried_and_joined():
+def test_a_step_equals_its_reference_implementation():
     block = PointMLPDecoder(7, 3, (6, 8), (10,), (2,)).blocks[0].double()
     fine, coarse = (Tokens(level.feats.double(), level.pos.double()) for level in pyramid((6, 8)))
     results = []

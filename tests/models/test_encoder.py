@@ -31,7 +31,7 @@ def flat_tokens(dim: int = 24, num_tokens: int = 32) -> Pyramid:
 
 
 def classifier(encoder: Encoder, head_std: float = 0.1) -> BixtClassifier:
-    """Return a classifier of 4 classes whose head says something: at the start of training it is zero."""
+    """Return a classifier of 4 classes with a random head; before training it is zero."""
     model = BixtClassifier(4, PointTokenizer(encoder.token_dims[0]), encoder)
     nn.init.normal_(model.head.weight, std=head_std)
     return model
@@ -168,7 +168,7 @@ def test_the_iterative_encoder_has_as_many_parameters_as_the_paper_counts(
 
 
 @pytest.mark.parametrize("share, num_cross", [("none", 3), ("all", 1), ("all_but_first", 2)])
-def test_readings_that_share_a_block_run_it_again(share: str, num_cross: int):
+def test_cross_attentions_that_share_a_block_run_it_again(share: str, num_cross: int):
     encoder, calls = IterativeEncoder(24, depth=3, num_self=1, share=share), []
     for i, block in enumerate(encoder.cross):
         block.register_forward_hook(lambda *_, i=i: calls.append(i))

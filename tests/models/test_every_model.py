@@ -1,4 +1,4 @@
-"""What holds for every model of clouds: it trains through few distinct points, in bfloat16, and knows no order."""
+"""Facts about every model of clouds: training with few distinct points, bfloat16, permutation invariance."""
 
 from collections.abc import Callable
 from functools import partial
@@ -128,8 +128,8 @@ def gradients(model: nn.Module, xyz: Tensor, bfloat16: bool = False) -> Tensor:
     return torch.cat([part.grad.flatten() for part in model.parameters() if part.grad is not None])
 
 
-def with_an_opinion(model: nn.Module) -> nn.Module:
-    """Return the model with all matrices filled: at first a head is zero, and nothing before it gets a gradient."""
+def with_random_weights(model: nn.Module) -> nn.Module:
+    """Return the model with no matrix zero: behind a zero head, no other parameter gets a gradient."""
     for parameter in model.parameters():
         if parameter.ndim == 2 and not parameter.any():
             nn.init.normal_(parameter, std=0.1)
@@ -141,13 +141,13 @@ def with_an_opinion(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_cloud_of_few_points_among_others_spoils_no_gradient(name: str, kind: str, bfloat16: bool):
     xyz = torch.cat([clouds_of(kind, 1), torch.randn(3, SIZE, 3)])
-    assert gradients(with_an_opinion(MODELS[name]()), xyz, bfloat16).abs().max() < 1000  # and so no NaN
+    assert gradients(with_random_weights(MODELS[name]()), xyz, bfloat16).abs().max() < 1000  # and so no NaN
 
 
 @pytest.mark.parametrize("kind", CLOUDS)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_batch_of_clouds_of_few_points_spoils_no_gradient(name: str, kind: str):
-    assert gradients(with_an_opinion(MODELS[name]()), clouds_of(kind, 4)).isfinite().all()
+    assert gradients(with_random_weights(MODELS[name]()), clouds_of(kind, 4)).isfinite().all()
 
 
 @pytest.mark.parametrize("kind", CLOUDS)
@@ -155,7 +155,7 @@ def test_a_batch_of_clouds_of_few_points_spoils_no_gradient(name: str, kind: str
 def test_a_batch_of_one_cloud_again_and_again_spoils_no_gradient(name: str, kind: str):
     """All rows of a batch norm may be equal then, whose gradients would grow by 300 times from block to block."""
     xyz = clouds_of(kind, 1).expand(4, -1, -1)
-    assert gradients(with_an_opinion((MODELS | DEEP)[name]()), xyz).isfinite().all()
+    assert gradients(with_random_weights((MODELS | DEEP)[name]()), xyz).isfinite().all()
 
 
 # PointMLP, untrained, is ill-conditioned: weights rounded to bfloat16 turn even its gradient in float32 by 35 degrees
@@ -165,7 +165,7 @@ COSINES |= {"PointMLP": 0.6, "PointMLP, center": 0.2, "PointMLP-elite": 0.5, "pa
 
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_in_bfloat16_point_where_those_of_float32_do(name: str):
-    model, other = (with_an_opinion(MODELS[name]()) for _ in range(2))
+    model, other = (with_random_weights(MODELS[name]()) for _ in range(2))
     for part in (*model.modules(), *other.modules()):
         if isinstance(part, nn.Dropout):
             part.p = 0.0
@@ -190,7 +190,7 @@ def test_points_whose_neighbors_are_subtracted_are_not_rounded_to_bfloat16(name:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_order_of_points_and_of_their_copies_changes_nothing(name: str, kind: str):
     """The first point stays the first: farthest point sampling starts there. Other ties are broken by the order."""
-    model, xyz, order = with_an_opinion(MODELS[name]()), clouds_of(kind, 2), torch.randperm(SIZE - 1) + 1
+    model, xyz, order = with_random_weights(MODELS[name]()), clouds_of(kind, 2), torch.randperm(SIZE - 1) + 1
     logits_of(model, xyz)  # running statistics
     order = torch.cat([torch.zeros(1, dtype=torch.int64), order])
     logits, shuffled = logits_of(model.eval(), xyz), logits_of(model, xyz[:, order])

@@ -1,4 +1,4 @@
-"""Every model gives its features before the head, takes another head, and without a head returns what it would read."""
+"""Every model returns its features, takes another head, and with 0 classes returns the input of a head."""
 
 from collections.abc import Callable
 from functools import partial
@@ -80,7 +80,7 @@ def filled(model: FeatureModel) -> FeatureModel:
 
 
 @EVERY
-def test_features_before_the_head_have_the_shapes_that_are_promised(make, pooled: int, read: int, of_clouds: bool):
+def test_features_before_the_head_have_the_documented_shapes(make, pooled: int, read: int, of_clouds: bool):
     model = make(5).eval()
     found = model.forward_features(*inputs(model, of_clouds))
     assert isinstance(found, ModelFeatures)
@@ -91,7 +91,7 @@ def test_features_before_the_head_have_the_shapes_that_are_promised(make, pooled
 
 
 @EVERY
-def test_without_classes_a_model_returns_what_its_head_would_read(make, pooled: int, read: int, of_clouds: bool):
+def test_without_classes_a_model_returns_the_input_of_a_head(make, pooled: int, read: int, of_clouds: bool):
     model, given = filled(make(5)), inputs(make(5), of_clouds)
     seen = []
     model.get_classifier().register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -134,13 +134,13 @@ def test_a_preset_without_classes_gives_pooled_features():
     assert model(torch.randn(1, 3, 32, 32)).shape == (1, 192)
 
 
-def test_tokens_of_images_say_their_grid():
+def test_tokens_of_images_have_their_grid():
     model = IMAGES["BiXT"][0](3).eval()
     assert model.forward_features(torch.randn(1, 3, 16, 24)).tokens.grid == (4, 6)
 
 
 def test_a_part_segmenter_that_embeds_the_category_asks_for_it():
-    with pytest.raises(InputError, match="told the category"):
+    with pytest.raises(InputError, match="needs the category"):
         CLOUDS["part tokens"][0](3).forward_features(torch.randn(1, 40, 3))
     CLOUDS["part decoder"][0](3).eval().forward_features(torch.randn(1, 40, 3))  # its decoder alone reads it
 
@@ -155,9 +155,9 @@ def test_a_model_class_that_defines_forward_alone_says_what_it_lacks():
             return self.head(xyz.mean(1))
 
     model = Plain()
-    with pytest.raises(InputError, match="Plain gives no features: its class would have to define forward_features"):
+    with pytest.raises(InputError, match="Plain gives no features: its class must define forward_features"):
         model.forward_features(torch.randn(1, 4, 3))
-    with pytest.raises(InputError, match="Plain has a fixed head: its class would have to define make_head"):
+    with pytest.raises(InputError, match="Plain has a fixed head: its class must define make_head"):
         model.reset_classifier(3)
 
 

@@ -1,4 +1,4 @@
-"""Facts about the whole classifier of images."""
+"""Facts about the classifier of images."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ REFINEMENTS = {"flat": None, "lpi": LocalPatchRefinement}
 
 
 def build(tokenizer: str = "patches", refine: str = "flat", **settings) -> BixtImageClassifier:
-    """Return a tiny classifier whose head says something: at the start of training it is zero."""
+    """Return a tiny classifier with a random head; before training it is zero."""
     encoder = BixtEncoder(**SMALL, refine=REFINEMENTS[refine], drop_path_cross=0.5, drop_path_self=0.5)
     model = BixtImageClassifier(5, TOKENIZERS[tokenizer](), encoder, **settings)
     nn.init.normal_(model.head.weight, std=0.1)
@@ -32,7 +32,7 @@ def test_names_around_the_encoder_are_frozen():
     assert names == [*around, "encoder.latents", "norm.weight", "norm.bias", "head.weight", "head.bias"]
 
 
-def test_a_new_classifier_has_no_opinion():
+def test_a_new_classifier_gives_all_classes_the_same_logit():
     model = BixtImageClassifier(5, PatchTokenizer(16, 4), BixtEncoder(**SMALL))
     assert model(images()).eq(0).all()
 
@@ -67,7 +67,7 @@ def test_every_parameter_gets_a_gradient(tokenizer: str, refine: str):
     assert [name for name, parameter in model.named_parameters() if not parameter.grad.any()] == []
 
 
-def test_where_a_patch_lies_matters():
+def test_the_position_of_a_patch_matters():
     model, image = build().eval(), images(1)
     turned = image.flip(3).unflatten(3, (3, 4)).flip(4).flatten(3)  # the same patches in reverse columns
     assert not torch.allclose(model(image), model(turned), atol=1e-4)

@@ -38,7 +38,7 @@ RELEASED = [
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the name of a model that takes no time."""
+    """Return the name of a tiny preset."""
     numbers = {"dim": 16, "depth": 2, "num_heads": 2, "num_latents": 4, "kernel": 4, "stride": 4}
     monkeypatch.setitem(PRESETS, "bixt_tiny", ImagePreset(**numbers))
     return "bixt_tiny"
@@ -150,8 +150,8 @@ model:
         ),
         (build_image_classifier, "imagenet_ti17", "there is no config 'imagenet_ti17'; did you mean 'imagenet_ti16"),
         (build_image_classifier, "nowhere/run.yaml", "there is no config file nowhere/run.yaml"),
-        (build_image_classifier, "seed: 1\n", "the config has no part 'model'"),
-        (build_image_classifier, "bixt_linear_ti_l64_p16", "labels pixels: build_image_segmenter makes it"),
+        (build_image_classifier, "seed: 1\n", "the config has no section 'model'"),
+        (build_image_classifier, "bixt_linear_ti_l64_p16", "is a segmenter: build it with build_image_segmenter"),
         (
             build_image_segmenter,
             "bixt_ti_l64_p16",

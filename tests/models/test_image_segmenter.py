@@ -54,7 +54,7 @@ def test_every_parameter_that_is_read_gets_a_gradient(name: str):
     silent = [
         name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()
     ]
-    unread = ("cross.attention.latent_out", "cross.latent_ffn", "latents.")  # of a last layer that prepares both
+    unread = ("cross.attention.latent_out", "cross.latent_ffn", "latents.")  # of a bi-directional last layer
     expected = (lambda one: one.startswith("encoder.layers.1.")) if name == "linear, both" else (lambda one: False)
     assert all(expected(one) and one.removeprefix("encoder.layers.1.").startswith(unread) for one in silent)
 
@@ -65,7 +65,7 @@ def test_logits_of_an_image_do_not_depend_on_the_others(name: str):
     torch.testing.assert_close(model(image[:1]), model(image)[:1], rtol=1e-4, atol=1e-5)
 
 
-def test_the_linear_predictor_enlarges_the_logits_of_patches():
+def test_the_linear_predictor_upsamples_the_logits_of_patches():
     model, image = linear(), images()
     _, (tokens,) = model.encoder(model.tokenizer(image))
     logits = model.head(tokens.feats).transpose(1, 2).unflatten(2, (4, 6))
@@ -74,7 +74,7 @@ def test_the_linear_predictor_enlarges_the_logits_of_patches():
 
 
 def test_patches_keep_their_place():
-    """Enlarged bilinearly, the pixels in the middle of a patch keep its logits, up to those of its neighbors."""
+    """After bilinear upsampling, the pixels in the middle of a patch keep its logits, up to those of its neighbors."""
     model, image = linear(), images(1, 8, 8)
     _, (tokens,) = model.encoder(model.tokenizer(image))
     assert grid_feats(tokens)[0, :, 1, 0].equal(tokens.feats[0, 2])
@@ -117,8 +117,8 @@ def test_parameter_names_around_the_encoder_are_frozen():
     assert names == [*expected, "head.weight", "head.bias"]
 
 
-def test_an_encoder_that_prepares_latents_is_refused():
-    with pytest.raises(InputError, match="reads tokens, but the last layer of this encoder prepares latents"):
+def test_an_encoder_that_updates_latents_only_is_refused():
+    with pytest.raises(InputError, match="reads tokens, but the last layer of this encoder updates latents only"):
         linear("latents")
 
 

@@ -1,4 +1,4 @@
-"""The authors' checkpoints: a plain restatement of their network, with their names, gives what our models give."""
+"""The authors' checkpoints: a reference implementation with their names gives the outputs of our models."""
 
 import argparse
 import io
@@ -34,7 +34,7 @@ VARIANTS = {
 
 
 class OfficialWeights:
-    """Random weights under the authors' names, patches 4 pixels apart."""
+    """Random weights with the authors' names, of patches with stride 4."""
 
     def __init__(self, layer_scale: bool):
         self.generator, self.layer_scale = torch.Generator().manual_seed(0), layer_scale
@@ -90,7 +90,7 @@ class OfficialWeights:
 
 
 def official_state(depth: int = 3, kernel: int = 4, conv: bool = False, layer_scale: bool = False) -> dict[str, Tensor]:
-    """Return the weights of a whole model, its last layer one-sided."""
+    """Return the weights of a complete model; its last layer is one-sided."""
     weights = OfficialWeights(layer_scale)
     if conv:
         weights.conv_patches()
@@ -98,7 +98,7 @@ def official_state(depth: int = 3, kernel: int = 4, conv: bool = False, layer_sc
         weights.linear_patches(kernel)
     weights.state["fourier_pos_encode.token_projection.weight"] = weights.uniform(DIM, 64, 1, 1) / 4
     weights.state["fourier_pos_encode.token_projection.bias"] = weights.uniform(DIM)
-    weights.state["fourier_pos_encode.pos"] = weights.uniform(64, 4, 4)  # a buffer that nobody should read
+    weights.state["fourier_pos_encode.pos"] = weights.uniform(64, 4, 4)  # a buffer that must not be read
     weights.state["latents"] = weights.uniform(1, LATENTS, DIM)
     for i in range(depth):
         weights.layer(i, two_sided=i < depth - 1)
@@ -108,7 +108,7 @@ def official_state(depth: int = 3, kernel: int = 4, conv: bool = False, layer_sc
 
 
 class PlainBixt:
-    """Their network in evaluation, one image at a time, from weights under their names."""
+    """Reference implementation of their network in evaluation, one image at a time."""
 
     def __init__(self, state: dict[str, Tensor]):
         self.state = state
@@ -228,7 +228,7 @@ def saved(state: dict, path: Path) -> Path:
 
 @pytest.mark.parametrize("size", [16, 24])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_logits_and_latents_equal_a_plain_restatement_with_the_released_names(variant: str, size: int, tmp_path: Path):
+def test_logits_and_latents_equal_the_reference_implementation(variant: str, size: int, tmp_path: Path):
     state, model, image = official_state(**VARIANTS[variant]), classifier(**VARIANTS[variant]), images(size)
     load_official_weights(saved(state, tmp_path / "theirs.pth"), model)
     plain = PlainBixt(state)
@@ -335,7 +335,7 @@ def test_code_in_a_checkpoint_is_not_executed(zipped: bool, tmp_path: Path):
         with zipfile.ZipFile(tmp_path / "theirs.zip", "w") as archive:
             archive.write(path, "../../theirs.pth")  # and nothing is written where the zip says
         path = tmp_path / "theirs.zip"
-    with pytest.raises(InputError, match="holds no weights that can be read safely") as refusal:
+    with pytest.raises(InputError, match="has no weights that can be read safely") as refusal:
         load_official_weights(path, classifier())
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "executed").exists() and not (tmp_path.parents[1] / "theirs.pth").exists()
@@ -351,15 +351,15 @@ def write_zip(path: Path, **files: bytes) -> None:
     "write, sentence",
     [
         (lambda path: None, "there are no weights"),
-        (lambda path: path.write_bytes(b"junk"), "holds no weights that can be read"),
-        (lambda path: path.write_bytes(b""), "holds no weights that can be read"),
-        (lambda path: write_zip(path, readme_txt=b"hello"), "should hold one file of weights .*, not 0"),
-        (lambda path: write_zip(path, a_pth=b"1", b_pt=b"2"), "should hold one file of weights .*, not 2"),
-        (lambda path: write_zip(path, a_pth=b"junk"), "holds no weights that can be read"),
-        (lambda path: write_zip(path, a_safetensors=b"junk"), "holds no weights that can be read"),
-        (lambda path: torch.save({"epoch": 3}, path), "holds no weights under names"),
-        (lambda path: torch.save([1, 2], path), "holds no weights under names"),
-        (lambda path: torch.save({"model": {}}, path), "holds no weights under names"),
+        (lambda path: path.write_bytes(b"junk"), "has no weights that can be read"),
+        (lambda path: path.write_bytes(b""), "has no weights that can be read"),
+        (lambda path: write_zip(path, readme_txt=b"hello"), "must contain one file of weights .*, not 0"),
+        (lambda path: write_zip(path, a_pth=b"1", b_pt=b"2"), "must contain one file of weights .*, not 2"),
+        (lambda path: write_zip(path, a_pth=b"junk"), "has no weights that can be read"),
+        (lambda path: write_zip(path, a_safetensors=b"junk"), "has no weights that can be read"),
+        (lambda path: torch.save({"epoch": 3}, path), "has no state_dict"),
+        (lambda path: torch.save([1, 2], path), "has no state_dict"),
+        (lambda path: torch.save({"model": {}}, path), "has no state_dict"),
     ],
 )
 def test_a_file_that_holds_no_weights_is_refused_with_one_sentence(write, sentence: str, tmp_path: Path):
@@ -415,7 +415,7 @@ def test_a_new_head_is_kept_if_asked_for(tmp_path: Path):
 
 @pytest.fixture
 def tiny_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
-    """Release a tiny model under the number 1, in a folder that stands for figshare."""
+    """Release a tiny model under the number 1, in a folder in place of figshare."""
     numbers = {"dim": DIM, "depth": 3, "num_heads": HEADS, "num_latents": LATENTS, "kernel": 4, "stride": 4}
     monkeypatch.setitem(PRESETS, "bixt_tiny", ImagePreset(figshare=1, **numbers))
     monkeypatch.setitem(PRESETS, "bixt_secret", ImagePreset(**numbers))
@@ -466,7 +466,8 @@ def test_a_file_that_arrives_broken_is_refused_and_not_kept(tiny_release, tmp_pa
     file = tmp_path / "figshare/1"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(
-        InputError, match=r"could not fetch .*/1 \(what arrived is no whole zip file\): fetch it by hand, put it at"
+        InputError,
+        match=r"could not fetch .*/1 \(the download is not a complete zip file\): fetch it by hand, put it at",
     ):
         fetch_released("bixt_tiny")
     assert not list((tmp_path / "cache/hub/bixt3d").iterdir())

@@ -1,4 +1,4 @@
-"""PointMLP: its published sizes, and the numbers of the released code from the released names."""
+"""PointMLP: its published sizes, and the outputs of the released code."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def official_checkpoint() -> dict[str, torch.Tensor]:
 
 
 class PlainPointMLP:
-    """PointMLP in eval mode, stated again: one cloud at a time, channels first, nothing merged or moved."""
+    """Reference implementation of PointMLP in evaluation: one cloud at a time, channels first."""
 
     def __init__(self, state: dict[str, torch.Tensor], num_neighbors: int, num_pre: list[int], num_post: list[int]):
         self.state, self.num_neighbors, self.num_pre, self.num_post = state, num_neighbors, num_pre, num_post
@@ -120,7 +120,7 @@ def test_models_have_the_published_number_of_parameters(model, num_parameters):
     assert sum(parameter.numel() for parameter in model(40).parameters()) == num_parameters
 
 
-def test_logits_equal_a_plain_restatement_with_the_released_names():
+def test_logits_equal_the_reference_implementation():
     model, state, xyz = tiny_model(), official_checkpoint(), random_clouds()
     load_official_pointmlp(model, state)
     plain = PlainPointMLP(state, num_neighbors=3, num_pre=SIZES["num_pre"], num_post=SIZES["num_post"])
@@ -162,7 +162,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_a_list_and_changes_nothi
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_checkpoint_of_something_else_is_refused_with_a_list_of_bearable_length():
+def test_a_checkpoint_of_something_else_is_refused_with_a_short_list():
     with pytest.raises(InputError, match=r"and \d+ more; unexpected: model, epoch$"):
         load_official_pointmlp(tiny_model(), {"model": {}, "epoch": 3})
 
@@ -195,7 +195,7 @@ def test_the_order_of_points_does_not_matter_but_for_the_first():
     torch.testing.assert_close(model(shuffled, no_feats(shuffled)), model(xyz, no_feats(xyz)))
 
 
-def test_stages_of_unequal_description_are_refused():
+def test_settings_of_stages_of_unequal_length_are_refused():
     with pytest.raises(InputError, match="need one number per stage, but have 4, 2 and 4"):
         PointMLP(5, num_pre=[1, 1])
 

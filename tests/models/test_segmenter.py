@@ -1,4 +1,4 @@
-"""Facts about whole part segmenters: BiXT's two, and PointMLP's."""
+"""Facts about part segmenters: BiXT's two, and PointMLP's."""
 
 from collections.abc import Callable
 from functools import partial
@@ -51,8 +51,8 @@ MAKERS = [make_tokens, make_decoder, make_pointmlp]
 MakeModel = Callable[..., CloudSegmenter]
 
 
-def with_an_opinion(model: CloudSegmenter) -> CloudSegmenter:
-    """Return the model with weights that let all it reads change what it says: at first, some are zero."""
+def with_random_weights(model: CloudSegmenter) -> CloudSegmenter:
+    """Return the model with no weight zero, so that all its inputs change the logits."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and not parameter.any():
             nn.init.normal_(parameter)
@@ -73,7 +73,7 @@ def test_every_point_gets_a_logit_for_every_part(make: MakeModel):
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_labels_follow_their_points(make: MakeModel):
-    model, (xyz, feats, category) = with_an_opinion(make()).double().eval(), clouds()
+    model, (xyz, feats, category) = with_random_weights(make()).double().eval(), clouds()
     xyz, feats = xyz.double(), feats.double()
     first = 0 if make is make_tokens else 1  # farthest point sampling starts with the first point
     order = torch.cat([torch.arange(first), first + torch.randperm(16 - first)])
@@ -84,7 +84,7 @@ def test_labels_follow_their_points(make: MakeModel):
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_logits_of_a_cloud_do_not_depend_on_the_others(make: MakeModel):
-    model, (xyz, feats, category) = with_an_opinion(make()).eval(), clouds(3)
+    model, (xyz, feats, category) = with_random_weights(make()).eval(), clouds(3)
     together = model(xyz, feats, category)
     alone = model(xyz[1:2], feats[1:2], category[1:2])
     torch.testing.assert_close(alone, together[1:2], rtol=1e-4, atol=1e-5)
@@ -93,7 +93,7 @@ def test_logits_of_a_cloud_do_not_depend_on_the_others(make: MakeModel):
 @pytest.mark.parametrize("use_category", [False, True])
 @pytest.mark.parametrize("make", MAKERS)
 def test_the_category_changes_the_logits_only_where_it_is_read(make: MakeModel, use_category: bool):
-    model, (xyz, feats, _) = with_an_opinion(make(use_category=use_category)).eval(), clouds()
+    model, (xyz, feats, _) = with_random_weights(make(use_category=use_category)).eval(), clouds()
     one, other = (model(xyz, feats, torch.tensor(category)) for category in ([0, 2], [1, 2]))
     assert model.reads_category == use_category
     assert one[0].allclose(other[0]) == (not use_category)
@@ -102,7 +102,7 @@ def test_the_category_changes_the_logits_only_where_it_is_read(make: MakeModel, 
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_every_parameter_gets_a_gradient(make: MakeModel):
-    model = with_an_opinion(make()).eval()  # in training, batch normalization undoes a bias before it
+    model = with_random_weights(make()).eval()  # in training, batch normalization undoes a bias before it
     model(*clouds(3)).square().sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
     assert [name for name, parameter in model.named_parameters() if not parameter.grad.any()] == []
@@ -148,7 +148,7 @@ def test_parameter_names_of_pointmlp_are_frozen():
 
 
 def test_pointmlp_has_the_published_number_of_parameters_with_the_biases_that_do_nothing():
-    """The released code gives the layers before a batch normalization a bias, which normalization takes away."""
+    """The released code gives the layers before a batch normalization a bias, which normalization removes."""
     model = PointMLPSegmenter(50, 16, features="normal")
     ours = sum(parameter.numel() for parameter in model.parameters())
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.bias is None]
@@ -156,19 +156,19 @@ def test_pointmlp_has_the_published_number_of_parameters_with_the_biases_that_do
     assert ours + sum(layer.out_features for layer in layers) == 16_755_594  # the paper's 16.7556 M
 
 
-def test_new_bixt_segmenters_without_a_decoder_have_no_opinion():
+def test_a_new_token_segmenter_gives_all_parts_the_same_logit():
     assert make_tokens()(*clouds()).eq(0).all()
 
 
 def test_the_head_reads_the_normed_tokens_of_the_last_layer():
-    model, (xyz, feats, category) = with_an_opinion(make_tokens(use_category=False)).eval(), clouds()
+    model, (xyz, feats, category) = with_random_weights(make_tokens(use_category=False)).eval(), clouds()
     _, (tokens,) = model.encoder(model.tokenizer(xyz, feats))
     expected = model.head(nn.functional.layer_norm(tokens.feats, (12,), eps=1e-6))
     torch.testing.assert_close(model(xyz, feats, category), expected)
 
 
 def test_dropout_acts_in_training_alone():
-    model, batch = with_an_opinion(make_tokens(dropout=0.5)), clouds()
+    model, batch = with_random_weights(make_tokens(dropout=0.5)), clouds()
     assert not torch.equal(model(*batch), model(*batch))
     model.eval()
     assert torch.equal(model(*batch), model(*batch))
@@ -189,7 +189,7 @@ def test_the_decoder_takes_as_many_levels_as_tokenizer_and_encoder_make(sizes: d
     assert model(*clouds()).shape == (2, 16, PARTS)
 
 
-def test_pointmlp_reads_normals_where_it_is_told_to():
+def test_pointmlp_reads_normals_if_its_features_name_them():
     model, (xyz, _, category) = make_pointmlp(features="normal").eval(), clouds()
     normals = nn.functional.normalize(torch.randn(2, 16, 3), dim=2)
     assert not model(xyz, normals, category).allclose(model(xyz, -normals, category))
@@ -215,7 +215,7 @@ def test_a_tokenizer_that_does_not_fit_the_encoder_is_refused(model: MakeModel):
 
 @pytest.mark.parametrize("encoder", [BixtEncoder(12, 2, 3, 4), IterativeEncoder(12, 2, 1, 3, 4)])
 @pytest.mark.parametrize("model", [TokenSegmenter, partial(DecoderSegmenter, decoder=PointMLPDecoder)])
-def test_an_encoder_that_prepares_latents_alone_is_refused(model: MakeModel, encoder: nn.Module):
+def test_an_encoder_that_updates_latents_only_is_refused(model: MakeModel, encoder: nn.Module):
     with pytest.raises(InputError, match=r"^a part segmenter reads tokens, but .* take a BixtEncoder with reads: tok"):
         model(PARTS, CATEGORIES, PointTokenizer(12), encoder)
     assert make_tokens(reads="both")(*clouds()).shape == (2, 16, PARTS)

@@ -1,4 +1,4 @@
-"""Facts about attention with parameters."""
+"""Attention modules against torch's multi-head attention."""
 
 import pytest
 import torch
@@ -10,13 +10,13 @@ from bixt3d.types import InputError
 
 WEIGHTS = {
     "bi": ["latent_ref_value", "token_ref_value", "latent_out", "token_out"],
-    "read": ["query", "key_value", "out"],
+    "cross": ["query", "key_value", "out"],
     "self": ["query_key_value", "out"],
 }
 
 
 def build(kind: str) -> nn.Module:
-    return {"bi": BiAttention(12, 8, 3), "read": CrossAttention(12, 8, 3), "self": SelfAttention(12, 3)}[kind].double()
+    return {"bi": BiAttention(12, 8, 3), "cross": CrossAttention(12, 8, 3), "self": SelfAttention(12, 3)}[kind].double()
 
 
 def randomize_biases(module: nn.Module) -> None:
@@ -26,7 +26,7 @@ def randomize_biases(module: nn.Module) -> None:
 
 
 def torch_attention(query, key, value, in_weights: list, in_biases: list, out: nn.Linear, num_heads: int):
-    """Return torch's own multi-head attention with these parameters: the reference for projections and heads."""
+    """Return torch's multi-head attention with these parameters: the reference."""
     sequence_first = (tensor.transpose(0, 1) for tensor in (query, key, value))
     found, _ = multi_head_attention_forward(
         *sequence_first,
@@ -74,8 +74,8 @@ def test_self_attention_is_that_of_torch():
     torch.testing.assert_close(attention(feats), expected)
 
 
-def test_reading_is_attention_of_torch_with_keys_of_another_width():
-    attention = build("read")
+def test_cross_attention_is_that_of_torch_with_keys_of_another_width():
+    attention = build("cross")
     randomize_biases(attention)
     reader, source = torch.randn(2, 5, 12).double(), torch.randn(2, 7, 8).double()
     weights = [attention.query.weight, *attention.key_value.weight.chunk(2)]
@@ -100,7 +100,7 @@ def test_bi_attention_is_two_attentions_of_torch_in_which_refs_are_queries_and_k
     torch.testing.assert_close(found[1], expected_tokens)
 
 
-@pytest.mark.parametrize("kind", ["bi", "read"])
+@pytest.mark.parametrize("kind", ["bi", "cross"])
 def test_latents_shared_by_the_batch_are_the_same_as_a_copy_for_each_cloud(kind: str):
     attention, latents, tokens = build(kind), torch.randn(1, 5, 12).double(), torch.randn(3, 7, 8).double()
     shared, copied = attention(latents, tokens), attention(latents.repeat(3, 1, 1), tokens)
@@ -114,7 +114,7 @@ def test_tokens_can_read_latents_shared_by_the_batch():
     torch.testing.assert_close(attention(tokens, latents), attention(tokens, latents.repeat(3, 1, 1)))
 
 
-def test_heads_that_do_not_divide_the_width_are_refused():
+def test_a_width_that_does_not_divide_into_the_heads_is_an_error():
     for make in (lambda: BiAttention(10, 12, 3), lambda: CrossAttention(10, 12, 3), lambda: SelfAttention(10, 3)):
         with pytest.raises(InputError, match="a width of 10 does not divide into 3 heads"):
             make()

@@ -1,4 +1,4 @@
-"""Synchronised batch norm equals PyTorch's: here in a group of one process, in tasks/test_processes.py of several."""
+"""Synchronized batch norm equals PyTorch's: here with one process, in tasks/test_processes.py with several."""
 
 import inspect
 
@@ -15,14 +15,14 @@ from bixt3d.types import Tokens
 
 @pytest.fixture
 def one_process(tmp_path):
-    """Join a group of one process, in which sums are those of this process."""
+    """Start a process group of one process."""
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
 
 
 def norms(dim: int) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
-    """Return batch norms, and shapes of what they read."""
+    """Return batch norms, and shapes of their inputs."""
     return {
         "rows": (ChannelsLastBatchNorm(dim), (6, dim)),
         "points": (ChannelsLastBatchNorm(dim), (2, 4, dim)),
@@ -54,20 +54,20 @@ def test_outputs_gradients_and_running_statistics_are_those_of_pytorch(kind, dty
 
 def test_in_evaluation_nothing_is_synchronized():
     norm = ChannelsLastBatchNorm(3).eval()
-    norm.synchronized = True  # and yet there is no process group
+    norm.synchronized = True  # although there is no process group
     assert norm(torch.ones(2, 3)).shape == (2, 3)
 
 
-def test_in_one_process_sums_are_compiled_with_the_rest():
-    free_of_checks = inspect.unwrap(
+def test_sums_of_one_process_can_be_compiled():
+    unchecked = inspect.unwrap(
         ChannelsLastBatchNorm.sum_over_processes, stop=lambda one: hasattr(one, "_torchdynamo_disable")
     )
-    sums = torch.compile(free_of_checks, backend="eager", fullgraph=True)
+    sums = torch.compile(unchecked, backend="eager", fullgraph=True)
     assert sums(ChannelsLastBatchNorm(3), *torch.ones(2, 3), 5)[2] == 5
 
 
 @pytest.mark.parametrize("norm", [ChannelsLastBatchNorm(3), ImageBatchNorm(3)])
-def test_statistics_move_once_where_a_layer_is_computed_again(norm):
+def test_frozen_running_statistics_do_not_change(norm):
     with frozen_running_statistics(norm):
         norm(torch.randn(4, 3, 2, 2) if isinstance(norm, ImageBatchNorm) else torch.randn(4, 3))
     assert norm.running_mean.tolist() == [0, 0, 0]
@@ -81,9 +81,9 @@ def test_moments_over_neighbors_are_synchronized_too(num_pre):
     for synchronized in (False, True):
         torch.manual_seed(0)
         block = GroupBlock(3, 4, 3, num_groups=5, num_pre=num_pre)
-        for part in block.modules():
-            if isinstance(part, ChannelsLastBatchNorm):
-                part.synchronized = synchronized
+        for module in block.modules():
+            if isinstance(module, ChannelsLastBatchNorm):
+                module.synchronized = synchronized
         feats, pos = torch.randn(2, 8, 3, requires_grad=True), torch.randn(2, 8, 3)
         out = block(Tokens(feats, pos))[0].feats
         out.backward(torch.randn(out.shape))
@@ -93,7 +93,7 @@ def test_moments_over_neighbors_are_synchronized_too(num_pre):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rows_that_differ_are_normalized_to_the_bit_as_pytorch_does(dtype):
+def test_outputs_and_gradients_are_bitwise_those_of_pytorch_without_constant_channels(dtype):
     found = []
     for norm in (ChannelsLastBatchNorm(5), nn.BatchNorm1d(5)):
         torch.manual_seed(0)
@@ -107,7 +107,7 @@ def test_rows_that_differ_are_normalized_to_the_bit_as_pytorch_does(dtype):
 
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("synchronized", [False, True])
-def test_a_channel_that_is_constant_passes_no_gradient_on_and_one_of_zeros_does(synchronized):
+def test_constant_channels_get_no_gradient_but_channels_of_zeros_do(synchronized):
     norm, grad = ChannelsLastBatchNorm(4), torch.randn(50, 4)
     norm.synchronized = synchronized
     rounding = 1 + torch.randint(2, (50,)) * torch.finfo(torch.float32).eps

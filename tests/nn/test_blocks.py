@@ -1,4 +1,4 @@
-"""Facts about the residual units of the encoders."""
+"""Encoder blocks: cross-attention, self-attention, feed-forward networks, stochastic depth."""
 
 import pytest
 import torch
@@ -20,19 +20,19 @@ from bixt3d.types import InputError
 
 CROSS_BLOCKS = [BiBlock, SequentialBlock, LatentsReadBlock, TokensReadBlock]
 FEED_FORWARD = ["norm", "ffn.0", "ffn.2"]
-READ = ["query", "key_value", "out"]
+CROSS_ATTENTION = ["query", "key_value", "out"]
 LAYERS = {
     BiBlock: ["latent_norm", "token_norm"]
     + [f"attention.{name}" for name in ("latent_ref_value", "token_ref_value", "latent_out", "token_out")]
     + [f"{side}_ffn.{name}" for side in ("latent", "token") for name in FEED_FORWARD],
     SequentialBlock: ["latent_norm", "token_norm"]
-    + [f"{side}_read.{name}" for side in ("latents", "tokens") for name in READ]
+    + [f"{side}_read.{name}" for side in ("latents", "tokens") for name in CROSS_ATTENTION]
     + [f"{side}_ffn.{name}" for side in ("latent", "token") for name in FEED_FORWARD],
     LatentsReadBlock: ["latent_norm", "token_norm"]
-    + [f"attention.{name}" for name in READ]
+    + [f"attention.{name}" for name in CROSS_ATTENTION]
     + [f"latent_ffn.{name}" for name in FEED_FORWARD],
     TokensReadBlock: ["latent_norm", "token_norm"]
-    + [f"attention.{name}" for name in READ]
+    + [f"attention.{name}" for name in CROSS_ATTENTION]
     + [f"token_ffn.{name}" for name in FEED_FORWARD],
     SelfBlock: ["norm", "attention.query_key_value", "attention.out"] + [f"ffn.{name}" for name in FEED_FORWARD],
 }
@@ -76,7 +76,7 @@ def test_biases_of_feed_forward_networks_start_tiny_and_all_others_at_zero(block
 
 
 @pytest.mark.parametrize("block", CROSS_BLOCKS)
-def test_shuffled_tokens_come_out_shuffled_and_leave_the_latents_as_they_are(block: type[nn.Module]):
+def test_shuffled_tokens_give_shuffled_tokens_and_the_same_latents(block: type[nn.Module]):
     module, (latents, tokens), order = build(block), streams(), torch.randperm(9)
     expected = module(latents, tokens)
     found = module(latents, tokens[:, order])
@@ -93,7 +93,7 @@ def test_shuffled_tokens_come_out_shuffled_and_leave_the_latents_as_they_are(blo
         (TokensReadBlock, False, True),
     ],
 )
-def test_a_block_changes_the_sides_that_read_and_no_other(block: type, latents_change: bool, tokens_change: bool):
+def test_a_block_changes_only_the_side_that_reads(block: type, latents_change: bool, tokens_change: bool):
     latents, tokens = streams()
     new_latents, new_tokens = build(block)(latents, tokens)
     assert torch.equal(new_latents, latents) != latents_change
@@ -102,7 +102,7 @@ def test_a_block_changes_the_sides_that_read_and_no_other(block: type, latents_c
 
 
 @pytest.mark.parametrize(
-    "block, latents_hear, tokens_hear",
+    "block, latents_read, tokens_read",
     [
         (BiBlock, True, True),
         (SequentialBlock, True, True),
@@ -110,15 +110,15 @@ def test_a_block_changes_the_sides_that_read_and_no_other(block: type, latents_c
         (TokensReadBlock, False, True),
     ],
 )
-def test_the_sides_that_read_hear_the_other(block: type, latents_hear: bool, tokens_hear: bool):
+def test_only_the_side_that_reads_depends_on_the_other(block: type, latents_read: bool, tokens_read: bool):
     module, (latents, tokens) = build(block), streams()
     new_latents, new_tokens = module(latents, tokens)
-    assert torch.equal(module(latents, torch.randn_like(tokens))[0], new_latents) != latents_hear
-    assert torch.equal(module(torch.randn_like(latents), tokens)[1], new_tokens) != tokens_hear
+    assert torch.equal(module(latents, torch.randn_like(tokens))[0], new_latents) != latents_read
+    assert torch.equal(module(torch.randn_like(latents), tokens)[1], new_tokens) != tokens_read
 
 
-def test_the_second_half_of_the_sequential_block_reads_latents_that_have_read():
-    """Silence the first half, and the tokens read other latents; in the bi-directional block they would not."""
+def test_in_the_sequential_block_tokens_read_the_updated_latents():
+    """Without the first attention the tokens read other latents; in the bi-directional block they do not."""
     module, (latents, tokens) = build(SequentialBlock), streams()
     _, expected = module(latents, tokens)
     nn.init.zeros_(module.latents_read.out.weight)
@@ -138,8 +138,8 @@ def test_latents_shared_by_the_batch_are_the_same_as_a_copy_for_each_cloud(block
 
 
 @pytest.mark.parametrize("block", LAYERS)
-def test_a_block_with_silent_branches_is_the_identity(block: type[nn.Module]):
-    """Pre-norm and residual: with LayerScale at zero nothing is left but what came in."""
+def test_with_layer_scale_zero_a_block_is_the_identity(block: type[nn.Module]):
+    """Pre-norm: the residual stream itself is not normalized."""
     module, (latents, tokens) = build(block, layer_scale=0.0), streams()
     if block is SelfBlock:
         assert torch.equal(module(latents), latents)
@@ -161,7 +161,7 @@ def test_drop_path_drops_whole_clouds_and_keeps_the_expectation():
     assert dropped.mean().item() == pytest.approx(1, abs=0.03)  # five standard deviations
 
 
-def test_drop_path_drops_the_branch_and_keeps_the_stream():
+def test_drop_path_drops_the_branch_not_the_residual_stream():
     residual = Residual(2, drop_path=0.5).train()
     feats = torch.randn(100, 3, 2)
     found = residual(feats, torch.ones(100, 3, 2))
@@ -183,7 +183,7 @@ def test_layer_scale_multiplies_every_channel():
     assert scale(torch.ones(1, 2, 3)).tolist() == [[[1, 2, 3], [1, 2, 3]]]
 
 
-def test_a_feed_forward_unit_sees_each_token_alone():
+def test_a_feed_forward_unit_treats_each_token_independently():
     unit, feats = FeedForwardUnit(8), torch.randn(2, 9, 8)
     torch.testing.assert_close(unit(feats)[1:, 3:4], unit(feats[1:, 3:4]))
     norm = nn.functional.layer_norm(feats, (8,), unit.norm.weight, unit.norm.bias, eps=1e-6)
@@ -193,7 +193,7 @@ def test_a_feed_forward_unit_sees_each_token_alone():
 
 
 @pytest.mark.parametrize("block", CROSS_BLOCKS)
-def test_heads_that_do_not_divide_the_width_of_latents_are_refused(block: type[nn.Module]):
+def test_a_width_of_latents_that_does_not_divide_into_the_heads_is_an_error(block: type[nn.Module]):
     with pytest.raises(InputError, match="a width of 10 does not divide into 3 heads"):
         block(10, 12, 3)
     with pytest.raises(InputError, match="a width of 10 does not divide into 3 heads"):
@@ -201,51 +201,49 @@ def test_heads_that_do_not_divide_the_width_of_latents_are_refused(block: type[n
 
 
 @pytest.mark.parametrize("size", [5, 6, 7, 12, 13])
-def test_without_gradients_many_tokens_pass_the_feed_forward_network_in_pieces(
-    size: int, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setitem(blocks.PIECES, "cpu", 12)
-    unit, feats, seen = FeedForwardUnit(4, layer_scale=0.5).eval(), torch.randn(2, size, 4), []
+def test_without_gradients_the_feed_forward_network_works_in_chunks(size: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(blocks.CHUNK_SIZES, "cpu", 12)
+    unit, feats, sizes = FeedForwardUnit(4, layer_scale=0.5).eval(), torch.randn(2, size, 4), []
     whole = unit(feats)
-    unit.ffn[0].register_forward_hook(lambda layer, given, out: seen.append(out.numel() // 16))
+    unit.ffn[0].register_forward_hook(lambda layer, given, out: sizes.append(out.numel() // 16))
     with torch.no_grad():
         torch.testing.assert_close(unit(feats), whole)
         torch.testing.assert_close(unit(feats.mT.contiguous().mT), whole)
-    assert max(seen) <= 12 and sum(seen) == 4 * size
+    assert max(sizes) <= 12 and sum(sizes) == 4 * size
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("size", [5, 6, 7, 12, 13])
-def test_with_checkpointing_training_goes_in_pieces_to_the_same_gradients(
+def test_activation_checkpointing_in_chunks_gives_the_same_gradients(
     size: int, precision: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(blocks.PIECES, "cpu", 12)
-    unit, seen, results = FeedForwardUnit(4, layer_scale=0.5), [], []
+    monkeypatch.setitem(blocks.CHUNK_SIZES, "cpu", 12)
+    unit, sizes, results = FeedForwardUnit(4, layer_scale=0.5), [], []
     nn.init.normal_(unit.ffn[0].bias)
-    unit.ffn[0].register_forward_hook(lambda layer, given, out: seen.append(out.numel() // 16))
+    unit.ffn[0].register_forward_hook(lambda layer, given, out: sizes.append(out.numel() // 16))
     feats, weights = torch.randn(2, size, 4, requires_grad=True), torch.randn(2, size, 4)
-    strange = feats.detach().mT.contiguous().mT.requires_grad_()
-    for unit.checkpointing, given in ((False, feats), (True, feats), (True, strange)):
+    strided = feats.detach().mT.contiguous().mT.requires_grad_()
+    for unit.checkpointing, given in ((False, feats), (True, feats), (True, strided)):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             out = unit(given)
         results.append([out, *torch.autograd.grad(out, [given, *unit.parameters()], weights)])
     tolerance = {"rtol": 2e-2, "atol": 2e-2} if precision == "bfloat16" else {}
     for result in results[1:]:
         torch.testing.assert_close(result, results[0], **tolerance)
-    assert seen[0] == 2 * size and max(seen[1:]) <= 12 and sum(seen[1:]) == 2 * 2 * 2 * size
+    assert sizes[0] == 2 * size and max(sizes[1:]) <= 12 and sum(sizes[1:]) == 2 * 2 * 2 * size
 
 
-def test_with_checkpointing_only_what_goes_in_is_kept():
-    unit, kept = FeedForwardUnit(4), []
+def test_activation_checkpointing_saves_only_the_input():
+    unit, saved = FeedForwardUnit(4), []
     unit.checkpointing = True
     feats = torch.randn(2, 50, 4, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(lambda one: (kept.append(one), one)[1], lambda one: one):
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: (saved.append(one), one)[1], lambda one: one):
         unit(feats)
-    assert max(one.numel() for one in kept) == feats.numel()
-    assert sum(one.numel() >= feats.numel() for one in kept) == 1
+    assert max(one.numel() for one in saved) == feats.numel()
+    assert sum(one.numel() >= feats.numel() for one in saved) == 1
 
 
-def test_with_checkpointing_evaluation_with_gradients_is_as_before():
+def test_activation_checkpointing_does_not_change_gradients_in_evaluation():
     unit, feats = FeedForwardUnit(4).eval(), torch.randn(2, 5, 4, requires_grad=True)
     expected = torch.autograd.grad(unit(feats).square().sum(), feats)[0]
     unit.checkpointing = True

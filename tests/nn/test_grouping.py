@@ -1,4 +1,4 @@
-"""Affine grouping against PointMLP's formula written out, and what a stage of it keeps and leaves alone."""
+"""Affine grouping against PointMLP's formula, precision, and stages of PointMLP."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def random_tokens(num_clouds: int = 2, size: int = 12, dim: int = 5) -> Tokens:
 
 
 def random_block(**settings) -> GroupBlock:
-    """A block from width 5 to 6 with 4 neighbors, whose parameters all matter."""
+    """Return a block from width 5 to 6 with 4 neighbors and random parameters."""
     torch.manual_seed(0)
     block = GroupBlock(5, 6, 4, **{"num_pre": 1, "num_post": 1, **settings}).double()
     for parameter in block.parameters():
@@ -24,7 +24,7 @@ def random_block(**settings) -> GroupBlock:
 
 
 def affine_group_by_formula(layer, feats, pos, centroid_index, neighbor_index):
-    """Gather, subtract, divide, scale, shift, join the centroid, then the linear layer: cloud by cloud."""
+    """Gather, subtract, divide, scale, shift, concatenate the centroid, then the linear layer: cloud by cloud."""
     clouds = []
     for feat, xyz, centroid, neighbor in zip(feats, pos, centroid_index, neighbor_index, strict=True):
         near = torch.cat([feat, xyz], -1) if layer.near_dim > feat.shape[-1] else feat
@@ -60,7 +60,7 @@ def test_outputs_and_gradients_equal_the_formula(normalize, xyz_dim):
 
 
 @pytest.mark.parametrize(("normalize", "differences"), [("anchor", [2.0, 0.0]), ("center", [1.0, -1.0])])
-def test_two_points_on_a_line_are_one_deviation_of_root_two_wide(normalize, differences):
+def test_two_points_on_a_line_by_hand(normalize, differences):
     layer = AffineGroupLinear(1, 1, normalize).double()
     layer.linear.weight = torch.nn.Parameter(torch.tensor([[1.0, 10.0]], dtype=torch.float64))  # [neighbor, centroid]
     layer.shift = torch.nn.Parameter(torch.tensor([100.0], dtype=torch.float64))
@@ -88,7 +88,7 @@ def test_order_of_neighbors_does_not_change_a_group(normalize):
 
 
 def run(block: GroupBlock, tokens: Tokens, feats_of) -> list[torch.Tensor]:
-    """Return what ``feats_of`` makes of the tokens, gradients of the features and of all parameters, and buffers."""
+    """Return the output of ``feats_of``, the gradients of features and parameters, and the buffers."""
     feats = tokens.feats.detach().requires_grad_()
     output = feats_of(block, Tokens(feats, tokens.pos))
     probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
@@ -96,8 +96,8 @@ def run(block: GroupBlock, tokens: Tokens, feats_of) -> list[torch.Tensor]:
     return [output.detach(), *grads, *(buffer.clone() for buffer in block.buffers())]
 
 
-def every_neighbor_stored(block: GroupBlock, tokens: Tokens) -> torch.Tensor:
-    """Return a block's features in the order that its definition has: all is done to every neighbor, then maximum."""
+def reference_features(block: GroupBlock, tokens: Tokens) -> torch.Tensor:
+    """Compute a block in the order of its definition: all layers on every neighbor, then max pooling."""
     groups = block.group(tokens.feats, tokens.pos, *block._search(tokens))
     return block.post(block.pre(torch.relu(block.norm(groups))).amax(2))
 
@@ -107,21 +107,23 @@ def every_neighbor_stored(block: GroupBlock, tokens: Tokens) -> torch.Tensor:
 @pytest.mark.parametrize("use_xyz", [False, True])
 @pytest.mark.parametrize("normalize", ["anchor", "center"])
 @pytest.mark.parametrize(("num_pre", "backend"), [(0, "torch"), (0, "numba"), (1, "auto"), (2, "auto")])
-def test_the_maximum_may_come_earlier(num_pre, backend, normalize, use_xyz, reduce, training):
-    """Outputs, all gradients and running statistics are those of norm, ReLU, blocks and maximum in this order."""
+def test_max_pooling_first_gives_the_same_outputs_gradients_and_statistics(
+    num_pre, backend, normalize, use_xyz, reduce, training
+):
+    """The same as norm, ReLU, residual blocks and maximum in this order."""
     settings = {"num_pre": num_pre, "normalize": normalize, "use_xyz": use_xyz, "reduce": reduce}
     block, other = (random_block(**settings).train(training) for _ in range(2))
     block.backend = block.group.backend = backend
     assert (block.norm.weight < 0).any() and (block.norm.weight > 0).any()
     for _ in range(2):
         found = run(block, random_tokens(), lambda block, tokens: block(tokens)[0].feats)
-        torch.testing.assert_close(found, run(other, random_tokens(), every_neighbor_stored), rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(found, run(other, random_tokens(), reference_features), rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 @pytest.mark.parametrize("dense", [False, True])
-def test_neighbors_that_hardly_differ_keep_their_digits_in_float32(dense: bool, backend: str):
-    """All points a thousandth apart, far from the origin, or neighbors alone: squares in float32 would be noise."""
+def test_nearly_equal_neighbors_keep_their_precision_in_float32(dense: bool, backend: str):
+    """Points or neighbors are 0.001 apart, far from the origin: variances in float32 would be noise."""
     block, tokens = random_block(num_pre=0), random_tokens(size=2000)
     block.backend = block.group.backend = backend
     if dense:
@@ -131,13 +133,13 @@ def test_neighbors_that_hardly_differ_keep_their_digits_in_float32(dense: bool, 
         tokens = Tokens(3 + 1e-3 * tokens.feats, tokens.pos)
     exact = block(tokens)[0].feats
     found = block.float()(Tokens(tokens.feats.float(), tokens.pos.float()))[0].feats
-    stored = every_neighbor_stored(block, Tokens(tokens.feats.float(), tokens.pos.float()))
+    stored = reference_features(block, Tokens(tokens.feats.float(), tokens.pos.float()))
     assert (found - exact).norm() < 2 * (stored - exact).norm() + 1e-5 * exact.norm() < 0.01 * exact.norm()
 
 
 @pytest.mark.parametrize("normalize", ["anchor", "center"])
-def test_in_bfloat16_neighbors_that_hardly_differ_keep_their_digits(normalize: str):
-    """Neighbors a five-hundredth of the cloud apart: subtracted after rounding they would be wrong by a tenth."""
+def test_nearly_equal_neighbors_keep_their_precision_in_bfloat16(normalize: str):
+    """Neighbors are 1/500 of the cloud apart: subtracted after rounding, the error would be 10 %."""
     layer = AffineGroupLinear(5, 7, normalize).double()
     feats = ((1 + torch.arange(5)) * torch.linspace(-1, 1, 500)[:, None])[None].sin()
     neighbor_index = torch.arange(498)[None, :, None] + torch.arange(3)
@@ -153,8 +155,8 @@ def test_in_bfloat16_neighbors_that_hardly_differ_keep_their_digits(normalize: s
 
 @pytest.mark.parametrize("size", [1, 1000])
 @pytest.mark.parametrize("normalize", ["anchor", "center"])
-def test_where_all_neighbors_are_equal_they_bring_nothing_and_get_no_gradient(normalize: str, size: float):
-    """Whatever is left of a mean of equal numbers in float32 is rounding, not a difference to be divided by 1e-5."""
+def test_equal_neighbors_give_zero_and_get_no_gradient(normalize: str, size: float):
+    """Their difference to the mean is float32 rounding, which must not be divided by 1e-5."""
     layer, feats = AffineGroupLinear(5, 7, normalize), size * torch.rand(2, 1, 5).expand(2, 12, 5).clone()
     index = torch.arange(12).expand(2, 12), torch.randint(12, (2, 12, 7))
     points, _ = layer.parts(feats.requires_grad_(), feats, *index)
@@ -171,11 +173,11 @@ def test_under_autocast_the_grouping_stays_in_float32():
         assert torch.equal(block(tokens)[0].feats, expected)
 
 
-def test_nothing_is_stored_for_every_neighbor():
-    kept, tokens = [], random_tokens(size=30)
-    with torch.autograd.graph.saved_tensors_hooks(lambda one: (kept.append(one.numel()), one)[1], lambda one: one):
+def test_no_tensor_of_all_neighbors_is_saved_for_the_backward_pass():
+    saved, tokens = [], random_tokens(size=30)
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: (saved.append(one.numel()), one)[1], lambda one: one):
         random_block(num_pre=0)(tokens)
-    assert max(kept) < 2 * 30 * 4 * 6
+    assert max(saved) < 2 * 30 * 4 * 6
 
 
 @pytest.mark.parametrize("num_pre", [0, 1])
@@ -208,12 +210,12 @@ def test_reduction_by_two_keeps_the_farthest_points():
     assert groups.neighbor_index is None
 
 
-def test_number_of_groups_goes_before_reduction():
+def test_num_groups_has_priority_over_reduce():
     groups, centroid_index = random_block(num_groups=5, reduce=2)(random_tokens())
     assert groups.feats.shape[1] == centroid_index.shape[1] == 5
 
 
-def test_known_neighbors_are_used_and_not_searched_again(monkeypatch):
+def test_known_neighbors_are_reused(monkeypatch):
     block, tokens = random_block().eval(), random_tokens()
     every = torch.arange(12).expand(2, 12)
     wrong = torch.randint(12, (2, 12, 5), generator=torch.Generator().manual_seed(1))
@@ -226,7 +228,7 @@ def test_known_neighbors_are_used_and_not_searched_again(monkeypatch):
     assert groups.neighbor_index.equal(wrong[:, :, :4])
 
 
-def test_neighbors_found_once_serve_the_next_block_but_too_few_do_not():
+def test_a_block_reuses_neighbors_of_the_block_before_if_they_are_enough():
     first, second, wider = random_block(), GroupBlock(6, 6, 4).double(), GroupBlock(6, 6, 5).double()
     groups, _ = first(random_tokens())
     assert groups.neighbor_index.equal(knn(groups.pos, groups.pos, 4))
@@ -234,7 +236,7 @@ def test_neighbors_found_once_serve_the_next_block_but_too_few_do_not():
     assert wider(groups)[0].neighbor_index.equal(knn(groups.pos, groups.pos, 5))
 
 
-def test_more_neighbors_than_points_are_refused():
+def test_more_neighbors_than_points_are_an_error():
     with pytest.raises(InputError, match="asked for 4 neighbors in clouds of 3 points"):
         random_block()(random_tokens(size=3))
 

@@ -1,4 +1,4 @@
-"""Facts about local patch interaction: which neighbors a patch reads, and what it refuses."""
+"""Local patch interaction: formula, receptive field and errors."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ def patches(rows: int = 5, columns: int = 6, dim: int = 4) -> Tokens:
     return Tokens(torch.randn(2, rows * columns, dim), torch.rand(2, rows * columns, 2), grid=(rows, columns))
 
 
-def test_tokens_stay_where_they_are():
+def test_positions_and_grid_do_not_change():
     tokens = patches()
     refined = LocalPatchRefinement(4, 4)(tokens)
     assert refined.feats.shape == tokens.feats.shape
@@ -50,7 +50,7 @@ def test_parameter_names_are_frozen():
     ]
 
 
-def test_points_are_refused():
+def test_points_are_an_error():
     with pytest.raises(InputError, match="works on patches of images, not on points"):
         LocalPatchRefinement(4, 4)(Tokens(torch.randn(1, 6, 4), torch.rand(1, 6, 3)))
 
@@ -59,6 +59,6 @@ def test_points_are_refused():
     "settings, sentence",
     [((4, 8), "keeps the width of its tokens, 4: it cannot make 8"), ((4, 4, 2), "an odd kernel, not 2")],
 )
-def test_settings_that_do_not_fit_are_refused(settings: tuple[int, ...], sentence: str):
+def test_wrong_settings_are_an_error(settings: tuple[int, ...], sentence: str):
     with pytest.raises(InputError, match=sentence):
         LocalPatchRefinement(*settings)

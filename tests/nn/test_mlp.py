@@ -1,4 +1,4 @@
-"""Facts about the layers with batch normalization of channels."""
+"""Layers with batch normalization of the last axis."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from bixt3d.nn.mlp import ChannelsLastBatchNorm, LinearBatchNormReLU, ResidualML
 
 
 def functions(grad_fn: torch.autograd.graph.Node | None) -> set[str]:
-    """Return the names of all functions that a gradient passes through."""
+    """Return the names of all nodes of the autograd graph."""
     if grad_fn is None:
         return set()
     return {grad_fn.name()}.union(*(functions(following) for following, _ in grad_fn.next_functions))
@@ -18,19 +18,19 @@ def functions(grad_fn: torch.autograd.graph.Node | None) -> set[str]:
     "layer", [LinearBatchNormReLU(6, 6), ResidualMLP(6, 0.5)], ids=["LinearBatchNormReLU", "ResidualMLP"]
 )
 @pytest.mark.parametrize("shape", [(5, 6), (2, 5, 6), (2, 5, 3, 6)])
-def test_no_gradient_is_copied_behind_a_view(layer: nn.Module, shape: tuple[int, ...]):
+def test_no_gradient_is_copied_for_a_view_changed_in_place(layer: nn.Module, shape: tuple[int, ...]):
     out = layer(torch.randn(shape, requires_grad=True))
     assert out.shape == shape
     assert "torch::autograd::CopySlices" not in functions(out.grad_fn)
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (2, 5, 3, 6)])
-def test_a_residual_block_is_the_sum_of_its_parts(shape: tuple[int, ...]):
+def test_a_residual_block_is_relu_of_input_plus_branch(shape: tuple[int, ...]):
     block, feats = ResidualMLP(6, 0.5), torch.randn(shape)
     assert torch.equal(block(feats), torch.relu(feats + block.inner(feats.flatten(0, -2)).view(shape)))
 
 
-def test_a_residual_block_keeps_the_precision_of_what_comes_in_under_autocast():
+def test_a_residual_block_keeps_the_precision_of_its_input_under_autocast():
     feats = torch.full((4, 6), 1 + 2**-20) * torch.arange(1, 5)[:, None]
     block = ResidualMLP(6).eval()
     nn.init.zeros_(block.inner[3].weight)

@@ -1,4 +1,4 @@
-"""Refinement of tokens between encoder layers: what it adds to, and what it leaves out."""
+"""Token refinement between encoder layers."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def random_tokens() -> Tokens:
     return Tokens(torch.randn(2, 12, 6, generator=generator), torch.randn(2, 12, 3, generator=generator))
 
 
-def test_as_many_tokens_stay_where_they_are_and_know_their_neighbors():
+def test_without_reduction_positions_stay_and_neighbors_are_kept():
     tokens = random_tokens()
     refined = GroupRefinement(6, 6, num_neighbors=4)(tokens)
     assert refined.feats.shape == tokens.feats.shape
@@ -33,13 +33,15 @@ def test_groups_are_added_to_the_features_of_their_centroids(out_dim, reduce):
 
 def test_a_token_depends_on_its_neighbors_but_on_no_other():
     tokens, refine = random_tokens(), GroupRefinement(6, 6, num_neighbors=3).eval()
-    refine.block.group._deviation = lambda near, *_: near.new_ones(len(near))  # the deviation joins the whole cloud
+    refine.block.group._deviation = lambda near, *_: near.new_ones(
+        len(near)
+    )  # the deviation depends on the whole cloud
     feats = tokens.feats.requires_grad_()
     refined = refine(tokens)
     (gradient,) = torch.autograd.grad(refined.feats[0, 0].square().sum(), feats)
-    read = gradient.abs().sum(2).nonzero()
-    assert set(read[:, 0].tolist()) == {0}
-    assert set(read[:, 1].tolist()) <= set(refined.neighbor_index[0, 0].tolist())
+    used = gradient.abs().sum(2).nonzero()
+    assert set(used[:, 0].tolist()) == {0}
+    assert set(used[:, 1].tolist()) <= set(refined.neighbor_index[0, 0].tolist())
 
 
 @pytest.mark.parametrize("out_dim", [6, 8])

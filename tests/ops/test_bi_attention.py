@@ -1,4 +1,4 @@
-"""Facts about the bi-directional operator: what it is, in every backend, outputs and gradients."""
+"""Bi-directional cross-attention: outputs and gradients of every backend."""
 
 from functools import partial
 from inspect import unwrap
@@ -19,37 +19,37 @@ HEADS, HEAD_DIM = 2, 3
 CHUNKED = partial(bi_attention, backend="chunked")
 
 
-def random_parts(num_tokens: int, num_latents: int, latent_batch: int = 2, scale: float = 1.0) -> list[Tensor]:
-    """Return refs and values of latents, then of tokens, in float64, asking for gradients."""
+def random_inputs(num_tokens: int, num_latents: int, latent_batch: int = 2, scale: float = 1.0) -> list[Tensor]:
+    """Return refs and values of latents, then of tokens, in float64, which require gradients."""
     shapes = [(latent_batch, num_latents)] * 2 + [(2, num_tokens)] * 2
     return [(torch.randn(*shape, HEADS, HEAD_DIM).double() * scale).requires_grad_() for shape in shapes]
 
 
 def attend_slowly(latent_refs: Tensor, latent_values: Tensor, token_refs: Tensor, token_values: Tensor):
-    """Return two ordinary softmax attentions, cloud by cloud and head by head, each the other's queries as keys."""
+    """Compute two softmax attentions per cloud and head; refs are queries in one and keys in the other."""
 
     def read(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         return torch.softmax(queries @ keys.T / HEAD_DIM**0.5, 1) @ values
 
     latents, tokens = [], []
     for b in range(len(token_refs)):
-        lat = [part[b % len(latent_refs)].unbind(1) for part in (latent_refs, latent_values)]
-        tok = [part[b].unbind(1) for part in (token_refs, token_values)]
+        lat = [one[b % len(latent_refs)].unbind(1) for one in (latent_refs, latent_values)]
+        tok = [one[b].unbind(1) for one in (token_refs, token_values)]
         latents.append(torch.cat([read(lat[0][h], tok[0][h], tok[1][h]) for h in range(HEADS)], 1))
         tokens.append(torch.cat([read(tok[0][h], lat[0][h], lat[1][h]) for h in range(HEADS)], 1))
     return torch.stack(latents), torch.stack(tokens)
 
 
-def run(attend, parts: list[Tensor]) -> list[Tensor]:
-    """Return both outputs and the gradients of all four inputs, of a loss that weighs every output differently."""
-    outputs = attend(*parts)
+def run(attend, inputs: list[Tensor]) -> list[Tensor]:
+    """Return both outputs, and the gradients of all inputs for random output gradients."""
+    outputs = attend(*inputs)
     generator = torch.Generator().manual_seed(1)
     weights = [torch.randn(out.shape, generator=generator).to(out.dtype) for out in outputs]
-    return [*outputs, *torch.autograd.grad(outputs, parts, weights)]
+    return [*outputs, *torch.autograd.grad(outputs, inputs, weights)]
 
 
 @pytest.mark.parametrize(("num_latents", "num_heads"), [(64, 6), (16, 3), (1, 1)])
-def test_auto_goes_in_chunks_through_clouds_with_many_similarities(num_latents: int, num_heads: int):
+def test_auto_takes_chunked_for_clouds_with_many_similarities(num_latents: int, num_heads: int):
     latents = torch.empty(1, num_latents, num_heads, 2)
     enough = -(-MANY_SIMILARITIES // (num_latents * num_heads))
     for size, backend in ((enough - 1, "sdpa"), (enough, "chunked")):
@@ -61,10 +61,12 @@ def test_auto_goes_in_chunks_through_clouds_with_many_similarities(num_latents: 
 @pytest.mark.parametrize("num_latents", [1, 5])
 @pytest.mark.parametrize("latent_batch", [1, 2])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_it_is_two_attentions_with_shared_refs(backend: str, latent_batch: int, num_latents: int, num_tokens: int):
-    parts = random_parts(num_tokens, num_latents, latent_batch)
-    found = run(lambda *parts: bi_attention(*parts, backend=backend), parts)
-    for one, other in zip(found, run(attend_slowly, parts), strict=True):
+def test_outputs_and_gradients_are_those_of_two_attentions_with_shared_refs(
+    backend: str, latent_batch: int, num_latents: int, num_tokens: int
+):
+    inputs = random_inputs(num_tokens, num_latents, latent_batch)
+    found = run(lambda *inputs: bi_attention(*inputs, backend=backend), inputs)
+    for one, other in zip(found, run(attend_slowly, inputs), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
@@ -84,37 +86,37 @@ def test_one_latent_and_two_tokens_by_hand(backend: str):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_of_latents_shared_by_the_batch_add_up(backend: str):
-    shared = random_parts(9, 4, latent_batch=1)
-    own = [part.detach().expand(2, -1, -1, -1).clone().requires_grad_() for part in shared[:2]] + shared[2:]
-    outputs = run(lambda *parts: bi_attention(*parts, backend=backend), shared)
-    expected = run(lambda *parts: bi_attention(*parts, backend=backend), own)
+    shared = random_inputs(9, 4, latent_batch=1)
+    own = [one.detach().expand(2, -1, -1, -1).clone().requires_grad_() for one in shared[:2]] + shared[2:]
+    outputs = run(lambda *inputs: bi_attention(*inputs, backend=backend), shared)
+    expected = run(lambda *inputs: bi_attention(*inputs, backend=backend), own)
     expected[2:4] = [grad.sum(0, keepdim=True) for grad in expected[2:4]]
     for one, other in zip(outputs, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_refs_and_values_may_be_strided_parts_of_one_projection(backend: str):
+def test_refs_and_values_may_be_strided_views_of_one_projection(backend: str):
     fused = [torch.randn(2, count, 2, HEADS, HEAD_DIM).double().requires_grad_() for count in (5, 63)]
-    strided = [part for projection in fused for part in projection.unbind(2)]
-    assert not any(part.is_contiguous() for part in strided)
-    found = run(lambda *parts: bi_attention(*parts, backend=backend), strided)
-    for one, other in zip(found, run(attend_slowly, [part.contiguous() for part in strided]), strict=True):
+    strided = [view for projection in fused for view in projection.unbind(2)]
+    assert not any(view.is_contiguous() for view in strided)
+    found = run(lambda *inputs: bi_attention(*inputs, backend=backend), strided)
+    for one, other in zip(found, run(attend_slowly, [view.contiguous() for view in strided]), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_large_similarities_stay_finite(backend: str):
-    parts = [part.detach().float().requires_grad_() for part in random_parts(63, 5, scale=1e4)]
-    found = run(lambda *parts: bi_attention(*parts, backend=backend), parts)
+    inputs = [one.detach().float().requires_grad_() for one in random_inputs(63, 5, scale=1e4)]
+    found = run(lambda *inputs: bi_attention(*inputs, backend=backend), inputs)
     assert all(tensor.isfinite().all() for tensor in found)
-    for one, other in zip(found[:2], attend_slowly(*parts), strict=True):
+    for one, other in zip(found[:2], attend_slowly(*inputs), strict=True):
         torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_shuffled_tokens_give_shuffled_tokens_and_the_same_latents(backend: str):
-    latent_refs, latent_values, token_refs, token_values = random_parts(63, 5)
+    latent_refs, latent_values, token_refs, token_values = random_inputs(63, 5)
     order = torch.randperm(63)
     latents, tokens = bi_attention(latent_refs, latent_values, token_refs, token_values, backend)
     shuffled = bi_attention(latent_refs, latent_values, token_refs[:, order], token_values[:, order], backend)
@@ -125,26 +127,26 @@ def test_shuffled_tokens_give_shuffled_tokens_and_the_same_latents(backend: str)
 @pytest.mark.parametrize("num_tokens", [511, 513, 1200])
 @pytest.mark.parametrize("latent_batch", [1, 2])
 def test_chunks_of_tokens_add_up_to_the_whole(latent_batch: int, num_tokens: int):
-    parts = random_parts(num_tokens, 5, latent_batch)
-    for one, other in zip(run(CHUNKED, parts), run(attend_slowly, parts), strict=True):
+    inputs = random_inputs(num_tokens, 5, latent_batch)
+    for one, other in zip(run(CHUNKED, inputs), run(attend_slowly, inputs), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
-def test_clouds_that_share_a_chunk_stay_apart():
-    parts = [torch.randn(5, n, HEADS, HEAD_DIM).double().requires_grad_() for n in (4, 4, 200, 200)]
-    for one, other in zip(run(CHUNKED, parts), run(attend_slowly, parts), strict=True):
+def test_clouds_do_not_mix_in_chunks():
+    inputs = [torch.randn(5, n, HEADS, HEAD_DIM).double().requires_grad_() for n in (4, 4, 200, 200)]
+    for one, other in zip(run(CHUNKED, inputs), run(attend_slowly, inputs), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
 def test_chunked_gradients_are_those_of_finite_differences():
-    torch.autograd.gradcheck(CHUNKED, random_parts(6, 3, latent_batch=1))
+    torch.autograd.gradcheck(CHUNKED, random_inputs(6, 3, latent_batch=1))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_chunks_of_half_precision_add_up_in_float32(dtype: torch.dtype):
-    parts = [part.detach().to(dtype).requires_grad_() for part in random_parts(600, 5)]
-    found = run(CHUNKED, parts)
-    expected = run(attend_slowly, [part.detach().double().requires_grad_() for part in parts])
+    inputs = [one.detach().to(dtype).requires_grad_() for one in random_inputs(600, 5)]
+    found = run(CHUNKED, inputs)
+    expected = run(attend_slowly, [one.detach().double().requires_grad_() for one in inputs])
     for one, other in zip(found[:2], expected[:2], strict=True):
         assert one.dtype == dtype
         torch.testing.assert_close(one.double(), other, rtol=torch.finfo(dtype).eps, atol=1e-3)
@@ -152,16 +154,16 @@ def test_chunks_of_half_precision_add_up_in_float32(dtype: torch.dtype):
 
 
 @pytest.mark.parametrize(("similarity", "is_safe"), [(39, True), (41, False), (-39, True), (-41, False), (500, False)])
-def test_similarities_too_large_for_plain_exponentials_are_noticed(similarity: float, is_safe: bool):
+def test_chunked_attention_refuses_similarities_too_large_for_plain_exponentials(similarity: float, is_safe: bool):
     refs = torch.ones(1, 1, 1, 1)
     found = chunked_attention(refs, refs, torch.tensor([0.0, similarity]).view(1, 2, 1, 1), torch.ones(1, 2, 1, 1))
     assert (found is not None) == is_safe
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_whole_projections_give_what_their_parts_give(backend: str):
+def test_projections_give_the_same_as_separate_refs_and_values(backend: str):
     projections = [torch.randn(2, n, 2, HEADS, HEAD_DIM).double().requires_grad_() for n in (5, 63)]
-    found = run(lambda *parts: bi_attention_projected(*parts, backend=backend), projections)
+    found = run(lambda *inputs: bi_attention_projected(*inputs, backend=backend), projections)
     expected = run(lambda a, b: attend_slowly(*a.unbind(2), *b.unbind(2)), projections)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
@@ -169,37 +171,37 @@ def test_whole_projections_give_what_their_parts_give(backend: str):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_under_autocast_every_backend_computes_in_its_dtype(backend: str):
-    parts = [part.detach().float().requires_grad_() for part in random_parts(63, 5, latent_batch=1)]
+    inputs = [one.detach().float().requires_grad_() for one in random_inputs(63, 5, latent_batch=1)]
     with torch.autocast("cpu", torch.bfloat16):
-        outputs = bi_attention(*parts, backend=backend)
+        outputs = bi_attention(*inputs, backend=backend)
     assert {out.dtype for out in outputs} == {torch.bfloat16}
-    assert {grad.dtype for grad in torch.autograd.grad(sum(out.sum() for out in outputs), parts)} == {torch.float32}
+    assert {grad.dtype for grad in torch.autograd.grad(sum(out.sum() for out in outputs), inputs)} == {torch.float32}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_activation_checkpointing_changes_nothing(backend: str):
-    parts = random_parts(63, 5)
+    inputs = random_inputs(63, 5)
     attend = partial(bi_attention, backend=backend)
-    found = run(lambda *parts: checkpoint(attend, *parts, use_reentrant=False), parts)
-    for one, other in zip(found, run(attend, parts), strict=True):
+    found = run(lambda *inputs: checkpoint(attend, *inputs, use_reentrant=False), inputs)
+    for one, other in zip(found, run(attend, inputs), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_similarity_is_the_scaled_dot_product_of_every_pair():
-    latent_refs, _, token_refs, _ = random_parts(4, 3)
+    latent_refs, _, token_refs, _ = random_inputs(4, 3)
     found = similarity(latent_refs, token_refs)
     assert found.shape == (2, HEADS, 3, 4)
     expected = (latent_refs[1, 2, 1] * token_refs[1, 3, 1]).sum() / HEAD_DIM**0.5
     torch.testing.assert_close(found[1, 1, 2, 3], expected)
 
 
-def test_an_unknown_backend_is_refused_with_the_choices():
+def test_an_unknown_backend_is_an_error_that_lists_the_choices():
     with pytest.raises(InputError, match="unknown backend 'flash': choose auto, torch, sdpa, chunked or triton"):
-        unwrap(bi_attention)(*random_parts(2, 1), backend="flash")
+        unwrap(bi_attention)(*random_inputs(2, 1), backend="flash")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_triton_without_cuda_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch):
+def test_triton_without_cuda_is_an_error_that_says_why(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(InputError, match="backend 'triton' (needs the package triton|runs on CUDA tensors)"):
-        bi_attention(*random_parts(2, 1), backend="triton")
+        bi_attention(*random_inputs(2, 1), backend="triton")

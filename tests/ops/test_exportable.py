@@ -1,4 +1,4 @@
-"""Facts about farthest points and neighbors while torch.export or the ONNX exporter looks on."""
+"""Farthest point sampling and kNN under torch.export and in the ONNX exporter."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Facts about carrying features from few points to many."""
+"""Inverse-distance interpolation of features."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def test_gradients_reach_the_features():
     assert torch.autograd.gradcheck(lambda feats: interpolate(queries, points, feats), feats)
 
 
-def test_weights_are_worked_out_in_float32_for_features_in_half_precision():
+def test_weights_are_computed_in_float32_for_features_in_half_precision():
     queries, points, feats = torch.randn(1, 30, 3) + 10, torch.randn(1, 9, 3) + 10, torch.randn(1, 9, 4)
     found = interpolate(queries, points, feats.bfloat16())
     assert found.dtype == torch.bfloat16
@@ -58,7 +58,7 @@ def test_less_than_one_neighbor_is_refused():
 
 def test_copies_of_a_point_share_the_weight_of_a_query_on_them_and_positions_get_no_gradient():
     queries, points, feats = (
-        part.requires_grad_() for part in (torch.zeros(1, 2, 3), torch.zeros(1, 4, 3), torch.eye(4)[None])
+        one.requires_grad_() for one in (torch.zeros(1, 2, 3), torch.zeros(1, 4, 3), torch.eye(4)[None])
     )
     found = interpolate(queries, points, feats)
     torch.testing.assert_close(found[0], torch.tensor([[1.0, 1, 1, 0]]).expand(2, 4) / 3)

@@ -1,4 +1,4 @@
-"""Facts about sums, moments and maxima over neighbors: by hand, equal to gathering first, gradients included."""
+"""Sums, moments and maxima over neighbors: by hand, and against gathering first, gradients included."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,11 +15,11 @@ BACKENDS = ["torch", "numba"]
 
 
 def moments_by_gathering(values: Tensor, offsets: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    seen = (gather(values, index) + offsets[:, :, None]).double()
-    return seen.sum((1, 2)), seen.square().sum((1, 2))
+    pairs = (gather(values, index) + offsets[:, :, None]).double()
+    return pairs.sum((1, 2)), pairs.square().sum((1, 2))
 
 
-FORMS: dict[str, tuple[Callable, Callable]] = {
+OPERATORS: dict[str, tuple[Callable, Callable]] = {
     "sum": (neighbor_sum, lambda values, index: gather(values, index).sum(2)),
     **{
         f"max, {backend}": (partial(neighbor_max, backend=backend), lambda values, index: gather(values, index).amax(2))
@@ -30,17 +30,17 @@ FORMS: dict[str, tuple[Callable, Callable]] = {
         for backend in BACKENDS
     },
 }
-"""Each form of each operator, and what it has to equal."""
+"""Each operator with each backend, and a function that it must equal."""
 
 
 def random_inputs(
-    form: str, num_groups: int = 9, num_neighbors: int = 4, width: int = 5
+    name: str, num_groups: int = 9, num_neighbors: int = 4, width: int = 5
 ) -> tuple[list[Tensor], Tensor]:
-    """Return what has a gradient (values of 3 clouds of 7 points, and offsets of groups), and the neighbors' index."""
+    """Return the inputs with gradients (values of 3 clouds of 7 points; offsets of groups), and the neighbor index."""
     values = torch.randn(3, 7, width, dtype=torch.float64, requires_grad=True)
     offsets = torch.randn(3, num_groups, width, dtype=torch.float64, requires_grad=True)
     index = torch.randint(7, (3, num_groups, num_neighbors))
-    return ([values, offsets] if form.startswith("moments") else [values]), index
+    return ([values, offsets] if name.startswith("moments") else [values]), index
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -57,40 +57,40 @@ def test_sum_maximum_and_moments_by_hand(backend: str):
 
 @pytest.mark.parametrize("num_groups", [1, 9, 63])
 @pytest.mark.parametrize("num_neighbors", [1, 4, 300])
-@pytest.mark.parametrize("form", FORMS)
-def test_values_and_gradients_are_those_of_gathering_first(form: str, num_neighbors: int, num_groups: int):
-    leaves, index = random_inputs(form, num_groups, num_neighbors)
-    found, expected = (function(*leaves, index) for function in FORMS[form])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_values_and_gradients_are_those_of_gathering_first(name: str, num_neighbors: int, num_groups: int):
+    leaves, index = random_inputs(name, num_groups, num_neighbors)
+    found, expected = (function(*leaves, index) for function in OPERATORS[name])
     torch.testing.assert_close(found, expected)
     outs = found if isinstance(found, tuple) else (found,)
     weights = [torch.randn_like(out) for out in outs]
     torch.testing.assert_close(*(torch.autograd.grad(result, leaves, weights) for result in (found, expected)))
 
 
-def run(form: str, leaves: list[Tensor], index: Tensor) -> tuple:
-    """Return what a form gives, and the gradients of a loss in which every part of it matters differently."""
-    out = FORMS[form][0](*leaves, index)
+def run(name: str, leaves: list[Tensor], index: Tensor) -> tuple:
+    """Return outputs, and the gradients for output gradients that all differ."""
+    out = OPERATORS[name][0](*leaves, index)
     outs = out if isinstance(out, tuple) else (out,)
-    weights = [torch.arange(part.numel()).view_as(part).to(part) for part in outs]
+    weights = [torch.arange(one.numel()).view_as(one).to(one) for one in outs]
     return outs, torch.autograd.grad(outs, leaves, weights)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_inputs_may_lie_in_memory_in_any_way(form: str):
-    leaves, index = random_inputs(form)
-    strange = [leaf.detach().mT.contiguous().mT.requires_grad_() for leaf in leaves]
-    assert not any(leaf.is_contiguous() for leaf in strange)
-    found = run(form, strange, index.mT.contiguous().mT)
-    torch.testing.assert_close(found, run(form, leaves, index), rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize("name", OPERATORS)
+def test_inputs_may_be_non_contiguous(name: str):
+    leaves, index = random_inputs(name)
+    strided = [leaf.detach().mT.contiguous().mT.requires_grad_() for leaf in leaves]
+    assert not any(leaf.is_contiguous() for leaf in strided)
+    found = run(name, strided, index.mT.contiguous().mT)
+    torch.testing.assert_close(found, run(name, leaves, index), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_two_threads_compute_what_one_does(form: str):
-    leaves, index = random_inputs(form)
+@pytest.mark.parametrize("name", OPERATORS)
+def test_two_threads_compute_what_one_does(name: str):
+    leaves, index = random_inputs(name)
     found = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        found.append(run(form, leaves, index))
+        found.append(run(name, leaves, index))
     torch.set_num_threads(1)
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
@@ -104,16 +104,16 @@ def test_the_first_of_equal_neighbors_gets_the_gradient(backend: str):
 
 @pytest.mark.parametrize("place", [0, 1, 3])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_no_number_stays_none(backend: str, place: int):
+def test_the_maximum_with_a_nan_is_nan(backend: str, place: int):
     values = torch.tensor([1.0, 2, 3, torch.inf])[None, :, None].clone()
     values[0, place] = torch.nan
     assert neighbor_max(values, torch.tensor([[[0, 1, 3, 2]]]), backend).isnan().all()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_point_that_is_in_no_group_gets_no_gradient(form: str):
-    (values, *offsets), _ = random_inputs(form, num_groups=1)
-    out = FORMS[form][0](values, *offsets, torch.tensor([[[1, 3]]] * 3))
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_point_that_is_in_no_group_gets_no_gradient(name: str):
+    (values, *offsets), _ = random_inputs(name, num_groups=1)
+    out = OPERATORS[name][0](values, *offsets, torch.tensor([[[1, 3]]] * 3))
     (out if isinstance(out, Tensor) else out[1]).sum().backward()
     assert not values.grad[:, [0, 2, 4, 5, 6]].any() and values.grad[:, [1, 3]].any()
 
@@ -127,17 +127,17 @@ def test_moments_are_exact_where_float32_would_lose_the_variance(backend: str):
         torch.testing.assert_close(found, expected, rtol=1e-14 if backend == "numba" else 1e-7, atol=0)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_nothing_as_large_as_all_neighbors_is_kept_for_the_gradients(form: str):
+@pytest.mark.parametrize("name", OPERATORS)
+def test_no_tensor_of_all_neighbors_is_saved_for_the_backward_pass(name: str):
     values, offsets = (torch.randn(2, 20, 64, requires_grad=True) for _ in range(2))
-    inputs = (values, offsets) if form.startswith("moments") else (values,)
-    kept: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: (kept.append(tensor), tensor)[1], lambda t: t):
-        FORMS[form][0](*inputs, torch.randint(20, (2, 20, 16)))
-    assert kept and max(tensor.numel() for tensor in kept) <= values.numel()
+    inputs = (values, offsets) if name.startswith("moments") else (values,)
+    saved: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: (saved.append(tensor), tensor)[1], lambda t: t):
+        OPERATORS[name][0](*inputs, torch.randint(20, (2, 20, 16)))
+    assert saved and max(tensor.numel() for tensor in saved) <= values.numel()
 
 
-def test_torch_knows_the_operators_of_numba():
+def test_numba_operators_are_registered_with_torch():
     from bixt3d.ops.numba import neighborhoods
 
     values, offsets, index = torch.randn(2, 9, 5), torch.randn(2, 4, 5), torch.randint(9, (2, 4, 3))
@@ -152,7 +152,7 @@ def test_torch_knows_the_operators_of_numba():
         torch.library.opcheck(operator.default, inputs, test_utils=("test_schema", "test_faketensor"))
 
 
-def test_a_backend_that_cannot_run_here_says_why():
+def test_a_backend_that_cannot_run_is_an_error_that_says_why():
     values, index = torch.zeros(1, 2, 1), torch.zeros(1, 1, 1, dtype=torch.int64)
     for backend, device, reason in (
         ("numba", "meta", "runs on CPU tensors only"),
@@ -161,16 +161,16 @@ def test_a_backend_that_cannot_run_here_says_why():
         with pytest.raises(InputError, match=reason):
             choose_neighborhood_backend(backend, values.to(device))
     assert torch.equal(neighbor_max(values, index, "cluster"), neighbor_max(values, index, "auto"))
-    assert neighbor_max(values.half(), index).dtype == torch.float16  # by torch: Numba has no such numbers
+    assert neighbor_max(values.half(), index).dtype == torch.float16  # by torch: Numba has no float16
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if "numba" in form])
+@pytest.mark.parametrize("name", [name for name in OPERATORS if "numba" in name])
 @pytest.mark.parametrize("wrong", [-1, 7])
-def test_a_kernel_never_follows_an_index_out_of_its_cloud(form: str, wrong: int):
-    leaves, index = random_inputs(form)
+def test_a_neighbor_index_out_of_range_is_an_error(name: str, wrong: int):
+    leaves, index = random_inputs(name)
     index[1, 2, 3] = wrong
     with pytest.raises(IndexError, match=f"neighbor_index goes from .*{wrong}.* in clouds of 7 points"):
-        FORMS[form][0](*leaves, index)
+        OPERATORS[name][0](*leaves, index)
 
 
 def test_a_group_without_neighbors_is_an_error():

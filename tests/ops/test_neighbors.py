@@ -1,4 +1,4 @@
-"""Facts about choosing points: by hand, as properties, and the same from every backend."""
+"""Farthest point sampling and kNN: by hand, properties, and every backend against the reference."""
 
 import sys
 import weakref
@@ -21,18 +21,18 @@ BACKENDS = ["torch", "numba", CLUSTER]
 
 
 def line(*x: float) -> Tensor:
-    """Return one cloud of points at these places of the first axis."""
+    """Return one cloud of points on the first axis."""
     return torch.tensor(x)[None, :, None] * torch.tensor([1.0, 0, 0])
 
 
 def grid(side: int) -> Tensor:
-    """Return one cloud: the whole-numbered points of a cube, in which nearly every distance is a tie."""
+    """Return one cloud: the integer points of a cube, where nearly every distance is a tie."""
     axis = torch.arange(float(side))
     return torch.cartesian_prod(axis, axis, axis)[None]
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of all tensors made inside that are alive at the same time, and keeps the largest sum."""
+    """Measure the peak memory of the tensors that are created inside, in bytes."""
 
     def __init__(self):
         super().__init__()
@@ -102,7 +102,7 @@ def test_knn_gives_ties_to_the_lower_index(backend: str):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("backend", ["numba", CLUSTER])
-def test_farthest_points_of_every_backend_are_the_same(backend: str, size: int):
+def test_farthest_points_of_every_backend_are_those_of_the_reference(backend: str, size: int):
     points = torch.randn(3, size, 3)
     for num_points in {1, (size + 1) // 2, size}:
         expected = farthest_points(points, num_points, "torch")
@@ -111,7 +111,7 @@ def test_farthest_points_of_every_backend_are_the_same(backend: str, size: int):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("backend", ["numba", CLUSTER])
-def test_knn_of_every_backend_is_the_same(backend: str, size: int):
+def test_knn_of_every_backend_is_that_of_the_reference(backend: str, size: int):
     queries, points = torch.randn(2, 9, 3), torch.randn(2, size, 3)
     for num_neighbors in {1, min(24, size)}:
         expected = knn(queries, points, num_neighbors, "torch")
@@ -121,13 +121,13 @@ def test_knn_of_every_backend_is_the_same(backend: str, size: int):
 CLOUDS = {
     "grid": lambda: grid(9),  # nearly every distance is a tie
     "small grid": lambda: grid(5),
-    "one place": lambda: torch.ones(1, 300, 3),
+    "equal points": lambda: torch.ones(1, 300, 3),
     "duplicates": lambda: torch.randn(2, 100, 3).repeat(1, 3, 1)[:, torch.randperm(300)],
-    "as good as duplicates": lambda: torch.rand(2, 100, 3).repeat(1, 4, 1) + torch.rand(2, 400, 3) * 1e-7,
-    "far from zero": lambda: torch.rand(1, 700, 3) + 1e4,
+    "near duplicates": lambda: torch.rand(2, 100, 3).repeat(1, 4, 1) + torch.rand(2, 400, 3) * 1e-7,
+    "far from the origin": lambda: torch.rand(1, 700, 3) + 1e4,
     "clusters": lambda: torch.randn(2, 700, 3) * 10 ** torch.randint(-6, 3, (2, 700, 1)),
-    "distances that are infinite": lambda: torch.randn(1, 300, 3) * 10.0 ** torch.randint(17, 22, (1, 300, 1)),
-    "distances below all normal numbers": lambda: torch.randn(1, 300, 3) * 1e-21,
+    "infinite distances": lambda: torch.randn(1, 300, 3) * 10.0 ** torch.randint(17, 22, (1, 300, 1)),
+    "subnormal distances": lambda: torch.randn(1, 300, 3) * 1e-21,
     "a line": lambda: line(*torch.randn(600)),
     "one axis": lambda: torch.randn(2, 300, 1),
     "two axes": lambda: torch.randint(0, 20, (2, 600, 2)).float(),
@@ -136,7 +136,7 @@ CLOUDS = {
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-def test_numba_chooses_the_very_points_that_torch_chooses(name: str):
+def test_numba_chooses_the_points_of_the_reference_in_special_clouds(name: str):
     torch.manual_seed(0)
     points = CLOUDS[name]()
     for num_points in (1, 40, points.shape[1]):
@@ -146,14 +146,14 @@ def test_numba_chooses_the_very_points_that_torch_chooses(name: str):
         assert torch.equal(knn(points, points, num_neighbors, "numba"), knn(points, points, num_neighbors, "torch"))
 
 
-def test_numba_finds_neighbors_of_queries_that_lie_elsewhere():
+def test_numba_finds_neighbors_of_queries_outside_the_cloud():
     torch.manual_seed(0)
     points = torch.randn(2, 500, 3)
     for queries in (10 * torch.randn(2, 60, 3), 1e3 + torch.randn(2, 60, 3), torch.randn(2, 0, 3)):
         assert torch.equal(knn(queries, points, 7, "numba"), knn(queries, points, 7, "torch"))
 
 
-def test_torch_knows_numbas_operators_and_can_compile_them():
+def test_numba_operators_are_registered_with_torch_and_can_be_compiled():
     from bixt3d.ops.numba import points as kernels
 
     torch.use_deterministic_algorithms(False)  # compiled code does not fill memory
@@ -169,16 +169,16 @@ def test_torch_knows_numbas_operators_and_can_compile_them():
         assert torch.equal(one, other)
 
 
-def test_a_compiler_sees_one_operator_in_place_of_a_loop_over_samples():
+def test_torch_compile_sees_one_operator_instead_of_a_loop_over_samples():
     graphs = []
 
-    def look(graph: torch.fx.GraphModule, inputs: list) -> Callable:
+    def record(graph: torch.fx.GraphModule, inputs: list) -> Callable:
         graphs.append(graph)
         return graph.forward
 
     points = torch.randn(2, 100, 3)
-    sample = unwrap(neighbors._farthest_points_torch)  # without checks of types, which no compiler sees through
-    compiled = torch.compile(lambda points: sample(points, 50), backend=look, fullgraph=True)
+    sample = unwrap(neighbors._farthest_points_torch)  # without beartype's checks, which cannot be compiled
+    compiled = torch.compile(lambda points: sample(points, 50), backend=record, fullgraph=True)
     assert torch.equal(compiled(points), farthest_points(points, 50, "torch"))
     assert len(graphs) == 1
     assert len(graphs[0].graph.nodes) < 10
@@ -186,25 +186,25 @@ def test_a_compiler_sees_one_operator_in_place_of_a_loop_over_samples():
     torch.library.opcheck(operator, (points, 5), test_utils=("test_schema", "test_faketensor"))
 
 
-def test_a_kernel_is_compiled_where_there_is_no_place_to_keep_it():
+def test_a_kernel_is_compiled_without_a_writable_cache():
     from bixt3d.ops.numba.kernels import kernel
 
     made: dict = {}
-    exec("def double(x): return 2 * x", made)  # Numba refuses to keep what comes from no file
+    exec("def double(x): return 2 * x", made)  # Numba does not cache functions without a file
     assert kernel(made["double"])(4) == 8
 
 
 @pytest.mark.parametrize("num_clouds", [1, 2, 7])
-def test_threads_that_share_the_clouds_change_nothing(num_clouds: int):
+def test_numba_gives_the_same_points_with_any_number_of_threads(num_clouds: int):
     torch.manual_seed(0)
     points = torch.rand(num_clouds, 100, 3)
-    alone = farthest_points(points, 20, "numba"), knn(points, points, 5, "numba")
+    one_thread = farthest_points(points, 20, "numba"), knn(points, points, 5, "numba")
     torch.set_num_threads(3)
     try:
-        shared = farthest_points(points, 20, "numba"), knn(points, points, 5, "numba")
+        three_threads = farthest_points(points, 20, "numba"), knn(points, points, 5, "numba")
     finally:
         torch.set_num_threads(1)
-    assert torch.equal(alone[0], shared[0]) and torch.equal(alone[1], shared[1])
+    assert torch.equal(one_thread[0], three_threads[0]) and torch.equal(one_thread[1], three_threads[1])
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
@@ -217,7 +217,7 @@ def test_knn_is_what_a_stable_sort_of_distances_gives(backend: str):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("side", [3, 5])
-def test_farthest_points_of_a_grid_are_farthest_whoever_wins_a_tie(backend: str, side: int):
+def test_farthest_points_of_a_grid_are_farthest_however_ties_are_broken(backend: str, side: int):
     points = grid(side)
     chosen = farthest_points(points, side**3 // 2, backend)[0]
     distance = squared_distances(points[0][:, None], points)
@@ -238,7 +238,7 @@ def test_neighbors_are_the_same_under_autocast(backend: str):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_neighbors_are_worked_out_in_float32_whatever_the_points_are_stored_in(backend: str, dtype: torch.dtype):
+def test_neighbors_are_computed_in_float32_for_points_of_any_dtype(backend: str, dtype: torch.dtype):
     points = torch.randn(1, 40, 3).to(dtype)
     assert torch.equal(farthest_points(points, 20, backend), farthest_points(points.float(), 20, "torch"))
     expected = knn(points.float()[:, :9], points.float(), 1, "torch")
@@ -248,13 +248,13 @@ def test_neighbors_are_worked_out_in_float32_whatever_the_points_are_stored_in(b
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_neighbors_of_points_with_six_axes(backend: str):
     points = torch.randn(2, 100, 6)
-    points[..., :3] = 1  # only the other axes tell the points apart
+    points[..., :3] = 1  # points differ in the other axes only
     assert torch.equal(farthest_points(points, 30, backend), farthest_points(points[..., 3:], 30, "torch"))
     assert torch.equal(knn(points[:, :9], points, 5, backend), knn(points[:, :9, 3:], points[..., 3:], 5, "torch"))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_layout_of_the_points_in_memory_does_not_matter(backend: str):
+def test_points_and_queries_may_be_non_contiguous(backend: str):
     points = torch.randn(2, 3, 100).transpose(1, 2)
     queries = torch.randn(2, 18, 5)[:, ::2, 1:4]
     assert torch.equal(farthest_points(points, 30, backend), farthest_points(points.contiguous(), 30, backend))
@@ -263,12 +263,12 @@ def test_the_layout_of_the_points_in_memory_does_not_matter(backend: str):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_points_that_require_gradients_have_neighbors_like_any_other(backend: str):
+def test_points_may_require_gradients(backend: str):
     points = torch.randn(2, 50, 3)
-    learned = points.clone().requires_grad_()
+    with_grad = points.clone().requires_grad_()
     for index, expected in [
-        (farthest_points(learned, 10, backend), farthest_points(points, 10, backend)),
-        (knn(learned, learned, 4, backend), knn(points, points, 4, backend)),
+        (farthest_points(with_grad, 10, backend), farthest_points(points, 10, backend)),
+        (knn(with_grad, with_grad, 4, backend), knn(points, points, 4, backend)),
     ]:
         assert torch.equal(index, expected) and not index.requires_grad
 
@@ -281,15 +281,15 @@ def test_knn_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch):
         assert torch.equal(knn(queries, points, 7, "torch"), expected)
 
 
-def test_knn_keeps_its_budget_of_bytes(monkeypatch: pytest.MonkeyPatch):
+def test_knn_stays_within_its_memory_budget(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reference, "KNN_BYTE_BUDGET", 200_000)
     queries, points = torch.randn(2, 100, 3), torch.randn(2, 500, 3)
     with PeakMemory() as memory:
         index = knn(queries, points, 4, "torch")
-    assert 100_000 < memory.peak - 2 * index.nbytes <= 200_000  # the answer comes once in parts, once together
+    assert 100_000 < memory.peak - 2 * index.nbytes <= 200_000  # the result exists once in chunks, once concatenated
 
 
-def test_more_points_than_the_cloud_has_are_refused():
+def test_more_points_than_the_cloud_has_are_an_error():
     points = torch.randn(1, 4, 3)
     with pytest.raises(InputError, match="asked for 5 farthest points of clouds of 4 points"):
         farthest_points(points, 5)
@@ -300,7 +300,7 @@ def test_more_points_than_the_cloud_has_are_refused():
             call()
 
 
-def test_an_unknown_backend_is_refused_with_the_choices():
+def test_an_unknown_backend_is_an_error_that_lists_the_choices():
     with pytest.raises(InputError, match="unknown backend 'fast': choose auto, torch, numba, cluster or triton"):
         unwrap(_backend.choose_point_backend)("fast", torch.zeros(1, 2, 3), cluster_on_cuda=True)
 
@@ -312,7 +312,7 @@ def test_an_unknown_backend_is_refused_with_the_choices():
         ("cluster", "torch_cluster: pip install --no-build-isolation torch-cluster"),
     ],
 )
-def test_a_backend_asked_for_by_name_but_missing_is_refused_with_the_reason(
+def test_a_requested_backend_that_is_not_installed_is_an_error_with_its_pip_line(
     backend: str, wanted: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(_backend, "is_installed", lambda package: False)
@@ -320,14 +320,14 @@ def test_a_backend_asked_for_by_name_but_missing_is_refused_with_the_reason(
         farthest_points(torch.randn(1, 4, 3), 2, backend)
 
 
-def test_auto_falls_back_in_silence(monkeypatch: pytest.MonkeyPatch):
+def test_auto_falls_back_to_torch_without_numba(monkeypatch: pytest.MonkeyPatch):
     points = torch.zeros(1, 2, 3)
     assert _backend.choose_point_backend("auto", points, cluster_on_cuda=True) == "numba"
     monkeypatch.setattr(_backend, "is_installed", lambda package: False)
     assert _backend.choose_point_backend("auto", points, cluster_on_cuda=True) == "torch"
 
 
-def test_asking_for_a_package_does_not_import_it():
+def test_is_installed_does_not_import_the_package():
     assert _backend.is_installed("this") and "this" not in sys.modules
     assert not _backend.is_installed("no_such_package")
 
@@ -341,11 +341,11 @@ def test_numba_refuses_coordinates_that_are_not_finite(value: float):
         lambda: knn(wrong, right, 4, "numba"),
         lambda: knn(right, wrong, 4, "numba"),
     ):
-        with pytest.raises(InputError, match="must have finite coordinates: some are NaN or infinite"):
+        with pytest.raises(InputError, match="points must have finite coordinates: some are NaN or infinite"):
             choose()
 
 
-def test_numba_is_refused_off_the_cpu():
+def test_numba_on_another_device_than_the_cpu_is_an_error():
     with pytest.raises(InputError, match="runs on CPU tensors only, these are on meta"):
         knn(torch.zeros(1, 2, 3, device="meta"), torch.zeros(1, 2, 3, device="meta"), 1, "numba")
 

@@ -1,4 +1,4 @@
-"""Facts about positions as sines and cosines."""
+"""Sinusoidal positional encoding."""
 
 import math
 
@@ -10,7 +10,7 @@ from bixt3d.types import InputError
 
 
 def encode_slowly(pos: list[float], num_features: int, temperature: float, scale: float) -> list[float]:
-    """Return the formula of the docstring, feature by feature."""
+    """Compute the formula of the docstring, feature by feature."""
     encoded = []
     for p in pos:
         for i in range(num_features):
@@ -35,9 +35,9 @@ def test_four_features_of_one_axis_by_hand():
 
 
 def test_the_grid_of_an_image_is_encoded_as_the_authors_do():
-    """Rows and columns count 1..n, divided by n + 1e-6, times 2 pi; sines on even, cosines on odd features; y, then x.
+    """Positions are 1..n, divided by n + 1e-6, times 2 pi; even features are sines, odd ones cosines; y before x.
 
-    Stated as the authors write it: a division by ``temperature ** (2 * (i // 2) / 32)``, then ``stack(...).flatten``.
+    Written as in the authors' code: a division by ``temperature ** (2 * (i // 2) / 32)``, then ``stack(...).flatten``.
     """
     num_rows, num_columns = 3, 5
     ones = torch.ones(1, num_rows, num_columns)
@@ -55,7 +55,7 @@ def test_the_grid_of_an_image_is_encoded_as_the_authors_do():
 
 
 @pytest.mark.parametrize("num_features", [0, 1, 5, -2])
-def test_a_number_of_features_that_is_not_even_is_refused(num_features: int):
+def test_an_odd_number_of_features_is_an_error(num_features: int):
     with pytest.raises(InputError, match="even number of features"):
         sinusoid(torch.zeros(1, 1, 3), num_features)
 

@@ -1,7 +1,7 @@
-"""Facts about the kernels that choose points and look at neighbors, on a GPU, or on a CPU through Triton's interpreter.
+"""Triton kernels of farthest point sampling, kNN and neighborhoods, on a GPU, or on a CPU in Triton's interpreter.
 
-A kernel is interpreted if TRITON_INTERPRET is set when its file is first imported: this file sets it for that, and for
-its own tests. Triton itself is imported without, as in all other tests.
+A kernel is interpreted if TRITON_INTERPRET is set when its file is first imported: this file sets it for that import,
+and for its own tests. Triton itself is imported without it, as in all other tests.
 """
 
 import os
@@ -31,14 +31,14 @@ with pytest.MonkeyPatch.context() as patch:
     from bixt3d.ops.triton import neighborhoods, trial
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")  # Triton 3.6
-SHIPPED_BLOCKS = knn_kernels.BLOCK_QUERIES, knn_kernels.BLOCK_POINTS
+DEFAULT_BLOCKS = knn_kernels.BLOCK_QUERIES, knn_kernels.BLOCK_POINTS
 sample = partial(farthest_points, backend="triton")
 find = partial(knn, backend="triton")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def interpreter() -> Iterator[None]:
-    """Let the interpreter run what needs a GPU; skip where that of Triton 3.6 meets a numpy (2.4) it does not know."""
+    """Run the kernels in the interpreter if there is no GPU; skip where Triton 3.6 does not support numpy (2.4)."""
     for kernels in (sample_kernels, knn_kernels, neighborhoods):
         assert kernels.INTERPRETED == (not ON_GPU), "the kernels were imported before this file was"  # noqa: SIM300
     with pytest.MonkeyPatch.context() as patch:
@@ -55,7 +55,7 @@ def interpreter() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def unwritten_memory_is_nan() -> Iterator[None]:
-    """Have torch fill new tensors with NaN, and integers with the largest there is."""
+    """Let torch fill uninitialized tensors with NaN, and integers with their largest value."""
     torch.use_deterministic_algorithms(True)
     assert torch.empty(3).isnan().all()
     yield
@@ -64,28 +64,28 @@ def unwritten_memory_is_nan() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def larger_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the interpreter, which takes as long for a small block as for a large one, go through fewer of them."""
+    """Use larger blocks in the interpreter, whose time depends on the number of blocks, not on their size."""
     if not ON_GPU:
         monkeypatch.setattr(knn_kernels, "BLOCK_QUERIES", 128)
         monkeypatch.setattr(knn_kernels, "BLOCK_POINTS", 512)
 
 
 def check_samples(points: Tensor, num_points: int) -> None:
-    """Compare with the definition."""
+    """Compare with the reference."""
     found = sample(points, num_points)
     assert found.dtype == torch.int64 and found.is_contiguous()
     assert torch.equal(found, farthest_points(points, num_points, "torch"))
 
 
 def check_neighbors(queries: Tensor, points: Tensor, num_neighbors: int) -> None:
-    """Compare with the definition."""
+    """Compare with the reference."""
     found = find(queries, points, num_neighbors)
     assert found.dtype == torch.int64 and found.is_contiguous()
     assert torch.equal(found, knn(queries, points, num_neighbors, "torch"))
 
 
 def special(name: str) -> Tensor:
-    """Return two clouds full of exact ties."""
+    """Return two clouds with many exact ties."""
     axis = torch.arange(4.0)
     grid = torch.cartesian_prod(axis, axis, axis)
     clouds = {
@@ -106,11 +106,11 @@ def test_farthest_points_and_neighbors_of_a_line():
 class TestFarthestPoints:
     @pytest.fixture(autouse=True)
     def force(self, program_numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Have clouds sampled in one launch, or, as if too large for that, in one for each sample."""
+        """Force one launch for all samples, or one launch for each sample, as for large clouds."""
         monkeypatch.setattr(sample_kernels, "PROGRAM_NUMBERS", program_numbers)
 
     @pytest.mark.parametrize(("size", "num_points"), [(1, 1), (2, 2), (63, 12), (65, 12), (100, 12), (1000, 20)])
-    def test_they_are_those_of_the_definition(self, size: int, num_points: int):
+    def test_they_are_those_of_the_reference(self, size: int, num_points: int):
         check_samples(torch.randn(2, size, 3, device=DEVICE), num_points)
 
     @pytest.mark.parametrize("num_axes", [1, 2, 6, 8])
@@ -125,7 +125,7 @@ class TestFarthestPoints:
     def test_points_infinitely_far_apart_are_ties(self):
         check_samples(torch.randn(1, 30, 3, device=DEVICE) * 1e25, 10)
 
-    def test_inputs_may_lie_in_memory_in_any_way(self):
+    def test_inputs_may_be_non_contiguous(self):
         check_samples(torch.randn(2, 4, 100, device=DEVICE)[:, 1:].transpose(1, 2)[:, ::2], 10)
         check_samples(torch.randn(1, 40, 1, device=DEVICE).expand(2, 40, 3), 5)
 
@@ -160,21 +160,21 @@ KNN_CASES = [  # queries, points, axes, neighbors
 
 
 @pytest.mark.parametrize("case", KNN_CASES, ids=str)
-def test_neighbors_are_those_of_the_definition(case: tuple[int, int, int, int]):
+def test_neighbors_are_those_of_the_reference(case: tuple[int, int, int, int]):
     num_queries, size, num_axes, num_neighbors = case
     points = torch.randn(2, size, num_axes, device=DEVICE)
     check_neighbors(torch.randn(2, num_queries, num_axes, device=DEVICE), points, num_neighbors)
 
 
-@pytest.mark.parametrize("order", ["random", "closest last", "full of ties"])
-def test_neighbors_in_blocks_of_the_size_that_ships(order: str, monkeypatch: pytest.MonkeyPatch):
-    """Closest last is the worst case: every block has what belongs into the list. Of ties the last index leaves it."""
-    monkeypatch.setattr(knn_kernels, "BLOCK_QUERIES", SHIPPED_BLOCKS[0])
-    monkeypatch.setattr(knn_kernels, "BLOCK_POINTS", SHIPPED_BLOCKS[1])
+@pytest.mark.parametrize("order", ["random", "closest last", "many ties"])
+def test_neighbors_with_the_default_block_size(order: str, monkeypatch: pytest.MonkeyPatch):
+    """Closest last is the worst case: every block updates the list. Of ties the highest index is replaced."""
+    monkeypatch.setattr(knn_kernels, "BLOCK_QUERIES", DEFAULT_BLOCKS[0])
+    monkeypatch.setattr(knn_kernels, "BLOCK_POINTS", DEFAULT_BLOCKS[1])
     points = torch.randn(1, 300, 3, device=DEVICE)
     if order == "closest last":
         points = points[:, points[0].norm(dim=1).argsort(descending=True)]
-    if order == "full of ties":
+    if order == "many ties":
         points = points.round()
     check_neighbors(points[:, -6:] * 0.01, points, 24)
 
@@ -192,7 +192,7 @@ def test_neighbors_infinitely_far_away_are_ties():
     check_neighbors(points[:, :5], points, 9)
 
 
-def test_inputs_of_neighbors_may_lie_in_memory_in_any_way():
+def test_points_and_queries_may_be_non_contiguous():
     points = torch.randn(2, 4, 100, device=DEVICE)[:, 1:].transpose(1, 2)
     queries = torch.randn(2, 40, 5, device=DEVICE)[:, ::2, 1:4]
     check_neighbors(queries, points, 5)
@@ -201,23 +201,25 @@ def test_inputs_of_neighbors_may_lie_in_memory_in_any_way():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_the_kernel_of_neighbors_itself_computes_in_float32(dtype: torch.dtype):
+def test_the_knn_kernel_computes_in_float32(dtype: torch.dtype):
     points = torch.randn(2, 60, 3, device=DEVICE).to(dtype)
     found = knn_kernels.knn(points[:, :9], points, 5)
     assert torch.equal(found, knn(points[:, :9].float(), points.float(), 5, "torch"))
 
 
 def run_max(backend: str, values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return maxima, and the gradient of a loss that weighs each of them differently."""
+    """Return maxima, and the gradient of the values for different output gradients."""
     values = values.detach().requires_grad_()
     out = neighbor_max(values, index, backend)
-    weights = torch.arange(out.numel(), device=DEVICE).to(out).view_as(out) % 7 - 3  # whole: in any order the same sums
+    weights = (
+        torch.arange(out.numel(), device=DEVICE).to(out).view_as(out) % 7 - 3
+    )  # integers: sums do not depend on their order
     return out, torch.autograd.grad(out, values, weights)[0]
 
 
 def check_max(values: Tensor, index: Tensor) -> None:
-    """Compare with the definition: the same bits."""
-    torch.use_deterministic_algorithms(False)  # by torch the definition has no deterministic form on GPUs
+    """Compare with the reference: bitwise equal."""
+    torch.use_deterministic_algorithms(False)  # the reference is not deterministic on GPUs
     for found, expected in zip(run_max("triton", values, index), run_max("torch", values, index), strict=True):
         assert found.shape == expected.shape and torch.equal(found, expected)
 
@@ -226,7 +228,7 @@ def check_max(values: Tensor, index: Tensor) -> None:
     ("size", "num_groups", "num_neighbors", "width"),
     [(1, 1, 1, 1), (7, 1, 3, 5), (63, 65, 5, 64), (100, 9, 24, 65), (65, 63, 64, 192)],
 )
-def test_maxima_over_neighbors_are_those_of_the_definition(size: int, num_groups: int, num_neighbors: int, width: int):
+def test_maxima_over_neighbors_are_those_of_the_reference(size: int, num_groups: int, num_neighbors: int, width: int):
     values = torch.randn(2, size, width, device=DEVICE)
     check_max(values, torch.randint(size, (2, num_groups, num_neighbors), device=DEVICE))
 
@@ -236,7 +238,7 @@ def test_maxima_are_exact_in_every_dtype(dtype: torch.dtype):
     check_max(torch.randn(2, 40, 20, device=DEVICE).to(dtype), torch.randint(40, (2, 30, 6), device=DEVICE))
 
 
-def test_the_first_of_equal_neighbors_wins_and_what_is_no_number_stays_none():
+def test_of_equal_neighbors_the_first_is_taken_and_nan_stays_nan():
     values = torch.randint(3, (2, 30, 20), device=DEVICE).float()
     values[:, 4, :7], values[:, :, 9], values[:, 5, 3] = -torch.inf, -torch.inf, torch.inf
     index = torch.randint(30, (2, 25, 12), device=DEVICE)
@@ -246,7 +248,7 @@ def test_the_first_of_equal_neighbors_wins_and_what_is_no_number_stays_none():
     assert found.isnan().any() and torch.equal(found.nan_to_num(9), expected.nan_to_num(9))
 
 
-def test_inputs_of_maxima_may_lie_in_memory_in_any_way():
+def test_values_and_index_of_maxima_may_be_non_contiguous():
     check_max(torch.randn(2, 20, 30, device=DEVICE).mT, torch.randint(30, (2, 6, 9), device=DEVICE).mT)
 
 
@@ -255,18 +257,18 @@ def test_inputs_of_maxima_may_lie_in_memory_in_any_way():
     ("size", "num_groups", "num_neighbors", "width"),
     [(1, 1, 1, 1), (7, 1, 3, 5), (63, 65, 5, 64), (100, 9, 24, 65), (65, 63, 64, 192)],
 )
-def test_moments_over_neighbors_are_those_of_the_definition(
+def test_moments_over_neighbors_are_exact_and_gradients_those_of_torch(
     size: int, num_groups: int, num_neighbors: int, width: int, dtype: torch.dtype
 ):
-    """Of numbers that hardly differ: in float32 their variance would be noise. Gradients are those of torch's form."""
+    """Values are nearly equal: in float32 their variance would be noise."""
     values, offsets = (10 + 0.01 * torch.randn(2, n, width, device=DEVICE).to(dtype) for n in (size, num_groups))
     index = torch.randint(size, (2, num_groups, num_neighbors), device=DEVICE)
-    seen = (gather(values, index) + offsets[:, :, None]).double()
+    pairs = (gather(values, index) + offsets[:, :, None]).double()
     leaves = [values.requires_grad_(), offsets.requires_grad_()]
     found = neighbor_moments(*leaves, index, "triton")
-    assert {part.dtype for part in found} == {torch.float64}
-    torch.testing.assert_close(found, (seen.sum((1, 2)), seen.square().sum((1, 2))), rtol=1e-13, atol=0)
-    torch.use_deterministic_algorithms(False)  # by torch the form of torch is not deterministic on GPUs
+    assert {moment.dtype for moment in found} == {torch.float64}
+    torch.testing.assert_close(found, (pairs.sum((1, 2)), pairs.square().sum((1, 2))), rtol=1e-13, atol=0)
+    torch.use_deterministic_algorithms(False)  # the torch backend is not deterministic on GPUs
     grads = [
         torch.autograd.grad(neighbor_moments(*leaves, index, backend), leaves, [torch.ones_like(found[0])] * 2)
         for backend in ("triton", "torch")
@@ -274,17 +276,17 @@ def test_moments_over_neighbors_are_those_of_the_definition(
     torch.testing.assert_close(*grads)
 
 
-def test_points_that_require_gradients_under_autocast_are_points_like_any_other():
+def test_points_may_require_gradients_under_autocast():
     points = torch.randn(2, 50, 3, device=DEVICE)
-    learned = points.clone().requires_grad_()
+    with_grad = points.clone().requires_grad_()
     with torch.autocast(DEVICE, torch.bfloat16):
-        found = sample(learned, 5), find(learned, learned, 4)
+        found = sample(with_grad, 5), find(with_grad, with_grad, 4)
     for index, expected in zip(found, (sample(points, 5), find(points, points, 4)), strict=True):
         assert torch.equal(index, expected) and not index.requires_grad
 
 
-def test_torch_knows_the_operators_and_can_compile_them():
-    torch.use_deterministic_algorithms(False)  # compiled code does not fill memory
+def test_operators_are_registered_with_torch_and_can_be_compiled():
+    torch.use_deterministic_algorithms(False)  # compiled code does not fill uninitialized memory
     points = torch.randn(2, 30, 3, device=DEVICE)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(sample_kernels.farthest_points, (points, 5), test_utils=tests)
@@ -302,7 +304,7 @@ def test_torch_knows_the_operators_and_can_compile_them():
         assert torch.equal(one, other)
 
 
-def test_what_the_kernels_cannot_take_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch):
+def test_inputs_that_the_kernels_do_not_support_are_an_error_that_says_why(monkeypatch: pytest.MonkeyPatch):
     points = torch.zeros(1, 70, 9, device=DEVICE)
     with pytest.raises(InputError, match="backend 'triton' takes points with up to 8 axes, not 9: use auto"):
         sample(points, 2)
@@ -329,7 +331,7 @@ def test_what_the_kernels_cannot_take_is_refused_with_the_reason(monkeypatch: py
         (False, ["triton"], (3, 24), ("torch", "torch", "torch")),
     ],
 )
-def test_auto_takes_on_a_gpu_the_kernels_that_passed_a_trial_there(
+def test_on_a_gpu_auto_takes_kernels_that_passed_their_test(
     passed: bool, installed: list[str], axes_and_neighbors: tuple[int, int], taken: tuple[str, ...], monkeypatch
 ):
     monkeypatch.setattr(trial, "_PASSED", {torch.device("cuda", 0): passed})
@@ -345,7 +347,7 @@ def test_auto_takes_on_a_gpu_the_kernels_that_passed_a_trial_there(
     assert found == taken
 
 
-def test_the_kernels_pass_their_trial_once(monkeypatch: pytest.MonkeyPatch):
+def test_the_kernels_are_tested_once_per_device(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(trial, "_PASSED", {})
     device = torch.device(DEVICE)
     assert trial.points_pass(device)
@@ -369,31 +371,31 @@ def no_kernel(*arguments) -> Tensor:
         (knn_kernels, "knn", no_kernel, "RuntimeError: PTXAS error: no such GPU"),
     ],
 )
-def test_kernels_that_do_not_pass_are_not_taken_and_one_learns_why(kernels, name, wrong, reason, monkeypatch):
+def test_kernels_that_fail_their_test_are_not_used_and_a_warning_says_why(kernels, name, wrong, reason, monkeypatch):
     monkeypatch.setattr(trial, "_PASSED", {})
     monkeypatch.setattr(kernels, name, wrong)
-    with pytest.warns(RuntimeWarning, match=f"cannot be trusted on {DEVICE}, slower forms are taken: {reason}"):
+    with pytest.warns(RuntimeWarning, match=f"fail their test on {DEVICE}, a slower backend is used: {reason}"):
         assert not trial.points_pass(torch.device(DEVICE))
     assert not trial.points_pass(torch.device(DEVICE))
 
 
-def test_nothing_is_tried_while_a_compiler_looks_on(monkeypatch: pytest.MonkeyPatch):
-    torch.use_deterministic_algorithms(False)  # compiled code does not fill memory
+def test_kernels_are_not_tested_under_torch_compile(monkeypatch: pytest.MonkeyPatch):
+    torch.use_deterministic_algorithms(False)  # compiled code does not fill uninitialized memory
     device = torch.device(DEVICE)
 
     @torch.compile(backend="aot_eager", fullgraph=True)
-    def says(points: Tensor) -> Tensor:
+    def add_result(points: Tensor) -> Tensor:
         return points + trial.points_pass(points.device)
 
     monkeypatch.setattr(trial, "_PASSED", {})
-    assert says(torch.zeros(3, device=device)).sum() == 0
+    assert add_result(torch.zeros(3, device=device)).sum() == 0
     assert not trial._PASSED
     monkeypatch.setattr(trial, "_PASSED", {device: True})
-    assert says(torch.zeros(3, device=device)).sum() == 3
+    assert add_result(torch.zeros(3, device=device)).sum() == 3
 
 
-def test_the_compiler_fuses_nothing_and_fits_the_kernels_into_the_registers_of_a_hopper_gpu():
-    """Without lanes that trade numbers through shared memory in search and maximum, for any number of axes."""
+def test_compiled_kernels_have_no_fused_multiply_adds_and_fit_in_the_registers_of_a_hopper_gpu():
+    """kNN and maximum also use no shared memory, for any number of axes."""
     code = (
         "from bixt3d.ops.triton.resources import *\n"
         "for num_points, num_axes, num_neighbors in [(1024, 3, 24), (2048, 6, 64)]:\n"
@@ -415,23 +417,21 @@ def test_the_compiler_fuses_nothing_and_fits_the_kernels_into_the_registers_of_a
     ("num_clouds", "size", "num_points"),
     [(32, 1024, 512), (32, 2048, 512), (2, 8192, 1000), (2, 16384, 1000), (1, 100_000, 1000), (3, 1_000_000, 20)],
 )
-def test_a_gpu_samples_what_the_definition_says(num_clouds: int, size: int, num_points: int):
+def test_farthest_points_on_a_gpu_are_those_of_the_reference(num_clouds: int, size: int, num_points: int):
     check_samples(torch.randn(num_clouds, size, 3, device=DEVICE), num_points)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("num_clouds", "num_queries", "size"), [(32, 2048, 2048), (1, 10_000, 100_000)])
 @pytest.mark.parametrize("num_axes", [3, 6])
-def test_a_gpu_finds_the_neighbors_that_the_definition_does(
-    num_clouds: int, num_queries: int, size: int, num_axes: int
-):
+def test_neighbors_on_a_gpu_are_those_of_the_reference(num_clouds: int, num_queries: int, size: int, num_axes: int):
     points = torch.randn(num_clouds, size, num_axes, device=DEVICE)
     check_neighbors(points[:, torch.randperm(size)[:num_queries]], points, 32)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_gpu_finds_the_maxima_and_moments_that_the_definition_does(dtype: torch.dtype):
+def test_maxima_and_moments_on_a_gpu_are_those_of_the_reference(dtype: torch.dtype):
     values, offsets = torch.randn(32, 1024, 192, device=DEVICE).to(dtype), torch.randn(32, 512, 192, device=DEVICE)
     index = torch.randint(1024, (32, 512, 24), device=DEVICE)
     check_max(values, index)

@@ -1,4 +1,4 @@
-"""A server of this machine, for programs that fetch files."""
+"""A local HTTP server for tests of downloads."""
 
 import io
 import threading
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the files in ``files``, with Range unless told otherwise; ``cut`` breaks the connection early once."""
+    """Serves the files in ``files``, by default with Range; ``cut`` breaks the connection once, after so many bytes."""
 
     files: dict[str, bytes]
     asked: list[tuple[str, str | None]]
@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    """Yield a server that runs."""
+    """Yield a running server."""
     with Server(("127.0.0.1", 0), Handler) as server:
         server.files, server.asked = {}, []
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

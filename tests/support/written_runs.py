@@ -1,4 +1,4 @@
-"""Runs that nobody trained: weights and settings, written as training writes them."""
+"""Runs without training: weights and settings, written as training writes them."""
 
 import json
 import statistics
@@ -45,13 +45,13 @@ model:
     encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4}}
 train: {epochs: 3}
 """
-"""Settings of a classifier of clouds."""
+"""Settings of a cloud classifier."""
 
 
 def write_run_folder(folder: Path, accuracies: list[float], seed: int = 0, features: str = "", **more: Any) -> Path:
-    """Write the folder of a classifier, as training would, with these accuracies on the test set; returns it.
+    """Write the run folder of a classifier with these test accuracies, one per epoch; return it.
 
-    It is finished if there are as many as epochs (3). ``more`` goes to result.json.
+    With 3 of them, the number of epochs, the run is finished. ``more`` goes to result.json.
     """
     from bixt3d.models.presets import build_model
 
@@ -75,7 +75,7 @@ def write_run_folder(folder: Path, accuracies: list[float], seed: int = 0, featu
 
 
 def write_seeds(folder: Path, *accuracies: list[float]) -> Path:
-    """Write the folder of a run of several seeds, of which each has these accuracies; returns it."""
+    """Write the folder of a run of several seeds, with the test accuracies of each; return it."""
     for seed, values in enumerate(accuracies):
         write_run_folder(folder / f"seed{seed}", values, seed)
     seeds, last = list(range(len(accuracies))), [values[-1] for values in accuracies]

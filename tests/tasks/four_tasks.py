@@ -80,7 +80,7 @@ model:
 
 
 def run_task(task: Task, config: str, fabric: Fabric) -> dict[str, Any]:
-    """Return a new model's evaluation, the losses of 8 steps, and the weights and running statistics after them."""
+    """Return the evaluation of a new model, the losses of 8 steps, and weights and running statistics after them."""
     parser = task.make_parser("a test")
     torch.manual_seed(0)  # settings build the parts of a model
     run = make_run(parser, parser.parse_args([f"--cfg={config}"]))
@@ -97,7 +97,7 @@ def run_task(task: Task, config: str, fabric: Fabric) -> dict[str, Any]:
     return {
         "evaluation": [one.facts() | one.row() for one in found],
         "losses": [(row["loss"], row["train_accuracy"]) for row in rows],
-        "state": state.module.state_dict(),  # must be the same in all processes
+        "state": state.module.state_dict(),  # must be equal in all processes
     }
 
 

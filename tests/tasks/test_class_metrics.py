@@ -1,4 +1,4 @@
-"""Scores of a classifier, computed by hand, and the loss that PointMLP trains with."""
+"""Metrics of a classifier, computed by hand, and PointMLP's cross entropy with label smoothing."""
 
 import math
 
@@ -52,11 +52,11 @@ def test_the_loss_is_computed_in_full_precision():
     torch.testing.assert_close(loss, smooth_cross_entropy(logits.bfloat16().float(), labels, 0.1))
 
 
-def test_right_answers_are_counted():
+def test_correct_predictions_are_counted():
     assert count_correct(logits_of([0, 1, 1, 2], 3), torch.tensor([0, 1, 2, 2])).item() == 3
 
 
-def test_the_log_frequency_of_classes_is_their_share_of_the_set():
+def test_the_log_frequency_of_a_class_is_the_log_of_its_share_of_the_set():
     label = torch.tensor([0, 0, 0, 2])
     torch.testing.assert_close(log_frequency(label, 3)[[0, 2]].exp(), torch.tensor([0.75, 0.25]))
     assert log_frequency(label, 3)[1] < -20  # absent, but finite

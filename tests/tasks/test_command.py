@@ -1,4 +1,4 @@
-"""Settings of a run that goes on: a launcher says how many processes there are, not the run before."""
+"""Settings of a resumed run: a launcher sets the number of processes, not the earlier run."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def saved(tmp_path) -> str:
         (LAUNCHED, ["--runtime.devices=4"], (4, None)),
     ],
 )
-def test_a_launcher_says_how_many_processes_go_on_with_a_run(saved, environment, more, expected, monkeypatch):
+def test_a_launcher_sets_the_number_of_processes_of_a_resumed_run(saved, environment, more, expected, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     runtime = parse_command(Classification(), None, ["--resume", saved, *more])[2].runtime

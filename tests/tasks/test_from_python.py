@@ -1,4 +1,4 @@
-"""`bixt3d.train` does in Python what the command does: by name, path or settings, and with errors to catch."""
+"""`bixt3d.train` from Python: a config by name, path or settings; errors as exceptions."""
 
 import signal
 import sys
@@ -65,11 +65,11 @@ def test_a_task_is_found_by_its_names_or_is_given():
     assert choose_task("partseg", "").name == choose_task("part segmentation", "").name == "part segmentation"
     with pytest.raises(InputError, match="there is no task 'parts'; task is one of 'cls', 'partseg', 'imgcls', 'img"):
         choose_task("parts", "")
-    with pytest.raises(InputError, match="the config's model is none of bixt3d's: say what it does; task is one of"):
+    with pytest.raises(InputError, match="the config's model is not one of bixt3d: give its task; task is one of"):
         choose_task(None, "{model: {class_path: mine.Model}}")
 
 
-def test_settings_become_words_of_the_command_line():
+def test_settings_become_command_line_options():
     given = {"seed": 1, "train": {"epochs": 2, "init": None}, "data.root": "a b", "augment": {"scale": [0.8, 1.25]}}
     given["model"] = {"class_path": "PointMLP", "init_args": {"dim": 32}}
     assert list(flat(given)) == [
@@ -82,10 +82,10 @@ def test_settings_become_words_of_the_command_line():
     ]
 
 
-def test_a_notebook_is_told_that_it_is_no_program_to_start_twice(monkeypatch, tmp_path):
+def test_several_processes_in_a_notebook_are_refused(monkeypatch, tmp_path):
     for name in ("__spec__", "__file__"):
         monkeypatch.setattr(sys.modules["__main__"], name, None, raising=False)
     monkeypatch.delattr(sys.modules["__main__"], "__file__")
-    with pytest.raises(InputError, match="a notebook is none: leave out runtime.devices"):
+    with pytest.raises(InputError, match="a notebook cannot start several processes: leave out"):
         bixt3d.train("shapes_cls", **SMALL | {"runtime": {"accelerator": "cpu", "devices": 2}}, run_dir=tmp_path / "a")
     assert not (tmp_path / "a").exists()

@@ -1,4 +1,4 @@
-"""Scores of models of images, by hand."""
+"""Metrics of images, computed by hand."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ NAMES = ("sky", "road", "car", "tree")
 CAMVID = Path(__file__).parents[3] / "shared" / "data" / "camvid_sceneparse"
 
 
-def test_the_first_two_answers_count_by_hand():
+def test_top_2_accuracy_by_hand():
     logits = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [3.0, 1.0, 2.0]])
     labels = torch.tensor([1, 0, 0])
     assert top_k_accuracy(logits, labels, 1) == pytest.approx(1 / 3)
     assert top_k_accuracy(logits, labels, 2) == pytest.approx(2 / 3)
 
 
-def test_of_fewer_classes_than_answers_one_is_always_right():
+def test_top_k_accuracy_of_at_most_k_classes_is_1():
     assert top_k_accuracy(torch.randn(7, 3), torch.tensor([0, 1, 2, 0, 1, 2, 0]), 5) == 1.0
 
 
@@ -73,8 +73,8 @@ def test_a_set_without_any_true_class_scores_zero():
     assert (scores.miou, scores.accuracy, scores.mean_accuracy) == (0.0, 0.0, 0.0)
 
 
-def test_the_floor_of_camvid_is_what_readme_says():
-    """What a model scores that never looks: the most frequent class of all pixels, or of each place."""
+def test_the_trivial_baseline_of_camvid_is_what_readme_says():
+    """A baseline without input: the most frequent class of all pixels, or of each position."""
     if not CAMVID.is_dir():
         pytest.skip(f"real data are absent: {CAMVID}")
     names = read_class_names(CAMVID / "objectInfo.txt")

@@ -1,4 +1,4 @@
-"""Scores of a part segmenter: by hand, by both conventions, and as scikit-learn works them out."""
+"""Metrics of part segmentation: by hand, by both conventions, and compared with scikit-learn."""
 
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def test_scores_are_those_of_scikit_learn():
     assert len({scores.instance_miou, scores.class_miou, scores.pointmlp_instance_miou}) == 3
 
 
-def test_the_floor_of_the_princeton_benchmark_is_what_readme_says():
+def test_the_trivial_baseline_of_the_princeton_benchmark_is_what_readme_says():
     if not PRINCETON.is_dir():
         pytest.skip(f"real data are absent: {PRINCETON}")
     train, test = PartHDF5(str(PRINCETON), num_points=1024, include_val=False).load()

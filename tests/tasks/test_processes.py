@@ -1,4 +1,4 @@
-"""Two processes give what one gives: losses, and evaluation to the last digit."""
+"""Two processes give the result of one: losses, and evaluation to the last digit."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ TASKS = ("classification", "part segmentation", "image classification", "image s
 
 
 def draw_images(root: Path) -> None:
-    """Make a folder of images of two classes, and scenes of two classes with pixels that have none."""
+    """Make a folder of images of two classes, and images with labels for pixels, some without a class."""
     random = np.random.default_rng(0)
     for split, count in {"train": 13, "test": 5}.items():
         for level, name in ((60, "dark"), (180, "light")):

@@ -1,4 +1,4 @@
-"""Images of any size through a model that reads multiples of its stride: whole, or window by window."""
+"""Segmentation of images of any size by a model of fixed stride: padded, or by a sliding window."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from bixt3d.models import ImageSegmenter
 
 
 class ByColor(ImageSegmenter):
-    """Labels a pixel by its colors alone, but reads only images whose sides 4 divides."""
+    """Labels a pixel by its color alone, but reads only images whose sides are multiples of 4."""
 
     stride = 4
 
@@ -43,5 +43,5 @@ def test_windows_cover_the_image_and_their_probabilities_are_averaged(shape, win
     ("length", "window", "places"),
     [(6, 6, [0]), (7, 6, [0, 1]), (10, 6, [0, 4]), (11, 6, [0, 4, 5]), (15, 6, [0, 4, 8, 9]), (3, 1, [0, 1, 2])],
 )
-def test_windows_lie_two_thirds_of_their_side_apart_and_the_last_at_the_end(length, window, places):
+def test_windows_are_two_thirds_of_their_side_apart_and_the_last_is_at_the_end(length, window, places):
     assert window_places(length, window) == places

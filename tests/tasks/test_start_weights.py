@@ -1,4 +1,4 @@
-"""Weights to start from: an earlier run's, of another size of image, another head, another last layer."""
+"""Initial weights from an earlier run: of another image size, another head, another last layer."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_a_head_for_other_classes_starts_new(saved):
 
 
 def test_a_segmenter_takes_a_classifier_without_its_one_sided_last_layer(saved):
-    """Its last layer only writes tokens: what the two-sided one of the classifier says to tokens."""
+    """Its one-sided last layer (tokens read) takes that half of the classifier's two-sided layer."""
     old, image = classifier(depth=3), torch.randn(2, 3, 8, 12)
     run = saved(old)
     both, only = (LinearSegmenter(5, PatchTokenizer(16, 4), encoder(2, reads=reads)) for reads in ("both", "tokens"))
@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_listed_and_the_rest_is_taken(saved):
 
 
 def test_one_sided_attention_of_the_other_direction_is_not_taken(saved):
-    """A classifier's latents read tokens in its last layer, a segmenter's tokens latents: equal names and shapes."""
+    """In the last layer, a classifier's latents read tokens, a segmenter's tokens read latents: equal names, shapes."""
     old, new = classifier(), LinearSegmenter(3, PatchTokenizer(16, 4), encoder(3, reads="tokens"))
     name = "encoder.layers.2.cross.attention.query.weight"
     before = new.state_dict()[name].clone()
@@ -148,7 +148,7 @@ def test_statistics_of_features_stay_those_of_the_new_training_set(saved):
     ]
 
 
-def test_other_features_of_the_same_width_are_said(tmp_path):
+def test_other_features_of_the_same_width_are_reported(tmp_path):
     old, new = PointMLP(3, dim=8, features="normal"), PointMLP(3, dim=8, features="rgb")
     for given, words in (({"features": "normal"}, "the run read normal, this model rgb"), ({"features": "rgb"}, None)):
         metadata = {"input": json.dumps(given)}
@@ -173,7 +173,7 @@ def test_another_model_is_refused_and_stays_as_it_is(saved, model):
     assert all(tensor.equal(before[name]) for name, tensor in new.state_dict().items())
 
 
-def test_names_from_a_strangers_file_are_printed_safely(tmp_path):
+def test_names_from_an_untrusted_file_are_printed_safely(tmp_path):
     model = classifier()
     weights = model.state_dict() | {"\x1b[31mred\nline": torch.zeros(1)}
     save_weights(tmp_path / "model.safetensors", weights, {"input": '{"features": "\\u001b[2J"}'})
@@ -181,7 +181,7 @@ def test_names_from_a_strangers_file_are_printed_safely(tmp_path):
     assert "\x1b" not in words and len(words.splitlines()) == 3
 
 
-def test_only_image_models_take_a_file_of_the_authors(tmp_path):
+def test_only_image_models_take_weights_of_the_authors(tmp_path):
     (tmp_path / "their.pth").write_bytes(b"")
     with pytest.raises(InputError, match="should be the folder of a run, or its model.safetensors, not"):
         start_from(PointMLP(3, dim=8), tmp_path / "their.pth")

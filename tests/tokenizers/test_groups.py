@@ -1,4 +1,4 @@
-"""Facts about groups of points as tokens."""
+"""GroupTokenizer: one token per group of points."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def test_levels_are_points_then_groups():
 
 
 @pytest.mark.parametrize("num_groups", [None, 20])
-def test_every_point_can_be_a_centroid_in_its_own_order(num_groups: int | None):
+def test_every_point_can_be_a_centroid_in_the_order_of_points(num_groups: int | None):
     xyz, feats = cloud()
     _, groups = build(num_groups)(xyz, feats)
     assert groups.feats.shape == (2, 20, 16) and torch.equal(groups.pos, xyz)
@@ -51,7 +51,7 @@ def test_few_groups_do_not_depend_on_the_order_of_the_points_but_the_first():
 
 
 def test_a_token_reads_its_neighbors_only(monkeypatch: pytest.MonkeyPatch):
-    """Of two clusters far from each other one moves: the tokens of the other stay, once the common scale is fixed."""
+    """Two clusters far apart: moving one does not change the tokens of the other, for a fixed deviation."""
     xyz = torch.rand(1, 20, 3)
     xyz[:, 10:] += 50
     moved = xyz.clone()
@@ -63,32 +63,32 @@ def test_a_token_reads_its_neighbors_only(monkeypatch: pytest.MonkeyPatch):
     assert not torch.allclose(found.feats[:, 10:], groups.feats[:, 10:])
 
 
-def test_more_groups_or_neighbors_than_points_are_refused():
+def test_more_groups_or_neighbors_than_points_are_an_error():
     with pytest.raises(InputError, match="asked for 21 farthest points of clouds of 20 points"):
         build(num_groups=21)(*cloud())
     with pytest.raises(InputError, match="asked for 4 neighbors in clouds of 3 points"):
         build()(torch.rand(1, 3, 3), torch.rand(1, 3, 0))
 
 
-def test_normals_that_are_missing_are_refused():
+def test_missing_normals_are_an_error():
     with pytest.raises(InputError, match=r"reads normal \(3 columns\), but was given feats of 0 columns"):
         GroupTokenizer(16, PointTokenizer(8, features="normal"), num_neighbors=4)(*cloud())
 
 
-def test_a_training_step_sees_a_random_choice_of_the_groups_and_evaluation_all_of_them():
+def test_training_uses_a_random_subset_of_groups_and_evaluation_all():
     xyz, feats = cloud()
     tokenizer, every = build(num_groups=9, train_groups=4), farthest_points(xyz, 9)
-    _, seen = tokenizer(xyz, feats)
-    assert seen.feats.shape == (2, 4, 16)
-    place = (seen.pos[:, :, None] == gather(xyz, every)[:, None]).all(3).int()
-    assert (place.sum(2) == 1).all() and (place.argmax(2).diff() > 0).all()  # of those groups, in their order
-    assert not torch.equal(place[0], place[1]) and not torch.equal(tokenizer(xyz, feats)[1].pos, seen.pos)
+    _, some = tokenizer(xyz, feats)
+    assert some.feats.shape == (2, 4, 16)
+    place = (some.pos[:, :, None] == gather(xyz, every)[:, None]).all(3).int()
+    assert (place.sum(2) == 1).all() and (place.argmax(2).diff() > 0).all()  # a subset of the groups, in their order
+    assert not torch.equal(place[0], place[1]) and not torch.equal(tokenizer(xyz, feats)[1].pos, some.pos)
     _, groups = tokenizer.eval()(xyz, feats)
     assert torch.equal(groups.pos, gather(xyz, every))
 
 
 @pytest.mark.parametrize("num_groups", [None, 9])
-def test_a_choice_of_all_groups_is_no_choice(num_groups: int | None):
+def test_train_groups_equal_to_all_groups_changes_nothing(num_groups: int | None):
     (xyz, feats), plain = cloud(), build(num_groups, num_post=0)
     chosen = build(num_groups, num_post=0, train_groups=num_groups or 20)
     chosen.load_state_dict(plain.state_dict())
@@ -97,8 +97,6 @@ def test_a_choice_of_all_groups_is_no_choice(num_groups: int | None):
 
 
 @pytest.mark.parametrize("train_groups", [0, 10])
-def test_a_choice_of_none_or_of_more_groups_than_there_are_is_refused(train_groups: int):
-    with pytest.raises(
-        InputError, match=rf"train_groups must lie between 1 and num_groups \(9\), not be {train_groups}"
-    ):
+def test_train_groups_out_of_range_is_an_error(train_groups: int):
+    with pytest.raises(InputError, match=rf"train_groups must be between 1 and num_groups \(9\), not {train_groups}"):
         build(num_groups=9, train_groups=train_groups)

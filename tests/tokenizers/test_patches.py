@@ -1,4 +1,4 @@
-"""Facts about images as tokens: which pixels a token sees, where it lies, and which sizes go."""
+"""Image tokenizers: receptive field, positional encoding and image sizes."""
 
 import math
 
@@ -23,7 +23,7 @@ def images(rows: int = 8, columns: int = 12) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_patches_come_row_after_row(name: str):
+def test_patches_are_in_row_major_order(name: str):
     (tokens,) = TOKENIZERS[name]()(images())
     assert tokens.feats.shape == (2, 6, 16) and tokens.grid == (2, 3)
     rows, columns = tokens.pos[0].unflatten(0, (2, 3)).unbind(-1)
@@ -31,7 +31,7 @@ def test_patches_come_row_after_row(name: str):
     torch.testing.assert_close(columns, torch.tensor([[1 / 3, 2 / 3, 1]] * 2))
 
 
-def test_a_token_is_the_linear_layer_of_its_pixels_and_of_its_place():
+def test_a_token_is_the_sum_of_a_linear_layer_of_its_pixels_and_of_its_positional_encoding():
     tokenizer, image = PatchTokenizer(16, 4), images()
     (tokens,) = tokenizer(image)
     flat = image[1, :, 4:8, 0:4].flatten()  # second row, first column
@@ -44,7 +44,7 @@ def test_a_token_is_the_linear_layer_of_its_pixels_and_of_its_place():
     torch.testing.assert_close(tokens.feats[1, 3], pixels + tokenizer.position(torch.tensor(feats)))
 
 
-def test_plain_positions_are_added_as_they_are():
+def test_plain_positional_encodings_are_added_without_a_layer():
     tokenizer = PatchTokenizer(16, 4, position="plain")
     nn.init.zeros_(tokenizer.project.weight)
     (tokens,) = tokenizer(images())
@@ -55,8 +55,8 @@ def test_plain_positions_are_added_as_they_are():
 
 
 @pytest.mark.parametrize("name, reach", [("patches", (4, 8)), ("overlapping", (2, 10)), ("conv", (1, 8))])
-def test_a_token_sees_the_pixels_of_its_patch(name: str, reach: tuple[int, int]):
-    """The second of three patches that are 4 pixels apart. A kernel of 3 sees one pixel before those that it halves."""
+def test_the_receptive_field_of_a_token_is_its_patch(name: str, reach: tuple[int, int]):
+    """The second of three patches that are 4 pixels apart. 3x3 convolutions also read pixels before the patch."""
     tokenizer, image = TOKENIZERS[name]().eval(), images(12, 12).requires_grad_()
     (tokens,) = tokenizer(image)
     (gradient,) = torch.autograd.grad(tokens.feats[0, 4].square().sum(), image)
@@ -65,7 +65,7 @@ def test_a_token_sees_the_pixels_of_its_patch(name: str, reach: tuple[int, int])
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_any_size_goes_that_the_stride_divides(name: str):
+def test_images_may_have_any_size_that_is_a_multiple_of_the_stride(name: str):
     tokenizer = TOKENIZERS[name]()
     for rows, columns in [(4, 4), (8, 16), (20, 12)]:
         (tokens,) = tokenizer(images(rows, columns))
@@ -74,7 +74,7 @@ def test_any_size_goes_that_the_stride_divides(name: str):
 
 @pytest.mark.parametrize("size", [(9, 12), (8, 10), (3, 3)])
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_a_size_that_the_stride_does_not_divide_is_refused(name: str, size: tuple[int, int]):
+def test_a_size_that_is_not_a_multiple_of_the_stride_is_an_error(name: str, size: tuple[int, int]):
     sentence = f"an image of {size[0]} x {size[1]} pixels does not divide into patches 4 pixels apart"
     with pytest.raises(InputError, match=sentence):
         TOKENIZERS[name]()(images(*size))
@@ -83,14 +83,14 @@ def test_a_size_that_the_stride_does_not_divide_is_refused(name: str, size: tupl
 @pytest.mark.parametrize(
     "make, sentence",
     [
-        (lambda: PatchTokenizer(16, 8, 5), "patches of 8 pixels cannot lie 5 apart"),
-        (lambda: PatchTokenizer(16, 4, 8), "patches of 4 pixels cannot lie 8 apart"),
-        (lambda: PatchTokenizer(18, 4, position="plain"), "need a width that 4 divides, not 18"),
+        (lambda: PatchTokenizer(16, 8, 5), "patches of 8 pixels cannot be 5 apart"),
+        (lambda: PatchTokenizer(16, 4, 8), "patches of 4 pixels cannot be 8 apart"),
+        (lambda: PatchTokenizer(18, 4, position="plain"), "need a width that is a multiple of 4, not 18"),
         (lambda: ConvTokenizer(16, 12), "no tokens of width 16 at a stride of 12"),
         (lambda: ConvTokenizer(18, 16), "no tokens of width 18 at a stride of 16"),
     ],
 )
-def test_patches_that_do_not_fit_are_refused(make, sentence: str):
+def test_wrong_settings_are_an_error(make, sentence: str):
     with pytest.raises(InputError, match=sentence):
         make()
 

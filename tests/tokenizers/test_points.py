@@ -1,4 +1,4 @@
-"""Facts about points as tokens."""
+"""PointTokenizer: one token per point."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def cloud_with(features: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("features", FEATURES)
-def test_every_point_is_a_token_at_its_place(features: str):
+def test_every_point_is_a_token_at_its_coordinates(features: str):
     xyz, feats = cloud_with(features)
     (tokens,) = PointTokenizer(16, features)(xyz, feats)
     assert tokens.feats.shape == (2, 20, 16)
@@ -36,7 +36,7 @@ def test_shuffled_points_give_shuffled_tokens(features: str):
     assert torch.equal(shuffled.pos, tokens.pos[:, order])
 
 
-def test_a_token_is_the_linear_layer_of_the_sinusoids():
+def test_a_token_is_a_linear_layer_of_the_sinusoidal_encoding():
     xyz, normals = cloud()
     tokenizer = PointTokenizer(16, features="normal", num_features=8, temperature=100.0, scale=3.0)
     assert tokenizer.dim == 16 and tokenizer.project.in_features == 6 * 8
@@ -44,7 +44,7 @@ def test_a_token_is_the_linear_layer_of_the_sinusoids():
     torch.testing.assert_close(tokenizer(xyz, normals)[0].feats, expected)
 
 
-def test_colors_and_scalars_are_read_by_a_linear_layer_of_their_own():
+def test_colors_and_scalars_go_through_a_separate_linear_layer():
     xyz, feats = cloud_with("intensity,normal,rgb")
     tokenizer = PointTokenizer(16, features="intensity,normal,rgb")
     intensity, normal, rgb = feats.split([1, 3, 3], -1)
@@ -55,7 +55,7 @@ def test_colors_and_scalars_are_read_by_a_linear_layer_of_their_own():
     torch.testing.assert_close(tokenizer(xyz, feats)[0].feats, expected)
 
 
-def test_a_feature_that_never_changes_is_named_and_becomes_zero():
+def test_a_constant_feature_is_named_and_becomes_zero():
     tokenizer = PointTokenizer(16, features="intensity,time")
     feats = torch.stack([torch.full((2, 20), 7.0), torch.arange(40.0).view(2, 20)], -1)
     assert fit_feature_scales(tokenizer, feats) == ["feature intensity is the same at all points of the training set"]
@@ -74,7 +74,7 @@ def test_each_feature_is_read(feature: str):
     assert not torch.allclose(tokenizer(xyz, feats)[0].feats, tokenizer(xyz, changed)[0].feats)
 
 
-def test_clouds_of_a_wrong_shape_are_refused_in_words():
+def test_clouds_of_a_wrong_shape_are_an_error():
     tokenizer = PointTokenizer(16)
     for xyz, words in (
         (torch.rand(20, 3), r"shape \(B, N, 3\), not \(20, 3\)"),
@@ -88,7 +88,7 @@ def test_clouds_of_a_wrong_shape_are_refused_in_words():
 
 
 @pytest.mark.parametrize("num_feats", [0, 2, 6])
-def test_a_model_that_reads_normals_refuses_clouds_without(num_feats: int):
+def test_missing_normals_are_an_error(num_feats: int):
     with pytest.raises(InputError, match=rf"reads normal \(3 columns\), but was given feats of {num_feats} columns"):
         PointTokenizer(16, features="normal")(*cloud(num_feats=num_feats))
 
@@ -104,7 +104,7 @@ def test_positions_stay_float32_under_autocast():
     assert tokens.feats.dtype == torch.bfloat16 and tokens.pos.dtype == torch.float32
 
 
-def test_mean_and_deviation_are_summed_in_double_precision_and_too_small_a_spread_is_said():
+def test_mean_and_deviation_are_computed_in_float64_and_too_small_a_spread_is_a_warning():
     tokenizer = PointTokenizer(16, features="time")
     feats = (1e4 + torch.rand(3, 400, 1)).repeat(1, 1000, 1)
     assert fit_feature_scales(tokenizer, feats) == []

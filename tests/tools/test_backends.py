@@ -236,5 +236,7 @@ def test_batch_norms_are_synchronized_for_several_processes_and_others_than_ours
     assert model[0].synchronized
     choose_backends(model, Runtime(sync_batchnorm=False), num_processes=2)
     assert not model[0].synchronized
-    with pytest.raises(InputError, match="statistics of BatchNorm1d cannot be those of several processes: use a batch"):
+    with pytest.raises(
+        InputError, match="statistics of BatchNorm1d cannot be synchronised among processes: use a batch"
+    ):
         choose_backends(model, Runtime(), num_processes=2)

@@ -92,14 +92,14 @@ def test_a_plain_module_trains_goes_on_is_tested_and_predicts(config: Path, tmp_
     assert "model: MyModel" in repr(predictor) and not predictor.features
 
 
-def test_a_plain_part_segmenter_is_told_the_category_unless_it_says_otherwise(config: Path, monkeypatch):
+def test_a_plain_part_segmenter_reads_the_category_unless_it_says_otherwise(config: Path, monkeypatch):
     monkeypatch.syspath_prepend(config.parent)
     from my_plain_model import MyParts
 
     given = ["back", "leg", "foot"], {"chair": [0, 1], "lamp": [2]}, 32
     predictor = bixt3d.PartPredictor(MyParts(3, 2), *given)
     assert predictor.predict(torch.randn(40, 3), category="lamp").shares == {"foot": 1.0}
-    with pytest.raises(InputError, match="told the category"):
+    with pytest.raises(InputError, match="needs the category"):
         predictor.predict(torch.randn(40, 3))
     model = MyParts(3, 2)
     model.reads_category = False
@@ -133,7 +133,7 @@ def test_the_parameters_of_forward_say_what_a_plain_module_is(config: Path, monk
         (["--trust", "--model=my_plain_model.MyParts"], "cannot be a MyParts: derive it from bixt3d's CloudClassifier"),
         (
             ["--trust", "--model=my_plain_modl.MyModel"],
-            "module my_plain_modl, which cannot be imported: it must lie beside",
+            "module my_plain_modl, which cannot be imported: put its file beside",
         ),
         (["--trust", "--model=my_plain_model.Nothing"], "names a class that the module my_plain_model does not have"),
     ],

@@ -138,7 +138,12 @@ def test_a_broken_file_is_reported_and_stops_no_other(class_run, clouds, capsys)
     assert predict.main([*map(str, places), f"--checkpoint={class_run()}", "--json"]) == 1
     out, err = capsys.readouterr()
     assert len([json.loads(line) for line in out.splitlines()]) == 3
-    faults = ["there is no file", "the folder .*empty holds no file", "broken.ply cannot be read", "flat.xyz has all"]
+    faults = [
+        "there is no file",
+        "the folder .*empty contains no file",
+        "broken.ply cannot be read",
+        "flat.xyz has all",
+    ]
     said = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(said) == len(faults)
     assert all(re.search(fault, line) for line, fault in zip(said, faults, strict=True))
@@ -159,7 +164,7 @@ def test_the_program_ends_with_code_1_after_a_broken_file(class_run, clouds):
     [
         ([], "required: FILE_OR_FOLDER"),
         (["nowhere.ply"], "there is no file nowhere.ply"),
-        (["empty"], "the folder empty holds no file that can be read: known are .ply"),
+        (["empty"], "the folder empty contains no file of a supported format: .ply"),
         (["a.xyz", "--checkpoint=nowhere"], "there are no weights nowhere"),
         (["a.xyz", "--up=x"], "argument --up: invalid choice"),
         (["a.xyz", "--up", "-y"], "argument --up: expected one argument; write --up=-y"),
@@ -170,7 +175,7 @@ def test_the_program_ends_with_code_1_after_a_broken_file(class_run, clouds):
         (["a.xyz", "--category=mug"], "--category is for models of parts"),
         (["a.xyz", "--out=a.xyz"], "could not make the folder a.xyz"),
         (["a.xyz", "--checkpoint=parts", "--category=mugg"], "knows no category 'mugg'; did you mean 'mug'"),
-        (["a.xyz", "--checkpoint=parts"], "wants to be told the category of the shape, one of: table, mug"),
+        (["a.xyz", "--checkpoint=parts"], "needs the category of the shape, one of: table, mug"),
     ],
     ids=str,
 )
@@ -380,7 +385,7 @@ def test_an_answer_that_is_not_finite_is_refused_and_prints_no_json(class_run, p
         save_weights(run / "model.safetensors", weights, metadata)
         assert predict.main([str(clouds / "a"), f"--checkpoint={run}", "--json"]) == 1
         out, err = capsys.readouterr()
-        assert out == "" and re.match(r"error: .*chair.xyz: the model's answer to chair.xyz is not finite: its w", err)
+        assert out == "" and re.match(r"error: .*chair.xyz: the model's output for chair.xyz is not finite: its w", err)
 
 
 @pytest.mark.skipif(not SCANS.is_dir(), reason=f"{SCANS} is not there")

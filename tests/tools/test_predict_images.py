@@ -160,7 +160,7 @@ def test_an_answer_that_is_not_finite_is_refused_for_images_too(make_run, images
         save_weights(run / "model.safetensors", weights, metadata)
         assert predict.main([str(images / "b/grey.bmp"), f"--checkpoint={run}", "--json"]) == 1
         out, err = capsys.readouterr()
-        assert out == "" and "grey.bmp: the model's answer to this image is not finite: its weights are" in err
+        assert out == "" and "grey.bmp: the model's output for this image is not finite: its weights are" in err
 
 
 def test_a_broken_image_is_reported_and_stops_no_other(make_run, images, capsys):
@@ -186,7 +186,7 @@ def test_a_run_on_images_refuses_clouds_and_the_reverse_in_one_sentence(make_run
     assert "cloud.xyz is no image, but the run reads images" in capsys.readouterr().err
     assert predict.main([str(images / "a/photo.JPG"), f"--checkpoint={on_clouds}"]) == 1
     assert "photo.JPG is an image, but the run reads clouds and meshes" in capsys.readouterr().err
-    with pytest.raises(InputError, match="images holds no file that can be read: known are .ply"):
+    with pytest.raises(InputError, match="images contains no file of a supported format: .ply"):
         predict.main([str(images), f"--checkpoint={on_clouds}"])
     with pytest.raises(InputError, match="--up, --category and --format are for clouds"):
         predict.main([str(images), f"--checkpoint={on_images}", "--up=z"])

@@ -256,15 +256,18 @@ def test_an_interrupt_while_data_load_says_that_nothing_has_begun(tmp_path, trai
 
 def test_an_interrupt_between_seeds_says_how_to_go_on(tmp_path, train, monkeypatch):
     interrupt_at(monkeypatch, "build", 2)
-    with pytest.raises(Stopped, match="SIGINT: all that was trained is safe in .*run; go on with `.*--resume .*run`"):
+    with pytest.raises(Stopped, match="SIGINT: all finished epochs are safe in .*run; go on with `.*--resume .*run`"):
         train(tmp_path / "run", "--seeds=0,1", "--train.epochs=1")
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--run_dir=runs/a"], "runs/a holds a run already: go on with it by `--resume runs/a`, or name a free folder"),
-        (["--run_dir=runs/a", "--seeds=0,1"], "runs/a holds a run already"),
+        (
+            ["--run_dir=runs/a"],
+            "runs/a contains a run already: go on with it by `--resume runs/a`, or name a free folder",
+        ),
+        (["--run_dir=runs/a", "--seeds=0,1"], "runs/a contains a run already"),
         (["--resume=runs/a"], r"runs/a is finished \(2 epochs\) and stays as it is: .* --train.epochs 4`"),
         (["--resume=runs/a", "--train.epochs=1"], "runs/a is finished"),
         (["--resume=runs/a", "--optim.ema=0.5"], "runs/a is finished"),
@@ -291,7 +294,9 @@ def test_an_unfinished_run_is_not_trained_over(tmp_path, train, monkeypatch):
         with pytest.raises(Stopped):
             train(tmp_path / "run")
     before = files(tmp_path / "run")
-    with pytest.raises(InputError, match=r"holds a run already: .*or name a free folder, such as `--run_dir .*run-2`"):
+    with pytest.raises(
+        InputError, match=r"contains a run already: .*or name a free folder, such as `--run_dir .*run-2`"
+    ):
         train(tmp_path / "run")
     assert files(tmp_path / "run") == before
 
@@ -415,7 +420,7 @@ def test_a_checkpoint_of_another_kind_is_named_in_one_sentence(tmp_path, tiny_ru
     reduce(getitem, path, whole)[last] = value
     torch.save(whole["state"], run / "checkpoint.pt")
     before = files(run)
-    words = "is not a checkpoint of|does not fit this run|holds the weights of another model"
+    words = "is not a checkpoint of|does not fit this run|contains the weights of another model"
     with pytest.raises(InputError, match=rf"checkpoint\.pt ({words})") as caught:
         train_command.main(["cls", "--resume", str(run), "--train.epochs=3"])
     assert "\n" not in str(caught.value)

@@ -153,7 +153,9 @@ def test_clouds_of_other_classes_are_refused(tiny_run, monkeypatch):
         return train, CloudSet(first.xyz, first.feats, first.label, test.class_names[:2], features=test.features)
 
     monkeypatch.setattr(Shapes, "load", load_fewer)
-    with pytest.raises(InputError, match=r"knows 16 classes \(airplane, .*\), but the data set has 2 \(airplane, bed"):
+    with pytest.raises(
+        InputError, match=r"was trained on 16 classes \(airplane, .*\), but the data set has 2 \(airplane, bed"
+    ):
         test_command.main(["cls", f"--checkpoint={tiny_run}"])
 
 
@@ -165,7 +167,7 @@ def test_clouds_of_other_classes_are_refused(tiny_run, monkeypatch):
         (["--checkpoint=nowhere"], "there are no weights nowhere"),
         (["--checkpoint=junk.safetensors"], "junk.safetensors is not a safetensors file"),
         (["--vots=3"], "unknown setting 'vots'; did you mean 'votes'"),
-        (["--model.encoder.depth=3"], "holds the weights of another model"),
+        (["--model.encoder.depth=3"], "contains the weights of another model"),
         (["--data.num_points=0"], "num_points must be positive"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

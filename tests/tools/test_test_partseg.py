@@ -155,7 +155,9 @@ def test_a_part_of_the_category_is_chosen_even_by_a_model_that_is_sure_of_anothe
 
 def test_clouds_of_other_parts_are_refused(tiny_part_run, tmp_path):
     root = write_caps(tmp_path / "caps", sizes=(70, 70))
-    with pytest.raises(InputError, match=r"knows 16 classes \(airplane, .*\), but the data set has 16 \(Airplane, B"):
+    with pytest.raises(
+        InputError, match=r"was trained on 16 classes \(airplane, .*\), but the data set has 16 \(Airplane, B"
+    ):
         test_command.main(["partseg", f"--checkpoint={tiny_part_run}", "--data=ShapeNetPart", f"--data.root={root}"])
 
 
@@ -177,7 +179,7 @@ def test_the_genuine_caps_are_tested_with_all_their_points(train_parts, tmp_path
         (["--votes=0"], "--votes must be at least 1"),
         (["--fulll"], "unknown setting 'fulll'; did you mean 'full'"),
         (["--full=yes"], "--full: ignored explicit argument 'yes'"),
-        (["--model.decoder.num_blocks=[2]"], "holds the weights of another model"),
+        (["--model.decoder.num_blocks=[2]"], "contains the weights of another model"),
         (["--data.num_points=0"], "num_points must be positive"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

@@ -239,7 +239,7 @@ def test_two_processes_write_one_set_of_files_and_agree_with_one_that_evaluates(
     assert row["test_loss"] == pytest.approx(seen[0].loss, rel=1e-5)  # BatchNorm's statistics are those that were kept
     capsys.readouterr()
     train_command.main(["cls", "--resume", str(folder), "--runtime.devices=1", "--train.epochs=2"])
-    assert f"{folder} goes on with 1 process; its last epoch was trained by 2" in capsys.readouterr().out
+    assert f"{folder} is resumed with 1 process; its last epoch was trained by 2" in capsys.readouterr().out
 
 
 GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--model.tokenizer.points=PointTokenizer"]
@@ -262,12 +262,12 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
         (["--train.epochs=0"], "train.epochs must be at least 1"),
         (["--train.eval_every=0"], "train.eval_every must be at least 1"),
         (["--train.eval_batch_size=0"], "train.eval_batch_size must be at least 1"),
-        (["--train.label_smoothing=2"], "train.label_smoothing must lie between"),
+        (["--train.label_smoothing=2"], "train.label_smoothing must be between"),
         (["--optim.lr=0"], "optim.lr must be positive"),
         (["--optim.ema=2"], "optim.ema must be"),
         (["--optim.lrr=1"], "did you mean 'optim.lr'"),
         (["--train.epoch=1"], "did you mean 'train.epochs'"),
-        (["--data.val_fraction=2"], "must lie between 0 and 1"),
+        (["--data.val_fraction=2"], "must be between 0 and 1"),
         (["--augment.scale=[2,1]"], "the smaller first"),
         (["--model.dropout=2"], "dropout probability"),
         (["--model.encoder.num_heads=3"], "does not divide"),
@@ -327,7 +327,7 @@ def test_more_points_than_stored_are_refused_before_anything_is_written(tmp_path
 def test_a_run_of_another_model_is_not_gone_on_with_and_stays_as_it_is(tmp_path, train):
     folder = train(tmp_path / "run", "--train.epochs=1")
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    with pytest.raises(InputError, match="holds the weights of another model"):
+    with pytest.raises(InputError, match="contains the weights of another model"):
         train_command.main(["cls", "--resume", str(folder), "--train.epochs=2", "--model.encoder.depth=3"])
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 

@@ -131,9 +131,9 @@ def test_more_points_than_a_run_may_be_loaded_with_are_refused_before_it_begins(
         ("normal", "has no dataset 'normal' (it has Colors, data, index, intensity, label); leave it out"),
         ("rgb:scalar", "has rgb of width 3, but the feature rgb:scalar has 1"),
         ("intensity:2", "has intensity of width 1, but the feature intensity:2 has 2"),
-        ("rgb,rgb", "features 'rgb,rgb' name one of them twice"),
+        ("rgb,rgb", "features 'rgb,rgb' contain a name twice"),
         ("rgb:colour", "feature 'rgb:colour': after the colon comes a width, or normal, color, scalar"),
-        ("r g b", "'r g b' is no feature: write its name, such as normal, rgb or intensity"),
+        ("r g b", "'r g b' is not a feature: write its name, such as normal, rgb or intensity"),
     ],
 )
 def test_features_that_the_data_have_not_are_refused_in_one_sentence(tmp_path, root, features, sentence):

@@ -195,7 +195,9 @@ def test_images_of_other_classes_are_refused(run, folder, tmp_path):
     shutil.copytree(folder, tmp_path / "fewer")
     for split in ("train", "test"):
         shutil.rmtree(tmp_path / "fewer" / split / "cross")
-    with pytest.raises(InputError, match=r"knows 3 classes \(circle, .*\), but the data set has 2 \(circle, stripe"):
+    with pytest.raises(
+        InputError, match=r"was trained on 3 classes \(circle, .*\), but the data set has 2 \(circle, stripe"
+    ):
         test_command.main(["imgcls", f"--checkpoint={run}", f"--data.root={tmp_path / 'fewer'}"])
 
 

@@ -144,7 +144,7 @@ def test_evaluation_by_windows_is_asked_for_and_said(run, tmp_path, monkeypatch,
     windows = test_command.main(["imgseg", f"--checkpoint={run}", f"--out={tmp_path}", "--train.window=12"])
     assert windows["window"] == 12
     assert windows["miou"] != whole["miou"]
-    assert f"mIoU {windows['miou']:.2%}, pixels right {windows['pixel_accuracy']:.2%}" in capsys.readouterr().out
+    assert f"mIoU {windows['miou']:.2%}, pixel accuracy {windows['pixel_accuracy']:.2%}" in capsys.readouterr().out
 
 
 def test_the_number_of_images_at_a_time_changes_no_figure(run, tmp_path, monkeypatch):
@@ -172,7 +172,7 @@ def test_scenes_can_be_set_aside_to_select_on(train, tmp_path):
     [
         (["--data.root=nowhere"], "nowhere/objectInfo150.txt is missing"),
         (["--data=ImageFolder"], "cannot be a ImageFolder"),
-        (["--data.size=18"], "squares of 18 x 18 pixels do not divide into patches 4 pixels apart"),
+        (["--data.size=18"], "crops of 18 x 18 pixels do not fit the model's stride of 4 pixels"),
         (["--model=BixtImageClassifier"], "cannot be a BixtImageClassifier"),
         (["--model.encoder.reads=latents"], "an image segmenter reads tokens"),
         (["--model=SemanticFPNSegmenter"], "Semantic FPN reads the tokens of four layers"),

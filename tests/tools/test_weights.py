@@ -81,5 +81,5 @@ def test_of_a_run_of_several_seeds_one_is_to_be_named(run, tmp_path, command):
     seeds = tmp_path / "seeds"
     for seed in (0, 1):
         shutil.copytree(run, seeds / f"seed{seed}")
-    with pytest.raises(InputError, match=r"holds a run for each seed: name one of \S+seed0, \S+seed1"):
+    with pytest.raises(InputError, match=r"contains a run for each seed: name one of \S+seed0, \S+seed1"):
         call([*command.split(), str(seeds)])

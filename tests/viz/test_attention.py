@@ -1,4 +1,4 @@
-"""Sheets of attention: which latents are shown, and that colors say who reads what."""
+"""Pictures of cross-attention: the choice of latents, and a color for each direction."""
 
 import io
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 from bixt3d.viz.attention import AttentionMap, attention_png, choose_latents, draw_attention
 
-LEFT, HEAD, NOTE, SIDE = 170, 62, 26, 300  # of the sheet, in pixels
+LEFT, HEAD, NOTE, SIDE = 170, 62, 26, 300  # of the picture, in pixels
 
 
 def two_groups() -> tuple[np.ndarray, np.ndarray]:
@@ -22,9 +22,9 @@ def only(*rows: int, num: int = 2) -> np.ndarray:
 
 
 def panel(png: bytes, row: int, column: int) -> np.ndarray:
-    sheet = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    picture = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
     y, x = HEAD + row * (SIDE + NOTE), LEFT + column * SIDE
-    return sheet[y : y + SIDE, x : x + SIDE]
+    return picture[y : y + SIDE, x : x + SIDE]
 
 
 def darkness(picture: np.ndarray) -> float:
@@ -76,7 +76,7 @@ def test_a_layer_leaves_out_the_direction_it_does_not_have(without_open3d):
     ]
 
 
-def test_even_attention_looks_pale(without_open3d):
+def test_uniform_attention_is_pale(without_open3d):
     xyz, tokens = two_groups()
     even = AttentionMap(tokens, np.full((2, 2), 0.5), np.full((2, 2), 0.5))
     focused = AttentionMap(np.repeat(tokens, 8, 0), np.eye(16), np.eye(16))
@@ -84,7 +84,7 @@ def test_even_attention_looks_pale(without_open3d):
     assert panel(png, 0, 0).min() > panel(png, 0, 1).min() + 30
 
 
-def test_a_file_holds_the_same_sheet_of_many_layers(tmp_path, without_open3d):
+def test_a_file_holds_the_same_picture_of_many_layers(tmp_path, without_open3d):
     xyz, tokens = two_groups()
     maps, path = [AttentionMap(tokens, only(0, 1), only(0, 1), 0.5)] * 7, tmp_path / "a.png"
     who = draw_attention(path, xyz, maps, [1], "cloud", "z")

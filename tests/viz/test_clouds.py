@@ -68,7 +68,7 @@ def test_the_near_points_hide_the_far_ones():
     assert middle[2] > 200 and middle[0] < 60
 
 
-def test_a_sheet_has_a_place_for_every_cloud_and_its_title():
+def test_a_picture_has_a_place_for_every_cloud_and_its_title():
     clouds = np.stack([ball()] * 5)
     height, width, _ = pixels(clouds_png(clouds, titles=[""] * 5, columns=4)).shape
     assert (height, width) == (pytest.approx(2 * 2.3 * DPI, abs=1), pytest.approx(4 * 2.3 * DPI, abs=1))

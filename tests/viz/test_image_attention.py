@@ -1,4 +1,4 @@
-"""Heat maps over images: the color lies where the attention does, and each direction has its half."""
+"""Heat maps of attention over images: color where attention is high, and a half for each direction."""
 
 import io
 
@@ -30,15 +30,15 @@ def one_patch(place: int, num_latents: int = 2, **changes) -> AttentionMap:
 
 def colored(png: bytes) -> np.ndarray:
     """Return line, column, and red minus blue of every pixel that is clearly not grey."""
-    sheet = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-    sheet = sheet[155:]  # below the head, whose image has colors of its own
-    found = np.argwhere(sheet.max(axis=2) - sheet.min(axis=2) > 60)
-    red_blue = sheet[tuple(found.T)] @ [1, 0, -1]
+    picture = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    picture = picture[155:]  # below the head, whose image has colors of its own
+    found = np.argwhere(picture.max(axis=2) - picture.min(axis=2) > 60)
+    red_blue = picture[tuple(found.T)] @ [1, 0, -1]
     return np.concatenate([found, red_blue[:, None]], axis=1)
 
 
 @pytest.mark.parametrize("place", range(6))
-def test_the_darkest_spot_lies_on_the_patch_that_is_read(place):
+def test_the_darkest_spot_is_on_the_patch_that_is_read(place):
     values = 6 * np.eye(6)[place].reshape(GRID)
     dark = heat(GREY, values, READ).astype(int)
     row, column = np.unravel_index(dark[..., 1].argmin(), dark.shape[:2])
@@ -46,14 +46,14 @@ def test_the_darkest_spot_lies_on_the_patch_that_is_read(place):
     assert dark[..., 1].min() < 60
 
 
-def test_what_nobody_attends_to_stays_a_grey_image():
+def test_without_attention_the_image_is_grey():
     image = np.zeros((40, 60, 3), np.uint8)
     image[:, 30:] = (10, 200, 90)
     cold = heat(image, np.zeros(GRID), READ)
     assert (cold == cold[..., :1]).all() and cold[0, 0, 0] < cold[0, -1, 0]
 
 
-def test_even_attention_looks_paler_than_a_peak():
+def test_uniform_attention_is_paler_than_a_peak():
     even, peak = heat(GREY, np.ones(GRID), READ), heat(GREY, 6 * np.eye(6)[0].reshape(GRID), READ)
     assert even.min() > peak.min() + 30
 
@@ -87,7 +87,7 @@ def test_a_layer_leaves_out_the_direction_it_does_not_have():
     assert counts[1][1] < counts[0][1] - 500
 
 
-def test_all_latents_of_a_layer_are_on_one_sheet_each_direction_on_its_side():
+def test_all_latents_of_a_layer_are_on_one_picture_each_direction_on_its_side():
     full = all_latents_png(GREY, one_patch(2, num_latents=20), GRID, "cat, layer 3")
     width = Image.open(io.BytesIO(full)).size[0]
     _, columns, red_blue = colored(full).T
@@ -96,7 +96,7 @@ def test_all_latents_of_a_layer_are_on_one_sheet_each_direction_on_its_side():
     assert (colored(alone)[:, 2] > 100).sum() == 0 and Image.open(io.BytesIO(alone)).size[0] < width
 
 
-def test_files_hold_the_same_sheets(tmp_path):
+def test_files_hold_the_same_pictures(tmp_path):
     maps = [one_patch(0)] * 2
     draw_image_attention(tmp_path / "a.png", GREY, maps, GRID, [1], "cat")
     draw_all_latents(tmp_path / "b.png", GREY, maps[0], GRID, "cat")

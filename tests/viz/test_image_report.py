@@ -27,7 +27,7 @@ REPORT = ImageReport(
     settings="seed: 0\nname: <script>",
     headline=[("top-1", "93.21 %"), ("top-5", "99.87 %")],
     table=(
-        ("class", "accuracy", "images", "rival", "recall"),
+        ("class", "accuracy", "images", "confused with", "recall"),
         [["cat", 0.9, 1000, "dog", 0.5], ["empty", None, 0, None, None], ["<b>dog & co</b>", 0.25, 20, "cat", 0.75]],
     ),
     pictures=[("Mistakes", "The most <confident> ones.", PICTURE), ("Right", "Some of them.", PICTURE)],
@@ -63,10 +63,10 @@ def write(tmp_path):
     return page
 
 
-def test_the_headline_is_the_last_epoch_and_the_best_is_named_as_what_it_is(write):
+def test_the_headline_is_the_last_epoch_and_the_best_is_named_best_on_test(write):
     text = write(remark="Whole images, at their own size").text
     assert "3 classes, tested on 1,020 images" in text
-    assert "93.21 % top-1 99.87 % top-5 On the test set, by the weights of the last epoch (10)." in text
+    assert "93.21 % top-1 99.87 % top-5 On the test set, with the weights of the last epoch (10)." in text
     assert "Whole images, at their own size. best_on_test: top-1 93.5 % in epoch 7, pixel accuracy 50.0 % in" in text
     assert text.count("This is not the headline") == text.count("best_on_test") == 1
 
@@ -80,7 +80,7 @@ def test_the_run_is_described(write):
 def test_classes_come_worst_first_and_those_without_images_last(write):
     page = write()
     expected = "<b>dog & co</b> 25.0 % 20 cat 75.0 % cat 90.0 % 1,000 dog 50.0 % empty – 0 – –"
-    assert f"class accuracy images rival recall {expected}" in page.text
+    assert f"class accuracy images confused with recall {expected}" in page.text
     assert page.tags.count("i") == 2  # bars: of the first shares alone
 
 
@@ -88,13 +88,13 @@ def test_names_are_text_and_the_page_needs_nothing_from_elsewhere(write, tmp_pat
     page = write(confusion=PICTURE)
     assert "script" not in page.tags and "b" not in page.tags
     assert "images & <pictures>" in page.text and "Mistakes The most <confident> ones." in page.text
-    assert "Confusion matrix" in page.text and len(page.links) == 5  # two curves, the matrix, two sheets
+    assert "Confusion matrix" in page.text and len(page.links) == 5  # two curves, the matrix, two pictures
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     source = re.sub(r"data:image/png;base64,[\w+/=]+", "", (tmp_path / "report.html").read_text(encoding="utf-8"))
     assert not re.search(r"https?:|url\(|@import|<link|<script", source)
 
 
-def test_what_is_not_there_leaves_no_trace(write):
+def test_absent_entries_leave_no_trace_in_the_page(write):
     text = write(result={"epochs": 1}, rows=[], pictures=[], table=(("class", "IoU"), [])).text
     assert not any(word in text for word in ("best_on_test", "Confusion", "Classes, worst first", "Mistakes"))
     assert "not recorded" in text

@@ -1,4 +1,4 @@
-"""The page to turn clouds in: whole in itself, upright, a trace for each part, limited in size."""
+"""The interactive 3D page of clouds: without network, upright, a trace for each part, limited in size."""
 
 import base64
 import json
@@ -47,7 +47,7 @@ def test_pages_share_a_library_beside_them_and_need_nothing_else(tmp_path):
         assert (tmp_path / name).stat().st_size < 50_000
         (library,) = re.findall(r"<(?:script|link)[^>]*\b(?:src|href)=\"([^\"]*)\"", page)
         assert re.search(r"plotly\.js v\d", (tmp_path / library).read_text()[:1000])
-        assert f"{library} is missing: it must lie beside this page" in page
+        assert f"{library} is missing: it belongs beside this page" in page
         assert "<h1>run &lt;b&gt;</h1>" in page and page.count("<h2>one &lt;1&gt;</h2>") == 2
         assert len(plots(tmp_path / name)) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html", library]
@@ -70,7 +70,7 @@ def test_what_is_up_is_up_on_the_page_and_fills_it(tmp_path, up):
 
 
 def test_left_stays_left_and_the_front_comes_to_the_viewer(tmp_path):
-    """The page's viewer looks along its y axis, with x to the right."""
+    """The camera of the page faces along y, with x to the right."""
     cloud = PartCloud(np.array([[-1.0, 0, 0], [0, 0, 1], [1, 0, -1]]), np.array([0, 1, 2]), (0, 1, 2))
     write_html(tmp_path / "a.html", [cloud], NAMES, "run", "y")
     left, front, _ = plots(tmp_path / "a.html")[0]

@@ -1,4 +1,4 @@
-"""Sheets of parts: truth, prediction, errors, and a legend whose colors are those of the points."""
+"""Pictures of parts: truth, prediction, errors, and a legend whose colors are those of the points."""
 
 import io
 
@@ -42,54 +42,56 @@ def test_the_first_part_of_a_category_has_the_first_color():
     assert np.array_equal(cloud.rgb(np.array([2, 4])), [to_rgb(PALETTE[0]), to_rgb(PALETTE[2])])
 
 
-def test_the_legend_names_what_is_there_and_tells_foreign_parts_apart():
+def test_the_legend_names_the_parts_that_occur_and_foreign_ones_in_full():
     mixed = np.where(np.arange(300) < 5, 1, 4)
     assert [name for _, name, _ in PartCloud(ball(), mixed, (2, 3, 4)).legend(NAMES)] == ["bed/pillow", "leg"]
     unknown = PartCloud(ball(), mixed, range(5))  # of no known category
     assert [name for _, name, _ in unknown.legend(NAMES)] == ["bed/pillow", "chair/leg"]
 
 
-def test_truth_prediction_and_errors_stand_side_by_side(without_open3d):
+def test_truth_prediction_and_errors_are_side_by_side(without_open3d):
     wrong = PartCloud(ball(), all_of(3), (2, 3, 4), "wrong", truth=all_of(2))
     right = PartCloud(ball(), all_of(4), (2, 3, 4), "right", truth=all_of(4))
     png, who = parts_png([wrong, right], NAMES)
-    sheet = pixels(png)
+    picture = pixels(png)
     assert who.startswith("matplotlib, because")
-    row = sheet.shape[0] // 2
-    seen = [[color(sheet[top + 60 : top + row - 10, SIDE * i : SIDE * (i + 1)]) for i in range(3)] for top in (0, row)]
+    row = picture.shape[0] // 2
+    seen = [
+        [color(picture[top + 60 : top + row - 10, SIDE * i : SIDE * (i + 1)]) for i in range(3)] for top in (0, row)
+    ]
     assert seen == [[PALETTE[0], PALETTE[1], WRONG], [PALETTE[2], PALETTE[2], RIGHT]]
-    legend = sheet[100:row, 3 * SIDE :]
+    legend = picture[100:row, 3 * SIDE :]
     for one in (PALETTE[0], PALETTE[1], RIGHT, WRONG):  # a dot of each
         assert (np.abs(legend - 255 * np.array(to_rgb(one))).max(2) < 4).sum() > 30
 
 
-def test_without_the_truth_three_predictions_stand_in_a_row(without_open3d):
+def test_without_the_truth_three_predictions_are_in_a_row(without_open3d):
     clouds = [PartCloud(ball(), all_of(2 + i % 3), (2, 3, 4), str(i)) for i in range(4)]
-    sheet = pixels(parts_png(clouds, NAMES)[0])
-    cell = sheet.shape[1] // 3
-    assert cell < 2 * SIDE and sheet.shape[0] < 2.5 * SIDE
-    below = sheet.shape[0] // 2
-    assert [color(sheet[40:below, cell * i : cell * i + SIDE]) for i in range(3)] == list(PALETTE[:3])
-    assert color(sheet[below + 40 :, :SIDE]) == PALETTE[0]
-    assert (sheet[below + 40 :, cell:] > 245).all()
+    picture = pixels(parts_png(clouds, NAMES)[0])
+    cell = picture.shape[1] // 3
+    assert cell < 2 * SIDE and picture.shape[0] < 2.5 * SIDE
+    below = picture.shape[0] // 2
+    assert [color(picture[40:below, cell * i : cell * i + SIDE]) for i in range(3)] == list(PALETTE[:3])
+    assert color(picture[below + 40 :, :SIDE]) == PALETTE[0]
+    assert (picture[below + 40 :, cell:] > 245).all()
 
 
-def test_clouds_of_other_sizes_share_a_sheet_and_many_parts_a_legend(without_open3d):
+def test_clouds_of_other_sizes_share_a_picture_and_many_parts_a_legend(without_open3d):
     names = tuple(f"thing/part number {i} with a long name" for i in range(40))
     many = PartCloud(ball(400), np.arange(400) % 40, range(40), "a $title$", truth=np.arange(400) % 40)
     few = PartCloud(ball(10), np.zeros(10, int), range(40), truth=np.zeros(10, int))
-    sheet = pixels(parts_png([many, few], names)[0])
-    assert (sheet[:, -4:] > 245).all()  # no name is cut
+    picture = pixels(parts_png([many, few], names)[0])
+    assert (picture[:, -4:] > 245).all()  # no name is cut
 
 
-def test_a_file_holds_the_same_sheet(tmp_path, without_open3d):
+def test_a_file_holds_the_same_picture(tmp_path, without_open3d):
     cloud, path = PartCloud(ball(), all_of(2), (2, 3, 4), "a"), tmp_path / "a.png"
     who = draw_parts(path, [cloud], NAMES, "z")
     assert (path.read_bytes(), who) == parts_png([cloud], NAMES, "z")
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_sheet_of_nothing_is_refused():
+def test_a_picture_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one cloud"):
         parts_png([], NAMES)
 

@@ -33,9 +33,9 @@ RESULT = {
 }
 
 
-def predicted(index: int, truth: str, said: str, confidence: float) -> PredictedCloud:
+def predicted(index: int, truth: str, label: str, confidence: float) -> PredictedCloud:
     xyz = np.random.default_rng(index).normal(size=(64, 3)).astype(np.float32)
-    return PredictedCloud(xyz, truth, said, confidence, index)
+    return PredictedCloud(xyz, truth, label, confidence, index)
 
 
 REPORT = ClassificationReport(
@@ -80,7 +80,7 @@ def write(tmp_path):
     return page
 
 
-def test_the_headline_is_the_last_epoch_and_the_best_is_named_as_what_it_is(write):
+def test_the_headline_is_the_last_epoch_and_the_best_is_named_best_on_test(write):
     text = write().text
     assert "91.23 % overall accuracy" in text and "87.65 % mean class accuracy" in text
     assert "best_on_test: overall accuracy 93.5 % in epoch 7, mean class accuracy 89.1 % in epoch 8." in text
@@ -117,17 +117,17 @@ def test_classes_come_worst_first_and_those_without_clouds_last(write):
 def test_the_most_confident_mistake_comes_first(write):
     text = write().text
     assert "2 of 2 mistakes among 30 test clouds" in text
-    first, second = "index 17: truth <b>table & co</b> , said chair with 98 %", "index 4: truth chair"
+    first, second = "index 17: truth <b>table & co</b> , predicted chair with 98 %", "index 4: truth chair"
     assert text.index(first) < text.index(second)
 
 
-def test_a_model_without_mistakes_is_praised_in_one_sentence(write):
+def test_a_model_without_mistakes_gets_one_sentence(write):
     text = write(mistakes=[], samples=[], confusion=np.diag([10, 20, 0])).text
-    assert "No mistakes among 30 test clouds." in text and "Recognized" not in text
+    assert "No mistakes among 30 test clouds." in text and "Correct predictions" not in text
 
 
 def test_mistakes_without_pictures_are_still_counted(write):
-    assert "2 mistakes among 30 test clouds, none of them kept as a picture." in write(mistakes=[]).text
+    assert "2 mistakes among 30 test clouds, without pictures." in write(mistakes=[]).text
 
 
 def test_a_run_without_evaluation_is_shown_as_not_measured(write):
@@ -189,8 +189,8 @@ def write_parts(tmp_path):
 def test_the_headline_of_parts_is_the_last_epoch_and_every_figure_has_its_convention(write_parts):
     text = write_parts().text
     assert "Part segmentation of 3 categories, tested on 1,234 clouds" in text
-    assert "81.23 % instance mIoU 76.54 % class mIoU On the test set, by the weights of the last epoch (10)." in text
-    assert "ShapeNetPart's protocol <own>. Points right: 90.12 %." in text
+    assert "81.23 % instance mIoU 76.54 % class mIoU On the test set, with the weights of the last epoch (10)." in text
+    assert "ShapeNetPart's protocol <own>. Point accuracy: 90.12 %." in text
     assert "PointMLP's convention <free>: instance mIoU 79.99 %, class mIoU 71.11 %." in text
     assert "best_on_test: instance mIoU 83.5 % in epoch 7, class mIoU 77.1 % in epoch 8." in text
     assert text.index("81.23 %") < text.index("best_on_test") < text.index("This is not the headline")
@@ -204,7 +204,7 @@ def test_the_page_of_parts_holds_its_pictures_and_needs_nothing_from_elsewhere(w
     page = write_parts()
     assert "script" not in page.tags and "b" not in page.tags
     assert "parts & <pieces>" in page.text and "Examples The first of <each>." in page.text
-    assert len(page.links) == 4  # two curves, two sheets
+    assert len(page.links) == 4  # two curves, two pictures
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     source = re.sub(r"data:image/png;base64,[\w+/=]+", "", (tmp_path / "report.html").read_text(encoding="utf-8"))
     assert not re.search(r"https?:|url\(|@import|<link|<script", source)

@@ -106,8 +106,8 @@ def test_where_open3d_fails_matplotlib_draws_and_says_what_to_install(broken_ope
     assert said == f"matplotlib, because {problem}" and nearest_color(image) == 2
 
 
-def test_a_picture_that_fails_later_ends_nothing(broken_open3d, monkeypatch):
-    """The first look went well, the drawing does not: as when memory runs out."""
+def test_a_picture_that_fails_later_raises_no_error(broken_open3d, monkeypatch):
+    """The trial succeeded, the rendering fails: as when memory runs out."""
     broken_open3d("raise OSError('gone')")
     monkeypatch.setattr(scene, "renderer", lambda: ("open3d", ""))
     images, said = render_clouds([letter("y")] * 2, [color_points(np.zeros(400, int))] * 2, "y", SIZE)
@@ -120,7 +120,7 @@ def test_without_a_python_to_start_matplotlib_draws(broken_open3d, monkeypatch):
     assert renderer()[0] == "matplotlib" and "could be started" in renderer()[1]
 
 
-def test_the_decision_is_made_once(broken_open3d, monkeypatch):
+def test_the_renderer_is_chosen_once(broken_open3d, monkeypatch):
     broken_open3d("raise OSError('first')")
     first = renderer()
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
@@ -146,7 +146,7 @@ def test_no_window_is_opened_without_a_display(monkeypatch):
 
 
 @LINUX
-def test_a_display_that_is_gone_is_none(monkeypatch):
+def test_a_display_that_is_gone_counts_as_no_display(monkeypatch):
     found = subprocess.run(
         [sys.executable, "-c", "import ctypes; ctypes.CDLL('libX11.so.6')"], capture_output=True, check=False
     )

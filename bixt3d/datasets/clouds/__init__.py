@@ -1,1 +1,1 @@
-"""Data sets of clouds."""
+"""Data sets of point clouds."""

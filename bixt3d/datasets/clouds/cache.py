@@ -1,4 +1,4 @@
-"""Clouds that are slow to read or to sample: made once, stored in a file, and mapped from there into memory."""
+"""Caches of clouds that are slow to read or to sample: .safetensors files, mapped into memory."""
 
 import hashlib
 import os
@@ -21,15 +21,21 @@ from bixt3d.io.writing import remove_leftovers, write_whole
 from bixt3d.types import InputError
 
 LONGEST_HEADER = 10_000
-"""Bytes: it names a few tensors."""
+"""Bytes of the header of a cache: it names a few tensors."""
 
 Tensors = Mapping[str, Tensor]
 
 
 def cached(path: Path, build: Callable[[], Tensors], fits: Callable[[Tensors], bool]) -> Tensors:
-    """Return the tensors stored in a .safetensors file; where it is absent, damaged or does not fit, make it anew.
+    """Return the tensors of a .safetensors file; if it is missing, damaged or does not fit, write it first.
 
-    They are mapped into memory: all processes of a machine share one copy, and what one of them changes stays its own.
+    They are memory-mapped, copy on write: all processes of a machine share one copy, and see none of each other's
+    changes.
+
+    Args:
+        path: the file.
+        build: returns the tensors to write.
+        fits: returns whether the tensors of an existing file are the right ones.
     """
     try:
         tensors = _mapped(path)
@@ -47,13 +53,13 @@ def cached(path: Path, build: Callable[[], Tensors], fits: Callable[[Tensors], b
 def cached_clouds(
     path: Path, build: Callable[[], Float[np.ndarray, "S N 6"]], shape: tuple[int, int]
 ) -> tuple[Float[Tensor, "S N 3"], Float[Tensor, "S N 3"]]:
-    """Return positions and normals, of length 1, of clouds whose points ``build`` returns; see `cached`."""
+    """Return positions and unit normals of clouds, whose points ``build`` returns; see `cached`."""
 
     def split() -> Tensors:
         points = build()
         normal = torch.empty(len(points), points.shape[1], 3)
-        for place, few in enumerate(points):  # one by one: a set may take half of the memory
-            normal[place] = torch.from_numpy(unit_normals(few[:, 3:]))
+        for place, cloud in enumerate(points):  # one by one: a set may take half of the memory
+            normal[place] = torch.from_numpy(unit_normals(cloud[:, 3:]))
         return {"xyz": torch.from_numpy(points[..., :3]), "normal": normal}
 
     clouds = cached(path, split, lambda tensors: are_clouds(tensors, shape))
@@ -61,7 +67,7 @@ def cached_clouds(
 
 
 def are_clouds(tensors: Tensors, shape: tuple[int, int]) -> bool:
-    """Return whether the tensors hold positions and normals of so many clouds and points."""
+    """Return whether the tensors are positions and normals of ``shape``, (clouds, points), and finite."""
     return all(
         each.shape == (*shape, 3) and each.dtype == torch.float32 and are_finite(each)
         for each in (tensors["xyz"], tensors["normal"])
@@ -69,12 +75,12 @@ def are_clouds(tensors: Tensors, shape: tuple[int, int]) -> bool:
 
 
 def are_finite(values: Float[Tensor, "*N"]) -> bool:
-    """Return whether all values are finite, without memory for each of them."""
+    """Return whether all values are finite, without a mask of their size."""
     return bool(torch.stack(values.aminmax()).isfinite().all())
 
 
 def _mapped(path: Path) -> dict[str, Tensor]:
-    """Map the tensors of a file. Raises InputError if it is missing or not as it was written."""
+    """Map the tensors of a file into memory. Raises InputError if it is missing or damaged."""
     with open_plain(path) as file:
         if int.from_bytes(file.read(8), "little") > LONGEST_HEADER:
             raise InputError(f"{path} is no cache of clouds")
@@ -83,7 +89,7 @@ def _mapped(path: Path) -> dict[str, Tensor]:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (it is no mapping)
             if (stored.metadata() or {})["checksum"] != _checksum(tensors):
                 raise ValueError("its content has another checksum")
-    except Exception as error:  # noqa: BLE001 (junk makes safetensors and PyTorch raise all kinds)
+    except Exception as error:  # noqa: BLE001 (safetensors and PyTorch raise many types for damaged files)
         raise InputError(f"{path} is no cache of clouds, or it is damaged") from error
     return tensors
 
@@ -98,7 +104,7 @@ def _store(path: Path, tensors: Tensors) -> None:
             save_file(tensors, temporary, {"checksum": _checksum(tensors)})
         except SafetensorError as error:  # a full disk
             raise OSError(str(error)) from error
-        temporary.chmod(mode)  # safetensors lets nobody else read it
+        temporary.chmod(mode)  # safetensors writes files that only their owner can read
 
     write_whole(path, write)
 
@@ -111,8 +117,8 @@ def _checksum(tensors: Tensors) -> str:
 
 
 def cache_folder(root: Path) -> Path:
-    """Return ``root`` if one may write there, else a folder of the user's for it."""
-    marked_read_only = not root.stat().st_mode & 0o222  # the superuser may write there all the same, but should not
+    """Return the folder for the caches of a data set: ``root`` if writable, else one in ``~/.cache/bixt3d``."""
+    marked_read_only = not root.stat().st_mode & 0o222  # the superuser could write there, but should not
     if os.access(root, os.W_OK) and not marked_read_only:
         return root
     home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "bixt3d"
@@ -122,7 +128,7 @@ def cache_folder(root: Path) -> Path:
 
 
 def short_hash(*words: str) -> str:
-    """Return a short name for what a cache was made from: other words, another name."""
+    """Return a short hash of what a cache was made from, for its file name."""
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 

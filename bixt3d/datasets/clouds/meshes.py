@@ -1,4 +1,4 @@
-"""ModelNet10 and ModelNet40 as meshes, sampled with PyTorch Geometric."""
+"""ModelNet10 and ModelNet40 as meshes, sampled by PyTorch Geometric."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,16 +20,16 @@ from bixt3d.types import CloudSet, InputError
 
 
 class ModelNetMeshes(CloudSource):
-    """Princeton's meshes, sampled with PyTorch Geometric (needs torch-geometric); once, then kept in a cache.
+    """ModelNet from its meshes (.off), sampled by PyTorch Geometric (needs torch-geometric) once and then cached.
 
     Args:
         root: folder with ``ModelNet10`` or ``ModelNet40``, as unpacked or as PyTorch Geometric keeps it (``raw``).
-        name: 10 or 40 classes.
+        name: number of classes.
         num_points: points of each cloud that the model sees.
-        features: ``normal`` gives the normals of the faces to the model.
-        val_fraction: share of the training clouds of each class set aside to select on (0: none).
-        seed: which random points of the surfaces.
-        stored_points: points sampled and kept for each mesh.
+        features: ``normal``: the model reads the normals of the faces too.
+        val_fraction: share of the training clouds of each class split off for validation (0: none).
+        seed: seed of the sampling of the surfaces.
+        stored_points: points sampled and cached for each mesh.
     """
 
     up = "z"
@@ -48,7 +48,7 @@ class ModelNetMeshes(CloudSource):
         self.root, self.name, self.seed, self.stored_points = root, name, seed, stored_points
 
     def load(self) -> tuple[CloudSet, CloudSet]:
-        """Return the training and the test set, in the order of the classes' and files' names."""
+        """Return the training and the test set, in the order of the names of classes and files."""
         check_stored(self.num_points, self.stored_points)
         folder = Path(self.root).expanduser() / f"ModelNet{self.name}"
         raw = folder / "raw" if (folder / "raw").is_dir() else folder
@@ -77,9 +77,9 @@ class ModelNetMeshes(CloudSource):
 
 
 def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np.ndarray, "S N 6"]:
-    """Return points on the faces of every mesh, drawn by PyTorch Geometric's `SamplePoints`, and the faces' normals.
+    """Sample points, with the normals of their faces, from every mesh by PyTorch Geometric's `SamplePoints`.
 
-    Raises InputError for a file that is no mesh.
+    Each cloud is normalized to the unit sphere. Raises InputError for a file that is not a mesh.
     """
     need("sampling meshes of ModelNet", "torch_geometric")
     from torch_geometric.data import Data

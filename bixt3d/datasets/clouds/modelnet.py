@@ -1,4 +1,4 @@
-"""ModelNet10 and ModelNet40 as people have them without their meshes: HDF5 files, or text files with normals."""
+"""ModelNet10 and ModelNet40 as point clouds: HDF5 files, or text files with normals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +19,15 @@ from bixt3d.types import CloudSet, InputError
 
 
 class ModelNetHDF5(CloudSource):
-    """A folder laid out like ``modelnet40_ply_hdf5_2048``: ModelNet40, ModelNet10 or clouds of your own.
+    """HDF5 files in the layout of ``modelnet40_ply_hdf5_2048``: ModelNet40, ModelNet10 or your own clouds.
+
+    ``data/README.md`` describes the layout.
 
     Args:
         root: folder with ``shape_names.txt``, ``train_files.txt``, ``test_files.txt`` and the HDF5 files they name.
         num_points: points of each cloud that the model sees.
-        features: datasets of the files to give to the model beside positions, such as ``normal,rgb``.
-        val_fraction: share of the training clouds of each class set aside to select on (0: none).
+        features: HDF5 datasets that the model reads besides positions, such as ``normal,rgb``.
+        val_fraction: share of the training clouds of each class split off for validation (0: none).
         up: the axis that points up (y in modelnet40_ply_hdf5_2048).
     """
 
@@ -55,14 +57,14 @@ class ModelNetHDF5(CloudSource):
 
 
 class ModelNetNormals(CloudSource):
-    """The text files of ``modelnet40_normal_resampled``; read once, then kept in a cache beside them.
+    """The text files of ``modelnet40_normal_resampled``, read once and then cached.
 
     Args:
         root: folder with the lists (``modelnet40_train.txt``, ...) and a folder of text files for each class.
         num_points: points of each cloud that the model sees.
-        features: ``normal`` gives the surface normals to the model.
-        val_fraction: share of the training clouds of each class set aside to select on (0: none).
-        stored_points: points kept of the 10000 in each file; a random choice, always the same.
+        features: ``normal``: the model reads the surface normals too.
+        val_fraction: share of the training clouds of each class split off for validation (0: none).
+        stored_points: points cached of the 10000 in each file: a random subset, always the same.
         subset: which lists to read.
     """
 
@@ -120,14 +122,14 @@ def _read_text(path: Path, num_points: int) -> Float[np.ndarray, "N 6"]:
             f"asked for {num_points} stored points, but {path} has {len(lines)}; "
             f"set --data.stored_points to at most {len(lines)}"
         )
-    # nobody promises that the first lines are spread over the surface
+    # a random subset: the first lines may not cover the surface evenly
     chosen = np.random.default_rng(0).permutation(len(lines))[:num_points]
     try:
         points = np.loadtxt([lines[line] for line in chosen], delimiter=",", ndmin=2)
     except ValueError as error:
-        raise InputError(f"{path} must hold lines of x,y,z,nx,ny,nz: {printable(error)}") from error
+        raise InputError(f"{path} must contain lines of x,y,z,nx,ny,nz: {printable(error)}") from error
     if points.shape[1] != 6 or not np.isfinite(points).all() or np.abs(points[:, 3:]).max() > 1e18:
-        raise InputError(f"{path} must hold lines of six finite numbers x,y,z,nx,ny,nz")
+        raise InputError(f"{path} must contain lines of six finite numbers x,y,z,nx,ny,nz")
     points[:, :3] = normalize_clouds(torch.from_numpy(points[None, :, :3]), str(path))[0].numpy()
     return points.astype(np.float32)
 

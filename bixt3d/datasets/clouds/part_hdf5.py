@@ -1,4 +1,4 @@
-"""Clouds with parts in HDF5 files: sets of one's own, or ShapeNetPart as PointNet's authors gave it away."""
+"""Part segmentation from HDF5 files: your own sets, or ShapeNetPart in PointNet's format (``hdf5_data``)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,19 +21,21 @@ from bixt3d.types import CloudSet, InputError
 SPLITS = ("train", "val", "test")
 
 ClassParts = Mapping[str, tuple[int, ...]]
-"""The global part ids of each category; the place of a category is its label."""
+"""The part ids of each category, which are unique over all categories; a category's position is its label."""
 
 
 class PartHDF5(PartSource):
-    """A folder of HDF5 files with parts and a ``seg_classes.json``, or ShapeNetPart's ``hdf5_data``, which has none.
+    """HDF5 files with part labels and a ``seg_classes.json``, or ShapeNetPart's ``hdf5_data``, which has none.
+
+    ``data/README.md`` describes the layout.
 
     Args:
-        root: folder with ``train.h5``, ``test.h5`` and perhaps ``val.h5``, or with ``train_hdf5_file_list.txt`` and
-            so on and the files they name; each holds ``data``, ``label`` and ``pid`` (see data/README.md).
+        root: folder with ``train.h5``, ``test.h5`` and optionally ``val.h5``, or with ``train_hdf5_file_list.txt``,
+            ``test_...``, ``val_...`` and the files they name; each file has ``data``, ``label`` and ``pid``.
         num_points: points of each cloud that the model sees.
-        features: datasets of the files to give to the model beside positions, such as ``normal,rgb``.
-        val_fraction: share of the training clouds of each class set aside to select on (0: none).
-        include_val: train on the validation clouds too, where there are some, as PointMLP does.
+        features: HDF5 datasets that the model reads besides positions, such as ``normal,rgb``.
+        val_fraction: share of the training clouds of each class split off for validation (0: none).
+        include_val: train on the validation clouds too, if there are any, as PointMLP does.
         up: the axis that points up (y in hdf5_data).
     """
 
@@ -50,9 +52,9 @@ class PartHDF5(PartSource):
         self.root, self.include_val, self.up = root, include_val, up
 
     def load(self) -> tuple[CloudSet, CloudSet]:
-        """Return the training and the test set, clouds in the order of the files, their points in a random one."""
+        """Return the training and the test set: clouds in the order of the files, points shuffled."""
         train = self._read("train", "val") if self.include_val else self._read("train")
-        return _mix_points(train), _mix_points(self._read("test"))
+        return _shuffle_points(train), _shuffle_points(self._read("test"))
 
     def full_clouds(self) -> Iterator[tuple[Float[Tensor, "N 3"], Float[Tensor, "N F"], Int[Tensor, " N"]]]:
         """Yield xyz, feats and parts of every test cloud with all points, in the order of the file."""
@@ -137,7 +139,7 @@ def _read_parts(
             pid = find_dataset(file, "pid")
             size = (find_dataset(file, "data").shape[0], num_points)
             if pid.shape != size or pid.dtype.kind not in "iu":
-                raise InputError(f"{path} must hold pid of shape {size} as integers, not {pid.dtype} {pid.shape}")
+                raise InputError(f"{path} must contain pid of shape {size} as integers, not {pid.dtype} {pid.shape}")
             for place, block in blocks(pid):
                 here = slice(start + place.start, start + place.stop)
                 parts[here] = torch.from_numpy(block.astype(np.int64))
@@ -149,12 +151,12 @@ def _read_parts(
     return parts
 
 
-def _mix_points(clouds: CloudSet) -> CloudSet:
-    """Put the points of every cloud in a random order, always the same one, for files promise none."""
+def _shuffle_points(clouds: CloudSet) -> CloudSet:
+    """Shuffle the points of every cloud in place, always in the same way: files may have them sorted."""
     generator = torch.Generator().manual_seed(0)
-    for few in torch.arange(len(clouds)).split(64):  # in place: a set may take half of the memory
-        here = slice(int(few[0]), int(few[-1]) + 1)
-        order = torch.rand(len(few), clouds.xyz.shape[1], generator=generator).argsort(dim=1, stable=True)
+    for chunk in torch.arange(len(clouds)).split(64):  # in place: a set may take half of the memory
+        here = slice(int(chunk[0]), int(chunk[-1]) + 1)
+        order = torch.rand(len(chunk), clouds.xyz.shape[1], generator=generator).argsort(dim=1, stable=True)
         for vectors in (clouds.xyz, clouds.feats):
             vectors[here] = vectors[here].take_along_dim(order.unsqueeze(2), dim=1)
         clouds.parts[here] = clouds.parts[here].gather(1, order)

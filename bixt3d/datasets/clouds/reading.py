@@ -1,4 +1,4 @@
-"""Files of published data sets, read such that every fault is one sentence with the name of its file."""
+"""Readers for the lists and HDF5 files of published data sets; every error names its file."""
 
 import json
 from collections import Counter
@@ -18,11 +18,11 @@ from bixt3d.io.bounds import LIST_BYTES, check_names, listed, printable, read_pl
 from bixt3d.types import Feature, Features, InputError, feature_name
 
 FEWEST_STEPS = 256
-"""So many different float32 numbers must lie between the smallest and the largest of a scalar that varies."""
+"""The least number of float32 steps between the smallest and the largest value of a scalar feature that varies."""
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file that are not blank. Raises InputError if there are none, or for a line twice."""
+    """Return the lines of a text file that are not blank. Raises InputError if there are none, or for duplicates."""
     lines = [line.strip() for line in read_words(path, LIST_BYTES).splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{path} is empty")
@@ -32,21 +32,21 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_file_list(path: Path) -> list[Path]:
-    """Return the files that a list names, in its own folder: it may give the paths on its author's disk."""
+    """Return the files of a list, which are in the folder of the list: directories in it are ignored."""
     names = [PurePosixPath(line.replace("\\", "/")).name for line in read_lines(path)]
     check_once(names, path)
     return [path.parent / name for name in names]
 
 
 def check_once(names: Sequence[str], path: Path) -> None:
-    """Raise InputError for a name that a list has twice."""
+    """Raise InputError for a name that a list contains twice."""
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
         raise InputError(f"{path} lists {shortened(name)!r} {times} times: keep one of them")
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds. Raises InputError if it is missing or holds something else."""
+    """Return the content of a JSON file. Raises InputError if it is missing or not JSON."""
     try:
         return json.loads(read_plain(path, LIST_BYTES))
     except (ValueError, RecursionError) as error:
@@ -64,11 +64,11 @@ def read_clouds(
     classes_in: str,
     most: Mapping[str, float],
 ) -> tuple[Float[Tensor, "S N 3"], Float[Tensor, "S N F"], Int[Tensor, " S"]]:
-    """Return normalized positions, these features and the labels of all HDF5 files of clouds.
+    """Return normalized positions, features and labels of all clouds in HDF5 files.
 
-    ``most``: what `largest_colors` returns of all files of the set, those of other splits too. ``classes_in`` says in
-    errors where the classes are listed. A set is read piece by piece into the memory that it stays in. Raises
-    InputError for a broken file, fewer than ``num_points`` points, or files whose clouds differ in size.
+    ``most``: the result of `largest_colors` for all files of the set, of all splits. ``classes_in``: where the classes
+    are listed, for errors. Files are read block by block into one tensor, so a set needs less than twice its size.
+    Raises InputError for a damaged file, clouds of fewer than ``num_points`` points, or of different sizes.
     """
     sizes = [_cloud_sizes(path, features) for path in paths]
     first_size = sizes[0][1]
@@ -95,14 +95,14 @@ def read_clouds(
 
 
 def _cloud_sizes(path: Path, features: Features) -> tuple[int, int]:
-    """Return how many clouds a file has, and how many points they have."""
+    """Return the number of clouds of a file, and the number of points of each."""
     with open_hdf5(path) as file:
         data, label = (find_dataset(file, name) for name in ("data", "label"))
         shape, kind = data.shape, data.dtype
         if len(shape) != 3 or shape[2] != 3 or 0 in shape or kind.kind != "f":
-            raise InputError(f"{path} must hold data of shape (clouds, points, 3) as floats, not {kind} {shape}")
+            raise InputError(f"{path} must contain data of shape (clouds, points, 3) as floats, not {kind} {shape}")
         if label.size != shape[0] or label.dtype.kind not in "iu":
-            raise InputError(f"{path} must hold one integer label for each of its {shape[0]} clouds")
+            raise InputError(f"{path} must contain one integer label for each of its {shape[0]} clouds")
         for feature in features.columns:
             found = _find_feature(file, feature).shape
             if found[:2] != shape[:2] or len(found) > 3:
@@ -127,14 +127,14 @@ def _read_labels(path: Path, num_classes: int, classes_in: str) -> Int[Tensor, "
 
 def _fill_positions(data: Any, xyz: Float[Tensor, "S N 3"], path: str) -> None:
     for place, block in blocks(data):
-        # in double precision until they are centred: a float32 has steps of 0.5 m at 5,000 km
+        # in double precision until they are centred: float32 has steps of 0.5 m at 5,000 km
         xyz[place] = normalize_clouds(torch.from_numpy(block.astype(np.float64)), path, place.start)
 
 
 def largest_colors(paths: Sequence[Path], features: Features) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Return the largest number of each color whose type does not say what stands for 1, and what is guessed from it.
+    """Return the largest value of each color feature whose dtype does not determine its range, and notes on the guess.
 
-    ``paths``: all files of a set, for the numbers of all its splits mean the same.
+    ``paths``: all files of a set, as all its splits use the same range.
     """
     most: dict[str, float] = {}
     notes: dict[str, tuple[str, ...]] = {}

@@ -1,4 +1,4 @@
-"""ShapeNetPart as text files with normals: 16 categories, 50 parts, every shape with its own number of points."""
+"""ShapeNetPart as text files with normals: 16 categories, 50 parts, a different number of points in each shape."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -45,7 +45,7 @@ CATEGORIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Skateboard": ("04225987", ("wheel", "deck", "belt")),
     "Table": ("04379243", ("top", "leg", "drawer")),
 }
-"""Category: its synset and its parts. The set only numbers parts; these names, in that order, are in common use."""
+"""Synset and parts of each category. The data set only numbers its parts; these names are in common use."""
 
 PART_NAMES = tuple(f"{category}/{part}" for category, (_, parts) in CATEGORIES.items() for part in parts)
 CLASS_PARTS = {
@@ -56,20 +56,20 @@ CLASS_OF_SYNSET = {synset: category for category, (synset, _) in CATEGORIES.item
 
 
 class ShapeNetPart(PartSource):
-    """ShapeNetPart's text files; read once, then kept in a cache beside them. Always all 16 categories and 50 parts.
+    """ShapeNetPart's text files, read once and then cached; always all 16 categories and 50 parts.
 
-    A shape is centred and scaled with all its points; then a random choice of them is kept, which depends on
-    ``sample_seed`` and the shape alone. PointMLP draws 2048 points with replacement, even from more than that;
-    here each point is kept once while there are enough.
+    A shape is normalized with all its points; then a random subset of them is drawn, which depends only on
+    ``sample_seed`` and the shape. PointMLP draws 2048 points with replacement; here points repeat only if a shape has
+    fewer than ``stored_points``.
 
     Args:
         root: folder with ``synsetoffset2category.txt``, ``train_test_split`` and a folder of text files per category.
         num_points: points of each cloud that the model sees.
-        features: ``normal`` gives the surface normals to the model.
-        val_fraction: share of the training clouds of each class set aside to select on (0: none).
-        stored_points: random points kept of each shape, with repetitions where it has fewer.
+        features: ``normal``: the model reads the surface normals too.
+        val_fraction: share of the training clouds of each class split off for validation (0: none).
+        stored_points: random points cached for each shape, with repetitions if it has fewer.
         include_val: train on the official validation shapes too, as PointMLP does.
-        sample_seed: which random points are kept.
+        sample_seed: seed of the random subset of points.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ShapeNetPart(PartSource):
             yield points[:, :3], points[:, 3 : 3 + self.features.width], parts.long()
 
     def _drawn(self, *splits: str) -> CloudSet:
-        """Return the set of the points that are drawn of every shape."""
+        """Return the set of the points drawn from every shape."""
         shapes = [shape for split in splits for shape in self._listed(split)]
         if not shapes:
             lists = " and ".join(f"shuffled_{split}_file_list.json" for split in splits)
@@ -131,7 +131,7 @@ class ShapeNetPart(PartSource):
         return {"xyz": xyz, "normal": normal, "parts": parts}
 
     def _originals(self, split: str) -> Iterator[tuple[str, Float[Tensor, "N 6"], UInt8[Tensor, " N"]]]:
-        """Yield the name ``synset/shape``, points with normals, and parts of every shape of a split."""
+        """Yield the name ``synset/shape``, the points with normals, and the parts of every shape of a split."""
         shapes = self._listed(split)
         if not shapes:
             return
@@ -179,7 +179,7 @@ def _read_texts(root: Path, shapes: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _fits(tensors: Tensors, num_shapes: int) -> bool:
-    """Return whether the tensors of a cache are those of so many shapes."""
+    """Return whether the tensors of a cache have the right shapes and values for ``num_shapes`` shapes."""
     points, parts, sizes = (tensors[name] for name in ("points", "parts", "sizes"))
     return (
         (points.dtype, sizes.dtype) == (torch.float32, torch.int64)
@@ -201,9 +201,9 @@ def _read_text(path: Path) -> tuple[Float[np.ndarray, "N 6"], UInt8[np.ndarray, 
     try:
         table = np.loadtxt(lines, comments=None, ndmin=2)
     except ValueError as error:
-        raise InputError(f"{path} must hold lines of x y z nx ny nz part: {printable(error)}") from error
+        raise InputError(f"{path} must contain lines of x y z nx ny nz part: {printable(error)}") from error
     if table.shape[1] != 7 or not np.isfinite(table).all() or np.abs(table[:, 3:]).max() > 1e18:
-        raise InputError(f"{path} must hold lines of seven finite numbers x y z nx ny nz part")
+        raise InputError(f"{path} must contain lines of seven finite numbers x y z nx ny nz part")
     category = CLASS_OF_SYNSET[path.parent.name]
     if not (known_mask := np.isin(table[:, 6], CLASS_PARTS[category])).all():
         first, last = CLASS_PARTS[category][0], CLASS_PARTS[category][-1]

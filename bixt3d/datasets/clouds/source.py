@@ -1,4 +1,4 @@
-"""The door through which every point data set comes in: a class whose constructor is its schema."""
+"""Base classes of all data sets of clouds. The arguments of the constructor are the settings under ``data``."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -11,12 +11,14 @@ from bixt3d.types import CloudSet, Features, InputError
 
 
 class CloudSource(ABC):
-    """A data set of clouds, as the ``data`` part of a config names it. ``up`` is the axis of its clouds that points up.
+    """Base class of data sets of clouds for classification: derive from it and define `load`.
+
+    A config names the class as ``data.class_path``. The class attribute ``up`` is the axis that points up.
 
     Args:
         num_points: points of each cloud that the model sees.
-        features: what to give to the model beside positions, by name, such as ``normal,rgb``.
-        val_fraction: share of the training clouds of each class set aside to select on (0: none).
+        features: names of the features that the model reads besides positions, such as ``normal,rgb``.
+        val_fraction: share of the training clouds of each class split off for validation (0: none).
     """
 
     up: Literal["y", "z"] = "y"
@@ -28,27 +30,30 @@ class CloudSource(ABC):
 
     @abstractmethod
     def load(self) -> tuple[CloudSet, CloudSet]:
-        """Return the training and the test set, every cloud centred on its mean and scaled into the unit sphere.
+        """Return the training and the test set, every cloud centred on its mean and scaled to the unit sphere.
 
-        Clouds hold at least ``num_points`` points; those of a cloud are in an order such that its first points are a
-        uniform sample of it. ``feats`` hold the ``features`` asked for.
-        Raises InputError if the data are missing or broken, or have not these features.
+        Clouds have at least ``num_points`` points, in random order: evaluation uses the first ``num_points``.
+        ``feats`` are the ``features`` of the constructor.
+        Raises InputError if the data are missing or damaged, or lack one of these features.
         """
 
 
 class PartSource(CloudSource):
-    """A data set whose points know the part of the object they lie on; parts are numbered over all categories."""
+    """Base class of data sets for part segmentation: every point has a part label.
+
+    Parts are numbered over all categories, as in ShapeNetPart. The arguments are those of `CloudSource`.
+    """
 
     @abstractmethod
     def full_clouds(self) -> Iterator[tuple[Float[Tensor, "N 3"], Float[Tensor, "N F"], Int[Tensor, " N"]]]:
-        """Yield xyz, feats and parts of every test shape with all its original points, in their original order.
+        """Yield xyz, feats and parts of every test shape with all its points, in their original order.
 
-        The shapes come in the order of the test set and are normalized as `load` does.
+        The shapes come in the order of the test set, normalized as by `load`.
         """
 
 
 def only_normals(features: Features, where: str) -> bool:
-    """Return whether normals are asked for, of a set that has nothing else. Raises InputError for other features."""
+    """Return whether a set that only has normals is to give them. Raises InputError for other features."""
     if features not in (Features(), Features.parse("normal")):
-        raise InputError(f"{where} holds normals alone: set --data.features normal, or leave it out, not '{features}'")
+        raise InputError(f"{where} has only normals: set --data.features normal, or leave it out, not '{features}'")
     return bool(features)

@@ -1,4 +1,4 @@
-"""A validation set carved out of the training set, so that nobody selects a model on the test set."""
+"""Stratified validation split of a training set, so that models are not selected on the test set."""
 
 import torch
 from jaxtyping import Int
@@ -10,14 +10,20 @@ from bixt3d.types import InputError
 def stratified_split(
     label: Int[Tensor, " S"], fraction: float, seed: int
 ) -> tuple[Int[Tensor, " train"], Int[Tensor, " val"]]:
-    """Return the indices of the clouds to train on and to validate on, both ascending.
+    """Split a data set by class; return the indices of the training and of the validation samples, both ascending.
 
-    Each class gives ``fraction`` of its clouds to validation, rounded, but with two or more clouds at least one to
-    either side; the only cloud of a class is trained on. The same seed gives the same split on every machine.
+    Of each class, ``fraction`` of the samples, rounded, are for validation; of two or more samples at least one goes to
+    each side; a single sample goes to training. The same seed gives the same split on every machine.
     Raises InputError for a fraction outside (0, 1).
+
+    Example:
+        >>> label = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+        >>> train_index, val_index = stratified_split(label, 0.25, seed=0)
+        >>> label[val_index]
+        tensor([0, 1])
     """
     if not 0 < fraction < 1:
-        raise InputError(f"the validation fraction must lie between 0 and 1, not be {fraction}")
+        raise InputError(f"the validation fraction must be between 0 and 1, not {fraction}")
     generator = torch.Generator().manual_seed(seed)
     val_mask = torch.zeros(len(label), dtype=torch.bool)
     for number in label.unique().tolist():

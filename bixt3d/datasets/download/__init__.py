@@ -1,1 +1,1 @@
-"""Public data sets: where they are, how they are checked and unpacked."""
+"""Download of public data sets: mirrors, checksums, unpacking."""

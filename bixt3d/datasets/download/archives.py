@@ -1,4 +1,4 @@
-"""The public data sets: where their archives lie on the net, how to know a good one, and how to get it."""
+"""The public data sets: URLs and checksums of their archives, and advice when one is missing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from bixt3d.errors import InputError
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells a good file from another one: ``md5:...`` or ``sha256:...`` and, where known, its bytes."""
+    """Checksum of a file, ``md5:...`` or ``sha256:...``, and its size in bytes if that is published too."""
 
     checksum: str
     size: int | None = None
@@ -17,17 +17,22 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip or tar file on the net and the folder it becomes.
+    """An archive (zip, tar or 7z) to download, and the folder that it is unpacked to.
 
-    ``holds`` is a path inside ``folder`` that proves it is the right data. ``known`` are the good files, none where
-    nobody published a checksum: then that of the first one is kept and asked of any other. ``members`` gives the md5 of
-    files inside.
+    Args:
+        file: name of the archive.
+        urls: mirrors, in the order in which they are tried.
+        folder: folder below the root of the data.
+        contains: a path inside ``folder`` that identifies the data.
+        known: accepted files; empty if no checksum is published: then that of the first download is kept, and later
+            ones must match it.
+        members: md5 of files inside.
     """
 
     file: str
     urls: tuple[str, ...]
     folder: str
-    holds: str
+    contains: str
     known: tuple[Fingerprint, ...] = ()
     members: Mapping[str, str] = field(default_factory=dict)
 
@@ -45,7 +50,7 @@ ARCHIVES = {
             f"{POINTMLP_RELEASES}/Modenet40_dataset/modelnet40_ply_hdf5_2048.zip",
         ),
         folder="modelnet40_ply_hdf5_2048",
-        holds="train_files.txt",
+        contains="train_files.txt",
         known=(Fingerprint("md5:c9ab8e6dfb16f67afdab25e155c79e59"),),
         members={
             "ply_data_train0.h5": "3176385ffc31a7b6b5af22191fd920d1",
@@ -61,26 +66,26 @@ ARCHIVES = {
         file=f"{NORMALS}.tar.gz",
         urls=(f"{HUGGINGFACE}/Pointcept/{NORMALS}-compressed/resolve/main/{NORMALS}.tar.gz",),
         folder=NORMALS,
-        holds="airplane/airplane_0001.txt",
+        contains="airplane/airplane_0001.txt",
         known=(Fingerprint("md5:46ed374f8ef5f7504ec4870298772ac2"),),
     ),
     "modelnet10_meshes": Archive(
         file="ModelNet10.zip",
         urls=("https://3dvision.princeton.edu/projects/2014/3DShapeNets/ModelNet10.zip",),
         folder="ModelNet/ModelNet10",
-        holds="bathtub/train",
+        contains="bathtub/train",
     ),
     "psb_meshes": Archive(
         file="labeledDb.7z",
         urls=("https://people.cs.umass.edu/~kalo/papers/LabelMeshes/labeledDb.7z",),
         folder="LabeledDB_new",
-        holds="Airplane/61.off",
+        contains="Airplane/61.off",
     ),
     "modelnet40_meshes": Archive(
         file="ModelNet40.zip",
         urls=("https://modelnet.cs.princeton.edu/ModelNet40.zip", "http://modelnet.cs.princeton.edu/ModelNet40.zip"),
         folder="ModelNet/ModelNet40",
-        holds="airplane/train",
+        contains="airplane/train",
         known=(Fingerprint("md5:79bcee68fdf02f581938ba15f4cdca51", 2_039_180_837),),
     ),
     "shapenetpart": Archive(
@@ -92,7 +97,7 @@ ARCHIVES = {
             f"{HUGGINGFACE}/ShapeSplats/sharing/resolve/main/{PART_ZIP}",
         ),
         folder="shapenetcore_partanno_segmentation_benchmark_v0_normal",
-        holds="synsetoffset2category.txt",
+        contains="synsetoffset2category.txt",
         known=(
             Fingerprint("sha256:0e26411700bae2da38ee8ecc719ba4db2e6e0133486e258665952ad5dfced0fe", 706_988_960),
             Fingerprint("sha256:5d08db8ccf9c82132f790cc0789bb073df8e3e88126b8c032434234d40a9ac14", 709_025_658),
@@ -102,7 +107,7 @@ ARCHIVES = {
         file="shapenet_part_seg_hdf5_data.zip",
         urls=(f"{STANFORD}/shapenet_part_seg_hdf5_data.zip",),
         folder="hdf5_data",
-        holds="train_hdf5_file_list.txt",
+        contains="train_hdf5_file_list.txt",
         members={
             "ply_data_train0.h5": "e7152ff588ae6c87eb1156823df05855",
             "ply_data_train1.h5": "b4894a082211418b61b5a707fedb4f56",
@@ -120,11 +125,17 @@ ARCHIVES = {
 
 @dataclass(frozen=True)
 class Sampled:
-    """A data set that is made here: points on the meshes of an archive, in the folder and files that configs read."""
+    """A data set that is sampled from the meshes of an archive.
+
+    Args:
+        archive: name of the archive.
+        folder: folder below the root of the data.
+        contains: a path inside ``folder`` that identifies the data.
+    """
 
     archive: str
     folder: str
-    holds: str
+    contains: str
 
 
 SAMPLED = {
@@ -134,7 +145,7 @@ SAMPLED = {
 
 
 def how_to_get(name: str, folder: Path) -> str:
-    """Return the words that tell a person how to bring the data set ``name`` to ``folder``."""
+    """Return the advice how to download the data set ``name`` to ``folder``, for an error."""
     archive = ARCHIVES[SAMPLED[name].archive if name in SAMPLED else name]
     becomes = SAMPLED[name].folder if name in SAMPLED else archive.folder
     tail = Path(becomes).parts
@@ -145,13 +156,13 @@ def how_to_get(name: str, folder: Path) -> str:
     return f"run `{command}`, or {by_hand}" + ("" if fits else f" (the data will be in {root / becomes})")
 
 
-def missing_data(folder: Path, holds: str, archive: str, config: str = "shapes_cls") -> InputError:
-    """Return the error for data that are not there, which says how to get them or do without.
+def missing_data(folder: Path, file: str, archive: str, config: str = "shapes_cls") -> InputError:
+    """Return the error for a missing ``file`` of a data set, with advice how to get it.
 
-    ``archive``: what is meant where the folder has the name of no known data set.
+    ``archive``: the archive to name if ``folder`` is not that of a known data set. ``config``: one that needs no data.
     """
     known = {Path(one.folder).name: name for name, one in (ARCHIVES | SAMPLED).items()}
     return InputError(
-        f"{folder / holds} is missing: {how_to_get(known.get(folder.name, archive), folder)}; folders, and clouds of "
+        f"{folder / file} is missing: {how_to_get(known.get(folder.name, archive), folder)}; folders, and clouds of "
         f"your own, are laid out as `bixt3d download --layouts` prints (data/README.md); --cfg {config} needs no data"
     )

@@ -1,4 +1,4 @@
-"""Fetch a public data set: mirrors in order, resumed, verified, unpacked whole or not at all."""
+"""Download of a public data set: mirrors in order, resumed, checksum verified, unpacked whole or not at all."""
 
 import http.client
 import tempfile
@@ -12,17 +12,17 @@ from bixt3d.io.fetching import LostError, RefusedError, check_first, digest_of, 
 from bixt3d.io.offline import check_online
 
 MOST_BYTES = 4 << 30
-"""No archive is larger; where the size of the good one is known, no more is taken."""
+"""Largest download, unless the size of the archive is known."""
 
 
 def fetch(archive: Archive, root: Path) -> Path:
-    """Bring the archive's folder below ``root`` and return it; what is already there is left alone.
+    """Download and unpack an archive below ``root``; return its folder, which is not changed if it is there already.
 
     An archive put in ``root`` by hand is used without the network. A partial download (``.part``) is resumed.
-    Raises InputError if no mirror gives a good file, the disk refuses it, or the network is forbidden.
+    Raises InputError if no mirror has an accepted file, it cannot be written, or the network is forbidden (--offline).
     """
     folder, by_hand, part = root / archive.folder, root / archive.file, root / f"{archive.file}.part"
-    if is_there(folder, archive.holds):
+    if is_there(folder, archive.contains):
         return folder
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -47,10 +47,10 @@ def fetch(archive: Archive, root: Path) -> Path:
     )
 
 
-def is_there(folder: Path, holds: str) -> bool:
-    """Say whether the folder of a data set is there. Raises InputError if it does not hold what it should."""
-    if folder.exists() and not (folder / holds).exists():
-        raise InputError(f"{folder} is there without {holds}: move it away and run this again")
+def is_there(folder: Path, contains: str) -> bool:
+    """Return whether the folder of a data set exists. Raises InputError if it does, but without ``contains``."""
+    if folder.exists() and not (folder / contains).exists():
+        raise InputError(f"{folder} exists, but without {contains}: move it away and run this again")
     return folder.exists()
 
 
@@ -65,13 +65,13 @@ def _fetch_from(url: str, archive: Archive, root: Path, part: Path) -> Path:
             part.unlink()
             if not resumed:
                 raise
-            continue  # the beginning may have come from somewhere else: once more, from the first byte
+            continue  # the first part may be of another file: download it again from the first byte
         part.unlink()
         return folder
 
 
 def _verify(path: Path, archive: Archive) -> Path:
-    """Return ``path`` if it is one of the known files, or where none is known, if it is an archive at all."""
+    """Return ``path`` if its checksum is known or, if none is published, if it is an archive. Raises RefusedError."""
     size = path.stat().st_size
     digests = {algorithm: digest_of(path, algorithm) for algorithm in {k.checksum.split(":")[0] for k in archive.known}}
     good = [k for k in archive.known if k.checksum in digests.values() and k.size in (None, size)]
@@ -82,7 +82,7 @@ def _verify(path: Path, archive: Archive) -> Path:
 
 
 def _check_first(path: Path, archive: Archive) -> None:
-    """Raise RefusedError for a file that is no archive, or not the one that was unpacked here before."""
+    """Raise RefusedError for a file that is not an archive, or not the same as the first download."""
     with path.open("rb") as file:
         if file.read(2) not in (b"PK", b"7z", b"\x1f\x8b") and not _is_tar(path):
             raise RefusedError("it is neither a zip nor a tar file, nor a 7z archive")
@@ -94,7 +94,7 @@ def _first_checksum(archive: Archive, root: Path) -> Path:
 
 
 def _keep_first(path: Path, archive: Archive) -> None:
-    """Keep the checksum of a file that was unpacked, where nobody published one: any other is refused from then on."""
+    """Keep the checksum of the first download if none is published: later ones must match it."""
     kept = _first_checksum(archive, path.parent)
     if not (archive.known or archive.members):
         keep_first(path, kept, archive.file)
@@ -106,7 +106,7 @@ def _is_tar(path: Path) -> bool:
 
 
 def _unpack(path: Path, archive: Archive, root: Path) -> Path:
-    """Unpack next to the folder and move it there in one step, so that nobody sees half of it."""
+    """Unpack beside the folder, then rename, so that the folder is complete or missing."""
     folder = root / archive.folder
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -115,9 +115,9 @@ def _unpack(path: Path, archive: Archive, root: Path) -> Path:
             unpacked.mkdir()
             extract(path, unpacked)
             within = [unpacked, *sorted(unpacked.glob("*")), *sorted(unpacked.glob("*/*"))]
-            content = next((place for place in within if (place / archive.holds).exists()), None)
+            content = next((place for place in within if (place / archive.contains).exists()), None)
             if content is None:
-                raise RefusedError(f"it does not hold {archive.holds}")
+                raise RefusedError(f"it does not contain {archive.contains}")
             for member, md5 in archive.members.items():
                 if not (content / member).is_file() or digest_of(content / member, "md5") != f"md5:{md5}":
                     raise RefusedError(f"its member {member} is missing or differs from the published one")

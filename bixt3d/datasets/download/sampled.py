@@ -1,4 +1,4 @@
-"""Data sets that are made here of the meshes of an archive, in the folders and files that configs read."""
+"""Data sets sampled from the meshes of an archive, in the layout that configs read."""
 
 import tempfile
 from pathlib import Path
@@ -13,7 +13,8 @@ from bixt3d.io.fetching import writing
 
 MODELNET_POINTS, CLOUDS_PER_FILE = 1024, 2048
 OFFICIAL = {"train": 3991, "test": 908}
-NEW = {
+"""Number of meshes of ModelNet10's official splits."""
+CAVEATS = {
     "modelnet10": "This is a new random sample of the official meshes, not the one of the figures in README: scores "
     "differ a little.",
     "psb": "This is a new random sample of the official meshes, and a new split into training and test shapes, not "
@@ -22,27 +23,27 @@ NEW = {
 
 
 def make_sampled(name: str, root: Path) -> tuple[Path, str]:
-    """Make a data set below ``root``, whole or not at all; returns its folder and what there is to say of it.
+    """Sample a data set below ``root``, whole or not at all; return its folder and a summary in sentences.
 
-    The meshes are fetched first, and stay; a data set that is there already is left alone. Raises InputError.
+    The meshes are downloaded first, and stay. A data set that exists is not changed. Raises InputError, as `fetch`.
     """
     made = SAMPLED[name]
     folder = root / made.folder
-    if is_there(folder, made.holds):
+    if is_there(folder, made.contains):
         return folder, "It was there already."
     meshes = fetch(ARCHIVES[made.archive], root)
     with writing(folder), tempfile.TemporaryDirectory(dir=root, prefix=".sampling-") as temporary:
-        part = Path(temporary) / "set"
-        part.mkdir()
-        said = {"modelnet10": write_modelnet, "psb": write_parts}[name](meshes, part)
-        said = f"{said} {NEW[name]}"
-        (part / "README.txt").write_text(f"Made of {meshes} by `bixt3d download {name}`. {said}\n")
-        part.rename(folder)
-    return folder, f"{said} The meshes stay in {meshes}, and may be deleted."
+        unfinished = Path(temporary) / "set"
+        unfinished.mkdir()
+        summary = {"modelnet10": write_modelnet, "psb": write_parts}[name](meshes, unfinished)
+        summary = f"{summary} {CAVEATS[name]}"
+        (unfinished / "README.txt").write_text(f"Made of {meshes} by `bixt3d download {name}`. {summary}\n")
+        unfinished.rename(folder)
+    return folder, f"{summary} The meshes stay in {meshes}, and may be deleted."
 
 
 def write_modelnet(meshes: Path, folder: Path) -> str:
-    """Write clouds of all meshes in the layout of ``modelnet40_ply_hdf5_2048``; returns what to say of them."""
+    """Write clouds of all meshes in the layout of ``modelnet40_ply_hdf5_2048``; return a summary in a sentence."""
     names = sorted(path.parent.name for path in meshes.glob("*/train"))
     check_names(names, meshes)
     (folder / "shape_names.txt").write_text("".join(f"{name}\n" for name in names))
@@ -53,10 +54,10 @@ def write_modelnet(meshes: Path, folder: Path) -> str:
             raise InputError(f"{meshes} has no meshes in */{split}/*.off")
         counts[split], files = len(paths), []
         for start in range(0, len(paths), CLOUDS_PER_FILE):
-            few = paths[start : start + CLOUDS_PER_FILE]
+            chunk = paths[start : start + CLOUDS_PER_FILE]
             files.append(f"ply_data_{split}{len(files)}.h5")
-            label = [names.index(path.parent.parent.name) for path in few]
-            write_sampled(folder / files[-1], few, label, MODELNET_POINTS)
+            label = [names.index(path.parent.parent.name) for path in chunk]
+            write_sampled(folder / files[-1], chunk, label, MODELNET_POINTS)
         (folder / f"{split}_files.txt").write_text("".join(f"{file}\n" for file in files))
     other = f" (the official split has {OFFICIAL['train']} and {OFFICIAL['test']})" if counts != OFFICIAL else ""
     return (

@@ -1,4 +1,4 @@
-"""Meshes of a data set, written as clouds: points by area, and the normals of their faces."""
+"""Sampling of the meshes of a data set: points by area, with the normals of their faces, written to HDF5."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ SEED = 0
 
 
 def draws_of(*words: str) -> np.random.Generator:
-    """Return the random numbers of a mesh, or of a class: always the same, whatever is drawn beside them."""
+    """Return the random generator of a mesh or class, seeded by its name alone."""
     return np.random.default_rng([SEED, zlib.crc32("/".join(words).encode())])
 
 
@@ -31,10 +31,10 @@ def write_sampled(
     num_points: int,
     parts_of: Callable[[Path, int], PartOfFace] | None = None,
 ) -> list[Path]:
-    """Write the clouds of OFF files and their labels to an HDF5 file; returns the meshes of which faces are left out.
+    """Sample OFF files and write their clouds and labels to an HDF5 file; return the meshes with faces left out.
 
-    ``parts_of`` gives the part of each face of a mesh of so many; faces with part -1 are left out. Raises InputError
-    for a file that is no mesh.
+    ``parts_of(mesh, num_faces)`` returns the part of each face; faces with part -1 are left out. Raises InputError for
+    a file that is not a mesh.
     """
     import h5py
 

@@ -1,4 +1,4 @@
-"""Archives, unpacked within bounds: plain files and folders inside one folder, none of them a pickle."""
+"""Safe unpacking of archives: plain files and folders inside one folder, bounded in size, no pickles."""
 
 import gzip
 import stat
@@ -14,7 +14,7 @@ from bixt3d.io.fetching import RefusedError
 
 MOST_ENTRIES = 200_000
 HEADER_BYTES = 1 << 20
-"""No header of a tar file is longer; what its files hold is read in smaller pieces."""
+"""Largest single read from a tar file: tarfile reads headers whole, and the content of files in smaller pieces."""
 
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -22,7 +22,7 @@ PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 
 class _Bounded:
-    """A packed tar file that gives at most so many bytes, and no great lump of them: headers would be held at once."""
+    """A decompressed tar file of at most ``limit`` bytes, read in pieces of at most ``HEADER_BYTES``."""
 
     def __init__(self, file: Any, limit: int):
         self.file, self.limit = file, limit
@@ -30,14 +30,14 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= HEADER_BYTES or self.file.tell() + size > self.limit + HEADER_BYTES:
-            raise RefusedError("it would unpack to far more than it holds")
+            raise RefusedError("it would unpack to far more than its own size")
         return self.file.read(size)
 
 
 def extract(path: Path, folder: Path) -> None:
-    """Unpack a zip, tar, tar.gz or 7z file into a folder that is there.
+    """Unpack a zip, tar, tar.gz or 7z file into an existing folder.
 
-    Raises RefusedError if it is damaged or unsafe, InputError if it takes a package that is missing.
+    Raises RefusedError if it is damaged or unsafe, InputError if a package is missing.
     """
     limit = UNPACKED_FLOOR + UNPACKED_RATIO * path.stat().st_size
     try:
@@ -48,7 +48,7 @@ def extract(path: Path, folder: Path) -> None:
         if error.errno and not isinstance(error, gzip.BadGzipFile):
             raise  # the disk
         raise RefusedError(f"it is damaged: {error}") from error
-    except Exception as error:  # noqa: BLE001 (zipfile, tarfile, gzip and zlib raise all kinds for broken files)
+    except Exception as error:  # noqa: BLE001 (zipfile, tarfile, gzip and zlib raise many types for damaged files)
         reason = shortened(printable(error)) or type(error).__name__
         raise RefusedError(f"it is damaged or unsafe: {reason}") from error
 
@@ -72,7 +72,7 @@ def _extract_7z(path: Path, folder: Path, limit: int) -> None:
         entries = file.list()
         _check([entry.filename for entry in entries], sum(entry.uncompressed for entry in entries), limit)
         if file.needs_password() or any(not (entry.is_file or entry.is_directory) for entry in entries):
-            raise RefusedError("it is encrypted, or holds links or devices")
+            raise RefusedError("it is encrypted, or contains links or devices")
         file.extractall(folder)
 
 
@@ -82,11 +82,9 @@ def _extract_zip(path: Path, folder: Path, limit: int) -> None:
         _check([entry.filename for entry in entries], sum(entry.file_size for entry in entries), limit)
         for entry in entries:
             if stat.S_ISLNK(entry.external_attr >> 16):
-                raise RefusedError(f"it holds the unsafe entry {printable(entry.filename)!r}, a link")
+                raise RefusedError(f"it contains the unsafe entry {printable(entry.filename)!r}, a link")
             if entry.flag_bits & 0x1 or entry.compress_type not in METHODS:
-                raise RefusedError(
-                    f"it holds {entry.filename!r}, which is encrypted or packed in a way that is not read"
-                )
+                raise RefusedError(f"it contains {entry.filename!r}, which is encrypted or of an unknown compression")
         file.extractall(folder)
 
 
@@ -102,19 +100,23 @@ def _extract_tar(path: Path, folder: Path, limit: int) -> None:
             for number, entry in enumerate(file):
                 size += entry.size
                 if not (entry.isreg() or entry.isdir()) or number >= MOST_ENTRIES:
-                    raise RefusedError(f"it holds the unsafe entry {printable(entry.name)!r}, a link or one too many")
+                    raise RefusedError(
+                        f"it contains the unsafe entry {printable(entry.name)!r}, a link or one too many"
+                    )
                 _check([entry.name], size, limit)
                 file.extract(entry, folder, filter="data")
 
 
 def _check(names: Sequence[str], size: int, limit: int) -> None:
     if len(names) > MOST_ENTRIES:
-        raise RefusedError(f"it holds {len(names)} files: at most {MOST_ENTRIES} are unpacked")
+        raise RefusedError(f"it contains {len(names)} files: at most {MOST_ENTRIES} are unpacked")
     if size > limit:
-        raise RefusedError(f"it would unpack to {size} bytes, far more than it holds")
+        raise RefusedError(f"it would unpack to {size} bytes, far more than its own size")
     for name in names:
         inside = PurePosixPath(name.replace("\\", "/"))
         if inside.is_absolute() or ".." in inside.parts or ":" in name or printable(name) != name:
-            raise RefusedError(f"it holds the unsafe entry {printable(name)!r}")
+            raise RefusedError(f"it contains the unsafe entry {printable(name)!r}")
         if inside.suffix.lower() in PICKLES or any(part.startswith("processed") for part in inside.parts):
-            raise RefusedError(f"it holds the unsafe entry {name!r}: pickles and caches run code when they are opened")
+            raise RefusedError(
+                f"it contains the unsafe entry {name!r}: pickles and caches run code when they are opened"
+            )

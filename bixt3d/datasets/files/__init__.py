@@ -1,1 +1,1 @@
-"""People's files of points and meshes, and clouds of other libraries: readers and writers."""
+"""Readers and writers of point cloud and mesh files, and conversion from and to other libraries."""

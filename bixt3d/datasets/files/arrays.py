@@ -1,4 +1,4 @@
-"""Clouds as Python programs hold them: arrays, files, PyG data, meshes of trimesh and Open3D, and lists of these."""
+"""Clouds from Python objects: arrays, tensors, files, PyG data, trimesh, Open3D, and lists of these."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -19,11 +19,17 @@ from bixt3d.types import InputError
 def as_clouds(
     clouds: Any, features: Mapping[str, Any] | None = None, batch: Any = None, mesh_points: int = MESH_POINTS
 ) -> tuple[bool, list[Cloud]]:
-    """Return two values: whether the input is a single cloud rather than several, and the list of its clouds.
+    """Convert the input to clouds; return whether it is a single cloud, and the list of clouds.
 
-    ``features``: arrays by name, with a row for each point. ``batch``: the number of the cloud that each point belongs
-    to, as PyG has it, or a mask of shape (B, N) of the points of dense clouds that are not padding. ``mesh_points``:
-    points spread over a mesh. Raises InputError for anything that is no cloud.
+    Raises InputError for input of any other type or shape.
+
+    Args:
+        clouds: a `Cloud`, an array or tensor of shape (N, 3) or (B, N, 3), a path, an object of PyG, trimesh or Open3D,
+            or a list of these.
+        features: for an array, its features by name: arrays with a row for each point.
+        batch: for an array (N, 3), the index of the cloud of each point, as in PyG; for (B, N, 3), a mask (B, N) that
+            is False for padding.
+        mesh_points: number of points sampled from a mesh.
     """
     if isinstance(clouds, np.ndarray | Tensor):
         single, found = _from_array(as_array(clouds), features or {}, None if batch is None else as_array(batch))
@@ -38,7 +44,7 @@ def as_clouds(
 
 
 def _from_list(several: list[Any], mesh_points: int) -> list[Cloud]:
-    """Return the clouds of all entries; those without a name of their own are called by their place."""
+    """Return the clouds of all entries; those without a name are named by their position."""
     found: list[Cloud] = []
     for place, one in enumerate(several):
         try:
@@ -77,17 +83,17 @@ def _from_array(xyz: np.ndarray, features: Mapping[str, Any], batch: np.ndarray 
     xyz = xyz.astype(np.float64)
     if batch is None and xyz.ndim == 2:
         return True, [Cloud(xyz, columns)]
-    parts = _parts(xyz, batch)
-    of_parts = [{name: values[part] for name, values in columns.items()} for part in parts]
-    largest = {name: max(largest_of(own[name]) for own in of_parts) for name in columns}
+    indices = _cloud_indices(xyz, batch)
+    columns_of_clouds = [{name: values[index] for name, values in columns.items()} for index in indices]
+    largest = {name: max(largest_of(own[name]) for own in columns_of_clouds) for name in columns}
     return False, [
-        Cloud(xyz[part], own, name=f"cloud {place}", largest=largest)
-        for place, (part, own) in enumerate(zip(parts, of_parts, strict=True))
+        Cloud(xyz[index], own, name=f"cloud {place}", largest=largest)
+        for place, (index, own) in enumerate(zip(indices, columns_of_clouds, strict=True))
     ]
 
 
-def _parts(xyz: np.ndarray, batch: np.ndarray | None) -> list[Any]:
-    """Return what picks each cloud out of an array."""
+def _cloud_indices(xyz: np.ndarray, batch: np.ndarray | None) -> list[Any]:
+    """Return an index for each cloud of an array."""
     if batch is None:
         return list(range(len(xyz)))
     if batch.shape != xyz.shape[:-1] or batch.dtype.kind not in ("iu" if xyz.ndim == 2 else "b"):
@@ -104,7 +110,7 @@ def _parts(xyz: np.ndarray, batch: np.ndarray | None) -> list[Any]:
 
 
 def _from_open3d(geometry: Any, mesh_points: int) -> Cloud:
-    if hasattr(geometry, "point"):  # a cloud of tensors, with any features
+    if hasattr(geometry, "point"):  # a point cloud of open3d.t, with any features
         values = {name: value.cpu().numpy() for name, value in geometry.point.items()}
         xyz, columns = values.pop("positions").astype(np.float64), values
     elif hasattr(geometry, "vertex"):
@@ -128,4 +134,4 @@ FROM_PACKAGE: dict[str, Callable[[Any, int], list[Cloud]]] = {
     "trimesh": lambda geometry, mesh_points: [cloud_of_mesh(geometry, mesh_points)],
     "torch_geometric": lambda data, _: from_pyg(data),
 }
-"""What turns the objects of a package into clouds."""
+"""The function that converts the objects of each package to clouds."""

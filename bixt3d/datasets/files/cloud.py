@@ -1,4 +1,4 @@
-"""A cloud as people have it: any number of points, positions in double precision, features by name."""
+"""A single cloud, as read from a file: any number of points, positions in double precision, features by name."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -23,18 +23,18 @@ from bixt3d.types import Features, InputError, feature_name
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """Points of one object.
+    """One point cloud with its features, not normalized.
 
     Args:
-        xyz: positions, in the units and the frame of whoever gives them.
-        columns: features by name, each with a row for each point, as they were given: ``normal`` of any length, ``rgb``
-            from 0 to 1, 0 to 255 or 0 to 65535, and any other.
-        name: what messages call it.
-        from_mesh: the points were spread over a surface, and the normals are those of its faces.
-        up: what is up, where the format of its file says so.
+        xyz: positions, in the units and the coordinate frame of the source.
+        columns: features by name, each with a row for each point, unchanged: ``normal`` of any length, ``rgb`` from 0
+            to 1, 0 to 255 or 0 to 65535, and any other.
+        name: name in messages.
+        from_mesh: the points were sampled from a mesh, and the normals are those of its faces.
+        up: the direction that points up, if the file format defines it.
         notes: what was guessed, changed or left out when it was read, each in a few words.
-        largest: the largest number of a column in all clouds of its file or array, where there are several.
-        num_faces: triangles of the file that the points were spread over; 0: not from a file with faces.
+        largest: the largest value of a column over all clouds of its file or array, if there are several.
+        num_faces: number of triangles of the file that the points were sampled from; 0: not from a file with faces.
 
     Example:
         >>> import numpy as np
@@ -56,16 +56,16 @@ class Cloud:
 
 
 def as_array(values: Any, what: str = "clouds") -> np.ndarray:
-    """Return an array or tensor, wherever it lies, as an array of numbers. Raises InputError for anything else."""
+    """Return an array, or a tensor on any device, as an array of numbers. Raises InputError for anything else."""
     if np.ma.is_masked(values):
         raise InputError(f"{what}: some numbers of this array are masked; give the points that are there alone")
     try:
         if isinstance(values, Tensor):
             values = values.detach()
             values = (values.float() if values.dtype.itemsize < 4 and values.is_floating_point() else values).cpu()
-            values = values.numpy(force=True)  # conjugated and negated views too
+            values = values.numpy(force=True)  # force: conjugate and negative views too
         array = np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; sparse tensors, and those without memory
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, sparse and meta tensors
         raise InputError(f"{what}: expected an array of numbers ({' '.join(str(error).split())})") from error
     if array.dtype.kind not in "fiub":
         raise InputError(f"{what}: expected an array of numbers, not of {array.dtype}")
@@ -73,10 +73,10 @@ def as_array(values: Any, what: str = "clouds") -> np.ndarray:
 
 
 def standard_cloud(cloud: Cloud) -> Cloud:
-    """Return a cloud with the numbers and the names of features that `Cloud` promises.
+    """Return the cloud with positions in float64 and features under their standard names (``rgb`` for ``colors``).
 
-    Columns keep their own names where several would have one. Raises InputError for positions or features that have no
-    such shape, or are no numbers.
+    Columns keep their own names if several would get the same one. Raises InputError for positions or features of the
+    wrong shape, or that are not numbers.
     """
     xyz = as_array(cloud.xyz, cloud.name)
     if xyz.ndim != 2 or xyz.shape[1] != 3 or not len(xyz) or xyz.dtype.kind == "b":
@@ -89,9 +89,9 @@ def standard_cloud(cloud: Cloud) -> Cloud:
 
 
 def with_features(cloud: Cloud, features: Features) -> Cloud:
-    """Return a cloud whose normals and colors, of these features, are as models read them; notes say what was changed.
+    """Return the cloud with those of its normals and colors that ``features`` names in the range that models read.
 
-    Raises InputError for a feature that is there twice, and for numbers that are no colors.
+    Its notes say what was changed. Raises InputError for a duplicate feature, and for values that are not colors.
     """
     columns, notes = dict(cloud.columns), cloud.notes
     for feature in features.columns:
@@ -116,7 +116,7 @@ def with_features(cloud: Cloud, features: Features) -> Cloud:
 
 
 def as_column(name: str, values: Any, shape: tuple[int, ...]) -> Shaped[np.ndarray, "*N _"]:
-    """Return a feature of points of this shape as an array with columns. Raises InputError if it does not fit."""
+    """Return a feature of points of ``shape`` as an array (..., width). Raises InputError if it does not fit."""
     values = as_array(values, name)
     values = values[..., None] if values.shape == shape[:-1] else values
     if values.shape[:-1] != shape[:-1]:

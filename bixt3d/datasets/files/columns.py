@@ -1,4 +1,4 @@
-"""Positions and features as columns of numbers, with names or without, and text files of them."""
+"""Positions and features as columns of a table, with or without names, and text files of them."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +13,7 @@ from bixt3d.types import InputError
 
 
 class Points(NamedTuple):
-    """Positions, features by the names that a file gives them, what was guessed or left out, and see `Cloud`."""
+    """Positions, features by their names in a file, and ``notes`` and ``largest`` as in `Cloud`."""
 
     xyz: Float[np.ndarray, "N 3"]
     columns: dict[str, Shaped[np.ndarray, "N _"]]
@@ -26,16 +26,16 @@ TRIPLES = {
     "normal": (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z")),
     "rgb": (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue")),
 }
-"""Features of three columns, and what people call these, in small letters."""
+"""The usual names, in lower case, of the columns of features of width 3."""
 
 
 def split_columns(table: Shaped[np.ndarray, "N C"], known: Collection[str] = ()) -> Points:
-    """Return the first three columns as positions, and the others as what their numbers can only be.
+    """Return the first three columns as positions, and guess from their values which others are normals and colors.
 
-    Three columns of unit vectors are normals: nine of ten rows have a length between 0.98 and 1.02, none is longer
-    (ShapeNetPart has a few of length 0). Columns 4 to 6 of whole numbers up to 255, not all below 2, are colors. Any
-    other (intensity, labels), and any feature that is ``known`` from elsewhere, is named after its place, such as
-    ``column7``. Raises InputError for fewer than three.
+    Three columns of unit vectors are normals: at least nine of ten rows have a length between 0.98 and 1.02, none is
+    longer (ShapeNetPart has a few of length 0). Columns 4 to 6 of integers from 0 to 255, not all below 2, are colors.
+    All others (intensity, labels) are named by their position, such as ``column7``, and so are normals and colors that
+    are already ``known``. Raises InputError for fewer than three columns.
     """
     if not 3 <= table.shape[1] <= MOST_COLUMNS:
         fault = "but a point takes three: x, y, z" if table.shape[1] < 3 else f"but at most {MOST_COLUMNS} are read"
@@ -58,9 +58,10 @@ def split_columns(table: Shaped[np.ndarray, "N C"], known: Collection[str] = ())
 
 
 def named_columns(columns: Mapping[str, Shaped[np.ndarray, "N ..."]]) -> Points:
-    """Return the points of a table with named columns: ``x y z``, and features by name; triples become one feature.
+    """Return the points of a table with named columns: ``x y z``, and features by name.
 
-    Names are compared in small letters. Raises InputError if x, y or z is missing, or there twice.
+    Triples such as ``nx ny nz`` become one feature. Case is ignored. Raises InputError if x, y or z is missing or
+    there twice.
     """
     columns = {name: values.reshape(len(values), -1) for name, values in columns.items()}
     by_name: dict[str, list[str]] = {}
@@ -87,18 +88,18 @@ def _length(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 1"]:
 
 
 def as_numbers(array: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Return an array in double precision, so that no position far from the origin loses digits."""
+    """Return an array in double precision, so that positions far from the origin keep their digits."""
     if array.dtype.kind not in "fiu":
-        raise InputError(f"holds no numbers, but {array.dtype}")
-    with np.errstate(invalid="ignore"):  # broken files hold broken floats
+        raise InputError(f"contains no numbers, but {array.dtype}")
+    with np.errstate(invalid="ignore"):  # damaged files contain invalid floats
         return array.astype(np.float64)
 
 
 def read_text(path: Path) -> list[Points]:
-    """Return the cloud of a text file: a point in each line, parted by spaces, tabs, commas or semicolons.
+    """Return the cloud of a text file: one point per line, separated by spaces, tabs, commas or semicolons.
 
-    A header is used where it names x, y, z (and nx, ny, nz), else skipped, as are lines that begin with # or //.
-    A number alone in the first line, as in .pts, is the number of points.
+    A header that names x, y, z gives the columns their names; any other is skipped, as are lines that begin with # or
+    //. A single number in the first line, as in .pts, is the number of points.
     """
     raw = read_plain(path)
     if b"\0" in raw:
@@ -110,13 +111,13 @@ def read_text(path: Path) -> list[Points]:
     first = next((number for number, place in enumerate(written) if _is_numeric(lines[place])), None)
     skipped = [lines[place] for place in written[:first]]
     if first is None or sum(not line.lstrip().startswith(("#", "//")) for line in skipped) > 1:
-        raise InputError("holds no points: write one in each line, x y z")
+        raise InputError("contains no points: write one in each line, x y z")
     count = None
     if [len(_fields(lines[place])) > 1 for place in written[first : first + 2]] == [False, True]:
         count, first = lines[written[first]].strip(), first + 1
     table = _table(lines, [place for place in written[first:] if not lines[place].lstrip().startswith("#")])
     if count is not None and float(count) != len(table):
-        raise InputError(f"says that it holds {count} points, but has {counted(len(table), 'line')} of them")
+        raise InputError(f"announces {count} points, but has {counted(len(table), 'line')} of them")
     header = skipped[-1] if skipped else ""
     if named := _by_name(table, header):
         return [named]
@@ -128,7 +129,7 @@ def read_text(path: Path) -> list[Points]:
 
 
 def _without_index(table: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
-    """Return the table. Raises InputError if its first column only counts the rows: x would be their numbers."""
+    """Return the table. Raises InputError if its first column is a row index, which would be taken for x."""
     rows = np.arange(len(table)) + (table[0, 0] if len(table) else 0)
     if table.shape[1] > 3 and len(table) > 1 and rows[0] in (0, 1) and np.array_equal(table[:, 0], rows):
         raise InputError("counts its rows in the first column: name the columns x, y, z in its first line")
@@ -143,7 +144,7 @@ def _by_name(table: Float[np.ndarray, "N C"], header: str) -> Points | None:
 
 
 def each_once(names: Sequence[str]) -> list[str]:
-    """Return names that are all different: where one comes twice, with blanks after it."""
+    """Return the names made unique: blanks are appended to duplicates."""
     found: list[str] = []
     for name in names:
         found.append(name + " " * found_times if (found_times := [one.strip() for one in found].count(name)) else name)
@@ -151,7 +152,7 @@ def each_once(names: Sequence[str]) -> list[str]:
 
 
 def _fields(line: str) -> list[str]:
-    if ";" in line:  # where decimals may be written with a comma
+    if ";" in line:  # then a comma is a decimal comma
         return [field.strip() for field in line.replace(",", ".").split(";")]
     return [field.strip() for field in line.split(",")] if "," in line else line.split()
 
@@ -169,7 +170,7 @@ def _is_number(field: str) -> bool:
 
 
 def _table(lines: Sequence[str], places: Sequence[int]) -> Float[np.ndarray, "N C"]:
-    """Return the numbers of the lines at these places."""
+    """Return the numbers in the lines at these indices."""
     semicolons, commas = ";" in lines[places[0]], "," in lines[places[0]]
     rows = (lines[place].replace(",", ".") if semicolons else lines[place] for place in places)
     try:

@@ -1,4 +1,4 @@
-"""Features of points by name: what people call them, and how their numbers become those that a model reads."""
+"""Point features by name: finding their columns, and converting their values to the ranges that a model reads."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,37 +9,37 @@ from bixt3d.io.bounds import listed
 from bixt3d.types import Feature, Features, InputError, feature_name
 
 ROUNDING = 1e-3
-"""So far may a normal's length or a color be from 1 that was written with few decimals."""
+"""Tolerance of the length of normals and of the largest color: files round to a few decimals."""
 
 UNITS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
-"""What stands for 1 in colors of these types."""
+"""The value that means full intensity (1) in colors of these dtypes."""
 
 Columns = Mapping[str, Shaped[np.ndarray, "*N _"]]
-"""Named features of points, as a file or a program gives them."""
+"""Point features by name, unconverted."""
 
 
 def columns_of(feature: Feature, names: Iterable[str], where: str) -> list[str]:
-    """Return the names of the columns that hold a feature: one, or ``NAME_0`` to ``NAME_n``; none if it is missing.
+    """Return the names of the columns of a feature: one, or ``NAME_0`` to ``NAME_n``; none if it is missing.
 
-    Raises InputError for two columns that both mean it.
+    Raises InputError if two columns are that feature.
     """
     names = list(names)
     found = [name for name in names if feature_name(name) == feature.name]
     if len(found) > 1:
         raise InputError(f"{where} has {listed(found)}, which all mean {feature.name}: leave one of them")
     if not found and feature.width > 1:
-        of_part = {name.strip().lower(): name for name in names}
-        parts = [of_part.get(f"{feature.name}_{place}") for place in range(feature.width)]
-        found = [part for part in parts if part is not None]
-        return found if len(found) == len(parts) else []
+        by_lower = {name.strip().lower(): name for name in names}
+        numbered = [by_lower.get(f"{feature.name}_{place}") for place in range(feature.width)]
+        found = [name for name in numbered if name is not None]
+        return found if len(found) == len(numbered) else []
     return found
 
 
 def select_features(columns: Columns, features: Features, where: str) -> Float[np.ndarray, "*N F"]:
-    """Return these features side by side, as float32: colors from 0 to 1, normals of length 1, scalars as they are.
+    """Concatenate features, as float32: colors from 0 to 1, normals of length 1, scalars unchanged.
 
-    ``where`` begins the sentence of an error. Raises InputError for a feature that is missing, there twice, of another
-    width, or not made of finite numbers.
+    ``where``: the source, for errors. Raises InputError for a feature that is missing, duplicate, of another width, or
+    not finite.
     """
     found = []
     for feature in features.columns:
@@ -55,7 +55,7 @@ def select_features(columns: Columns, features: Features, where: str) -> Float[n
 def feature_numbers(
     values: Shaped[np.ndarray, "..."], feature: Feature, where: str, most: float | None = None
 ) -> Float[np.ndarray, "*N _"]:
-    """Return the numbers of one feature, in double precision; see `select_features`, and `unit_color` for ``most``."""
+    """Return the values of one feature, in double precision; see `select_features`, and `unit_color` for ``most``."""
     if values.dtype.kind not in "fiub":
         raise InputError(f"{where} has {feature.name} that is no number, but {values.dtype}")
     if values.shape[-1] != feature.width:
@@ -72,17 +72,17 @@ def feature_numbers(
 
 
 def color_unit(values: Shaped[np.ndarray, "*N _"], most: float) -> int:
-    """Return what stands for 1 in colors: 255 or 65535 by their type; of floats and wider integers, by the largest."""
+    """Return the value that means 1 in colors: 255 or 65535 by dtype; for floats and wider integers by the largest."""
     if values.dtype in UNITS:
         return UNITS[values.dtype]
     return 1 if values.dtype.kind == "f" and most <= 1 + ROUNDING else 255 if most <= 255 else 65535
 
 
 def unit_color(values: Shaped[np.ndarray, "*N _"], where: str, most: float | None = None) -> Float[np.ndarray, "*N _"]:
-    """Return colors from 0 to 1; see `color_unit` for what stands for 1.
+    """Return colors scaled to 0 to 1; see `color_unit`.
 
-    ``most``: the largest number, where these are not all colors of their file or set. Raises InputError for others,
-    among them floats a little above 1, of which nobody can say which they are.
+    ``most``: the largest value of the file or set, if ``values`` are only some of its colors. Raises InputError for
+    values outside all ranges, and for floats between 1 and 2, whose range is ambiguous.
     """
     most = largest_of(values) if most is None else most
     unclear = values.dtype.kind == "f" and 1 + ROUNDING < most < 2
@@ -92,23 +92,23 @@ def unit_color(values: Shaped[np.ndarray, "*N _"], where: str, most: float | Non
 
 
 def color_notes(values: Shaped[np.ndarray, "*N _"], most: float) -> tuple[str, ...]:
-    """Return what was guessed of colors whose largest number is this."""
+    """Return notes on the range that was guessed for colors whose largest value is ``most``."""
     unit = color_unit(values, most)
     if unit == 1 or values.dtype == np.uint8 or (values.dtype == np.uint16 and most > 255):
         return ()
-    reason = ", as their type says, though none is above 255" if unit > 255 >= most else ""
+    reason = " by their dtype, though none is above 255" if unit > 255 >= most else ""
     return (f"colors taken for 0 to {unit}{reason}",)
 
 
 def largest_of(values: Shaped[np.ndarray, "..."]) -> float:
-    """Return the largest number; NaN if there is any."""
+    """Return the largest value; NaN if any is NaN."""
     return float(values.max(initial=0))
 
 
 def unit_normals(vectors: Shaped[np.ndarray, "*N 3"]) -> Shaped[np.ndarray, "*N 3"]:
-    """Return vectors that are said to be normals with length 1; those without a direction are 0.
+    """Return normals scaled to length 1; those of length 0 stay zero.
 
-    Those that have this length up to rounding stay as they are.
+    Those of length 1 up to rounding stay unchanged to the bit.
     """
     numbers = vectors.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -122,7 +122,7 @@ def unit_normals(vectors: Shaped[np.ndarray, "*N 3"]) -> Shaped[np.ndarray, "*N 
 
 
 def are_directions(vectors: Shaped[np.ndarray, "N 3"]) -> bool:
-    """Return whether vectors are finite, and at least nine of ten have a direction."""
+    """Return whether all vectors are finite, and at least nine of ten are not zero."""
     with np.errstate(over="ignore", invalid="ignore"):
         length = np.linalg.norm(vectors.astype(np.float64), axis=1)
     return bool(np.isfinite(length).all() and (length > 1e-6).mean() >= 0.9)

@@ -1,4 +1,4 @@
-"""HDF5 files, opened such that they give numbers of their own, and no more than they store."""
+"""Safe reading of HDF5 files: no links to other files, no more memory than the stored bytes justify."""
 
 import math
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from bixt3d.io.bounds import check_unpacked, listed, open_plain, printable
 from bixt3d.types import InputError
 
 BLOCK_BYTES = 2 << 20
-"""About so much is read at once."""
+"""About the number of bytes that are read at once."""
 
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
-    """Open a file to read. What is wrong with it, or with what is read from it, is an InputError with its name."""
+    """Open a file for reading. Errors inside the context become an InputError that names the file."""
     import h5py
 
     open_plain(path).close()
@@ -24,13 +24,13 @@ def open_hdf5(path: Path) -> Iterator[Any]:
             yield file
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 (h5py raises all kinds for broken files)
+    except Exception as error:  # noqa: BLE001 (h5py raises many types for damaged files)
         reason = printable(" ".join(str(error).split()))
         raise InputError(f"{printable(path)} cannot be read as HDF5 ({reason}): fetch or write it again") from error
 
 
 def holds_numbers(file: Any, name: str) -> bool:
-    """Return whether the file holds a dataset of numbers of this name, and not a group, a text or a link."""
+    """Return whether the file contains a dataset of numbers of this name, not a group, text or a link."""
     import h5py
 
     return (
@@ -42,10 +42,9 @@ def holds_numbers(file: Any, name: str) -> bool:
 
 
 def find_dataset(file: Any, name: str, advice: str = "") -> Any:
-    """Return a dataset of numbers that lies in the file itself; ``advice`` ends the sentence where there is none.
+    """Return a dataset of numbers that is stored in the file itself; ``advice`` ends the error if there is none.
 
-    Raises InputError if there is none, if it is a link or stored elsewhere, or if it says that it is much larger than
-    what is stored of it.
+    Raises InputError if it is missing, a link, stored in another file, or declares a size far above its stored bytes.
     """
     import h5py
 
@@ -53,15 +52,15 @@ def find_dataset(file: Any, name: str, advice: str = "") -> Any:
     if name not in (names := list(file)):
         raise InputError(f"{where} no dataset {name!r} (it has {listed(names)}){advice}")
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise InputError(f"{where} {name!r} as a link: only what lies in the file itself is read")
+        raise InputError(f"{where} {name!r} as a link: only data stored in the file itself is read")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise InputError(f"{where} {name!r}, but not as a dataset with numbers in it")
     if dataset.is_virtual or dataset.external:
-        raise InputError(f"{where} {name!r} in another file: only what lies in the file itself is read")
+        raise InputError(f"{where} {name!r} in another file: only data stored in the file itself is read")
     if dataset.dtype.kind not in "fiub":
         kind = dataset.dtype if dataset.dtype.kind != "V" else "tables"
-        raise InputError(f"{where} {name!r}, which holds no numbers, but {kind}")
+        raise InputError(f"{where} {name!r}, which contains no numbers, but {kind}")
     bytes_each, stored = max(8, dataset.dtype.itemsize), dataset.id.get_storage_size()  # 8: most become float64
     check_unpacked(dataset.size * bytes_each, stored, f"{where} a dataset {name!r} that needs")
     check_unpacked(math.prod(dataset.chunks or ()) * bytes_each, stored, f"{where} chunks in {name!r} that need")
@@ -69,10 +68,10 @@ def find_dataset(file: Any, name: str, advice: str = "") -> Any:
 
 
 def blocks(dataset: Any) -> Iterator[tuple[slice, Any]]:
-    """Yield the places along the first axis and the array of one stretch of a dataset after the other."""
+    """Yield a dataset in blocks of rows: the slice along the first axis, and its array."""
     per_row = max(1, dataset.size // max(1, len(dataset)) * dataset.dtype.itemsize)
     chunk_rows = (dataset.chunks or (1,))[0]
-    rows = max(1, BLOCK_BYTES // (per_row * chunk_rows)) * chunk_rows  # whole chunks: none is unpacked twice
+    rows = max(1, BLOCK_BYTES // (per_row * chunk_rows)) * chunk_rows  # whole chunks: none is decompressed twice
     for start in range(0, len(dataset), rows):
         place = slice(start, min(start + rows, len(dataset)))
         yield place, dataset[place]

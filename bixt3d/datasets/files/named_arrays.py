@@ -1,4 +1,4 @@
-"""Positions and features in named arrays, as .npy, .npz and HDF5 keep them."""
+"""Positions and features from named arrays: .npy, .npz and HDF5."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +17,11 @@ XYZ_KEYS = ("data", "xyz", "points", "pos", "arr_0")
 
 
 def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points]:
-    """Return the clouds of named arrays: one for ``(N, 3)`` or more columns, S for ``(S, N, 3)`` or more."""
+    """Return the clouds of named arrays: one for positions ``(N, 3)``, S for ``(S, N, 3)``, or with more columns."""
     key, unread = _find_positions(arrays)
     xyz = arrays[key]
     if xyz.dtype.kind not in "fiu":
-        raise InputError(f"holds no numbers, but {shortened(str(xyz.dtype))}")
+        raise InputError(f"contains no numbers, but {shortened(str(xyz.dtype))}")
     if xyz.ndim not in (2, 3) or 0 in xyz.shape:
         raise InputError(f"has points of shape {xyz.shape}: write (N, 3), or (S, N, 3) for several clouds")
     features = {}
@@ -44,9 +44,9 @@ def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points
 
 
 def _find_positions(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> tuple[str, list[str]]:
-    """Return the name of the array of positions, and of others that may be some but have another number of points.
+    """Return the name of the array of positions, and of unused candidates with another number of points.
 
-    Raises InputError if there is none, or if several may be meant.
+    Raises InputError if there is none, or if it is ambiguous.
     """
     found = [key for key in XYZ_KEYS if key in arrays]
     if not found:
@@ -62,12 +62,12 @@ def _find_positions(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> tuple[st
 
 
 def read_arrays(path: Path) -> list[Points]:
-    """Return the clouds of a .npy or .npz file; nothing pickled is opened."""
+    """Return the clouds of a .npy or .npz file. Pickled arrays are refused."""
     return split_arrays(load_arrays(path))
 
 
 def read_hdf5(path: Path) -> list[Points]:
-    """Return the clouds of an HDF5 file: of its dataset ``data``, and features by the names of the others."""
+    """Return the clouds of an HDF5 file: positions ``data`` (or ``xyz``, ``points``, ``pos``) and features by name."""
     with open_hdf5(path) as file:
         found = [find_dataset(file, name) for name in file if name in XYZ_KEYS or holds_numbers(file, name)]
         check_unpacked(sum(8 * one.size for one in found), path.stat().st_size, "has datasets that need")

@@ -1,4 +1,4 @@
-""".npy and .npz of plain numbers, no larger than what is stored: nothing pickled is opened."""
+"""Safe reading of .npy and .npz: no pickles, no more memory than the stored bytes justify."""
 
 import io
 import math
@@ -20,9 +20,9 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """Return the arrays of a .npz file by name, or that of a .npy file as ``arr_0``; of text or records: empty ones.
+    """Return the arrays of a .npz file by name, or that of a .npy file as ``arr_0``.
 
-    Raises InputError for a broken file.
+    Arrays of text or records are returned empty. Raises InputError for a damaged file, and for pickles.
     """
     try:
         with open_plain(path) as file:
@@ -33,7 +33,7 @@ def load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
             return {"arr_0": parse_npy(_read(file, size))}
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 (zip, zlib and headers raise all kinds)
+    except Exception as error:  # noqa: BLE001 (zipfile, zlib and NumPy raise many types)
         raise InputError(
             f"{printable(path)} cannot be read as NumPy's .npy or .npz of plain numbers: write it again"
         ) from error
@@ -44,7 +44,7 @@ def _load_zip(file: Any, size: int, where: str) -> dict[str, Shaped[np.ndarray, 
         arrays, packed, needed = {}, 0, 0
         for entry in archive.infolist():
             if entry.compress_type not in _METHODS or entry.flag_bits & 0x1:
-                raise ValueError("packed in another way than NumPy does it")
+                raise ValueError("compressed or encrypted as NumPy never does")
             packed += entry.file_size
             check_unpacked(packed, size, f"{where} has arrays that need")
             with archive.open(entry) as member:
@@ -56,7 +56,7 @@ def _load_zip(file: Any, size: int, where: str) -> dict[str, Shaped[np.ndarray, 
 
 
 def _read(file: Any, size: int) -> bytearray:
-    """Return so many bytes, which an array may share and write to."""
+    """Return ``size`` bytes as a writable buffer, which an array can share."""
     raw, done = bytearray(size), 0
     while count := file.readinto(memoryview(raw)[done : done + BLOCK_BYTES]):
         done += count
@@ -66,7 +66,7 @@ def _read(file: Any, size: int) -> bytearray:
 
 
 def parse_npy(raw: bytearray) -> Shaped[np.ndarray, "..."]:
-    """Return the array of a .npy file without a copy. Raises ValueError if it is broken, pickled or cut off."""
+    """Return the array of a .npy file without a copy. Raises ValueError if it is damaged, pickled or truncated."""
     stream = io.BytesIO(raw[: HEADER_BYTES + 12])
     version = np.lib.format.read_magic(stream)
     if int.from_bytes(raw[8 : 8 + 2 * version[0]], "little") > HEADER_BYTES:

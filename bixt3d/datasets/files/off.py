@@ -1,4 +1,4 @@
-"""Triangles of OFF files, as published data sets of meshes have them, faults and all."""
+"""Reader of OFF meshes, which tolerates the faulty headers of ModelNet."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +11,7 @@ from bixt3d.io.bounds import read_plain
 
 
 class Triangles(NamedTuple):
-    """A mesh: its vertices in double precision, the corners of each triangle, and the face that each comes from."""
+    """A triangle mesh: vertices in double precision, vertex indices of each triangle, and the face it comes from."""
 
     vertices: Float[np.ndarray, "V 3"]
     corner_index: Int[np.ndarray, "T 3"]
@@ -23,9 +23,9 @@ class Triangles(NamedTuple):
 
 
 def read_off(path: Path) -> Triangles:
-    """Return the mesh of an OFF file, whose first line may hold the counts too, as in ``OFF490 518 0``.
+    """Return the mesh of an OFF file; its first line may contain the counts too, as in ``OFF490 518 0``.
 
-    Faces of more corners become triangles about their first. Raises ValueError for a file that is damaged.
+    Polygons are split into triangle fans. Raises ValueError for a damaged file.
     """
     lines = [line.strip() for line in read_plain(path).decode(errors="replace").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
@@ -47,12 +47,12 @@ def read_off(path: Path) -> Triangles:
 
 
 def _triangles(lines: list[str]) -> tuple[Int[np.ndarray, "T 3"], Int[np.ndarray, " T"]]:
-    """Return the corners of the triangles that lines of faces mean, and the number of the line of each."""
-    if all(line.startswith("3 ") for line in lines):  # most are: quickly
+    """Return the vertex indices of the triangles of all faces, and the index of the face of each."""
+    if all(line.startswith("3 ") for line in lines):  # the usual case, which is much faster
         return np.loadtxt(lines, np.int64, comments=None, usecols=(1, 2, 3), ndmin=2), np.arange(len(lines))
     faces = [[int(word) for word in line.split()] for line in lines]
     if any(count < 3 or len(face) < count for count, *face in faces):
-        raise ValueError("a face has fewer corners than it says, or fewer than three")
+        raise ValueError("a face has fewer corners than announced, or fewer than three")
     triangles = [
         (number, face[0], *pair) for number, (count, *face) in enumerate(faces) for pair in pairwise(face[1:count])
     ]

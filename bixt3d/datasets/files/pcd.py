@@ -1,6 +1,6 @@
-"""The PCD format of the Point Cloud Library, read with NumPy: ascii, binary and compressed.
+"""Reader of PCD files (Point Cloud Library) with NumPy: ascii, binary and binary_compressed.
 
-Open3D reads it too, but a broken header crashes the whole process there (seen with 0.20).
+Open3D reads PCD too, but crashes the whole process on a damaged header (version 0.20).
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from bixt3d.io.bounds import read_plain
 from bixt3d.types import InputError
 
 LZF_RATIO = 100
-"""LibLZF makes at most 264 bytes of 3."""
+"""Upper bound of the compression ratio: LibLZF expands 3 bytes to at most 264."""
 
 
 def read_pcd(path: Path) -> list[Points]:
-    """Return the cloud of a file, with all fields by their names."""
+    """Return the cloud of a PCD file, with all fields by name. Raises InputError for a damaged file."""
     try:
         columns = _read_columns(read_plain(path))
     except InputError:
@@ -40,7 +40,7 @@ def _unpack_color(packed: Shaped[np.ndarray, " N"]) -> Shaped[np.ndarray, "N 3"]
 
 
 def _read_columns(raw: bytes) -> dict[str, Shaped[np.ndarray, "N _"]]:
-    """Return the fields by name. Raises ValueError, KeyError or IndexError for what is no PCD file."""
+    """Return the fields by name. Raises ValueError, KeyError or IndexError for a file that is not PCD."""
     header, body = _read_header(raw)
     names = header["FIELDS"]
     counts = [int(count) for count in header.get("COUNT", ["1"] * len(names))]
@@ -48,7 +48,7 @@ def _read_columns(raw: bytes) -> dict[str, Shaped[np.ndarray, "N _"]]:
     num_points = _num_points(header)
     record = sum(size * count for size, count in zip(sizes, counts, strict=True))
     if len(names) > MOST_COLUMNS or min(counts) < 1 or record > LZF_RATIO * len(body):
-        raise ValueError("fields that are more or larger than the file can hold")
+        raise ValueError("more or larger fields than the file can contain")
     kinds = [f"<{kind.lower()}{size}" for kind, size in zip(header["TYPE"], sizes, strict=True)]
     # fields of padding share the name _
     layout = np.dtype([(f"{i}", kind, (n,)) for i, (kind, n) in enumerate(zip(kinds, counts, strict=True))])
@@ -61,10 +61,10 @@ def _read_columns(raw: bytes) -> dict[str, Shaped[np.ndarray, "N _"]]:
 
 def _num_points(header: dict[str, list[str]]) -> int:
     width, height = (int(header[key][0]) for key in ("WIDTH", "HEIGHT"))
-    said = int(header["POINTS"][0]) if "POINTS" in header else width * height
-    if min(width, height) < 0 or said != width * height:
-        raise InputError(f"says that it holds {said} points, but {width} times {height}: write it again")
-    return said
+    announced = int(header["POINTS"][0]) if "POINTS" in header else width * height
+    if min(width, height) < 0 or announced != width * height:
+        raise InputError(f"announces {announced} points, but {width} times {height}: write it again")
+    return announced
 
 
 def _read_header(raw: bytes) -> tuple[dict[str, list[str]], bytes]:
@@ -80,7 +80,9 @@ def _read_header(raw: bytes) -> tuple[dict[str, list[str]], bytes]:
 def _ascii(body: bytes, layout: np.dtype, num_points: int) -> Sequence[np.ndarray]:
     lines = [line for line in body.decode("ascii").splitlines() if line.strip()][:num_points]
     _check_size(len(lines), num_points)
-    if 2 * sum(layout[name].shape[0] for name in layout.names) > len(body) + 1:  # a digit and a blank for each number
+    if (
+        2 * sum(layout[name].shape[0] for name in layout.names) > len(body) + 1
+    ):  # a number takes a digit and a blank at least
         raise ValueError("a point takes more numbers than there are")
     return list(np.loadtxt(lines, layout, ndmin=1, unpack=True))
 
@@ -92,10 +94,10 @@ def _binary(body: bytes, layout: np.dtype, num_points: int) -> Sequence[np.ndarr
 
 
 def _compressed(body: bytes, layout: np.dtype, num_points: int) -> Sequence[np.ndarray]:
-    """Read the fields, which lie one after the other."""
+    """Read the fields, which are stored one after the other (structure of arrays)."""
     packed, unpacked = np.frombuffer(body, "<u4", 2).tolist()
     if unpacked > LZF_RATIO * packed:
-        raise ValueError("more bytes than so few can stand for")
+        raise ValueError("a compression ratio above that of LibLZF")
     body = expand_lzf(body[8 : 8 + packed], unpacked)
     _check_size(len(body) // layout.itemsize, num_points)
     columns, place = [], 0
@@ -110,10 +112,10 @@ _BODIES = {"ascii": _ascii, "binary": _binary, "binary_compressed": _compressed}
 
 
 def expand_lzf(packed: bytes, size: int) -> bytes:
-    """Undo the compression of LibLZF. Raises ValueError or IndexError if the result is not of this size.
+    """Decompress LibLZF data. Raises ValueError or IndexError if the result is not ``size`` bytes long.
 
-    A control byte below 32 announces so many bytes and one more as they are; any other, with the bytes after it, a
-    repetition: 3 bits of length, 13 of how far back; a length of 7 goes on in a byte of its own.
+    A control byte c below 32 is followed by c + 1 literal bytes. Any other starts a back reference: 3 bits of length
+    and 13 bits of distance; if the length is 7, the next byte is added to it.
     """
     out, place = bytearray(), 0
     while place < len(packed) and len(out) < size:
@@ -130,14 +132,14 @@ def expand_lzf(packed: bytes, size: int) -> bytes:
         start = len(out) - ((control & 31) << 8) - packed[place] - 1
         place += 1
         if start < 0:
-            raise ValueError("a repetition of what was before the beginning")
+            raise ValueError("a back reference to before the beginning")
         piece = out[start : start + length + 2]
         out += (piece * (length // len(piece) + 2))[: length + 2]
     if len(out) != size:
-        raise ValueError(f"{len(out)} bytes in place of {size}")
+        raise ValueError(f"{len(out)} bytes instead of {size}")
     return bytes(out)
 
 
 def _check_size(found: int, num_points: int) -> None:
     if found < num_points:
-        raise InputError(f"says that it holds {num_points} points, but it ends after {found}")
+        raise InputError(f"announces {num_points} points, but it ends after {found}")

@@ -1,4 +1,4 @@
-"""Points with their labels as files that other programs read: PLY, CSV, and NumPy's .npz and .npy."""
+"""Writers of labelled points: PLY, CSV, and NumPy's .npz and .npy."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from bixt3d.io.writing import replace_file
 PLY_TYPES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint"}
 PLY_TYPES |= {"f4": "float", "f8": "double"}
 TRIPLES = {"normal": ("nx", "ny", "nz"), "rgb": ("red", "green", "blue")}
-"""What viewers call the columns of these features."""
+"""The usual PLY names of the columns of these features."""
 
 Columns = Mapping[str, Shaped[np.ndarray, "N _"]]
 
@@ -25,11 +25,11 @@ class LabelledPoints:
     """Points, each with a label and its confidence.
 
     Args:
-        xyz: the coordinates.
-        label: the number of each point's label.
-        confidence: how sure the model is of each label, from 0 to 1.
-        names: the name of each label.
-        columns: the features that the file had for each point.
+        xyz: positions.
+        label: predicted label of each point.
+        confidence: predicted probability of that label, from 0 to 1.
+        names: name of each label.
+        columns: features of the points, as in the file that was read.
     """
 
     xyz: Float[np.ndarray, "N 3"]
@@ -42,10 +42,10 @@ class LabelledPoints:
 def write_points(
     path: Path, points: LabelledPoints, rgb: Float[np.ndarray, "N 3"], comments: Sequence[str] = ()
 ) -> list[Path]:
-    """Write points with their labels in the format that the name of the file ends in; returns the files.
+    """Write points with their labels in the format of the file extension; return the paths written.
 
-    PLY has all features of the points, their own colors as ``red green blue``; then the colors of the labels go to
-    ``NAME_colors.ply``, which any viewer shows; points without colors have those of the labels in their one file.
+    A PLY file gets all features of the points. If these have colors, they stay ``red green blue``, and a second file
+    ``NAME_colors.ply`` has the colors of the labels (``rgb``); if not, the colors of the labels are ``red green blue``.
     """
     if path.suffix != ".ply":
         WRITERS[path.suffix](path, points)
@@ -66,7 +66,7 @@ def write_points(
 
 
 def as_bytes(rgb: Float[np.ndarray, "N 3"]) -> UInt8[np.ndarray, "N 3"]:
-    """Return colors in 0..1 as bytes."""
+    """Return colors from 0 to 1 as bytes."""
     return np.round(255 * np.clip(rgb, 0, 1)).astype(np.uint8)
 
 
@@ -76,7 +76,7 @@ def write_ply(
     columns: Mapping[str, Shaped[np.ndarray, "N ..."]],
     comments: Sequence[str] = (),
 ) -> None:
-    """Write points with features as a binary PLY file: coordinates as doubles, numbers of 64 bits as near as it has."""
+    """Write points with features as a binary PLY file: positions as double; 64-bit integers as int or double."""
     fields = {axis: xyz[:, place].astype("<f8") for place, axis in enumerate("xyz")}
     for feature, values in columns.items():
         values = _ply_numbers(values.reshape(len(xyz), -1), feature)
@@ -102,7 +102,7 @@ def _ply_names(feature: str, width: int) -> Sequence[str]:
 
 
 def _ply_numbers(values: Shaped[np.ndarray, "N W"], feature: str) -> Shaped[np.ndarray, "N W"]:
-    """Return numbers of a type that PLY knows; whole colors up to 255 as bytes, unless they are of 16 bits."""
+    """Return the values in a dtype of PLY; integer colors up to 255 become bytes, unless they are uint16."""
     if (
         feature == "rgb"
         and values.dtype != np.uint16
@@ -150,4 +150,4 @@ def _write_npy(path: Path, points: LabelledPoints) -> None:
 WRITERS: dict[str, Callable[[Path, LabelledPoints], None]]
 WRITERS = {".csv": _write_csv, ".npz": _write_npz, ".npy": _write_npy}
 FORMATS = ("ply", *(suffix[1:] for suffix in WRITERS))
-"""Formats of points with labels: PLY with all there is, tables of x y z, label, name and confidence, labels alone."""
+"""Formats of labelled points: ply (all features), csv and npz (x y z, label, name, confidence), npy (labels only)."""

@@ -1,4 +1,4 @@
-"""Clouds as PyTorch Geometric's ``Data``, and back; torch_geometric is imported only when one of these is called."""
+"""Conversion from and to PyTorch Geometric's ``Data``; torch_geometric is imported on the first call."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 NOT_FEATURES = ("pos", "batch", "ptr", "y", "edge_index", "edge_attr", "face")
-"""Tensors of a ``Data`` that PyG gives another meaning."""
+"""Attributes of a ``Data`` that are not point features."""
 
 
 def to_pyg(clouds: CloudSet) -> "list[Data]":
-    """Return a ``Data`` for every cloud: ``pos``, ``y`` (its class, shape (1,)) and each feature by its name."""
+    """Return a ``Data`` for every cloud of a set: ``pos``, ``y`` (its class, shape (1,)) and each feature by name."""
     need("PyTorch Geometric's Data", "torch_geometric")
     from torch_geometric.data import Data
 
@@ -32,10 +32,10 @@ def to_pyg(clouds: CloudSet) -> "list[Data]":
 
 
 def from_pyg(data: Any) -> list[Cloud]:
-    """Return the cloud of every graph of a ``Data``, a ``Batch``, a list or a PyG data set.
+    """Return the clouds of a ``Data``, a ``Batch``, or an iterable of ``Data`` such as a PyG data set.
 
-    Positions are ``pos``; every other tensor with a row for each point is a feature by the name it has there
-    (``normal``, ``rgb``, ``intensity``; ``x`` is a feature named x). Graphs may differ in size.
+    Positions are ``pos``; every other tensor with a row for each point is a feature of the same name (``normal``,
+    ``rgb``, ``intensity``; ``x`` too). Clouds may differ in size.
     """
     need("PyTorch Geometric's Data", "torch_geometric")
     from torch_geometric.data import Batch, Data

@@ -1,4 +1,4 @@
-"""People's own files: clouds as they are, meshes as points spread over their surface."""
+"""`read_file`: point clouds from files of any supported format; meshes are sampled."""
 
 import io
 from collections.abc import Sequence
@@ -21,31 +21,32 @@ READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": re
 READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
 MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
 SUFFIXES = (*MESHES, *READERS)
-"""Extensions of the files that can be read, in small letters."""
+"""Supported file extensions, in lower case."""
 
 MESH_POINTS = 10_000
-"""Points spread over a mesh."""
+"""Default number of points sampled from a mesh."""
 
 READ_OF_VERTICES = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue", "alpha", "color", "normal", "uv")
-"""What is known of the vertices of a mesh; faces say its normals."""
+"""Vertex properties of a mesh that no note reports as unread; normals are computed from the faces."""
 
 FARTHEST = 1e18
-"""No coordinate may be larger: its square would not be a float32."""
+"""Largest absolute coordinate: the square of a larger one overflows float32."""
 
 
 def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
-    """Return the clouds of a file with their features by name: one, but for arrays of several.
+    """Read the clouds of a file, with features by name: a list of one, or of several for arrays (S, N, 3).
 
-    A mesh gives ``num_points`` points spread over its faces by area, always the same. A .ply without faces is a cloud.
-    Raises InputError if the file is missing, of an unknown kind or broken, if it has points that are not finite, or all
-    of them in one place.
+    Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5; meshes (ply, obj, off, stl, gltf, glb) are sampled at
+    ``num_points`` points uniformly by area, always the same ones. Positions stay as they are; see `normalize_clouds`.
+    Raises InputError if the file is missing, of an unknown format or damaged, or if its points are not finite or all
+    coincide.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file {printable(path)}")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{printable(path)} is of an unknown kind: known are {', '.join(SUFFIXES)}")
+        raise InputError(f"{printable(path)} has an unsupported format: supported are {', '.join(SUFFIXES)}")
     try:
         if not path.stat().st_size:
             raise InputError("is empty")
@@ -62,7 +63,7 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
         raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
     name = printable(path.name)
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
-    up = "-y" if suffix == ".pcd" else None  # depth cameras write it
+    up = "-y" if suffix == ".pcd" else None  # the frame of depth cameras, which usually write it
     return [
         standard_cloud(
             Cloud(points.xyz, points.columns, name, num_faces > 0, up, points.notes, points.largest, num_faces)
@@ -72,16 +73,16 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
 
 
 def find_files(places: Sequence[str | Path]) -> list[Path]:
-    """Return files as they are named, and those of known kinds in folders and below them, in order of their names.
+    """Return the given files, and the files of supported formats in the given folders (recursively, sorted by name).
 
-    Hidden files are passed over. Raises InputError for a folder that holds no such file.
+    Hidden files are skipped. Raises InputError for a folder that contains no such file.
     """
     found: dict[Path, None] = {}
     for place in map(Path, places):
         files = sorted(_known_files(place)) if place.is_dir() else [place]
         if not files:
             raise InputError(
-                f"the folder {printable(place)} holds no file that can be read: known are {', '.join(SUFFIXES)}"
+                f"the folder {printable(place)} contains no file of a supported format: {', '.join(SUFFIXES)}"
             )
         found |= dict.fromkeys(files)
     return list(found)
@@ -93,12 +94,12 @@ def _known_files(folder: Path) -> list[Path]:
 
 
 def check_points(xyz: Float[np.ndarray, "N 3"], what: str = "point") -> None:
-    """Raise InputError for points that are not finite, or that are all in one place."""
+    """Raise InputError for points that are not finite, or that all coincide."""
     broken = np.flatnonzero(~(np.abs(xyz) < FARTHEST).all(axis=1))
     if len(broken):
         raise InputError(
-            f"has {len(xyz)} {what}s, {len(broken)} of which hold NaN, infinity or more than {FARTHEST:g} (the first "
-            f"is number {broken[0] + 1}): remove them"
+            f"has {len(xyz)} {what}s, {len(broken)} of which contain NaN, infinity or more than {FARTHEST:g} "
+            f"(the first is number {broken[0] + 1}): remove them"
         )
     if len(xyz) < 2:
         raise InputError(f"has {counted(len(xyz), what)}: a cloud takes many")
@@ -106,7 +107,7 @@ def check_points(xyz: Float[np.ndarray, "N 3"], what: str = "point") -> None:
         raise InputError(f"has all its {len(xyz)} {what}s in one place")
 
 
-_HINT = "it is damaged, or of another format than its name says"
+_HINT = "it is damaged, or its format does not match its extension"
 _HINTS = {
     ".ply": "it is damaged, or no PLY file, or a binary one with faces of several sizes (export it as triangles)",
     ".gltf": "it is damaged, or a file that it refers to is missing",
@@ -114,14 +115,14 @@ _HINTS = {
 
 
 def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], int]:
-    """Return the points of a file that may be a mesh, and its number of triangles: 0 if it is none."""
+    """Return the points of a file that may be a mesh, and its number of triangles: 0 for a cloud."""
     import trimesh
 
     suffix, raw = path.suffix.lower(), read_plain(path)
     raw = without_materials(raw) if suffix == ".obj" else raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        beside = check_mesh(raw, path)
-        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=beside, process=False, skip_materials=True)
+        resolver = check_mesh(raw, path)
+        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=resolver, process=False, skip_materials=True)
         pieces = scene.dump()
         meshes = [piece for piece in pieces if isinstance(piece, trimesh.Trimesh) and len(piece.faces)]
         corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces] for mesh in meshes]
@@ -129,7 +130,7 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], int]:
             raise ValueError("a vertex takes three coordinates")
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 (trimesh raises whatever a broken file leads to)
+    except Exception as error:  # noqa: BLE001 (trimesh raises many types for damaged files)
         reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
         raise InputError(f"cannot be read ({reason}): {_HINTS.get(suffix, _HINT)}") from error
     if corners:
@@ -141,11 +142,11 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], int]:
         return [_cloud_of_ply(vertices[0])], 0
     if vertices:
         raise InputError("is a mesh without faces: give it faces, or write its points as .ply or .xyz")
-    raise InputError(f"holds no mesh: {_HINT}")
+    raise InputError(f"contains no mesh: {_HINT}")
 
 
 def cloud_of_mesh(mesh: Any, num_points: int = MESH_POINTS) -> Cloud:
-    """Return the cloud of a mesh, scene or point cloud of trimesh, sampled as `read_file` does. Raises InputError."""
+    """Return the cloud of a mesh, scene or point cloud of trimesh, sampled as by `read_file`. Raises InputError."""
     pieces = [piece for piece in (mesh.dump() if hasattr(mesh, "dump") else [mesh]) if not hasattr(piece, "entities")]
     meshes = [piece for piece in pieces if len(getattr(piece, "faces", ()))]
     if meshes:
@@ -159,7 +160,7 @@ def cloud_of_mesh(mesh: Any, num_points: int = MESH_POINTS) -> Cloud:
 
 
 def _colors_of(meshes: Sequence[Any]) -> tuple[Float[np.ndarray, "T 3 3"] | None, tuple[str, ...]]:
-    """Return the colors of the corners of meshes of trimesh, from 0 to 1, if all have some; and what is not read."""
+    """Return the colors (0 to 1) of the triangle corners if all meshes have colors, and notes on what is not read."""
     colors = []
     for mesh in meshes:
         if mesh.visual.kind == "vertex":
@@ -168,8 +169,8 @@ def _colors_of(meshes: Sequence[Any]) -> tuple[Float[np.ndarray, "T 3 3"] | None
             colors.append(np.repeat(np.asarray(mesh.visual.face_colors)[:, None, :3] / 255, 3, axis=1))
     textured = any(mesh.visual.kind == "texture" for mesh in meshes)
     notes = ("its texture not read",) if textured else ()
-    if beside := dict.fromkeys(name for mesh in meshes for name in _values_of(mesh)):
-        notes += (f"{listed(beside)} of its vertices not read",)
+    if unread := dict.fromkeys(name for mesh in meshes for name in _values_of(mesh)):
+        notes += (f"{listed(unread)} of its vertices not read",)
     if len(colors) == len(meshes):
         return np.concatenate(colors), notes
     if colors:
@@ -178,7 +179,7 @@ def _colors_of(meshes: Sequence[Any]) -> tuple[Float[np.ndarray, "T 3 3"] | None
 
 
 def _values_of(mesh: Any) -> list[str]:
-    """Return the names of what a mesh of trimesh holds for each vertex beside positions, normals and colors."""
+    """Return the names of the vertex properties of a mesh besides positions, normals and colors."""
     vertex = mesh.metadata.get("_ply_raw", {}).get("vertex", {})
     return [name for name in (*mesh.vertex_attributes, *vertex.get("properties", ())) if name not in READ_OF_VERTICES]
 
@@ -186,7 +187,7 @@ def _values_of(mesh: Any) -> list[str]:
 def sample_corners(
     corners: Float[np.ndarray, "T 3 3"], num_points: int, colors: Float[np.ndarray, "T 3 3"] | None = None
 ) -> Points:
-    """Return points spread over triangles by area, with the normals of the faces and the colors between the corners."""
+    """Sample points from triangles uniformly by area, with the normals of the faces and interpolated colors."""
     check_points(corners.reshape(-1, 3), "corner")
     xyz, normal, triangle, weight = sample_triangles(corners, num_points, np.random.default_rng(0))
     columns = {"normal": normal}
@@ -196,14 +197,16 @@ def sample_corners(
 
 
 def _cloud_of_ply(cloud: Any) -> Points:
-    elements = cloud.metadata["_ply_raw"]  # the only place where trimesh leaves normals of points
+    elements = cloud.metadata["_ply_raw"]  # trimesh keeps the normals of points only here
     vertex = elements["vertex"]
     if len(cloud.vertices) < vertex["length"]:
-        raise InputError(f"says that it holds {vertex['length']} points, but it ends after {len(cloud.vertices)}")
+        raise InputError(f"announces {vertex['length']} points, but it ends after {len(cloud.vertices)}")
     columns, lists = {}, []
     for name in vertex["properties"]:
         values = np.asarray(vertex["data"][name])
-        values = values[values.dtype.names[1]] if values.dtype.names else values  # a list, after its length
+        values = (
+            values[values.dtype.names[1]] if values.dtype.names else values
+        )  # a list property: its length, then the list
         if values.dtype.kind in "fiu" and len(values) == vertex["length"]:
             columns[name] = values
         else:

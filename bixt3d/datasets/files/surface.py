@@ -1,6 +1,6 @@
-"""Surfaces as triangles with normals: moved, mirrored, joined, and sampled.
+"""Triangle meshes with normals: transformed, joined, and sampled.
 
-The up axis is y and the front looks along +z; angles are in degrees. Letters: T triangles.
+y points up, the front is towards +z; angles are in degrees. Letters: T triangles.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from bixt3d.types import InputError
 
-Number = float | int  # lengths and angles may be written as whole numbers; a type check takes annotations at their word
+Number = float | int  # beartype does not accept an int for a float
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Mesh:
     normals: Float[ndarray, "T 3 3"]
 
     def moved(self, x: Number = 0.0, y: Number = 0.0, z: Number = 0.0) -> "Mesh":
-        """Return the mesh shifted."""
+        """Return the mesh translated by (x, y, z)."""
         return Mesh(self.corners + np.array([x, y, z], dtype=float), self.normals)
 
     def turned(self, axis: str, degrees: Number) -> "Mesh":
-        """Return the mesh turned about the axis ``"x"``, ``"y"`` or ``"z"`` through the origin."""
+        """Return the mesh rotated about the axis ``"x"``, ``"y"`` or ``"z"`` through the origin."""
         matrix = rotation(axis, degrees)
         return Mesh(self.corners @ matrix.T, self.normals @ matrix.T)
 
@@ -38,7 +38,7 @@ class Mesh:
 
 
 def join(meshes: Sequence[Mesh]) -> Mesh:
-    """Return one mesh with the triangles of all."""
+    """Return one mesh with the triangles of all meshes."""
     return Mesh(np.concatenate([mesh.corners for mesh in meshes]), np.concatenate([mesh.normals for mesh in meshes]))
 
 
@@ -53,12 +53,12 @@ def four_corners(mesh: Mesh) -> Mesh:
 
 
 def around(mesh: Mesh, count: int, start: Number = 0.0) -> Mesh:
-    """Return ``count`` copies of the mesh, spread evenly about the y axis."""
+    """Return ``count`` copies of the mesh at equal angles about the y axis."""
     return join([mesh.turned("y", start + 360 * k / count) for k in range(count)])
 
 
 def rotation(axis: str, degrees: Number) -> Float[ndarray, "3 3"]:
-    """Return the matrix that turns about a coordinate axis, counterclockwise seen from the axis' tip."""
+    """Return the rotation matrix about a coordinate axis, counterclockwise seen from its positive end."""
     first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     matrix = np.eye(3)
@@ -70,9 +70,9 @@ def rotation(axis: str, degrees: Number) -> Float[ndarray, "3 3"]:
 def sample_surface(
     meshes: Sequence[Mesh], num_points: int, rng: np.random.Generator, least_share: Number = 0.02
 ) -> tuple[Float[ndarray, "N 3"], Float[ndarray, "N 3"], Int[ndarray, " N"]]:
-    """Return points spread over the meshes by area, in random order, their normals and the index of their mesh.
+    """Sample points from the meshes by area, in random order; return points, normals and the index of their mesh.
 
-    A mesh gets at least about ``least_share`` of the points, however small it is.
+    Every mesh gets at least about ``least_share`` of the points, however small it is.
     """
     mesh, index = join(meshes), np.repeat(np.arange(len(meshes)), [len(mesh.corners) for mesh in meshes])
     first, second, third = mesh.corners.transpose(1, 0, 2)
@@ -86,9 +86,10 @@ def sample_surface(
 def sample_triangles(
     corners: Float[ndarray, "T 3 3"], num_points: int, rng: np.random.Generator
 ) -> tuple[Float[ndarray, "N 3"], Float[ndarray, "N 3"], Int[ndarray, " N"], Float[ndarray, "N 1 3"]]:
-    """Return points spread over triangles by area, the normals of their triangles, which, and the corners' weights.
+    """Sample points from triangles uniformly by area.
 
-    Raises InputError for triangles without area.
+    Returns points, normals of their triangles, indices of their triangles, and the barycentric weights of the corners.
+    Raises InputError if no triangle has an area.
     """
     first, second, third = (corners / np.ptp(corners, axis=(0, 1)).max()).transpose(1, 0, 2)
     across = np.cross(second - first, third - first)
@@ -102,14 +103,14 @@ def sample_triangles(
 def choose_places(
     size: Float[ndarray, " T"], num_points: int, rng: np.random.Generator
 ) -> tuple[Int[ndarray, " N"], Float[ndarray, "N 1 3"]]:
-    """Return the triangle of each point, chosen by size and in random order, and the weights of its corners there."""
+    """Draw triangles in proportion to ``size``, in random order; return their indices and barycentric weights."""
     bound = np.cumsum(size)
-    place = (np.arange(num_points) + rng.random(num_points)) / num_points  # one in each equal slice of the size
+    place = (np.arange(num_points) + rng.random(num_points)) / num_points  # stratified: one in each equal interval
     triangle = rng.permutation(np.minimum(np.searchsorted(bound, place * bound[-1], side="right"), len(bound) - 1))
     away, across = np.sqrt(rng.random(num_points)), rng.random(num_points)
     return triangle, np.stack([1 - away, away * (1 - across), away * across], axis=1)[:, None]
 
 
 def unit(vectors: Float[ndarray, "*any 3"]) -> Float[ndarray, "*any 3"]:
-    """Return the vectors scaled to length 1; those of length 0 stay."""
+    """Return the vectors scaled to length 1; zero vectors stay zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

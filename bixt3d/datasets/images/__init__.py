@@ -1,1 +1,1 @@
-"""Data sets of images."""
+"""Data sets of images, for classification and semantic segmentation."""

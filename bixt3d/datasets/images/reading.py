@@ -1,4 +1,4 @@
-"""Images from files, one after the other or in the processes of a data loader."""
+"""Reading images from files, in the main process or in the workers of a data loader."""
 
 import os
 from abc import ABC, abstractmethod
@@ -24,25 +24,26 @@ from bixt3d.types import InputError
 Example = dict[str, Tensor]
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-"""Of the names of image files, in small letters."""
+"""File extensions of images, in lower case."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
-"""What may be in them, whatever their name, as Pillow calls it."""
+"""Image formats that are read, whatever the extension, by their names in Pillow."""
 
 MOST_PIXELS, PIXELS_PER_BYTE = 40_000_000, 100
-"""So many are always read; more where a file has the bytes for them."""
+"""Limit of the size of an image: 40 million pixels, or 100 for each byte of its file if that is more."""
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files of a folder, by name."""
+    """Return the image files of a folder, sorted by name; hidden ones are skipped."""
     names = sorted(name for name in os.listdir(folder) if name.lower().endswith(ENDINGS) and name[0] != ".")
     return [folder / name for name in names]
 
 
 def read_image(path: Path) -> Any:
-    """Return an image as Pillow's, upright and in RGB whatever it was: grey of 8 or 16 bits, CMYK, see-through.
+    """Return a file as a Pillow image in RGB, turned upright by its EXIF orientation.
 
-    Raises InputError if the file is no image, a broken one, or one of many more pixels than its bytes stand for.
+    Grayscale of 8 or 16 bits, CMYK, palettes and transparency are converted. Raises InputError if the file is not an
+    image, is damaged, or has far more pixels than its bytes justify.
     """
     with open_image(path) as image:
         return as_rgb(image)
@@ -50,11 +51,11 @@ def read_image(path: Path) -> Any:
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Any]:
-    """Open a picture of a known format with Pillow, which then reads its pixels; what is wrong is an InputError."""
+    """Open an image with Pillow and decode it. Raises InputError if that fails."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        # by name, for among all that Pillow knows there are formats that start other programs
+        # only these formats: for others, such as EPS, Pillow starts other programs
         with open_plain(path) as file, Image.open(file, formats=FORMATS) as image:
             stored = os.fstat(file.fileno()).st_size
             pixels, most = image.width * image.height, max(MOST_PIXELS, PIXELS_PER_BYTE * stored)
@@ -67,33 +68,33 @@ def open_image(path: Path) -> Iterator[Any]:
             yield image
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 (Pillow raises all kinds for broken files)
+    except Exception as error:  # noqa: BLE001 (Pillow raises many types for damaged files)
         unknown = isinstance(error, UnidentifiedImageError)
         reason = "it is of no known format" if unknown else printable(" ".join(str(error).split()))
         raise InputError(f"{printable(path)} is not an image that can be read: {reason}") from error
 
 
 def as_rgb(image: Any) -> Any:
-    """Return one of Pillow's images in RGB, turned as its EXIF orientation says."""
+    """Return a Pillow image in RGB, turned upright by its EXIF orientation."""
     from PIL import Image
 
-    if image.mode.startswith("I"):  # 16 bits, of which Pillow would keep the lower ones
+    if image.mode.startswith("I"):  # 16 bits, of which convert("RGB") would keep the lower 8
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     turn = exif_turn(image)
     upright = image if turn is None else image.transpose(turn)
     rgb = (upright.convert("RGBA") if "transparency" in upright.info else upright).convert("RGB")
     for key in ("exif", "xmp", "XML:com.adobe.xmp"):
-        rgb.info.pop(key, None)  # done: nobody shall turn it again
+        rgb.info.pop(key, None)  # it must not be turned twice
     return rgb
 
 
 def exif_turn(image: Any) -> Any:
-    """Return how Pillow turns an image until it is as its camera was held; None: it is so already, or nobody says."""
+    """Return the Pillow transpose that turns an image upright by its EXIF orientation; None if there is none to do."""
     from PIL import Image
 
     try:
         orientation = image.getexif().get(0x0112)
-    except Exception:  # noqa: BLE001 (broken EXIF says nothing)
+    except Exception:  # noqa: BLE001 (damaged EXIF is ignored)
         return None
     turns = Image.Transpose
     return {
@@ -108,47 +109,49 @@ def exif_turn(image: Any) -> Any:
 
 
 def read_all(paths: Sequence[Path]) -> UInt8[np.ndarray, "S X Y 3"] | list[UInt8[np.ndarray, "_ _ 3"]]:
-    """Return the pixels of many files, in one array where they have one size."""
+    """Return the pixels of many files, in one array if they are all of the same size."""
     with ThreadPoolExecutor() as threads:
         pixels = list(threads.map(lambda path: np.asarray(read_image(path)), paths))
     if len({one.shape for one in pixels}) == 1:
-        return np.stack(pixels)  # one block of memory, which the processes of a data loader share
+        return np.stack(pixels)  # one block of memory, which the data loader workers share
     return pixels
 
 
 class ExampleReader(Dataset, ABC):
-    """Reads the examples of a set from its files; this much of a set travels to the processes of a data loader.
+    """Reads the samples of a set from its files: the map-style data set that data loader workers get.
 
     Args:
-        files: the images.
-        cache: read all of them now, and keep them.
+        files: paths of the images.
+        cache: decode all of them now, and keep them in memory.
     """
 
     def __init__(self, files: Sequence[Path], cache: bool):
-        self.files = np.array([os.fsencode(path) for path in files])  # a million names, which all processes share
+        self.files = np.array(
+            [os.fsencode(path) for path in files]
+        )  # one array: a list of a million paths would be copied to each worker
         self.pixels = read_all(files) if cache else None
 
     def path(self, place: int) -> Path:
-        """Return the file of an image."""
+        """Return the path of an image."""
         return Path(os.fsdecode(self.files[place]))
 
     def image(self, place: int) -> Any:
-        """Return an image as Pillow's."""
+        """Return a Pillow image."""
         from PIL import Image
 
         return read_image(self.path(place)) if self.pixels is None else Image.fromarray(self.pixels[place])
 
     @abstractmethod
     def example(self, place: int, augmented: bool) -> Example:
-        """Return an example, ``image`` in bytes. Raises InputError for a broken file."""
+        """Return a sample, its ``image`` as uint8. Raises InputError for a damaged file."""
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, key: tuple[int, int | None]) -> Example | str:
-        """Return the example at a place, augmented as the seed says (None: as in evaluation).
+        """Return the sample at an index, augmented by the seed (None: as in evaluation).
 
-        A fault is returned as its sentence: raised in a process of the data loader, it would come with its traceback.
+        An error is returned as its message: raised in a data loader worker, it would come with a traceback.
         """
         place, seed = key
         try:
@@ -162,15 +165,15 @@ class ExampleReader(Dataset, ABC):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of a set, read when they are needed.
+    """A set of images, which are read from their files batch by batch.
 
     Args:
-        reader: what reads them.
-        label: the class of each image; 0 where images have none.
-        class_names: what classes are called.
-        workers: processes that read; 0: none.
-        index: the places of the images in the reader.
-        device: where batches go.
+        reader: data set that reads the samples.
+        label: class of each image; 0 if images have none (segmentation).
+        class_names: names of the classes.
+        workers: data loader processes; 0: read in the main process.
+        index: indices of the images in the reader.
+        device: device of the batches.
     """
 
     reader: ExampleReader
@@ -187,18 +190,18 @@ class ImageSet:
         return len(self.index)
 
     def subset(self, index: Int[Tensor, " B"]) -> "ImageSet":
-        """Return the set of these images alone, with the same names."""
+        """Return the set of these images, with the same class names."""
         return replace(self, label=self.label[index.to(self.label.device)], index=self.index[index.cpu()])
 
     def to(self, device: torch.device | str) -> "ImageSet":
-        """Return the same set, whose batches go to another device."""
+        """Return the same set with its batches on another device."""
         return replace(self, label=self.label.to(device), device=torch.device(device))
 
     def batches(self, indices: Iterable[Int[Tensor, " _"]], seed: int | None = None) -> Iterator[Example]:
-        """Yield the batches of these images in order, ``image`` normalized; see `engine.loop.Examples`.
+        """Yield a batch for each index tensor, in order, ``image`` normalized; see `engine.loop.Examples`.
 
-        How an image is augmented depends on the seed and its place in the reader alone. Raises InputError for an image
-        that cannot be read.
+        The augmentation of an image depends only on the seed and on its index in the reader. Raises InputError for an
+        image that cannot be read.
         """
         indices = [index for index in indices if len(index)]
         if not indices:
@@ -210,18 +213,18 @@ class ImageSet:
             num_workers=self.workers if len(indices) > 1 else 0,
             collate_fn=collate,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # else it would draw from PyTorch's own
+            generator=torch.Generator(),  # else it would draw from PyTorch's global generator
         )
-        for parts in loader:
-            if isinstance(parts, str):
-                raise InputError(parts)
-            for batch in parts:
+        for batches in loader:
+            if isinstance(batches, str):
+                raise InputError(batches)
+            for batch in batches:
                 batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
                 yield batch | {"image": normalize(batch["image"])}
 
 
 def collate(examples: Sequence[Example | str]) -> list[Example] | str:
-    """Return a batch of each run of images of the same size, or the first fault."""
+    """Return a batch for each run of consecutive images of the same size, or the first error message."""
     for example in examples:
         if isinstance(example, str):
             return example

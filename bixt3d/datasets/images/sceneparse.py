@@ -1,4 +1,4 @@
-"""Scenes with a class for every pixel, in the layout of ADE20K's SceneParse150."""
+"""Semantic segmentation of images: the base class, and the layout of ADE20K (SceneParse150)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,14 +16,16 @@ from bixt3d.types import InputError
 
 
 class SegmentationSource(ABC):
-    """A data set of scenes, as the ``data`` part of a config names it. Evaluation sees whole scenes at their own size.
+    """Base class of data sets for semantic segmentation of images: derive from it and define `load`.
+
+    A config names the class as ``data.class_path``. Evaluation uses whole images at their own size.
 
     Args:
         root: folder of the data.
-        size: side in pixels of the square that is cut from a scene in training.
-        val_fraction: share of the training scenes set aside to select on (0: none).
-        workers: processes that read scenes; 0: none, null: one for each CPU, but at most 4.
-        cache: read all scenes at once and keep them in memory.
+        size: side in pixels of the square crops in training.
+        val_fraction: share of the training images split off for validation (0: none).
+        workers: data loader processes; 0: read in the main process, null: one for each CPU, at most 4.
+        cache: decode all images once and keep them in memory.
     """
 
     def __init__(
@@ -40,15 +42,19 @@ class SegmentationSource(ABC):
 
     @abstractmethod
     def load(self, augment: SegmentationAugment | None = None) -> tuple[ImageSet, ImageSet]:
-        """Return the training and the test set. Raises InputError if the data are missing or broken."""
+        """Return the training and the test set. Raises InputError if the data are missing or damaged.
+
+        ``augment`` is applied to training images only; None: whole images, not augmented.
+        """
 
 
 class SceneParse(SegmentationSource):
-    """ADE20K's SceneParse150, and any set laid out like it.
+    """ADE20K (SceneParse150), and any data set in its layout.
 
-    ``images/training/*.jpg`` and ``images/validation/*.jpg`` (on which is tested) have their annotations of the same
-    names under ``annotations/``, as .png: each pixel the number of its class, from 1, or 0 for none.
-    ``objectInfo150.txt`` or ``objectInfo.txt`` names the classes: columns with tabs between, ``Idx`` and ``Name``.
+    Images are ``images/training/*.jpg`` and ``images/validation/*.jpg`` (the test set). Their annotations have the
+    same names under ``annotations/``, as .png: each pixel is its class, from 1, or 0 for unlabelled.
+    ``objectInfo150.txt`` or ``objectInfo.txt`` names the classes, in tab-separated columns ``Idx`` and ``Name``.
+    The arguments are those of `SegmentationSource`.
     """
 
     def load(self, augment: SegmentationAugment | None = None) -> tuple[ImageSet, ImageSet]:
@@ -70,22 +76,22 @@ class SceneParse(SegmentationSource):
                 raise InputError(f"{needed} is missing: see `bixt3d download --layouts`")
         files = image_files(folder)
         if not files:
-            raise InputError(f"{folder} holds no images")
-        there = {path.stem for path in annotations.glob("*.png")}
-        if missing := next((path for path in files if path.stem not in there), None):
+            raise InputError(f"{folder} contains no images")
+        annotated = {path.stem for path in annotations.glob("*.png")}
+        if missing := next((path for path in files if path.stem not in annotated), None):
             raise InputError(f"{annotations / missing.stem}.png is missing: {missing} has no annotation")
-        reader = SceneReader(files, annotations, len(names), self.size, augment, self.cache)
+        reader = SegmentationReader(files, annotations, len(names), self.size, augment, self.cache)
         return ImageSet(
             reader,
-            label=torch.zeros(len(files), dtype=torch.int64),  # scenes have none: a validation set is drawn from all
+            label=torch.zeros(len(files), dtype=torch.int64),  # images have none: a validation split draws from all
             class_names=names,
             workers=self.workers,
             index=torch.arange(len(files)),
         )
 
 
-class SceneReader(ExampleReader):
-    """Reads scenes: ``image``, and ``labels`` from 0 with -1 for pixels of no class."""
+class SegmentationReader(ExampleReader):
+    """Reads samples ``image`` and ``labels``: the class of each pixel from 0, -1 for unlabelled pixels."""
 
     def __init__(
         self,
@@ -123,11 +129,11 @@ class SceneReader(ExampleReader):
 
 
 def read_annotation(path: Path, num_classes: int) -> UInt8[np.ndarray, "X Y"]:
-    """Return the number of every pixel's class: 1 to ``num_classes``, 0: none. Raises InputError for what is not."""
+    """Return the class of every pixel: 1 to ``num_classes``, 0: unlabelled. Raises InputError for other values."""
     with open_image(path) as picture:
         numbers = np.array(picture)
     if numbers.ndim != 2:
-        raise InputError(f"{path} is a picture in color: an annotation has one number for each pixel")
+        raise InputError(f"{path} is a color image: an annotation has one number for each pixel")
     if numbers.max() > num_classes or numbers.min() < 0:
         worst = int(numbers.max() if numbers.max() > num_classes else numbers.min())
         raise InputError(
@@ -137,9 +143,10 @@ def read_annotation(path: Path, num_classes: int) -> UInt8[np.ndarray, "X Y"]:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Return the names of the classes in their order; of several words for one thing the first, where that is unique.
+    """Return the names of the classes in order; of several synonyms the first, if no other class has it.
 
-    Raises InputError unless the file numbers 1 to at most 255 classes in a column ``Idx`` and names them in ``Name``.
+    Raises InputError unless the file numbers its classes, 255 at most, from 1 in a column ``Idx`` and names them in
+    ``Name``.
     """
     lines = [line.split("\t") for line in read_words(path, LIST_BYTES).splitlines() if line.strip()]
     head = [word.strip() for word in lines[0]] if lines else []

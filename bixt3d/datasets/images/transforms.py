@@ -1,6 +1,6 @@
-"""How images are seen: as in evaluation, or anew in every epoch. torchvision and timm do the work.
+"""Image transforms for evaluation and training, by torchvision and timm.
 
-Images stay in Pillow's hands until the end, and leave as bytes; `normalize` makes numbers of them on the device.
+Images are Pillow images until the last step, which returns uint8; `normalize` converts them to floats on the device.
 """
 
 import random
@@ -18,33 +18,32 @@ from bixt3d.io.extras import need
 from bixt3d.types import InputError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels, red, green and blue."""
+"""Mean and standard deviation of ImageNet's pixels: red, green and blue."""
 MEAN_COLOR = tuple(round(255 * value) for value in MEAN)
-"""What fills holes and borders: about 0 after normalization."""
+"""Fill color of erased rectangles and borders: about 0 after normalization."""
 
 View = Callable[[Any], UInt8[Tensor, "3 X Y"]]
-"""Makes pixels of a Pillow image."""
+"""A transform from a Pillow image to pixels."""
 Mix = Callable[..., tuple[Tensor, Tensor]]
-"""Makes mixed images and the probability of every class of images, labels and a key; see `ImageAugment.mixing`."""
+"""Mixup or CutMix: from images, labels and a key to mixed images and class probabilities; see `ImageAugment.mixing`."""
 
 
 def normalize(pixels: UInt8[Tensor, "*B 3 X Y"]) -> Float[Tensor, "*B 3 X Y"]:
-    """Return what a model reads; torchvision's own would make the host wait for a GPU."""
+    """Normalize pixels by ImageNet's mean and standard deviation; unlike torchvision's, without a device sync."""
     mean, std = (torch.tensor(one).view(3, 1, 1).to(pixels.device, non_blocking=True) for one in (MEAN, STD))
     return pixels.float().div_(255).sub_(mean).div_(std)
 
 
 def to_pixels(image: Float[Tensor, "3 X Y"]) -> UInt8[np.ndarray, "X Y 3"]:
-    """Return the pixels that `normalize` was given, as pictures keep them."""
+    """Undo `normalize`: return the pixels, channels last."""
     mean, std = (torch.tensor(values, device=image.device).view(3, 1, 1) for values in (MEAN, STD))
     return ((image * std + mean) * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
 
 
 def square_view(size: int, crop_fraction: float) -> View:
-    """Return how a classifier sees an image in evaluation: its shorter side resized, the square in the middle.
+    """Return the evaluation transform of a classifier: resize the shorter side (bicubic), then center crop.
 
-    The square is ``crop_fraction`` of the shorter side, which is rounded down, as timm does. An image that has the size
-    already is not touched.
+    The shorter side becomes ``size / crop_fraction``, rounded down, as in timm. An image of that size is not resampled.
     """
     need("reading images", "torchvision", "PIL")
     from torchvision.transforms import v2
@@ -57,10 +56,10 @@ def square_view(size: int, crop_fraction: float) -> View:
 
 @contextmanager
 def seeded(*key: int | str) -> Iterator[None]:
-    """Draw what torchvision (by PyTorch) and timm (by Python) draw as the key says; then all is as it was."""
+    """Seed the generators of torchvision (PyTorch's) and timm (Python's) by the key; restore both at the end."""
     number = mix_key(*key) >> 1
     torch_state, python_state = torch.get_rng_state(), random.getstate()
-    torch.default_generator.manual_seed(number)  # torch.manual_seed would reach for the GPU as well
+    torch.default_generator.manual_seed(number)  # torch.manual_seed would seed the GPU too
     random.seed(number)
     try:
         yield
@@ -70,22 +69,21 @@ def seeded(*key: int | str) -> Iterator[None]:
 
 
 class ImageAugment:
-    """Show a classifier every image anew: another part of it, mirrored, other colors, holes, or mixed with another.
+    """Data augmentation for image classification: random crop, flip, policy, color jitter, erasing, mixup, CutMix.
 
     The steps come in the order of the arguments below.
 
     Args:
-        crop: which part: "resized" (a random rectangle, its share of the image within ``scale``, stretched to the
-            square), "simple" (the shorter side resized, then moved by up to 4 pixels or along the longer side), or
-            "center" (as in evaluation).
-        scale: smallest and largest share of the image that "resized" shows.
-        flip: mirror every other image.
-        policy: "three" (timm's 3-Augment of DeiT III: grey, solarized or blurred), "trivial" (torchvision's
-            TrivialAugmentWide), "rand" (its RandAugment).
-        color_jitter: largest change of brightness, contrast and saturation.
-        erase: probability that a rectangle is erased.
+        crop: "resized" (torchvision's RandomResizedCrop), "simple" (shorter side resized, then a random crop with 4
+            pixels of reflected padding), or "center" (as in evaluation).
+        scale: smallest and largest share of the image's area that "resized" crops.
+        flip: flip horizontally with probability 1/2.
+        policy: "three" (timm's 3-Augment of DeiT III: grayscale, solarize or blur), "trivial" (torchvision's
+            TrivialAugmentWide), "rand" (torchvision's RandAugment).
+        color_jitter: largest relative change of brightness, contrast and saturation.
+        erase: probability of random erasing.
         mixup: alpha of mixup, on whole batches; 0: none.
-        cutmix: alpha of cutmix; with mixup, each batch gets one of the two.
+        cutmix: alpha of CutMix; with mixup, each batch gets one of the two.
         mix_rate: probability that a batch is mixed at all.
     """
 
@@ -108,13 +106,13 @@ class ImageAugment:
                 raise InputError(f"augment.{name} must not be negative, but is {value}")
         for name, value in {"erase": erase, "mix_rate": mix_rate}.items():
             if not 0 <= value <= 1:
-                raise InputError(f"augment.{name} must lie between 0 and 1, not be {value}")
+                raise InputError(f"augment.{name} must be between 0 and 1, not {value}")
         self.crop, self.scale, self.flip, self.policy = crop, tuple(scale), flip, policy
         self.color_jitter, self.erase = color_jitter, erase
         self.mixup, self.cutmix, self.mix_rate = mixup, cutmix, mix_rate
 
     def view(self, size: int, crop_fraction: float) -> View:
-        """Return how an image is seen in training."""
+        """Return the training transform of one image."""
         from torchvision.transforms import v2
 
         steps = self._crop(size, crop_fraction)
@@ -151,9 +149,9 @@ class ImageAugment:
         return [v2.RandAugment(interpolation=bilinear, fill=fill)] if self.policy == "rand" else []
 
     def mixing(self, num_classes: int) -> Mix | None:
-        """Return what mixes a batch, by torchvision as the key says; None where nothing is mixed.
+        """Return the mixup or CutMix of a batch by torchvision, seeded by a key; None if nothing is mixed.
 
-        Each image but the first is mixed with the one before it, all in the same way; the first is left out.
+        Each image but the first is mixed with the one before it, with the same ratio; the first is left out.
         """
         from torchvision.transforms import v2
 
@@ -172,25 +170,25 @@ class ImageAugment:
 
 
 class SegmentationAugment:
-    """Show a segmenter every scene anew: another size, a random square of it, mirrored, other colors.
+    """Data augmentation for semantic segmentation: random scale, crop, horizontal flip and color jitter.
 
     Args:
-        scale: smallest and largest factor of a scene's size.
-        flip: mirror every other scene.
-        color_jitter: largest change of brightness, contrast and saturation; the hue changes by a tenth of it.
+        scale: smallest and largest scale factor of an image.
+        flip: flip horizontally with probability 1/2.
+        color_jitter: largest relative change of brightness, contrast and saturation; a tenth of it for the hue.
     """
 
     def __init__(self, scale: tuple[float, float] = (0.5, 2.0), flip: bool = True, color_jitter: float = 0.4):
         if not 0 < scale[0] <= scale[1]:
             raise InputError(f"augment.scale must be two positive factors, the smaller first, not {tuple(scale)}")
         if not 0 <= color_jitter <= 1:
-            raise InputError(f"augment.color_jitter must lie between 0 and 1, not be {color_jitter}")
+            raise InputError(f"augment.color_jitter must be between 0 and 1, not {color_jitter}")
         self.scale, self.flip, self.color_jitter = tuple(scale), flip, color_jitter
 
     def __call__(
         self, image: Any, numbers: UInt8[np.ndarray, "X Y"], size: int
     ) -> tuple[UInt8[Tensor, "3 S S"], UInt8[Tensor, "S S"]]:
-        """Return the pixels of a random square, and the numbers of their classes: 0 where there is no image."""
+        """Return a random crop of ``size`` x ``size`` pixels, and their classes: 0 for unlabelled and padding."""
         from torchvision import tv_tensors
         from torchvision.transforms import v2
 

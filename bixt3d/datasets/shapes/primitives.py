@@ -1,6 +1,6 @@
-"""Simple solids as triangles with normals, for building objects out of them.
+"""Simple solids as triangle meshes with normals, from which objects are built.
 
-The up axis is y and the front looks along +z; angles are in degrees. Letters: T triangles, K points of a line.
+y points up, the front is towards +z; angles are in degrees. Letters: T triangles, K points of a polyline.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from numpy import ndarray
 
 from bixt3d.datasets.files.surface import Mesh, Number, join, unit
 
-NUM_SIDES = 20  # of the polygon that stands for a circle
+NUM_SIDES = 20  # of the polygon that approximates a circle
 
 
 def spline(points: Sequence | ndarray, num: int, closed: bool = False) -> Float[ndarray, "K axes"]:
-    """Return ``num`` points of a smooth (Catmull-Rom) curve through the given ones; a closed one comes back."""
+    """Return ``num`` points of a Catmull-Rom spline through the points; ``closed`` joins its end to its start."""
     points = np.asarray(points, dtype=float)
     ends = (points[-1:], points[:2]) if closed else (points[:1], points[-1:])
     points = np.concatenate([ends[0], points, ends[1]])
@@ -28,7 +28,7 @@ def spline(points: Sequence | ndarray, num: int, closed: bool = False) -> Float[
 
 
 def box(width: Number, height: Number, depth: Number, taper: Number = 1.0) -> Mesh:
-    """Return a box that stands on y = 0, centred in x and z; its top is ``taper`` times as wide and deep."""
+    """Return a box with its base on y = 0, centred in x and z; its top is ``taper`` times as wide and deep."""
     x, z = np.array([-1, 1, 1, -1]) * width / 2, np.array([1, 1, -1, -1]) * depth / 2
     low = np.stack([x, np.zeros(4), z], axis=1)
     high = np.stack([x * taper, np.full(4, height), z * taper], axis=1)
@@ -37,9 +37,9 @@ def box(width: Number, height: Number, depth: Number, taper: Number = 1.0) -> Me
 
 
 def lathe(profile: Sequence | ndarray) -> Mesh:
-    """Return the surface that the line of points (radius, y) sweeps about the y axis.
+    """Return the surface of revolution of a polyline of points (radius, y) about the y axis.
 
-    The outside is to the right of the line's direction: a solid's profile runs from its lowest point upwards.
+    The outside is to the right of the polyline: the profile of a solid runs from its lowest point upwards.
     """
     profile = np.asarray(profile, dtype=float)
     start, end = _line_normals(profile)
@@ -50,12 +50,12 @@ def lathe(profile: Sequence | ndarray) -> Mesh:
 
 
 def cylinder(radius: Number, height: Number, top: Number | None = None) -> Mesh:
-    """Return an upright cylinder on y = 0; with another radius at the ``top`` a frustum, with 0 a cone."""
+    """Return an upright cylinder with its base on y = 0; ``top`` is the radius of its top: 0 makes a cone."""
     return lathe([(0, 0), (radius, 0), (radius if top is None else top, height), (0, height)])
 
 
 def bowl(profile: Sequence | ndarray, thickness: Number) -> Mesh:
-    """Return a vessel, open at the top, with an outer wall (radius, y) from bottom to top and a floor."""
+    """Return a vessel that is open at the top: ``profile`` is its outer wall, (radius, y) from bottom to top."""
     outer = np.asarray(profile, dtype=float)
     inner = np.maximum(outer[::-1] - (thickness, 0), 0)
     inner[-1, 1] += thickness
@@ -69,13 +69,13 @@ def sleeve(low_radius: Number, high_radius: Number, height: Number, thickness: N
 
 
 def torus(radius: Number, thickness: Number) -> Mesh:
-    """Return a ring about the y axis; ``thickness`` is the radius of its wire."""
+    """Return a torus about the y axis; ``thickness`` is the radius of its tube."""
     angle = np.linspace(0, 2 * np.pi, 11)
     return lathe(np.stack([radius + thickness * np.cos(angle), thickness * np.sin(angle)], axis=1))
 
 
 def ellipsoid(width: Number, height: Number, depth: Number, squareness: Number = 0.0) -> Mesh:
-    """Return an ellipsoid about the origin; with ``squareness`` towards 1 it swells into a box with round edges."""
+    """Return an ellipsoid about the origin; ``squareness`` near 1 makes it a box with round edges (superellipsoid)."""
     power = 1 - squareness
     tilt, turn = np.linspace(-np.pi / 2, np.pi / 2, 11), np.linspace(0, 2 * np.pi, NUM_SIDES + 1)
     line, circle = (np.stack([np.cos(angle), np.sin(angle)], axis=1) for angle in (tilt, turn))
@@ -86,7 +86,7 @@ def ellipsoid(width: Number, height: Number, depth: Number, squareness: Number =
 
 
 def tube(path: Sequence | ndarray, radius: Number | Sequence | ndarray, sides: int = 8) -> Mesh:
-    """Return a round bar along a path that lies nearly in a plane, with flat ends; four sides make it square."""
+    """Return a bar with flat ends along a path that is nearly planar; it is round, or square with four sides."""
     path = np.asarray(path, dtype=float)
     radius = np.broadcast_to(np.asarray(radius, dtype=float), len(path))
     step = np.gradient(path, axis=0)
@@ -106,7 +106,10 @@ def tube(path: Sequence | ndarray, radius: Number | Sequence | ndarray, sides: i
 
 
 def extrude(outline: Sequence | ndarray, thickness: Number) -> Mesh:
-    """Return a plate along z, centred on z = 0, whose shape is an outline in x and y that its mean point sees whole."""
+    """Return an outline in x and y extruded along z, centred on z = 0.
+
+    The outline must be star-shaped about the mean of its points.
+    """
     outline = np.asarray(outline, dtype=float)
     if not np.array_equal(outline[0], outline[-1]):
         outline = np.concatenate([outline, outline[:1]])
@@ -125,13 +128,13 @@ def _power(values: ndarray, power: Number) -> ndarray:
 
 
 def _sweep(line: Float[ndarray, "K 2"], circle: Float[ndarray, "sides 2"]) -> Float[ndarray, "K sides 3"]:
-    """Return the positions of points (radius, y) at every (cos, sin) about the y axis."""
+    """Return points (radius, y) rotated about the y axis to every (cos, sin)."""
     flat = line[:, None, :1] * circle
     return np.stack([flat[..., 0], np.broadcast_to(line[:, 1:], flat.shape[:2]), flat[..., 1]], axis=-1)
 
 
 def _line_normals(line: Float[ndarray, "K 2"]) -> tuple[Float[ndarray, "K-1 2"], Float[ndarray, "K-1 2"]]:
-    """Return the normals, to the right of each segment, at its start and end: blended where the line bends little."""
+    """Return the normals, to the right of each segment, at its start and end; smooth where the bend is small."""
     along = np.diff(line, axis=0)
     normal = np.stack([along[:, 1], -along[:, 0]], axis=1) / np.maximum(np.linalg.norm(along, axis=1), 1e-12)[:, None]
     following = np.roll(normal, -1, axis=0)
@@ -152,24 +155,24 @@ def _halves(quads: Float[ndarray, "quads 4 3"]) -> Float[ndarray, "T 3 3"]:
 
 
 def _split(low: Float[ndarray, "K sides 3"], high: Float[ndarray, "K sides 3"]) -> Float[ndarray, "T 3 3"]:
-    """Return the triangles between rings of points, or what they carry."""
+    """Return the triangles between consecutive rings of points; ``low`` and ``high`` may be their normals too."""
     return _halves(_quads(low, high))
 
 
 def _flat_quads(quads: Float[ndarray, "quads 4 3"]) -> Mesh:
-    """Return the mesh of quads that run counterclockwise seen from outside, each with one normal."""
+    """Return the mesh of flat quads, whose corners are counterclockwise seen from outside."""
     normal = unit(np.cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1]))
     return Mesh(_halves(quads), _halves(np.broadcast_to(normal[:, None], quads.shape)))
 
 
 def _caps(path: Float[ndarray, "K 3"], rings: Float[ndarray, "K sides 3"]) -> list[Float[ndarray, "quads 4 3"]]:
-    """Return the flat ends of a tube as quads, two corners of each in the middle of the end."""
+    """Return the flat ends of a tube as quads; two corners of each are the center of the end."""
     first, last = (np.broadcast_to(path[k], rings[k].shape)[None] for k in (0, -1))
     return [_quads(first, rings[:1]), _quads(rings[-1:], last)]
 
 
 def _fan(outline: Float[ndarray, "K 3"], side: Number) -> Mesh:
-    """Return the triangles from the mean of an outline to its segments, facing along z times ``side``."""
+    """Return the triangles from the mean of an outline to its segments, with the normal (0, 0, ``side``)."""
     middle = np.broadcast_to(outline[:-1].mean(axis=0), outline[:-1].shape)
     corners = np.stack([middle, outline[:-1], outline[1:]], axis=1)
     return Mesh(corners, np.broadcast_to(np.array([0, 0, side]), corners.shape))

@@ -1,4 +1,4 @@
-"""What a recipe of a procedural object is: a function that draws a style and proportions and returns solids."""
+"""Type of a recipe: a function that draws a random style and proportions of an object and returns its meshes."""
 
 from collections.abc import Callable
 
@@ -7,17 +7,17 @@ from numpy.random import Generator
 from bixt3d.datasets.files.surface import Mesh
 
 Solids = dict[str, list[Mesh]]
-"""The meshes of each part; a part that this object has not is absent or empty."""
+"""The meshes of each part by its name; a part that the object does not have is missing or empty."""
 
 Recipe = Callable[[Generator], Solids]
-"""Draws an object: upright along y, its front towards +z, in any size and place."""
+"""Returns an object upright along y, its front towards +z, of any size and position."""
 
 
 def optional(rng: Generator, chance: float, meshes: list[Mesh]) -> list[Mesh]:
-    """Return these meshes with the given chance, else none; what they are made of is drawn in any case."""
+    """Return the meshes with probability ``chance``, else none."""
     return meshes if maybe(rng, chance) else []
 
 
 def maybe(rng: Generator, chance: float) -> bool:
-    """Return True with the given chance."""
+    """Return True with probability ``chance``."""
     return bool(rng.random() < chance)

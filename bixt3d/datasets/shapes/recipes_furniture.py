@@ -1,4 +1,4 @@
-"""Recipes of furniture: bed, chair, lamp, shelf, sofa, stool and table; the front looks along +z."""
+"""Recipes of furniture: bed, chair, lamp, shelf, sofa, stool and table; the front is towards +z."""
 
 import numpy as np
 from numpy.random import Generator

@@ -1,4 +1,4 @@
-"""Recipes of what a hand can hold: bottle, guitar, hammer, knife, mug and vase."""
+"""Recipes of hand-held objects: bottle, guitar, hammer, knife, mug and vase."""
 
 import numpy as np
 from numpy.random import Generator

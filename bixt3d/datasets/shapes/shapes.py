@@ -1,6 +1,6 @@
-"""Procedural CAD-like objects of 16 categories with labelled parts: a data set that needs no download.
+"""Procedural CAD-like objects of 16 categories with labelled parts: a synthetic data set without download.
 
-Each category is a short recipe that draws a style and proportions, and returns the solids of each part.
+Each category is a short recipe that draws a random style and proportions, and returns the meshes of each part.
 """
 
 from collections.abc import Iterator
@@ -51,10 +51,10 @@ CLASS_PARTS = {
 def make_shape(
     category: str, num_points: int, rng: Generator
 ) -> tuple[Float32[ndarray, "N 3"], Float32[ndarray, "N 3"], Int64[ndarray, " N"]]:
-    """Return the points of a new object, their outward normals, and their parts as indices into ``PART_NAMES``.
+    """Generate an object; return points, outward unit normals, and parts as indices into ``PART_NAMES``.
 
-    The object is upright along y and looks along +z, up to a few degrees; it is centred and fills the unit sphere.
-    Raises InputError if there is no such category or ``num_points`` is not positive.
+    The object is upright along y, its front towards +z, up to a few degrees; it is normalized to the unit sphere.
+    Raises InputError for an unknown category or if ``num_points`` is not positive.
     """
     if category not in RECIPES:
         near = get_close_matches(category, CLASS_NAMES, 1, cutoff=0) or CLASS_NAMES
@@ -85,11 +85,11 @@ MATERIALS = {
     "green glass": ((0.20, 0.55, 0.35), 0.60),
     "brass": ((0.80, 0.66, 0.26), 0.70),
 }
-"""Material: its color, and the intensity of a laser that it returns."""
+"""Color (red, green, blue from 0 to 1) and laser intensity of each material."""
 
 
 def paint(part: Int64[ndarray, " N"], rng: Generator) -> tuple[Float32[ndarray, "N 3"], Float32[ndarray, "N 1"]]:
-    """Return color and intensity of every point of an object: each part is of one material, with some noise."""
+    """Return color and intensity of every point of an object: one random material for each part, plus noise."""
     material = rng.integers(len(MATERIALS), size=len(PART_NAMES))[part]
     values = np.array([(*rgb, intensity) for rgb, intensity in MATERIALS.values()])[material]
     values = np.clip(values + 0.03 * rng.standard_normal(values.shape), 0, 1).astype(np.float32)
@@ -97,15 +97,15 @@ def paint(part: Int64[ndarray, " N"], rng: Generator) -> tuple[Float32[ndarray, 
 
 
 class Shapes(PartSource):
-    """Procedural objects of 16 categories (airplane to vase) with labelled parts; nothing to download.
+    """Procedural objects of 16 categories (airplane to vase) with labelled parts; no download.
 
     Args:
         train_per_class: objects of each category in the training set.
         test_per_class: objects of each category in the test set.
-        seed: another seed makes other objects.
+        seed: seed of the objects.
         num_points: points of each object.
-        features: of ``normal``, ``rgb`` and ``intensity``, those to give to the model; the last two by material.
-        val_fraction: share of the training clouds of each class set aside to select on (0: none).
+        features: those of ``normal``, ``rgb`` and ``intensity`` that the model reads; the last two by material.
+        val_fraction: share of the training clouds of each class split off for validation (0: none).
 
     Example:
         >>> train, test = Shapes(train_per_class=2, test_per_class=1, num_points=128).load()
@@ -134,11 +134,11 @@ class Shapes(PartSource):
         self.seed = seed
 
     def load(self) -> tuple[CloudSet, CloudSet]:
-        """Return the training and the test set; an object depends on the seed, its split, class and index alone."""
+        """Return the training and the test set; an object depends only on the seed, its split, class and index."""
         return self._make(0, self.train_per_class), self._make(1, self.test_per_class)
 
     def full_clouds(self) -> Iterator[tuple[Float[Tensor, "N 3"], Float[Tensor, "N F"], Int[Tensor, " N"]]]:
-        """Yield xyz, feats and parts of every test object; it has no more points than `load` gives."""
+        """Yield xyz, feats and parts of every test object, as in the test set of `load`."""
         test = self._make(1, self.test_per_class)
         yield from zip(test.xyz, test.feats, test.parts, strict=True)
 
@@ -151,7 +151,7 @@ class Shapes(PartSource):
         shapes = [make_shape(category, self.num_points, np.random.default_rng(seed)) for category, seed in seeds]
         xyz, normals, parts = (np.stack(arrays) for arrays in zip(*shapes, strict=True))
         columns = {"normal": normals}
-        if set(self.features.names) - {"normal"}:  # each with a stream of random numbers of its own
+        if set(self.features.names) - {"normal"}:  # each from its own random stream
             rngs = (np.random.default_rng([*seed, 1]) for _, seed in seeds)
             painted = zip(*map(paint, parts, rngs), strict=True)
             columns["rgb"], columns["intensity"] = map(np.stack, painted)

@@ -1,1 +1,1 @@
-"""What is done to clouds: normalization, augmentation, corruption, normals."""
+"""Transforms of clouds: normalization, data augmentation, corruptions, normal estimation."""

@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch in one call, on the batch's device, with randomness only from the draws given."""
+"""Data augmentation of clouds, batch-wise on the batch's device; all random numbers come from `Draws`."""
 
 import math
 from typing import Literal
@@ -12,31 +12,36 @@ from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.types import NO_FEATURES, Features, InputError
 
 POINTWISE = ("xyz", "feats", "parts")
-"""The keys of a batch that belong to points; all others belong to clouds and pass through."""
+"""Keys of a batch with one entry per point; all others have one per cloud and pass through unchanged."""
 
 
 def take_points(batch: dict[str, Tensor], num_points: int) -> dict[str, Tensor]:
-    """Return the batch with the first ``num_points`` points of every cloud: how clouds are seen in evaluation."""
+    """Return the batch with the first ``num_points`` points of every cloud, as in evaluation.
+
+    Raises InputError if clouds have fewer.
+    """
     _check_size(batch, num_points)
     return batch | {key: batch[key][:, :num_points] for key in POINTWISE if key in batch}
 
 
 class CloudAugment:
-    """Show the model every cloud anew: other points, another size, place and pose, noise, holes.
+    """Data augmentation of clouds: random points, scale, mirror, translation, rotation, jitter, point dropout.
 
-    The steps come in the order of the arguments below, but picking points comes first and dropping them last.
+    The steps come in the order of the arguments below, except that choosing points (``resample``, ``shuffle``) comes
+    first and ``dropout`` last. Normals follow scaling and rotation. The defaults change nothing.
 
     Args:
-        scale: smallest and largest factor of a cloud's size.
-        anisotropic: draw a factor for each axis, not one for the cloud; normals follow.
-        mirror: axes along which to mirror every other cloud, such as "xz" (never the one that points up).
-        shift: largest shift along each axis, either way.
-        rotate: pose: as stored, turned about the axis y or z (whichever points up), or any rotation in space (uniform).
-        jitter: standard deviation of the noise added to each coordinate.
-        jitter_clip: largest size of that noise.
-        dropout: each cloud loses a share of its points, uniform in [0, dropout]; its first point left replaces them.
-        resample: show a random subset of all stored points, in random order, not the first ones.
-        shuffle: show the points in random order.
+        scale: smallest and largest scale factor.
+        anisotropic: a scale factor for each axis, not one for the cloud.
+        mirror: axes along which to mirror, each with probability 1/2, such as "xz" (omit the axis that points up).
+        shift: largest translation along each axis, in both directions.
+        rotate: "none", about "y" or "z" (the axis that points up), or "so3" (any rotation, uniform).
+        jitter: standard deviation of the Gaussian noise added to each coordinate.
+        jitter_clip: largest absolute value of that noise.
+        dropout: each cloud loses a share of its points, uniform in [0, dropout]; its first remaining point replaces
+            them.
+        resample: use a random subset of all stored points, in random order, not the first ones.
+        shuffle: put the points in random order.
 
     Example:
         >>> batch = {"xyz": torch.rand(2, 256, 3), "feats": torch.empty(2, 256, 0)}
@@ -72,9 +77,9 @@ class CloudAugment:
     def __call__(
         self, batch: dict[str, Tensor], num_points: int, draws: Draws, features: Features = NO_FEATURES
     ) -> dict[str, Tensor]:
-        """Return the batch augmented, with ``num_points`` points in every cloud; the batch given stays as it is.
+        """Return an augmented copy of the batch, with ``num_points`` points in every cloud.
 
-        ``features`` says which of the feats are normals: they turn with their cloud.
+        ``features`` says which columns of ``feats`` are normals. Raises InputError if clouds have fewer points.
         """
         batch = self._pick(batch, num_points, draws)
         xyz, feats = batch["xyz"], batch["feats"]
@@ -108,14 +113,14 @@ class CloudAugment:
         if not self.mirror:
             return factors
         signs = torch.where(draws.uniform("mirror", 1, 3) < 0.5, -1.0, 1.0)
-        for place, axis in enumerate("xyz"):  # not a mask made here: for that a GPU's host would wait
+        for place, axis in enumerate("xyz"):  # no mask created here: copying it to a GPU would synchronize
             if axis not in self.mirror:
                 signs[:, :, place] = 1.0
         return factors * signs
 
     def _rotations(self, draws: Draws) -> Float[Tensor, "B 3 3"]:
         if self.rotate == "so3":
-            # four normal numbers point in a uniform direction, and a uniform unit quaternion is a uniform rotation
+            # four normal numbers have a uniform direction, and a uniform unit quaternion is a uniform rotation
             quaternions = draws.normal("rotate", 4)
         else:
             half = math.pi * draws.uniform("rotate")
@@ -134,12 +139,12 @@ class CloudAugment:
 
 
 def cut_and_mix(batch: dict[str, Tensor], rate: float, draws: Draws) -> dict[str, Tensor]:
-    """Replace one side of each cloud but the first, beyond a random plane, by the same side of the cloud before it.
+    """Apply CutMix to clouds: replace the points beyond a random plane by those of the previous cloud of the batch.
 
-    The first cloud is there for the second alone, and left out. A cloud is mixed with probability ``rate``, and then
-    keeps a share of its points uniform in [0, 1]; points and features keep their number (CutMix, Yun et al. 2019, for
-    clouds as in RSMix and PointCutMix). Returns the batch with ``other_label``, the class of the cloud that gave the
-    rest, and ``kept``, the share that each cloud kept.
+    As CutMix (Yun et al. 2019) for clouds in RSMix and PointCutMix. The first cloud, which has no previous one, is left
+    out. A cloud is mixed with probability ``rate``, and then keeps a share of its points uniform in [0, 1]; the number
+    of points stays. Returns the batch with ``other_label``, the class of the previous cloud, and ``kept``, the share of
+    points that each cloud kept: the weight of its own label.
     """
     num_points = batch["xyz"].shape[1]
     other = {key: batch[key][:-1] for key in ("xyz", "feats", "label")}
@@ -147,10 +152,10 @@ def cut_and_mix(batch: dict[str, Tensor], rate: float, draws: Draws) -> dict[str
     mixed = (draws.uniform("mixed") < rate)[1:]
     kept = torch.where(mixed, (draws.uniform("kept")[1:] * (num_points + 1)).floor(), num_points)
     direction = draws.normal("direction", 1, 3)[1:]
-    ours, theirs = (_rank((clouds["xyz"] * direction).sum(2)) for clouds in (batch, other))
-    # of ours those on this side come first, of theirs those on the other side last, else all keep their order
-    index = (ours >= kept[:, None]).int().argsort(dim=1, stable=True)
-    other_index = (theirs >= kept[:, None]).int().argsort(dim=1, stable=True)
+    rank, other_rank = (_rank((clouds["xyz"] * direction).sum(2)) for clouds in (batch, other))
+    # stable: own points on this side come first, other points beyond the plane last, each in their order
+    index = (rank >= kept[:, None]).int().argsort(dim=1, stable=True)
+    other_index = (other_rank >= kept[:, None]).int().argsort(dim=1, stable=True)
     own_mask = (torch.arange(num_points, device=kept.device) < kept[:, None])[..., None]
     joined = {
         key: torch.where(own_mask, select_points(batch, index)[key], select_points(other, other_index)[key])
@@ -160,12 +165,12 @@ def cut_and_mix(batch: dict[str, Tensor], rate: float, draws: Draws) -> dict[str
 
 
 def _rank(values: Float[Tensor, "B N"]) -> Int[Tensor, "B N"]:
-    """Return the place of every value among those of its cloud, from the smallest."""
+    """Return the rank of every value in its cloud, 0 for the smallest."""
     return values.argsort(1).argsort(1)
 
 
 def rotation_matrices(quaternions: Float[Tensor, "B 4"]) -> Float[Tensor, "B 3 3"]:
-    """Return the rotations that quaternions (real part first, any length but 0) stand for; they turn column vectors."""
+    """Return the rotation matrices (for column vectors) of quaternions: real part first, any length but 0."""
     r, i, j, k = functional.normalize(quaternions, dim=1).unbind(dim=1)
     rows = [
         [1 - 2 * (j * j + k * k), 2 * (i * j - k * r), 2 * (i * k + j * r)],
@@ -176,18 +181,18 @@ def rotation_matrices(quaternions: Float[Tensor, "B 4"]) -> Float[Tensor, "B 3 3
 
 
 def scale_normals(normals: Float[Tensor, "B N 3"], factors: Float[Tensor, "B 1 axes"]) -> Float[Tensor, "B N 3"]:
-    """Return the normals of clouds whose coordinates were multiplied by these factors."""
-    return functional.normalize(normals / factors, dim=2)  # a surface's normals scale inversely to the surface
+    """Return the unit normals of clouds whose coordinates were multiplied by these factors."""
+    return functional.normalize(normals / factors, dim=2)  # normals transform by the inverse transpose
 
 
 def rotate(rotations: Float[Tensor, "B 3 3"], vectors: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
-    """Return the vectors of every cloud turned by its rotation."""
-    # a sum of products, for a matmul may round to TF32 or, under autocast, to bfloat16
+    """Rotate the vectors of every cloud by its rotation matrix."""
+    # a sum of products: a matmul may use TF32 or, under autocast, bfloat16
     return (rotations.unsqueeze(1) * vectors.unsqueeze(2)).sum(dim=3)
 
 
 def select_points(batch: dict[str, Tensor], point_index: Int[Tensor, "B M"]) -> dict[str, Tensor]:
-    """Return the batch with these points of every cloud, in the order of the index."""
+    """Return the batch with the points at ``point_index`` of every cloud, in that order."""
     selected = {}
     for key in POINTWISE:
         if key in batch:

@@ -1,8 +1,8 @@
-"""Clouds as sensors and the world spoil them: seven corruptions, each in five levels.
+"""Corruptions of clouds for robustness tests: seven kinds in five levels of severity.
 
-What they do, and how strongly, follows ModelNet-C (Ren, Pan and Liu 2022, "Benchmarking and Analyzing Point Cloud
-Classification under Corruptions"), whose numbers of points, for clouds of 1024, are shares of a cloud here. What is
-random depends on the name of the corruption, its level and the place of each cloud in the set alone.
+They follow ModelNet-C (Ren, Pan and Liu 2022, "Benchmarking and Analyzing Point Cloud Classification under
+Corruptions"), whose numbers of points, for clouds of 1024, are shares of a cloud here. Random numbers depend only on
+the name of the corruption, its level and the index of each cloud in the set.
 """
 
 import math
@@ -24,29 +24,34 @@ Clouds = dict[str, Tensor]
 """``xyz`` (S, N, 3) in the unit sphere and ``feats`` (S, N, F)."""
 
 LEVELS = (1, 2, 3, 4, 5)
+"""Levels of severity."""
 MOST_CLUSTERS = 7
 
 
 def corrupt(clouds: CloudSet, name: str, level: int, num_points: int) -> CloudSet:
-    """Return clouds whose first ``num_points`` points are corrupted.
+    """Corrupt the first ``num_points`` points of every cloud, by the corruption of a name and level.
 
-    They keep their number of points, as `Predictor` shows clouds of any size: where a corruption adds points a random
-    choice of all is shown, where it takes some away others are repeated.
-    Raises InputError for an unknown name or level.
+    Clouds have ``num_points`` points again: a random subset if the corruption adds points, repeated points if it
+    removes some. Raises InputError for an unknown name or level.
+
+    Example:
+        >>> _, test = Shapes(test_per_class=1, num_points=128).load()
+        >>> corrupt(test, "jitter", level=3, num_points=64).xyz.shape
+        torch.Size([16, 64, 3])
     """
     if name not in CORRUPTIONS or level not in LEVELS:
         raise InputError(
             f"there is no corruption '{name}' of level {level}: {', '.join(CORRUPTIONS)}, in levels 1 to 5"
         )
     draws = Draws(torch.arange(len(clouds)), "corruption", name, level)
-    shown = take_points({"xyz": clouds.xyz.cpu(), "feats": clouds.feats.cpu()}, num_points)
-    shown = _resize(CORRUPTIONS[name](shown, level, draws, clouds.features), num_points, draws)
+    points = take_points({"xyz": clouds.xyz.cpu(), "feats": clouds.feats.cpu()}, num_points)
+    points = _resize(CORRUPTIONS[name](points, level, draws, clouds.features), num_points, draws)
     device = clouds.xyz.device
-    return replace(clouds, xyz=shown["xyz"].to(device), feats=shown["feats"].to(device), parts=None)
+    return replace(clouds, xyz=points["xyz"].to(device), feats=points["feats"].to(device), parts=None)
 
 
 def _scale(clouds: Clouds, level: int, draws: Draws, features: Features) -> Clouds:
-    """Another size along each axis, up to 1.6 to 2.0 times, within the unit sphere again."""
+    """Scale each axis by up to 1.6 to 2.0, or down by as much; normalize to the unit sphere again."""
     most = 1.5 + 0.1 * level
     factors = 1 / most + (most - 1 / most) * draws.uniform("scale", 1, 3)
     feats = features.change(clouds["feats"], "normal", lambda normals: scale_normals(normals, factors))
@@ -54,12 +59,12 @@ def _scale(clouds: Clouds, level: int, draws: Draws, features: Features) -> Clou
 
 
 def _jitter(clouds: Clouds, level: int, draws: Draws, features: Features) -> Clouds:
-    """Noise on every coordinate, of standard deviation 0.01 to 0.05."""
+    """Add Gaussian noise of standard deviation 0.01 to 0.05 to every coordinate."""
     return clouds | {"xyz": clouds["xyz"] + 0.01 * level * draws.normal("jitter", *clouds["xyz"].shape[1:])}
 
 
 def _rotate(clouds: Clouds, level: int, draws: Draws, features: Features) -> Clouds:
-    """A turn about each axis, one after the other, by up to 6 to 30 degrees."""
+    """Rotate about each axis, one after the other, by up to 6 to 30 degrees."""
     for axis in range(3):
         half = (2 * draws.uniform(f"rotate {axis}") - 1) * math.radians(3 * level)
         quaternions = torch.zeros(len(half), 4)
@@ -71,14 +76,14 @@ def _rotate(clouds: Clouds, level: int, draws: Draws, features: Features) -> Clo
 
 
 def _drop_global(clouds: Clouds, level: int, draws: Draws, features: Features) -> Clouds:
-    """A share of all points is missing: a quarter to three quarters."""
+    """Drop a random quarter to three quarters of the points."""
     num_points = clouds["xyz"].shape[1]
     kept = max(1, num_points * (7 - level) // 8)
     return select_points(clouds, draws.uniform("drop", num_points).argsort(dim=1, stable=True)[:, :kept])
 
 
 def _drop_local(clouds: Clouds, level: int, draws: Draws, features: Features) -> Clouds:
-    """One to seven regions are missing, 100 to 500 of 1024 points in all."""
+    """Drop one to seven regions, 100 to 500 of 1024 points in total."""
     xyz = clouds["xyz"]
     num_clouds, num_points, _ = xyz.shape
     missing = num_points * 100 * level // 1024
@@ -92,7 +97,7 @@ def _drop_local(clouds: Clouds, level: int, draws: Draws, features: Features) ->
 
 
 def _add_global(clouds: Clouds, level: int, draws: Draws, features: Features) -> Clouds:
-    """Points anywhere in the unit sphere are added, 10 to 50 to 1024; each has the feats of a random point."""
+    """Add 10 to 50 points to 1024, uniform in the unit sphere; each gets the feats of a random point."""
     num_points = clouds["xyz"].shape[1]
     count = max(1, num_points * 10 * level // 1024)
     direction = functional.normalize(draws.normal("direction", count, 3), dim=2)
@@ -101,7 +106,7 @@ def _add_global(clouds: Clouds, level: int, draws: Draws, features: Features) ->
 
 
 def _add_local(clouds: Clouds, level: int, draws: Draws, features: Features) -> Clouds:
-    """Points about one to seven points are added, 100 to 500 to 1024; each has the feats of the one that it is near."""
+    """Add 100 to 500 points to 1024, in clusters about one to seven points, whose feats they get."""
     num_points = clouds["xyz"].shape[1]
     which, _ = _clusters(num_points * 100 * level // 1024, draws)
     middles = (draws.uniform("middles", MOST_CLUSTERS) * num_points).long().gather(1, which)
@@ -120,10 +125,11 @@ CORRUPTIONS: Mapping[str, Callable[[Clouds, int, Draws, Features], Clouds]] = {
     "add_global": _add_global,
     "add_local": _add_local,
 }
+"""The corruptions by name."""
 
 
 def _clusters(total: int, draws: Draws) -> tuple[Int[Tensor, "S total"], Int[Tensor, "S clusters"]]:
-    """Deal points out to one to seven clusters of each cloud: in which one each is, and how many each has."""
+    """Assign ``total`` points of each cloud to one to seven clusters; return the cluster of each, and the sizes."""
     number = 1 + (draws.uniform("number", 1) * MOST_CLUSTERS).long()
     which = (draws.uniform("which", total) * number).long()
     sizes = torch.zeros(len(which), MOST_CLUSTERS, dtype=torch.int64)
@@ -136,7 +142,7 @@ def _add(clouds: Clouds, added: Float[Tensor, "S M 3"], like_index: Int[Tensor, 
 
 
 def _resize(clouds: Clouds, num_points: int, draws: Draws) -> Clouds:
-    """Return clouds of so many points: a random choice of more, or all and some of them again."""
+    """Return clouds of ``num_points`` points: a random subset, or all of them and random repetitions."""
     size = clouds["xyz"].shape[1]
     if size == num_points:
         return clouds

@@ -1,4 +1,4 @@
-"""Random numbers that depend on a key and on each sample's place in its set alone."""
+"""Counter-based random numbers: they depend only on a key and on the index of each sample."""
 
 import math
 import zlib
@@ -12,28 +12,35 @@ GOLDEN, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111
 
 
 class Draws:
-    """Random numbers for the samples of a batch, from the counter-based generator SplitMix64.
+    """Random numbers for the samples of a batch, by the counter-based generator SplitMix64.
 
-    What a sample draws depends on the key and on its place in the set: not on the other samples of its batch, on the
-    number of processes, on the device, or on PyTorch's own generators. Each name has a stream of its own.
+    The numbers of a sample depend only on the key and on its index in the data set: not on the rest of the batch, the
+    number of processes, the device, or PyTorch's generators. Each name is a random stream of its own.
 
     Args:
-        index: places of the samples in their set.
-        key: what the numbers are for, such as ``("train", seed, epoch)``.
+        index: indices of the samples in their data set.
+        key: purpose of the numbers, such as ``("train", seed, epoch)``.
+
+    Example:
+        >>> draws = Draws(torch.tensor([4, 5]), "train", 0, 1)
+        >>> draws.normal("jitter", 128, 3).shape
+        torch.Size([2, 128, 3])
+        >>> torch.equal(draws.uniform("scale")[1:], Draws(torch.tensor([5]), "train", 0, 1).uniform("scale"))
+        True
     """
 
     def __init__(self, index: Int[Tensor, " B"], *key: int | str):
         self.index, self.key = index, mix_key(*key)
 
     def uniform(self, name: str, *shape: int) -> Float[Tensor, "B ..."]:
-        """Return numbers in [0, 1), multiples of 2^-24."""
+        """Return uniform numbers in [0, 1), multiples of 2^-24."""
         return _unit(self._bits(name, math.prod(shape)), 40).view(len(self.index), *shape)
 
     def normal(self, name: str, *shape: int) -> Float[Tensor, "B ..."]:
-        """Return normal numbers of mean 0 and deviation 1, by the method of Box and Muller."""
+        """Return standard normal numbers, by the Box-Muller transform."""
         count = math.prod(shape)
         bits = self._bits(name, (count + 1) // 2)
-        # in float64, for in float32 devices and vector units differ in the last digit
+        # in float64: in float32 devices and vector units differ in the last digit
         precise = torch.float32 if bits.device.type == "mps" else torch.float64
         radius = _unit(bits, 40, precise).neg_().add_(1).log_().mul_(-2).sqrt_()
         angle = _unit(bits, 16, precise).mul_(2 * math.pi)
@@ -41,14 +48,14 @@ class Draws:
         return pairs.float().view(len(self.index), *shape)
 
     def _bits(self, name: str, count: int) -> Int[Tensor, "B count"]:
-        """Return 64 random bits for each sample and number."""
+        """Return ``count`` random int64 for each sample."""
         state = _mix(self.index.long() * _signed(GOLDEN) + _signed(mix_key(self.key, name)))
         counter = torch.arange(1, count + 1, device=self.index.device) * _signed(GOLDEN)
         return _mix(state[:, None] + counter)
 
 
 def mix_key(*key: int | str) -> int:
-    """Return 64 bits that stand for a sequence of numbers and words."""
+    """Hash a sequence of integers and strings to 64 bits."""
     state = 0
     for part in key:
         number = zlib.crc32(part.encode()) if isinstance(part, str) else part
@@ -60,17 +67,17 @@ def mix_key(*key: int | str) -> int:
 
 
 def _mix(state: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
-    """Mix the bits of each number, as `mix_key` does; products of int64 wrap around. Changes its argument."""
+    """Mix the bits of each number in place, as `mix_key` does; int64 products wrap around."""
     for shift, factor in ((30, FIRST), (27, SECOND)):
         state.bitwise_xor_((state >> shift).bitwise_and_((1 << (64 - shift)) - 1)).mul_(_signed(factor))
     return state.bitwise_xor_((state >> 31).bitwise_and_((1 << 33) - 1))
 
 
 def _unit(bits: Int[Tensor, "*S"], shift: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "*S"]:
-    """Return the 24 bits that come after the lowest ``shift`` as a number in [0, 1)."""
+    """Return the 24 bits above the lowest ``shift`` bits as a number in [0, 1)."""
     return (bits >> shift).bitwise_and_(0xFFFFFF).to(dtype).mul_(2.0**-24)
 
 
 def _signed(bits: int) -> int:
-    """Return the int64 of these 64 bits."""
+    """Return an unsigned 64-bit integer as the int64 of the same bits."""
     return bits - 2**64 if bits >= 2**63 else bits

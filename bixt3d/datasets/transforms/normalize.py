@@ -1,4 +1,4 @@
-"""Clouds in the unit sphere, and the refusal of those that cannot be brought there."""
+"""Normalization of clouds to the unit sphere."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,11 +10,15 @@ from bixt3d.types import InputError
 def normalize_clouds(
     xyz: Float[Tensor, "S N 3"], origin: str = "these clouds", first: int = 0
 ) -> Float[Tensor, "S N 3"]:
-    """Centre every cloud on the mean of its points and scale it until its farthest point is at distance 1.
+    """Normalize clouds to the unit sphere: subtract the mean of the points, divide by the largest distance from it.
 
-    ``origin`` says in errors where the clouds come from, ``first`` which of its clouds is the first of these. Raises
-    InputError for a cloud with a coordinate that is not finite, or with all its points in one place, or so near or far
-    that they cannot be told apart.
+    Computed in double precision; give coordinates far from the origin as float64. ``origin`` and ``first`` are for
+    errors: the source of the clouds, and the index of the first of these in it. Raises InputError for a cloud with
+    coordinates that are not finite, with all its points in one place, or too small or too large to be scaled.
+
+    Example:
+        >>> normalize_clouds(torch.tensor([[[1.0, 5, 5], [3, 5, 5]]]))
+        tensor([[[-1., 0., 0.], [ 1., 0., 0.]]])
     """
     check_each(torch.isfinite(xyz).flatten(1).all(dim=1), origin, "has coordinates that are not finite numbers", first)
     check_each((xyz != xyz[:, :1]).flatten(1).any(dim=1), origin, "has all its points in one place", first)
@@ -26,6 +30,6 @@ def normalize_clouds(
 
 
 def check_each(good_mask: Bool[Tensor, " S"], origin: str, fault: str, first: int = 0) -> None:
-    """Raise InputError, which names the first cloud that is not good, unless all are."""
+    """Raise InputError that names the first cloud whose mask is False, unless all are True."""
     if not good_mask.all():
         raise InputError(f"cloud {first + int((~good_mask).nonzero()[0])} of {origin} {fault}")

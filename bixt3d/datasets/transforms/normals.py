@@ -1,4 +1,4 @@
-"""Normals of a surface of which only points are known."""
+"""Normal estimation for point clouds."""
 
 import torch
 from jaxtyping import Float
@@ -7,23 +7,25 @@ from torch import Tensor
 from bixt3d.types import InputError
 
 CHUNK = 2**16
-"""Points whose planes are fitted at a time."""
+"""Number of points whose planes are fitted at a time."""
 
 
 @torch.no_grad()
 def estimate_normals(xyz: Float[Tensor, "N 3"], num_neighbors: int = 24) -> Float[Tensor, "N 3"]:
-    """Return the unit normals of planes fitted to every point and its nearest ones, the point itself among them.
+    """Estimate unit normals: fit a plane (PCA) to the ``num_neighbors`` nearest points of each, itself included.
 
-    A plane has two sides: normals point away from the mean of the cloud, which is right for convex objects and a guess
-    for others. Where that decides nothing, as in a flat cloud, the largest component is positive. Clouds of fewer
-    points than ``num_neighbors`` use all. Runs on the CPU. Raises InputError for fewer than 3 points or neighbors.
+    Normals are oriented away from the mean of the cloud, which is right for convex objects and a guess for others. If
+    that decides nothing, as in a flat cloud, the largest component is positive. Clouds of fewer points than
+    ``num_neighbors`` use all. Runs on the CPU. Raises InputError for fewer than 3 points or neighbors.
 
     Example:
         >>> plane = torch.cat([torch.rand(100, 2), torch.zeros(100, 1)], 1)
         >>> estimate_normals(plane)[0].abs().round()
         tensor([0., 0., 1.])
     """
-    from scipy.spatial import cKDTree  # not `knn`: here it does not matter which of equally near points are taken
+    from scipy.spatial import (
+        cKDTree,
+    )  # `knn` also fixes the order of equally distant points, which does not matter here
 
     if min(num_neighbors, len(xyz)) < 3:
         raise InputError(f"normals of {len(xyz)} points from {num_neighbors} neighbors: at least 3 are needed")

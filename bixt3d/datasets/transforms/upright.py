@@ -1,4 +1,4 @@
-"""Which way is up: y in most models, z in most scans of land and houses, -y in what depth cameras see."""
+"""The up axis of clouds: y in most 3D models, z in most scans of buildings and terrain, -y for depth cameras."""
 
 from typing import Literal
 
@@ -10,11 +10,11 @@ from bixt3d.types import InputError
 
 Up = Literal["y", "z", "-y", "-z"]
 UPS: tuple[Up, ...] = ("y", "z", "-y", "-z")
-"""Directions that may be up, each a quarter turn about x after the one before."""
+"""Up directions, each a quarter turn about x after the previous one."""
 
 
 def turn_upright(vectors: Float[Tensor, "N 3"], up: str, wanted: str) -> Float[Tensor, "N 3"]:
-    """Turn points or normals about the x axis until what pointed ``up`` points where it is wanted; mirrors nothing."""
+    """Rotate points or normals about the x axis so that the direction ``up`` becomes ``wanted``."""
     if up not in UPS:
         raise InputError(f"up is one of {', '.join(UPS)}, not {up}")
     for _ in range((UPS.index(wanted) - UPS.index(up)) % len(UPS)):

@@ -1,4 +1,4 @@
-"""What the paper compares with, built from the same parts and trained by the same tools."""
+"""The paper's baselines, built from the same modules and trained by the same commands."""
 
 from bixt3d.models.baselines.perceiver import IterativeEncoder
 from bixt3d.models.baselines.pointmlp import PointMLP, PointMLPElite

@@ -1,4 +1,4 @@
-"""Reads the checkpoints that PointMLP's authors released into our parameters: other names, the same numbers."""
+"""Load the checkpoints that PointMLP's authors released: rename their parameters, keep their values."""
 
 import re
 from collections.abc import Mapping
@@ -23,17 +23,17 @@ OUR_NAMES = (
     (r"\.net2\.1\.", ".inner.4."),
     (r"^classifier\.", "head."),
 )
-"""Patterns of the authors' parameter names and what we call them, applied one after the other."""
+"""Patterns of the authors' parameter names and our names for them, applied in this order."""
 
 MOST_NAMES = 12
-"""How many names of a kind an error lists before it only counts the rest."""
+"""The most names of a kind that an error lists; the rest is counted."""
 
 
 def load_official_pointmlp(model: PointMLP, checkpoint: Mapping[str, Any]) -> None:
-    """Copy the parameters and statistics of a released checkpoint into a model of the same size.
+    """Load the parameters and running statistics of a released checkpoint into a model of the same size.
 
-    ``checkpoint`` is what the file holds: a dict with the parameters under ``net``, or the parameters themselves.
-    Raises InputError, and leaves the model as it was, if anything is missing, unexpected or of another shape.
+    ``checkpoint``: the loaded file, a dict with the state_dict under ``net``, or the state_dict itself. Raises
+    InputError, and leaves the model unchanged, if a parameter is missing, unexpected or of another shape.
     """
     theirs = {our_name(name): (name, _our_layout(value)) for name, value in checkpoint.get("net", checkpoint).items()}
     ours = model.state_dict()
@@ -53,7 +53,7 @@ def load_official_pointmlp(model: PointMLP, checkpoint: Mapping[str, Any]) -> No
 
 
 def our_name(name: str) -> str:
-    """Return what we call a parameter of the released code; a name that it does not have comes back as it is."""
+    """Return our name of a parameter of the released code; an unknown name is returned unchanged."""
     for pattern, replacement in OUR_NAMES:
         name = re.sub(pattern, replacement, name)
     return name

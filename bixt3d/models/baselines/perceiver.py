@@ -1,4 +1,4 @@
-"""The paper's second rival: Perceiver-like iterative attention, in which tokens are only read (section 3.2)."""
+"""The paper's second baseline: Perceiver-like iterative attention, which never updates tokens (section 3.2)."""
 
 from typing import Literal
 
@@ -11,17 +11,17 @@ from bixt3d.types import InputError, Pyramid
 
 
 class IterativeEncoder(Encoder):
-    """``depth`` times: latents read the tokens once, then talk to each other ``num_self`` times (``saX-dY``).
+    """Perceiver-like encoder: ``depth`` times a cross-attention, then ``num_self`` self-attentions (``saX-dY``).
 
     Args:
         dim: width of latents and tokens.
-        depth: how often the tokens are read.
-        num_self: latent self-attention blocks after each reading.
-        num_heads: heads of every attention.
-        num_latents: learned vectors that describe the whole.
-        share: which readings share their cross block (self-attention blocks are never shared).
-        token_dim: width of the tokens, if another.
-        drop_path_cross: stochastic depth rate of the last cross-attention; earlier ones less, linearly.
+        depth: number of cross-attentions, in which latents read tokens.
+        num_self: number of latent self-attention blocks after each cross-attention.
+        num_heads: number of attention heads.
+        num_latents: number of latents (learned vectors).
+        share: which cross-attentions share weights: none, all or all_but_first (self-attention never shares).
+        token_dim: width of the tokens; None: ``dim``.
+        drop_path_cross: stochastic depth rate of the last cross-attention; linear from 0 at the first one.
             A shared block keeps the rate of its first use.
         drop_path_self: the same for self-attention.
     """

@@ -16,20 +16,20 @@ from bixt3d.types import Features, InputError, Tokens
 
 
 class PointMLP(CloudClassifier):
-    """Groups of groups: each stage has fewer points that know more; the maximum over the last groups says the class.
+    """PointMLP classifier: each stage samples fewer points and groups their neighbors; max pooling before the head.
 
     Args:
         num_classes: number of classes; 0: `forward` returns the pooled features (B, D).
-        dim: width of the embedded points.
-        growth: for each stage, by how much it multiplies the width.
-        num_pre: for each stage, residual blocks on every neighbor.
-        num_post: for each stage, residual blocks on every group.
-        ratio: inner width of the residual blocks.
+        dim: width of the point embedding.
+        growth: for each stage, the factor by which the width grows.
+        num_pre: for each stage, the number of residual blocks on every neighbor.
+        num_post: for each stage, the number of residual blocks on every group.
+        ratio: hidden width of the residual blocks, as a multiple of their width.
         num_neighbors: neighbors of each centroid, itself included.
-        reduce: by how much each stage divides the number of points.
+        reduce: the factor by which each stage reduces the number of points.
         normalize: see AffineGroupLinear.
         dropout: dropout rate before the last two linear layers.
-        features: what it reads of the points, such as ``normal,rgb`` (None: what the data set gives).
+        features: point features that it reads, such as ``normal,rgb``; None: those of the data set.
 
     Example:
         >>> model = PointMLP(40, dim=8, num_neighbors=8)
@@ -108,15 +108,15 @@ class PointMLP(CloudClassifier):
 
 
 class PointMLPElite(PointMLP):
-    """PointMLP's small variant: half the width, residual blocks of a quarter of the inner width, fewer of them.
+    """PointMLP-elite, the small variant: half the width, a quarter of the hidden width, fewer residual blocks.
 
     Args:
         num_classes: number of classes; 0: `forward` returns the pooled features (B, D).
         num_neighbors: neighbors of each centroid, itself included.
-        reduce: by how much each stage divides the number of points.
+        reduce: the factor by which each stage reduces the number of points.
         normalize: see AffineGroupLinear.
         dropout: dropout rate before the last two linear layers.
-        features: what it reads of the points, such as ``normal,rgb`` (None: what the data set gives).
+        features: point features that it reads, such as ``normal,rgb``; None: those of the data set.
     """
 
     def __init__(

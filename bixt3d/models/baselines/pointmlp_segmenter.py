@@ -1,4 +1,4 @@
-"""PointMLP for parts (Ma et al. 2022): four stages of affine grouping down, its decoder up, no attention."""
+"""PointMLP for part segmentation (Ma et al. 2022): four stages of affine grouping, then its decoder; no attention."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -18,23 +18,23 @@ from bixt3d.types import Features, InputError, Pyramid, Tokens
 
 
 class PointMLPSegmenter(CloudSegmenter):
-    """Groups of groups, and back to every point.
+    """PointMLP part segmenter: each stage groups neighbors of fewer points, the decoder returns to every point.
 
     Args:
         num_parts: number of parts, over all categories; 0: `forward` returns features of every point (B, N, D).
         num_categories: number of categories.
-        features: what it reads of the points, such as ``normal,rgb`` (None: what the data set gives).
-        dim: width of the embedded points.
-        growth: for each stage, by how much it multiplies the width.
-        num_pre: for each stage, residual blocks on every neighbor.
-        num_post: for each stage, residual blocks on every group.
-        ratio: inner width of the residual blocks of the stages.
+        features: point features that it reads, such as ``normal,rgb``; None: those of the data set.
+        dim: width of the point embedding.
+        growth: for each stage, the factor by which the width grows.
+        num_pre: for each stage, the number of residual blocks on every neighbor.
+        num_post: for each stage, the number of residual blocks on every group.
+        ratio: hidden width of the stages' residual blocks, as a multiple of their width.
         num_neighbors: neighbors of each centroid, itself included.
-        reduce: by how much each stage divides the number of points.
+        reduce: the factor by which each stage reduces the number of points.
         normalize: see AffineGroupLinear.
         decoder_dims: widths of the decoder's steps, from the coarsest level to the finest.
-        decoder_blocks: for each of them, residual blocks on every point.
-        use_category: tell the model the category of each cloud.
+        decoder_blocks: for each step, the number of residual blocks on every point.
+        use_category: whether the model reads the category of each cloud.
         dropout: dropout rate before the last linear layer.
     """
 
@@ -98,7 +98,7 @@ class PointMLPSegmenter(CloudSegmenter):
     ) -> ModelFeatures:
         """Return the groups of the last stage and their mean, of clouds ``xyz`` (B, N, 3) with ``feats`` (B, N, F).
 
-        The category, which the decoder alone reads, changes nothing.
+        ``category`` is ignored: only the decoder reads it.
         """
         *_, tokens = self._stages(xyz, self.features.check(xyz, feats))
         return ModelFeatures(None, tokens, tokens.feats.mean(1))

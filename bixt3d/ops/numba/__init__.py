@@ -1,1 +1,1 @@
-"""Kernels for CPUs: imported only when one of them is called."""
+"""Numba kernels for CPUs, imported only when one of them is called."""

@@ -1,10 +1,9 @@
-"""Kernels that choose points of one cloud: what the definition chooses, without looking at what cannot be chosen.
+"""Numba kernels of farthest point sampling and kNN for one cloud: exact, with spatial pruning.
 
-A cloud is split at medians into blocks of near points, with bounds. Distances are computed as the definition does, in
-float32 and without fused multiply-adds; rounding keeps order, so no point of a block is nearer, as computed, than the
-block's bounds are, and what is passed over could not have changed the answer. The bits of a distance, which is never
-negative, have as an integer the order of the distance. What a kernel calls is in its own file: Numba's cache looks at
-no other.
+A k-d tree splits a cloud at medians into blocks of nearby points with bounding boxes. Distances are computed as in the
+reference: float32, without fused multiply-adds. Rounding is monotonic, so the computed distance of a box is never above
+that of a point inside: skipped blocks cannot change the result. Distances are compared as integers: the bits of floats
+>= 0 sort like the floats. All functions that a kernel calls are in this file, because Numba's cache checks no other.
 """
 
 from typing import no_type_check
@@ -13,7 +12,7 @@ import numba
 import numpy as np
 
 SAMPLING_BLOCK, SEARCH_BLOCK = 256, 64
-"""How many points a block has: the fastest of 32 to 256, measured."""
+"""Points in a block: the fastest of 32 to 256, measured."""
 
 INFINITE = 0x7F800000
 """The bits of an infinite distance."""
@@ -22,25 +21,25 @@ INFINITE = 0x7F800000
 SETTINGS = {"nogil": True, "error_model": "numpy"}
 
 helper = numba.njit(**SETTINGS)
-"""Compiles a part of kernels. It is not kept for itself: what comes from the disk cannot be inlined any more."""
+"""Decorator for functions that kernels call. Not cached on disk: a cached function cannot be inlined."""
 
 
 def kernel(function):
-    """Compile a function when it is first called, and keep the code on the disk where there is a place for it."""
+    """Decorator: compile a function at its first call and cache the code on disk, if a cache directory is writable."""
     try:
         return numba.njit(function, cache=True, **SETTINGS)
-    except RuntimeError:  # neither beside this file nor in the user's folder may be written
+    except RuntimeError:  # neither the folder of this file nor the user's cache folder is writable
         return numba.njit(function, **SETTINGS)
 
 
 @helper
 @no_type_check
 def partition(keys, order, first, last, middle):
-    """Move keys, and the order with them, so that none before the middle is larger and none behind it is smaller."""
+    """Quickselect: reorder keys, and ``order`` with them, so that ``keys[middle]`` is at its sorted position."""
     while last - first > 1:
         one, other, third = keys[first], keys[(first + last) // 2], keys[last - 1]
         pivot = max(min(one, other), min(max(one, other), third))
-        for equal in range(2):  # first those below the pivot come to the front, then those that are equal to it
+        for equal in range(2):  # first move keys below the pivot to the front, then equal keys
             split = first
             for i in range(first, last):
                 key, row = keys[i], order[i]
@@ -59,7 +58,7 @@ def partition(keys, order, first, last, middle):
 @helper
 @no_type_check
 def enclose(points, rows, box):
-    """Write the lowest and the highest coordinates of some points into a box (2, P)."""
+    """Write the bounding box (2, P) of some points: lowest and highest coordinates."""
     for axis in range(points.shape[1]):
         low = high = points[rows[0], axis]
         for row in rows:
@@ -70,7 +69,7 @@ def enclose(points, rows, box):
 @helper
 @no_type_check
 def widest_axis(box):
-    """Return the axis along which a box is the longest."""
+    """Return the longest axis of a box."""
     widest = 0
     for axis in range(box.shape[1]):
         if box[1, axis] - box[0, axis] > box[1, widest] - box[0, widest]:
@@ -81,7 +80,7 @@ def widest_axis(box):
 @helper
 @no_type_check
 def copy_box(box, other):
-    """Write a box over another one. Assigned in one line, it would take Numba a second to compile."""
+    """Copy a box. As an array assignment it would take Numba a second to compile."""
     for side in range(2):
         for axis in range(box.shape[1]):
             other[side, axis] = box[side, axis]
@@ -90,10 +89,10 @@ def copy_box(box, other):
 @kernel
 @no_type_check
 def split_cloud(points, block):
-    """Return the blocks of a cloud (N, P): a balanced tree of boxes, whose node n has the children 2n and 2n + 1.
+    """Build a balanced k-d tree of a cloud (N, P), whose node n has the children 2n and 2n + 1.
 
-    cells (blocks, P, block): coordinates; what the last block lacks repeats its last point. order (N): which points.
-    boxes (nodes, 2, P): the lowest and the highest coordinates; tight in leaves. leaves (blocks): each block's node.
+    Returns cells (blocks, P, block): coordinates, the last block padded with its last point; order (N): index of each
+    point; boxes (nodes, 2, P): bounding boxes, tight in leaves; leaves (blocks): node of each block.
     """
     size, num_axes = points.shape
     num_blocks = (size + block - 1) // block
@@ -135,7 +134,7 @@ def split_cloud(points, block):
 @helper
 @no_type_check
 def measure(query, cell, distance):
-    """Write the squared distances of a block's points; those of three axes need no memory in between."""
+    """Write the squared distances from a query to the points of a block, in one pass for three axes."""
     if len(query) == 3:
         x, y, z = query[0], query[1], query[2]
         for i in range(len(distance)):
@@ -152,7 +151,7 @@ def measure(query, cell, distance):
 @helper
 @no_type_check
 def measure_boxes(query, boxes, gap):
-    """Write the squared distances of boxes (2, P, boxes): no point in a box has a smaller one, as computed."""
+    """Write the squared distances from a query to boxes (2, P, boxes): lower bounds for the points inside."""
     gap[:] = 0
     for axis in range(len(query)):
         for i in range(len(gap)):
@@ -164,7 +163,7 @@ def measure_boxes(query, boxes, gap):
 @helper
 @no_type_check
 def measure_box(query, box):
-    """Return the squared distance of one box (2, P)."""
+    """Return the squared distance from a query to one box (2, P)."""
     gap = np.float32(0)
     for axis in range(len(query)):
         outside = max(box[0, axis] - query[axis], query[axis] - box[1, axis])
@@ -176,7 +175,7 @@ def measure_box(query, box):
 @helper
 @no_type_check
 def lower(nearest, distance):
-    """Let each be the smaller of the two, and return the largest of them."""
+    """Set ``nearest`` to the elementwise minimum of both, and return its largest value."""
     most = np.int32(-1)
     for i in range(len(nearest)):
         nearest[i] = min(nearest[i], distance[i])
@@ -187,7 +186,7 @@ def lower(nearest, distance):
 @helper
 @no_type_check
 def lowest_index(nearest, order, most):
-    """Return the lowest index of the points of a block that are as far as the farthest."""
+    """Return the lowest index of the points of a block whose distance is ``most``."""
     found = np.int64(1 << 62)
     for i in range(len(order)):
         if nearest[i] == most:
@@ -198,7 +197,7 @@ def lowest_index(nearest, order, most):
 @kernel
 @no_type_check
 def sample_cloud(points, index):
-    """Write which points of a cloud (N, P) are far apart: the lowest index wherever several are equally far."""
+    """Farthest point sampling of a cloud (N, P): write the indices. Ties go to the lowest index."""
     cells, order, boxes, leaves = split_cloud(points, SAMPLING_BLOCK)
     num_blocks, num_axes, block = cells.shape
     tight = np.empty((2, num_axes, num_blocks), np.float32)
@@ -226,7 +225,7 @@ def sample_cloud(points, index):
 @helper
 @no_type_check
 def insert(keys, key):
-    """Put a key among sorted ones, whose last one leaves, unless it is larger than that."""
+    """Insert a key into a sorted list of fixed length, dropping the last one, unless the key is larger than that."""
     if key >= keys[-1]:
         return
     place = len(keys) - 1
@@ -239,7 +238,7 @@ def insert(keys, key):
 @helper
 @no_type_check
 def insert_block(keys, distance, order, near):
-    """Put the points of a block, in keys of the distance's bits and the index, among the nearest so far."""
+    """Insert the points of a block into the nearest so far; a key is the bits of the distance, then the index."""
     bound, num_near = keys[-1] >> 32, 0
     for i in range(len(order)):
         near[num_near] = i
@@ -251,7 +250,7 @@ def insert_block(keys, distance, order, near):
 @kernel
 @no_type_check
 def search_cloud(queries, cells, order, boxes, leaves, index):
-    """Write the nearest points of queries (G, P), closest first."""
+    """kNN of queries (G, P) in a k-d tree: write the indices, closest first."""
     num_blocks, _, block = cells.shape
     keys = np.empty(index.shape[1], np.int64)
     distance, near = np.empty(block, np.float32), np.empty(block, np.int64)
@@ -266,7 +265,7 @@ def search_cloud(queries, cells, order, boxes, leaves, index):
             if gap_bits[count] > keys[-1] >> 32:
                 continue
             node, low, high = todo[count, 0], todo[count, 1], todo[count, 2]
-            while high - low > 1:  # go on to the nearer half, and leave the other for later
+            while high - low > 1:  # descend into the nearer half; the other goes on the stack
                 middle = (low + high) // 2
                 left, right = measure_box(query, boxes[2 * node]), measure_box(query, boxes[2 * node + 1])
                 todo[count, 0], todo[count, 1], todo[count, 2], gap[count] = 2 * node + 1, middle, high, right

@@ -1,4 +1,4 @@
-"""Moments and maxima over neighbors on a CPU, by kernels that Numba compiles: a thread to a cloud, nothing gathered."""
+"""Moments and maxima over neighbors on a CPU with Numba kernels: one thread per cloud, neighbors read in place."""
 
 from collections.abc import Callable
 from typing import no_type_check
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from bixt3d.ops.numba.kernels import kernel
-from bixt3d.ops.numba.threads import in_threads
+from bixt3d.ops.numba.threads import run_in_threads
 
-# not custom_op, whose first call imports torch's compiler: a second of everybody's time
+# not custom_op: its first call imports torch's compiler, which takes a second
 define = torch.library.define
 define("bixt3d::neighbor_moments_cpu", "(Tensor values, Tensor offsets, Tensor neighbor_index) -> (Tensor, Tensor)")
 define(
@@ -23,7 +23,7 @@ define("bixt3d::neighbor_max_backward_cpu", "(Tensor grad, Tensor winner, int nu
 
 @torch.library.impl("bixt3d::neighbor_moments_cpu", "CPU")
 def _moments(values: Tensor, offsets: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return sums (B, D) of values (B, N, D) of neighbors plus the offset (B, G, D) of their group, and of squares."""
+    """Return the sums (B, D) of ``value + offset`` over all (group, neighbor) pairs, and of its squares."""
     _check(neighbor_index, values.shape[1])
     sums, squares = (torch.zeros(len(values), values.shape[2], dtype=torch.float64) for _ in range(2))
     _for_each_cloud(add_moments, values, offsets, neighbor_index, sums, squares)
@@ -39,9 +39,9 @@ def _(values, offsets, neighbor_index):
 def _moments_backward(
     first: Tensor, second: Tensor, values: Tensor, offsets: Tensor, neighbor_index: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return gradients of values and offsets, from first (B, D) + second (B, D) * (value + offset) of each pair."""
+    """Return gradients of values and offsets: sums of ``first + second * (value + offset)`` over pairs."""
     values_grad, offsets_grad = values.new_zeros(values.shape), offsets.new_zeros(offsets.shape)
-    _for_each_cloud(give_to_pairs, first, second, values, offsets, neighbor_index, values_grad, offsets_grad)
+    _for_each_cloud(add_moment_gradients, first, second, values, offsets, neighbor_index, values_grad, offsets_grad)
     return values_grad, offsets_grad
 
 
@@ -52,7 +52,7 @@ def _(first, second, values, offsets, neighbor_index):
 
 @torch.library.impl("bixt3d::neighbor_max_cpu", "CPU")
 def _max(values: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest of the neighbors' values (B, N, D) in each channel (B, G, D), and whose it is, as int32."""
+    """Return the maximum over neighbors (B, G, D), and the index of the point that has it, as int32."""
     _check(neighbor_index, values.shape[1])
     largest, winner = _empty_maxima(values, neighbor_index)
     _for_each_cloud(find_largest, values, neighbor_index, largest, winner)
@@ -67,9 +67,9 @@ def _empty_maxima(values, neighbor_index):
 
 @torch.library.impl("bixt3d::neighbor_max_backward_cpu", "CPU")
 def _max_backward(grad: Tensor, winner: Tensor, num_points: int) -> Tensor:
-    """Return the gradient (B, N, D) of the values: a point gets that of every maximum it won, in the groups' order."""
+    """Return the gradient (B, N, D) of the values: a point gets that of each maximum it has, in order of groups."""
     grads = grad.new_zeros(len(grad), num_points, grad.shape[2])
-    _for_each_cloud(give_to_winners, grad, winner, grads)
+    _for_each_cloud(add_max_gradients, grad, winner, grads)
     return grads
 
 
@@ -85,7 +85,7 @@ neighbor_max_backward = torch.ops.bixt3d.neighbor_max_backward_cpu
 
 
 def _check(neighbor_index: Tensor, num_points: int) -> None:
-    """Raise IndexError for an index that the kernels, which do not look, would follow out of the values."""
+    """Raise IndexError for an index out of range: the kernels do not check bounds."""
     if neighbor_index.shape[2] < 1:
         raise IndexError("a group needs at least 1 neighbor")
     if neighbor_index.numel():
@@ -95,28 +95,28 @@ def _check(neighbor_index: Tensor, num_points: int) -> None:
 
 
 def _for_each_cloud(function: Callable, *tensors: Tensor) -> None:
-    """Call a kernel with each cloud's part of some tensors; what it writes to must be contiguous."""
-    in_threads(function, *(tensor.contiguous().numpy() for tensor in tensors))
+    """Call a kernel for each cloud, with slices of the tensors; outputs must be contiguous."""
+    run_in_threads(function, *(tensor.contiguous().numpy() for tensor in tensors))
 
 
 @kernel
 @no_type_check
 def add_moments(values, offsets, neighbor_index, sums, squares):
-    """Add up one cloud's values and squares: seen as the definition sees them, but added in float64."""
+    """Sum values and squares of one cloud: ``value + offset`` in the input dtype, sums in float64."""
     for group in range(len(neighbor_index)):
         offset = offsets[group]
         for neighbor in neighbor_index[group]:
             row = values[neighbor]
             for channel in range(len(row)):
-                seen = np.float64(row[channel] + offset[channel])
-                sums[channel] += seen
-                squares[channel] += seen * seen
+                value = np.float64(row[channel] + offset[channel])
+                sums[channel] += value
+                squares[channel] += value * value
 
 
 @kernel
 @no_type_check
-def give_to_pairs(first, second, values, offsets, neighbor_index, values_grad, offsets_grad):
-    """Add the gradient of each pair of a group and a neighbor to those of both, in the order of the groups."""
+def add_moment_gradients(first, second, values, offsets, neighbor_index, values_grad, offsets_grad):
+    """Add the gradient of each (group, neighbor) pair to those of its point and its group, in order of groups."""
     for group in range(len(neighbor_index)):
         offset, offset_grad = offsets[group], offsets_grad[group]
         for neighbor in neighbor_index[group]:
@@ -130,7 +130,7 @@ def give_to_pairs(first, second, values, offsets, neighbor_index, values_grad, o
 @kernel
 @no_type_check
 def find_largest(values, neighbor_index, largest, winner):
-    """Write the largest values of one cloud, and the first neighbors that have them; what is no number is largest."""
+    """Write the maxima of one cloud, and the first neighbors that have them. NaN counts as largest, as in torch."""
     for group in range(len(neighbor_index)):
         best, place = largest[group], winner[group]
         best[:] = values[neighbor_index[group, 0]]
@@ -146,8 +146,8 @@ def find_largest(values, neighbor_index, largest, winner):
 
 @kernel
 @no_type_check
-def give_to_winners(grad, winner, grads):
-    """Add the gradients of one cloud's maxima to those of the values that won."""
+def add_max_gradients(grad, winner, grads):
+    """Add the gradients of one cloud's maxima to those of the points that have them."""
     for group in range(len(grad)):
         for channel in range(grad.shape[1]):
             grads[winner[group, channel], channel] += grad[group, channel]

@@ -1,27 +1,27 @@
-"""Farthest point sampling and nearest neighbors on a CPU, by kernels that Numba compiles: a thread to a cloud."""
+"""Farthest point sampling and kNN on a CPU with Numba kernels: one thread per cloud."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bixt3d.ops.numba.kernels import SEARCH_BLOCK, sample_cloud, search_cloud, split_cloud
-from bixt3d.ops.numba.threads import in_threads
+from bixt3d.ops.numba.threads import run_in_threads
 from bixt3d.types import InputError
 
-# not custom_op, whose first call imports torch's compiler: a second of everybody's time
+# not custom_op: its first call imports torch's compiler, which takes a second
 torch.library.define("bixt3d::farthest_points_cpu", "(Tensor points, int num_points) -> Tensor")
 torch.library.define("bixt3d::knn_cpu", "(Tensor queries, Tensor points, int num_neighbors) -> Tensor")
 
 
 @torch.library.impl("bixt3d::farthest_points_cpu", "CPU")
 def _farthest_points(points: Tensor, num_points: int) -> Tensor:
-    """Return indices (B, G) of points (B, N, P) far apart: the very ones that the definition in float32 chooses.
+    """Return indices (B, G) of farthest points of clouds (B, N, P): those of the reference in float32.
 
     Raises InputError if coordinates are not finite.
     """
     clouds = _finite_array(points)
     index = torch.empty(len(points), num_points, dtype=torch.int64)
-    in_threads(sample_cloud, clouds, index.numpy())
+    run_in_threads(sample_cloud, clouds, index.numpy())
     return index
 
 
@@ -32,20 +32,20 @@ def _(points, num_points):
 
 @torch.library.impl("bixt3d::knn_cpu", "CPU")
 def _knn(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    """Return indices (B, G, K) of the points (B, N, P) nearest to queries (B, G, P), as the definition in float32 does.
+    """Return indices (B, G, K) of the points (B, N, P) nearest to queries (B, G, P): those of the reference in float32.
 
-    Where there are fewer clouds than threads, several search in one cloud. Raises InputError if coordinates are not
+    If there are fewer clouds than threads, the queries of a cloud are split. Raises InputError if coordinates are not
     finite.
     """
     rows, clouds = _finite_array(queries), _finite_array(points)
     index = torch.empty(*queries.shape[:2], num_neighbors, dtype=torch.int64)
-    parts = max(1, torch.get_num_threads() // max(1, len(clouds)))
-    trees = in_threads(lambda cloud: split_cloud(cloud, SEARCH_BLOCK), clouds)
-    in_threads(
+    splits = max(1, torch.get_num_threads() // max(1, len(clouds)))
+    trees = run_in_threads(lambda cloud: split_cloud(cloud, SEARCH_BLOCK), clouds)
+    run_in_threads(
         lambda tree, rows, found: search_cloud(rows, *tree, found),
-        [tree for tree in trees for _ in range(parts)],
-        [some for cloud in rows for some in np.array_split(cloud, parts)],
-        [some for cloud in index.numpy() for some in np.array_split(cloud, parts)],
+        [tree for tree in trees for _ in range(splits)],
+        [some for cloud in rows for some in np.array_split(cloud, splits)],
+        [some for cloud in index.numpy() for some in np.array_split(cloud, splits)],
     )
     return index
 
@@ -59,8 +59,8 @@ farthest_points, knn = torch.ops.bixt3d.farthest_points_cpu, torch.ops.bixt3d.kn
 
 
 def _finite_array(points: Tensor) -> np.ndarray:
-    """Return a contiguous array, copied without waking torch's threads: they would wait for work on cores we need."""
+    """Return a contiguous array, copied by numpy: torch's threads would busy-wait on cores that the kernels need."""
     array = np.ascontiguousarray(points.detach().numpy())
     if not np.isfinite(array).all():
-        raise InputError("points to choose from must have finite coordinates: some are NaN or infinite")
+        raise InputError("points must have finite coordinates: some are NaN or infinite")
     return array

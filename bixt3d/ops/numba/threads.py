@@ -1,4 +1,4 @@
-"""Kernels that Numba compiles leave Python alone, so threads of Python run them side by side."""
+"""Run Numba kernels, which release the GIL, in parallel threads."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 
-def in_threads(function: Callable, *arguments: Iterable) -> list:
-    """Return what a function, one that needs nothing of Python, returns for each of its arguments."""
+def run_in_threads(function: Callable, *arguments: Iterable) -> list:
+    """Return ``list(map(function, *arguments))``, computed in parallel; the function must release the GIL."""
     jobs = list(zip(*arguments, strict=True))
     results = [None] * len(jobs)
     threads = min(torch.get_num_threads(), len(jobs))

@@ -1,1 +1,1 @@
-"""Kernels in Triton. Imported only where a backend `triton` runs: nothing else in the package needs Triton."""
+"""Triton kernels for GPUs, imported only when backend `triton` runs."""

@@ -1,4 +1,4 @@
-"""Bi-directional attention on a GPU as operators of torch: how a call is laid over programs, and its gradients."""
+"""Bi-directional cross-attention on a GPU: torch operators, their gradients, and how they launch the Triton kernels."""
 
 from functools import cache
 from math import e, log2
@@ -18,12 +18,12 @@ from bixt3d.ops.triton.bi_attention_kernels import (
 )
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
-"""What latents gather (B, L, H*E), what tokens gather (B, T, H*E), and base-2 logarithms of what the exponentials of
-each latent (B, H, L) and of each token (B, H, T) sum to."""
+"""Outputs of the latents (B, L, H*E) and of the tokens (B, T, H*E), and the base-2 log-sum-exp of each latent (B, H, L)
+and of each token (B, H, T)."""
 
 
 class _Plan(NamedTuple):
-    """How a call is laid over programs: (clouds x heads, splits of tokens, tiles of latents), tokens in a split."""
+    """Launch grid (clouds x heads, splits of tokens, tiles of latents), tokens of a split, and kernel constants."""
 
     grid: tuple[int, int, int]
     split_tokens: int
@@ -36,7 +36,7 @@ def _num_processors(device: torch.device) -> int:
 
 
 def _block_of_latents(num_latents: int, head_dim: int, dtype: torch.dtype) -> int:
-    """Return how many latents a program holds: all, or as many as its registers do (ptxas says, for Hopper GPUs)."""
+    """Return the latents of a tile: all, or as many as fit in registers on a Hopper GPU (measured with ptxas)."""
     block = max(16, triton.next_power_of_2(num_latents))
     if dtype == torch.float32:
         return min(block, 64, 2048 // _block_of_columns(head_dim))
@@ -44,13 +44,13 @@ def _block_of_latents(num_latents: int, head_dim: int, dtype: torch.dtype) -> in
 
 
 def _choose_splits(num_programs: int, num_tokens: int, num_processors: int) -> int:
-    """Return over how many programs to split the tokens: four to a processor, unless merging would cost more."""
-    least = 256 if num_programs < num_processors else 2048  # tokens that make a split worth while
+    """Return the number of splits of the tokens: four programs per multiprocessor, unless merging costs more."""
+    least = 256 if num_programs < num_processors else 2048  # smallest split that pays
     return max(1, min(triton.cdiv(4 * num_processors, num_programs), num_tokens // least))
 
 
 def constants_of(num_latents: int, head_dim: int, dtype: torch.dtype) -> dict:
-    """Return what both kernels are compiled for, besides the tiles that the tuner chooses."""
+    """Return the compile-time constants of both kernels, except the tile sizes that the autotuner chooses."""
     return {
         "num_latents": num_latents,
         "head_dim": head_dim,
@@ -76,27 +76,27 @@ def _block_of_columns(head_dim: int) -> int:
 
 
 def _with_equal_strides(refs: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return refs and values as they are if they lie alike, as two parts of one projection do, or else copied."""
+    """Return refs and values unchanged if their strides are equal, as in one projection; else contiguous copies."""
     if refs.stride() == values.stride() and refs.stride(-1) == 1:
         return refs, values
     return refs.contiguous(), values.contiguous()
 
 
 def _strides(latent_refs: Tensor, token_refs: Tensor) -> tuple[int, ...]:
-    """Return the strides of clouds, rows and heads. All clouds read latents of a batch of one at the same place."""
+    """Return the strides of clouds, rows and heads. Latents shared by the batch have a cloud stride of 0."""
     shared = latent_refs.shape[0] == 1
     return (0 if shared else latent_refs.stride(0), *latent_refs.stride()[1:3], *token_refs.stride()[:3])
 
 
-def _merge(parts: Tensor, part_sums: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return outputs (B, N, H*E) and sums (B, H, N) of parts (P, B, N, H, E); one part is already the result."""
-    num_parts, num_clouds, num_rows, num_heads, head_dim = parts.shape
-    if num_parts == 1:
-        return parts[0].flatten(2), part_sums[0]
-    out, sums = torch.empty_like(parts[0], dtype=like.dtype), torch.empty_like(part_sums[0])
+def _merge(partials: Tensor, partial_sums: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Merge partial outputs (P, B, N, H, E) to outputs (B, N, H*E) and log-sums (B, H, N); P = 1 needs no kernel."""
+    num_partials, num_clouds, num_rows, num_heads, head_dim = partials.shape
+    if num_partials == 1:
+        return partials[0].flatten(2), partial_sums[0]
+    out, sums = torch.empty_like(partials[0], dtype=like.dtype), torch.empty_like(partial_sums[0])
     grid = (num_clouds * num_heads, triton.cdiv(num_rows, 32))
     block_e = _block_of_columns(head_dim)
-    merge_kernel[grid](parts, part_sums, out, sums, num_parts, num_rows, num_heads, head_dim, 32, block_e)
+    merge_kernel[grid](partials, partial_sums, out, sums, num_partials, num_rows, num_heads, head_dim, 32, block_e)
     return out.flatten(2), sums
 
 
@@ -108,10 +108,10 @@ def _attend(
     (num_clouds, num_tokens, num_heads, head_dim), num_latents = token_refs.shape, latent_refs.shape[1]
     grid, split_tokens, constants = _plan(latent_refs, token_refs, num_splits)
 
-    def empty(num_parts: int, num_rows: int) -> tuple[Tensor, Tensor]:
-        dtype = token_refs.dtype if num_parts == 1 else torch.float32
-        out = token_refs.new_empty(num_parts, num_clouds, num_rows, num_heads, head_dim, dtype=dtype)
-        return out, token_refs.new_empty(num_parts, num_clouds, num_heads, num_rows, dtype=torch.float32)
+    def empty(num_partials: int, num_rows: int) -> tuple[Tensor, Tensor]:
+        dtype = token_refs.dtype if num_partials == 1 else torch.float32
+        out = token_refs.new_empty(num_partials, num_clouds, num_rows, num_heads, head_dim, dtype=dtype)
+        return out, token_refs.new_empty(num_partials, num_clouds, num_heads, num_rows, dtype=torch.float32)
 
     latents, latent_sums = empty(grid[1], num_latents)
     tokens, token_sums = empty(grid[2], num_tokens)
@@ -120,7 +120,7 @@ def _attend(
             latent_refs, latent_values, token_refs, token_values, latents, tokens, latent_sums, token_sums,
             *_strides(latent_refs, token_refs),
             num_tokens, split_tokens, num_heads, head_dim**-0.5 * log2(e),
-            careful=token_refs.dtype == torch.float16, **constants,  # its range is too narrow for one maximum
+            careful=token_refs.dtype == torch.float16, **constants,  # too small a range for one shared maximum
         )  # fmt: skip
         latents, latent_sums = _merge(latents, latent_sums, token_refs)
         tokens, token_sums = _merge(tokens, token_sums, token_refs)
@@ -140,7 +140,7 @@ def _empty_outputs(latent_refs: Tensor, token_refs: Tensor) -> Outputs:
 def bi_attention(
     latent_refs: Tensor, latent_values: Tensor, token_refs: Tensor, token_values: Tensor, num_splits: int = 0
 ) -> Outputs:
-    """Return Outputs of refs and values, each (B, N, H, E). num_splits = 0: tokens are split as often as it pays."""
+    """Return Outputs of refs and values, each (B, N, H, E). ``num_splits`` of the tokens; 0: chosen automatically."""
     return _attend(latent_refs, latent_values, token_refs, token_values, num_splits)
 
 
@@ -165,10 +165,10 @@ def _backward_op(
     grid, split_tokens, constants = _plan(latent_refs, token_refs, num_splits)
     _, num_splits, num_tiles = grid
 
-    def empty(num_parts: int, num_rows: int, dtype: torch.dtype) -> Tensor:
-        return token_refs.new_empty(num_parts, num_clouds, num_rows, 2, num_heads, head_dim, dtype=dtype)
+    def empty(num_partials: int, num_rows: int, dtype: torch.dtype) -> Tensor:
+        return token_refs.new_empty(num_partials, num_clouds, num_rows, 2, num_heads, head_dim, dtype=dtype)
 
-    added = [0, 1] if latent_refs.shape[0] < num_clouds else [0]  # latents shared by the batch: its gradients add up
+    added = [0, 1] if latent_refs.shape[0] < num_clouds else [0]  # sum the gradients of latents shared by the batch
     one = num_splits == 1 and len(added) == 1
     latent_grads = empty(num_splits, latent_refs.shape[1], token_refs.dtype if one else torch.float32)
     token_grads = empty(num_tiles, num_tokens, token_refs.dtype if num_tiles == 1 else torch.float32)
@@ -203,9 +203,9 @@ def _(latents_grad, tokens_grad, inputs, outputs, num_splits):
 
 
 def _save(ctx, inputs: tuple, output: Outputs) -> None:
-    """Save inputs and outputs; of the outputs only the sums are not alive anyway, as inputs of what comes next."""
-    *parts, ctx.num_splits = inputs
-    ctx.save_for_backward(*parts, *output)
+    """Save inputs and outputs for the backward pass."""
+    *tensors, ctx.num_splits = inputs
+    ctx.save_for_backward(*tensors, *output)
 
 
 def _backward(ctx, latents_grad, tokens_grad, *_):

@@ -1,8 +1,8 @@
-"""Kernels of bi-directional attention: one pass over the tokens forward, one backward, the similarity never stored.
+"""Triton kernels of bi-directional cross-attention: one pass over the tokens, without storing the similarity matrix.
 
-A program holds a tile of latents of one head of one cloud and walks over a split of its tokens. The softmax over
-latents is complete within a tile of tokens; the softmax over tokens keeps a running maximum and sum. Exponentials and
-logarithms are of base 2. Several splits, and several tiles of latents, give parts that merge_kernel puts together.
+A program loads a tile of latents of one head of one cloud and loops over a split of its tokens. The softmax over
+latents is complete within a tile of tokens; the softmax over tokens keeps a running maximum and sum (online softmax).
+Exponentials and logarithms are base 2. merge_kernel merges the partial results of several splits or latent tiles.
 """
 
 from typing import no_type_check
@@ -13,16 +13,16 @@ from triton.language.standard import _elementwise_max as _max
 from triton.language.standard import _sum_combine as _sum  # tl.sum cannot be interpreted if only our kernels are
 
 INTERPRETED: bool = triton.knobs.runtime.interpret
-"""Whether Triton's interpreter runs the kernels, on a CPU. Decided when Triton is imported, by TRITON_INTERPRET."""
+"""Whether Triton's interpreter runs these kernels on a CPU: set by TRITON_INTERPRET when this file is imported."""
 
 SPLIT_MULTIPLE = 128
-"""Splits hold whole tiles of tokens, of any size that the tuner may try."""
+"""The tokens of a split are a multiple of this, and so of every tile size of the autotuner."""
 
 _TINY: tl.constexpr = tl.constexpr(2.0**-60)
 
 
 def configs_for(configs: list[triton.Config], bytes_of_value: int) -> list[triton.Config]:
-    """Return the tiles whose products fit in registers: float32 has no matrix units, so its tiles are smaller."""
+    """Return the tile sizes that fit in registers: smaller for float32, which has no tensor core instructions."""
     if bytes_of_value == 4:
         return [config for config in configs if config.kwargs["block_t"] <= 32]
     return [config for config in configs if config.kwargs["block_t"] >= 32]
@@ -33,7 +33,7 @@ def _fit(configs: list[triton.Config], arguments: dict, **_) -> list[triton.Conf
 
 
 def _tuned(*tiles: tuple[int, int, int]):
-    """Tune over tiles of (tokens, warps, stages), once for each shape; the choice is kept on disk with the kernels."""
+    """Autotune over tiles (tokens, warps, stages), once per shape; the result is cached on disk."""
     configs = [triton.Config({"block_t": t}, num_warps=warps, num_stages=stages) for t, warps, stages in tiles]
     return triton.autotune(
         configs[:1] if INTERPRETED else configs,
@@ -75,10 +75,10 @@ def forward_kernel(  # noqa: PLR0913
     begin = tl.program_id(1) * split_tokens
     end = tl.minimum(begin + split_tokens, num_tokens)
 
-    # One exponential serves both directions: a token's weights, times how far the token is below the largest one.
+    # Both directions use the same exponentials: weights of a token, rescaled by its distance to the largest token.
     top = float("-inf")
     ones = tl.full((block_t, 16), 1.0, dot_type)
-    totals = tl.full((block_l, 16), 0.0, tl.float32)  # 16 times the same, added up by the matrix units
+    totals = tl.full((block_l, 16), 0.0, tl.float32)  # 16 equal columns, summed by tensor cores
     gathered = tl.full((block_l, block_e), 0.0, tl.float32)
     for first in range(begin, end, block_t):
         tokens = (first + tl.arange(0, block_t)).to(tl.int64)
@@ -107,7 +107,7 @@ def forward_kernel(  # noqa: PLR0913
     total = tl.reduce(totals, 1, _max)
     log_scale = tl.where(is_latent, top, 0.0)
 
-    # A latent far below all others at every token has lost digits: walk again, with a maximum of its own for each.
+    # A latent far below all others at every token has lost precision: repeat, with a separate maximum for each latent.
     lost = -tl.reduce(tl.where(is_latent, -total, float("-inf")), 0, _max) <= _TINY
     if (lost | careful) & (begin < end):
         log_scale = tl.where(is_latent, float("-inf"), 0.0)
@@ -130,7 +130,7 @@ def forward_kernel(  # noqa: PLR0913
             gathered = tl.dot(for_latents, tok_values, gathered * fade[:, None], input_precision="ieee")
             log_scale = most
 
-    total = tl.where(total > 0.0, total, 1.0)  # a split without tokens: its maximum is -inf, so it weighs nothing
+    total = tl.where(total > 0.0, total, 1.0)  # an empty split has the maximum -inf, so its weight is 0
     at_out = ((split * num_clouds + cloud) * num_latents + latents[:, None]) * width + head * head_dim
     tl.store(latent_out + at_out + columns[None, :], gathered / total[:, None], mask=inside)
     at_sums = (split * tl.num_programs(0) + tl.program_id(0)) * num_latents + latents
@@ -140,10 +140,10 @@ def forward_kernel(  # noqa: PLR0913
 @triton.jit
 @no_type_check
 def merge_kernel(  # noqa: PLR0913
-    parts, part_sums, out, sums, num_parts, num_rows, num_heads,
+    partials, partial_sums, out, sums, num_partials, num_rows, num_heads,
     head_dim: tl.constexpr, block_n: tl.constexpr, block_e: tl.constexpr,
 ):  # fmt: skip
-    """Merge softmax attentions over disjoint sets: each weighs what its exponentials sum to. Always in one order."""
+    """Merge softmax attention over disjoint sets, weighted by their sums of exponentials, in a fixed order."""
     cloud, head = (tl.program_id(0) // num_heads).to(tl.int64), tl.program_id(0) % num_heads
     rows = (tl.program_id(1) * block_n + tl.arange(0, block_n)).to(tl.int64)
     columns = tl.arange(0, block_e)
@@ -153,14 +153,14 @@ def merge_kernel(  # noqa: PLR0913
     at_sums = tl.program_id(0).to(tl.int64) * num_rows + rows
     stride = tl.num_programs(0).to(tl.int64) * num_rows
     most = tl.full((block_n,), float("-inf"), tl.float32)
-    for part in range(num_parts):
-        most = tl.maximum(most, tl.load(part_sums + part * stride + at_sums, mask=is_row, other=0.0))
+    for i in range(num_partials):
+        most = tl.maximum(most, tl.load(partial_sums + i * stride + at_sums, mask=is_row, other=0.0))
     total = tl.full((block_n,), 0.0, tl.float32)
     merged = tl.full((block_n, block_e), 0.0, tl.float32)
-    for part in range(num_parts):
-        weight = tl.exp2(tl.load(part_sums + part * stride + at_sums, mask=is_row, other=0.0) - most)
+    for i in range(num_partials):
+        weight = tl.exp2(tl.load(partial_sums + i * stride + at_sums, mask=is_row, other=0.0) - most)
         total += weight
-        merged += weight[:, None] * tl.load(parts + part * stride * head_dim + at, mask=inside, other=0.0)
+        merged += weight[:, None] * tl.load(partials + i * stride * head_dim + at, mask=inside, other=0.0)
     tl.store(out + at, merged / total[:, None], mask=inside)
     tl.store(sums + at_sums, most + tl.log2(total), mask=is_row)
 
@@ -220,12 +220,12 @@ def backward_kernel(  # noqa: PLR0913
         similarity = tl.dot(tok_refs, tl.trans(lat_refs), input_precision="ieee") * scale
         if num_latents % block_l != 0:
             similarity = tl.where(is_latent[None, :], similarity, float("-inf"))
-        # no weight is above 1, but for rounding where similarities are huge, and beyond the last token
+        # weights are at most 1; rounding of huge similarities and padding may exceed it
         for_latents = tl.exp2(tl.minimum(similarity - lat_sums[None, :], 0.0))
         for_tokens = tl.exp2(tl.minimum(similarity - tok_sums[:, None], 0.0))
         for_latents_grad = tl.dot(tok_values, tl.trans(lat_out_grad), input_precision="ieee")
         for_tokens_grad = tl.dot(tok_out_grad, tl.trans(lat_values), input_precision="ieee")
-        if num_latents > block_l:  # other tiles have their share in the mean of a token
+        if num_latents > block_l:  # the mean of a token is over the latents of all tiles
             tok_out = tl.load(token_out + at_out_t, mask=inside_t, other=0.0).to(tl.float32)
             tok_mean = tl.reduce(tok_out_grad.to(tl.float32) * tok_out, 1, _sum)
         else:

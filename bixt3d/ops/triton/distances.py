@@ -1,4 +1,4 @@
-"""What kernels of points share: points as one block of numbers for each axis, and their exact squared distances."""
+"""Shared by the Triton kernels of points: loading points axis by axis, and exact squared distances."""
 
 from typing import no_type_check
 
@@ -6,14 +6,14 @@ import triton
 import triton.language as tl
 
 EXACT = {"enable_fp_fusion": False}
-"""How every kernel of points is launched: a multiplication fused with an addition would round a distance otherwise
-than the definition, and so choose another point where two are almost equally far."""
+"""Launch option of every kernel of points. Fused multiply-adds would round distances differently from the reference and
+choose another point where two are almost equally far."""
 
 
 @triton.jit
 @no_type_check
 def load_axes(at, mask, axis_stride, num_axes: tl.constexpr):
-    """Return the coordinates of the points at some addresses as a tuple of float32 blocks, one for each axis."""
+    """Load points as a tuple of float32 blocks, one for each axis."""
     axes = ()
     for axis in tl.static_range(num_axes):
         axes = axes + (tl.load(at + axis * axis_stride, mask=mask, other=0.0).to(tl.float32),)
@@ -23,7 +23,7 @@ def load_axes(at, mask, axis_stride, num_axes: tl.constexpr):
 @triton.jit
 @no_type_check
 def squared_distance(a, b, num_axes: tl.constexpr):
-    """Add axis by axis, as the definition does: the same bits, if the kernel is launched with EXACT."""
+    """Sum axis by axis, as the reference: bitwise equal if the kernel is launched with EXACT."""
     difference = a[0] - b[0]
     total = difference * difference
     for axis in tl.static_range(1, num_axes):

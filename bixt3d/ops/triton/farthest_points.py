@@ -1,7 +1,7 @@
-"""Farthest point sampling on a GPU: all samples in one launch where a cloud fits in a program, else one launch each.
+"""Farthest point sampling on a GPU: one launch for all samples if a cloud fits in a program, else one for each sample.
 
-The bits of a distance, which is never negative, have as an integer the order of the distance; integers are what a GPU
-finds the largest of in one instruction for a whole warp.
+Distances are compared as integers: the bits of floats >= 0 sort like the floats, and a GPU reduces integers of a warp
+in one instruction.
 """
 
 from typing import no_type_check
@@ -16,14 +16,14 @@ from triton.language.standard import _elementwise_min as _min  # tl.min cannot b
 from bixt3d.ops.triton.distances import EXACT, load_axes, squared_distance
 
 INTERPRETED: bool = triton.knobs.runtime.interpret
-"""Whether Triton's interpreter runs these kernels, on a CPU: decided by TRITON_INTERPRET when this file is imported."""
+"""Whether Triton's interpreter runs these kernels on a CPU: set by TRITON_INTERPRET when this file is imported."""
 
 PROGRAM_NUMBERS = 2**16
-"""How many numbers a program holds, coordinates and distances together: as many as a processor has registers. Where it
-holds as many, ptxas keeps a third of them in the cache instead; half as many, 8192 points with three axes, all fit."""
+"""Maximum count of coordinates and distances of a program: the registers of a multiprocessor. At the maximum ptxas
+spills a third of them to the cache; at half of it (8192 points with three axes) nothing spills."""
 
 STEP_BLOCK = 1024
-"""How many points a program takes where a cloud is spread over several."""
+"""Points of a program if a cloud is split over several programs."""
 
 _LAST: tl.constexpr = tl.constexpr(0x7FFFFFFF)
 
@@ -34,13 +34,13 @@ def sample_kernel(  # noqa: PLR0913
     points, index, cloud_stride, point_stride, axis_stride, size, num_points,
     num_axes: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """Sample one cloud: its points and their distances to the nearest sample stay in registers."""
+    """Sample one cloud; its points and their distances to the nearest sample stay in registers."""
     points += tl.program_id(0).to(tl.int64) * cloud_stride
     index += tl.program_id(0).to(tl.int64) * num_points
     rows = tl.arange(0, block)
     inside = rows < size
     axes = load_axes(points + rows.to(tl.int64) * point_stride, inside, axis_stride, num_axes)
-    nearest = tl.where(inside, float("inf"), -1.0)  # what is no point is never the farthest
+    nearest = tl.where(inside, float("inf"), -1.0)  # padding is never the farthest
     last = tl.full((), 0, tl.int32)
     tl.store(index, last)
     for step in range(1, num_points):
@@ -57,7 +57,7 @@ def step_kernel(  # noqa: PLR0913
     points, nearest, keys, size, num_points, step,
     num_axes: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """Take one sample of clouds (B, P, N): the largest key, of the distance's bits and, of ties, the lowest index."""
+    """Take one sample of clouds (B, P, N): the largest key (bits of the distance, then inverted index for ties)."""
     blocks = (size + block - 1) // block
     cloud = (tl.program_id(0) // blocks).to(tl.int64)
     rows = tl.program_id(0) % blocks * block + tl.arange(0, block)
@@ -77,18 +77,18 @@ def step_kernel(  # noqa: PLR0913
 
 
 def launch_of(size: int, num_axes: int) -> dict:
-    """Return how sample_kernel is compiled and launched: eight points to a thread, in as many warps as there may be."""
+    """Return launch options of sample_kernel: eight points per thread, up to 32 warps."""
     block = triton.next_power_of_2(size)
     return {"num_axes": num_axes, "block": block, "num_warps": min(32, max(1, block // 256)), **EXACT}
 
 
 def step_launch_of(num_axes: int) -> dict:
-    """Return how step_kernel is compiled and launched."""
+    """Return launch options of step_kernel."""
     return {"num_axes": num_axes, "block": STEP_BLOCK, "num_warps": 4, **EXACT}
 
 
 def _sample_in_programs(points: Tensor, num_points: int) -> Tensor:
-    """Sample with one program for each cloud, which must fit in it."""
+    """Sample with one program per cloud, which must fit in it."""
     num_clouds, size, num_axes = points.shape
     index = points.new_empty(num_clouds, num_points, dtype=torch.int64)
     launch = launch_of(size, num_axes)
@@ -97,11 +97,11 @@ def _sample_in_programs(points: Tensor, num_points: int) -> Tensor:
 
 
 def _sample_in_steps(points: Tensor, num_points: int) -> Tensor:
-    """Sample with one launch for each sample, over all processors: launches are what bounds it, not one processor."""
+    """Sample with one launch per sample, on all multiprocessors."""
     num_clouds, size, num_axes = points.shape
     points = points.float().mT.contiguous()
     nearest = points.new_full((num_clouds, size), torch.inf)
-    keys = points.new_zeros(num_clouds, num_points, dtype=torch.int64)  # below all keys of distances
+    keys = points.new_zeros(num_clouds, num_points, dtype=torch.int64)  # smaller than every key
     keys[:, 0] = _LAST.value
     grid = (num_clouds * triton.cdiv(size, STEP_BLOCK),)
     for step in range(1, num_points):
@@ -111,7 +111,7 @@ def _sample_in_steps(points: Tensor, num_points: int) -> Tensor:
 
 @torch.library.custom_op("bixt3d::farthest_points", mutates_args=())
 def farthest_points(points: Tensor, num_points: int) -> Tensor:
-    """Return indices (B, G) of points (B, N, P) far apart: the very ones that the definition in float32 chooses."""
+    """Return indices (B, G) of farthest points of clouds (B, N, P): those of the reference in float32."""
     fits = triton.next_power_of_2(points.shape[1]) * (points.shape[2] + 1) <= PROGRAM_NUMBERS
     with torch.cuda.device_of(points):
         return (_sample_in_programs if fits else _sample_in_steps)(points, num_points)

@@ -1,9 +1,8 @@
-"""k nearest neighbors on a GPU: every query against every point of its cloud, without a matrix of distances.
+"""k nearest neighbors on a GPU: brute force over all points of a cloud, without a matrix of distances.
 
-A program is one warp. It walks over the points with a few queries, each with a list of the k nearest so far, unordered.
-A block of points in which nothing is closer than the farthest of the lists is passed over; else what is closest in it
-takes the place of what is farthest in the list, until nothing closer is left. The walk is in the order of indices, so
-of points equally far the one in the list stays: ties go to the lower index.
+A program is one warp. It loops over blocks of points for a few queries, each with an unsorted list of the k nearest so
+far. While a block has a point that is closer than the farthest in the list, the closest such point replaces the
+farthest. Points come in the order of their indices, so ties go to the lower index.
 """
 
 from typing import no_type_check
@@ -18,13 +17,13 @@ from triton.language.standard import _elementwise_min as _min  # tl.min cannot b
 from bixt3d.ops.triton.distances import EXACT, load_axes, squared_distance
 
 INTERPRETED: bool = triton.knobs.runtime.interpret
-"""Whether Triton's interpreter runs these kernels, on a CPU: decided by TRITON_INTERPRET when this file is imported."""
+"""Whether Triton's interpreter runs these kernels on a CPU: set by TRITON_INTERPRET when this file is imported."""
 
 BLOCK_QUERIES, BLOCK_POINTS = 4, 128
-"""How many queries a program takes, and how many points at a time: more queries share a point that was read, but all
-wait until the lists of each are in order again."""
+"""Queries of a program, and points of a block. More queries share the loads of points, but wait for the slowest update
+of a list."""
 
-_FAR: tl.constexpr = tl.constexpr(0x7FFFFFFF)  # above the bits of all distances, of infinite ones too
+_FAR: tl.constexpr = tl.constexpr(0x7FFFFFFF)  # larger than the bits of any distance, infinity included
 
 
 @triton.jit(do_not_specialize=["points_stride", "num_queries", "size", "num_neighbors"])
@@ -35,8 +34,8 @@ def nearest_kernel(  # noqa: PLR0913
 ):  # fmt: skip
     """Find the neighbors of a block of queries among clouds (B, P, N).
 
-    Nothing says that points lie at multiples of two numbers: they would be read two or four to a lane, which puts lists
-    and points of a query in only some lanes of the warp, where the least of them is not found in one instruction.
+    Strides of points are not specialized for divisibility: with vectorized loads the points of a query would be spread
+    over some lanes of the warp only, and their minimum would take more than one instruction.
     """
     blocks = (num_queries + block_q - 1) // block_q
     cloud = (tl.program_id(0) // blocks).to(tl.int64)
@@ -48,9 +47,9 @@ def nearest_kernel(  # noqa: PLR0913
 
     slots = tl.arange(0, block_k)[None, :]
     in_list = (slots < num_neighbors) & (rows >= 0)[:, None]
-    bits = tl.where(in_list, _FAR, -1)  # of the distances in the list; what is no slot is never the farthest
+    bits = tl.where(in_list, _FAR, -1)  # of the distances in the list; padding is never the farthest
     found = tl.where(in_list, slots, _FAR)
-    most = tl.where(is_query, _FAR, -1)  # nothing is closer to what is no query
+    most = tl.where(is_query, _FAR, -1)  # nothing is closer to padding
     last = tl.where(is_query, num_neighbors - 1, -1)
     for first in range(0, size, block_n):
         columns = (first + tl.arange(0, block_n))[None, :]
@@ -79,7 +78,7 @@ def nearest_kernel(  # noqa: PLR0913
 
 
 def launch_of(num_axes: int, num_neighbors: int) -> dict:
-    """Return how nearest_kernel is compiled and launched. The lanes of the warp lie along the list: at least 32."""
+    """Return launch options of nearest_kernel. Lanes of the warp run along the list, which has at least 32 slots."""
     blocks = {"block_q": BLOCK_QUERIES, "block_n": BLOCK_POINTS}
     block_k = max(32, triton.next_power_of_2(num_neighbors))
     return {"num_axes": num_axes, **blocks, "block_k": block_k, "num_warps": 1, **EXACT}
@@ -87,7 +86,7 @@ def launch_of(num_axes: int, num_neighbors: int) -> dict:
 
 @torch.library.custom_op("bixt3d::knn", mutates_args=())
 def knn(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
-    """Return indices (B, G, K) of the points (B, N, P) nearest to queries (B, G, P), exactly as the definition."""
+    """Return indices (B, G, K) of the points (B, N, P) nearest to queries (B, G, P): those of the reference."""
     (num_clouds, num_queries, num_axes), size = queries.shape, points.shape[1]
     points = points.float().mT.contiguous()
     index = points.new_empty(num_clouds, num_queries, num_neighbors, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Moments and maxima over neighbors on a GPU: neighbors are read where they lie, and only the results are written."""
+"""Moments and maxima over neighbors on a GPU: neighbors are read in place, only the results are written."""
 
 from typing import no_type_check
 
@@ -9,10 +9,10 @@ from torch import Tensor
 from triton.language.standard import _sum_combine as _sum  # tl.sum cannot be interpreted if only our kernels are
 
 INTERPRETED: bool = triton.knobs.runtime.interpret
-"""Whether Triton's interpreter runs these kernels, on a CPU: decided by TRITON_INTERPRET when this file is imported."""
+"""Whether Triton's interpreter runs these kernels on a CPU: set by TRITON_INTERPRET when this file is imported."""
 
 BLOCK_GROUPS, BLOCK_CHANNELS = 8, 64
-"""What a program takes. Groups of one cloud follow each other in memory, so their points come from the L2 cache."""
+"""Groups and channels of a program. Programs of a cloud run one after another, so its points are in the L2 cache."""
 
 
 @triton.jit(do_not_specialize=["num_points", "num_groups", "num_neighbors"])
@@ -21,9 +21,9 @@ def largest_kernel(  # noqa: PLR0913
     values, neighbor_index, largest, winner, num_points, num_groups, num_neighbors, width,
     work_type: tl.constexpr, block_g: tl.constexpr, block_d: tl.constexpr,
 ):  # fmt: skip
-    """Find the largest values of a block of groups and channels, and the first neighbors that have them.
+    """Write the maxima of a block of groups and channels, and the first neighbors that have them.
 
-    What is no number counts as the largest, as for torch.
+    NaN counts as the largest value, as in torch.
     """
     blocks = (num_groups + block_g - 1) // block_g
     cloud = (tl.program_id(0) // blocks).to(tl.int64)
@@ -53,7 +53,7 @@ def moments_kernel(  # noqa: PLR0913
     values, neighbor_index, offsets, sums, squares, num_points, num_groups, num_neighbors, width,
     work_type: tl.constexpr, block_g: tl.constexpr, block_d: tl.constexpr,
 ):  # fmt: skip
-    """Add up a block of groups and channels: seen as the definition sees it, but added in float64."""
+    """Sum a block of groups and channels: ``value + offset`` in ``work_type``, sums in float64."""
     blocks = (num_groups + block_g - 1) // block_g
     cloud = (tl.program_id(0) // blocks).to(tl.int64)
     groups = tl.program_id(0) % blocks * block_g + tl.arange(0, block_g)
@@ -69,22 +69,22 @@ def moments_kernel(  # noqa: PLR0913
     for k in range(num_neighbors):
         neighbor = tl.load(neighbor_index + k, mask=is_group, other=0)
         value = tl.load(values + neighbor[:, None] * width, mask=inside, other=0.0).to(work_type)
-        seen = (value + offset).to(tl.float64)
-        total += seen
-        total_squares += seen * seen
+        value = (value + offset).to(tl.float64)
+        total += value
+        total_squares += value * value
     at = tl.program_id(0).to(tl.int64) * width + channels
     tl.store(sums + at, tl.reduce(total, 0, _sum), mask=channels < width)
     tl.store(squares + at, tl.reduce(total_squares, 0, _sum), mask=channels < width)
 
 
 def launch_of(dtype: torch.dtype) -> dict:
-    """Return how the kernels are compiled and launched: they work in float64 where the values are, else in float32."""
+    """Return launch options: computation in float64 for float64 values, else in float32."""
     work_type = tl.float64 if dtype == torch.float64 else tl.float32
     return {"work_type": work_type, "block_g": BLOCK_GROUPS, "block_d": BLOCK_CHANNELS, "num_warps": 4}
 
 
 def _launch(kernel, values: Tensor, neighbor_index: Tensor, *others: Tensor) -> None:
-    """Launch a kernel of (values, ..., sizes) with a program for each block of groups and channels."""
+    """Launch a kernel with one program for each block of groups and channels."""
     num_clouds, num_points, width = values.shape
     sizes = num_points, *neighbor_index.shape[1:], width
     grid = (num_clouds * _num_blocks(neighbor_index), triton.cdiv(width, BLOCK_CHANNELS))
@@ -93,13 +93,13 @@ def _launch(kernel, values: Tensor, neighbor_index: Tensor, *others: Tensor) -> 
 
 
 def _num_blocks(neighbor_index: Tensor) -> int:
-    """Return over how many programs the groups of a cloud are spread."""
+    """Return the number of blocks of groups of a cloud."""
     return triton.cdiv(neighbor_index.shape[1], BLOCK_GROUPS)
 
 
 @torch.library.custom_op("bixt3d::neighbor_max", mutates_args=())
 def neighbor_max(values: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest of the neighbors' values (B, N, D) in each channel (B, G, D), and whose it is, as int32."""
+    """Return the maximum over neighbors (B, G, D), and the index of the point that has it, as int32."""
     largest, winner = _empty_maxima(values, neighbor_index)
     _launch(largest_kernel, values, neighbor_index, largest, winner)
     return largest, winner
@@ -113,9 +113,9 @@ def _empty_maxima(values, neighbor_index):
 
 @torch.library.custom_op("bixt3d::neighbor_moments", mutates_args=())
 def neighbor_moments(values: Tensor, offsets: Tensor, neighbor_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return sums (B, D) of values (B, N, D) of neighbors plus the offset (B, G, D) of their group, and of squares."""
-    parts = (len(values), _num_blocks(neighbor_index), values.shape[2])
-    sums, squares = (values.new_empty(parts, dtype=torch.float64) for _ in range(2))
+    """Return the sums (B, D) of ``value + offset`` over all (group, neighbor) pairs, and of its squares."""
+    shape = (len(values), _num_blocks(neighbor_index), values.shape[2])
+    sums, squares = (values.new_empty(shape, dtype=torch.float64) for _ in range(2))
     _launch(moments_kernel, values, neighbor_index, offsets.contiguous(), sums, squares)
     return sums.sum(1), squares.sum(1)
 

@@ -1,4 +1,4 @@
-"""What the kernels take on a Hopper GPU, found out without one by Triton's compiler.
+"""Print registers, spills and shared memory of the Triton kernels, compiled for a Hopper GPU; needs no GPU.
 
 python -m bixt3d.ops.triton.resources [--dtype bfloat16] [--latents 64] [--head_dim 32] [--points 1024] [--neighbors 24]
 """
@@ -25,9 +25,10 @@ STRIDES = {f"{side}_{axis}" for side in ("latent", "token") for axis in ("batch"
 
 
 def compile_ahead(function, types: dict[str, str], launch: dict, aligned: set[str] = frozenset()):
-    """Compile a kernel for a launch, which has its constants and the options of the compiler, as for a Hopper GPU.
+    """Compile a kernel for a Hopper GPU ahead of time.
 
-    Types are those of the other arguments. Addresses, and those arguments that are aligned, are multiples of 16.
+    ``types``: types of the runtime arguments; ``launch``: constants of the kernel and compiler options; ``aligned``:
+    arguments that are multiples of 16, as all pointers are.
     """
     constants = {name: value for name, value in launch.items() if name in function.arg_names}
     options = {name: value for name, value in launch.items() if name not in constants}
@@ -43,7 +44,7 @@ def compile_ahead(function, types: dict[str, str], launch: dict, aligned: set[st
 
 
 def attention_types(function, dtype: str) -> dict[str, str]:
-    """Return the types of what an attention kernel is given: tensors of one dtype, but for sums, which are float32."""
+    """Return the argument types of an attention kernel: tensors of one dtype, sums in float32."""
     types = dict.fromkeys(function.arg_names, "i32")
     for name in types:
         if "scale" in name:
@@ -54,7 +55,7 @@ def attention_types(function, dtype: str) -> dict[str, str]:
 
 
 def point_types(function) -> dict[str, str]:
-    """Return the types of what a kernel of points is given: points, values, distances are float32, indices int64."""
+    """Return the argument types of a kernel of points: float32 points, values and distances, int64 indices."""
     tensors = dict.fromkeys(("points", "queries", "nearest", "values", "offsets", "largest"), "*fp32")
     tensors |= dict.fromkeys(("index", "keys", "neighbor_index"), "*i64") | {"winner": "*i32"}
     tensors |= dict.fromkeys(("sums", "squares"), "*fp64")
@@ -62,7 +63,7 @@ def point_types(function) -> dict[str, str]:
 
 
 def resources(compiled) -> dict[str, int]:
-    """Return registers of a thread, bytes that do not fit in them, and shared memory of a program."""
+    """Return registers per thread, spilled bytes, shared memory of a program, and instruction counts."""
     dump = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
@@ -80,7 +81,7 @@ def resources(compiled) -> dict[str, int]:
 
 
 def tiles(kernel, num_latents: int, head_dim: int, dtype: str) -> Iterator[dict[str, int]]:
-    """Yield what each tile that the tuner tries takes, as soon as it is compiled."""
+    """Yield the resources of each tile size that the autotuner tries."""
     constants = constants_of(num_latents, head_dim, getattr(torch, dtype))
     if kernel is forward_kernel:
         constants["careful"] = dtype == "float16"
@@ -92,7 +93,7 @@ def tiles(kernel, num_latents: int, head_dim: int, dtype: str) -> Iterator[dict[
 
 
 def point_kernels(num_points: int, num_axes: int, num_neighbors: int) -> Iterator[tuple[str, dict[str, int]]]:
-    """Yield the names of the kernels of points, and what they take for points that lie in memory one after another."""
+    """Yield name and resources of each kernel of points, for contiguous points."""
     launches = {
         farthest_points.sample_kernel: farthest_points.launch_of(num_points, num_axes),
         farthest_points.step_kernel: farthest_points.step_launch_of(num_axes),
@@ -107,7 +108,7 @@ def point_kernels(num_points: int, num_axes: int, num_neighbors: int) -> Iterato
 
 
 def main() -> None:
-    """Print a line for each tile."""
+    """Print one line for each tile size and kernel."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", choices=SHORT, default="bfloat16")
     parser.add_argument("--latents", type=int, default=64)
