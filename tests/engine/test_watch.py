@@ -137,7 +137,7 @@ def ended(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
 
     def run(cases: list[str]) -> str:
         command = [sys.executable, str(program), str(folder), *cases]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
