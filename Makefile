@@ -1,6 +1,6 @@
-# make demo: from an empty machine to a trained model and a picture of what it does
-# make test: everything the tests need, then lint and tests; nothing is compiled
-# make test-cluster: builds torch-cluster, an optional backend, and runs the tests that use it
+# make demo: installs bixt3d, trains and evaluates a small model, and writes a report with pictures
+# make test: installs what the tests need, then runs lint and tests; nothing is compiled
+# make test-cluster: builds torch-cluster, an optional backend, and runs its tests
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,13 +13,13 @@ SYSTEM := libusb-1.0-0 libgl1 libegl1 libgomp1 libvulkan1 mesa-vulkan-drivers g+
 .PHONY: demo setup test test-cluster check test-gpu bench clean
 .DELETE_ON_ERROR:
 
-# a demo that was stopped goes on, and a finished one is kept
+# an interrupted demo resumes, and a finished one is kept
 demo: $(VENV)/core.done
 	@if [ -f runs/demo/result.json ]; then echo "runs/demo is trained already: rm -r runs/demo for a new one"; \
 	elif [ -f runs/demo/run.json ]; then $(BIN)/bixt3d train cls --resume runs/demo; \
 	else $(BIN)/bixt3d train cls --cfg shapes_cls --run_dir runs/demo; fi
 	$(BIN)/bixt3d test cls --checkpoint runs/demo
-	@echo "The report lies in $(CURDIR)/runs/demo/report.html: open it in a browser."
+	@echo "The report is $(CURDIR)/runs/demo/report.html: open it in a browser."
 
 setup: $(VENV)/core.done
 
@@ -44,18 +44,18 @@ clean:
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
-		{ echo "bixt3d needs Python 3.10 to 3.13: name one, as in make PYTHON=python3.12"; exit 2; }
+		{ echo "bixt3d needs Python 3.10 to 3.13: choose one with make PYTHON=python3.12"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$(ROOT)" ] && apt-get update -qq && apt-get install -y -qq python3-venv; } || \
-		{ echo "Python has no venv here: install it with sudo apt-get install python3-venv"; exit 2; }
+		{ echo "This Python has no venv: sudo apt-get install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/core.done: $(VENV)/bin/python pyproject.toml
-	@echo "Installing bixt3d and what it needs into $(VENV) (PyTorch brings its CUDA libraries: 5 GB, a few minutes)"
+	@echo "Installing bixt3d and its dependencies into $(VENV) (PyTorch with CUDA libraries: 5 GB, a few minutes)"
 	$(PIP) -e '.[all]'
 	@touch $@
 
 $(VENV)/test.done: $(VENV)/core.done requirements.txt
-	@echo "Installing what the tests need (Open3D and others)"
+	@echo "Installing the dependencies of the tests (Open3D and others)"
 	$(PIP) -r requirements.txt
 	@missing=$$(for package in $(SYSTEM); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done); \
 	if [ -z "$$missing" ]; then :; \
@@ -63,7 +63,7 @@ $(VENV)/test.done: $(VENV)/core.done requirements.txt
 	else echo "Not installed, not root: $$missing (sudo apt-get install $$missing)"; fi
 	@touch $@
 
-# source only, and it must see the installed torch; a wheel that pip kept may be of another torch: then it does not import
+# built from source against the installed torch; a cached wheel may be of another torch: then it does not import
 $(VENV)/cluster.done: $(VENV)/test.done requirements-cluster.txt
 	@echo "Building torch-cluster against the installed torch, once: about 10 minutes on one core"
 	-$(PIP) setuptools wheel ninja

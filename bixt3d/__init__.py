@@ -1,6 +1,6 @@
-"""bixt3d: BiXT for point clouds and images. Latents and tokens attend to each other at once, linear in their number.
+"""BiXT for point clouds and images: bi-directional cross-attention between latents and tokens, linear in the tokens.
 
-What one calls or derives from is here. Each name is imported on first use: ``import bixt3d`` imports not even torch.
+The public functions and classes. Each name is imported on first use: ``import bixt3d`` alone does not import torch.
 """
 
 from importlib import import_module
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bixt3d.version import __version__ as __version__
 
-if TYPE_CHECKING:  # for editors and type checkers; the table below is for Python, and a test holds them equal
+if TYPE_CHECKING:  # for editors and type checkers; the table below is for Python, and a test checks that they are equal
     from bixt3d.datasets import CORRUPTIONS as CORRUPTIONS
     from bixt3d.datasets import LEVELS as LEVELS
     from bixt3d.datasets import CloudAugment as CloudAugment
@@ -158,7 +158,7 @@ _NAMES = {
     "inference.predictions": "Answer PartPrediction Prediction",
     "inference.export": "export_run",
 }
-"""Public names by the module that holds them."""
+"""Public names by module."""
 
 _HOMES = {name: f"bixt3d.{module}" for module, names in _NAMES.items() for name in names.split()}
 

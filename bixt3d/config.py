@@ -1,4 +1,4 @@
-"""Settings: one yaml file is one run, any setting can be overridden on the command line, mistakes get one sentence."""
+"""Settings of a run: one yaml file, any setting overridden on the command line; errors are one sentence."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ from threading import RLock
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
-from jsonargparse._common import parsing_settings  # no public function gives or restores them; only below
+from jsonargparse._common import parsing_settings  # no public function reads or restores them; used only below
 
 from bixt3d.io.bounds import printable
 from bixt3d.io.errors import first_line, is_out_of_memory
@@ -24,10 +24,10 @@ from bixt3d.types import Features, InputError
 
 
 class SettingsParser(ArgumentParser):
-    """jsonargparse with errors as one sentence that names the nearest right setting.
+    """A jsonargparse parser whose errors are one sentence with the nearest valid setting.
 
-    Settings name classes of bixt3d, and classes derived from these that the program has imported itself; any other one
-    is imported only if ``trust`` is set, or ``--trust`` is among the arguments.
+    Settings may name classes of bixt3d, and classes derived from these that the program has already imported; another
+    class is imported only if ``trust`` is set, or ``--trust`` is among the arguments.
     """
 
     def __init__(self, *args: Any, trust: bool = False, **options: Any):
@@ -35,9 +35,9 @@ class SettingsParser(ArgumentParser):
         self.trust = trust
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
-        """Return the settings of a command line: those of its config, changed by its options.
+        """Return the settings of a command line: those of its config, overridden by its options.
 
-        Config files are read within bounds. ``--trust`` is an option of the command line, never of a config.
+        Config files have a maximum size. ``--trust`` is an option of the command line, never of a config.
         """
         args = list(sys.argv[1:] if args is None else args)
         self.trust = self.trust or "--trust" in args
@@ -51,25 +51,25 @@ class SettingsParser(ArgumentParser):
             return super().parse_args([arg for arg in args if arg != "--trust"], *more, **options)
 
     def parse_object(self, *values: Any, **options: Any) -> Namespace:
-        """Parse settings that are no text any more."""
+        """Parse settings that are Python objects."""
         with _known_classes_only(self.trust):
             return super().parse_object(*values, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> None:
-        """Raise InputError in place of printing the usage of every option."""
-        if not self.exit_on_error:  # a parser that jsonargparse made for a part; the outer one explains
+        """Raise InputError instead of printing the usage."""
+        if not self.exit_on_error:  # an inner parser of jsonargparse; the outer one explains
             super().error(message, ex)
         raise InputError(explain(message, [action.dest for action in self._actions])) from ex
 
     def check_groups(self, settings: Namespace | dict[str, Any]) -> None:
-        """Raise InputError for a value in place of a group of settings."""
+        """Raise InputError for a plain value where a group of settings is expected."""
         for name in self.groups:
             if name in settings and not isinstance(settings[name], Namespace | dict):
                 value = printable(str(settings[name]))[:80]
                 raise InputError(f"setting '{name}' is a group of settings, not the value {value}")
 
     def _find_config(self, value: str) -> str:
-        """Return the path of a config, or its text. Raises InputError if it is none, or names another file itself.
+        """Return the path of a config, or its text. Raises InputError if there is none, or if it names another file.
 
         jsonargparse would read that file.
         """
@@ -82,9 +82,9 @@ class SettingsParser(ArgumentParser):
         return value
 
     def instantiate(self, settings: Namespace, *, only: Sequence[str] | None = None, **options: Any) -> Namespace:
-        """Build what the settings describe, a model as its data set gives features; the settings stay as they are.
+        """Build the objects of the settings, the model for the features of the data set; the settings stay unchanged.
 
-        ``only``: names of the settings to build, if not all. Raises InputError where a class does not take its values.
+        ``only``: names of the settings to build, if not all. Raises InputError if a class rejects its values.
         """
         self.check_groups(settings)
         check_nulls(settings)
@@ -102,13 +102,13 @@ class SettingsParser(ArgumentParser):
 
 
 BUILDING = RLock()
-"""Held by the thread that parses settings or builds a described model: both change what is global to a process."""
+"""Lock of parsing settings and building a described model: both change global state of the process."""
 
 
 @contextmanager
 def _known_classes_only(trust: bool) -> Iterator[None]:
-    """Let settings name known classes alone, unless they are trusted, and put jsonargparse back as it was."""
-    if _parsing.get():  # a parser that jsonargparse made for a part
+    """Allow only known classes in settings, unless they are trusted; restore jsonargparse's settings afterwards."""
+    if _parsing.get():  # an inner parser of jsonargparse
         yield
         return
     with BUILDING:
@@ -127,14 +127,14 @@ _parsing: ContextVar[bool] = ContextVar("parsing", default=False)
 
 
 def is_text(value: str) -> bool:
-    """Say whether a config is given as its text, and not by a path or a name."""
+    """Return whether a config is given as text, not as a path or a name."""
     return "\n" in value or value.lstrip().startswith("{")
 
 
 def read_config(value: str) -> Any:
-    """Return what a config says, a file or its text. Raises InputError if it is too large, too deep, or no yaml.
+    """Return the content of a config, given as a path or as text; None if there is no such file.
 
-    Returns None where there is no such file.
+    Raises InputError if it is too large, nested too deep, or no yaml.
     """
     if is_text(value):
         return read_yaml(value, "the config")
@@ -152,18 +152,18 @@ def read_config(value: str) -> Any:
 
 
 def make_settings_parser(description: str) -> SettingsParser:
-    """Return a parser that reads ``--cfg NAME_OR_FILE``; a program adds its settings."""
+    """Return a parser with ``--cfg NAME_OR_FILE``; a task adds its settings."""
     parser = SettingsParser(description=description, allow_abbrev=False)
-    parser.add_argument(
-        "--cfg", action="config", help="settings of one complete run: a config by its name, or a yaml file"
-    )
+    parser.add_argument("--cfg", action="config", help="config of the run: a name, or a yaml file")
     parser.epilog = f"{TRUST}. {OFFLINE}"
     return parser
 
 
 def follow_features(model: Any, data: Any) -> None:
-    """Let a model read what its data set gives: fill in ``features`` wherever the model's settings leave it open."""
-    settings = data.get("init_args") if isinstance(data, dict | Namespace) else None  # a name alone has none
+    """Set ``features`` in the model's settings to those of the data set, wherever they are null."""
+    settings = (
+        data.get("init_args") if isinstance(data, dict | Namespace) else None
+    )  # a class name alone has no settings
     given = (settings.get("features") if isinstance(settings, dict | Namespace) else None) or ""
     if not isinstance(given, str):
         raise InputError("setting 'data.features' should be the names of features")
@@ -178,7 +178,7 @@ def follow_features(model: Any, data: Any) -> None:
 
 
 def check_nulls(settings: Namespace, where: str = "") -> None:
-    """Raise InputError that names a plain setting of a class which is null: jsonargparse lets these pass."""
+    """Raise InputError for a null number, bool or text of a class, which jsonargparse accepts."""
     plain = {}
     if isinstance(settings.get("init_args"), Namespace):
         plain = {one.name: one.annotation for one in parameters_of(str(settings.get("class_path")))}

@@ -33,7 +33,7 @@ def make_fruit(name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
 
 def write_split(folder: Path, split: str, per_class: int, seed: int) -> None:
-    """Write one HDF5 file of fruits and the list that names it."""
+    """Write one HDF5 file of fruits and the list with its name."""
     import h5py
 
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Train with Lightning Fabric in a loop of your own: mixed precision, several devices, checkpoints.
+"""Train with Lightning Fabric in your own loop: mixed precision, several devices, checkpoints.
 
     $ python examples/lightning_loop.py --epochs 2
     epoch 1: loss 2.60
@@ -34,7 +34,7 @@ def main() -> None:
     train, test = Shapes(train_per_class=20, test_per_class=5, num_points=256).load()
     model = build_model("shapes_cls", num_classes=len(train.class_names))  # the model part of any config
     model, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05))
-    # bixt3d's augmentation draws by the place of a cloud in its set: the same for any number of devices
+    # the random numbers of augmentation depend on the index of a cloud: the same for any number of devices
     augment = CloudAugment(scale=(0.8, 1.25), shift=0.1, shuffle=True)
     data = TensorDataset(train.xyz, train.label, torch.arange(len(train)))
     loader = fabric.setup_dataloaders(DataLoader(data, batch_size=16, shuffle=True))

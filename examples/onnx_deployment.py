@@ -1,4 +1,4 @@
-"""Say what clouds are, or which parts they have, with an exported model: NumPy and onnxruntime, no PyTorch, no bixt3d.
+"""Predict classes or parts of clouds with an exported model: NumPy and ONNX Runtime, no PyTorch, no bixt3d.
 
     $ bixt3d train cls --cfg shapes_cls --run_dir runs/demo --data.train_per_class 4 --data.num_points 128 \\
           --train.epochs 1
@@ -23,7 +23,7 @@ import onnxruntime
 
 
 class CloudModel:
-    """A model of clouds in an ONNX file, with the names of what it predicts."""
+    """An exported model of clouds, with the names of its classes or parts."""
 
     def __init__(self, path: str, threads: int = 0):
         options = onnxruntime.SessionOptions()
@@ -36,7 +36,7 @@ class CloudModel:
         self.widths = {one.name: one.shape[2] for one in self.session.get_inputs() if one.name != "category"}
 
     def probabilities(self, table: np.ndarray, category: str | None = None) -> np.ndarray:
-        """Return those of classes (C,) or, of a model of parts, of all parts at each point (N, C)."""
+        """Return the probabilities of the classes (C,) or, of a part segmenter, of all parts at each point (N, C)."""
         if table.ndim != 2 or table.shape[1] != sum(self.widths.values()):
             raise ValueError(f"expected rows of x y z and {self.features or 'nothing else'}, not {table.shape}")
         columns = np.split(table, np.cumsum(list(self.widths.values()))[:-1], axis=1)
@@ -53,7 +53,7 @@ class CloudModel:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print what the model says of each file."""
+    """Print the prediction of each file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="the .onnx file")
     parser.add_argument("clouds", nargs="*", type=Path, help=".npy, or text")

@@ -12,7 +12,7 @@
          6.1%  airplane
          4.4%  chair
 
-The first command only writes a small folder to try this with. The settings of the class are its arguments:
+The first command only writes a small example folder. The arguments of the class are settings:
 `--data.root FOLDER --data.up z`. `--trust` allows the config to import this file.
 """
 
@@ -60,12 +60,12 @@ class PlyFolder(CloudSource):
         files = sorted(self.root.glob(f"{split}/*/*.ply"))
         classes = [path.parent.name for path in files]
         if not files or set(classes) - set(names):
-            raise InputError(f"{self.root}/{split} must hold files CLASS/*.ply of the classes {', '.join(names)}")
+            raise InputError(f"{self.root}/{split} must contain files CLASS/*.ply of the classes {', '.join(names)}")
         xyz = torch.stack([self.points(path) for path in files])
         return CloudSet(xyz, xyz[..., :0], torch.tensor([names.index(name) for name in classes]), tuple(names))
 
     def points(self, path: Path) -> torch.Tensor:
-        """Return as many points of every file, in random order, centred and in the unit sphere."""
+        """Return ``stored_points`` points of a file, in random order, centred and in the unit sphere."""
         (cloud,) = read_file(path, num_points=self.stored_points)
         too_few = len(cloud) < self.stored_points
         index = np.random.default_rng(0).choice(len(cloud), self.stored_points, replace=too_few)

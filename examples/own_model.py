@@ -1,4 +1,4 @@
-"""Train a model of your own: any nn.Module built from the number of classes that turns clouds into logits.
+"""Train your own model: any nn.Module of (num_classes) that maps clouds to logits.
 
     $ bixt3d train cls --cfg examples/own_model.yaml --trust --run_dir runs/own_model
     ...
@@ -8,8 +8,8 @@
     PointNet with 27,856 parameters
     chair: 60 %
 
-The class and its arguments are settings: `--model.dim 256`. `--trust` allows the config to import this file, which lies
-beside it. Training, resuming, testing, prediction and export work as for bixt3d's own models.
+The class and its arguments are settings: `--model.dim 256`. `--trust` allows the config to import this file, which is
+in the same folder. Training, resuming, testing, prediction and export work as for bixt3d's own models.
 """
 
 import sys
@@ -23,7 +23,7 @@ class PointNet(nn.Module):
     """The core of PointNet (Qi et al. 2017): an MLP on each point, the maximum over points, an MLP on that.
 
     Args:
-        num_classes: number of classes; the data set says it.
+        num_classes: number of classes, given by the data set.
         dim: width.
         dropout: dropout rate before the last layer.
     """
@@ -34,7 +34,7 @@ class PointNet(nn.Module):
         self.head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, num_classes))
 
     def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Tensor:
-        """Return logits (B, num_classes) of clouds (B, N, 3); features of points (B, N, F) are not read."""
+        """Return logits (B, num_classes) of clouds (B, N, 3); point features (B, N, F) are not read."""
         return self.head(self.points(xyz).amax(1))
 
 

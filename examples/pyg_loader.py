@@ -1,4 +1,4 @@
-"""Train with PyTorch Geometric: its DataLoader and transforms on the way in, its Batch on the way to predictions.
+"""Train with the DataLoader and transforms of PyTorch Geometric, and predict a Batch of graphs.
 
     $ python examples/pyg_loader.py
     epoch 1: loss 2.48
@@ -52,7 +52,7 @@ def main() -> None:
             losses.append(loss.item())
         print(f"epoch {epoch}: loss {sum(losses) / len(losses):.2f}")
 
-    # predictors take a Batch of graphs of any size; they centre, scale and sample by themselves
+    # predictors take a Batch of graphs of any size: they centre, scale and sample each
     predictor = Predictor(model, train.class_names, num_points=256)
     sizes = [100, 200, 300, 400]
     some = Batch.from_data_list([Data(pos=xyz[:size]) for xyz, size in zip(test.xyz[::20], sizes, strict=True)])

@@ -1,4 +1,4 @@
-"""A task of your own in one file: say how tall a cloud is for its size, a number in place of a class.
+"""Your own task in one file: predict how tall a cloud is for its size, a number instead of a class.
 
     $ python examples/regression.py train --cfg examples/regression.yaml --train.epochs 1 --run_dir runs/height
     ...
@@ -31,14 +31,14 @@ from bixt3d.tasks.training import train
 
 
 def height_error(model: nn.Module, batch: Batch) -> Tensor:
-    """Return how much too tall the model says that each cloud is; its height is its extent along y."""
+    """Return predicted minus true height of each cloud; the height is the extent along y."""
     height = batch["xyz"][..., 1].amax(1) - batch["xyz"][..., 1].amin(1)
     return model(batch["xyz"], batch["feats"])[:, 0].float() - height
 
 
 @dataclass
 class HeightEvaluation(Evaluation):
-    """How far off the heights of a set were."""
+    """The errors of the heights of a set."""
 
     error: float
 
@@ -51,7 +51,7 @@ class HeightEvaluation(Evaluation):
 
 @dataclass(frozen=True)
 class Height(Answer):
-    """How tall a cloud is, as a share of the radius of the sphere around it."""
+    """The height of a cloud, as a fraction of the radius of the sphere around it."""
 
     height: float
     notes: tuple[str, ...] = ()
@@ -61,14 +61,14 @@ class Height(Answer):
 
 
 class HeightPredictor(CloudPredictor):
-    """A trained model that says how tall clouds are."""
+    """A predictor of heights."""
 
     def answer(self, cloud: Cloud, logits: Tensor, up: Any) -> Height:
         return Height(float(logits), self._notes(cloud, up))
 
 
 class HeightRegression(Task):
-    """Say how tall a cloud is."""
+    """Return the height of a cloud."""
 
     name, program, example = "height regression", "height", "python examples/regression.py train --cfg FILE"
     headline = {"mean_absolute_error": Score("error", more_is_better=False, number_format=".4f")}
@@ -100,7 +100,7 @@ class HeightRegression(Task):
 
 
 def main(argv: Sequence[str]) -> Any:
-    """Train or test, as the first word says."""
+    """Train or test, as the first argument says."""
     if argv[:1] not in (["train"], ["test"]):
         raise InputError("begin with train or test: see the first lines of this file")
     return (train if argv[0] == "train" else test)(HeightRegression(), __doc__, argv[1:])

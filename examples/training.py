@@ -27,7 +27,7 @@ def make_model(num_classes: int) -> BixtClassifier:
 
 
 def augment(xyz: torch.Tensor) -> torch.Tensor:
-    """Return clouds with another size along each axis and another place."""
+    """Return clouds with random scale along each axis and random shift."""
     scale = 0.8 + 0.45 * torch.rand(len(xyz), 1, 3, device=xyz.device)
     shift = 0.2 * torch.rand(len(xyz), 1, 3, device=xyz.device) - 0.1
     return xyz * scale + shift
@@ -35,13 +35,13 @@ def augment(xyz: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def accuracy(model: torch.nn.Module, xyz: torch.Tensor, label: torch.Tensor) -> float:
-    """Return the share of clouds whose class is right."""
+    """Return the accuracy."""
     model.eval()
     return float(torch.cat([model(part).argmax(1) for part in xyz.split(64)]).eq(label).float().mean())
 
 
 def main() -> None:
-    """Train, and say how well."""
+    """Train, and print the accuracy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--device", default="cpu")

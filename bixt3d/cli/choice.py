@@ -1,4 +1,4 @@
-"""The tasks, as the command line knows them. It imports nothing heavy: help must be fast."""
+"""The tasks of the command line. It imports nothing heavy: help must be fast."""
 
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bixt3d.io.named_configs import nearest
 
 @dataclass(frozen=True)
 class Choice:
-    """A task: its full name, what is trained, what a set consists of, and a config to begin with."""
+    """A task: its full name, what is trained, the unit of its data sets, and an example config."""
 
     task: str
     what: str
@@ -26,14 +26,14 @@ TASKS = {
     "imgcls": Choice("image classification", "a classifier of images", "images", "cifar10"),
     "imgseg": Choice("image segmentation", "a segmenter of images", "images", "camvid"),
 }
-"""Each task by its short name."""
+"""The tasks by their short names."""
 HELP = ("-h", "--help")
 
 
 def choose_task(argv: Sequence[str], verb: str, text: str) -> str | None:
-    """Return the short name of a task that a command line begins with, or None where it names none.
+    """Return the short name of the task that a command line begins with, or None.
 
-    With ``--help`` in place of a name, the text is printed and the program ends. Raises InputError for a wrong name.
+    With ``--help`` in place of a name, prints the text and ends the program.
     """
     first = argv[0] if argv else ""
     if first in HELP:
@@ -44,7 +44,7 @@ def choose_task(argv: Sequence[str], verb: str, text: str) -> str | None:
 
 
 def find(name: str) -> Any:
-    """Return the task of a short name."""
+    """Return the `Task` of a short name."""
     from bixt3d.tasks import find_task
 
     return find_task(TASKS[name].task)

@@ -1,4 +1,4 @@
-"""Runs of one task in one table, and their scores by epoch in one picture."""
+"""A table of runs of one task, and a plot of their scores by epoch."""
 
 import csv
 import io
@@ -12,11 +12,11 @@ from bixt3d.errors import InputError
 from bixt3d.io.bounds import listed, printable, shortened
 
 Row = dict[str, Any]
-"""What the table says of a run: numbers, where there are some; None where there are none yet."""
+"""A row of the table by column; None: not known yet."""
 
 
 def check_one_task(runs: Sequence[RunFolder]) -> None:
-    """Raise InputError for runs of different tasks, or of one whose scores are not known."""
+    """Raise InputError for runs of different tasks, or of an unknown task."""
     tasks = {run.task: run.folder for run in runs}
     if len(tasks) > 1:
         those = ", ".join(f"{folder} does {task}" for task, folder in tasks.items())
@@ -28,7 +28,7 @@ def check_one_task(runs: Sequence[RunFolder]) -> None:
 
 
 def row_of(run: RunFolder) -> Row:
-    """Return what the table says of a run; of one of several seeds, means over them."""
+    """Return the row of a run; of several seeds, means over them."""
     own = run.runs_of_seeds() or [run]
     row: Row = {
         "run": str(run.folder),
@@ -62,7 +62,7 @@ def markdown(runs: Sequence[RunFolder], rows: Sequence[Row]) -> str:
     scores = [name.replace("_", " ") for name in headline]
     lines = [["run", "model", "parameters", "epochs", *scores, "best on test*", "time", unit, "seed", "commit"]]
     for run, row in zip(runs, rows, strict=True):
-        form = headline[first].number_format
+        number_format = headline[first].number_format
         scored = "" if run.finished or run.seeds else f" (epoch {run.scored_epoch})"
         words = [score_words(row, name, score.number_format) for name, score in headline.items()]
         values = [word + scored * (word != "-") for word in words]
@@ -74,7 +74,7 @@ def markdown(runs: Sequence[RunFolder], rows: Sequence[Row]) -> str:
                 f"{row['parameters']:,}" if row["parameters"] else "-",
                 str(row["epochs"]) if run.finished else f"{row['epochs']} of {run.planned}, unfinished",
                 *values,
-                f"{best:{form}}" if best is not None else "-",
+                f"{best:{number_format}}" if best is not None else "-",
                 duration(row["seconds"]),
                 f"{row[speed]:,.0f}" if speed and row.get(speed) else "-",
                 row["seeds"],
@@ -89,27 +89,27 @@ def markdown(runs: Sequence[RunFolder], rows: Sequence[Row]) -> str:
     )
 
 
-def score_words(row: Mapping[str, Any], name: str, form: str) -> str:
-    """Return a score as people read it, with its deviation over the seeds."""
+def score_words(row: Mapping[str, Any], name: str, number_format: str) -> str:
+    """Return a score as text, with its standard deviation over the seeds."""
     value, deviation = row[name], row[f"{name}_deviation"]
     if value is None:
         return "-"
-    return f"{value:{form}}" + (f" +- {deviation:{form}}" if deviation is not None else "")
+    return f"{value:{number_format}}" + (f" +- {deviation:{number_format}}" if deviation is not None else "")
 
 
 def notes_on(runs: Sequence[RunFolder]) -> list[str]:
-    """Return what one must know to read the table."""
+    """Return the notes below the table."""
     name = next(iter(runs[0].headline)).replace("_", " ")
     lines = [
         "",
-        f"Scores: last epoch, test set. *: {name} of the epoch that is best on the test set, chosen by it: too good.",
+        f"Scores: last epoch, test set. *: {name} of the best epoch on the test set, which is too optimistic.",
     ]
     own = [(run.runs_of_seeds() or [run])[0].settings.get("data") for run in runs]
     different = [run.folder for run, data in zip(runs, own, strict=True) if data != own[0]]
     if different:
         lines.append(f"Other settings of data than {runs[0].folder}: {listed(different)}; compare with care.")
     if unfinished := [run.folder for run in runs if not run.finished]:
-        lines.append(f"Unfinished, so with the scores of the last epoch that was scored: {listed(unfinished)}.")
+        lines.append(f"Unfinished, scores of the last evaluated epoch: {listed(unfinished)}.")
     return lines
 
 
@@ -120,7 +120,7 @@ def curve(run: RunFolder, column: str) -> list[tuple[float, float]]:
 
 
 def write(out: Path, runs: Sequence[RunFolder], rows: Sequence[Row], text: str) -> None:
-    """Write table.md, table.csv and, where an epoch was scored, curves.png. Raises InputError if the disk refuses."""
+    """Write table.md, table.csv and, if an epoch was evaluated, curves.png. Raises InputError on failure."""
     from bixt3d.io.writing import write_whole
     from bixt3d.viz.plots import comparison_png
 

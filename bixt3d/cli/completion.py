@@ -1,4 +1,4 @@
-"""``bixt3d --print_completion bash|zsh``: the shell completes commands, options, tasks and names of configs."""
+"""``bixt3d --print_completion bash|zsh``: shell completion of commands, options, tasks and names of configs."""
 
 from argparse import ArgumentParser
 from importlib import import_module
@@ -21,11 +21,11 @@ CASES
 complete -o default -F _bixt3d bixt3d
 """
 ZSH = "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n"
-"""Zsh understands the script of bash after these lines."""
+"""Zsh runs the script of bash after these lines."""
 
 
 def completion(shell: str, commands: list[str]) -> str:
-    """Return the script for a shell; whatever the words do not complete, file names do."""
+    """Return the completion script of a shell; other words are completed as file names."""
     if shell not in ("bash", "zsh"):
         raise InputError(f"there is completion for bash and zsh, not for '{shell}': --print_completion bash")
     cases = "\n".join(f'    {name}) words="{" ".join(words_of(name))}" ;;' for name in commands)
@@ -34,7 +34,7 @@ def completion(shell: str, commands: list[str]) -> str:
 
 
 def words_of(command: str) -> list[str]:
-    """Return the words that may follow a command: its options, and what its first word may be."""
+    """Return the words that may follow a command: its options and the choices of its arguments."""
     module = import_module(f"bixt3d.cli.{command}")
     of_tasks = command in ("train", "test")
     parsers: list[ArgumentParser] = [module.make_parser(name) for name in TASKS] if of_tasks else [module.make_parser()]

@@ -1,4 +1,4 @@
-"""What `bixt3d cost` prints: the paper's tables beside our counts, and the cost of any config."""
+"""The output of ``bixt3d cost``: the paper's tables beside our counts, and the cost of any config."""
 
 from dataclasses import asdict
 from functools import cache
@@ -25,7 +25,7 @@ WORK = {"distances": "distances", "copied": "elements copied"}
 
 @cache
 def preset_cost(name: str, size: int) -> Cost:
-    """Return the cost of a model of the paper on one image: of 1000 classes, or 150 if it labels pixels."""
+    """Return the cost of a model of the paper on one image: 1000 classes, or 150 for a segmenter."""
     kind = ImageClassifier if PRESETS[name].head == "classes" else ImageSegmenter
     with torch.device("meta"):  # only shapes count
         model, image, _ = image_example(kind, name, size, None)
@@ -33,7 +33,7 @@ def preset_cost(name: str, size: int) -> Cost:
 
 
 def compare(row: Row) -> dict[str, Any]:
-    """Return a row with what the paper prints, what we count, and whether they agree to the printed digit."""
+    """Return a row with the paper's figures, our counts, and whether they agree to the printed digit."""
     cost = preset_cost(row.preset, PRESETS[row.preset].size)
     ours = {"flops": cost.flops / 1e9, "activations": cost.activations / 1e6, "parameters": cost.parameters / 1e6}
     printed = {name: None if text == "-" else text for name, text in zip(ours, row.printed.split(), strict=True)}
@@ -42,7 +42,7 @@ def compare(row: Row) -> dict[str, Any]:
 
 
 def rounded(value: float, like: str) -> str:
-    """Return a number with as many decimals as another one is printed with."""
+    """Return a number with as many decimals as another printed one."""
     return f"{value:.{len(like.partition('.')[2])}f}"
 
 
@@ -64,7 +64,7 @@ def print_tables(found: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def model_class(settings: dict[str, Any]) -> type:
-    """Return the class of ours that a config names; where there is none, building the model will say so."""
+    """Return the bixt3d class of a config's model; `nn.Module` if it is none, which building the model reports."""
     described = settings["model"]
     path = described.get("class_path", "") if isinstance(described, dict) else str(described)
     found = getattr(bixt3d.models, str(path).rpartition(".")[2], nn.Module)
@@ -72,7 +72,7 @@ def model_class(settings: dict[str, Any]) -> type:
 
 
 def make_example(cfg: str, size: int | None, classes: int | None) -> tuple[nn.Module, list[Tensor], str]:
-    """Return the model of a config or preset, one example for it, and both in words."""
+    """Return the model of a config or preset, one example input, and a description."""
     if cfg in PRESETS:
         kind = ImageClassifier if PRESETS[cfg].head == "classes" else ImageSegmenter
         return image_example(kind, cfg, size or PRESETS[cfg].size, classes)
@@ -81,14 +81,14 @@ def make_example(cfg: str, size: int | None, classes: int | None) -> tuple[nn.Mo
     data = settings.get("data")
     data = (data.get("init_args") if isinstance(data, dict) else None) or {}  # a name alone has no settings
     if not isinstance(data, dict) or not all(isinstance(data.get(key, 1), int) for key in ("size", "num_points")):
-        raise InputError(f"{cfg} does not hold the settings of its data")
+        raise InputError(f"{cfg} lacks the settings of its data")
     if issubclass(kind, (ImageClassifier, ImageSegmenter)):
         return image_example(kind, config, size or data.get("size", 224), classes)
     return cloud_example(kind, config, size or data.get("num_points", 1024), classes)
 
 
 def image_example(kind: type, config: str, size: int, classes: int | None) -> tuple[nn.Module, list[Tensor], str]:
-    """Return a model of images, one image, and both in words."""
+    """Return a model of images, one image, and a description."""
     labels_pixels = issubclass(kind, ImageSegmenter)
     classes = classes or (150 if labels_pixels else 1000)
     model = (build_image_segmenter if labels_pixels else build_image_classifier)(config, classes)
@@ -96,23 +96,23 @@ def image_example(kind: type, config: str, size: int, classes: int | None) -> tu
 
 
 def cloud_example(kind: type, config: str, size: int, classes: int | None) -> tuple[nn.Module, list[Tensor], str]:
-    """Return a model of clouds, one cloud, and both in words."""
+    """Return a model of clouds, one cloud, and a description."""
     if issubclass(kind, CloudSegmenter):
-        model, told, words = (
+        model, category, words = (
             build_segmenter(config, classes or 50, 16),
             [torch.zeros(1).long()],
             "parts of 16 categories",
         )
     else:
-        model, told, words = build_model(config, classes or 40), [], "classes"
+        model, category, words = build_model(config, classes or 40), [], "classes"
     cloud = [torch.zeros(1, size, 3), torch.zeros(1, size, model.features.width)]
-    words = f"{classes or (50 if told else 40)} {words}"
+    words = f"{classes or (50 if category else 40)} {words}"
     with_features = f" with {model.features}" if model.features else ""
-    return model, [*cloud, *told], f"one cloud of {size} points{with_features}, {words}"
+    return model, [*cloud, *category], f"one cloud of {size} points{with_features}, {words}"
 
 
 def describe(cfg: str, size: int | None, classes: int | None) -> dict[str, Any]:
-    """Return what a config costs, for people (``print_cost``) or programs."""
+    """Return the cost of a config, as JSON types; `print_cost` prints it."""
     with torch.device("meta"):  # only shapes count
         model, inputs, words = make_example(cfg, size, classes)
     work = [] if isinstance(model, (ImageClassifier, ImageSegmenter)) else count_point_work(model, *inputs)
@@ -121,7 +121,7 @@ def describe(cfg: str, size: int | None, classes: int | None) -> dict[str, Any]:
 
 
 def print_cost(found: dict[str, Any]) -> None:
-    """Print what a config costs."""
+    """Print the cost of a config."""
     print(f"{found['config']}: {found['example']}")
     print(f"FLOPs       {found['flops'] / 1e9:10.4f} G  multiply-adds, as the paper counts (fvcore's defaults)")
     print(f"activations {found['activations'] / 1e6:10.4f} M  elements that convolutions and matrix products put out")

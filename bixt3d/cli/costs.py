@@ -1,4 +1,4 @@
-"""What a model costs, counted as the paper does: by fvcore, on a trace of one example."""
+"""Count the cost of a model as the paper does: with fvcore, on a trace of one example."""
 
 import sys
 from collections import Counter
@@ -40,7 +40,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class PointWork:
-    """What a point operator does to one cloud, over all its calls, none of which fvcore sees.
+    """The work of a point operator on one cloud over all its calls, which fvcore does not count.
 
     ``distances``: pairs of points whose distance is worked out if all are compared (a k-d tree compares fewer);
     ``copied``: elements gathered by index.
@@ -60,7 +60,7 @@ def count_cost(model: nn.Module, *inputs: Tensor) -> Cost:
     """
     need("counting costs", "fvcore")
     with catch_warnings():
-        simplefilter("ignore")  # fvcore uses torch.jit, which is about to leave
+        simplefilter("ignore")  # fvcore uses torch.jit, which is deprecated
         from fvcore.nn import activation_count, flop_count
         from fvcore.nn.jit_analysis import JitModelAnalysis
     flops = sys.modules[flop_count.__module__]._DEFAULT_SUPPORTED_OPS | _FLOPS
@@ -77,7 +77,7 @@ def count_cost(model: nn.Module, *inputs: Tensor) -> Cost:
 
 
 def count_point_work(model: nn.Module, *inputs: Tensor) -> list[PointWork]:
-    """Count the searches and look-ups of a model on one cloud, from the sizes that its groupings and decoder see."""
+    """Count the distances and gathered elements of a model on one cloud, by the sizes of its groups and decoder."""
     works: list[PointWork] = []
 
     def add(operator: str, distances: int, copied: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""``bixt3d export RUN``: write a trained run for other programs."""
+"""``bixt3d export RUN``: export a trained run to ONNX or torch.export."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +11,27 @@ EPILOG = f"""examples:
 
 {ALWAYS}"""
 FORMATS = ("torch", "onnx")
-"""As `inference.export` has them; written out here, for help must not import torch."""
+"""Those of `inference.export`, repeated here because help must not import torch."""
 
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser("export", "Write a trained run as one file for other programs.", EPILOG)
+    parser = Parser(
+        "export", "Export a trained run to one file, ONNX or torch.export, with its preprocessing inside.", EPILOG
+    )
     parser.add_argument("run", metavar="RUN", help="run folder, or its model.safetensors")
-    parser.add_argument("--format", choices=FORMATS, default="onnx", help="torch: for torch.export.load; onnx: for any")
-    parser.add_argument("--out", type=Path, help="the file (default: beside the weights, with their name)")
     parser.add_argument(
-        "--weights", choices=("last", "best"), default="last", help="of the last epoch, or the best on validation"
+        "--format",
+        choices=FORMATS,
+        default="onnx",
+        help="onnx (default): for ONNX Runtime and others; torch: for torch.export.load",
+    )
+    parser.add_argument("--out", type=Path, help="the file (default: model.onnx or model.pt2 beside the weights)")
+    parser.add_argument(
+        "--weights",
+        choices=("last", "best"),
+        default="last",
+        help="weights of the last epoch (default), or of the best on the validation split",
     )
     parser.add_argument("--trust", action="store_true", help="see below")
     return parser

@@ -1,4 +1,4 @@
-"""``bixt3d info RUN|FILE ...``: say what a run, or a file of clouds, meshes or images, holds."""
+"""``bixt3d info RUN|FILE ...``: describe runs, and files of clouds, meshes or images."""
 
 import json
 import sys
@@ -16,9 +16,11 @@ Facts = dict[str, Any]
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser("info", "Say what runs and files of clouds, meshes or images hold.", OFFLINE)
+    parser = Parser("info", "Describe runs, and files of clouds, meshes or images.", OFFLINE)
     parser.add_argument("places", nargs="+", metavar="RUN_OR_FILE", help="run folder, its model.safetensors, or a file")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON for each, with details as numbers")
+    parser.add_argument(
+        "--json", action="store_true", help="print one line of JSON for each, with numbers under details"
+    )
     parser.add_argument("--trust", action="store_true", help="import classes that are not bixt3d's: runs their code")
     return parser
 
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def facts_of(place: Path, trust: bool = False) -> Facts:
-    """Return what there is to say of a run or a file, in values that JSON has. Raises InputError if it is neither."""
+    """Return the facts about a run or a file, in JSON types. Raises InputError if it is neither."""
     if place.is_dir() or place.suffix.lower() == ".safetensors":
         from bixt3d.cli.info_runs import run_facts
 
@@ -53,7 +55,7 @@ def facts_of(place: Path, trust: bool = False) -> Facts:
 
 
 def text_of(facts: Mapping[str, Any]) -> str:
-    """Return the facts for people: a title, and a line for each."""
+    """Return the facts as text: a title, and a line for each."""
     rest = {
         name: value
         for name, value in facts.items()
@@ -68,7 +70,7 @@ def text_of(facts: Mapping[str, Any]) -> str:
 
 
 def words_of(value: Any) -> str:
-    """Return a fact in words; the entries of a dict after each other."""
+    """Return a fact as text; entries of a dict are joined by commas."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name.replace('_', ' ')} {words_of(one)}" for name, one in value.items())
     if isinstance(value, list):

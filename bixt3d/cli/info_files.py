@@ -1,4 +1,4 @@
-"""What ``bixt3d info`` says of files of clouds, meshes and images."""
+"""``bixt3d info FILE``: facts about files of clouds, meshes and images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ from bixt3d.io.errors import enough_memory
 from bixt3d.types import Feature
 
 FAR = 10_000
-"""Coordinates from here on are those of a map."""
+"""Coordinates from this size on are taken for map coordinates."""
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Return what a file holds. Raises InputError if it cannot be read, or is of an unknown kind."""
+    """Return the facts about a file. Raises InputError if it cannot be read, or has an unknown format."""
     if path.suffix.lower() in ENDINGS:
         return image_facts(path)
     if path.is_file() and path.suffix.lower() not in SUFFIXES:
@@ -62,7 +62,7 @@ def cloud_facts(path: Path, clouds: Sequence[Cloud]) -> dict[str, Any]:
 
 
 def column_words(name: str, clouds: Sequence[Cloud]) -> str:
-    """Return name, kind, width, type and range of a column in words; finite numbers alone make the range."""
+    """Return name, kind, width, type and range (of the finite values) of a column as text."""
     own = [cloud.columns[name] for cloud in clouds if name in cloud.columns]
     finite = [values[np.isfinite(values)] for values in own]
     finite = [values for values in finite if values.size]
@@ -72,7 +72,7 @@ def column_words(name: str, clouds: Sequence[Cloud]) -> str:
     lost = sum(values.size for values in own) - sum(values.size for values in finite)
     try:
         kind = Feature.parse(name).kind
-    except InputError:  # a name that no feature can have
+    except InputError:  # not a valid name of a feature
         kind = "scalar"
     width = own[0].shape[1]
     words = [f"{name} ({kind}, {width} x {own[0].dtype}, {bounds})"]
@@ -84,13 +84,13 @@ def column_words(name: str, clouds: Sequence[Cloud]) -> str:
 
 
 def count_words(sizes: Sequence[int], num_clouds: int) -> str:
-    """Return how many points clouds have, of these sizes in order."""
+    """Return the number of points as text; ``sizes`` are in order."""
     words = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     return f"{words} each" if num_clouds > 1 else words
 
 
 def units_words(least: np.ndarray, most: np.ndarray) -> str:
-    """Return a guess at the units from the size and the place of the points; files say nothing of them."""
+    """Return a guess at the units from the extent of the points; files do not store them."""
     size = float((most - least).max())
     if max(np.abs(least).max(), np.abs(most).max()) >= FAR and size < FAR:
         return "not said; coordinates of a map (such as UTM), perhaps metres"

@@ -1,4 +1,4 @@
-"""What ``bixt3d info`` says of runs: what the model is, what it reads, how good it was, and what to do with it."""
+"""``bixt3d info RUN``: the model, its input, how it was trained, its scores, and the next commands."""
 
 import shlex
 from pathlib import Path
@@ -16,7 +16,7 @@ WEIGHTS = {"model.safetensors": "the last epoch", "best_on_val.safetensors": "th
 
 
 def run_facts(place: Path, trust: bool = False) -> dict[str, Any]:
-    """Return what a run says of itself: a folder, or its file of weights alone. Raises InputError."""
+    """Return the facts about a run: a folder, or a file of weights alone. Raises InputError."""
     folder = read_folder(place) if place.is_dir() else None
     if folder is None:
         saved = read_run(place, trust=trust)
@@ -31,7 +31,7 @@ def run_facts(place: Path, trust: bool = False) -> dict[str, Any]:
 
 
 def model_facts(run: SavedRun) -> dict[str, Any]:
-    """Return what weights say of their model. Raises InputError if they are damaged: they are read, and checked."""
+    """Return the facts about a model; its weights are read and checked. Raises InputError if they are damaged."""
     model = run.load_model()
     names = run.names.get("class_names") or []
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -51,7 +51,7 @@ def model_facts(run: SavedRun) -> dict[str, Any]:
 
 
 def feature_words(features: Features, model: Any) -> list[str]:
-    """Return what a model reads of points beside positions, each with the statistics that it was trained with."""
+    """Return the point features that a model reads, with the statistics of its training set."""
     scale = next((part for part in model.modules() if isinstance(part, FeatureScale) and part.scales), None)
     lines = []
     for feature, columns in zip(features.columns, features.slices(), strict=True):
@@ -65,7 +65,7 @@ def feature_words(features: Features, model: Any) -> list[str]:
 
 
 def training_facts(run: RunFolder) -> dict[str, Any]:
-    """Return how a run was trained and what it was worth."""
+    """Return how a run was trained, and its scores."""
     result, seconds = run.result, run.result.get("seconds")
     speed = next(
         (f"{value:,.0f} {key.replace('_per_second', '/s')}" for key, value in result.items() if "_per_second" in key),
@@ -82,7 +82,7 @@ def training_facts(run: RunFolder) -> dict[str, Any]:
 
 
 def score_lines(run: RunFolder) -> list[str]:
-    """Return the scores on the test set, in whose convention, and at which epoch."""
+    """Return the scores on the test set, with epoch and convention."""
     if not run.headline:
         return []
     at = "last epoch, test set" if run.finished else "test set"
@@ -94,7 +94,7 @@ def score_lines(run: RunFolder) -> list[str]:
             f"{name.replace('_', ' ')} {one['value']:{run.headline[name].number_format}} (epoch {one['epoch']})"
             for name, one in known.items()
         ]
-        lines.append(f"best on the test set, so chosen by it and too good to report: {', '.join(words)}")
+        lines.append(f"best on the test set, chosen on the test set, so do not report it: {', '.join(words)}")
     groups = [
         group for group in (run.result, *run.result.values()) if isinstance(group, dict) and "convention" in group
     ]
@@ -110,7 +110,7 @@ def score_lines(run: RunFolder) -> list[str]:
 
 
 def file_facts(folder: Path) -> dict[str, Any]:
-    """Return which weights and other files a run folder holds."""
+    """Return the weights and other files of a run folder."""
     weights = [f"{name}: {words}" for name, words in WEIGHTS.items() if (folder / name).is_file()]
     others = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
     config = folder / "config.yaml"
@@ -122,7 +122,7 @@ def file_facts(folder: Path) -> dict[str, Any]:
 
 
 def several_facts(run: RunFolder) -> dict[str, Any]:
-    """Return what a run of several seeds says: the mean, and where each of its runs is."""
+    """Return the facts about a run of several seeds: mean scores, and the folder of each run."""
     seeds = [f"{one.folder}: {one.state}" for one in run.runs_of_seeds()]
     scores = ", ".join(f"{name.replace('_', ' ')} {run.score_words(name)}" for name in run.headline)
     return {
@@ -136,7 +136,7 @@ def several_facts(run: RunFolder) -> dict[str, Any]:
 
 
 def next_steps(place: Path, task: str, run: RunFolder | None, trust: bool) -> dict[str, list[str]]:
-    """Return commands that fit what is there; ``run`` None: a file of weights alone."""
+    """Return the next commands; ``run`` None: a file of weights alone."""
     name, flag = shlex.quote(str(place)), " --trust" if trust else ""
     short = next((word for word, choice in TASKS.items() if choice.task == task), None)
     steps = []

@@ -1,4 +1,4 @@
-"""``bixt3d list configs|models|runs``: what there is to train, to build and to look at."""
+"""``bixt3d list configs|models|runs``."""
 
 import re
 import shutil
@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bixt3d.cli.choice import TASKS
 from bixt3d.cli.download import SETS
 from bixt3d.cli.parser import Parser
 from bixt3d.io.named_configs import known_configs
 
 SELF_MADE = ("Shapes",)
-"""Data sets that are made on the spot."""
+"""Procedural data sets, which need no files."""
 DEFAULT_SETS = {"ShapeNetPart": "shapenetpart"}
-"""The set that a class reads where the config names no folder."""
+"""The data set that a class reads by default."""
 
 
 class Config(NamedTuple):
-    """A config that comes with the package."""
+    """A config of the package."""
 
     name: str
     task: str
@@ -29,14 +30,14 @@ class Config(NamedTuple):
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser("list", "List configs, models or runs.")
+    parser = Parser("list", "List the configs and models of bixt3d, or your runs.")
     parser.add_argument("what", choices=("configs", "models", "runs"), help="what to list")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="where runs are (default: runs)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print what the command line asks for."""
+    """Print a list."""
     arguments = make_parser().parse_args(argv)
     if arguments.what == "runs":
         print(runs_text(arguments.folder))
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def read_configs() -> list[Config]:
-    """Return what the configs say of themselves."""
+    """Return all configs with their descriptions."""
     import yaml
 
     return [read_config(name, text, yaml.safe_load(text)) for name, text in _texts().items()]
@@ -56,7 +57,7 @@ def _texts() -> dict[str, str]:
 
 
 def read_config(name: str, text: str, settings: dict[str, Any]) -> Config:
-    """Return what a config says: its comment up to the command, the task of that, and what it trains on."""
+    """Return a config: the comment above its command as description, its task, data set and model."""
     comment = [line[1:] for line in text.splitlines() if line.startswith("#")]
     about = []
     for line in comment:
@@ -69,10 +70,10 @@ def read_config(name: str, text: str, settings: dict[str, Any]) -> Config:
 
 
 def data_words(data: dict[str, Any]) -> str:
-    """Return where the data of a config are, and the command that fetches them."""
+    """Return the folder of a config's data, and the command that downloads it."""
     root = (data.get("init_args") or {}).get("root", "")
     if data["class_path"] in SELF_MADE:
-        return "no data: they are made on the spot"
+        return "no data: a procedural set, generated in memory"
     known = DEFAULT_SETS.get(data["class_path"]) if not root else None
     known = known or next((name for name, one in SETS.items() if Path(root).name == Path(one.folder).name), None)
     place = root or f"data/{SETS[known].folder}" if known else root
@@ -80,10 +81,10 @@ def data_words(data: dict[str, Any]) -> str:
 
 
 def configs_text() -> str:
-    """Return the configs by task: name, what it is, what data it takes."""
+    """Return the configs by task: name, description and data set."""
     lines, width = [], min(120, shutil.get_terminal_size((100, 24)).columns)
     configs = read_configs()
-    for task in dict.fromkeys(config.task for config in configs):
+    for task in TASKS:
         lines += ["", f"bixt3d train {task} --cfg NAME", ""]
         for config in (one for one in configs if one.task == task):
             lines.append(f"  {config.name}")
@@ -93,7 +94,7 @@ def configs_text() -> str:
 
 
 def models_text() -> str:
-    """Return the models by name: of clouds those of the configs, of images those of the paper's tables."""
+    """Return the models of `create_model`: cloud models of the configs, and image presets of the paper's tables."""
     from bixt3d.cli.runs import table
     from bixt3d.models.image_presets import PRESETS
 
@@ -107,11 +108,11 @@ def models_text() -> str:
         images.append([name, heads[preset.head], preset.encoder, str(tokens), str(preset.size), top1, released])
     return "\n".join(
         [
-            "clouds: bixt3d.build_model(NAME, num_classes), bixt3d.build_segmenter(NAME, num_parts, num_categories)",
+            "clouds: bixt3d.create_model(NAME, num_classes); part segmenters: also num_categories",
             "",
             table(clouds),
             "",
-            "images: bixt3d.build_image_classifier(NAME, num_classes), bixt3d.build_image_segmenter(NAME, num_classes)",
+            "images: bixt3d.create_model(NAME, num_classes, pretrained=True) for released weights",
             "",
             table(images),
         ]
@@ -119,7 +120,7 @@ def models_text() -> str:
 
 
 def runs_text(root: Path) -> str:
-    """Return the runs below a folder, the first one to begin first. Raises InputError if there are none."""
+    """Return the runs below a folder, oldest first. Raises InputError if there are none."""
     from bixt3d.cli.runs import duration, find_runs, read_folder, table
     from bixt3d.errors import InputError
     from bixt3d.io.bounds import printable
@@ -132,7 +133,7 @@ def runs_text(root: Path) -> str:
             faults.append(f"not read: {printable(error)}")
     if not runs and not faults:
         raise InputError(
-            f"there are no runs below {printable(root)}: make one with `bixt3d train cls --cfg shapes_cls`"
+            f"there are no runs below {printable(root)}: train one with `bixt3d train cls --cfg shapes_cls`"
         )
     rows = [["RUN", "TASK", "STATE", "SCORE ON TEST", "TIME"]]
     for run in sorted(runs, key=lambda run: run.began):

@@ -1,4 +1,4 @@
-"""The command ``bixt3d``: one word says what to do, and one file of this folder does it."""
+"""The command ``bixt3d``: each subcommand is one file of this folder."""
 
 import sys
 from collections.abc import Sequence
@@ -13,19 +13,24 @@ COMMANDS = {
     "train": "train a model: cls, partseg, imgcls, imgseg",
     "test": "evaluate a run on its test set",
     "predict": "predict clouds, meshes and images",
-    "visualize": "draw predictions, parts and attention",
+    "visualize": "draw predictions, parts and attention maps",
     "export": "write a run as ONNX or torch.export",
     "cost": "count FLOPs, activations and parameters",
-    "download": "fetch a public data set",
-    "info": "say what a run or a file holds",
+    "download": "download a public data set",
+    "info": "describe a run, or a file of clouds, meshes or images",
     "list": "list configs, models or runs",
     "compare": "compare runs: a table and a plot",
 }
-"""What each one does; ``cli/NAME.py`` has its ``main(argv)`` and ``make_parser()``. Imported when it is called."""
+"""The subcommands; ``cli/NAME.py`` has ``main(argv)`` and ``make_parser()``, and is imported when called."""
 
 NOTES = (
-    "bixt3d COMMAND --help explains each one; --version prints the version.",
-    'In bash, eval "$(bixt3d --print_completion bash)" completes commands, options and configs; zsh alike.',
+    "examples:",
+    "  bixt3d train cls --cfg shapes_cls --run_dir runs/demo   no download, a minute on two CPU cores",
+    "  bixt3d predict scan.ply --checkpoint runs/demo",
+    "  bixt3d list configs",
+    "",
+    "bixt3d COMMAND --help explains each command; bixt3d --version prints the version.",
+    'Completion in bash (zsh alike): eval "$(bixt3d --print_completion bash)"',
 )
 
 
@@ -42,12 +47,12 @@ def main() -> None:
 
 
 def run(*words: str) -> None:
-    """Run the subcommand that these words and the command line name, as a program: it ends with an exit code."""
+    """Run the subcommand of these words, with the options of the command line; ends with an exit code."""
     run_program(lambda: call([*words, *sys.argv[1:]]))
 
 
 def start(argv: Sequence[str]) -> object:
-    """Do what the command line says. Raises InputError for a command that is not known."""
+    """Run a command line. Raises InputError for an unknown command."""
     first = argv[0] if argv else "--help"
     if first in COMMANDS:
         return call(argv)
@@ -67,5 +72,5 @@ def start(argv: Sequence[str]) -> object:
 
 
 def call(argv: Sequence[str]) -> object:
-    """Run the subcommand of a command line; returns what its main function does."""
+    """Run the subcommand of a command line; returns the result of its main function."""
     return import_module(f"bixt3d.cli.{argv[0]}").main(argv[1:])

@@ -1,4 +1,4 @@
-"""What the paper says its models cost: the rows of its tables that are about BiXT and its rivals, as printed."""
+"""Costs of models in the paper: rows of its tables on BiXT and the compared encoders, as printed."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Row:
 CUT_OFF = "the released code counts 1.7574 as well: the paper cuts off here instead of rounding"
 NOT_FIRST = "the paper says that all share; its #Param fits only if all but the first do"
 LOST = "our copy of the paper lacks this row"
-DECODER = "the paper says no more of its decoder than its name; #Param fits, FLOPs lack 8 %"
+DECODER = "the paper gives only the name of its decoder; #Param agrees, FLOPs lack 8 %"
 
 COMPARED = [
     Row("sequential, 11 layers", "sequential_ti_l64_d11_p16", "1.66 8.44 14.60"),

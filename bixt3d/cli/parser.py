@@ -1,4 +1,4 @@
-"""The parser of commands that take no settings of a run. It imports nothing heavy: help must be fast."""
+"""The argument parser of the commands. It imports nothing heavy: help must be fast."""
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from bixt3d.io.named_configs import nearest
 from bixt3d.io.offline import OFFLINE
 
 ALWAYS = f"{TRUST}\n{OFFLINE}"
-"""End of the help of commands that load a run."""
+"""Last lines of the help of commands that load a run."""
 
 
 class Parser(ArgumentParser):
-    """argparse with errors as one sentence, which names the nearest right option; line breaks of texts are kept."""
+    """An argparse parser whose errors are one sentence with the nearest valid option; line breaks of texts are kept."""
 
     def __init__(self, command: str, description: str, epilog: str = ""):
         super().__init__(
@@ -26,19 +26,19 @@ class Parser(ArgumentParser):
         )
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):  # noqa: ANN001 (as argparse has it)
-        """Return what the command line says. Raises InputError, for an unknown option with the nearest one."""
+        """Parse a command line. Raises InputError, for an unknown option with the nearest valid one."""
         found, rest = self.parse_known_args(args, namespace)
         if rest:
             raise self.unknown(rest[0])
         return found
 
     def unknown(self, word: str) -> InputError:
-        """Return the error for a word of the command line that is not known."""
+        """Return the error for an unknown argument."""
         if not word.startswith("-"):
-            return InputError(f"'{word}' is one word too many")
+            return InputError(f"'{word}' is one argument too many")
         options = [option for action in self._actions for option in action.option_strings]
         return InputError(f"unknown option '{word}'" + nearest(word.split("=")[0], options))
 
     def error(self, message: str) -> NoReturn:
-        """Raise InputError in place of printing the usage."""
+        """Raise InputError instead of printing the usage."""
         raise InputError(f"{message}; write --up=-y" if message.startswith("argument --up: expected") else message)

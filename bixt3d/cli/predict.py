@@ -1,4 +1,4 @@
-"""``bixt3d predict FILE_OR_FOLDER ...``: say what clouds, meshes and images are, or which parts they have."""
+"""``bixt3d predict FILE_OR_FOLDER ...``: predict classes or parts of clouds, meshes and images."""
 
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ CLOUDS = ".ply .obj .off .stl .glb .gltf .xyz .txt .csv .pts .pcd .npy .npz .h5 
 IMAGES = ".jpg .jpeg .png .bmp .webp"
 UPS = ("y", "z", "-y", "-z")
 FORMATS = ("ply", "csv", "npz", "npy")
-"""What can be read and written; written out here, for help must not import torch."""
-DESCRIPTION = "Say what your clouds, meshes and images are, or which parts they have."
+"""Formats, repeated here because help must not import torch."""
+DESCRIPTION = "Predict the classes of your clouds, meshes and images, or the parts of their points and pixels."
 EPILOG = f"""clouds and meshes: {CLOUDS}
 images: {IMAGES}
 
@@ -27,42 +27,55 @@ examples:
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("predict", DESCRIPTION, EPILOG)
-    parser.add_argument("places", nargs="+", metavar="FILE_OR_FOLDER", help="folders are searched for known files")
     parser.add_argument(
-        "--checkpoint", type=Path, help="run folder, or its model.safetensors (default: the newest run on such files)"
+        "places",
+        nargs="+",
+        metavar="FILE_OR_FOLDER",
+        help="files, or folders that are searched for files of these formats",
     )
-    parser.add_argument("--weights", choices=("last", "best"), default="last", help="of which epoch (default: last)")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="RUN",
+        help="run folder, or its model.safetensors (default: the newest run)",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("last", "best"),
+        default="last",
+        help="weights of the last epoch (default), or of the best on the validation split",
+    )
     parser.add_argument(
         "--up",
         choices=UPS,
-        help="what is up in the files; --up=-y for most cameras (default: as trained, but -y for a .pcd if that is y)",
+        help="up axis of the files; --up=-y for most cameras (default: as trained; -y for a .pcd if that is y)",
     )
-    parser.add_argument("--category", help="category of all shapes, for a model of parts (which may need it)")
+    parser.add_argument("--category", help="category of all clouds, for a part segmenter (some need it)")
     parser.add_argument("--trust", action="store_true", help="see below")
-    parser.add_argument("--top", type=int, default=5, help="classes shown of each file (default: 5)")
+    parser.add_argument("--top", type=int, default=5, help="number of classes to print for each file (default: 5)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each cloud or image")
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder for files: of each cloud its points with their labels (see --format), a .png and a .html; of each "
-        "image a .png and, from a segmenter, a .png of the class number of each pixel",
+        help="folder for files: for each cloud its points with labels (see --format), a .png and a .html; for "
+        "each image a .png and, from a segmenter, a .png of the class number of each pixel",
     )
     parser.add_argument(
         "--format",
         type=formats,
-        help="files of labelled points for --out, with commas: ply (all that the file had, exact coordinates, label "
-        "and confidence; the default), csv, npz (x y z, label, name, confidence), npy (labels alone)",
+        help="formats of the labelled points: one or more of ply (all columns, exact coordinates, label "
+        "and confidence; the default), csv and npz (x y z, label, name, confidence), npy (labels alone)",
     )
     return parser
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """Return what the command line says."""
+    """Parse a command line. Raises InputError."""
     arguments = make_parser().parse_args(argv)
     if arguments.top < 1:
         raise InputError(f"--top must be at least 1, not {arguments.top}")
     if arguments.format and not arguments.out:
-        raise InputError("--format says what --out writes: name a folder with --out")
+        raise InputError("--format needs --out FOLDER")
     return arguments
 
 

@@ -1,4 +1,4 @@
-"""Predict clouds and meshes: a table of classes or parts, colored points, a picture and a page."""
+"""Predict clouds and meshes: print a table of classes or parts; write labelled points, a picture and a page."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ from bixt3d.io.bounds import printable
 from bixt3d.types import InputError
 
 PNG_POINTS = 4000
-"""Points of a cloud that the picture of a classified cloud shows."""
+"""Points in the picture of a classified cloud."""
 
 
 def predict_file(path: Path, predictor: CloudPredictor, arguments: Namespace, name: FreeName) -> None:
@@ -35,7 +35,7 @@ def predict_file(path: Path, predictor: CloudPredictor, arguments: Namespace, na
 
 
 def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments: Namespace, name: FreeName) -> None:
-    """Predict one cloud of a file, print what it is, and write its files where they are asked for."""
+    """Predict one cloud of a file, print the prediction, and write its files if ``--out`` is given."""
     try:
         given = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
         prediction = predictor.predict(cloud, up=arguments.up, **given)
@@ -49,21 +49,19 @@ def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments
         facts["point_files"], pictures = write_files(base, cloud, prediction, shown, arguments.format or ("ply",))
         facts["out"] = facts["point_files"] + pictures
     lines = [title(facts), *prediction.table(arguments.top)]
+    lines += [f"written: {printable(', '.join(facts['out']))}"] if arguments.out else []
     tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
 
 
 def title(facts: dict[str, Any]) -> str:
-    """Return the line above a table for people."""
+    """Return the line above the table."""
     place = facts["file"].removesuffix(Path(facts["file"]).name) + facts["name"]
     head = [f"{printable(place)}: {facts['points']} points", *filter(None, [facts.get("category")]), *facts["notes"]]
     return ", ".join(head)
 
 
 class Shown(NamedTuple):
-    """How a cloud is shown: upright and in the unit sphere, and its labels.
-
-    The label of a point is its part, or the class of its cloud.
-    """
+    """A cloud to draw, upright and in the unit sphere; labels are parts of points, or the class of the cloud."""
 
     cloud: Any
     legend: Sequence[str]
@@ -75,7 +73,7 @@ class Shown(NamedTuple):
 
 
 def show(cloud: Cloud, prediction: Any, predictor: Any, up: str | None) -> Shown:
-    """Return what is shown of a cloud: its parts, or its class and its height."""
+    """Return a cloud to draw: colored by its parts, or by height if it is classified."""
     from bixt3d.viz.clouds import color_points
     from bixt3d.viz.parts import PartCloud
 
@@ -95,7 +93,7 @@ def show(cloud: Cloud, prediction: Any, predictor: Any, up: str | None) -> Shown
 
 
 def draw_shown(path: Path, shown: Shown, prediction: Any) -> str:
-    """Write the picture of a cloud; returns who drew it."""
+    """Write the picture of a cloud; returns the name of the renderer."""
     from bixt3d.viz.clouds import draw_clouds
     from bixt3d.viz.parts import draw_parts
 
@@ -109,9 +107,9 @@ def draw_shown(path: Path, shown: Shown, prediction: Any) -> str:
 def write_files(
     base: Path, cloud: Cloud, prediction: Any, shown: Shown, formats: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Write the points as they lie in their file, with labels, and a picture and a page that show them upright.
+    """Write the labelled points at their original coordinates, and a picture and a page that show them upright.
 
-    Returns the paths of the former and of the latter.
+    Returns the paths of the point files, and of picture and page.
     """
     from bixt3d.datasets.files.point_files import LabelledPoints, as_bytes, write_points
     from bixt3d.viz.page import write_html

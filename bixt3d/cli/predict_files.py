@@ -1,4 +1,4 @@
-"""What `bixt3d predict` does: finds files, a run for them, and predicts each."""
+"""``bixt3d predict``: find the files and the run, and predict each file."""
 
 import sys
 from argparse import Namespace
@@ -24,14 +24,14 @@ from bixt3d.tasks import find_task
 from bixt3d.types import InputError
 
 DRAWN = (Predictor, PartPredictor, ImagePredictor, ImageSegmentationPredictor)
-"""Whose predictions --out can draw."""
+"""Predictors whose predictions ``--out`` can draw."""
 
 
 def predict_all(arguments: Namespace) -> int:
     """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
     run = arguments.checkpoint or newest(any(map(names_images, arguments.places)))
     weights = weights_file(Path(run), arguments.weights)
-    if weights.with_name("best_on_val.safetensors").is_file():
+    if not arguments.checkpoint or weights.with_name("best_on_val.safetensors").is_file():
         print(f"weights: {weights} ({words_of(weights)})", file=sys.stderr)
     predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
     of_images = isinstance(predictor, BaseImagePredictor)
@@ -51,14 +51,14 @@ def predict_all(arguments: Namespace) -> int:
 
 
 def names_images(place: str) -> bool:
-    """Say whether a place is an image, or a folder with images and no clouds."""
+    """Return whether a path is an image, or a folder with images and no clouds."""
     path = Path(place)
     endings = {one.suffix.lower() for one in (path.rglob("*") if path.is_dir() else [path])}
     return bool(endings & set(ENDINGS)) and not endings & set(SUFFIXES)
 
 
 def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) -> tuple[list[Path], int]:
-    """Return the files, and how many places have none, which are reported. Raises InputError if all have none."""
+    """Return the files, and the number of places without files, which it reports. Raises InputError without any."""
     paths: dict[Path, None] = {}
     faults = []
     for place in places:
@@ -77,7 +77,7 @@ def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) 
 
 
 def newest(of_images: bool) -> Path:
-    """Return the folder of the run on images, or on clouds, that began last."""
+    """Return the folder of the newest run on images, or on clouds."""
 
     def wanted(name: str) -> bool:
         task = find_task(name)
@@ -88,7 +88,7 @@ def newest(of_images: bool) -> Path:
 
 
 def check(arguments: Namespace, predictor: CloudPredictor | BaseImagePredictor) -> None:
-    """Raise InputError for what no file could mend."""
+    """Raise InputError for options that do not fit the run."""
     if isinstance(predictor, BaseImagePredictor):
         if arguments.category or arguments.up or arguments.format:
             raise InputError("--up, --category and --format are for clouds, and this run reads images: leave them out")
@@ -113,7 +113,7 @@ def say_fault(error: InputError) -> None:
 
 
 def say_who_drew() -> None:
-    """Tell people whose pictures could be better what to install."""
+    """Print why Open3D did not draw the pictures, if it did not."""
     from bixt3d.viz.scene import renderer
 
     _, problem = renderer()
@@ -122,7 +122,7 @@ def say_who_drew() -> None:
 
 
 def free_name(name: str, taken: set[str]) -> str:
-    """Return a name for the files of a cloud that no other cloud has, without an extension."""
+    """Return a unique name for the files of a cloud, without an extension."""
     stem, place = Path(name).stem, Path(name).suffix.partition("[")[2].rstrip("]")
     base = f"{stem}_{place}" if place else stem
     free, number = base, 1
@@ -130,4 +130,4 @@ def free_name(name: str, taken: set[str]) -> str:
         number += 1
         free = f"{base}-{number}"
     taken.add(free.lower())
-    return f"{free}_prediction"  # of another name than the file: they may share a folder
+    return f"{free}_prediction"  # differs from the name of the file: they may share a folder

@@ -1,4 +1,4 @@
-"""Predict images: a table of classes, or an overlay that shows the class of every pixel."""
+"""Predict images: print a table of classes; write a picture, or an overlay of the class of every pixel."""
 
 import json
 import sys
@@ -16,13 +16,13 @@ from bixt3d.io.bounds import printable
 from bixt3d.types import InputError
 
 FreeName = Callable[[str], str]
-"""Makes of a file's name one for what is written, without an extension, that no other file has."""
+"""Returns a unique name for the output of a file, without an extension."""
 
 
 def find_images(places: Sequence[str | Path]) -> list[Path]:
-    """Return files as they are named, and the images in folders and below them, in order of their names.
+    """Return the given files, and the images in given folders and their subfolders, in order of their names.
 
-    Hidden files are passed over. Raises InputError for a folder without images.
+    Hidden files are skipped. Raises InputError for a folder without images.
     """
     found: dict[Path, None] = {}
     for place in map(Path, places):
@@ -41,7 +41,7 @@ def _images_in(folder: Path) -> list[Path]:
 def predict_image(
     path: Path, predictor: ImagePredictor | ImageSegmentationPredictor, arguments: Namespace, name: FreeName
 ) -> None:
-    """Predict one image, print what it shows, and write its picture where it is asked for."""
+    """Predict one image, print the prediction, and write its picture if ``--out`` is given."""
     if path.is_file() and path.suffix.lower() not in ENDINGS:
         raise InputError(
             f"{printable(path)} is no image, but the run reads images: {', '.join(ENDINGS)}; see --checkpoint"
@@ -56,11 +56,12 @@ def predict_image(
     if arguments.out:
         facts["out"] = write_pictures(arguments.out / f"{name(path.name)}.png", image, prediction, path.name)
     lines = [f"{printable(path)}: {image.width} x {image.height} pixels", *prediction.table(arguments.top)]
+    lines += [f"written: {printable(', '.join(facts['out']))}"] if arguments.out else []
     tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
 
 
 def write_pictures(path: Path, image: Any, prediction: Any, name: str) -> list[str]:
-    """Write the image with its class as a title, or under the colors of its classes and beside it the number of each.
+    """Write the image with its class as a title, or with an overlay of its classes and a label map beside it.
 
     Returns the paths.
     """

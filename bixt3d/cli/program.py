@@ -1,4 +1,4 @@
-"""How a program ends: with a sentence and an exit code, whatever ends it."""
+"""Errors, signals and exit codes of programs."""
 
 import os
 import signal
@@ -15,10 +15,10 @@ from bixt3d.io.offline import go_offline
 
 
 def run_program(main: Callable[[], object]) -> None:
-    """Run a program's main function: wrong input ends with one sentence and exit code 2, no traceback.
+    """Run a program's main function; wrong input is one sentence and exit code 2, without a traceback.
 
-    A number that it returns is the exit code. A signal ends it with exit code 128 plus its number, and what `Stopped`
-    says. Every program takes ``--offline``.
+    An integer that it returns is the exit code. A signal gives exit code 128 plus its number, and the message of
+    `Stopped`. Every program takes ``--offline``.
     """
     if "--offline" in sys.argv:
         sys.argv.remove("--offline")
@@ -34,7 +34,7 @@ def run_program(main: Callable[[], object]) -> None:
         if words:
             print(words, file=sys.stderr)
         sys.exit(code)
-    except BrokenPipeError:  # who read the output has enough, as in `bixt3d ... | head`
+    except BrokenPipeError:  # the reader of the output has closed it, as in `bixt3d ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     if isinstance(code, int):
@@ -44,7 +44,7 @@ def run_program(main: Callable[[], object]) -> None:
 @contextmanager
 def _stopped_by_signals(own: int) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
-        if os.getpid() != own:  # a process that reads data, which this one made: it ends as if there were no handler
+        if os.getpid() != own:  # a worker process that reads data: end it by the default handler
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         raise Stopped(number)
@@ -59,7 +59,7 @@ def _stopped_by_signals(own: int) -> Iterator[None]:
 
 
 def _ending(error: BaseException) -> tuple[int | None, str]:
-    """Return the exit code and the last words of a program that ends with this error; no code for a fault of ours."""
+    """Return exit code and message of a program that ends with this error; None for a bug (traceback)."""
     if isinstance(error, InputError):
         return 2, f"error: {printable(error)}"
     if isinstance(error, Stopped):

@@ -1,4 +1,4 @@
-"""What a run folder says of its run, for the commands that look at several: how far it is, how good, how long."""
+"""Read run folders without their weights: state, scores and time, for the commands info, list and compare."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from bixt3d.tasks.scores import Score
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What the files of a run folder say, but for its weights.
+    """A run folder, read without its weights.
 
     Args:
-        folder: the run's.
+        folder: the folder of the run.
         task: the name of its task.
-        began: when, in ISO format.
-        seeds: of a run of several seeds, each of which has a folder of its own.
+        began: start time in ISO format.
+        seeds: those of a run of several seeds, each with its own folder; else None.
         settings: the content of config.yaml.
         rows: those of metrics.csv.
         result: the content of result.json, which a run writes at its end.
@@ -38,38 +38,38 @@ class RunFolder:
 
     @property
     def headline(self) -> Mapping[str, Score]:
-        """The scores that sum up a run of this task; none of a task that is not known here."""
+        """The main scores of the task; empty for an unknown task."""
         task = find_task(self.task)
         return task.headline if task else {}
 
     @property
     def epochs(self) -> int:
-        """How many epochs the run has behind it."""
+        """Number of finished epochs."""
         return int(self.rows[-1]["epoch"]) if self.rows else int(self.result.get("epochs", 0))
 
     @property
     def planned(self) -> str:
-        """How long the run is to last, in words."""
+        """Planned epochs or steps, as text."""
         train = self.settings.get("train") or {}
         return f"{train['steps']} steps" if train.get("steps") else str(train.get("epochs", "?"))
 
     @property
     def finished(self) -> bool:
-        """Whether the result is there and is that of the last epoch; of a run of several seeds, of all of them."""
+        """Whether result.json is there and is that of the last epoch (of several seeds: of all)."""
         if self.seeds:
             return self.result.get("seeds") == list(self.seeds)
         return bool(self.result) and self.result.get("epochs") == self.epochs
 
     @property
     def state(self) -> str:
-        """In words how far the run is."""
+        """The state of the run, as text."""
         several = f", {len(self.seeds)} seeds" if self.seeds else ""
         if self.finished:
             return "finished" + several
         return "unfinished" + (several or f", epoch {self.epochs} of {self.planned}")
 
     def score(self, name: str) -> float | None:
-        """Return a score of the headline: of the result, or of the last epoch that was scored; None if none was."""
+        """Return a main score: of the result, or of the last epoch that was evaluated, or None."""
         if self.finished:
             value = self.result.get(name)
             return value.get("mean") if isinstance(value, dict) else value
@@ -78,41 +78,43 @@ class RunFolder:
 
     @property
     def scored_epoch(self) -> int:
-        """The last epoch that was scored on the test set; 0 if none was."""
+        """The last epoch that was evaluated on the test set, or 0."""
         columns = {f"test_{score.column}" for score in self.headline.values()}
         return next((int(row["epoch"]) for row in reversed(self.rows) if columns & row.keys()), 0)
 
     def score_words(self, name: str) -> str:
-        """Return a score as people read it, with its deviation over the seeds."""
-        value, form = self.score(name), self.headline[name].number_format
+        """Return a score as text, with its standard deviation over the seeds."""
+        value, number_format = self.score(name), self.headline[name].number_format
         if value is None:
             return "-"
         several = self.result.get(name)
         if not self.finished:
-            return f"{value:{form}} (epoch {self.scored_epoch})"
-        return f"{value:{form}}" + (f" +- {several['deviation']:{form}}" if isinstance(several, dict) else "")
+            return f"{value:{number_format}} (epoch {self.scored_epoch})"
+        return f"{value:{number_format}}" + (
+            f" +- {several['deviation']:{number_format}}" if isinstance(several, dict) else ""
+        )
 
     def runs_of_seeds(self) -> list["RunFolder"]:
-        """Return the run of each seed that has begun."""
+        """Return the runs of the seeds that have begun."""
         places = [self.folder / f"seed{seed}" for seed in self.seeds or ()]
         return [read_folder(place) for place in places if (place / RECORD).is_file()]
 
 
 def read_folder(folder: Path) -> RunFolder:
-    """Return what the files of a run folder say. Raises InputError if it is no run, or one of them is damaged."""
+    """Read a run folder. Raises InputError if it is no run, or a file is damaged."""
     record = read_record(folder) if folder.is_dir() else None
     if record is None:
         what = (
             "is no folder"
             if not folder.is_dir()
-            else "holds no run (no run.json and no model.safetensors): name a run folder or a file"
+            else "has no run (no run.json and no model.safetensors): name a run folder or a file"
         )
         raise InputError(f"{printable(folder)} {what}")
     config, result = folder / "config.yaml", folder / "result.json"
     settings = read_yaml(read_words(config, 4 * MOST_YAML), str(config)) if config.is_file() else {}
     found = read_json(read_words(result, LIST_BYTES), str(result)) if result.is_file() else {}
     if not (isinstance(settings, dict) and isinstance(found, dict)):
-        raise InputError(f"{printable(config if isinstance(found, dict) else result)} is damaged: it holds no names")
+        raise InputError(f"{printable(config if isinstance(found, dict) else result)} is damaged: it is no mapping")
     rows = read_rows(folder / "metrics.csv")
     return RunFolder(folder, record.task, record.began, record.seeds, settings, rows, found)
 
@@ -126,7 +128,7 @@ def find_runs(root: Path) -> Iterator[Path]:
 
 
 def duration(seconds: Any) -> str:
-    """Return a number of seconds as people say it."""
+    """Return seconds as text in s, min or h."""
     if not isinstance(seconds, int | float):
         return "-"
     if seconds < 120:
@@ -136,7 +138,7 @@ def duration(seconds: Any) -> str:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Return rows of words in columns that line up; names of files in them do nothing to a terminal."""
+    """Return rows as aligned columns; control characters in them are shown as codes."""
     shown = [[printable(word) for word in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return "\n".join(

@@ -10,20 +10,24 @@ from bixt3d.cli.choice import HELP, TASKS, choose_task, find
 from bixt3d.cli.parser import ALWAYS, Parser
 
 TEXT = """settings of the run can be changed: --data.root FOLDER, --train.eval_batch_size 16, --runtime.accelerator cpu
-all of them: bixt3d test {name} --help_settings
+all settings: bixt3d test {name} --help_settings
 
 {always}"""
 MORE = {
-    "cls": ("corrupted", "score corrupted clouds too: seven corruptions, five levels of each, after ModelNet-C"),
-    "partseg": ("full", "score every original point, not only those that the model sees"),
+    "cls": ("corrupted", "score corrupted clouds too: seven corruptions in five levels, as in ModelNet-C"),
+    "partseg": ("full", "score all original points, not only those that the model reads"),
 }
-"""Another way to evaluate, of some tasks."""
+"""A second evaluation, of some tasks: option and help."""
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Evaluate a run and write its files anew; returns what result.json holds."""
+    """Evaluate a run and write its results and report; returns the content of result.json."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    name = choose_task(argv, "test", "usage: bixt3d test [TASK] [RUN] ...\n\nThe task is that of the run.")
+    name = choose_task(
+        argv,
+        "test",
+        "usage: bixt3d test [TASK] [RUN] ...\n\nEvaluate a run on its test set. TASK is optional.",
+    )
     rest = argv[1:] if name else argv
     if set(rest) & set(HELP):
         make_parser(name or "cls").parse_args(["--help"])
@@ -37,14 +41,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def make_parser(name: str) -> Parser:
-    """Return a parser that knows the help of a task; the settings of a run are parsed where they are known."""
+    """Return the parser of a task's help; `tasks.testing` parses the settings of a run."""
     what = TASKS[name].what
     parser = Parser(f"test {name}", f"Evaluate {what} on its test set.", TEXT.format(name=name, always=ALWAYS))
     parser.add_argument("run", metavar="RUN", nargs="?", help="run folder, or its weights (default: the newest run)")
     parser.add_argument("--out", metavar="FOLDER", help="folder for the results (default: test/ in the run folder)")
-    parser.add_argument("--weights", choices=("last", "best"), help="of the last epoch, or the best on validation")
+    parser.add_argument(
+        "--weights",
+        choices=("last", "best"),
+        help="weights of the last epoch (default), or of the best on the validation split",
+    )
     if TASKS[name].unit == "clouds":
-        parser.add_argument("--votes", metavar="10", help="test-time augmentation: average so many votes")
+        parser.add_argument("--votes", metavar="10", help="test-time augmentation (TTA): average this many votes")
     if name in MORE:
         parser.add_argument(f"--{MORE[name][0]}", action="store_true", help=MORE[name][1])
     parser.add_argument("--help_settings", action="store_true", help="print the help of all settings")
@@ -52,7 +60,7 @@ def make_parser(name: str) -> Parser:
 
 
 def split_run(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the run that a command line names, if any, and the rest of it."""
+    """Split a command line into the run that it names, or None, and the rest."""
     if argv and not argv[0].startswith("-"):
         return argv[0], list(argv[1:])
     parser = ArgumentParser(add_help=False, allow_abbrev=False)

@@ -1,4 +1,4 @@
-"""``bixt3d visualize [RUN | FILE ...]``: draw what a run predicts, and what its latents attend to."""
+"""``bixt3d visualize [RUN | FILE ...]``: draw predictions and attention maps of a run."""
 
 import re
 import sys
@@ -10,10 +10,10 @@ from bixt3d.cli.parser import ALWAYS, Parser
 from bixt3d.cli.predict import CLOUDS, UPS
 from bixt3d.errors import InputError
 
-DESCRIPTION = """Draw what a run predicts, of its test set or of your own clouds, and what its latents attend to.
+DESCRIPTION = """Draw predictions and attention maps of a run, on its test set or on your own clouds.
 
 With --attention --image FILE, RUN may also be the name of an image model, such as bixt_ti_l64_p16."""
-EPILOG = f"""settings of the run can be changed, as in --data.root=FOLDER
+EPILOG = f"""settings of the run can be changed: --data.root=FOLDER
 
 examples:
   bixt3d visualize RUN --worst
@@ -35,28 +35,46 @@ def make_parser() -> Parser:
         metavar="RUN_OR_FILE",
         help="run folder (default: the newest, of parts if there is one), or files of clouds and meshes",
     )
-    parser.add_argument("--checkpoint", type=Path, metavar="RUN", help="the run, where files are given")
-    parser.add_argument("--up", choices=UPS, help="what is up in the files, as in bixt3d predict")
-    parser.add_argument("--image", type=Path, nargs="+", help="draw these image files, by a run or model of images")
-    parser.add_argument("--index", type=int, nargs="+", help="places in the test set (default: spread over it)")
-    parser.add_argument("--category", help="only clouds or images of this category; of files: what they are")
-    parser.add_argument("--worst", action="store_true", help="the worst predictions first")
-    parser.add_argument("--count", type=int, help="how many clouds or images (default: 6, or 2 with --attention)")
-    parser.add_argument("--attention", action="store_true", help="draw what the latents look at")
-    parser.add_argument("--latents", type=int, nargs="+", help="these latents (default: four that differ)")
-    parser.add_argument("--layer", type=int, help="all latents of this layer of images (default: the last two-sided)")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="RUN", help="the run, if files are given (default: the newest run)"
+    )
+    parser.add_argument("--up", choices=UPS, help="axis that points up in the files, as in bixt3d predict")
+    parser.add_argument(
+        "--image", type=Path, nargs="+", metavar="FILE", help="draw these image files, with a run or model of images"
+    )
+    parser.add_argument(
+        "--index", type=int, nargs="+", metavar="I", help="indices in the test set (default: evenly spaced)"
+    )
+    parser.add_argument("--category", help="only clouds or images of this category; with files: their category")
+    parser.add_argument("--worst", action="store_true", help="draw the worst predictions of the test set")
+    parser.add_argument("--count", type=int, help="number of clouds or images (default: 6, or 2 with --attention)")
+    parser.add_argument(
+        "--attention", action="store_true", help="draw attention maps: which points or pixels each latent attends to"
+    )
+    parser.add_argument(
+        "--latents",
+        type=int,
+        nargs="+",
+        metavar="I",
+        help="with --attention: these latents (default: four that differ)",
+    )
+    parser.add_argument(
+        "--layer", type=int, help="images: draw all latents of this layer (default: the last bi-directional one)"
+    )
     parser.add_argument(
         "--weights",
-        help="last (default) or best (on validation) of a run; of an image model by its name: the authors' checkpoint",
+        help="of a run: last (default) or best (on the validation split); of an image model by name: a checkpoint file",
     )
-    parser.add_argument("--html", action="store_true", help="write pages to turn in a browser, and PLY files")
+    parser.add_argument(
+        "--html", action="store_true", help="write interactive pages for the browser, and PLY files of the test clouds"
+    )
     parser.add_argument("--window", action="store_true", help="open a window for each cloud")
     parser.add_argument("--out", type=Path, help="folder for the pictures (default: pictures/ in the run folder)")
     return parser
 
 
 def parse(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
-    """Return what the command line says, and the settings of the run that it changes."""
+    """Parse a command line; returns its arguments, and changed settings of the run. Raises InputError."""
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     for word in rest:
@@ -64,7 +82,7 @@ def parse(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
             raise parser.unknown(word)
     choose_files(arguments, rest)
     if arguments.index and (arguments.category or arguments.worst):
-        raise InputError("--index names the clouds: leave out --category and --worst")
+        raise InputError("--index chooses the clouds: leave out --category and --worst")
     for name in ("latents", "layer"):
         if getattr(arguments, name) is not None and not arguments.attention:
             raise InputError(f"--{name} needs --attention")
@@ -76,7 +94,7 @@ def parse(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
 
 
 def choose_files(arguments: Namespace, rest: Sequence[str]) -> None:
-    """Put the run and the files that are drawn into the arguments. Raises InputError for what does not go together."""
+    """Set ``run`` and ``files`` of the arguments. Raises InputError for options that exclude each other."""
     known = CLOUDS.split()
     arguments.files = [place for place in arguments.places if place.suffix.lower() in known]
     if not arguments.files:

@@ -1,4 +1,4 @@
-"""What is drawn of clouds and of images alike: places in a test set, layers and latents of attention."""
+"""Choices for clouds and images alike: indices in a test set, layers and latents of attention maps."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from bixt3d.viz.attention import AttentionMap
 
 
 def check_drawn(task: Any) -> None:
-    """Raise InputError for a task whose predictions nothing here can draw."""
+    """Raise InputError for a task whose predictions cannot be drawn."""
     if not isinstance(task, tuple(type(find_task(name)) for name in TASKS)):
-        raise InputError(f"bixt3d visualize does not know how to draw a {task.name} run")
+        raise InputError(f"bixt3d visualize cannot draw a {task.name} run")
 
 
 def choose(arguments: Namespace, test: Any, unit: str = "cloud") -> list[int]:
-    """Return the places in the test set to predict: those named, or all to find the worst of, or some evenly spread."""
+    """Return the indices in the test set to predict: those given, all (to find the worst), or evenly spaced ones."""
     if arguments.index:
         if wrong := [place for place in arguments.index if not 0 <= place < len(test)]:
             raise InputError(f"--index {wrong[0]}: the test set has {len(test)} {unit}s, 0 to {len(test) - 1}")
@@ -42,7 +42,7 @@ def choose(arguments: Namespace, test: Any, unit: str = "cloud") -> list[int]:
 
 
 def to_numpy(layer: LayerAttention) -> AttentionMap:
-    """Return a layer as the pictures take it; patches of an image lie in a plane."""
+    """Return a layer as NumPy arrays for drawing; patches of an image have z = 0."""
     pos = np.pad(layer.pos.numpy(), ((0, 0), (0, 3 - layer.pos.shape[1])))
     reads, writes = (None if one is None else one.numpy() for one in (layer.reads, layer.writes))
     return AttentionMap(pos, reads, writes, layer.symmetry)
@@ -56,7 +56,7 @@ def check_latents(latents: Sequence[int] | None, maps: Sequence[AttentionMap]) -
 
 
 def choose_layer(layer: int | None, maps: Sequence[AttentionMap]) -> int:
-    """Return the place of the layer asked for, counted from 1, or of the last one that is two-sided, or the last.
+    """Return the index of a layer, given from 1; None: the last bi-directional one, or else the last.
 
     Raises InputError for a layer that the model does not have.
     """

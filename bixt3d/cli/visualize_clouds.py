@@ -1,4 +1,4 @@
-"""What `bixt3d visualize` draws of clouds, and whether a run is about clouds or images."""
+"""``bixt3d visualize RUN``: draw test clouds of a run; runs on images go to `visualize_images`."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ from bixt3d.viz.parts import PartCloud, draw_parts, show_parts
 
 @dataclass
 class Shown:
-    """A run, its test set, which of its clouds to draw, and what the model says of them.
+    """A run, its test set, and the predicted clouds to draw.
 
-    ``index`` are their places in the test set. A classified cloud has one part, and no true ones.
+    ``index``: their indices in the test set. A classified cloud has one part and no true parts.
     """
 
     path: Path
@@ -45,12 +45,12 @@ class Shown:
 
     @property
     def has_parts(self) -> bool:
-        """Say whether the points have parts."""
+        """Whether the points have parts."""
         return self.clouds[0].truth is not None
 
 
 def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
-    """Draw what the command line asks for; returns the files written."""
+    """Draw test clouds or images; returns the files written."""
     if arguments.weights in ("last", "best"):
         choose_weights(arguments)
     if is_about_images(arguments, rest):
@@ -73,7 +73,7 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
 
 
 def choose_weights(arguments: Namespace) -> None:
-    """Put the weights of a run that are asked for in the place of its folder."""
+    """Replace the run folder of the arguments by the weights that ``--weights`` names."""
     run = arguments.run or (visualize_images.find_run() if arguments.image else find_run())
     arguments.run = weights_file(run, arguments.weights)
     if arguments.weights == "best":
@@ -83,7 +83,7 @@ def choose_weights(arguments: Namespace) -> None:
 
 
 def is_about_images(arguments: Namespace, rest: Sequence[str]) -> bool:
-    """Say whether images are to be drawn. Raises InputError for a run that is none, or that nothing here can draw."""
+    """Return whether images are drawn. Raises InputError for a run that cannot be read or drawn."""
     if arguments.image or arguments.weights or visualize_images.names_preset(arguments.run):
         return True
     arguments.run = arguments.run or find_run()
@@ -96,7 +96,7 @@ def is_about_images(arguments: Namespace, rest: Sequence[str]) -> bool:
 
 
 def predict(arguments: Namespace, rest: Sequence[str]) -> Shown:
-    """Load a run and its test set, and predict the clouds that are asked for."""
+    """Load a run and its test set, and predict the chosen clouds."""
     task = read_run(arguments.run, trust="--trust" in rest).task
     trained = open_run(task, task.make_parser(__doc__), arguments.run, rest)
     run, fabric, model, test = trained.run, trained.fabric, trained.model, trained.test
@@ -114,23 +114,23 @@ def predict(arguments: Namespace, rest: Sequence[str]) -> Shown:
 
 
 def find_run() -> Path:
-    """Return the newest run of parts, or if there is none, the newest of classes, or else of images."""
+    """Return the newest run of part segmentation, else of classification, else of images."""
     order = sorted(map(find_task, TASKS), key=lambda task: (task.unit == "images", task.name != "part segmentation"))
     for task in order:
         with suppress(InputError):
             return newest_of(task)
     classes = find_task("classification")
-    return newest_of(classes)  # says how to make one
+    return newest_of(classes)  # raises InputError that says how to train one
 
 
 def describe_parts(evaluation: Any, some: CloudSet, i: int, place: int) -> tuple[float, PartCloud]:
-    """Return the IoU of a cloud, and what to draw of it; its title names its place in the test set."""
+    """Return the IoU of a cloud, and the cloud to draw, with its index in the title."""
     cloud, iou = show_cloud(evaluation, some, i), float(evaluation.scores.shape_iou[i])
     return iou, replace(cloud, title=f"{some.class_names[int(some.label[i])]} (index {place}), IoU {iou:.1%}")
 
 
 def describe_class(evaluation: Any, some: CloudSet, i: int, place: int) -> tuple[float, PartCloud]:
-    """Return the probability of a cloud's class, and what to draw of it: all of it one part."""
+    """Return the probability of the true class of a cloud, and the cloud to draw as one part."""
     probability, label = evaluation.logits[i].softmax(0), int(some.label[i])
     best = int(probability.argmax())
     title = f"{some.class_names[best]} {probability[best]:.0%}"
@@ -141,7 +141,7 @@ def describe_class(evaluation: Any, some: CloudSet, i: int, place: int) -> tuple
 
 
 def draw_all(shown: Shown, out: Path) -> list[Path]:
-    """Write the sheet of all clouds; returns its path."""
+    """Write one picture of all clouds; returns its path."""
     path, who = out / ("parts.png" if shown.has_parts else "classes.png"), "matplotlib"
     if shown.has_parts:
         who = draw_parts(path, shown.clouds, shown.part_names, shown.data.up)
@@ -153,7 +153,7 @@ def draw_all(shown: Shown, out: Path) -> list[Path]:
 
 
 def draw_attentions(shown: Shown, out: Path, latents: Sequence[int] | None) -> list[Path]:
-    """Write a sheet of attention for every cloud; returns their paths."""
+    """Write attention maps of every cloud; returns their paths."""
     files = []
     for place, cloud in zip(shown.index, shown.clouds, strict=True):
         xyz, feats = (part[place, : shown.data.num_points] for part in (shown.test.xyz, shown.test.feats))
@@ -168,7 +168,7 @@ def draw_attentions(shown: Shown, out: Path, latents: Sequence[int] | None) -> l
 
 
 def write_pages(shown: Shown, out: Path) -> list[Path]:
-    """Write pages to turn clouds in, and a PLY file of each cloud; returns their paths."""
+    """Write interactive pages, and a PLY file of each cloud; returns their paths."""
     files = []
     for first in range(0, len(shown.clouds), MOST_CLOUDS):
         files.append(out / f"clouds_{first // MOST_CLOUDS + 1}.html")

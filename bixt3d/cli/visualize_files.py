@@ -1,4 +1,4 @@
-"""What ``bixt3d visualize`` draws of clouds and meshes of one's own: predictions, attention, pages."""
+"""``bixt3d visualize FILE``: draw predictions, attention maps and pages of the user's clouds and meshes."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -46,10 +46,10 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
 
 def draw_cloud(cloud: Any, predictor: CloudPredictor, arguments: Namespace, base: Path) -> list[Path]:
     """Draw one cloud; returns the files written, whose names begin with ``base``."""
-    told = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
+    given = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
     try:
-        prediction = predictor.predict(cloud, up=arguments.up, **told)
-        maps = predictor.attention_maps(cloud, up=arguments.up, **told) if arguments.attention else []
+        prediction = predictor.predict(cloud, up=arguments.up, **given)
+        maps = predictor.attention_maps(cloud, up=arguments.up, **given) if arguments.attention else []
     except InputError as error:
         raise InputError(f"{printable(cloud.name)}: {error}") from error
     shown, files = show(cloud, prediction, predictor, arguments.up), [base.with_name(f"{base.name}.png")]

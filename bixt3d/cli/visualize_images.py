@@ -1,4 +1,4 @@
-"""Draw images: what a run predicts, and what the latents of a run or of a preset attend to."""
+"""Draw images: predictions of a run, and attention maps of a run or an image preset."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ from bixt3d.viz.parts import WRONG
 from bixt3d.viz.picture import INK
 
 LONGEST_SIDE = 640
-"""Pixels of an image up to which a segmenter's attention is shown as it is; larger ones are made smaller."""
+"""Longest side in pixels of an image whose attention a segmenter shows; larger images are scaled down."""
 
 
 @dataclass
 class Shot:
-    """An image to draw: its name in files, in titles, and what is true of it where that is known (class or labels)."""
+    """An image to draw: its name in files and in titles, and its true class or labels if known."""
 
     name: str
     title: str
@@ -51,7 +51,7 @@ class Shot:
 
 @dataclass
 class NamedPredictor:
-    """A model, what it is called and where its pictures go; ``knows``: whether its predictions mean anything."""
+    """A model, its name and the folder of its pictures; ``knows``: whether its class names are known."""
 
     predictor: BaseImagePredictor
     name: str
@@ -75,14 +75,14 @@ def main(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
 
 
 def names_preset(run: Path | None) -> bool:
-    """Say whether a run is the name of a preset, and not that of a place."""
+    """Return whether a run is the name of an image preset, and no path."""
     return str(run) in PRESETS and not run.exists()
 
 
 def check(arguments: Namespace) -> None:
     """Raise InputError for options that do not go together."""
     if arguments.html or arguments.window:
-        raise InputError("--html and --window turn clouds, and this is about images: leave them out")
+        raise InputError("--html and --window are for clouds, not for images: leave them out")
     if arguments.image and (arguments.index or arguments.category or arguments.worst):
         raise InputError("--index, --category and --worst choose images of the test set: leave out --image, or them")
     run = arguments.run
@@ -96,7 +96,7 @@ def check(arguments: Namespace) -> None:
 
 
 def open_preset(arguments: Namespace) -> tuple[NamedPredictor, list[Shot]]:
-    """Return a model by its name and the images named; says which weights it has."""
+    """Return an image preset by name, and the images of ``--image``; prints which weights it has."""
     name, weights = str(arguments.run), arguments.weights and Path(arguments.weights)
     preset, shots = PRESETS[name], named_shots(arguments)
     torch.manual_seed(0)
@@ -120,7 +120,7 @@ def open_preset(arguments: Namespace) -> tuple[NamedPredictor, list[Shot]]:
 
 
 def open_images(arguments: Namespace, rest: Sequence[str]) -> tuple[NamedPredictor, list[Shot]]:
-    """Return the model of a run on images, and the images named or those of its test set."""
+    """Return the model of a run on images, and the images of ``--image`` or of its test set."""
     run = arguments.run or find_run()
     if not arguments.image:
         return open_test_images(arguments, run, rest)
@@ -149,7 +149,7 @@ def named_shots(arguments: Namespace) -> list[Shot]:
 
 
 def open_test_images(arguments: Namespace, run: Path, rest: Sequence[str]) -> tuple[NamedPredictor, list[Shot]]:
-    """Return the model of a run, and those images of its test set that are asked for."""
+    """Return the model of a run, and the chosen images of its test set."""
     saved = read_run(run, trust="--trust" in rest)
     task, lean = saved.task, ["--data.cache=false"] if "cache: true" in saved.config else []  # only a few are needed
     trained = open_run(task, task.make_parser(__doc__), run, [*lean, *rest])
@@ -166,7 +166,7 @@ def open_test_images(arguments: Namespace, run: Path, rest: Sequence[str]) -> tu
 
 
 def rank(task: Any, trained: TrainedRun, index: Sequence[int]) -> list[int]:
-    """Return the places of test images in order of the probability of their class, or of their IoU, lowest first."""
+    """Return the order of test images by the probability of their class, or by their IoU, lowest first."""
     some = trained.test.subset(torch.tensor(index))
     evaluation = task.evaluate(trained.model, some, trained.run, trained.fabric)
     if isinstance(task, ImageSegmentation):
@@ -176,7 +176,7 @@ def rank(task: Any, trained: TrainedRun, index: Sequence[int]) -> list[int]:
 
 
 def take_shot(test: Any, place: int) -> Shot:
-    """Return an image of a test set with what is true of it."""
+    """Return an image of a test set with its true class or labels."""
     where = int(test.index[place])
     example = test.reader.example(where, augmented=False)
     truth = example["labels"].numpy() if "labels" in example else test.class_names[int(test.label[place])]
@@ -184,7 +184,7 @@ def take_shot(test: Any, place: int) -> Shot:
 
 
 def draw_predictions(predictor: Any, shots: Sequence[Shot], out: Path) -> list[Path]:
-    """Write a sheet of images with what the model says of them; returns its path."""
+    """Write one picture of images with their predictions; returns its path."""
     predictions = predictor.predict([shot.image for shot in shots])
     pixels = [np.asarray(shot.image) for shot in shots]
     if isinstance(predictor, ImageSegmentationPredictor):
@@ -207,7 +207,7 @@ def draw_predictions(predictor: Any, shots: Sequence[Shot], out: Path) -> list[P
 
 
 def score(prediction: SegmentationPrediction, truth: Any) -> str:
-    """Return the mean IoU of an image as the end of its title, where the truth is known."""
+    """Return the mean IoU of an image as the end of its title; empty without true labels."""
     if truth is None:
         return ""
     names = prediction.class_names
@@ -218,7 +218,7 @@ def score(prediction: SegmentationPrediction, truth: Any) -> str:
 def draw_attention(
     named: NamedPredictor, shot: Shot, out: Path, latents: Sequence[int] | None, layer: int | None
 ) -> list[Path]:
-    """Write a sheet of some latents in all layers and one of all latents in one layer; returns their paths."""
+    """Write a picture of some latents in all layers, and one of all latents in one layer; returns their paths."""
     image = view_of(named.predictor, shot.image)
     layers = image_attention_maps(named.predictor.model, image)
     maps, grid, pixels = [to_numpy(one) for one in layers], layers[0].grid, to_pixels(image)
@@ -233,7 +233,7 @@ def draw_attention(
 
 
 def view_of(predictor: BaseImagePredictor, image: Any) -> Tensor:
-    """Return an image as the model sees it: a square, or with a segmenter all of it that makes whole patches."""
+    """Return an image as the model reads it: a square crop, or for a segmenter cropped to whole patches."""
     if not isinstance(predictor, ImageSegmentationPredictor):
         return predictor.prepare(image)
     image = image.copy()

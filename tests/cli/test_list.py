@@ -26,7 +26,7 @@ def test_every_config_says_its_task_what_it_is_and_how_its_data_come():
     assert configs["psb_encdec"].data == "data/psb_partseg: bixt3d download psb"
     assert configs["psb_encdec"].about.endswith("a small BiXT with PointMLP's decoder, for 2 CPU cores")
     assert configs["shapenetpart_naive"].data.endswith("bixt3d download shapenetpart")
-    assert configs["shapes_cls"].data == "no data: they are made on the spot"
+    assert configs["shapes_cls"].data == "no data: a procedural set, generated in memory"
     assert configs["imagenet_ti16"].data == "data/imagenet: by hand, see data/README.md"
 
 
@@ -42,13 +42,13 @@ def test_the_list_knows_the_configs_that_a_name_finds():
     assert all(config_file(name) == path for name, path in known_configs().items())
 
 
-def test_models_are_listed_with_the_functions_that_build_them(capsys):
+def test_models_are_listed_with_the_function_that_builds_them(capsys):
     main(["models"])
     lines = capsys.readouterr().out.splitlines()
     for name in (*PRESETS, "modelnet40_naive", "psb_encdec"):
         assert [line for line in lines if line.startswith(f"{name} ")], name
     assert [line for line in lines if line.split()[:1] == ["bixt_ti_l64_p16"] and "80.10 %" in line]
-    assert "build_image_classifier(NAME, num_classes)" in "\n".join(lines)
+    assert "create_model(NAME, num_classes, pretrained=True)" in "\n".join(lines)
 
 
 def test_runs_say_how_far_and_how_good_they_are(tmp_path, capsys):
@@ -77,7 +77,7 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(tmp_path, capsys):
 
 
 def test_where_there_are_no_runs_a_sentence_says_how_to_make_one(tmp_path):
-    with pytest.raises(InputError, match="there are no runs below .*: make one with `bixt3d train cls"):
+    with pytest.raises(InputError, match="there are no runs below .*: train one with `bixt3d train cls"):
         main(["runs", str(tmp_path)])
 
 

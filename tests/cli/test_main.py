@@ -59,7 +59,7 @@ def test_mistakes_of_the_command_line_are_answered_without_torch():
         (["train", "--cfg", "shapes_cls"], "say what to train: bixt3d train cls|partseg|imgcls|imgseg ..."),
         (["train", "clss"], "there is no task 'clss'; did you mean 'cls'?"),
         (["export"], "the following arguments are required: RUN"),
-        (["export", "a", "b"], "'b' is one word too many"),
+        (["export", "a", "b"], "'b' is one argument too many"),
         (["export", "a", "--format=onx"], "invalid choice: 'onx'"),
         (["cost", "--tabel=2"], "unknown option '--tabel=2'; did you mean '--table'?"),
         (["visualize", "--worts"], "unknown option '--worts'; did you mean '--worst'?"),

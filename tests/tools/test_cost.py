@@ -265,7 +265,7 @@ def test_weights_to_begin_with_are_not_fetched(tmp_path: Path, monkeypatch: pyte
 
 
 def test_trust_is_refused_where_it_is_of_no_use():
-    with pytest.raises(InputError, match="--trust is of no use here"):
+    with pytest.raises(InputError, match="--trust has no effect here"):
         cost.main(["--cfg=cifar10", "--trust"])
 
 
