@@ -273,7 +273,7 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
         (["--model.encoder.num_heads=3"], "does not divide"),
         (["--model.encoder.depth=0"], "at least 1 layer"),
         (["--model.encoder.num_latents=0"], "at least 1 latent"),
-        (["--model.encoder.drop_path_self=1"], "stochastic depth must be at least 0 and below 1"),
+        (["--model.encoder.drop_path_self=1"], "stochastic depth rate must be at least 0 and below 1"),
         (["--model.tokenizer.num_features=-2"], "at least 2 features per axis"),
         (["--model.tokenizer.num_features=7"], "even number of features"),
         (["--model.encoder.dim=32"], "tokens of width 16, but the encoder reads 32"),
