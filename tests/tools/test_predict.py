@@ -169,7 +169,7 @@ def test_the_program_ends_with_code_1_after_a_broken_file(class_run, clouds):
         (["a.xyz", "--up=x"], "argument --up: invalid choice"),
         (["a.xyz", "--up", "-y"], "argument --up: expected one argument; write --up=-y"),
         (["a.xyz", "--top=0"], "--top must be at least 1"),
-        (["a.xyz", "--chekpoint=x"], "unrecognized arguments: --chekpoint=x"),
+        (["a.xyz", "--chekpoint=x"], "unknown option '--chekpoint=x'"),
         (["a.xyz", "--format=csv"], "--format needs --out FOLDER"),
         (["a.xyz", "--out=out", "--format=ply,las"], "'ply,las' is not made of ply, csv, npz, npy"),
         (["a.xyz", "--category=mug"], "--category is for models of parts"),
