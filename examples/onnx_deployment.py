@@ -10,7 +10,7 @@
 
 Files may follow, .npy or text, with a row for each point: x y z, then the features that the model reads, in the order
 of its inputs. Clouds may have any number of points, units and place; normals any length; colors go from 0 to 1. A model
-of parts that wants to be told the category: --category NAME.
+of parts that needs the category: --category NAME.
 """
 
 import argparse

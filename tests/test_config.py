@@ -148,8 +148,8 @@ def test_help_lists_settings_with_type_default_and_meaning(capsys):
     meanings = {
         "--seed": "seed of weights, shuffling and augmentation",
         "--train.label_smoothing": "probability given to the other classes",
-        "--optim.ema": "decay of an exponential moving average of the weights",
-        "--augment.jitter": "standard deviation of the noise",
+        "--optim.ema": "decay of the exponential moving average of the weights",
+        "--augment.jitter": "standard deviation of the Gaussian noise",
         "--runtime.threads": "CPU threads",
     }
     for name, meaning in meanings.items():

@@ -63,8 +63,8 @@ class CloudPredictor(BasePredictor):
     ) -> Float[Tensor, "*B D"]:
         """Return the embedding of clouds, the pooled features before the head: (D,) or (B, D), on the CPU.
 
-        Takes the arguments of `predict`, and prepares clouds in the same way. Raises InputError for a custom model
-        class without features.
+        Takes the arguments of `predict`, and prepares clouds as it does. Raises InputError for a custom model class
+        without features.
         """
         features_of_clouds = features_of(self.model)
         single, given = self._clouds(clouds, features, batch)

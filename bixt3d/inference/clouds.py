@@ -37,6 +37,12 @@ class Predictor(CloudPredictor):
         class_names: names of the classes, in the order of the logits.
         num_points: number of points of each cloud that the model reads.
         up: the up axis of the training set.
+
+    Example:
+        >>> model = create_model("shapes_cls", num_classes=2)
+        >>> predictor = Predictor(model, ["chair", "lamp"], num_points=256)
+        >>> predictor.predict(torch.rand(1000, 3)).probabilities
+        {'chair': 0.5, 'lamp': 0.5}
     """
 
     task = "classification"

@@ -53,13 +53,18 @@ def create_model(
             ``encoder={"depth": 4}``.
 
     Raises InputError for an unknown name (it suggests the nearest one) and for settings that do not fit.
+
+    Example:
+        >>> model = create_model("modelnet40_grouping", num_classes=40, encoder={"depth": 2})
+        >>> model(torch.rand(2, 1024, 3)).shape
+        torch.Size([2, 40])
     """
     if str(name) in PRESETS:
         return _create_preset(str(name), num_classes, pretrained, changes)
     if "/" not in str(name) and Path(name).suffix == "" and str(name) not in known_configs():
         raise InputError(f"there is no model '{name}'" + nearest(str(name), list_models()))
     if pretrained:
-        raise InputError(f"no weights of '{name}' were released: train it, then load_run gives your own")
+        raise InputError(f"no weights of '{name}' were released: train it, and load your own with load_run")
     settings = read_model_config(name)
     kind = kind_of(settings)
     outputs = [num_classes, num_categories] if kind == "partseg" else [num_classes]

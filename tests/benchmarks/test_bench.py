@@ -277,7 +277,7 @@ def test_memory_is_the_peak_of_a_fresh_process_beyond_what_is_returned():
 
 def test_kept_memory_by_hand():
     """sdpa keeps the logarithm of a sum for each row and each column; the textbook form two softmaxes at least."""
-    attends, parts = bench_attention.forms(SMALL), bench_attention.make_parts(2, 64, SMALL)
+    attends, parts = bench_attention.implementations(SMALL), bench_attention.make_parts(2, 64, SMALL)
     kept = {form: bench_attention.kept_for_backward(attends[form], parts) for form in ("textbook", "sdpa")}
     assert kept["sdpa"] == pytest.approx(4e-6 * 2 * 6 * (64 + 64), rel=0.1)
     assert kept["textbook"] >= 2 * 4e-6 * 2 * 6 * 64 * 64

@@ -10,6 +10,7 @@ from PIL import Image
 from written_runs import write_run_folder, write_seeds
 
 from bixt3d.cli.compare import main
+from bixt3d.io.bounds import listed
 from bixt3d.types import InputError
 
 
@@ -42,7 +43,7 @@ def test_runs_stand_in_one_table_in_markdown(runs, capsys):
     assert len({len(line) for line in said.splitlines() if line.startswith("|")}) == 1
     assert (
         "of the best epoch on the test set, which is too optimistic" in said
-        and f"Unfinished, scores of the last evaluated epoch: {runs[1]}" in said
+        and f"Unfinished, scores of the last evaluated epoch: {listed([runs[1]])}." in said
     )
 
 

@@ -15,6 +15,7 @@ from bixt3d.cli.main import COMMANDS, call
 from bixt3d.io.known_classes import known_classes
 from bixt3d.io.named_configs import config_file
 from bixt3d.tasks import TASKS, find_task
+from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.command import parse_command
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,7 @@ def workplace(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("workplace")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(Classification, "write_report", lambda *_: None)  # commands of the pages draw some
         call(["train", "cls", "--cfg", "shapes_cls", "--run_dir", "runs/demo", *SMALL])
         for name in ("a", "b", "mine"):
             shutil.copytree("runs/demo", f"runs/{name}")
@@ -78,8 +80,8 @@ def test_pages_have_commands_and_code_to_run():
     assert blocks("README.md", "python") and len(blocks("docs/python.md", "python")) > 4
 
 
-@pytest.mark.parametrize(("page", "command"), EVERY, ids=[command for _, command in EVERY])
-def test_a_command_runs(page, command, workplace, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("command", dict.fromkeys(command for _, command in EVERY))
+def test_a_command_runs(command, workplace, tmp_path, monkeypatch, capsys):
     """Training on data that are not here is started up to its settings; downloads are not started."""
     monkeypatch.chdir(workplace)
     verb, *words = shlex.split(command)[1:]

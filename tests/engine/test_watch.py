@@ -1,5 +1,6 @@
 """Processes of a run end together, with a sentence: when one is killed, ends with an error, or stops."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = """
-import atexit, os, signal, sys, time
+pytestmark = pytest.mark.slow
+
+PROGRAM = '''
+import atexit, json, os, signal, sys, time
 from pathlib import Path
 import torch
 from lightning_fabric.utilities import distributed
@@ -23,7 +26,7 @@ from bixt3d.cli.program import run_program
 from bixt3d.types import InputError
 
 launch.POLL_SECONDS, watch.TICK, watch.PATIENCE, runtime.APPEARS_WITHIN = 0.1, 0.1, 20, 1.0
-what, rank = sys.argv[1], int(os.environ.get("RANK", 0))
+rank = int(os.environ.get("RANK", 0))
 
 # as NCCL does, with gloo: a group is destroyed together, and without a watch Lightning would do so at the very end
 destroy, initialized = torch.distributed.destroy_process_group, torch.distributed.init_process_group
@@ -35,6 +38,36 @@ def init_process_group(*arguments, **named):
         atexit.register(distributed._destroy_dist_connection)
 
 torch.distributed.init_process_group = init_process_group
+
+def outcome(pid, what, folder, errors):
+    """Return exit code, output and errors of the first of two processes, both of which have ended."""
+    found = ""
+    with open(errors) as lines:  # until both have closed them
+        for line in lines:
+            found += line
+            if what == "rank 0 SIGSTOP" and "error" in line:  # of the second process: it is not stopped
+                os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), (folder / "output").read_text(), found
+
+# each case begins in a fork of this process, which has imported everything; its second process is started as ever
+root, *cases = sys.argv[1:]
+if "RANK" in os.environ:
+    what, folder = cases[0], Path(root)
+else:
+    for what in cases:
+        folder = Path(root) / what.replace(" ", "_")
+        for place in "01":
+            (folder / place).mkdir(parents=True)
+        errors, writes = os.pipe()
+        if not (pid := os.fork()):
+            os.dup2(writes, 2), os.dup2(os.open(folder / "output", os.O_WRONLY | os.O_CREAT), 1)
+            os.close(writes), os.close(errors)
+            sys.argv[1:] = [str(folder), what]
+            break
+        os.close(writes)
+        print(json.dumps([what, *outcome(pid, what, folder, errors)]), flush=True)
+    else:
+        sys.exit()
 
 if what == "child dies at start" and rank == 1:
     os._exit(3)
@@ -58,8 +91,12 @@ def train(fabric):
 def main():
     fabric = start(Runtime(accelerator="cpu", devices=2, threads=1))
     if what == "in private":
-        os.chdir(Path(sys.argv[2]) / str(fabric.global_rank))
-        check_shared(fabric, Path("run"))
+        os.chdir(folder / str(fabric.global_rank))
+        try:
+            check_shared(fabric, Path("run"))
+        finally:
+            if rank == 0:
+                print(os.listdir("run"), flush=True)
     if fabric.global_rank == 1 and what == "error":
         raise InputError("this process does not like its data")
     if what == f"rank {rank} SIGKILL" or what == f"rank {rank} SIGSTOP":
@@ -73,26 +110,7 @@ def main():
     finish(fabric)
 
 run_program(main)
-"""
-
-
-def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    """Return exit code, output and errors of the first of two processes, both of which have ended."""
-    program = folder / "program.py"
-    program.write_text(PROGRAM)
-    command = [sys.executable, str(program), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    if arguments == ("rank 0 SIGSTOP",):
-        lines = [next(line for line in process.stderr if "error" in line)]  # of the second process: it is not stopped
-        process.kill()
-        output, errors = process.communicate(timeout=60)
-        return process.returncode, output, "".join([*lines, errors])
-    try:
-        output, errors = process.communicate(timeout=60)  # waits until both have closed them
-    finally:
-        process.kill()
-    return process.returncode, output, errors
+'''
 
 
 FAILS = {
@@ -107,14 +125,27 @@ FAILS = {
 }
 
 
+OTHERS = ("nothing", "in private", "nan")
+
+
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
-    """Return how each failing run ends: two of them run at a time."""
-    with ThreadPoolExecutor(2) as threads:
-        return dict(zip(FAILS, threads.map(lambda what: run(tmp_path_factory.mktemp("run"), what), FAILS), strict=True))
+    """Return exit code, output and errors of each case, three of which run at a time."""
+    folder = tmp_path_factory.mktemp("runs")
+    (program := folder / "program.py").write_text(PROGRAM)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def run(cases: list[str]) -> str:
+        command = [sys.executable, str(program), str(folder), *cases]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with ThreadPoolExecutor() as threads:
+        said = "".join(threads.map(run, [[*FAILS, *OTHERS][first::3] for first in range(3)]))
+    return {what: (code, output, errors) for what, code, output, errors in map(json.loads, said.splitlines())}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", FAILS)
 def test_when_one_process_fails_the_other_ends_with_a_sentence(ended, what):
     (code, output, errors), (expected, sentences) = ended[what], FAILS[what]
@@ -123,27 +154,22 @@ def test_when_one_process_fails_the_other_ends_with_a_sentence(ended, what):
         assert re.search(sentence, errors), errors
 
 
-@pytest.mark.slow
-def test_processes_wait_for_the_slowest_that_is_alive_and_end_without_error(tmp_path):
-    code, output, errors = run(tmp_path, "nothing")
+def test_processes_wait_for_the_slowest_that_is_alive_and_end_without_error(ended):
+    code, output, errors = ended["nothing"]
     assert (code, output.split(), "error" in errors) == (0, ["done"], False)
 
 
-@pytest.mark.slow
-def test_a_run_folder_that_processes_do_not_share_is_refused(tmp_path):
-    for rank in "01":
-        (tmp_path / rank).mkdir()
-    code, _, errors = run(tmp_path, "in private", str(tmp_path))
+def test_a_run_folder_that_processes_do_not_share_is_refused(ended):
+    code, output, errors = ended["in private"]
     assert code == 2
     assert (
         "process 1 does not see the run folder run of process 0: give all machines a folder that they share" in errors
     )
-    assert not list((tmp_path / "0" / "run").iterdir())
+    assert output == "[]\n"  # what process 0 finds in it
 
 
-@pytest.mark.slow
-def test_a_loss_that_is_no_number_in_one_process_ends_all_with_the_same_sentence(tmp_path):
-    code, _, errors = run(tmp_path, "nan")
+def test_a_loss_that_is_no_number_in_one_process_ends_all_with_the_same_sentence(ended):
+    code, _, errors = ended["nan"]
     assert code == 2
     assert errors.count("error: the loss was not a number at step 0 of this epoch") == 2
     assert "error: process" not in errors

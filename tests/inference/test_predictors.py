@@ -71,8 +71,8 @@ def test_every_point_has_features_whether_the_model_reads_it_or_not(parts):
     xyz = torch.randn(50, 3)
     found = parts.embed(xyz, category="lamp")
     assert found.shape == (50, 16)
-    told = {name: parts.embed(xyz, category=name) for name in PARTS}
-    assert told["chair"].equal(told["lamp"])  # an embedding of the category starts at zero
+    embeddings = {name: parts.embed(xyz, category=name) for name in PARTS}
+    assert embeddings["chair"].equal(embeddings["lamp"])  # an embedding of the category starts at zero
     assert [one.shape for one in parts.embed([xyz, xyz[:20]], category="lamp")] == [(50, 16), (20, 16)]
     with pytest.raises(InputError, match="needs the category"):
         parts.embed(xyz)

@@ -401,9 +401,9 @@ def places(tree: Any, path: tuple = ()) -> list[tuple]:
 def mutate(facts: dict[str, Any], draw: random.Random) -> dict[str, str]:
     """Return the metadata of a run in which a value is another one, or is missing, or whose text is damaged."""
     facts = copy.deepcopy(facts)
-    *way, last = draw.choice(places(facts)[1:])
+    *path, last = draw.choice(places(facts)[1:])
     node = facts
-    for key in way:
+    for key in path:
         node = node[key]
     if (how := draw.random()) < 0.6:
         node[last] = copy.deepcopy(draw.choice(STRANGE))

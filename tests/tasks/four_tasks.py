@@ -1,4 +1,4 @@
-"""A program: train each of the four tasks for 20 steps and evaluate them, on so many processes; write what was found.
+"""A program: train each of the four tasks for 8 steps and evaluate them, on so many processes; write what was found.
 
 python four_tasks.py DATA OUT DEVICES
 """
@@ -34,7 +34,7 @@ GROUPS = """
         num_neighbors: 4
         num_groups: 12
 """
-TRAIN = "optim: {name: adamw, lr: 1.0e-3, warmup_epochs: 1}\ntrain: {steps: 20, batch_size: 11, eval_batch_size: 4"
+TRAIN = "optim: {name: adamw, lr: 1.0e-3, warmup_epochs: 1}\ntrain: {steps: 8, batch_size: 11, eval_batch_size: 4"
 CONFIGS: dict[type[Task], str] = {
     Classification: f"""{CLOUDS}
 model:
@@ -80,7 +80,7 @@ model:
 
 
 def run_task(task: Task, config: str, fabric: Fabric) -> dict[str, Any]:
-    """Return the evaluation of a new model, the losses of 20 steps, and weights and running statistics after them."""
+    """Return the evaluation of a new model, the losses of 8 steps, and weights and running statistics after them."""
     parser = task.make_parser("a test")
     torch.manual_seed(0)  # settings build the parts of a model
     run = make_run(parser, parser.parse_args([f"--cfg={config}"]))

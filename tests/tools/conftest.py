@@ -69,7 +69,9 @@ def train(tiny: Path) -> Train:
 @pytest.fixture(scope="session")
 def tiny_run(train: Train, tmp_path_factory) -> Path:
     """Return the folder of a tiny run that nobody changes."""
-    return train(tmp_path_factory.mktemp("runs") / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bixt3d.viz.scene.renderer", lambda: ("matplotlib", "the tests draw with it"))
+        return train(tmp_path_factory.mktemp("runs") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,12 +23,21 @@ from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
 from bixt3d.nn.mlp import ChannelsLastBatchNorm
 from bixt3d.nn.refinement import GroupRefinement
 from bixt3d.tasks.backends import choose_backends, with_less_memory
+from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.image_task import ImageTask
 from bixt3d.tasks.settings import Run, Train
 from bixt3d.tokenizers import GroupTokenizer, PointTokenizer
 from bixt3d.types import InputError
 
-PROGRAM = Path(__file__).parents[2] / "tools" / "train_cls.py"
+PROGRAM = """
+import functools, torch
+from bixt3d.cli.main import run
+from bixt3d.tasks.classification import Classification
+Classification.write_report = lambda *_: None
+{first}
+run("train", "cls")
+"""
+"""The command `bixt3d train cls`, but without pictures, and with a line of code before it."""
 GROUPS = [
     "--model.tokenizer={class_path: GroupTokenizer, init_args: {dim: 16, points: {class_path: PointTokenizer, "
     "init_args: {dim: 8}}, num_neighbors: 4, num_groups: 16, num_pre: 0}}"
@@ -112,8 +120,6 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_backends_asked_for_by_name_train_to_the_same_losses(tmp_path, train, monkeypatch):
-    from bixt3d.tasks.classification import Classification
-
     monkeypatch.setattr(Classification, "write_results", lambda *_: None)
     reference = train(tmp_path / "torch", *GROUPS, "--runtime.attention=torch", "--runtime.points=torch")
     for attention, points in (("sdpa", "numba"), ("chunked", "auto")):
@@ -121,8 +127,16 @@ def test_backends_asked_for_by_name_train_to_the_same_losses(tmp_path, train, mo
         assert losses(found) == pytest.approx(losses(reference), rel=1e-4)
 
 
-def run_program(folder: Path, tiny: Path, *arguments: str, by: Sequence[str] = (), **variables: str) -> Path:
-    command = [sys.executable, "-W", "ignore", *by, str(PROGRAM), f"--cfg={tiny}", f"--run_dir={folder}", *arguments]
+@pytest.fixture
+def train_plainly(train, monkeypatch):
+    """Return `train`, but it draws no report."""
+    monkeypatch.setattr(Classification, "write_report", lambda *_: None)
+    return train
+
+
+def run_program(folder: Path, tiny: Path, *arguments: str, first: str = "", **variables: str) -> Path:
+    code = PROGRAM.format(first=first)
+    command = [sys.executable, "-W", "ignore", "-c", code, f"--cfg={tiny}", f"--run_dir={folder}", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -130,7 +144,7 @@ def run_program(folder: Path, tiny: Path, *arguments: str, by: Sequence[str] = (
 
 
 @pytest.mark.slow
-def test_kernels_train_to_the_same_losses(tmp_path, tiny):
+def test_kernels_train_to_the_same_losses(tmp_path, tiny, train_plainly):
     """Attention, sampling and neighbors by Triton's kernels (interpreted where there is no GPU), against torch's."""
     pytest.importorskip("triton", reason="Triton is not installed")
     short = ["--train.steps=2", "--train.batch_size=4", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
@@ -140,7 +154,7 @@ def test_kernels_train_to_the_same_losses(tmp_path, tiny):
         mode = {}
     else:
         mode = {"TRITON_INTERPRET": "1"}
-    plain = run_program(tmp_path / "torch", tiny, *short, "--runtime.attention=torch", "--runtime.points=torch")
+    plain = train_plainly(tmp_path / "torch", *short, "--runtime.attention=torch", "--runtime.points=torch")
     kernels = ("--runtime.attention=triton", "--runtime.points=triton")
     try:
         fused = run_program(tmp_path / "triton", tiny, *short, *kernels, **mode)
@@ -154,22 +168,17 @@ def test_kernels_train_to_the_same_losses(tmp_path, tiny):
         torch.testing.assert_close(weight, weights[1][name], rtol=1e-4, atol=1e-6)
 
 
-WITHOUT_CODE = """
-import functools, runpy, sys, torch
-torch.compile = functools.partial(torch.compile, backend="aot_eager")
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+WITHOUT_CODE = 'torch.compile = functools.partial(torch.compile, backend="aot_eager")'
 
 
 @pytest.mark.slow
-def test_a_compiled_model_trains_to_the_same_losses(tmp_path, tiny):
+def test_a_compiled_model_trains_to_the_same_losses(tmp_path, tiny, train_plainly):
     """On a CPU traced, split into forward and backward, but run as torch would: g++ takes minutes for all kernels."""
     short = ["--train.steps=4", "--data.num_points=32", "--data.test_per_class=1", *GROUPS]
     short += ["--model.dropout=0", "--model.encoder.drop_path_cross=0"]
-    plain = run_program(tmp_path / "eager", tiny, *short)
-    by = [] if torch.cuda.is_available() else ["-c", WITHOUT_CODE]
-    found = run_program(tmp_path / "compiled", tiny, *short, "--runtime.compile=true", by=by)
+    plain = train_plainly(tmp_path / "eager", *short)
+    first = "" if torch.cuda.is_available() else WITHOUT_CODE
+    found = run_program(tmp_path / "compiled", tiny, *short, "--runtime.compile=true", first=first)
     assert len(read_rows(found / "metrics.csv")) == 1
     assert losses(found) == pytest.approx(losses(plain), rel=1e-3)
 

@@ -270,6 +270,8 @@ def test_trust_is_refused_where_it_is_of_no_use():
 
 
 def test_without_fvcore_one_learns_what_to_install(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "fvcore.nn", None)
-    with pytest.raises(InputError, match="costs are counted by fvcore: pip install fvcore"):
+    monkeypatch.setitem(sys.modules, "fvcore", None)
+    with pytest.raises(
+        InputError, match=r"counting costs needs the package fvcore, .*: pip install 'bixt3d\[export\]'"
+    ):
         count_cost(nn.Linear(2, 2), torch.zeros(1, 2))

@@ -169,7 +169,7 @@ def test_the_program_ends_with_code_1_after_a_broken_file(class_run, clouds):
         (["a.xyz", "--up=x"], "argument --up: invalid choice"),
         (["a.xyz", "--up", "-y"], "argument --up: expected one argument; write --up=-y"),
         (["a.xyz", "--top=0"], "--top must be at least 1"),
-        (["a.xyz", "--chekpoint=x"], "unknown option '--chekpoint=x'"),
+        (["a.xyz", "--chekpoint=x"], "unknown option '--chekpoint=x'; did you mean '--checkpoint'?"),
         (["a.xyz", "--format=csv"], "--format needs --out FOLDER"),
         (["a.xyz", "--out=out", "--format=ply,las"], "'ply,las' is not made of ply, csv, npz, npy"),
         (["a.xyz", "--category=mug"], "--category is for models of parts"),
@@ -252,7 +252,8 @@ def test_a_classifier_leaves_points_picture_and_page_of_every_cloud(class_run, c
     predict.main([str(clouds), f"--checkpoint={class_run()}", f"--out={out}", "--json"])
     names = ["chair", "chair-2", "box", "two_0", "two_1"]
     expected = {f"{name}_prediction.{ending}" for name in names for ending in ("ply", "png", "html")}
-    assert {path.name for path in out.iterdir()} == expected
+    (library,) = out.glob("plotly-*.min.js")  # one for all pages
+    assert {path.name for path in out.iterdir()} == {*expected, library.name}
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {Path(path).name for facts in told for path in facts["out"]} == expected
     assert [facts["point_files"] for facts in told] == [

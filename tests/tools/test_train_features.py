@@ -15,6 +15,7 @@ from bixt3d.cli import test as test_command
 from bixt3d.cli import train as train_command
 from bixt3d.inference.runs import read_run
 from bixt3d.tasks import inputs
+from bixt3d.tasks.classification import Classification
 
 CLASSES = ("dark", "gray", "bright")
 NUM_POINTS = 48
@@ -50,6 +51,12 @@ def brightness_set(root: Path, split: str, num_clouds: int, seed: int) -> None:
         file["intensity"] = (1000 + 7 * gray.mean(2)).astype(np.float32)
         file["index"] = np.tile(np.arange(NUM_POINTS), (num_clouds, 1))
     (root / f"{split}_files.txt").write_text(f"{split}.h5\n")
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    """Draw no report: it takes longer than a run."""
+    monkeypatch.setattr(Classification, "write_report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

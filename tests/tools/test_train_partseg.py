@@ -221,7 +221,7 @@ GROUPS = ["--model=TokenSegmenter"]  # with the tokenizer of the config, which m
         (["--model.decoder.dims=[16,16]"], "a decoder of 2 levels takes 1 steps, but dims has 2 numbers"),
         (["--model.decoder.context_dim=0"], "context_dim of a decoder must be at least 1"),
         (["--model.decoder.category_dim=-1"], "category_dim at least 0"),
-        (["--model.decoder.ratio=0"], "with a ratio of 0 has no hidden units"),
+        (["--model.decoder.ratio=0"], "with a ratio of 0.0 has no hidden units"),
         (["--model.decoder.dropout=2"], "dropout probability"),
         (["--resume"], "no part segmentation run under runs/ yet: make one with `bixt3d train partseg --cfg"),
     ],

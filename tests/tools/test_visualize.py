@@ -18,7 +18,7 @@ from bixt3d.viz.parts import PartCloud
 
 
 @pytest.fixture(autouse=True)
-def without_open3d(tmp_path_factory, monkeypatch):
+def drawn_by_matplotlib(tmp_path_factory, monkeypatch):
     """Draw with matplotlib, which starts faster: a module that cannot be imported hides Open3D."""
     folder = tmp_path_factory.mktemp("stub")
     (folder / "open3d.py").write_text("raise OSError('libGL.so.1: cannot open shared object file')")

@@ -8,6 +8,11 @@ import pytest
 from bixt3d.viz import scene
 
 
+@pytest.fixture(autouse=True)
+def drawn_by_matplotlib():
+    """Let Open3D draw where it is: these are the tests of what it does."""
+
+
 @pytest.fixture
 def broken_open3d(tmp_path_factory, monkeypatch) -> Iterator[Callable[[str], None]]:
     """Return a function that puts a module open3d of these lines before the true one, for this test."""
