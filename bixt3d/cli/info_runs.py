@@ -94,7 +94,7 @@ def score_lines(run: RunFolder) -> list[str]:
             f"{name.replace('_', ' ')} {one['value']:{run.headline[name].number_format}} (epoch {one['epoch']})"
             for name, one in known.items()
         ]
-        lines.append(f"best on the test set, chosen on the test set, so do not report it: {', '.join(words)}")
+        lines.append(f"best epoch on the test set, chosen on it, so do not report it: {', '.join(words)}")
     groups = [
         group for group in (run.result, *run.result.values()) if isinstance(group, dict) and "convention" in group
     ]

@@ -14,8 +14,8 @@ all settings: bixt3d test {name} --help_settings
 
 {always}"""
 MORE = {
-    "cls": ("corrupted", "score corrupted clouds too: seven corruptions in five levels, as in ModelNet-C"),
-    "partseg": ("full", "score all original points, not only those that the model reads"),
+    "cls": ("corrupted", "score corrupted clouds too: seven corruptions, five levels of each, after ModelNet-C"),
+    "partseg": ("full", "score every original point, not only those that the model sees"),
 }
 """A second evaluation, of some tasks: option and help."""
 

@@ -42,8 +42,8 @@ def test_runs_stand_in_one_table_in_markdown(runs, capsys):
     assert both[7:] == ["110 s", "50", "0 1", "abc1234"]
     assert len({len(line) for line in said.splitlines() if line.startswith("|")}) == 1
     assert (
-        "chosen by it: too good" in said
-        and f"Unfinished, so with the scores of the last epoch that was scored: {listed([runs[1]])}." in said
+        "of the best epoch on the test set, which is too optimistic" in said
+        and f"Unfinished, scores of the last evaluated epoch: {listed([runs[1]])}." in said
     )
 
 

@@ -33,7 +33,7 @@ def test_a_finished_run_says_what_it_is_how_good_it_was_and_what_to_do_next(tmp_
         "features none: positions alone",
         "epoch 3 of 3, seed 0, 100 s, 50 clouds/s",
         "overall accuracy 80.00%, mean accuracy 40.00% (last epoch, test set)",
-        "chosen by it and too good to report: overall accuracy 90.00% (epoch 2)",
+        "chosen on it, so do not report it: overall accuracy 90.00% (epoch 2)",
         "bixt3d 0.1.0, torch 2.14, commit abc1234",
         "model.safetensors: the last epoch",
         "files config.yaml, metrics.csv, result.json, run.json",
