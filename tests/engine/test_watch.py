@@ -109,7 +109,16 @@ def main():
         print("done", flush=True)
     finish(fabric)
 
-run_program(main)
+code = 0
+try:
+    run_program(main)
+except SystemExit as ended:
+    code = ended.code or 0
+if rank == 0:  # a fork: destructors of C++ would end it with SIGABRT, for threads of its parent that it has not
+    atexit._run_exitfuncs()
+    sys.stdout.flush(), sys.stderr.flush()
+    os._exit(code)
+sys.exit(code)
 '''
 
 

@@ -80,7 +80,7 @@ def test_a_file_is_predicted_by_the_weights_alone(run, cloud, capsys):
 def test_what_it_predicts_is_not_drawn_and_both_programs_say_so(run, cloud, tmp_path):
     with pytest.raises(InputError, match="--out cannot draw what a HeightPredictor predicts"):
         predict.main([f"--checkpoint={run}", f"--out={tmp_path / 'out'}", str(cloud)])
-    with pytest.raises(InputError, match="bixt3d visualize does not know how to draw a height regression run"):
+    with pytest.raises(InputError, match="bixt3d visualize cannot draw a height regression run"):
         visualize.main([str(run)])
     assert not (tmp_path / "out").exists()
 

@@ -308,7 +308,7 @@ def test_metadata_cannot_set_the_number_of_processes():
         "data": {"class_path": "ImageFolder", "init_args": {"root": "x"}},
     }
     for broken in ("", "[1]", "runtime: 3", "train: [1]"):
-        with pytest.raises(InputError, match="it holds no settings"):
+        with pytest.raises(InputError, match="it contains no settings"):
             own_settings(broken, "it")
 
 

@@ -240,8 +240,8 @@ def test_a_config_of_an_unknown_class_is_refused(tmp_path: Path):
         (b"\xff\xfe", "is not text in UTF-8"),
         (b"model: &a [*a]", "or its aliases do"),
         (b"- model", "has no section 'model'"),
-        (b"model: {class_path: PointMLP}\ndata: {init_args: 3}", "does not hold the settings of its data"),
-        (b"model: {class_path: PointMLP}\ndata: {init_args: {num_points: many}}", "does not hold the settings of its"),
+        (b"model: {class_path: PointMLP}\ndata: {init_args: 3}", "lacks the settings of its data"),
+        (b"model: {class_path: PointMLP}\ndata: {init_args: {num_points: many}}", "lacks the settings of its"),
         (b"model: {class_path: PointMLP}\ndata: {init_args: {features: [1]}}", "should be the names of features"),
     ],
 )

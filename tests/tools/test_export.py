@@ -354,9 +354,9 @@ def test_weights_that_nobody_can_place_are_refused(tmp_path):
         (["nowhere"], "there are no weights nowhere"),
         (["."], "there are no weights model.safetensors"),
         (["junk.safetensors"], "junk.safetensors is not a safetensors file"),
-        (["run", "--format=tflite"], "'format': .*torch.*onnx.*tflite"),
-        (["run", "--fromat=onnx"], "unknown setting 'fromat'; did you mean 'format'"),
-        ([], "the following arguments are required: run"),
+        (["run", "--format=tflite"], "argument --format: invalid choice: 'tflite'.*torch.*onnx"),
+        (["run", "--fromat=onnx"], "unknown option '--fromat=onnx'; did you mean '--format'"),
+        ([], "the following arguments are required: RUN"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

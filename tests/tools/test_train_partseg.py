@@ -35,7 +35,7 @@ def files_under(folder: Path) -> dict[str, int]:
 
 def test_a_run_leaves_all_that_one_needs(tiny_part_run):
     found = {path.name for path in tiny_part_run.iterdir()}
-    assert found == {
+    assert found >= {
         "config.yaml", "metrics.csv", "result.json", "run.json", "model.safetensors", "checkpoint.pt", "tensorboard"
     }  # fmt: skip
     metadata = metadata_of(tiny_part_run)

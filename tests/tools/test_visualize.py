@@ -161,7 +161,7 @@ def test_settings_of_the_run_can_be_changed(tiny_part_run, drawn, tmp_path):
         (["--index", "3", "32"], "--index 32: the test set has 32 clouds, 0 to 31"),
         (["--index", "-1"], "--index -1: the test set has 32 clouds"),
         (["--index", "one"], "argument --index: invalid int value: 'one'"),
-        (["--index", "3", "--worst"], "--index names the clouds: leave out --category and --worst"),
+        (["--index", "3", "--worst"], "--index chooses the clouds: leave out --category and --worst"),
         (["--count=0"], "--count must be at least 1, not 0"),
         (["--latents", "3"], "--latents needs --attention"),
         (["--attention", "--latents", "4"], "--latents 4: this model has 4 latents, 0 to 3"),

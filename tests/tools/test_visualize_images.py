@@ -244,7 +244,7 @@ def test_trained_weights_are_taken_where_they_are_named_or_have_been_fetched(pho
         (["RUN", "--attention", "--image", "PHOTO", "--latents", "5"], "--latents 5: this model has 5 latents, 0 to 4"),
         (["RUN", "--index", "12"], "--index 12: the test set has 12 images, 0 to 11"),
         (["RUN", "--category=mugg"], "there is no category 'mugg'; did you mean 'mug'?"),
-        (["RUN", "--html"], "--html and --window turn clouds"),
+        (["RUN", "--html"], "--html and --window are for clouds"),
         (["RUN", "--image", "PHOTO", "--worst"], "--index, --category and --worst choose images of the test set"),
         (["RUN", "--image", "nowhere.jpg"], "nowhere.jpg is missing"),
         (["RUN", "--image", "RUN/model.safetensors"], "model.safetensors is not an image that can be read"),
