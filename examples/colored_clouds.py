@@ -46,7 +46,7 @@ def write_split(folder: Path, split: str, per_class: int, seed: int) -> None:
 
 def write(folder: Path) -> None:
     """Write the whole data set: two files of clouds, the lists of files, the names of the classes."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "shape_names.txt").write_text("\n".join(COLORS))
     write_split(folder, "train", 40, seed=0)
     write_split(folder, "test", 10, seed=1)

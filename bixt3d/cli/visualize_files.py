@@ -32,6 +32,9 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
         raise InputError("--category is for models of parts, and this run has none: leave it out")
     print(f"weights: {weights} ({words_of(weights)})", flush=True)
     out, name = arguments.out or weights.parent / "pictures", partial(free_name, taken=set())
+    missing = [path for path in arguments.files if not path.exists()]
+    if missing:
+        raise InputError(f"there is no file {missing[0]}")
     try:
         out.mkdir(parents=True, exist_ok=True)
         return [

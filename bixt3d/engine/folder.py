@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from bixt3d.engine.checkpoint import load_metadata, write_text
+from bixt3d.io.named_configs import nearest
 from bixt3d.io.writing import remove_leftovers, write_whole
 from bixt3d.types import InputError
 
@@ -187,6 +188,9 @@ def weights_file(run: Path, which: str = "last") -> Path:
     if not run.is_dir():
         if which == "best":
             raise InputError(f"--weights best needs a run folder, and {run} is none: leave it out")
+        if not run.exists():
+            near = nearest(run.name, [path.parent.name for path in run.parent.glob(f"*/{RECORD}")])
+            raise InputError(f"there is no run folder or weights file {run}" + (near if "did you mean" in near else ""))
         return run
     seeds = sorted(str(path.parent) for path in run.glob("seed*/model.safetensors"))
     if seeds and not (run / "model.safetensors").is_file():

@@ -27,8 +27,10 @@ def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> 
     except FileExistsError as error:
         raise InputError(f"could not write {path}: there is one already; choose another folder") from error
     except (OSError, RuntimeError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free some space or choose another folder" if full else "choose another folder"
         raise InputError(
-            f"could not write {path}: {_reason(error)}; free some space or choose another folder"
+            f"could not write {path}: {'the disk is full' if full else _reason(error)}; {advice}"
         ) from error
     finally:
         with contextlib.suppress(OSError):  # the folder itself may be what is wrong
@@ -81,8 +83,6 @@ def _put_new(temporary: Path, path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full"
     return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 

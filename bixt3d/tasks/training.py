@@ -23,6 +23,7 @@ from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import check_shared, compiled, finish, rank_zero_first, start
 from bixt3d.engine.sums import EpochSums
+from bixt3d.io.bounds import listed
 from bixt3d.io.errors import enough_memory, first_line, is_out_of_memory
 from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.tasks.backends import choose_backends, with_less_memory
@@ -57,6 +58,17 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
     return where.folder
 
 
+def empty_classes(loaded: Sequence[Examples]) -> list[str]:
+    """Return a note for each split that has no clouds of some class."""
+    notes = []
+    for split, clouds in zip(("training", "test"), loaded, strict=False):
+        if isinstance(clouds, CloudSet):
+            found = set(clouds.label.unique().tolist())
+            absent = [name for number, name in enumerate(clouds.class_names) if number not in found]
+            notes += [f"warning: the {split} set has no clouds of {listed(absent)}"] if absent else []
+    return notes
+
+
 def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any) -> None:
     """Train the remaining epochs of one run, or of one for each seed."""
     too_large = TOO_LARGE.format(less_data=task.less_data)
@@ -65,7 +77,7 @@ def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any)
         fabric = start(run.runtime)
         check_same_run(fabric, where)
         loaded = [examples.to(fabric.device) for examples in rank_zero_first(fabric, lambda: task.load(run))]
-    for note in getattr(loaded[0], "notes", ()):
+    for note in (*getattr(loaded[0], "notes", ()), *empty_classes(loaded)):
         say(fabric, note)
     results, trained = [], False
     with ExitStack() as stack:

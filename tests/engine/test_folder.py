@@ -270,3 +270,12 @@ def test_of_a_run_of_several_seeds_one_is_to_be_named(tmp_path):
     for which in ("last", "best"):
         with pytest.raises(InputError, match=r"contains a run for each seed: name one of \S+seed0, \S+seed1$"):
             weights_file(tmp_path, which)
+
+
+def test_a_run_that_is_not_there_is_said_with_the_nearest_one(tmp_path):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/run.json").write_text("{}")
+    with pytest.raises(InputError, match="no run folder or weights file .*/dem; did you mean 'demo'"):
+        weights_file(tmp_path / "dem")
+    with pytest.raises(InputError, match="no run folder or weights file .*/other$"):
+        weights_file(tmp_path / "other")

@@ -164,7 +164,7 @@ def test_clouds_of_other_classes_are_refused(tiny_run, monkeypatch):
     [
         (["--votes=0"], "--votes must be at least 1"),
         (["--votes=many"], "--votes: invalid int value: 'many'"),
-        (["--checkpoint=nowhere"], "there are no weights nowhere"),
+        (["--checkpoint=nowhere"], "there is no run folder or weights file nowhere"),
         (["--checkpoint=junk.safetensors"], "junk.safetensors is not a safetensors file"),
         (["--vots=3"], "unknown setting 'vots'; did you mean 'votes'"),
         (["--model.encoder.depth=3"], "contains the weights of another model"),
