@@ -351,8 +351,8 @@ def test_weights_that_nobody_can_place_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nowhere"], "there are no weights nowhere"),
-        (["."], "there are no weights model.safetensors"),
+        (["nowhere"], "there is no run folder or weights file nowhere"),
+        (["."], "there is no run folder or weights file model.safetensors"),
         (["junk.safetensors"], "junk.safetensors is not a safetensors file"),
         (["run", "--format=tflite"], "argument --format: invalid choice: 'tflite'.*torch.*onnx"),
         (["run", "--fromat=onnx"], "unknown option '--fromat=onnx'; did you mean '--format'"),

@@ -165,7 +165,7 @@ def test_the_program_ends_with_code_1_after_a_broken_file(class_run, clouds):
         ([], "required: FILE_OR_FOLDER"),
         (["nowhere.ply"], "there is no file nowhere.ply"),
         (["empty"], "the folder empty contains no file of a supported format: .ply"),
-        (["a.xyz", "--checkpoint=nowhere"], "there are no weights nowhere"),
+        (["a.xyz", "--checkpoint=nowhere"], "there is no run folder or weights file nowhere"),
         (["a.xyz", "--up=x"], "argument --up: invalid choice"),
         (["a.xyz", "--up", "-y"], "argument --up: expected one argument; write --up=-y"),
         (["a.xyz", "--top=0"], "--top must be at least 1"),

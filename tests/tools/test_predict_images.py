@@ -190,7 +190,7 @@ def test_a_run_on_images_refuses_clouds_and_the_reverse_in_one_sentence(make_run
         predict.main([str(images), f"--checkpoint={on_clouds}"])
     with pytest.raises(InputError, match="--up, --category and --format are for clouds"):
         predict.main([str(images), f"--checkpoint={on_images}", "--up=z"])
-    with pytest.raises(InputError, match="there are no weights bixt_ti_l64_p16"):
+    with pytest.raises(InputError, match="there is no run folder or weights file bixt_ti_l64_p16"):
         predict.main([str(images), "--checkpoint=bixt_ti_l64_p16"])
 
 
