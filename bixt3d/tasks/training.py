@@ -23,7 +23,6 @@ from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import check_shared, compiled, finish, rank_zero_first, start
 from bixt3d.engine.sums import EpochSums
-from bixt3d.io.bounds import listed
 from bixt3d.io.errors import enough_memory, first_line, is_out_of_memory
 from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.tasks.backends import choose_backends, with_less_memory
@@ -41,7 +40,7 @@ from bixt3d.tasks.job import (
     progress_outside,
     restore,
 )
-from bixt3d.tasks.sets import split_sets
+from bixt3d.tasks.sets import empty_classes, split_sets
 from bixt3d.tasks.settings import Run, make_run
 from bixt3d.tasks.task import Task
 from bixt3d.types import CloudSet, InputError, Stopped
@@ -56,17 +55,6 @@ def train(task: Task, description: str | None, argv: Sequence[str] | None = None
     with explain_stop(partial(progress_outside, task, where)):
         train_seeds(task, where, parser, settings)
     return where.folder
-
-
-def empty_classes(loaded: Sequence[Examples]) -> list[str]:
-    """Return a note for each split that has no clouds of some class."""
-    notes = []
-    for split, clouds in zip(("training", "test"), loaded, strict=False):
-        if isinstance(clouds, CloudSet):
-            found = set(clouds.label.unique().tolist())
-            absent = [name for number, name in enumerate(clouds.class_names) if number not in found]
-            notes += [f"warning: the {split} set has no clouds of {listed(absent)}"] if absent else []
-    return notes
 
 
 def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any) -> None:

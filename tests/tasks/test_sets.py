@@ -1,8 +1,8 @@
-"""What training prints of its data before it begins."""
+"""The sets of a run: what is said of classes without clouds."""
 
 import torch
 
-from bixt3d.tasks.training import empty_classes
+from bixt3d.tasks.sets import empty_classes
 from bixt3d.types import CloudSet
 
 
