@@ -27,7 +27,7 @@ def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> 
     except FileExistsError as error:
         raise InputError(f"could not write {path}: there is one already; choose another folder") from error
     except (OSError, RuntimeError) as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
         advice = "free some space or choose another folder" if full else "choose another folder"
         raise InputError(
             f"could not write {path}: {'the disk is full' if full else _reason(error)}; {advice}"

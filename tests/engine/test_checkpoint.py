@@ -95,6 +95,19 @@ def test_an_interrupted_writer_leaves_nothing_either(tmp_path):
     assert files(tmp_path) == []
 
 
+def test_space_is_advised_only_where_the_disk_is_full(tmp_path):
+    def fail(error: Exception):
+        def write(path: Path):
+            raise error
+
+        return write
+
+    with pytest.raises(InputError, match=r"could not write .*a.txt: the disk is full; free some space or"):
+        write_whole(tmp_path / "a.txt", fail(RuntimeError("I/O error: No space left on device (os error 28)")))
+    with pytest.raises(InputError, match=r"could not write .*a.txt: Read-only file system; choose another folder$"):
+        write_whole(tmp_path / "a.txt", fail(OSError(30, "Read-only file system")))
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
 def test_a_full_disk_is_named_in_the_message(tmp_path):
     def full(path: Path):

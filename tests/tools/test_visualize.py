@@ -239,3 +239,9 @@ def test_clouds_of_files_are_drawn_with_their_attention(tiny_part_run, tiny_run,
 def test_a_run_and_files_are_not_mixed(words, said):
     with pytest.raises(InputError, match=said):
         visualize.main(words)
+
+
+def test_a_file_that_is_not_there_leaves_no_folder(tiny_part_run, tmp_path):
+    with pytest.raises(InputError, match="there is no file scna.ply"):
+        visualize.main(["scna.ply", f"--checkpoint={tiny_part_run}", "--category=mug", f"--out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
