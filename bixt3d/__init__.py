@@ -75,11 +75,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.models.attention_maps import image_attention_maps as image_attention_maps
     from bixt3d.models.create import create_model as create_model
     from bixt3d.models.create import list_models as list_models
-    from bixt3d.models.image_presets import build_image_classifier as build_image_classifier
-    from bixt3d.models.image_presets import build_image_segmenter as build_image_segmenter
     from bixt3d.models.official import load_official_weights as load_official_weights
-    from bixt3d.models.presets import build_model as build_model
-    from bixt3d.models.presets import build_segmenter as build_segmenter
     from bixt3d.nn.attention import BiAttention as BiAttention
     from bixt3d.nn.local_patch import LocalPatchRefinement as LocalPatchRefinement
     from bixt3d.nn.refinement import GroupRefinement as GroupRefinement
@@ -131,8 +127,6 @@ _NAMES = {
     "ModelFeatures PointMLP PointMLPDecoder PointMLPElite PointMLPSegmenter SemanticFPNSegmenter SequentialEncoder "
     "TokenSegmenter",
     "models.create": "create_model list_models",
-    "models.presets": "build_model build_segmenter",
-    "models.image_presets": "build_image_classifier build_image_segmenter",
     "models.official": "load_official_weights",
     "models.attention_maps": "attention_maps image_attention_maps",
     "datasets": "CORRUPTIONS LEVELS CloudAugment CloudSource ImageAugment ImageFolder ImageSource ModelNetHDF5 "

@@ -12,11 +12,11 @@ import bixt3d.models
 from bixt3d.cli.costs import Cost, count_cost, count_point_work
 from bixt3d.cli.paper_tables import Row
 from bixt3d.inference.described import without_pretrained
+from bixt3d.models.create import create_model
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_preset_table import PRESETS
-from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.image_segmenter import ImageSegmenter
-from bixt3d.models.presets import build_model, build_segmenter, read_model_config
+from bixt3d.models.presets import read_model_config
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import InputError
 
@@ -91,7 +91,7 @@ def image_example(kind: type, config: str, size: int, classes: int | None) -> tu
     """Return a model of images, one image, and a description."""
     labels_pixels = issubclass(kind, ImageSegmenter)
     classes = classes or (150 if labels_pixels else 1000)
-    model = (build_image_segmenter if labels_pixels else build_image_classifier)(config, classes)
+    model = create_model(config, classes)
     return model, [torch.zeros(1, 3, size, size)], f"one image of {size} x {size} pixels, {classes} classes"
 
 
@@ -99,12 +99,12 @@ def cloud_example(kind: type, config: str, size: int, classes: int | None) -> tu
     """Return a model of clouds, one cloud, and a description."""
     if issubclass(kind, CloudSegmenter):
         model, category, words = (
-            build_segmenter(config, classes or 50, 16),
+            create_model(config, classes or 50, num_categories=16),
             [torch.zeros(1).long()],
             "parts of 16 categories",
         )
     else:
-        model, category, words = build_model(config, classes or 40), [], "classes"
+        model, category, words = create_model(config, classes or 40), [], "classes"
     cloud = [torch.zeros(1, size, 3), torch.zeros(1, size, model.features.width)]
     words = f"{classes or (50 if category else 40)} {words}"
     with_features = f" with {model.features}" if model.features else ""

@@ -16,7 +16,7 @@ from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.transforms.normals import estimate_normals
 from bixt3d.engine.checkpoint import save_weights
 from bixt3d.inference.clouds import PartPredictor, Predictor
-from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.create import create_model
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import Features, InputError
 
@@ -44,7 +44,7 @@ def make_run(tmp_path) -> MakeRun:
     def make(features: str = "") -> Path:
         config = CONFIG.replace("FEATURES", features)
         torch.manual_seed(0)
-        model = build_model(config, len(NAMES))
+        model = create_model(config, len(NAMES))
         torch.nn.init.normal_(model.head.weight)  # a new head says nothing
         keep_weights(tmp_path, model, config, NAMES)
         return tmp_path
@@ -241,7 +241,7 @@ def test_a_cloud_with_another_up_axis_is_turned_upright(make_run):
 @pytest.mark.parametrize("up", ["y", "z"])
 def test_the_axis_that_points_up_is_that_of_the_training_set(tmp_path, up):
     config = CONFIG.replace("FEATURES", "").replace("num_points: 32", f"num_points: 32, up: {up}")
-    keep_weights(tmp_path, build_model(config, len(NAMES)), config, NAMES)
+    keep_weights(tmp_path, create_model(config, len(NAMES)), config, NAMES)
     assert load_run(tmp_path).up == up
 
 
@@ -264,7 +264,7 @@ def make_part_run(tmp_path) -> MakeRun:
 
     def make(use_category: bool = False) -> Path:
         config = PART_CONFIG.replace("USE", str(use_category).lower())
-        model = build_segmenter(config, len(PARTS), len(CLASS_PARTS))
+        model = create_model(config, len(PARTS), num_categories=len(CLASS_PARTS))
         torch.nn.init.normal_(model.head.weight)
         if use_category:
             torch.nn.init.normal_(model.category.weight)
