@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.inference.images import ImagePredictor as ImagePredictor
     from bixt3d.inference.images import ImageSegmentationPredictor as ImageSegmentationPredictor
     from bixt3d.inference.images import SegmentationPrediction as SegmentationPrediction
-    from bixt3d.inference.predictions import Answer as Answer
+    from bixt3d.inference.predictions import BasePrediction as BasePrediction
     from bixt3d.inference.predictions import PartPrediction as PartPrediction
     from bixt3d.inference.predictions import Prediction as Prediction
     from bixt3d.inference.runs import load_run as load_run
@@ -149,7 +149,7 @@ _NAMES = {
     "inference.runs": "load_run read_run",
     "inference.clouds": "CloudPredictor PartPredictor Predictor",
     "inference.images": "ImagePrediction ImagePredictor ImageSegmentationPredictor SegmentationPrediction",
-    "inference.predictions": "Answer PartPrediction Prediction",
+    "inference.predictions": "BasePrediction PartPrediction Prediction",
     "inference.export": "export_run",
 }
 """Public names by module."""

@@ -128,7 +128,7 @@ class Features:
             raise InputError(f"there is no feature '{name}' (there are: {self or 'none'})")
         return feats[..., self.slices()[self.names.index(name)]]
 
-    def change(
+    def apply(
         self, feats: Float[Tensor, "*N F"], kind: Kind, function: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "*N F"]:
         """Return feats with a function applied to each feature of a kind; other columns are unchanged."""

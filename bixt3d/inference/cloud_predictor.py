@@ -15,7 +15,7 @@ from bixt3d.datasets.files.reader import MESH_POINTS
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.datasets.transforms.normals import estimate_normals
 from bixt3d.datasets.transforms.upright import Up, turn_upright
-from bixt3d.inference.predictions import Answer, check_finite
+from bixt3d.inference.predictions import BasePrediction, check_finite
 from bixt3d.inference.predictor import BasePredictor, features_of
 from bixt3d.io.bounds import listed
 from bixt3d.models.attention_maps import LayerAttention, attention_maps
@@ -54,8 +54,10 @@ class CloudPredictor(BasePredictor):
         and for missing features.
         """
         single, given = self._clouds(clouds, features, batch)
-        answers = [self.answer(cloud, logits, up) for cloud, logits in self._outputs(self.model, given, up)]
-        return answers[0] if single else answers
+        predictions = [
+            self.make_prediction(cloud, logits, up) for cloud, logits in self._outputs(self.model, given, up)
+        ]
+        return predictions[0] if single else predictions
 
     @torch.no_grad()  # not inference mode: autograd may use the features later
     def embed(
@@ -102,7 +104,7 @@ class CloudPredictor(BasePredictor):
                 check_finite(output, cloud.name)
                 yield cloud, output
 
-    def answer(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Answer:
+    def make_prediction(self, cloud: Cloud, logits: Tensor, up: Up | None) -> BasePrediction:
         """Return the prediction for one cloud, given the model's output. Abstract, unless `predict` is overridden."""
         raise NotImplementedError
 
@@ -158,7 +160,7 @@ class CloudPredictor(BasePredictor):
         return (
             xyz,
             index,
-            self.features.change(feats, "normal", lambda normals: turn_upright(normals, up, self.up))[None],
+            self.features.apply(feats, "normal", lambda normals: turn_upright(normals, up, self.up))[None],
         )
 
     def _notes(self, cloud: Cloud, up: Up | None) -> tuple[str, ...]:

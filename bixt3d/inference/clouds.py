@@ -57,7 +57,7 @@ class Predictor(CloudPredictor):
         super().__init__(model, num_points, up)
         self.class_names = tuple(class_names)
 
-    def answer(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Prediction:
+    def make_prediction(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Prediction:
         probability = logits.softmax(0)
         order = probability.argsort(descending=True, stable=True).tolist()
         ranked = {self.class_names[i]: float(probability[i]) for i in order}
@@ -119,8 +119,8 @@ class PartPredictor(CloudPredictor):
         """
         self.check_category(category)
         single, given = self._clouds(clouds, features, batch)
-        answers = [self._label(cloud, up, category, probabilities) for cloud in given]
-        return answers[0] if single else answers
+        predictions = [self._label(cloud, up, category, probabilities) for cloud in given]
+        return predictions[0] if single else predictions
 
     @torch.no_grad()
     def embed(

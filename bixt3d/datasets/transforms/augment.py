@@ -86,13 +86,13 @@ class CloudAugment:
         if self.scale != (1.0, 1.0) or self.mirror:
             factors = self._factors(draws)
             xyz = xyz * factors
-            feats = features.change(feats, "normal", lambda normals: scale_normals(normals, factors))
+            feats = features.apply(feats, "normal", lambda normals: scale_normals(normals, factors))
         if self.shift:
             xyz = xyz + (2 * draws.uniform("shift", 1, 3) - 1) * self.shift
         if self.rotate != "none":
             rotations = self._rotations(draws)
             xyz = rotate(rotations, xyz)
-            feats = features.change(feats, "normal", lambda normals: rotate(rotations, normals))
+            feats = features.apply(feats, "normal", lambda normals: rotate(rotations, normals))
         if self.jitter:
             noise = draws.normal("jitter", xyz.shape[1], 3) * self.jitter
             xyz = xyz + noise.clamp(-self.jitter_clip, self.jitter_clip)
