@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from bixt3d.datasets.files.reader import MESH_POINTS
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.datasets.transforms.normals import estimate_normals
 from bixt3d.datasets.transforms.upright import Up, turn_upright
+from bixt3d.errors import check_whole
 from bixt3d.inference.predictions import BasePrediction, check_finite
 from bixt3d.inference.predictor import BasePredictor, features_of
 from bixt3d.io.bounds import listed
@@ -35,11 +36,18 @@ class CloudPredictor(BasePredictor):
     """
 
     def __init__(self, model: nn.Module, num_points: int, up: Up = "y"):
+        check_predictor(model, num_points, up)
         self.model, self.num_points, self.up = model.eval(), num_points, up
 
     @torch.inference_mode()
     def predict(
-        self, clouds: Any, features: Mapping[str, Any] | None = None, *, batch: Any = None, up: Up | None = None
+        self,
+        clouds: Any,
+        features: Mapping[str, Any] | None = None,
+        *,
+        batch: Any = None,
+        up: Up | None = None,
+        category: Any = None,
     ) -> Any:
         """Return the predictions for clouds: one for a single cloud, a list for several.
 
@@ -51,8 +59,10 @@ class CloudPredictor(BasePredictor):
 
         Clouds may have any number of points: they are centered, scaled and sampled as in training (at random with a
         fixed seed; points are repeated where there are too few). Raises InputError for coordinates that are not finite,
-        and for missing features.
+        and for missing features. ``category`` is for part segmenters: others refuse it.
         """
+        if category is not None:
+            raise InputError(f"category is for part segmenters, and this predictor is for {self.task}: leave it out")
         single, given = self._clouds(clouds, features, batch)
         predictions = [
             self.make_prediction(cloud, logits, up) for cloud, logits in self._outputs(self.model, given, up)
@@ -125,6 +135,8 @@ class CloudPredictor(BasePredictor):
         return up or (cloud.up if cloud.up and self.up == "y" else None) or self.up
 
     def _clouds(self, clouds: Any, features: Mapping[str, Any] | None, batch: Any) -> tuple[bool, list[Cloud]]:
+        if features is not None and not isinstance(features, Mapping):
+            raise InputError(f"features are given by name, such as {{'normal': normals}}, not as {features!r:.80}")
         for name in features or {}:
             if feature_name(name) not in self.features.names:
                 raise InputError(f"this model reads {self.features or 'no features'}, not {name}: leave it out")
@@ -177,3 +189,14 @@ class CloudPredictor(BasePredictor):
         if unread:
             notes.append(f"{listed(unread)} not read")
         return tuple(notes)
+
+
+def check_predictor(model: Any, num_points: Any, up: Any) -> None:
+    """Raise InputError for what cannot be a predictor's model, number of points or up axis."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is an nn.Module, not {model!r:.80}: load_run makes a predictor from a run")
+    check_whole(num_points=num_points)
+    if num_points < 1:
+        raise InputError(f"num_points must be at least 1, not {num_points}")
+    if up not in get_args(Up):
+        raise InputError(f"up is one of {', '.join(get_args(Up))}, not {up!r}")

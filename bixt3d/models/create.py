@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bixt3d.config import follow_features, is_text
+from bixt3d.errors import check_path
 from bixt3d.io.known_classes import known_classes
 from bixt3d.io.named_configs import known_configs, nearest
 from bixt3d.models.classifier import CloudClassifier
@@ -63,6 +64,7 @@ def create_model(
         torch.Size([2, 256, 50])
     """
     _check_numbers(num_classes, num_categories)
+    check_path(name=name)
     text = str(name)
     if text in PRESETS:
         for what, value in {"num_categories": num_categories, "features": features}.items():
@@ -111,6 +113,8 @@ def list_models(pattern: str = "", kind: str | None = None) -> list[str]:
     ``pattern``: a substring of the names, or a wildcard pattern such as ``bixt_*_ft384``. ``kind``: cls or partseg
     (clouds), imgcls or imgseg (images); None: all. Raises InputError for another kind.
     """
+    if not isinstance(pattern, str):
+        raise InputError(f"pattern is text, such as 'modelnet', not {pattern!r:.80}")
     if kind not in (None, *KINDS):
         raise InputError(f"there is no kind of model '{kind}'" + nearest(str(kind), KINDS))
     pattern = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
