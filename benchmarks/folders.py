@@ -1,11 +1,11 @@
-"""Accuracy of cfgs/folder_cls.yaml on four small sets, beside a random forest: as they are, and with every shape turned.
+"""Accuracy of cfgs/folder_cls.yaml on four small sets, beside a random forest: as they are, and turned at random.
 
     python benchmarks/folders.py --street STREET --modelnet10 MODELNET10 --work runs/folders --seeds 0,1,2
 
-STREET has train/CLASS/*.npz and test/CLASS/*.npz with x, y and z (Sydney Urban Objects); MODELNET10 is a folder in the
-layout of modelnet40_ply_hdf5_2048, of which 50 training shapes of each class are used. The sets are written to WORK; each
-is checked (`bixt3d data check`), and trained by the command that this prints. More options are settings of the training,
-such as --train.steps 800. A run that is there already is not repeated.
+STREET has train/CLASS/*.npz and test/CLASS/*.npz with x, y and z (Sydney Urban Objects); MODELNET10 is a folder in
+the layout of modelnet40_ply_hdf5_2048, of which 50 training shapes of each class are used. The sets are written to
+WORK; each is checked (`bixt3d data check`), and trained by the command that this prints. More options are settings of
+the training, such as --train.steps 800. A run that is there already is not repeated.
 """
 
 import argparse
