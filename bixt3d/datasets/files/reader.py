@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from bixt3d.datasets.files.cloud import Cloud, standard_cloud
 from bixt3d.datasets.files.columns import Points, named_columns, read_text
+from bixt3d.datasets.files.las import read_las
 from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
 from bixt3d.datasets.files.pcd import read_pcd
@@ -19,9 +20,13 @@ from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
 READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
+READERS |= {".las": read_las, ".laz": read_las}
 MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
 SUFFIXES = (*MESHES, *READERS)
 """Supported file extensions, in lower case."""
+
+UPS = {".pcd": "-y", ".las": "z", ".laz": "z"}
+"""What is up in a format: depth cameras usually write .pcd in their own frame."""
 
 MESH_POINTS = 10_000
 """Default number of points sampled from a mesh."""
@@ -36,7 +41,7 @@ FARTHEST = 1e18
 def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     """Read the clouds of a file, with features by name: a list of one, or of several for arrays (S, N, 3).
 
-    Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5; meshes (ply, obj, off, stl, gltf, glb) are sampled at
+    Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5, las, laz; meshes (ply, obj, off, stl, gltf, glb) are sampled at
     ``num_points`` points uniformly by area, always the same ones. Positions stay as they are; see `normalize_clouds`.
     Raises InputError if the file is missing, of an unknown format or damaged, or if its points are not finite or all
     coincide.
@@ -63,10 +68,9 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
         raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
     name = printable(path.name)
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
-    up = "-y" if suffix == ".pcd" else None  # the frame of depth cameras, which usually write it
     return [
         standard_cloud(
-            Cloud(points.xyz, points.columns, name, num_faces > 0, up, points.notes, points.largest, num_faces)
+            Cloud(points.xyz, points.columns, name, num_faces > 0, UPS.get(suffix), points.notes, points.largest, num_faces)
         )
         for name, points in zip(names, found, strict=True)
     ]
