@@ -70,7 +70,16 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
     return [
         standard_cloud(
-            Cloud(points.xyz, points.columns, name, num_faces > 0, UPS.get(suffix), points.notes, points.largest, num_faces)
+            Cloud(
+                points.xyz,
+                points.columns,
+                name,
+                num_faces > 0,
+                UPS.get(suffix),
+                points.notes,
+                points.largest,
+                num_faces,
+            )
         )
         for name, points in zip(names, found, strict=True)
     ]
