@@ -90,8 +90,8 @@ def _check_xml(xml: bytes) -> None:
     parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = start, end, refuse
     try:
         parser.Parse(xml, True)
-    except expat.ExpatError as error:
-        raise InputError(f"has a damaged description ({error})") from error
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two: of its encoding
+        raise InputError(f"has a damaged description ({printable(error)})") from error
 
 
 class _Scan:
@@ -135,7 +135,8 @@ class _Scan:
         columns |= {
             NAMES.get(name, name): one[:, None] for name, one in values.items() if name not in CARTESIAN + SPHERICAL
         }
-        return (xyz @ rotation.T + self.header.translation if self.posed else xyz), columns
+        with np.errstate(over="ignore", invalid="ignore"):  # points without a position
+            return (xyz @ rotation.T + self.header.translation if self.posed else xyz), columns
 
     def _values(self) -> dict[str, Float[np.ndarray, " N"]]:
         from pye57 import libe57
