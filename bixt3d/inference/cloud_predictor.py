@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ from bixt3d.io.bounds import listed
 from bixt3d.models.attention_maps import LayerAttention, attention_maps
 from bixt3d.types import Feature, Features, InputError, feature_name
 
+Fill = Mapping[str, Sequence[float]]
+"""Values of missing features by name, one for each column."""
+
 CLOUDS = 32
 """Batch size: clouds that the model reads at a time."""
 
@@ -32,10 +36,11 @@ class CloudPredictor(BasePredictor):
         model: the trained model.
         num_points: number of points of each cloud that the model reads.
         up: the up axis of the training set.
+        fill: values of the features that a cloud may lack, by name; None: a missing feature is refused.
     """
 
-    def __init__(self, model: nn.Module, num_points: int, up: Up = "y"):
-        self.model, self.num_points, self.up = model.eval(), num_points, up
+    def __init__(self, model: nn.Module, num_points: int, up: Up = "y", fill: Fill | None = None):
+        self.model, self.num_points, self.up, self.fill = model.eval(), num_points, up, fill or {}
 
     @torch.inference_mode()
     def predict(
@@ -130,13 +135,24 @@ class CloudPredictor(BasePredictor):
         return single, [self._with_features(cloud) for cloud in found]
 
     def _with_features(self, cloud: Cloud) -> Cloud:
-        """Return a cloud with the features that the model reads; missing normals are estimated."""
+        """Return a cloud with the features that the model reads.
+
+        Missing features are filled if the model was trained with feature dropout; else missing normals are estimated.
+        """
         cloud = with_features(cloud, self.features)
+        for name in self.fill:
+            if name not in cloud.columns:
+                cloud = self._filled(cloud, name)
         if Feature.parse("normal") not in self.features.columns or "normal" in cloud.columns:
             return cloud
         normalize_clouds(torch.from_numpy(cloud.xyz)[None], cloud.name)  # raises InputError for points without extent
         normals = estimate_normals(torch.from_numpy(cloud.xyz)).numpy()
         return replace(cloud, columns={**cloud.columns, "normal": normals}, notes=(*cloud.notes, "normals estimated"))
+
+    def _filled(self, cloud: Cloud, name: str) -> Cloud:
+        values = np.tile(np.array(self.fill[name]), (len(cloud), 1))
+        note = f"no {name}: filled with {listed([f'{value:.3g}' for value in self.fill[name]])}, as in feature dropout"
+        return replace(cloud, columns={**cloud.columns, name: values}, notes=(*cloud.notes, note))
 
     def _prepare(
         self, cloud: Cloud, up: Up | None
