@@ -55,8 +55,8 @@ class CloudPredictor(BasePredictor):
         padding. ``up``: the up axis of the clouds, y, z, -y or -z; by default that of the training set.
 
         Clouds may have any number of points: they are centered, scaled and sampled as in training (at random with a
-        fixed seed; points are repeated where there are too few). Raises InputError for coordinates that are not finite,
-        and for missing features.
+        fixed seed; points are repeated where there are too few). Points without a position (NaN, infinite) are dropped,
+        and counted in ``notes``. Raises InputError for a cloud without any other point, and for missing features.
         """
         single, given = self._clouds(clouds, features, batch)
         answers = [self.answer(cloud, logits, up) for cloud, logits in self._outputs(self.model, given, up)]
