@@ -139,4 +139,6 @@ def standard_colors(
     """
     if not eight_bit(columns, most):
         return {}, ()
-    return {"rgb": columns["rgb"].astype(np.uint8)}, ("colors taken for 0 to 255: none of their 16-bit fields is above",)
+    return {"rgb": columns["rgb"].astype(np.uint8)}, (
+        "colors taken for 0 to 255: none of their 16-bit fields is above",
+    )

@@ -54,8 +54,13 @@ def _from_keys(raw: bytes, words: str) -> dict[str, str]:
     numbers = struct.unpack(f"<{len(raw) // 2}H", raw[: len(raw) // 2 * 2])
     keys = {numbers[at]: numbers[at + 1 : at + 4] for at in range(4, len(numbers) - 3, 4)}
     short = {key: value for key, (place, _, value) in keys.items() if place == 0}
-    names = [words[value : value + count].strip(" |\0") for key in CITATIONS if (entry := keys.get(key))
-             for place, count, value in [entry] if place == ASCII[1]]
+    names = [
+        words[value : value + count].strip(" |\0")
+        for key in CITATIONS
+        if (entry := keys.get(key))
+        for place, count, value in [entry]
+        if place == ASCII[1]
+    ]
     code = short.get(PROJECTED) or short.get(GEOGRAPHIC)
     name = next(filter(None, names), "") or (f"EPSG:{code}" if code not in (None, 32767) else "")
     degrees = short.get(MODEL) == 2 or (PROJECTED not in short and GEOGRAPHIC in short and MODEL not in short)
