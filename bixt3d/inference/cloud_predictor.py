@@ -1,15 +1,17 @@
 """Base class of cloud predictors: it turns raw clouds into the input of a model."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bixt3d.datasets.clouds.preparing import prepare_cloud, up_axis, with_model_features
 from bixt3d.datasets.files.arrays import as_clouds
-from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.reader import MESH_POINTS
 from bixt3d.datasets.transforms.upright import Up
 from bixt3d.inference.predictions import Answer, check_finite
@@ -17,6 +19,9 @@ from bixt3d.inference.predictor import BasePredictor, features_of
 from bixt3d.io.bounds import listed
 from bixt3d.models.attention_maps import LayerAttention, attention_maps
 from bixt3d.types import Features, InputError, feature_name
+
+Fill = Mapping[str, Sequence[float]]
+"""Values of missing features by name, one for each column."""
 
 CLOUDS = 32
 """Batch size: clouds that the model reads at a time."""
@@ -29,10 +34,11 @@ class CloudPredictor(BasePredictor):
         model: the trained model.
         num_points: number of points of each cloud that the model reads.
         up: the up axis of the training set.
+        fill: values of the features that a cloud may lack, by name; None: a missing feature is refused.
     """
 
-    def __init__(self, model: nn.Module, num_points: int, up: Up = "y"):
-        self.model, self.num_points, self.up = model.eval(), num_points, up
+    def __init__(self, model: nn.Module, num_points: int, up: Up = "y", fill: Fill | None = None):
+        self.model, self.num_points, self.up, self.fill = model.eval(), num_points, up, fill or {}
 
     @torch.inference_mode()
     def predict(
@@ -47,8 +53,8 @@ class CloudPredictor(BasePredictor):
         padding. ``up``: the up axis of the clouds, y, z, -y or -z; by default that of the training set.
 
         Clouds may have any number of points: they are centered, scaled and sampled as in training (at random with a
-        fixed seed; points are repeated where there are too few). Raises InputError for coordinates that are not finite,
-        and for missing features.
+        fixed seed; points are repeated where there are too few). Points without a position (NaN, infinite) are dropped,
+        and counted in ``notes``. Raises InputError for a cloud without any other point, and for missing features.
         """
         single, given = self._clouds(clouds, features, batch)
         answers = [self.answer(cloud, logits, up) for cloud, logits in self._outputs(self.model, given, up)]
@@ -123,8 +129,22 @@ class CloudPredictor(BasePredictor):
         return single, [self._with_features(cloud) for cloud in found]
 
     def _with_features(self, cloud: Cloud) -> Cloud:
-        """Return a cloud with the features that the model reads; missing normals are estimated."""
-        return with_model_features(cloud, self.features)
+        """Return a cloud with the features that the model reads.
+
+        Missing features are filled if the model was trained with feature dropout; else missing normals are estimated.
+        """
+        if not self.fill:
+            return with_model_features(cloud, self.features)
+        cloud = with_features(cloud, self.features)
+        for name in self.fill:
+            if name not in cloud.columns:
+                cloud = self._filled(cloud, name)
+        return cloud
+
+    def _filled(self, cloud: Cloud, name: str) -> Cloud:
+        values = np.tile(np.array(self.fill[name]), (len(cloud), 1))
+        note = f"no {name}: filled with {listed([f'{value:.3g}' for value in self.fill[name]])}, as in feature dropout"
+        return replace(cloud, columns={**cloud.columns, name: values}, notes=(*cloud.notes, note))
 
     def _prepare(
         self, cloud: Cloud, up: Up | None
