@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.transforms.upright import Up
-from bixt3d.inference.cloud_predictor import CloudPredictor
+from bixt3d.inference.cloud_predictor import CloudPredictor, Fill
 from bixt3d.inference.predictions import PartPrediction, Prediction, check_finite
 from bixt3d.inference.predictor import features_of
 from bixt3d.io.named_configs import nearest
@@ -37,6 +37,7 @@ class Predictor(CloudPredictor):
         class_names: names of the classes, in the order of the logits.
         num_points: number of points of each cloud that the model reads.
         up: the up axis of the training set.
+        fill: values of the features that a cloud may lack; None: a missing feature is refused.
 
     Example:
         >>> model = create_model("shapes_cls", num_classes=2)
@@ -53,8 +54,9 @@ class Predictor(CloudPredictor):
         class_names: Sequence[str],
         num_points: int,
         up: Up = "y",
+        fill: Fill | None = None,
     ):
-        super().__init__(model, num_points, up)
+        super().__init__(model, num_points, up, fill)
         self.class_names = tuple(class_names)
 
     def answer(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Prediction:
@@ -74,6 +76,7 @@ class PartPredictor(CloudPredictor):
         class_parts: the categories, each with the indices of its parts.
         num_points: number of points of each cloud that the model reads.
         up: the up axis of the training set.
+        fill: values of the features that a cloud may lack; None: a missing feature is refused.
     """
 
     task = "part segmentation"
@@ -85,8 +88,9 @@ class PartPredictor(CloudPredictor):
         class_parts: Mapping[str, Sequence[int]],
         num_points: int,
         up: Up = "y",
+        fill: Fill | None = None,
     ):
-        super().__init__(model, num_points, up)
+        super().__init__(model, num_points, up, fill)
         self.part_names = tuple(part_names)
         self.class_parts = {name: tuple(parts) for name, parts in class_parts.items()}
         self.class_names = tuple(class_parts)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from bixt3d.datasets.files.cloud import FARTHEST, Cloud, has_position, no_positions, share_largest, standard_cloud
 from bixt3d.datasets.files.columns import Points, named_columns, read_text
+from bixt3d.datasets.files.las import read_las
 from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
 from bixt3d.datasets.files.pcd import read_pcd
@@ -19,9 +20,13 @@ from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
 READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
+READERS |= {".las": read_las, ".laz": read_las}
 MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
 SUFFIXES = (*MESHES, *READERS)
 """Supported file extensions, in lower case."""
+
+UPS = {".pcd": "-y", ".las": "z", ".laz": "z"}
+"""What is up in a format: depth cameras usually write .pcd in their own frame."""
 
 MESH_POINTS = 10_000
 """Default number of points sampled from a mesh."""
@@ -33,7 +38,7 @@ READ_OF_VERTICES = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue", "al
 def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     """Read the clouds of a file, with features by name: a list of one, or of several for arrays (S, N, 3).
 
-    Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5; meshes (ply, obj, off, stl, gltf, glb) are sampled at
+    Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5, las, laz; meshes (ply, obj, off, stl, gltf, glb) are sampled at
     ``num_points`` points uniformly by area, always the same ones. Positions stay as they are; see `normalize_clouds`.
     Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see `Cloud.kept`. Raises InputError
     if the file is missing, of an unknown format or damaged, or if all its points coincide.
@@ -60,7 +65,7 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
         raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
     name = printable(path.name)
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
-    up = "-y" if suffix == ".pcd" else None  # the frame of depth cameras, which usually write it
+    up = UPS.get(suffix)
     clouds = [
         standard_cloud(Cloud(points.xyz, points.columns, name, num_faces > 0, up, points.notes, num_faces=num_faces))
         for name, points in zip(names, found, strict=True)
