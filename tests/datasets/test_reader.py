@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from bixt3d.datasets.files.cloud import with_features
-from bixt3d.datasets.files.pcd import expand_lzf
+from bixt3d.datasets.files.lzf import expand_lzf
 from bixt3d.datasets.files.point_files import write_ply
 from bixt3d.datasets.files.reader import SUFFIXES, Cloud, find_files, read_file
 from bixt3d.types import Features, InputError
