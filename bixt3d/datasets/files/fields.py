@@ -52,7 +52,7 @@ def _unpack_color(packed: Shaped[np.ndarray, " N"]) -> tuple[Shaped[np.ndarray, 
 
 
 def structured_fields(table: Shaped[np.ndarray, " N"]) -> dict[str, Any]:
-    """Return the fields of a structured array, those of nested ones by their own names; none of text."""
+    """Return the fields of a structured array, those of nested ones by their own names; none of text and objects."""
     found: dict[str, Any] = {}
     for name in table.dtype.names or ():
         values = table[name]

@@ -10,9 +10,10 @@ from jaxtyping import Float
 
 from bixt3d.datasets.files.cloud import FARTHEST, Cloud, has_position, no_positions, share_largest, standard_cloud
 from bixt3d.datasets.files.columns import Points, named_columns, read_text
+from bixt3d.datasets.files.hdf5_clouds import read_hdf5
 from bixt3d.datasets.files.las import read_las
 from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
-from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
+from bixt3d.datasets.files.named_arrays import read_arrays
 from bixt3d.datasets.files.pcd import read_pcd
 from bixt3d.datasets.files.surface import sample_triangles
 from bixt3d.io.bounds import counted, listed, printable, read_plain, shortened
