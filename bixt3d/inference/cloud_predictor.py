@@ -1,6 +1,7 @@
 """Base class of cloud predictors: it turns raw clouds into the input of a model."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from bixt3d.datasets.clouds.preparing import prepare_cloud, up_axis, with_model_features
 from bixt3d.datasets.files.arrays import as_clouds
-from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.reader import MESH_POINTS
 from bixt3d.datasets.transforms.upright import Up
 from bixt3d.inference.predictions import Answer, check_finite
@@ -128,24 +129,17 @@ class CloudPredictor(BasePredictor):
         return single, [self._with_features(cloud) for cloud in found]
 
     def _with_features(self, cloud: Cloud) -> Cloud:
-<<<<<<< HEAD
         """Return a cloud with the features that the model reads.
 
         Missing features are filled if the model was trained with feature dropout; else missing normals are estimated.
         """
+        if not self.fill:
+            return with_model_features(cloud, self.features)
         cloud = with_features(cloud, self.features)
         for name in self.fill:
             if name not in cloud.columns:
                 cloud = self._filled(cloud, name)
-        if Feature.parse("normal") not in self.features.columns or "normal" in cloud.columns:
-            return cloud
-        normalize_clouds(torch.from_numpy(cloud.xyz)[None], cloud.name)  # raises InputError for points without extent
-        normals = estimate_normals(torch.from_numpy(cloud.xyz)).numpy()
-        return replace(cloud, columns={**cloud.columns, "normal": normals}, notes=(*cloud.notes, "normals estimated"))
-=======
-        """Return a cloud with the features that the model reads; missing normals are estimated."""
-        return with_model_features(cloud, self.features)
->>>>>>> folder
+        return cloud
 
     def _filled(self, cloud: Cloud, name: str) -> Cloud:
         values = np.tile(np.array(self.fill[name]), (len(cloud), 1))

@@ -1,4 +1,4 @@
-"""The dimensions of LAS points by name: bit fields, scan angles in degrees, colors, and extra bytes as their file names them."""
+"""The dimensions of LAS points by name: bit fields, scan angles in degrees, colors, and named extra bytes."""
 
 import struct
 from collections.abc import Collection, Mapping
@@ -12,7 +12,7 @@ from bixt3d.io.bounds import counted, printable
 from bixt3d.types import feature_name
 
 ENTRY = struct.Struct("<2xBB32s4x72x3d3d32s")
-"""An entry of the record of extra bytes: type, options, name, scales, offsets, description; no-data, least and most are skipped."""
+"""An entry of the record of extra bytes: type, options, name, scales, offsets, description; limits skipped."""
 TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 SCALED, SHIFTED = 8, 16
 """Bits of the options of an entry: it has a scale, an offset."""
@@ -66,7 +66,8 @@ class Dimensions:
         """Return positions, as the integers of the file, its scale and offset give them in double precision."""
         found = np.empty((len(points), 3))
         for place, (axis, scale, offset) in enumerate(zip("XYZ", self.header.scale, self.header.offset, strict=True)):
-            found[:, place] = points[axis] * scale + offset
+            with np.errstate(over="ignore"):  # a damaged scale: infinite positions are refused
+                found[:, place] = points[axis] * scale + offset
         return found
 
     def columns(
@@ -104,7 +105,7 @@ def _scaled(values: Shaped[np.ndarray, "N ..."], extra: Extra) -> Shaped[np.ndar
 
 
 def _extras_of(header: LasHeader, taken: Collection[str]) -> tuple[tuple[Extra, ...], int]:
-    """Return the extra dimensions that a file describes, and their bytes. Names that mean another column get a prefix."""
+    """Return the extra dimensions of a file, and their bytes. Names that mean another column get a prefix."""
     room, found, used = header.point_bytes, [], 0
     names = {feature_name(name) for name in taken} | {"x", "y", "z"}
     for data in (record.data for record in header.records if record.key == EXTRA_BYTES):
