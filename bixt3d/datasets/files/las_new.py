@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from bixt3d.datasets.files.cloud import has_position
 from bixt3d.datasets.files.feature_columns import unit_color
 from bixt3d.datasets.files.las_writing import LABELS, MOST_BYTES, las_numbers
 from bixt3d.io.bounds import listed
@@ -35,7 +36,7 @@ def write_las(
     import laspy
     from laspy import VLR
 
-    there = np.isfinite(xyz).all(axis=1)
+    there = has_position(xyz)
     columns = {name: np.asarray(values).reshape(len(xyz), -1)[there] for name, values in columns.items()}
     xyz = xyz[there]
     colors, notes = _colors(columns)
