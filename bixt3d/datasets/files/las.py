@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -58,7 +58,7 @@ class LasFile:
         Those that columns other than ``names`` need may be left out of decompression.
         """
         with _damage_is_said():
-            read = self._decompressor(names) if self.header.compressed else self._plain()
+            read = self._decompressor(names).decompress_many if self.header.compressed else self._plain()
         for first in range(0, len(self), size):
             raw = bytearray(min(size, len(self) - first) * self.header.point_bytes)
             with _damage_is_said():
@@ -70,8 +70,21 @@ class LasFile:
         for records in self.records(size, names):
             yield Points(self.dims.xyz(records), self.dims.columns(records, names))
 
-    def _plain(self) -> Any:
-        self.file.seek(self.header.first_point)
+    def run(self, first: int, size: int) -> Points:
+        """Return ``size`` points from the given one on, with all columns."""
+        raw = bytearray(size * self.header.point_bytes)
+        with _damage_is_said():
+            if self.header.compressed:
+                decompressor = self._decompressor(None)
+                decompressor.seek(first)
+                decompressor.decompress_many(raw)
+            else:
+                self._plain(first)(raw)
+        records = np.frombuffer(raw, self.dims.dtype)
+        return Points(self.dims.xyz(records), self.dims.columns(records))
+
+    def _plain(self, first: int = 0) -> Callable[[bytearray], None]:
+        self.file.seek(self.header.first_point + first * self.header.point_bytes)
 
         def read(raw: bytearray) -> None:
             if self.file.readinto(raw) < len(raw):
@@ -87,7 +100,7 @@ class LasFile:
         check_chunks(self.file, self.header, chunks)
         self.file.seek(self.header.first_point)
         kind = lazrs.ParLasZipDecompressor if len(chunks) > 1 else lazrs.LasZipDecompressor
-        return kind(self.file, laszip, lazrs.DecompressionSelection(self._selection(names))).decompress_many
+        return kind(self.file, laszip, lazrs.DecompressionSelection(self._selection(names)))
 
     def _selection(self, names: Collection[str] | None) -> int:
         """Return the flags of lazrs for the layers of points that these columns are in; all where it has no layers."""

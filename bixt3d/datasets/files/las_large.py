@@ -1,10 +1,11 @@
 """Large LAS and LAZ files: a random part of their points, in bounded memory."""
 
+import struct
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from bixt3d.datasets.files.cloud import Cloud, Extent
 from bixt3d.datasets.files.las import LasFile, open_las, standard_colors
@@ -14,6 +15,8 @@ from bixt3d.types import InputError, feature_name
 LARGE = 5_000_000
 """Files with more points than this are read in chunks where a part of their points is enough."""
 LAS = (".las", ".laz")
+RUNS = 10
+"""Number of places of a large file that `read_runs` reads."""
 
 
 def is_large(path: Path) -> bool:
@@ -66,6 +69,30 @@ def _read_part(las: LasFile, index: Int[np.ndarray, " M"], names: Collection[str
     largest = {"rgb": most} if "rgb" in columns else {}
     extent = Extent(len(las), mean, float(np.sqrt(squared)))
     return Cloud(xyz, columns | colors, name, up="z", notes=notes, largest=largest, extent=extent)
+
+
+def read_runs(path: Path) -> tuple[list[Cloud], int, Float[np.ndarray, "3 2"]]:
+    """Read runs of points spread evenly over a large file, each as a cloud.
+
+    Returns also the number of all points, and the box that the header says they lie in: greatest and least x, y, z.
+    Raises InputError if the file is damaged.
+    """
+    try:
+        with open_las(path) as las:
+            size = min(LARGE, len(las)) // RUNS
+            starts = np.linspace(0, len(las) - size, RUNS).astype(int)
+            runs = [las.run(int(first), size) for first in starts]
+            most = max((float(run.columns["rgb"].max()) for run in runs if "rgb" in run.columns), default=0.0)
+            found = []
+            for run in runs:
+                colors, notes = standard_colors(run.columns, most)
+                found.append(
+                    Cloud(run.xyz, run.columns | colors, printable(path.name), up="z", notes=las.notes + notes)
+                )
+            box = np.reshape(struct.unpack_from("<6d", las.header.raw, 179), (3, 2))
+            return found, len(las), box
+    except InputError as error:
+        raise InputError(f"{printable(path)} {error}") from error
 
 
 def _notes(las: LasFile, wanted: Collection[str]) -> tuple[str, ...]:
