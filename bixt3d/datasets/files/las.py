@@ -26,10 +26,6 @@ LAYER_OF |= dict.fromkeys(("return_number", "number_of_returns", "scanner_channe
 LAYER_OF |= dict.fromkeys(
     ("synthetic", "key_point", "withheld", "overlap", "scan_direction_flag", "edge_of_flight_line"), "FLAGS"
 )
-LAYER_OF |= dict.fromkeys(
-    ("wavepacket_index", "wavepacket_offset", "wavepacket_size", "return_point_wave_location", "x_t", "y_t", "z_t"),
-    "WAVEPACKET",
-)
 """The layer of compressed points of formats 6 to 10 that each column is in, as lazrs names it; others: extra bytes."""
 POINTWISE, LAYERED = 2, 3
 """The compressors of LAZ that are read: chunks of points, and chunks of layers."""
@@ -175,7 +171,7 @@ def read_las(path: Path) -> list[Points]:
             xyz[place] = chunk.xyz
             for name, values in chunk.columns.items():
                 columns.setdefault(name, np.empty((len(las), values.shape[1]), values.dtype))[place] = values
-        colors, notes = standard_colors(columns, float(columns["rgb"].max()) if "rgb" in columns else 0)
+        colors, notes = standard_colors(columns, float(columns["rgb"].max()) if "rgb" in columns else 0.0)
         return [Points(xyz, columns | colors, las.notes + notes)]
 
 

@@ -108,7 +108,7 @@ def _fits(header: Any, name: str, values: Shaped[np.ndarray, "N _"]) -> bool:
     if dimension.kind.name == "FloatingPoint":
         return values.dtype.kind == "f"
     whole = values.dtype.kind in "iub" or bool((values == np.round(values)).all())
-    return whole and values.min() >= dimension.min and values.max() <= dimension.max
+    return bool(whole and values.min() >= dimension.min and values.max() <= dimension.max)
 
 
 def _extra_columns(columns: Mapping[str, Shaped[np.ndarray, "N _"]], taken: set[str]) -> dict[str, np.ndarray]:
