@@ -9,16 +9,17 @@ import numpy as np
 from jaxtyping import Float
 
 from bixt3d.datasets.files.cloud import Cloud, standard_cloud
-from bixt3d.datasets.files.columns import Points, named_columns, read_text
+from bixt3d.datasets.files.columns import Points, named_columns
 from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
 from bixt3d.datasets.files.pcd import read_pcd
 from bixt3d.datasets.files.surface import sample_triangles
+from bixt3d.datasets.files.text import read_text
 from bixt3d.io.bounds import counted, listed, printable, read_plain, shortened
 from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
-READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
+READERS |= dict.fromkeys((".xyz", ".xyzn", ".xyzrgb", ".pts", ".asc", ".txt", ".csv", ".tsv"), read_text)
 MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
 SUFFIXES = (*MESHES, *READERS)
 """Supported file extensions, in lower case."""
@@ -66,7 +67,17 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     up = "-y" if suffix == ".pcd" else None  # the frame of depth cameras, which usually write it
     return [
         standard_cloud(
-            Cloud(points.xyz, points.columns, name, num_faces > 0, up, points.notes, points.largest, num_faces)
+            Cloud(
+                points.xyz,
+                points.columns,
+                name,
+                num_faces > 0,
+                up,
+                points.notes,
+                points.largest,
+                num_faces,
+                points.words,
+            )
         )
         for name, points in zip(names, found, strict=True)
     ]
