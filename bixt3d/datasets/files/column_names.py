@@ -82,6 +82,11 @@ def unit_of(name: str) -> str | None:
     return last if last in LENGTHS and last != name else None
 
 
+def without_unit(name: str) -> str:
+    """Return a name without a unit in brackets: ``intensity`` for ``intensity [dB]``."""
+    return re.sub(r"\s*[\[(].*", "", name) or name
+
+
 def check_units(units: Sequence[str | None]) -> None:
     """Raise InputError if the units of x, y and z are angles, or different."""
     known = [unit for unit in units if unit in LENGTHS or unit in UNITS_OF_ANGLES]

@@ -23,8 +23,18 @@ class Points(NamedTuple):
 
 MOST_COLUMNS = 1000
 TRIPLES = {
-    "normal": (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z")),
-    "rgb": (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue")),
+    "normal": (
+        ("nx", "ny", "nz"),
+        ("normal_x", "normal_y", "normal_z"),
+        *((f"{word}0", f"{word}1", f"{word}2") for word in ("normals:", "normal:", "normals_", "normal_")),
+    ),
+    "rgb": (
+        ("red", "green", "blue"),
+        ("r", "g", "b"),
+        ("diffuse_red", "diffuse_green", "diffuse_blue"),
+        ("rf", "gf", "bf"),
+        *((f"{word}0", f"{word}1", f"{word}2") for word in ("rgb:", "colors:", "color:", "rgb_", "colors_", "color_")),
+    ),
 }
 """The usual names, in lower case, of the columns of features of width 3."""
 

@@ -28,7 +28,8 @@ def read_text(path: Path) -> list[Points]:
     A header gives the columns their names (``x y z``, ``Easting,Northing,Elevation``, ``Points:0``, ...); without one,
     positions come first. Points without a position have NaN. A column of words becomes numbers, see `Points`.
     """
-    text, notes = _decode(read_plain(path))
+    text, is_unicode = _decode(read_plain(path))
+    notes = () if is_unicode else ("its text is not UTF-8: letters beyond ASCII may be wrong",)
     lines = text.split("\n")
     if max(map(len, lines)) > LINE_LENGTH:
         raise InputError(f"has a line of more than {LINE_LENGTH} characters: write one point in each line, x y z")
@@ -43,7 +44,7 @@ def read_text(path: Path) -> list[Points]:
         columns, scans = _columns(lines, head, layout)
     if head.names is None:
         _check_commas(lines[head.first : head.first + 1000], layout)
-    points = points_of(columns, head, layout, path.suffix.lower())
+    points = points_of(columns, head, layout, path.suffix.lower(), is_unicode)
     xyz, found = _without_no_data(points.xyz)
     notes += head.notes + _layout_notes(layout, scans) + points.notes + found
     return [points._replace(xyz=xyz, notes=notes)]
@@ -80,16 +81,16 @@ def _layout_notes(layout: Layout, scans: int) -> tuple[str, ...]:
     return notes
 
 
-def _decode(raw: bytes) -> tuple[str, tuple[str, ...]]:
+def _decode(raw: bytes) -> tuple[str, bool]:
+    """Return the text, and whether its encoding is certain: numbers are the same in all."""
     try:
-        text, notes = decode_words(raw), ()
+        text, is_unicode = decode_words(raw), True
     except UnicodeDecodeError:
-        text = raw.decode("latin-1").replace("\r\n", "\n").replace("\r", "\n")
-        notes = ("its text is not UTF-8: names and words in it may have wrong letters",)
+        text, is_unicode = raw.decode("latin-1").replace("\r\n", "\n").replace("\r", "\n"), False
     text = text.rstrip("\x1a")  # DOS ended files with it
     if "\0" in text:
         raise InputError("is not text: write a point in each line, x y z")
-    return text, notes
+    return text, is_unicode
 
 
 def _fast_columns(lines: Sequence[str], head: Head, layout: Layout) -> list[TextColumn] | None:

@@ -1,11 +1,11 @@
 """What comes before the points of a text file: names of the columns, units, the number of points, remarks."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, NoReturn
 
-from bixt3d.datasets.files.column_names import are_meaningless, check_units, find_positions
+from bixt3d.datasets.files.column_names import are_meaningless, check_units, find_positions, is_index_name
 from bixt3d.datasets.files.text_layout import Layout, is_comment, without_mark
 from bixt3d.io.bounds import counted, shortened
 from bixt3d.types import InputError
@@ -51,7 +51,7 @@ def read_head(lines: Sequence[str], layout: Layout) -> Head:
 def _counts_columns(names: Sequence[str], after: Sequence[str], layout: Layout) -> bool:
     """Return whether the first row of numbers is 0, 1, 2, ...: the header of pandas for columns without names."""
     counted_from = [str(place) for place in range(len(names))]
-    if list(names) == ["", *counted_from[:-1]] and len(names) > 3:
+    if is_index_name(names[0]) and list(names[1:]) == counted_from[:-1] and len(names) > 3:
         return True
     some = [layout.split(line) for line in islice((one for one in after if not is_comment(one)), 100)]
     broken = any(not cell.isdecimal() for cells in some for cell in cells[:3])
@@ -63,28 +63,40 @@ def _header(lines: Sequence[str], before: Sequence[int], layout: Layout, head: H
     lately = list(before[-50:])
     split = {place: _names_in(lines[place], layout) for place in lately}
     for place in reversed(lately):
-        names, is_marked = split[place], is_comment(lines[place])
+        names = split[place]
         if not names or (find_positions(names) is None and not are_meaningless(names)):
             continue
         if len(names) in (layout.columns, layout.columns - 1):
-            units = [split[one] for one in lately if one > place and split[one] and len(split[one]) == len(names)]
-            for line in units if not are_meaningless(names) else ():
-                check_units([line[one].lower() for one in find_positions(names) or ()])
-            is_short = len(names) < layout.columns
-            return head._replace(names=[""] * is_short + names, is_short=is_short)
-        if not is_marked:
+            units = [split[one] or [] for one in lately if one > place and len(split[one] or ()) == len(names)]
+            return _named(names, units, layout, head)
+        if not is_comment(lines[place]):
             raise InputError(
                 f"names {counted(len(names), 'column')} in line {place + 1}, but has {layout.columns} in line "
                 f"{head.first + 1}"
             )
-    named = [place for place in lately if not is_comment(lines[place]) or len(split[place] or ()) == layout.columns]
-    if not named:
+    return _unnamed({lines[place].strip(): split[place] or [] for place in lately}, layout, head)
+
+
+def _named(names: list[str], units: Sequence[Sequence[str]], layout: Layout, head: Head) -> Head:
+    """Return the head with these names. Raises InputError if the lines below have different units for x, y and z."""
+    for line in () if are_meaningless(names) else units:
+        check_units([line[place].lower() for place in find_positions(names) or ()])
+    short = [""] * (layout.columns - len(names))
+    if layout.ends_empty:
+        return head._replace(names=[*names, *short])
+    return head._replace(names=[*short, *names], is_short=bool(short))
+
+
+def _unnamed(words: Mapping[str, Sequence[str]], layout: Layout, head: Head) -> Head:
+    """Return the head with a note on its last line that looks like a header."""
+    likely = [line for line, names in words.items() if not is_comment(line) or len(names) == layout.columns]
+    if not likely:
         return head
-    last, names = lines[named[-1]].strip(), split[named[-1]] or []
-    low = {name.lower() for name in names}
-    if not is_comment(last) and len(names) == layout.columns and (len(names) > 3 or {"x", "y"} <= low):
-        raise InputError(f"has no columns x, y, z in its header '{shortened(last)}': name them so")
-    return head._replace(notes=(f"its header '{shortened(last)}' not used",))
+    line, names = likely[-1], words[likely[-1]]
+    two_axes = {"x", "y"} <= {name.lower() for name in names}
+    if not is_comment(line) and len(names) == layout.columns and (len(names) > 3 or two_axes):
+        raise InputError(f"has no columns x, y, z in its header '{shortened(line)}': name them so")
+    return head._replace(notes=(f"its header '{shortened(line)}' not used",))
 
 
 def _names_in(line: str, layout: Layout) -> list[str] | None:

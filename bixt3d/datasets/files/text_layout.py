@@ -24,7 +24,8 @@ MISSING = {"", "na", "n/a", "nan", "null", "none", "nil", "nodata"}
 _MISSING = re.compile(r"[-*?#]*|[+-]?1\.#(ind|inf|qnan|snan)\w*", re.IGNORECASE)
 _COMMENT = re.compile(r"\s*(#(?![0-9a-fA-F]{6}\b)|//|!|%|;(?=\s*[^\W\d]))")
 _BEHIND = re.compile(r"(?<=[\d.])[\s,;\"]+(#(?![0-9a-fA-F]{6}\b)|//|!|%).*|(?<=[\d.])\s*;\s*(?=$|[^\W\d]).*")
-_DATE = re.compile(r"\d+([-/:.]\d+)+Z?")
+_TIME = r"\d+(:\d+)+(\.\d+)?Z?"
+_DATE = re.compile(rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{1,4}}([ T]{_TIME})?|{_TIME}")
 _COLOR = re.compile(r"(#|0x)[0-9a-fA-F]{6}")
 _EXPONENT = r"(?:[eEdD][+-]?\d+)?"
 
@@ -42,7 +43,8 @@ class Layout:
         self.separator, self.decimal, self.thousands = separator, decimal, thousands
         self.columns = 0
         self.numeric: tuple[int, ...] = ()
-        """Number of columns, and the columns of numbers."""
+        self.ends_empty = False
+        """Number of columns, the columns of numbers, and whether each row ends with a separator."""
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -102,7 +104,9 @@ class Layout:
             (cells, score) for cells, score in zip(rows, scores, strict=True) if score and len(cells) == self.columns
         ]
         known = np.array([[self.number(cell) is not None for cell in cells] for cells, _ in fit])
-        self.numeric = tuple(np.flatnonzero(known.mean(axis=0) > 0.5).tolist())
+        empty = np.array([[not cell for cell in cells] for cells, _ in fit]).all(axis=0)
+        self.numeric = tuple(np.flatnonzero((known.mean(axis=0) > 0.5) & ~empty).tolist())
+        self.ends_empty = bool(empty[-1])
         return sum(score for _, score in fit)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Shaped
 
-from bixt3d.datasets.files.column_names import are_meaningless, find_positions, is_index_name
+from bixt3d.datasets.files.column_names import are_meaningless, find_positions, is_index_name, without_unit
 from bixt3d.datasets.files.columns import Points, each_once, named_columns, split_columns
 from bixt3d.datasets.files.text_columns import MOST_WORDS, TextColumn
 from bixt3d.datasets.files.text_head import Head
@@ -30,12 +30,18 @@ def position_places(head: Head, layout: Layout) -> tuple[int, ...]:
     return tuple(place for place in layout.numeric if place >= first)[:3]
 
 
-def points_of(columns: Sequence[TextColumn], head: Head, layout: Layout, suffix: str) -> Points:
-    """Return the points of a table; its columns have the names that the file, or else its extension, gives them."""
+def points_of(
+    columns: Sequence[TextColumn], head: Head, layout: Layout, suffix: str, is_unicode: bool = True
+) -> Points:
+    """Return the points of a table; its columns have the names that the file, or else its extension, gives them.
+
+    ``is_unicode``: the letters of its words are certain.
+    """
     kept, notes = _kept(columns, head)
     names = _names(columns, head, suffix)
     first = position_places(head, layout)
-    own = each_once([(names[place] if names else "") or f"column{place + 1}" for place in kept])
+    own = [(names[place] if names else "") or f"column{place + 1}" for place in kept]
+    own = each_once([name if place in first else without_unit(name) for place, name in zip(kept, own, strict=True)])
     arrays, words = {}, {}
     for place, name in zip(kept, own, strict=True):
         column = columns[place]
@@ -45,7 +51,7 @@ def points_of(columns: Sequence[TextColumn], head: Head, layout: Layout, suffix:
         elif place in first or not column.is_words():
             arrays[name] = column.numbers()[:, None]
         else:
-            notes += _add_words(name, column, arrays, words)
+            notes += _add_words(name, column, arrays, words, is_unicode)
     if names:
         points = named_columns(arrays)
         notes += [] if head.names else [f"its columns taken for {', '.join(names)}, as usual in {suffix}"]
@@ -58,10 +64,16 @@ def points_of(columns: Sequence[TextColumn], head: Head, layout: Layout, suffix:
 
 
 def _add_words(
-    name: str, column: TextColumn, arrays: dict[str, Shaped[np.ndarray, "N _"]], words: dict[str, tuple[str, ...]]
+    name: str,
+    column: TextColumn,
+    arrays: dict[str, Shaped[np.ndarray, "N _"]],
+    words: dict[str, tuple[str, ...]],
+    is_unicode: bool,
 ) -> list[str]:
-    """Add a column of words as numbers, unless it has too many different ones; return a note."""
+    """Add a column of words as numbers, unless it has too many or uncertain ones; return a note."""
     codes, own = column.codes()
+    if not is_unicode and not all(map(str.isascii, own)):
+        return [f"{name} not read, whose words are not UTF-8: save the file as UTF-8"]
     if len(own) > MOST_WORDS:
         return [f"{name} not read, which has {len(own)} different words"]
     arrays[name], words[name] = codes[:, None], own
@@ -90,7 +102,7 @@ def _kept(columns: Sequence[TextColumn], head: Head) -> tuple[list[int], list[st
     names = head.names or [""] * len(columns)
     kept = [place for place, name in enumerate(names) if name or not columns[place].is_empty()]
     if head.names is None:
-        if len(kept) > 3 and columns[kept[0]].counts_rows():
+        if sum(not columns[place].is_words() for place in kept) > 3 and columns[kept[0]].counts_rows():
             raise InputError("counts its rows in the first column: name the columns x, y, z in its first line")
         return kept, []
     if not is_index_name(names[0]) or 0 not in kept:
