@@ -93,8 +93,8 @@ def _unnamed(words: Mapping[str, Sequence[str]], layout: Layout, head: Head) -> 
     if not likely:
         return head
     line, names = likely[-1], words[likely[-1]]
-    two_axes = {"x", "y"} <= {name.lower() for name in names}
-    if not is_comment(line) and len(names) == layout.columns and (len(names) > 3 or two_axes):
+    has_axis = any(name.lower() in ("x", "y", "z") for name in names)
+    if not is_comment(line) and len(names) == layout.columns and (len(names) > 3 or has_axis):
         raise InputError(f"has no columns x, y, z in its header '{shortened(line)}': name them so")
     return head._replace(notes=(f"its header '{shortened(line)}' not used",))
 

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import product
 from math import nan
@@ -21,9 +21,11 @@ SAMPLE = 60
 """Lines that the layout is guessed from."""
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "nil", "nodata"}
-_MISSING = re.compile(r"[-*?#]*|[+-]?1\.#(ind|inf|qnan|snan)\w*", re.IGNORECASE)
-_COMMENT = re.compile(r"\s*(#(?![0-9a-fA-F]{6}\b)|//|!|%|;(?=\s*[^\W\d]))")
-_BEHIND = re.compile(r"(?<=[\d.])[\s,;\"]+(#(?![0-9a-fA-F]{6}\b)|//|!|%).*|(?<=[\d.])\s*;\s*(?=$|[^\W\d]).*")
+_ERROR = r"#(?:n/a|div/0!|null!|num!|ref!|value!|name\?)"
+_MISSING = re.compile(rf"[-*?#]*|[+-]?1\.#(ind|inf|qnan|snan)\w*|{_ERROR}", re.IGNORECASE)
+_MARK = rf"(#(?![0-9a-f]{{6}}\b)(?!{_ERROR[1:]})|//|!|%)"
+_COMMENT = re.compile(rf"\s*({_MARK}|;(?=\s*[^\W\d]))", re.IGNORECASE)
+_BEHIND = re.compile(rf"(?<=[\d.])[\s,;\"]+{_MARK}.*|(?<=[\d.])\s*;\s*(?=$|[^\W\d]).*", re.IGNORECASE)
 _TIME = r"\d+(:\d+)+(\.\d+)?Z?"
 _DATE = re.compile(rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{1,4}}([ T]{_TIME})?|{_TIME}")
 _COLOR = re.compile(r"(#|0x)[0-9a-fA-F]{6}")
@@ -66,7 +68,9 @@ class Layout:
     def split(self, line: str) -> list[str]:
         """Return the cells of a line, without quotes and blanks around them."""
         if '"' not in line:
-            return line.split() if self.separator is None else [cell.strip() for cell in line.split(self.separator)]
+            if self.separator is None:
+                return [cell for cell in re.split("[ \t]+", line) if cell] if _HARD.search(line) else line.split()
+            return [cell.strip() for cell in line.split(self.separator)]
         line = line.strip() if self.separator else " ".join(line.split())
         (cells,) = csv.reader([line], delimiter=self.separator or " ", skipinitialspace=True)
         return [cell.strip() for cell in cells]
@@ -110,6 +114,9 @@ class Layout:
         return sum(score for _, score in fit)
 
 
+_HARD = re.compile("[\u00a0\u202f]")
+"""Blanks that do not separate columns."""
+
 _SAME = str.maketrans({"\u2212": "-", "\u2019": "'", "\u00a0": " ", "\u202f": " "})
 
 
@@ -140,10 +147,7 @@ def find_layout(lines: Sequence[str]) -> Layout:
     sample = [lines[place] for place in places if not is_comment(lines[place])]
     sample = sample or [line for line in lines if not is_comment(line)][-SAMPLE:]
     best, most = None, 0
-    for (decimal, thousands), separator in product(STYLES, SEPARATORS):
-        if thousands == " " and separator in (",", None):
-            continue
-        layout = Layout(separator, decimal, thousands)
+    for layout in _candidates(sample):
         score = layout.try_on(sample)
         if score > most:
             best, most = layout, score
@@ -152,6 +156,15 @@ def find_layout(lines: Sequence[str]) -> Layout:
     if best is None:
         raise InputError(_no_points(sample))
     return best
+
+
+def _candidates(sample: Sequence[str]) -> Iterator[Layout]:
+    """Yield the layouts to try, the likely ones first."""
+    if any(re.search(r"\t.*\d \d{3}\b|\d \d{3}\b.*\t", line) for line in sample):
+        yield from (Layout("\t", decimal, " ") for decimal in ",.")
+    for (decimal, thousands), separator in product(STYLES, SEPARATORS):
+        if thousands != " " or separator not in (",", None):
+            yield Layout(separator, decimal, thousands)
 
 
 def _no_points(sample: Sequence[str]) -> str:
