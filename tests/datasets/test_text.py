@@ -132,8 +132,10 @@ def test_numbers_of_rows_that_pandas_and_r_write_are_no_positions(tmp_path, sep)
     [(",", "."), (", ", "."), (";", "."), (";", ","), ("\t", "."), ("\t", ","), (" ", "."), (" ", ",")]
     + [("   ", "."), ("   ", ","), (" \t ", "."), ("|", "."), (" ; ", ","), ("\t\t", ".")],
 )
-@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize(
+    ("ending", "encoding"),
+    [("\n", "utf-8"), ("\r\n", "utf-8-sig"), ("\r", "utf-16"), ("\r\n", "utf-16-be"), ("\n", "utf-32-le")],
+)
 def test_separators_decimal_marks_line_endings_and_encodings(tmp_path, sep, decimal, ending, encoding):
     table = rows(UTM, RGB[:, :1], sep=sep, decimal=decimal).replace("\n", ending)
     for header in ("", sep.join(("x", "y", "z", "intensity")) + ending):
@@ -165,10 +167,6 @@ def test_decimal_commas_between_commas_are_refused(tmp_path):
     table = rows(abs(XYZ), form="{:.3f}", decimal=",")
     assert "may have decimal commas, as in '" in refused(tmp_path, table)
     assert "names 3 columns in line 1, but has 6 in line 2" in refused(tmp_path, "x,y,z\n" + table)
-    quoted = "".join(
-        ",".join(f'"{cell}"' for cell in line.split()) + "\n" for line in table.replace(",", " ").split("\n")
-    )
-    assert len(points(tmp_path, quoted).columns) == 3  # six integers
     row = '"3,198","2,351","5,255"\n"4,42","7,272","6,329"\n'
     assert points(tmp_path, row).xyz.tolist() == [[3.198, 2.351, 5.255], [4.42, 7.272, 6.329]]
 

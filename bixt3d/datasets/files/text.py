@@ -94,19 +94,20 @@ def _decode(raw: bytes) -> tuple[str, bool]:
 
 
 def _fast_columns(lines: Sequence[str], head: Head, layout: Layout) -> list[TextColumn] | None:
-    """Return the columns of a file of plain numbers; None if it has anything else."""
+    """Return the columns of a file of plain numbers, with or without comments; None if it has anything else."""
     if len(layout.numeric) < layout.columns or layout.thousands or '"' in lines[head.first]:
         return None
-    rows: Iterator[str] = islice(iter(lines), head.first, None)
-    if layout.decimal == ",":
-        rows = (line.replace(",", ".") if "." not in line else "a point" for line in rows)
-    try:
-        table = np.loadtxt(rows, np.float64, delimiter=layout.separator, comments=None, ndmin=2)
-    except ValueError:
-        return None
-    if table.shape[1] != layout.columns or (head.count is not None and int(lines[head.count]) != len(table)):
-        return None
-    return [TextColumn(layout, [column]) for column in table.T]
+    for clean in (str, layout.without_comment):
+        rows: Iterator[str] = map(clean, islice(iter(lines), head.first, None))
+        if layout.decimal == ",":
+            rows = (line.replace(",", ".") if "." not in line else "a point" for line in rows)
+        try:
+            table = np.loadtxt(rows, np.float64, delimiter=layout.separator, comments=None, ndmin=2)
+        except ValueError:
+            continue
+        if table.shape[1] == layout.columns and (head.count is None or int(lines[head.count]) == len(table)):
+            return [TextColumn(layout, [column]) for column in table.T]
+    return None
 
 
 def _columns(lines: Sequence[str], head: Head, layout: Layout) -> tuple[list[TextColumn], int]:

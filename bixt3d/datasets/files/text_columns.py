@@ -1,6 +1,7 @@
 """The columns of a text table: numbers with gaps, words as codes, colors such as ``#ff8000``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import nan
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -35,20 +36,24 @@ class TextColumn:
                 raise ValueError
             numbers = np.array(list(map(float, cells)), np.float64)
         except ValueError:
-            numbers = np.array([self._number(*one, is_position) for one in zip(cells, places, strict=True)])
+            known = {cell: self.layout.number(cell) for cell in set(cells)}
+            self._check(known, cells, places, is_position)
+            numbers = np.array([nan if known[cell] is None else known[cell] for cell in cells], np.float64)
             for row in np.flatnonzero(np.isnan(numbers)).tolist():
-                if self.layout.number(cells[row]) is None:
+                if known[cells[row]] is None:
                     self.words[self.size + row] = cells[row]
                 elif cells[row].lower() == "none":
                     self.nones[self.size + row] = cells[row]
         self.parts.append(numbers)
         self.size += len(cells)
 
-    def _number(self, cell: str, place: int, is_position: bool) -> float:
-        number = self.layout.number(cell)
-        if number is None and (is_position or is_junk(cell)):
-            raise InputError(f"has {shortened(cell)!r} in line {place + 1}, not a number")
-        return np.nan if number is None else number
+    def _check(
+        self, known: Mapping[str, float | None], cells: Sequence[str], places: Sequence[int], is_position: bool
+    ) -> None:
+        wrong = {cell for cell, number in known.items() if number is None and (is_position or is_junk(cell))}
+        for cell, place in zip(cells, places, strict=True) if wrong else ():
+            if cell in wrong:
+                raise InputError(f"has {shortened(cell)!r} in line {place + 1}, not a number")
 
     def numbers(self) -> Float[np.ndarray, " N"]:
         """Return the numbers, NaN for words and gaps."""

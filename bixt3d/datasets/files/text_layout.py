@@ -25,6 +25,7 @@ _ERROR = r"#(?:n/a|div/0!|null!|num!|ref!|value!|name\?)"
 _MISSING = re.compile(rf"[-*?#]*|[+-]?1\.#(ind|inf|qnan|snan)\w*|{_ERROR}", re.IGNORECASE)
 _MARK = rf"(#(?![0-9a-f]{{6}}\b)(?!{_ERROR[1:]})|//|!|%)"
 _COMMENT = re.compile(rf"\s*({_MARK}|;(?=\s*[^\W\d]))", re.IGNORECASE)
+_SUSPECT = re.compile(r"[#/!%;]")
 _BEHIND = re.compile(rf"(?<=[\d.])[\s,;\"]+{_MARK}.*|(?<=[\d.])\s*;\s*(?=$|[^\W\d]).*", re.IGNORECASE)
 _TIME = r"\d+(:\d+)+(\.\d+)?Z?"
 _DATE = re.compile(rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{1,4}}([ T]{_TIME})?|{_TIME}")
@@ -43,10 +44,10 @@ class Layout:
 
     def __init__(self, separator: str | None, decimal: str = ".", thousands: str = ""):
         self.separator, self.decimal, self.thousands = separator, decimal, thousands
-        self.columns = 0
+        self.columns = self.num_rows = 0
         self.numeric: tuple[int, ...] = ()
         self.ends_empty = False
-        """Number of columns, the columns of numbers, and whether each row ends with a separator."""
+        """What `try_on` found: columns, rows, the columns of numbers, and whether each row ends with a separator."""
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -77,6 +78,8 @@ class Layout:
 
     def without_comment(self, line: str) -> str:
         """Return a line without the comment behind its numbers; a line of comment alone is empty."""
+        if not _SUSPECT.search(line):
+            return line.strip(" ,") if self.separator is None else line.strip(" ")
         if _COMMENT.match(line):
             return ""
         line = line if '"' in line or self.separator == ";" and ";" in line else _BEHIND.sub("", line)
@@ -107,6 +110,7 @@ class Layout:
         fit = [
             (cells, score) for cells, score in zip(rows, scores, strict=True) if score and len(cells) == self.columns
         ]
+        self.num_rows = len(fit)
         known = np.array([[self.number(cell) is not None for cell in cells] for cells, _ in fit])
         empty = np.array([[not cell for cell in cells] for cells, _ in fit]).all(axis=0)
         self.numeric = tuple(np.flatnonzero((known.mean(axis=0) > 0.5) & ~empty).tolist())
@@ -147,24 +151,27 @@ def find_layout(lines: Sequence[str]) -> Layout:
     sample = [lines[place] for place in places if not is_comment(lines[place])]
     sample = sample or [line for line in lines if not is_comment(line)][-SAMPLE:]
     best, most = None, 0
-    for layout in _candidates(sample):
-        score = layout.try_on(sample)
-        if score > most:
-            best, most = layout, score
-        if most == 2 * len(sample):
-            break
+    for layouts in _candidates(sample):
+        for layout in layouts:
+            score = layout.try_on(sample)
+            if score > most:
+                best, most = layout, score
+            if most == 2 * len(sample):
+                return layout
+        if best is not None and best.num_rows > 0.8 * len(sample):
+            return best
     if best is None:
         raise InputError(_no_points(sample))
     return best
 
 
-def _candidates(sample: Sequence[str]) -> Iterator[Layout]:
+def _candidates(sample: Sequence[str]) -> Iterator[list[Layout]]:
     """Yield the layouts to try, the likely ones first."""
     if any(re.search(r"\t.*\d \d{3}\b|\d \d{3}\b.*\t", line) for line in sample):
-        yield from (Layout("\t", decimal, " ") for decimal in ",.")
-    for (decimal, thousands), separator in product(STYLES, SEPARATORS):
-        if thousands != " " or separator not in (",", None):
-            yield Layout(separator, decimal, thousands)
+        yield [Layout("\t", decimal, " ") for decimal in ",."]
+    for decimal, thousands in STYLES:
+        separators = SEPARATORS if thousands != " " else SEPARATORS[:3]
+        yield [Layout(separator, decimal, thousands) for separator in separators]
 
 
 def _no_points(sample: Sequence[str]) -> str:
