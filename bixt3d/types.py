@@ -135,9 +135,8 @@ class Features:
         self, feats: Float[Tensor, "*N F"], kind: Kind, function: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "*N F"]:
         """Return feats with a function applied to each feature of a kind; other columns are unchanged."""
-        if not (own := self.slices(kind)):
-            return feats
-        return torch.cat([function(feats[..., s]) if s in own else feats[..., s] for s in self.slices()], -1)
+        own, every = self.slices(kind), self.slices()
+        return torch.cat([function(feats[..., s]) if s in own else feats[..., s] for s in every], -1) if own else feats
 
     def check(self, xyz: Tensor, feats: Tensor | None) -> Tensor:
         """Check the inputs of a model that reads these features; return feats, of width 0 if None.
@@ -184,6 +183,8 @@ class Tokens:
     grid: tuple[int | torch.SymInt, int | torch.SymInt] | None = None
 
 
+VOID = -1  # part index of points without a label, which losses and scores leave out
+
 Pyramid = tuple[Tokens, ...]
 """Levels of tokens, finest first. Most tokenizers return one level."""
 
@@ -195,7 +196,7 @@ class CloudSet:
     Args:
         xyz, feats: coordinates, and feature columns (width 0 if there are none).
         label, class_names: class index of each cloud, and names of the classes.
-        parts, part_names: part index of each point, and names of the parts, for part segmentation.
+        parts, part_names: part index of each point (`VOID`: none), and names of the parts, for part segmentation.
         class_parts: part indices of each class, by class name.
         features: names and kinds of the columns of ``feats``.
 

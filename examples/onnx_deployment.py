@@ -8,9 +8,9 @@
     $ python examples/onnx_deployment.py runs/demo/model.onnx
     a sphere of 5000 points: bed 6.6%, mug 6.5%, stool 6.4%
 
-Files may follow, .npy or text (.txt, .csv), with a row for each point: x y z, then the features that the model reads, in
-the order of its inputs. Clouds may have any number of points, units and place; normals any length; colors go from 0 to 1. A model
-of parts that needs the category: --category NAME.
+Files may follow, .npy or text (.txt, .csv), with a row for each point: x y z, then the features that the model reads,
+in the order of its inputs. Clouds may have any number of points, units and place; normals any length; colors go from 0
+to 1. A model of parts that needs the category: --category NAME.
 """
 
 import argparse
