@@ -244,6 +244,8 @@ def test_gaps_are_nan_and_said(tmp_path, gap):
     assert np.flatnonzero(np.isnan(found.xyz).any(axis=1)).tolist() == [3] and len(found.xyz) == 40
     assert np.flatnonzero(np.isnan(found.columns["i"])).tolist() == [7]
     assert found.notes == ("i missing in 1 point",)
+    first = points(tmp_path, "x,y,z,i\n---,---,---,---\nnan,nan,nan,nan\n" + rows(XYZ, RGB[:, :1]))
+    assert np.isnan(first.xyz[0]).all() and len(first.xyz) == 41
 
 
 def test_the_height_of_no_data_is_a_gap_unless_others_are_near(tmp_path):
