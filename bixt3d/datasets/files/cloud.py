@@ -27,6 +27,15 @@ NO_POSITION = f"NaN, infinite or beyond {FARTHEST:g}"
 
 
 @dataclass(frozen=True, eq=False)
+class Extent:
+    """Number of points of a large cloud, their mean, and the largest distance of one from it."""
+
+    num_points: int
+    mean: Float[np.ndarray, "3"]
+    radius: float
+
+
+@dataclass(frozen=True, eq=False)
 class Cloud:
     """One point cloud with its features, not normalized.
 
@@ -44,6 +53,7 @@ class Cloud:
             indices, or NaN for none.
         original: the cloud with all its points, if some were dropped because they have no position; else None.
         kept: the indices of these points in ``original``; None: all.
+        extent: of the whole cloud, if these are some of its points, in random order.
 
     Example:
         >>> import numpy as np
@@ -62,14 +72,15 @@ class Cloud:
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     original: "Cloud | None" = None
     kept: Int[np.ndarray, " N"] | None = None
+    extent: Extent | None = None
 
     def __len__(self) -> int:
         return len(self.xyz)
 
     @property
     def num_original(self) -> int:
-        """The number of points before those without a position were dropped."""
-        return len(self.original or self)
+        """The number of points of the source, with those that have no position or were not read."""
+        return self.extent.num_points if self.extent else len(self.original or self)
 
     def for_original(self, values: Shaped[np.ndarray, "N ..."], missing: float | int) -> Shaped[np.ndarray, "M ..."]:
         """Return values with a row for each original point, in their order; ``missing`` where a point was dropped."""
