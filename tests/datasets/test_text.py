@@ -303,6 +303,7 @@ def test_what_looks_like_points_and_is_none_is_refused(tmp_path):
     assert "has 2 columns in line 1, but 3 in line 2" in refused(tmp_path, "1 2\n" + rows(XYZ, sep=" "))
     assert "contains no points" in refused(tmp_path, rows(XYZ, sep=",").replace("\n", ";255,0,0\n"))
     assert "contains no points" in refused(tmp_path, "[1.0, 2.0, 3.0]\n[2.0, 3.0, 4.0]\n")
+    assert "contains no points, but a header alone" in refused(tmp_path, ",0,1,2\n\n# the end\n")
     assert "is not text" in refused(tmp_path, b"1 2 3\n\0\0\0 4 5 6\n")
 
 
