@@ -41,7 +41,7 @@ def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments
         prediction = predictor.predict(cloud, up=arguments.up, **given)
     except InputError as error:
         raise InputError(f"{printable(path.parent / cloud.name)}: {error}") from error
-    facts = {"file": str(path), "name": cloud.name, "points": len(cloud), **prediction.facts()}
+    facts = {"file": str(path), "name": cloud.name, "points": cloud.num_original, **prediction.facts()}
     facts["notes"] = [*("spread over the surface",) * cloud.from_mesh, *prediction.notes]
     if arguments.out:
         base = arguments.out / name(cloud.name)
@@ -80,10 +80,12 @@ def show(cloud: Cloud, prediction: Any, predictor: Any, up: str | None) -> Shown
     upright = turn_upright(torch.from_numpy(cloud.xyz), predictor.up_of(cloud, up), predictor.up)
     view, up = normalize_clouds(upright[None])[0].float().numpy(), predictor.up
     if isinstance(prediction, PartPrediction):
-        label, title = prediction.parts.numpy(), f"{cloud.name}: {prediction.category}"
+        chosen = slice(None) if cloud.kept is None else cloud.kept
+        label, confidence = prediction.parts.numpy()[chosen], prediction.confidence.numpy()[chosen]
+        title = f"{cloud.name}: {prediction.category}"
         shown = PartCloud(view, label, prediction.own_parts, title)
         names = {part: prediction.part_names[part] for part in prediction.own_parts}
-        return Shown(shown, prediction.part_names, shown.rgb(label), up, label, prediction.confidence.numpy(), names)
+        return Shown(shown, prediction.part_names, shown.rgb(label), up, label, confidence, names)
     legend = (f"{prediction.name} {prediction.confidence:.0%}",)
     shown = PartCloud(view, np.zeros(len(view), np.int64), (0,), f"{cloud.name}: {legend[0]}")
     number = predictor.class_names.index(prediction.name)
@@ -109,19 +111,23 @@ def write_files(
 ) -> tuple[list[str], list[str]]:
     """Write the labelled points at their original coordinates, and a picture and a page that show them upright.
 
+    The point files have a row for each point of the source; those without a position get label -1 and confidence NaN.
     Returns the paths of the point files, and of picture and page.
     """
     from bixt3d.datasets.files.point_files import LabelledPoints, as_bytes, write_points
     from bixt3d.viz.page import write_html
 
-    own = dict(cloud.columns)
+    source = cloud.original or cloud
+    own = dict(source.columns)
     if cloud.from_mesh and "rgb" in own:
         own["rgb"] = as_bytes(own["rgb"])
-    points = LabelledPoints(cloud.xyz, shown.label, shown.confidence, shown.names, own)
+    label, confidence = cloud.for_original(shown.label, -1), cloud.for_original(shown.confidence, np.nan)
+    names = shown.names if cloud.kept is None else {-1: "", **shown.names}
+    points, colors = LabelledPoints(source.xyz, label, confidence, names, own), cloud.for_original(shown.colors, 0)
     comments = [f"made by bixt3d from {cloud.name}", *prediction.notes]
     *files, png, page = (base.with_name(f"{base.name}.{ending}") for ending in (*formats, "png", "html"))
     try:
-        written = [done for path in files for done in write_points(path, points, shown.colors, comments)]
+        written = [done for path in files for done in write_points(path, points, colors, comments)]
         draw_shown(png, shown, prediction)
         write_html(page, [shown.cloud], shown.legend, cloud.name, shown.up)
     except OSError as error:

@@ -9,18 +9,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bixt3d.datasets.clouds.preparing import prepare_cloud, up_axis, with_model_features
 from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud, with_features
-from bixt3d.datasets.files.feature_columns import select_features
 from bixt3d.datasets.files.reader import MESH_POINTS
-from bixt3d.datasets.transforms.normalize import normalize_clouds
-from bixt3d.datasets.transforms.normals import estimate_normals
-from bixt3d.datasets.transforms.upright import Up, turn_upright
+from bixt3d.datasets.transforms.upright import Up
 from bixt3d.inference.predictions import Answer, check_finite
 from bixt3d.inference.predictor import BasePredictor, features_of
 from bixt3d.io.bounds import listed
 from bixt3d.models.attention_maps import LayerAttention, attention_maps
-from bixt3d.types import Feature, Features, InputError, feature_name
+from bixt3d.types import Features, InputError, feature_name
 
 Fill = Mapping[str, Sequence[float]]
 """Values of missing features by name, one for each column."""
@@ -55,8 +53,8 @@ class CloudPredictor(BasePredictor):
         padding. ``up``: the up axis of the clouds, y, z, -y or -z; by default that of the training set.
 
         Clouds may have any number of points: they are centered, scaled and sampled as in training (at random with a
-        fixed seed; points are repeated where there are too few). Raises InputError for coordinates that are not finite,
-        and for missing features.
+        fixed seed; points are repeated where there are too few). Points without a position (NaN, infinite) are dropped,
+        and counted in ``notes``. Raises InputError for a cloud without any other point, and for missing features.
         """
         single, given = self._clouds(clouds, features, batch)
         answers = [self.answer(cloud, logits, up) for cloud, logits in self._outputs(self.model, given, up)]
@@ -120,12 +118,8 @@ class CloudPredictor(BasePredictor):
         return {"points": self.num_points, "features": str(self.features) or "none", "up": self.up}
 
     def up_of(self, cloud: Cloud, up: Up | None = None) -> Up:
-        """Return the up axis of a cloud: the one given, or that of its file format, or that of the training set.
-
-        A .pcd comes from a sensor and is never y up: depth cameras write -y up; lidars z up, which is assumed only if
-        the training set is z up.
-        """
-        return up or (cloud.up if cloud.up and self.up == "y" else None) or self.up
+        """Return the up axis of a cloud: the one given, or that of its file format, or that of the training set."""
+        return up or up_axis(cloud, self.up)
 
     def _clouds(self, clouds: Any, features: Mapping[str, Any] | None, batch: Any) -> tuple[bool, list[Cloud]]:
         for name in features or {}:
@@ -139,15 +133,13 @@ class CloudPredictor(BasePredictor):
 
         Missing features are filled if the model was trained with feature dropout; else missing normals are estimated.
         """
+        if not self.fill:
+            return with_model_features(cloud, self.features)
         cloud = with_features(cloud, self.features)
         for name in self.fill:
             if name not in cloud.columns:
                 cloud = self._filled(cloud, name)
-        if Feature.parse("normal") not in self.features.columns or "normal" in cloud.columns:
-            return cloud
-        normalize_clouds(torch.from_numpy(cloud.xyz)[None], cloud.name)  # raises InputError for points without extent
-        normals = estimate_normals(torch.from_numpy(cloud.xyz)).numpy()
-        return replace(cloud, columns={**cloud.columns, "normal": normals}, notes=(*cloud.notes, "normals estimated"))
+        return cloud
 
     def _filled(self, cloud: Cloud, name: str) -> Cloud:
         values = np.tile(np.array(self.fill[name]), (len(cloud), 1))
@@ -158,24 +150,7 @@ class CloudPredictor(BasePredictor):
         self, cloud: Cloud, up: Up | None
     ) -> tuple[Float[Tensor, "1 N 3"], Int[Tensor, " M"], Float[Tensor, "1 M F"]]:
         """Return the whole cloud, normalized, the indices of the points that the model reads, and their feats."""
-        up = self.up_of(cloud, up)
-        xyz = torch.from_numpy(cloud.xyz)
-        xyz = normalize_clouds(turn_upright(xyz.double(), up, self.up)[None], cloud.name).float()
-        generator = torch.Generator().manual_seed(0)
-        index = torch.randperm(xyz.shape[1], generator=generator)[: self.num_points]
-        if missing := self.num_points - len(index):
-            index = torch.cat([index, torch.randint(xyz.shape[1], (missing,), generator=generator)])
-        if not self.features:
-            return xyz, index, xyz.new_zeros(1, len(index), 0)
-        try:
-            feats = torch.from_numpy(select_features(cloud.columns, self.features, cloud.name))[index]
-        except InputError as error:
-            raise InputError("; ".join([str(error), *cloud.notes])) from error
-        return (
-            xyz,
-            index,
-            self.features.change(feats, "normal", lambda normals: turn_upright(normals, up, self.up))[None],
-        )
+        return prepare_cloud(cloud, self.features, self.num_points, self.up_of(cloud, up), self.up)
 
     def _notes(self, cloud: Cloud, up: Up | None) -> tuple[str, ...]:
         """Return the notes on a cloud: what was guessed, repeated, left out or not read."""

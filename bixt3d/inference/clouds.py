@@ -115,7 +115,7 @@ class PartPredictor(CloudPredictor):
 
         Takes the arguments of `Predictor.predict`. The model reads as many points of a cloud as in training; the other
         points get probabilities by inverse-distance interpolation of their three nearest. The part of a point is the
-        most probable one of the category.
+        most probable one of the category. Points without a position (NaN, infinite) get part -1 and confidence NaN.
 
         ``category``: that of all clouds. None: the category whose parts have the largest total probability; or an
         InputError that lists the categories, if the model reads the category. ``probabilities``: also return those of
@@ -139,7 +139,7 @@ class PartPredictor(CloudPredictor):
         """Return the features of every point before the last layer: (N, D) for a single cloud, a list for several.
 
         Takes the arguments of `predict`. Points that the model does not read get the inverse-distance interpolation of
-        the three nearest that it reads.
+        the three nearest that it reads; points without a position get NaN.
         """
         features_of(self.model)
         self.check_category(category)
@@ -151,7 +151,8 @@ class PartPredictor(CloudPredictor):
             inputs = [tensor.to(self.device) for tensor in (sampled, feats, self._category_index(category))]
             output = head_input(self.model, *inputs).float().cpu()
             check_finite(output, cloud.name)
-            found.append(torch.cat([interpolate(chunk, sampled, output)[0] for chunk in xyz.split(CHUNK, dim=1)]))
+            of_points = torch.cat([interpolate(chunk, sampled, output)[0] for chunk in xyz.split(CHUNK, dim=1)])
+            found.append(for_original(cloud, of_points, torch.nan))
         return found[0] if single else found
 
     def attention_maps(
@@ -205,12 +206,17 @@ class PartPredictor(CloudPredictor):
         ranked = {self.part_names[int(own[i])]: int(counts[i]) for i in order}
         return PartPrediction(
             category,
-            own[parts],
+            for_original(cloud, own[parts], -1),
             self.part_names,
             {name: count / len(parts) for name, count in ranked.items()},
             ranked,
-            torch.cat(confidence),
+            for_original(cloud, torch.cat(confidence), torch.nan),
             self.class_parts[category],
-            torch.cat(kept) if keep else None,
+            for_original(cloud, torch.cat(kept), torch.nan) if keep else None,
             self._notes(cloud, up),
         )
+
+
+def for_original(cloud: Cloud, values: Float[Tensor, "N ..."] | Int[Tensor, "N ..."], missing: float | int) -> Tensor:
+    """Return values with a row for each original point of the cloud; see `Cloud.for_original`."""
+    return torch.from_numpy(cloud.for_original(values.numpy(force=True), missing))

@@ -10,6 +10,7 @@ import trimesh
 
 from bixt3d.datasets.files.cloud import with_features
 from bixt3d.datasets.files.pcd import expand_lzf
+from bixt3d.datasets.files.point_files import write_ply
 from bixt3d.datasets.files.reader import SUFFIXES, Cloud, find_files, read_file
 from bixt3d.types import Features, InputError
 
@@ -267,9 +268,50 @@ def test_a_mesh_may_be_tiny(tmp_path):
     assert np.allclose(cloud.columns["normal"], [0, 0, 1])
 
 
+def written_with_nan(path: Path, xyz: np.ndarray, rgb: np.ndarray) -> None:
+    """Write points with colors, which are NaN as well where the format has them as floats."""
+    packed = (rgb.astype(np.uint32) << [16, 8, 0]).sum(1).astype("<u4").view("<f4")
+    records = np.column_stack([xyz.astype("<f4"), packed])
+    if path.suffix == ".pcd":
+        header = f"FIELDS x y z rgb\nSIZE 4 4 4 4\nTYPE F F F F\nWIDTH 4\nHEIGHT {len(xyz) // 4}\nDATA binary\n"
+        path.write_bytes(header.encode() + records.tobytes())
+    elif path.suffix == ".ply":
+        write_ply(path, xyz, {"rgb": rgb})
+    elif path.suffix == ".npz":
+        np.savez(path, xyz=xyz, rgb=rgb)
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file["xyz"], file["rgb"] = xyz, rgb
+    else:
+        table = np.hstack([xyz, np.where(np.isfinite(xyz[:, :1]), rgb, np.nan)])
+        np.save(path, table) if path.suffix == ".npy" else np.savetxt(path, table, fmt="%.17g")
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".pcd", ".npy", ".npz", ".h5", ".xyz"])
+def test_points_without_a_position_are_dropped_and_the_cloud_knows_which(tmp_path, suffix):
+    """As depth cameras write them: NaN where nothing was measured."""
+    xyz = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32).astype(np.float64)
+    rgb = np.random.default_rng(1).integers(0, 256, (20, 3)).astype(np.uint8)
+    missing = [0, 7, 8, 19]
+    xyz[missing] = [[np.nan] * 3, [1, np.inf, 2], [-np.inf] * 3, [0, 0, 2e18]]
+    written_with_nan(tmp_path / f"a{suffix}", xyz, rgb)
+    (cloud,) = read_file(tmp_path / f"a{suffix}")
+    kept = np.setdiff1d(np.arange(20), missing)
+    assert np.array_equal(cloud.kept, kept) and (cloud.num_original, len(cloud)) == (20, 16)
+    assert np.array_equal(cloud.xyz, xyz[kept])
+    assert np.array_equal(cloud.columns["rgb"], rgb[kept])
+    assert "4 of its 20 points dropped: NaN, infinite or beyond 1e+18" in cloud.notes
+    back = cloud.for_original(cloud.columns["rgb"].astype(int), -1)
+    assert np.array_equal(back[kept], rgb[kept]) and (back[missing] == -1).all()
+
+
+def test_points_of_a_mesh_are_not_dropped_but_refused(tmp_path):
+    with pytest.raises(InputError, match="has 3 corners, 1 of which contain NaN"):
+        read(tmp_path / "a.obj", TRIANGLE.replace("1 0 0", "nan 0 0") + "f 1 2 3\n")
+
+
 GARBAGE = bytes(range(256)) * 8
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
-NAN_ROWS = "0 0 0\n1 2 3\nnan 0 0\n1 1 1\n0 inf 0\n"
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -286,10 +328,11 @@ def test_an_empty_file_and_binary_garbage_are_refused_in_every_format(tmp_path, 
     ("name", "content", "sentence"),
     [
         ("a.ply", GARBAGE, r"a.ply cannot be read \(Not a ply file!\): it is damaged"),
-        ("a.xyz", NAN_ROWS, r"has 5 points, 2 of which contain NaN, infinity or .* \(the first is number 3\): remove"),
-        ("a.ply", ply(XYZ * np.nan, "x y z", "ascii"), r"has 4 points, 4 of which contain NaN"),
-        ("a.pcd", pcd("binary", (XYZ * np.nan).astype("<f4").tobytes()), "has 4 points, 4 of which contain NaN"),
-        ("a.obj", TRIANGLE.replace("1 0 0", "nan 0 0") + "f 1 2 3\n", "has 3 corners, 1 of which contain NaN"),
+        ("a.xyz", "nan 0 0\n0 inf 0\n1e19 0 0\n", "has 3 points, all of them NaN, infinite"),
+        ("a.xyz", "nan 0 0\n0 inf 0\n1 2 3\n", "has 1 point: a cloud takes many"),
+        ("a.xyz", "nan 0 0\n1 2 3\n1 2 3\n", "has all its 2 points in one place"),
+        ("a.ply", ply(XYZ * np.nan, "x y z", "ascii"), "has 4 points, all of them NaN, infinite"),
+        ("a.pcd", pcd("binary", (XYZ * np.nan).astype("<f4").tobytes()), "has 4 points, all of them NaN, infinite"),
         ("a.xyz", "1 2 3\n", "has 1 point: a cloud takes many"),
         ("a.ply", ply(XYZ[:1], "x y z", "ascii", 1), "has 1 point: a cloud takes many"),
         ("a.xyz", "1 2 3\n1 2 3\n", "has all its 2 points in one place"),
@@ -333,7 +376,7 @@ def test_what_is_broken_gets_one_sentence(tmp_path, name, content, sentence):
         (XYZ[:0], r"has points of shape \(0, 3\)"),
         (XYZ > 0, "contains no numbers, but bool"),
         (XYZ.astype(object), "cannot be read as NumPy's"),  # pickled
-        (np.full((4, 3), np.nan), "has 4 points, 4 of which contain NaN"),
+        (np.full((4, 3), np.nan), "has 4 points, all of them NaN, infinite"),
     ],
     ids=["columns", "axes", "empty", "bool", "pickle", "nan"],
 )

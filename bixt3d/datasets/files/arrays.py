@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bixt3d.datasets.files.cloud import Cloud, as_array, as_column, standard_cloud
-from bixt3d.datasets.files.feature_columns import largest_of
+from bixt3d.datasets.files.cloud import Cloud, as_array, as_column, share_largest, standard_cloud
 from bixt3d.datasets.files.pyg import from_pyg
 from bixt3d.datasets.files.reader import MESH_POINTS, check_points, cloud_of_mesh, read_file, sample_corners
 from bixt3d.types import InputError
@@ -33,12 +32,12 @@ def as_clouds(
     """
     if isinstance(clouds, np.ndarray | Tensor):
         single, found = _from_array(as_array(clouds), features or {}, None if batch is None else as_array(batch))
-        return single, [standard_cloud(cloud) for cloud in found]
+        return single, share_largest([standard_cloud(cloud) for cloud in found])
     if features is not None or batch is not None:
         raise InputError("features and batch are for arrays; other clouds bring their own features")
     if isinstance(clouds, list):
         return False, _from_list(clouds, mesh_points)
-    found = [standard_cloud(cloud) for cloud in _from_object(clouds, mesh_points)]
+    found = share_largest([standard_cloud(cloud) for cloud in _from_object(clouds, mesh_points)])
     of_several = hasattr(clouds, "num_graphs") or hasattr(clouds, "indices")  # PyG's Batch, and its data sets
     return len(found) == 1 and not of_several, found
 
@@ -84,11 +83,9 @@ def _from_array(xyz: np.ndarray, features: Mapping[str, Any], batch: np.ndarray 
     if batch is None and xyz.ndim == 2:
         return True, [Cloud(xyz, columns)]
     indices = _cloud_indices(xyz, batch)
-    columns_of_clouds = [{name: values[index] for name, values in columns.items()} for index in indices]
-    largest = {name: max(largest_of(own[name]) for own in columns_of_clouds) for name in columns}
     return False, [
-        Cloud(xyz[index], own, name=f"cloud {place}", largest=largest)
-        for place, (index, own) in enumerate(zip(indices, columns_of_clouds, strict=True))
+        Cloud(xyz[index], {name: values[index] for name, values in columns.items()}, name=f"cloud {place}")
+        for place, index in enumerate(indices)
     ]
 
 

@@ -8,17 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from bixt3d.datasets.files.cloud import has_position
 from bixt3d.io.bounds import counted, listed, read_plain, shortened
 from bixt3d.types import InputError
 
 
 class Points(NamedTuple):
-    """Positions, features by their names in a file, and ``notes`` and ``largest`` as in `Cloud`."""
+    """Positions, features by their names in a file, and ``notes`` as in `Cloud`."""
 
     xyz: Float[np.ndarray, "N 3"]
     columns: dict[str, Shaped[np.ndarray, "N _"]]
     notes: tuple[str, ...] = ()
-    largest: Mapping[str, float] = {}
 
 
 LINE_LENGTH, MOST_COLUMNS = 100_000, 1000
@@ -41,12 +41,13 @@ def split_columns(table: Shaped[np.ndarray, "N C"], known: Collection[str] = ())
         fault = "but a point takes three: x, y, z" if table.shape[1] < 3 else f"but at most {MOST_COLUMNS} are read"
         raise InputError(f"has {counted(table.shape[1], 'column')}, {fault}")
     table, first_of = as_numbers(table), {}
-    colors = table[:, 3:6]
-    may_be_colors = colors.shape[1] == 3 and "rgb" not in known
+    placed = table[has_position(table[:, :3])]  # the other rows may be NaN altogether
+    colors = placed[:, 3:6]
+    may_be_colors = len(colors) and colors.shape[1] == 3 and "rgb" not in known
     if may_be_colors and (colors == colors.round()).all() and colors.min() >= 0 and 2 <= colors.max() <= 255:
         first_of["rgb"] = 3
     for first in range(3, table.shape[1] - 2 if "normal" not in known else 0):
-        length = _length(table[:, first : first + 3])
+        length = _length(placed[:, first : first + 3])
         if (length < 1.02).all() and (length > 0.98).mean() >= 0.9:
             first_of["normal"] = first
             break

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Shaped
 
 from bixt3d.datasets.files.columns import TRIPLES, Points, split_columns
-from bixt3d.datasets.files.feature_columns import largest_of
 from bixt3d.datasets.files.hdf5 import find_dataset, holds_numbers, open_hdf5
 from bixt3d.datasets.files.numpy_files import load_arrays
 from bixt3d.io.bounds import check_unpacked, listed, shortened
@@ -35,10 +34,9 @@ def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points
             unread.append(name)
     known = set(map(feature_name, features))
     notes = (f"{listed(dict.fromkeys(unread))} not read",) if unread else ()
-    largest = {name: largest_of(values) for name, values in features.items()}
     clouds = [split_columns(table, known) for table in (xyz if xyz.ndim == 3 else xyz[None])]
     return [
-        Points(positions, guessed | {name: values[place] for name, values in features.items()}, own + notes, largest)
+        Points(positions, guessed | {name: values[place] for name, values in features.items()}, own + notes)
         for place, (positions, guessed, own) in enumerate((one.xyz, one.columns, one.notes) for one in clouds)
     ]
 

@@ -26,9 +26,9 @@ class LabelledPoints:
 
     Args:
         xyz: positions.
-        label: predicted label of each point.
-        confidence: predicted probability of that label, from 0 to 1.
-        names: name of each label.
+        label: predicted label of each point; -1: none, because it has no position.
+        confidence: predicted probability of that label, from 0 to 1, or NaN.
+        names: name of each label; an empty one for -1.
         columns: features of the points, as in the file that was read.
     """
 
@@ -60,7 +60,7 @@ def write_points(
         columns["rgb"] = as_bytes(rgb)
         comments = [*comments, "red green blue are the colors of the labels"]
     columns |= {"label": points.label.astype("<i4"), "confidence": points.confidence.astype("<f4")}
-    names = [f"label {number} {name}" for number, name in points.names.items()]
+    names = [f"label {number} {name or 'none: the point has no position'}" for number, name in points.names.items()]
     write_ply(path, points.xyz, columns, [*comments, *names])
     return [path, extra] if own_colors else [path]
 
