@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bixt3d.datasets.scenes.scene import IGNORED, Scene
-from bixt3d.types import NO_FEATURES, Features
+from bixt3d.datasets.scenes.scene import Scene
+from bixt3d.types import NO_FEATURES, VOID, Features
 
 Shape = Literal["sphere", "cylinder"]
 
@@ -118,5 +118,5 @@ def local_positions(scene: Scene, index: Int[np.ndarray, " M"], center: int) -> 
 
 def class_shares(scenes: Sequence[Scene], num_classes: int) -> Float[np.ndarray, " C"]:
     """Return the share of each class among the labelled points."""
-    count = sum(np.bincount(one.point_label[one.point_label != IGNORED].numpy(), minlength=num_classes) for one in scenes)
+    count = sum(np.bincount(one.point_label[one.point_label != VOID].numpy(), minlength=num_classes) for one in scenes)
     return count / max(1, count.sum())

@@ -14,9 +14,6 @@ from bixt3d.datasets.files.feature_columns import columns_of, select_features
 from bixt3d.ops.voxels import voxel_grid
 from bixt3d.types import Feature, Features, InputError
 
-IGNORED = -1
-"""Label of points that count nowhere: neither in the loss nor in scores."""
-
 RESOLUTION = 1e6
 """Steps per unit of length to which positions are rounded: those of a shifted copy of a scene are then the same."""
 
