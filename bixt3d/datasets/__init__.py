@@ -13,6 +13,7 @@ from bixt3d.datasets.images.sceneparse import SceneParse, SegmentationSource
 from bixt3d.datasets.images.transforms import ImageAugment, SegmentationAugment
 from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.folder import SceneFolder
+from bixt3d.datasets.scenes.rooms import Rooms
 from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.datasets.transforms.augment import CloudAugment, cut_and_mix, take_points
@@ -34,6 +35,7 @@ __all__ = [
     "PartHDF5",
     "PartSource",
     "SegmentationAugment",
+    "Rooms",
     "SceneFolder",
     "SceneParse",
     "SceneSet",
