@@ -46,8 +46,8 @@ def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments
     if arguments.out:
         base = arguments.out / name(cloud.name)
         shown = show(cloud, prediction, predictor, arguments.up)
-        facts["point_files"], pictures = write_files(base, cloud, prediction, shown, arguments.format or ("ply",))
-        facts["out"] = facts["point_files"] + pictures
+        facts["point_files"], pictures, notes = write_files(base, path, cloud, prediction, shown, arguments.format)
+        facts["out"], facts["notes"] = facts["point_files"] + pictures, [*facts["notes"], *notes]
     lines = [title(facts), *prediction.table(arguments.top)]
     lines += [f"written: {printable(', '.join(facts['out']))}"] if arguments.out else []
     tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
@@ -107,29 +107,33 @@ def draw_shown(path: Path, shown: Shown, prediction: Any) -> str:
 
 
 def write_files(
-    base: Path, cloud: Cloud, prediction: Any, shown: Shown, formats: Sequence[str]
-) -> tuple[list[str], list[str]]:
+    base: Path, path: Path, cloud: Cloud, prediction: Any, shown: Shown, formats: Sequence[str] | None
+) -> tuple[list[str], list[str], tuple[str, ...]]:
     """Write the labelled points at their original coordinates, and a picture and a page that show them upright.
 
     The point files have a row for each point of the source; those without a position get label -1 and confidence NaN.
-    Returns the paths of the point files, and of picture and page.
+    ``path``: the file of the cloud; ``formats``: of the labelled points, None for las or laz if the file is one, else
+    ply. Returns the paths of the point files, those of picture and page, and notes on what was written otherwise.
     """
-    from bixt3d.datasets.files.point_files import LabelledPoints, as_bytes, write_points
+    from bixt3d.datasets.files.writers import LAS, LabelledPoints, as_bytes, write_points
     from bixt3d.viz.page import write_html
 
     source = cloud.original or cloud
     own = dict(source.columns)
     if cloud.from_mesh and "rgb" in own:
         own["rgb"] = as_bytes(own["rgb"])
+    ending = path.suffix.lower()
+    formats = formats or (ending[1:] if ending in LAS else "ply",)
     label, confidence = cloud.for_original(shown.label, -1), cloud.for_original(shown.confidence, np.nan)
     names = shown.names if cloud.kept is None else {-1: "", **shown.names}
-    points, colors = LabelledPoints(source.xyz, label, confidence, names, own), cloud.for_original(shown.colors, 0)
-    comments = [f"made by bixt3d from {cloud.name}", *prediction.notes]
+    points = LabelledPoints(source.xyz, label, confidence, names, own, path)
+    colors, comments = cloud.for_original(shown.colors, 0), [f"made by bixt3d from {cloud.name}", *prediction.notes]
     *files, png, page = (base.with_name(f"{base.name}.{ending}") for ending in (*formats, "png", "html"))
     try:
-        written = [done for path in files for done in write_points(path, points, colors, comments)]
+        written = [write_points(path, points, colors, comments) for path in files]
         draw_shown(png, shown, prediction)
         write_html(page, [shown.cloud], shown.legend, cloud.name, shown.up)
     except OSError as error:
         raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error
-    return list(map(str, written)), [str(png), str(page)]
+    notes = dict.fromkeys(note for _, notes in written for note in notes)
+    return [str(path) for paths, _ in written for path in paths], [str(png), str(page)], tuple(notes)

@@ -10,8 +10,8 @@ import trimesh
 
 from bixt3d.datasets.files.cloud import with_features
 from bixt3d.datasets.files.pcd import expand_lzf
-from bixt3d.datasets.files.point_files import write_ply
 from bixt3d.datasets.files.reader import SUFFIXES, Cloud, find_files, read_file
+from bixt3d.datasets.files.writers import write_ply
 from bixt3d.types import Features, InputError
 
 SCANS = Path(__file__).parents[3] / "shared" / "data" / "scans"

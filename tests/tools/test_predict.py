@@ -19,8 +19,8 @@ from PIL import Image
 from written_runs import write_run
 
 from bixt3d.cli import predict, predict_files
-from bixt3d.datasets.files.point_files import write_ply
 from bixt3d.datasets.files.reader import find_files, read_file
+from bixt3d.datasets.files.writers import write_ply
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.inference.runs import load_run
 from bixt3d.models.presets import build_model, build_segmenter

@@ -16,7 +16,7 @@ from bixt3d.datasets.download.archives import missing_data
 from bixt3d.datasets.files.hdf5 import blocks, find_dataset, open_hdf5
 from bixt3d.datasets.transforms.normalize import check_each
 from bixt3d.io.bounds import check_names
-from bixt3d.types import CloudSet, InputError
+from bixt3d.types import VOID, CloudSet, InputError
 
 SPLITS = ("train", "val", "test")
 
@@ -146,7 +146,8 @@ def _read_parts(
                 known_mask = (parts[here] >= 0) & (parts[here] < len(owner))
                 own_mask = owner[parts[here].where(known_mask, 0)] == label[here].unsqueeze(1)
                 fault = "has a point whose pid is no part of its category (parts are numbered over all categories)"
-                check_each((known_mask & own_mask).all(dim=1), str(path), fault, place.start)
+                good_mask = (known_mask & own_mask) | (parts[here] == VOID)
+                check_each(good_mask.all(dim=1), str(path), fault, place.start)
         start += size[0]
     return parts
 

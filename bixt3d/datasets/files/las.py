@@ -43,10 +43,12 @@ class LasFile:
 
     def records(self, size: int = CHUNK) -> Iterator[Shaped[np.ndarray, " _"]]:
         """Yield all points in chunks of ``size``, as arrays with the fields of the file."""
-        read = self._decompressor() if self.header.compressed else self._plain()
+        with _damage_is_said():
+            read = self._decompressor() if self.header.compressed else self._plain()
         for first in range(0, len(self), size):
             raw = bytearray(min(size, len(self) - first) * self.header.point_bytes)
-            read(raw)
+            with _damage_is_said():
+                read(raw)
             yield np.frombuffer(raw, self.dims.dtype)
 
     def chunks(self, names: Collection[str] | None = None, size: int = CHUNK) -> Iterator[Points]:
@@ -105,17 +107,23 @@ class LasFile:
 
 @contextmanager
 def open_las(path: Path) -> Iterator[LasFile]:
-    """Open a LAS or LAZ file. Errors inside the context, also of damaged points, become an InputError."""
+    """Open a LAS or LAZ file. Raises InputError if it is damaged, here or when its points are read."""
     need("reading LAS and LAZ", "laspy", "lazrs")
     with open_plain(path) as file:
-        try:
-            yield LasFile(file)
-        except (InputError, OSError, MemoryError):
+        yield LasFile(file)
+
+
+@contextmanager
+def _damage_is_said() -> Iterator[None]:
+    """Turn any error of lazrs into an InputError; a damaged file can make it panic, which is no Exception."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        except BaseException as error:  # a damaged file can make lazrs panic, which is no Exception
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            raise InputError("cannot be read: its compressed points are damaged") from error
+        raise InputError("has compressed points that are damaged") from error
 
 
 def read_las(path: Path) -> list[Points]:

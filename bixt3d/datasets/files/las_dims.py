@@ -66,7 +66,8 @@ class Dimensions:
         """Return positions, as the integers of the file, its scale and offset give them in double precision."""
         found = np.empty((len(points), 3))
         for place, (axis, scale, offset) in enumerate(zip("XYZ", self.header.scale, self.header.offset, strict=True)):
-            found[:, place] = points[axis] * scale + offset
+            with np.errstate(over="ignore"):  # a damaged scale: infinite positions are refused
+                found[:, place] = points[axis] * scale + offset
         return found
 
     def columns(

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from bixt3d.datasets.files.cloud import FARTHEST, Cloud, has_position, no_positions, share_largest, standard_cloud
 from bixt3d.datasets.files.columns import Points, named_columns, read_text
+from bixt3d.datasets.files.e57 import read_e57
 from bixt3d.datasets.files.las import read_las
 from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
@@ -20,12 +21,12 @@ from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
 READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
-READERS |= {".las": read_las, ".laz": read_las}
+READERS |= {".las": read_las, ".laz": read_las, ".e57": read_e57}
 MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
 SUFFIXES = (*MESHES, *READERS)
 """Supported file extensions, in lower case."""
 
-UPS = {".pcd": "-y", ".las": "z", ".laz": "z"}
+UPS = {".pcd": "-y", ".las": "z", ".laz": "z", ".e57": "z"}
 """What is up in a format: depth cameras usually write .pcd in their own frame."""
 
 MESH_POINTS = 10_000
@@ -38,8 +39,9 @@ READ_OF_VERTICES = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue", "al
 def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     """Read the clouds of a file, with features by name: a list of one, or of several for arrays (S, N, 3).
 
-    Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5, las, laz; meshes (ply, obj, off, stl, gltf, glb) are sampled at
-    ``num_points`` points uniformly by area, always the same ones. Positions stay as they are; see `normalize_clouds`.
+    Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5, las, laz, e57; meshes (ply, obj, off, stl, gltf, glb) are
+    sampled at ``num_points`` points uniformly by area, always the same ones. Positions stay as they are; see
+    `normalize_clouds`.
     Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see `Cloud.kept`. Raises InputError
     if the file is missing, of an unknown format or damaged, or if all its points coincide.
     """
