@@ -15,6 +15,7 @@ from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.folder import SceneFolder
 from bixt3d.datasets.scenes.rooms import Rooms
 from bixt3d.datasets.scenes.source import SceneSource
+from bixt3d.datasets.scenes.tiles import Tiles
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.datasets.transforms.augment import CloudAugment, cut_and_mix, take_points
 from bixt3d.datasets.transforms.corruptions import CORRUPTIONS, LEVELS, corrupt
@@ -43,6 +44,7 @@ __all__ = [
     "SegmentationSource",
     "ShapeNetPart",
     "Shapes",
+    "Tiles",
     "corrupt",
     "cut_and_mix",
     "stratified_split",
