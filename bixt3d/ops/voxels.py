@@ -57,7 +57,7 @@ class VoxelGrid:
 
 
 def voxel_grid(points: Float[Tensor, "N 3"], size: float) -> VoxelGrid:
-    """Group points by the cubes of side ``size`` that they lie in; the grid starts at the lowest coordinates.
+    """Group points by the cubes of side ``size`` that they lie in; the origin is a corner of the grid.
 
     Sorts once, in linear memory. Raises InputError for a size that is not positive, for no points, for coordinates
     that are not finite, and for a grid of more than 2^62 cells.
@@ -73,7 +73,8 @@ def voxel_grid(points: Float[Tensor, "N 3"], size: float) -> VoxelGrid:
         raise InputError("a voxel grid needs at least one point")
     if not points.isfinite().all():
         raise InputError("points must have finite coordinates: some are NaN or infinite")
-    cells = ((points - points.amin(0)) / size).floor()
+    cells = (points / size).floor()
+    cells -= cells.amin(0)
     sizes = [int(most) + 1 for most in cells.amax(0).tolist()]
     if sizes[0] * sizes[1] * sizes[2] > MOST_CELLS:
         raise InputError(f"a grid of voxels of side {size:g} would have {' x '.join(map(str, sizes))} cells: too many")

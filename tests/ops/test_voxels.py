@@ -14,7 +14,7 @@ def points(number: int = 500, seed: int = 0) -> torch.Tensor:
 
 
 def cells(xyz: torch.Tensor, size: float) -> list[tuple[int, ...]]:
-    return [tuple(row) for row in ((xyz - xyz.amin(0)) / size).floor().long().tolist()]
+    return [tuple(row) for row in (xyz / size).floor().long().tolist()]
 
 
 @pytest.mark.parametrize("size", [0.3, 1.0, 10.0])

@@ -74,12 +74,14 @@ def make_scene(
     features: Features,
     grid: float,
     name: str = "the scene",
+    origin: Float[np.ndarray, "3"] | None = None,
 ) -> Scene:
     """Return the scene of labelled points: one voxel of side ``grid`` for all points in it.
 
-    ``columns``: features by name, unconverted. Raises InputError for a feature that is missing or not finite.
+    ``columns``: features by name, unconverted. ``origin``: a corner of the grid, from which positions are measured; by
+    default the lowest coordinates. Raises InputError for a feature that is missing or not finite.
     """
-    low = xyz.min(0)
+    low = xyz.min(0) if origin is None else origin
     points = torch.from_numpy(np.round((xyz - low) * RESOLUTION) / RESOLUTION)
     try:
         voxels = voxel_grid(points, grid)
@@ -101,7 +103,8 @@ def make_scene(
 
 def heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:
     """Return the height of points above the lowest ones near by: in their own vertical cell and the eight around it."""
-    index = ((points[:, :2] - points[:, :2].amin(0)) / cell).long()
+    index = (points[:, :2] / cell).floor().long()
+    index -= index.amin(0)
     sizes = index.amax(0) + 1
     known, own = (index[:, 0] * sizes[1] + index[:, 1]).unique(return_inverse=True)
     low = points.new_full((len(known),), torch.inf).scatter_reduce(0, own, points[:, 2], "amin")
