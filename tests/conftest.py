@@ -1,5 +1,7 @@
 """What holds for the whole test session: one thread, no trap in the first exponential, no tests of what is not here."""
 
+from copy import deepcopy
+from functools import wraps
 from importlib.util import find_spec
 
 import pytest
@@ -38,6 +40,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]):
 def seed():
     """Start every test from the same random state, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shapes_made_once():
+    """Make each set of procedural clouds once: with types checked, this takes longer than a tiny run trains."""
+    from bixt3d.datasets.shapes.shapes import Shapes  # not at the top: pytest loads this before jaxtyping may look
+
+    make, made = Shapes._make, {}
+
+    @wraps(make)
+    def make_once(self, split, per_class):
+        key = (self.seed, self.num_points, str(self.features), split, per_class)
+        if key not in made:
+            made[key] = make(self, split, per_class)
+        return deepcopy(made[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shapes, "_make", make_once)
+        yield
 
 
 @pytest.fixture(autouse=True)
