@@ -50,6 +50,11 @@ def make_parser() -> Parser:
         choices=UPS,
         help="up axis of the files; --up=-y for most cameras (default: as trained; -y for a .pcd if that is y)",
     )
+    parser.add_argument(
+        "--no_viewpoint",
+        action="store_true",
+        help="leave the points of a .pcd in the frame of the sensor: do not move them by the VIEWPOINT in its header",
+    )
     parser.add_argument("--category", help="category of all clouds, for a part segmenter (some need it)")
     parser.add_argument("--trust", action="store_true", help="see below")
     parser.add_argument("--top", type=int, default=5, help="number of classes to print for each file (default: 5)")
