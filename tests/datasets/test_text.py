@@ -10,7 +10,7 @@ from bixt3d.datasets.files.cloud import with_features
 from bixt3d.datasets.files.columns import Points
 from bixt3d.datasets.files.reader import read_file
 from bixt3d.datasets.files.text import read_text
-from bixt3d.datasets.files.text_columns import MOST_WORDS
+from bixt3d.datasets.files.text_columns import MAX_WORDS
 from bixt3d.types import Features, InputError
 
 XYZ = np.random.default_rng(0).uniform(-9, 9, (40, 3)).round(3)
@@ -221,10 +221,10 @@ def test_words_become_numbers_whose_words_are_known(tmp_path, header):
 
 
 def test_times_and_other_words_without_end_are_left_out(tmp_path):
-    table = rows(np.random.default_rng(0).normal(size=(MOST_WORDS + 1, 3))).split()
+    table = rows(np.random.default_rng(0).normal(size=(MAX_WORDS + 1, 3))).split()
     text = "".join(f"2024-05-01 12:00:{place / 1000:.3f},{row}\n" for place, row in enumerate(table))
     found = points(tmp_path, "time,x,y,z\n" + text)
-    assert not found.columns and found.notes == (f"time not read, which has {MOST_WORDS + 1} different words",)
+    assert not found.columns and found.notes == (f"time not read, which has {MAX_WORDS + 1} different words",)
 
 
 def test_colors_written_as_hexadecimal_numbers(tmp_path):
