@@ -13,7 +13,7 @@ from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.scenes.crops import Shape
 from bixt3d.datasets.scenes.scene import HEIGHT, make_scene
-from bixt3d.inference.predictions import Answer, check_finite, percent_lines
+from bixt3d.inference.predictions import BasePrediction, check_finite, percent_lines
 from bixt3d.inference.predictor import BasePredictor
 from bixt3d.inference.windows import scene_probabilities
 from bixt3d.io.bounds import listed
@@ -21,7 +21,7 @@ from bixt3d.types import VOID, Features, InputError, feature_name
 
 
 @dataclass(frozen=True, eq=False)
-class ScenePrediction(Answer):
+class ScenePrediction(BasePrediction):
     """The predicted class of every point of a scene: ``class_names[labels[i]]`` for point i.
 
     Args:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bixt3d.types import InputError
 
-MOST_CELLS = 2**62
+MAX_CELLS = 2**62
 """The most cells that the grid of a cloud may have: their numbers must fit into 64 bits."""
 
 
@@ -76,7 +76,7 @@ def voxel_grid(points: Float[Tensor, "N 3"], size: float) -> VoxelGrid:
     cells = (points / size).floor()
     cells -= cells.amin(0)
     sizes = [int(most) + 1 for most in cells.amax(0).tolist()]
-    if sizes[0] * sizes[1] * sizes[2] > MOST_CELLS:
+    if sizes[0] * sizes[1] * sizes[2] > MAX_CELLS:
         raise InputError(f"a grid of voxels of side {size:g} would have {' x '.join(map(str, sizes))} cells: too many")
     x, y, z = cells.long().unbind(1)
     key, order = ((x * sizes[1] + y) * sizes[2] + z).sort(stable=True)

@@ -10,7 +10,7 @@ from bixt3d.io.untrusted import check_count, check_keys
 from bixt3d.tasks.inputs import fill_of, read_features, read_fill
 from bixt3d.types import InputError
 
-MOST_TOKENS = 2**22
+MAX_TOKENS = 2**22
 """Limit on the window that a file may ask for."""
 
 
@@ -34,7 +34,7 @@ def read_scenes(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
     features = read_features(given["features"], model, source)
     return {
         "grid": float(grid),
-        "window": check_count(given["window"], f"window of {source}", 1, MOST_TOKENS),
+        "window": check_count(given["window"], f"window of {source}", 1, MAX_TOKENS),
         "shape": given["shape"],
         "fill": read_fill(given["fill"], features, source) if fill else None,
     }

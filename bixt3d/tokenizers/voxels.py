@@ -8,7 +8,7 @@ from bixt3d.nn.mlp import LinearBatchNormReLU, init_linear
 from bixt3d.tokenizers.points import PointTokenizer, Tokenizer
 from bixt3d.types import InputError, Pyramid, Tokens
 
-MOST_CELLS = 2**18
+MAX_CELLS = 2**18
 """The most cells along an axis."""
 
 
@@ -63,9 +63,9 @@ def group_by_voxel(xyz: Float[Tensor, "B N 3"], size: float) -> tuple[Int[Tensor
     M is the largest number of voxels of a cloud; the others repeat theirs, in order.
     """
     cells = (xyz / size).floor().long()
-    cells = (cells - cells.amin((0, 1))).clamp(max=MOST_CELLS - 1).unbind(2)
+    cells = (cells - cells.amin((0, 1))).clamp(max=MAX_CELLS - 1).unbind(2)
     cloud = torch.arange(len(xyz), device=xyz.device)[:, None]
-    key = ((cloud * MOST_CELLS + cells[0]) * MOST_CELLS + cells[1]) * MOST_CELLS + cells[2]
+    key = ((cloud * MAX_CELLS + cells[0]) * MAX_CELLS + cells[1]) * MAX_CELLS + cells[2]
     _, own = key.flatten().unique(return_inverse=True)
     per_cloud = own.view(len(xyz), -1)
     first, last = per_cloud.amin(1, keepdim=True), per_cloud.amax(1, keepdim=True)

@@ -14,7 +14,7 @@ from bixt3d.viz.page import write_html
 from bixt3d.viz.parts import PartCloud, parts_png
 from bixt3d.viz.plots import confusion_png, draw_curves
 
-MOST_SCENES = 3
+MAX_SCENES = 3
 """Scenes in the pictures, spread over the set."""
 
 
@@ -54,7 +54,7 @@ def write_scene_report(
 
 def _spread(total: int) -> list[int]:
     """Return the indices of a few scenes, spread over the set."""
-    return np.unique(np.linspace(0, total - 1, min(MOST_SCENES, total)).round().astype(int)).tolist()
+    return np.unique(np.linspace(0, total - 1, min(MAX_SCENES, total)).round().astype(int)).tolist()
 
 
 def _show(test: Any, predicted: Sequence[Int[Tensor, " _"]], i: int) -> PartCloud:
