@@ -183,6 +183,8 @@ class Tokens:
     grid: tuple[int | torch.SymInt, int | torch.SymInt] | None = None
 
 
+VOID = -1  # part index of points without a label, which losses and scores leave out
+
 Pyramid = tuple[Tokens, ...]
 """Levels of tokens, finest first. Most tokenizers return one level."""
 
@@ -194,7 +196,7 @@ class CloudSet:
     Args:
         xyz, feats: coordinates, and feature columns (width 0 if there are none).
         label, class_names: class index of each cloud, and names of the classes.
-        parts, part_names: part index of each point, and names of the parts, for part segmentation.
+        parts, part_names: part index of each point (`VOID`: none), and names of the parts, for part segmentation.
         class_parts: part indices of each class, by class name.
         features: names and kinds of the columns of ``feats``.
 

@@ -43,6 +43,9 @@ ONLY_IN = {
     "plotly": ("viz/",),
     "lightning_fabric": ("engine/",),
     "trimesh": ("datasets/files/",),
+    "laspy": ("datasets/files/",),
+    "lazrs": ("datasets/files/",),
+    "pye57": ("datasets/files/",),
 }
 LAZY = {  # package: where it may be imported at the top of a file all the same
     "torch_cluster": (),
@@ -65,6 +68,9 @@ LAZY = {  # package: where it may be imported at the top of a file all the same
     "torchvision": (),
     "fvcore": (),
     "PIL": (),
+    "laspy": (),
+    "lazrs": (),
+    "pye57": (),
 }
 FORBIDDEN_AT_START = [
     "lightning_fabric",
@@ -76,6 +82,8 @@ FORBIDDEN_AT_START = [
     "scipy",
     "h5py",
     "trimesh",
+    "laspy",
+    "pye57",
 ]
 FORBIDDEN_AT_START += ["torch_cluster", "numba", "tensorboard", "torch._dynamo"]
 TASKS = ("classification", "part_segmentation", "image_classification", "image_segmentation", "training", "testing")

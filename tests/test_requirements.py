@@ -12,7 +12,7 @@ import torch
 from written_runs import write_run
 
 from bixt3d import build_model
-from bixt3d.datasets.files.point_files import write_ply
+from bixt3d.datasets.files.writers import write_ply
 from bixt3d.io.extras import EXTRAS, need, what_to_install
 from bixt3d.types import InputError
 

@@ -17,8 +17,8 @@ from bixt3d import load_run
 from bixt3d.cli import predict
 from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud
-from bixt3d.datasets.files.point_files import write_ply
 from bixt3d.datasets.files.reader import read_file
+from bixt3d.datasets.files.writers import write_ply
 from bixt3d.inference.clouds import PartPredictor, Predictor
 from bixt3d.models.presets import build_model, build_segmenter
 

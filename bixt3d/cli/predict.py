@@ -7,10 +7,11 @@ from pathlib import Path
 from bixt3d.cli.parser import ALWAYS, Parser
 from bixt3d.errors import InputError
 
-CLOUDS = ".ply .obj .off .stl .glb .gltf .xyz .txt .csv .pts .pcd .npy .npz .h5 .hdf5"
+CLOUDS = ".ply .obj .off .stl .glb .gltf .xyz .xyzn .xyzrgb .pts .asc .txt .csv .tsv .pcd .npy .npz .h5 .hdf5 "
+CLOUDS += ".las .laz .e57"
 IMAGES = ".jpg .jpeg .png .bmp .webp"
 UPS = ("y", "z", "-y", "-z")
-FORMATS = ("ply", "csv", "npz", "npy")
+FORMATS = ("ply", "las", "laz", "csv", "npz", "npy")
 """Formats, repeated here because help must not import torch."""
 DESCRIPTION = "Predict the classes of your clouds, meshes and images, or the parts of their points and pixels."
 EPILOG = f"""clouds and meshes: {CLOUDS}
@@ -50,6 +51,11 @@ def make_parser() -> Parser:
         choices=UPS,
         help="up axis of the files; --up=-y for most cameras (default: as trained; -y for a .pcd if that is y)",
     )
+    parser.add_argument(
+        "--no_viewpoint",
+        action="store_true",
+        help="leave the points of a .pcd in the frame of the sensor: do not move them by the VIEWPOINT in its header",
+    )
     parser.add_argument("--category", help="category of all clouds, for a part segmenter (some need it)")
     parser.add_argument("--trust", action="store_true", help="see below")
     parser.add_argument("--top", type=int, default=5, help="number of classes to print for each file (default: 5)")
@@ -64,7 +70,8 @@ def make_parser() -> Parser:
         "--format",
         type=formats,
         help="formats of the labelled points: one or more of ply (all columns, exact coordinates, label "
-        "and confidence; the default), csv and npz (x y z, label, name, confidence), npy (labels alone)",
+        "and confidence), las and laz (the same; a copy of a LAS or LAZ with two more dimensions), csv and npz "
+        "(x y z, label, name, confidence), npy (labels alone); default: las or laz for these, else ply",
     )
     return parser
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from bixt3d.cli.predict_images import FreeName
 from bixt3d.datasets.files.cloud import Cloud
-from bixt3d.datasets.files.reader import MESH_POINTS, read_file
+from bixt3d.datasets.files.las_large import all_points
 from bixt3d.datasets.images.reading import ENDINGS
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.datasets.transforms.upright import turn_upright
@@ -30,7 +30,7 @@ def predict_file(path: Path, predictor: CloudPredictor, arguments: Namespace, na
     """Predict all clouds of a file."""
     if path.suffix.lower() in ENDINGS and path.exists():
         raise InputError(f"{printable(path)} is an image, but the run reads clouds and meshes; see --checkpoint")
-    for cloud in read_file(path, max(MESH_POINTS, predictor.num_points)):
+    for cloud in predictor.read(path, viewpoint=not arguments.no_viewpoint):
         predict_cloud(path, cloud, predictor, arguments, name)
 
 
@@ -41,13 +41,13 @@ def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments
         prediction = predictor.predict(cloud, up=arguments.up, **given)
     except InputError as error:
         raise InputError(f"{printable(path.parent / cloud.name)}: {error}") from error
-    facts = {"file": str(path), "name": cloud.name, "points": len(cloud), **prediction.facts()}
+    facts = {"file": str(path), "name": cloud.name, "points": cloud.num_original, **prediction.facts()}
     facts["notes"] = [*("spread over the surface",) * cloud.from_mesh, *prediction.notes]
     if arguments.out:
         base = arguments.out / name(cloud.name)
         shown = show(cloud, prediction, predictor, arguments.up)
-        facts["point_files"], pictures = write_files(base, cloud, prediction, shown, arguments.format or ("ply",))
-        facts["out"] = facts["point_files"] + pictures
+        facts["point_files"], pictures, notes = write_files(base, path, cloud, prediction, shown, arguments.format)
+        facts["out"], facts["notes"] = facts["point_files"] + pictures, [*facts["notes"], *notes]
     lines = [title(facts), *prediction.table(arguments.top)]
     lines += [f"written: {printable(', '.join(facts['out']))}"] if arguments.out else []
     tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
@@ -80,10 +80,12 @@ def show(cloud: Cloud, prediction: Any, predictor: Any, up: str | None) -> Shown
     upright = turn_upright(torch.from_numpy(cloud.xyz), predictor.up_of(cloud, up), predictor.up)
     view, up = normalize_clouds(upright[None])[0].float().numpy(), predictor.up
     if isinstance(prediction, PartPrediction):
-        label, title = prediction.parts.numpy(), f"{cloud.name}: {prediction.category}"
+        chosen = slice(None) if cloud.kept is None else cloud.kept
+        label, confidence = prediction.parts.numpy()[chosen], prediction.confidence.numpy()[chosen]
+        title = f"{cloud.name}: {prediction.category}"
         shown = PartCloud(view, label, prediction.own_parts, title)
         names = {part: prediction.part_names[part] for part in prediction.own_parts}
-        return Shown(shown, prediction.part_names, shown.rgb(label), up, label, prediction.confidence.numpy(), names)
+        return Shown(shown, prediction.part_names, shown.rgb(label), up, label, confidence, names)
     legend = (f"{prediction.name} {prediction.confidence:.0%}",)
     shown = PartCloud(view, np.zeros(len(view), np.int64), (0,), f"{cloud.name}: {legend[0]}")
     number = predictor.class_names.index(prediction.name)
@@ -105,25 +107,39 @@ def draw_shown(path: Path, shown: Shown, prediction: Any) -> str:
 
 
 def write_files(
-    base: Path, cloud: Cloud, prediction: Any, shown: Shown, formats: Sequence[str]
-) -> tuple[list[str], list[str]]:
+    base: Path, path: Path, cloud: Cloud, prediction: Any, shown: Shown, formats: Sequence[str] | None
+) -> tuple[list[str], list[str], tuple[str, ...]]:
     """Write the labelled points at their original coordinates, and a picture and a page that show them upright.
 
-    Returns the paths of the point files, and of picture and page.
+    The point files have a row for each point of the source; those without a position get label -1 and confidence NaN.
+    ``path``: the file of the cloud; ``formats``: of the labelled points, None for las or laz if the file is one, else
+    ply. Returns the paths of the point files, those of picture and page, and notes on what was written otherwise.
     """
-    from bixt3d.datasets.files.point_files import LabelledPoints, as_bytes, write_points
+    from bixt3d.datasets.files.writers import LAS, LabelledPoints, as_bytes, write_points
     from bixt3d.viz.page import write_html
 
-    own = dict(cloud.columns)
+    source = cloud.original or cloud
+    own = dict(source.columns)
     if cloud.from_mesh and "rgb" in own:
         own["rgb"] = as_bytes(own["rgb"])
-    points = LabelledPoints(cloud.xyz, shown.label, shown.confidence, shown.names, own)
-    comments = [f"made by bixt3d from {cloud.name}", *prediction.notes]
+    ending = path.suffix.lower()
+    formats = formats or (ending[1:] if ending in LAS else "ply",)
+    label, confidence = cloud.for_original(shown.label, -1), cloud.for_original(shown.confidence, np.nan)
+    names = shown.names if cloud.kept is None else {-1: "", **shown.names}
+    if cloud.extent:
+        if not set(formats) <= {one[1:] for one in LAS}:
+            raise InputError(
+                f"{printable(path)} has {cloud.num_original} points, for which --format las and laz alone are written"
+            )
+        label, confidence = all_points(label, cloud.extent), all_points(confidence, cloud.extent)
+    points = LabelledPoints(source.xyz, label, confidence, names, own, path)
+    colors, comments = cloud.for_original(shown.colors, 0), [f"made by bixt3d from {cloud.name}", *prediction.notes]
     *files, png, page = (base.with_name(f"{base.name}.{ending}") for ending in (*formats, "png", "html"))
     try:
-        written = [done for path in files for done in write_points(path, points, shown.colors, comments)]
+        written = [write_points(path, points, colors, comments) for path in files]
         draw_shown(png, shown, prediction)
         write_html(page, [shown.cloud], shown.legend, cloud.name, shown.up)
     except OSError as error:
         raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error
-    return list(map(str, written)), [str(png), str(page)]
+    notes = dict.fromkeys(note for _, notes in written for note in notes)
+    return [str(path) for paths, _ in written for path in paths], [str(png), str(page)], tuple(notes)

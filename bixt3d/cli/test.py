@@ -53,6 +53,7 @@ def make_parser(name: str) -> Parser:
     )
     if TASKS[name].unit == "clouds":
         parser.add_argument("--votes", metavar="10", help="test-time augmentation (TTA): average this many votes")
+        parser.add_argument("--without", metavar="rgb", help="leave features out, after --augment.feature_dropout")
     if name in MORE:
         parser.add_argument(f"--{MORE[name][0]}", action="store_true", help=MORE[name][1])
     parser.add_argument("--help_settings", action="store_true", help="print the help of all settings")

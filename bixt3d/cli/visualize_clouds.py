@@ -14,7 +14,7 @@ from torch import nn
 from bixt3d.cli import visualize_images
 from bixt3d.cli.visualize_choice import check_drawn, check_latents, choose, to_numpy
 from bixt3d.datasets import CloudSource
-from bixt3d.datasets.files.point_files import as_bytes, write_ply
+from bixt3d.datasets.files.writers import as_bytes, write_ply
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.models.attention_maps import attention_maps

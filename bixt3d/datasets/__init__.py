@@ -1,7 +1,9 @@
 """Data sets of clouds and of images: readers, file formats, augmentation, downloads."""
 
+from bixt3d.datasets.clouds.folder import CloudFolder
 from bixt3d.datasets.clouds.meshes import ModelNetMeshes
 from bixt3d.datasets.clouds.modelnet import ModelNetHDF5, ModelNetNormals
+from bixt3d.datasets.clouds.part_folder import PartFolder
 from bixt3d.datasets.clouds.part_hdf5 import PartHDF5
 from bixt3d.datasets.clouds.shapenetpart import ShapeNetPart
 from bixt3d.datasets.clouds.source import CloudSource, PartSource
@@ -17,6 +19,7 @@ __all__ = [
     "CORRUPTIONS",
     "LEVELS",
     "CloudAugment",
+    "CloudFolder",
     "CloudSource",
     "ImageAugment",
     "ImageFolder",
@@ -24,6 +27,7 @@ __all__ = [
     "ModelNetHDF5",
     "ModelNetMeshes",
     "ModelNetNormals",
+    "PartFolder",
     "PartHDF5",
     "PartSource",
     "SegmentationAugment",

@@ -2,24 +2,28 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bixt3d.datasets.clouds.preparing import choose_points, prepare_cloud, up_axis, with_model_features
 from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud, with_features
-from bixt3d.datasets.files.feature_columns import select_features
-from bixt3d.datasets.files.reader import MESH_POINTS
-from bixt3d.datasets.transforms.normalize import normalize_clouds
-from bixt3d.datasets.transforms.normals import estimate_normals
-from bixt3d.datasets.transforms.upright import Up, turn_upright
+from bixt3d.datasets.files.las_large import is_large, read_part
+from bixt3d.datasets.files.reader import MESH_POINTS, read_file
+from bixt3d.datasets.transforms.upright import Up
 from bixt3d.inference.predictions import Answer, check_finite
 from bixt3d.inference.predictor import BasePredictor, features_of
 from bixt3d.io.bounds import listed
 from bixt3d.models.attention_maps import LayerAttention, attention_maps
-from bixt3d.types import Feature, Features, InputError, feature_name
+from bixt3d.types import Features, InputError, feature_name
+
+Fill = Mapping[str, Sequence[float]]
+"""Values of missing features by name, one for each column."""
 
 CLOUDS = 32
 """Batch size: clouds that the model reads at a time."""
@@ -32,10 +36,11 @@ class CloudPredictor(BasePredictor):
         model: the trained model.
         num_points: number of points of each cloud that the model reads.
         up: the up axis of the training set.
+        fill: values of the features that a cloud may lack, by name; None: a missing feature is refused.
     """
 
-    def __init__(self, model: nn.Module, num_points: int, up: Up = "y"):
-        self.model, self.num_points, self.up = model.eval(), num_points, up
+    def __init__(self, model: nn.Module, num_points: int, up: Up = "y", fill: Fill | None = None):
+        self.model, self.num_points, self.up, self.fill = model.eval(), num_points, up, fill or {}
 
     @torch.inference_mode()
     def predict(
@@ -50,8 +55,8 @@ class CloudPredictor(BasePredictor):
         padding. ``up``: the up axis of the clouds, y, z, -y or -z; by default that of the training set.
 
         Clouds may have any number of points: they are centered, scaled and sampled as in training (at random with a
-        fixed seed; points are repeated where there are too few). Raises InputError for coordinates that are not finite,
-        and for missing features.
+        fixed seed; points are repeated where there are too few). Points without a position (NaN, infinite) are dropped,
+        and counted in ``notes``. Raises InputError for a cloud without any other point, and for missing features.
         """
         single, given = self._clouds(clouds, features, batch)
         answers = [self.answer(cloud, logits, up) for cloud, logits in self._outputs(self.model, given, up)]
@@ -115,51 +120,53 @@ class CloudPredictor(BasePredictor):
         return {"points": self.num_points, "features": str(self.features) or "none", "up": self.up}
 
     def up_of(self, cloud: Cloud, up: Up | None = None) -> Up:
-        """Return the up axis of a cloud: the one given, or that of its file format, or that of the training set.
+        """Return the up axis of a cloud: the one given, or that of its file format, or that of the training set."""
+        return up or up_axis(cloud, self.up)
 
-        A .pcd comes from a sensor and is never y up: depth cameras write -y up; lidars z up, which is assumed only if
-        the training set is z up.
+    def read(self, path: Path, viewpoint: bool = True) -> list[Cloud]:
+        """Read the clouds of a file; of a LAS or LAZ too large for memory, only points that a classifier reads.
+
+        ``viewpoint``: see `read_file`.
         """
-        return up or (cloud.up if cloud.up and self.up == "y" else None) or self.up
+        mesh_points = max(MESH_POINTS, self.num_points)
+        whole = type(self).predict is not CloudPredictor.predict  # an answer for every point needs them all
+        if whole or not is_large(path):
+            return read_file(path, mesh_points, viewpoint=viewpoint)
+        return [read_part(path, lambda size: choose_points(size, mesh_points).numpy(), self.features.names)]
 
     def _clouds(self, clouds: Any, features: Mapping[str, Any] | None, batch: Any) -> tuple[bool, list[Cloud]]:
         for name in features or {}:
             if feature_name(name) not in self.features.names:
                 raise InputError(f"this model reads {self.features or 'no features'}, not {name}: leave it out")
+        if isinstance(clouds, str | Path) and features is None and batch is None:
+            clouds = self.read(Path(clouds))
+            clouds = clouds[0] if len(clouds) == 1 else clouds
         single, found = as_clouds(clouds, features, batch, max(MESH_POINTS, self.num_points))
         return single, [self._with_features(cloud) for cloud in found]
 
     def _with_features(self, cloud: Cloud) -> Cloud:
-        """Return a cloud with the features that the model reads; missing normals are estimated."""
+        """Return a cloud with the features that the model reads.
+
+        Missing features are filled if the model was trained with feature dropout; else missing normals are estimated.
+        """
+        if not self.fill:
+            return with_model_features(cloud, self.features)
         cloud = with_features(cloud, self.features)
-        if Feature.parse("normal") not in self.features.columns or "normal" in cloud.columns:
-            return cloud
-        normalize_clouds(torch.from_numpy(cloud.xyz)[None], cloud.name)  # raises InputError for points without extent
-        normals = estimate_normals(torch.from_numpy(cloud.xyz)).numpy()
-        return replace(cloud, columns={**cloud.columns, "normal": normals}, notes=(*cloud.notes, "normals estimated"))
+        for name in self.fill:
+            if name not in cloud.columns:
+                cloud = self._filled(cloud, name)
+        return cloud
+
+    def _filled(self, cloud: Cloud, name: str) -> Cloud:
+        values = np.tile(np.array(self.fill[name]), (len(cloud), 1))
+        note = f"no {name}: filled with {listed([f'{value:.3g}' for value in self.fill[name]])}, as in feature dropout"
+        return replace(cloud, columns={**cloud.columns, name: values}, notes=(*cloud.notes, note))
 
     def _prepare(
         self, cloud: Cloud, up: Up | None
     ) -> tuple[Float[Tensor, "1 N 3"], Int[Tensor, " M"], Float[Tensor, "1 M F"]]:
         """Return the whole cloud, normalized, the indices of the points that the model reads, and their feats."""
-        up = self.up_of(cloud, up)
-        xyz = torch.from_numpy(cloud.xyz)
-        xyz = normalize_clouds(turn_upright(xyz.double(), up, self.up)[None], cloud.name).float()
-        generator = torch.Generator().manual_seed(0)
-        index = torch.randperm(xyz.shape[1], generator=generator)[: self.num_points]
-        if missing := self.num_points - len(index):
-            index = torch.cat([index, torch.randint(xyz.shape[1], (missing,), generator=generator)])
-        if not self.features:
-            return xyz, index, xyz.new_zeros(1, len(index), 0)
-        try:
-            feats = torch.from_numpy(select_features(cloud.columns, self.features, cloud.name))[index]
-        except InputError as error:
-            raise InputError("; ".join([str(error), *cloud.notes])) from error
-        return (
-            xyz,
-            index,
-            self.features.change(feats, "normal", lambda normals: turn_upright(normals, up, self.up))[None],
-        )
+        return prepare_cloud(cloud, self.features, self.num_points, self.up_of(cloud, up), self.up)
 
     def _notes(self, cloud: Cloud, up: Up | None) -> tuple[str, ...]:
         """Return the notes on a cloud: what was guessed, repeated, left out or not read."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.transforms.upright import Up
-from bixt3d.inference.cloud_predictor import CloudPredictor
+from bixt3d.inference.cloud_predictor import CloudPredictor, Fill
 from bixt3d.inference.predictions import PartPrediction, Prediction, check_finite
 from bixt3d.inference.predictor import features_of
 from bixt3d.io.named_configs import nearest
@@ -37,6 +37,7 @@ class Predictor(CloudPredictor):
         class_names: names of the classes, in the order of the logits.
         num_points: number of points of each cloud that the model reads.
         up: the up axis of the training set.
+        fill: values of the features that a cloud may lack; None: a missing feature is refused.
 
     Example:
         >>> model = create_model("shapes_cls", num_classes=2)
@@ -53,8 +54,9 @@ class Predictor(CloudPredictor):
         class_names: Sequence[str],
         num_points: int,
         up: Up = "y",
+        fill: Fill | None = None,
     ):
-        super().__init__(model, num_points, up)
+        super().__init__(model, num_points, up, fill)
         self.class_names = tuple(class_names)
 
     def answer(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Prediction:
@@ -74,6 +76,7 @@ class PartPredictor(CloudPredictor):
         class_parts: the categories, each with the indices of its parts.
         num_points: number of points of each cloud that the model reads.
         up: the up axis of the training set.
+        fill: values of the features that a cloud may lack; None: a missing feature is refused.
     """
 
     task = "part segmentation"
@@ -85,8 +88,9 @@ class PartPredictor(CloudPredictor):
         class_parts: Mapping[str, Sequence[int]],
         num_points: int,
         up: Up = "y",
+        fill: Fill | None = None,
     ):
-        super().__init__(model, num_points, up)
+        super().__init__(model, num_points, up, fill)
         self.part_names = tuple(part_names)
         self.class_parts = {name: tuple(parts) for name, parts in class_parts.items()}
         self.class_names = tuple(class_parts)
@@ -111,7 +115,7 @@ class PartPredictor(CloudPredictor):
 
         Takes the arguments of `Predictor.predict`. The model reads as many points of a cloud as in training; the other
         points get probabilities by inverse-distance interpolation of their three nearest. The part of a point is the
-        most probable one of the category.
+        most probable one of the category. Points without a position (NaN, infinite) get part -1 and confidence NaN.
 
         ``category``: that of all clouds. None: the category whose parts have the largest total probability; or an
         InputError that lists the categories, if the model reads the category. ``probabilities``: also return those of
@@ -135,7 +139,7 @@ class PartPredictor(CloudPredictor):
         """Return the features of every point before the last layer: (N, D) for a single cloud, a list for several.
 
         Takes the arguments of `predict`. Points that the model does not read get the inverse-distance interpolation of
-        the three nearest that it reads.
+        the three nearest that it reads; points without a position get NaN.
         """
         features_of(self.model)
         self.check_category(category)
@@ -147,7 +151,8 @@ class PartPredictor(CloudPredictor):
             inputs = [tensor.to(self.device) for tensor in (sampled, feats, self._category_index(category))]
             output = head_input(self.model, *inputs).float().cpu()
             check_finite(output, cloud.name)
-            found.append(torch.cat([interpolate(chunk, sampled, output)[0] for chunk in xyz.split(CHUNK, dim=1)]))
+            of_points = torch.cat([interpolate(chunk, sampled, output)[0] for chunk in xyz.split(CHUNK, dim=1)])
+            found.append(for_original(cloud, of_points, torch.nan))
         return found[0] if single else found
 
     def attention_maps(
@@ -201,12 +206,17 @@ class PartPredictor(CloudPredictor):
         ranked = {self.part_names[int(own[i])]: int(counts[i]) for i in order}
         return PartPrediction(
             category,
-            own[parts],
+            for_original(cloud, own[parts], -1),
             self.part_names,
             {name: count / len(parts) for name, count in ranked.items()},
             ranked,
-            torch.cat(confidence),
+            for_original(cloud, torch.cat(confidence), torch.nan),
             self.class_parts[category],
-            torch.cat(kept) if keep else None,
+            for_original(cloud, torch.cat(kept), torch.nan) if keep else None,
             self._notes(cloud, up),
         )
+
+
+def for_original(cloud: Cloud, values: Float[Tensor, "N ..."] | Int[Tensor, "N ..."], missing: float | int) -> Tensor:
+    """Return values with a row for each original point of the cloud; see `Cloud.for_original`."""
+    return torch.from_numpy(cloud.for_original(values.numpy(force=True), missing))

@@ -67,13 +67,13 @@ class PartPrediction(Answer):
 
     Args:
         category: the category; all predicted parts are parts of it.
-        parts: the part of each point, an index into ``part_names``.
+        parts: the part of each point, an index into ``part_names``; -1 for points without a position (NaN, infinite).
         part_names: names of the parts of all categories.
-        shares: share of the points for each part of the category, highest first.
+        shares: share of the points with a position for each part of the category, highest first.
         counts: number of points for each part of the category.
-        confidence: probability of each point's part, among the parts of the category.
+        confidence: probability of each point's part, among the parts of the category; NaN where there is none.
         own_parts: indices of the parts of the category.
-        probabilities: those of all ``own_parts`` at each point, which sum to 1; None unless requested.
+        probabilities: those of all ``own_parts`` at each point, which sum to 1, or NaN; None unless requested.
         notes: what was guessed, repeated, left out or not read, each in a few words.
     """
 

@@ -3,27 +3,37 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from bixt3d.datasets.clouds.source import CloudSource
 from bixt3d.datasets.images.transforms import MEAN, STD
+from bixt3d.datasets.transforms.feature_augment import fill_by_name, fill_values
 from bixt3d.io.untrusted import check_count, check_different_names, check_keys
-from bixt3d.types import Features, InputError
+from bixt3d.types import CloudSet, Features, InputError
 
 NORMALIZATION = "unit_sphere"
 MOST_POINTS, LARGEST_IMAGE = 2**18, 2048
 """Limits on what a file may ask of a predictor: points of a cloud, and the side of an image in pixels."""
 
 
-def describe_clouds(data: CloudSource) -> dict[str, Any]:
-    """Return the description of a data set's clouds that is saved with weights."""
+def fill_of(run: Any, train: CloudSet) -> Float[Tensor, " F"] | None:
+    """Return the values of missing features if the run trains with feature dropout; else None."""
+    drops = getattr(run.augment, "feature_dropout", 0)  # an augmentation of the user's own may not have it
+    return fill_values(train.feats, train.features) if drops and train.features else None
+
+
+def describe_clouds(data: CloudSource, fill: Float[Tensor, " F"] | None = None) -> dict[str, Any]:
+    """Return the description of a data set's clouds that is saved with weights; ``fill``: see `fill_of`."""
     given = {"num_points": data.num_points, "up": data.up, "normalization": NORMALIZATION}
-    return {**given, "features": str(data.features)}
+    given["features"] = str(data.features)
+    return given if fill is None else given | {"fill": fill_by_name(fill, data.features)}
 
 
 def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
     """Return the arguments of a cloud predictor from a saved description. Raises InputError if it is invalid."""
-    check_keys(given, ("num_points", "up", "normalization", "features"), source)
+    fill = ("fill",) if isinstance(given, dict) and "fill" in given else ()
+    check_keys(given, ("num_points", "up", "normalization", "features", *fill), source)
     if given["normalization"] != NORMALIZATION or given["up"] not in ("y", "z"):
         raise InputError(f"{source} describes clouds that bixt3d does not know how to prepare")
     if not _are_named(given["features"], own := Features.of(model)):
@@ -31,7 +41,18 @@ def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
     return {
         "num_points": check_count(given["num_points"], f"num_points of {source}", 1, MOST_POINTS),
         "up": given["up"],
+        "fill": _read_fill(given["fill"], own, source) if fill else None,
     }
+
+
+def _read_fill(fill: Any, features: Features, source: str) -> dict[str, list[float]]:
+    check_keys(fill, features.names, f"fill of {source}")
+    for feature in features.columns:
+        values = fill[feature.name]
+        numbers = isinstance(values, list) and all(type(one) in (int, float) and abs(one) < 1e30 for one in values)
+        if not numbers or len(values) != feature.width:
+            raise InputError(f"fill of {source} should have {feature.width} numbers for {feature.name}")
+    return fill
 
 
 def describe_images(**more: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit
 from bixt3d.engine.runtime import Runtime, device_name
 from bixt3d.io.untrusted import check_different_names, read_yaml
-from bixt3d.tasks.inputs import check_features, describe_clouds
+from bixt3d.tasks.inputs import check_features, describe_clouds, fill_of
 from bixt3d.tasks.results import write_plain_report
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.settings import Run, Train
@@ -101,7 +101,7 @@ class Task(ABC):
 
     def describe_input(self, run: Run, examples: Examples) -> dict[str, Any]:
         """Return a JSON-compatible description of the model's input, which `make_predictor` reads again."""
-        return describe_clouds(run.data)
+        return describe_clouds(run.data, fill_of(run, examples))
 
     @abstractmethod
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
@@ -154,11 +154,12 @@ class Task(ABC):
     def make_augment(self, run: Run, train: Examples, epoch: int) -> Callable[[Batch, int], Batch]:
         """Return the augmentation of a training batch on the device: a function of batch and number of the step."""
 
-        def draws(batch: Batch) -> Draws:
-            return Draws(batch["index"], "train", run.seed, epoch)
+        fill = fill_of(run, train)
 
         def augment(batch: Batch, step: int) -> Batch:
-            return run.augment(batch, run.data.num_points, draws(batch), run.data.features)
+            draws = Draws(batch["index"], "train", run.seed, epoch)
+            more = () if fill is None else (fill,)  # an augmentation of the user's own may not take it
+            return run.augment(batch, run.data.num_points, draws, run.data.features, *more)
 
         return augment
 

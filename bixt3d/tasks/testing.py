@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from bixt3d.config import SettingsParser
+from bixt3d.datasets.transforms.feature_augment import without_features
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.loop import Examples
@@ -24,7 +25,9 @@ from bixt3d.tasks.backends import choose_backends
 from bixt3d.tasks.inputs import check_features
 from bixt3d.tasks.settings import Run, make_run
 from bixt3d.tasks.task import Task
-from bixt3d.types import InputError
+from bixt3d.types import CloudSet, Features, InputError
+
+WITHOUT = "features to leave out, such as rgb,intensity, of a model trained with --augment.feature_dropout"
 
 RUNTIME = ("accelerator", "precision", "attention", "points", "deterministic")
 """Runtime settings that testing takes from a run's file: not the number of processes or threads."""
@@ -37,12 +40,14 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
     where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task)
     checkpoint = weights_file(where.checkpoint or newest_of(task), where.weights)
     rows = read_rows(checkpoint.parent / "metrics.csv")
-    trained = open_run(task, parser, checkpoint, rest)
+    trained = open_run(task, parser, checkpoint, rest, where.without)
     path, run, fabric, model, examples = trained.path, trained.run, trained.fabric, trained.model, trained.test
     evaluate = task.evaluate_more if where.more else task.evaluate
     with enough_memory(f"lower --train.eval_batch_size (it is {run.train.eval_batch_size}), which changes no result"):
         evaluation = evaluate(model, examples, run, fabric, where.votes)
     facts = {"checkpoint": str(path), "weights": words_of(path)}
+    if where.without:
+        facts["without"] = where.without
     if task.votes:
         facts["votes"] = where.votes
     if task.more:
@@ -53,6 +58,7 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
         options = ["--weights best"] if best else []
         options += [f"--votes {where.votes}"] if task.votes else []
         options += [f"--{task.more[0]}"] if where.more else []
+        options += [f"--without {where.without}"] if where.without else []
         page = {
             "title": " ".join([f"{path.parent.name}, evaluated", *options]),
             "result": result,
@@ -60,7 +66,8 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
             "command": " ".join([task.command("test"), str(path.parent), *options]),
             "settings": trained.config,
         }
-        out = where.out or path.parent / ("test_best" if best else "test")
+        name = "_".join(["test", *["best"] * best, *Features.parse(where.without).names])
+        out = where.out or path.parent / name
         task.write_results(out, evaluation, examples, run, page)
         print(evaluation.text())
         print(f"checkpoint: {path} ({words_of(path)}){f', votes: {where.votes}' if task.votes else ''}")
@@ -80,7 +87,7 @@ def parse_place(parser: SettingsParser, argv: Sequence[str], task: Task) -> tupl
     place.add_argument("--checkpoint", type=Path)
     place.add_argument("--out", type=Path)
     place.add_argument("--weights", choices=("last", "best"), default="last")
-    place.set_defaults(votes=1, more=False)
+    place.set_defaults(votes=1, more=False, without="")
     parser.add_argument("--checkpoint", help="RUN: run folder, or its model.safetensors (default: the newest run)")
     parser.add_argument("--out", help="folder for the results (default: test/ in the run folder)")
     parser.add_argument("--weights", help="last: of the last epoch (default); best: of the best epoch on validation")
@@ -89,6 +96,9 @@ def parse_place(parser: SettingsParser, argv: Sequence[str], task: Task) -> tupl
         parser.add_argument(
             "--votes", help="test-time augmentation: predictions to average for each cloud (default: 1)"
         )
+    if task.unit == "clouds":
+        place.add_argument("--without", default="")
+        parser.add_argument("--without", help=WITHOUT)
     if task.more:
         option, words = task.more
         place.add_argument(f"--{option}", dest="more", action="store_true")
@@ -116,10 +126,14 @@ class TrainedRun:
     test: Examples
 
 
-def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Sequence[str]) -> TrainedRun:
+def open_run(
+    task: Task, parser: SettingsParser, checkpoint: Path, overrides: Sequence[str], without: str = ""
+) -> TrainedRun:
     """Load a run folder, or its weights file; ``overrides`` change its settings, such as ``--data.root=FOLDER``.
 
-    Raises InputError if it is missing or of another task, or if the data set has other classes or parts.
+    ``without``: features of the test set that are filled, as if they were missing. Raises InputError if the run is
+    missing or of another task, if the data set has other classes or parts, or if the run was trained without feature
+    dropout.
     """
     saved = read_run(checkpoint, task.name, "--trust" in overrides)
     path, config = saved.path, json.dumps(own_settings(saved.config, f"config of {saved.path}"))
@@ -131,9 +145,20 @@ def open_run(task: Task, parser: SettingsParser, checkpoint: Path, overrides: Se
     fabric = start(replace(run.runtime, keep_freed_memory=keep))
     test = rank_zero_first(fabric, lambda: task.load(run))[1].to(fabric.device)
     check_names(path, task.names(test), saved.names)
+    test = leave_out(test, without, saved.input.get("fill"), path) if without else test
     model = check_features(replace(saved, model=described, trust=parser.trust).load_model(), test)
     choose_backends(model, run.runtime)
     return TrainedRun(path, saved.config, run, fabric, model.to(fabric.device), test)
+
+
+def leave_out(test: CloudSet, without: str, fill: dict[str, list[float]] | None, path: Path) -> CloudSet:
+    """Return the test set with some features filled as in feature dropout."""
+    if not fill:
+        raise InputError(f"{path} was not trained with --augment.feature_dropout: it needs all its features")
+    names = Features.parse(without).names
+    if unknown := [name for name in names if name not in test.features.names]:
+        raise InputError(f"--without {unknown[0]}: the model reads {test.features}")
+    return replace(test, feats=without_features(test.feats, test.features, names, fill))
 
 
 def own_settings(config: str, source: str) -> dict[str, Any]:

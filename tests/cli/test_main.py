@@ -111,8 +111,8 @@ def test_every_subcommand_but_those_that_only_tell_has_a_program_in_the_checkout
 
 
 def test_what_help_writes_out_is_what_the_package_knows():
-    from bixt3d.datasets.files.point_files import FORMATS
     from bixt3d.datasets.files.reader import SUFFIXES
+    from bixt3d.datasets.files.writers import FORMATS
     from bixt3d.datasets.images.reading import ENDINGS
     from bixt3d.datasets.transforms.upright import UPS
     from bixt3d.inference.export import Format

@@ -9,8 +9,9 @@ import pytest
 import trimesh
 
 from bixt3d.datasets.files.cloud import with_features
-from bixt3d.datasets.files.pcd import expand_lzf
+from bixt3d.datasets.files.lzf import expand_lzf
 from bixt3d.datasets.files.reader import SUFFIXES, Cloud, find_files, read_file
+from bixt3d.datasets.files.writers import write_ply
 from bixt3d.types import Features, InputError
 
 SCANS = Path(__file__).parents[3] / "shared" / "data" / "scans"
@@ -169,9 +170,7 @@ def test_lists_of_a_ply_are_kept_and_numbers_on_the_vertices_of_a_mesh_noted(tmp
 
 
 def test_an_unused_header_and_duplicate_columns_are_noted(tmp_path):
-    assert read(tmp_path / "a.csv", "east,north,height\n" + lines(XYZ, ",")).notes == (
-        "its header 'east,north,height' not used",
-    )
+    assert read(tmp_path / "a.csv", "a,b,c\n" + lines(XYZ, ",")).notes == ("its header 'a,b,c' not used",)
     assert not read(tmp_path / "a.xyz", "# made by hand, in a long night\n" + lines(XYZ)).notes
     for second in ("intensity", "Intensity"):
         table = lines(np.hstack([XYZ, INTENSITY, INTENSITY + 1]), ",")
@@ -267,9 +266,50 @@ def test_a_mesh_may_be_tiny(tmp_path):
     assert np.allclose(cloud.columns["normal"], [0, 0, 1])
 
 
+def written_with_nan(path: Path, xyz: np.ndarray, rgb: np.ndarray) -> None:
+    """Write points with colors, which are NaN as well where the format has them as floats."""
+    packed = (rgb.astype(np.uint32) << [16, 8, 0]).sum(1).astype("<u4").view("<f4")
+    records = np.column_stack([xyz.astype("<f4"), packed])
+    if path.suffix == ".pcd":
+        header = f"FIELDS x y z rgb\nSIZE 4 4 4 4\nTYPE F F F F\nWIDTH 4\nHEIGHT {len(xyz) // 4}\nDATA binary\n"
+        path.write_bytes(header.encode() + records.tobytes())
+    elif path.suffix == ".ply":
+        write_ply(path, xyz, {"rgb": rgb})
+    elif path.suffix == ".npz":
+        np.savez(path, xyz=xyz, rgb=rgb)
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file["xyz"], file["rgb"] = xyz, rgb
+    else:
+        table = np.hstack([xyz, np.where(np.isfinite(xyz[:, :1]), rgb, np.nan)])
+        np.save(path, table) if path.suffix == ".npy" else np.savetxt(path, table, fmt="%.17g")
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".pcd", ".npy", ".npz", ".h5", ".xyz"])
+def test_points_without_a_position_are_dropped_and_the_cloud_knows_which(tmp_path, suffix):
+    """As depth cameras write them: NaN where nothing was measured."""
+    xyz = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32).astype(np.float64)
+    rgb = np.random.default_rng(1).integers(0, 256, (20, 3)).astype(np.uint8)
+    missing = [0, 7, 8, 19]
+    xyz[missing] = [[np.nan] * 3, [1, np.inf, 2], [-np.inf] * 3, [0, 0, 2e18]]
+    written_with_nan(tmp_path / f"a{suffix}", xyz, rgb)
+    (cloud,) = read_file(tmp_path / f"a{suffix}")
+    kept = np.setdiff1d(np.arange(20), missing)
+    assert np.array_equal(cloud.kept, kept) and (cloud.num_original, len(cloud)) == (20, 16)
+    assert np.array_equal(cloud.xyz, xyz[kept])
+    assert np.array_equal(cloud.columns["rgb"], rgb[kept])
+    assert "4 of its 20 points dropped: NaN, infinite or beyond 1e+18" in cloud.notes
+    back = cloud.for_original(cloud.columns["rgb"].astype(int), -1)
+    assert np.array_equal(back[kept], rgb[kept]) and (back[missing] == -1).all()
+
+
+def test_points_of_a_mesh_are_not_dropped_but_refused(tmp_path):
+    with pytest.raises(InputError, match="has 3 corners, 1 of which contain NaN"):
+        read(tmp_path / "a.obj", TRIANGLE.replace("1 0 0", "nan 0 0") + "f 1 2 3\n")
+
+
 GARBAGE = bytes(range(256)) * 8
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
-NAN_ROWS = "0 0 0\n1 2 3\nnan 0 0\n1 1 1\n0 inf 0\n"
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -286,10 +326,11 @@ def test_an_empty_file_and_binary_garbage_are_refused_in_every_format(tmp_path, 
     ("name", "content", "sentence"),
     [
         ("a.ply", GARBAGE, r"a.ply cannot be read \(Not a ply file!\): it is damaged"),
-        ("a.xyz", NAN_ROWS, r"has 5 points, 2 of which contain NaN, infinity or .* \(the first is number 3\): remove"),
-        ("a.ply", ply(XYZ * np.nan, "x y z", "ascii"), r"has 4 points, 4 of which contain NaN"),
-        ("a.pcd", pcd("binary", (XYZ * np.nan).astype("<f4").tobytes()), "has 4 points, 4 of which contain NaN"),
-        ("a.obj", TRIANGLE.replace("1 0 0", "nan 0 0") + "f 1 2 3\n", "has 3 corners, 1 of which contain NaN"),
+        ("a.xyz", "nan 0 0\n0 inf 0\n1e19 0 0\n", "has 3 points, all of them NaN, infinite"),
+        ("a.xyz", "nan 0 0\n0 inf 0\n1 2 3\n", "has 1 point: a cloud takes many"),
+        ("a.xyz", "nan 0 0\n1 2 3\n1 2 3\n", "has all its 2 points in one place"),
+        ("a.ply", ply(XYZ * np.nan, "x y z", "ascii"), "has 4 points, all of them NaN, infinite"),
+        ("a.pcd", pcd("binary", (XYZ * np.nan).astype("<f4").tobytes()), "has 4 points, all of them NaN, infinite"),
         ("a.xyz", "1 2 3\n", "has 1 point: a cloud takes many"),
         ("a.ply", ply(XYZ[:1], "x y z", "ascii", 1), "has 1 point: a cloud takes many"),
         ("a.xyz", "1 2 3\n1 2 3\n", "has all its 2 points in one place"),
@@ -297,10 +338,10 @@ def test_an_empty_file_and_binary_garbage_are_refused_in_every_format(tmp_path, 
         ("a.xyz", "5\n6\n", "has 1 column, but a point takes three"),
         ("a.csv", "x,y,z\n1,2,3\n1,2\n", "has 2 columns in line 3, but 3 in line 2"),
         ("a.csv", "x,y,z\n1,2,3\n1,two,3\n", "has 'two' in line 3, not a number"),
-        ("a.csv", "x,y,z\n1,2,3\n1,,3\n", "has '' in line 3, not a number"),
+        ("a.csv", 'x,y,z\n1,2,3\n1,"4 5",3\n', "has '4 5' in line 3, not a number"),
         ("a.txt", "Dear reader,\nthere are no points here.\n", "contains no points"),
         ("a.csv", "x,y,z\n", "contains no points"),
-        ("a.pts", "3\n1 2 3\n4 5 6\n", "announces 3 points, but has 2 lines of them"),
+        ("a.pts", "3\n1 2 3\n4 5 6\n", "announces 3 points in line 1, but has 2 lines"),
         ("a.obj", TRIANGLE, "is a mesh without faces: give it faces, or write its points as .ply"),
         ("a.off", "OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n", "is a mesh without faces"),
         ("a.stl", "solid a\nendsolid a\n", "contains no mesh"),
@@ -332,8 +373,8 @@ def test_what_is_broken_gets_one_sentence(tmp_path, name, content, sentence):
         (XYZ[0], r"has points of shape \(3,\)"),
         (XYZ[:0], r"has points of shape \(0, 3\)"),
         (XYZ > 0, "contains no numbers, but bool"),
-        (XYZ.astype(object), "cannot be read as NumPy's"),  # pickled
-        (np.full((4, 3), np.nan), "has 4 points, 4 of which contain NaN"),
+        (XYZ.astype(object), "contains Python objects, which are not loaded"),
+        (np.full((4, 3), np.nan), "has 4 points, all of them NaN, infinite"),
     ],
     ids=["columns", "axes", "empty", "bool", "pickle", "nan"],
 )
@@ -344,12 +385,12 @@ def test_what_is_no_cloud_in_an_array_gets_one_sentence(tmp_path, array, sentenc
 
 
 def test_arrays_of_other_names_or_sizes_get_one_sentence(tmp_path):
-    np.savez(tmp_path / "a.npz", vertices=XYZ)
-    with pytest.raises(InputError, match=r"has no array named data, xyz, points, pos \(it has vertices\)"):
+    np.savez(tmp_path / "a.npz", weights=XYZ[:, 0])
+    with pytest.raises(InputError, match=r"has no array named data, xyz, points, pos \(it has weights\)"):
         read_file(tmp_path / "a.npz")
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["vertices"] = XYZ
-    with pytest.raises(InputError, match=r"has no array named .* \(it has vertices\)"):
+        file["weights"] = XYZ[:, 0]
+    with pytest.raises(InputError, match=r"has no array named .* \(it has weights\)"):
         read_file(tmp_path / "a.h5")
     np.savez(tmp_path / "b.npz", xyz=XYZ, normals=NORMALS[:2])
     with pytest.raises(InputError, match=r"has points of shape \(4, 3\), but normals of shape \(2, 3\)"):

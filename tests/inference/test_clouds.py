@@ -159,9 +159,8 @@ def with_nan() -> np.ndarray:
 @pytest.mark.parametrize(
     ("clouds", "sentence"),
     [
-        (with_nan(), "not finite"),
-        (cloud() * np.float32(np.inf), "not finite"),
-        ([cloud(), with_nan()], "not finite"),
+        (cloud() * np.float32(np.inf), "has 32 points, all of them NaN, infinite"),
+        ([cloud(), cloud() * np.float32(np.nan)], "entry 1 of the list: .* all of them NaN, infinite"),
         (np.ones((32, 3), np.float32), "all its points in one place"),
         (cloud(1), "all its points in one place"),
         (np.zeros((0, 3), np.float32), "shape"),
@@ -395,8 +394,28 @@ def test_normals_that_are_not_finite_are_left_out_and_estimated(make_run):
         predictor.predict(cloud()),
         notes=("its normals left out, which have no direction or are not finite", "normals estimated"),
     )
-    with pytest.raises(InputError, match="the input has coordinates that are not finite"):
-        predictor.predict(with_nan())
+
+
+def test_points_without_a_position_change_nothing_and_are_counted(predictor):
+    found, expected = predictor.predict(with_nan()), predictor.predict(np.delete(cloud(), 3, 0))
+    assert found == replace(
+        expected, notes=(*expected.notes, "1 of its 32 points dropped: NaN, infinite or beyond 1e+18")
+    )
+
+
+def test_parts_keep_the_order_and_the_number_of_the_points_that_were_given(make_part_run):
+    model, xyz = load_run(make_part_run()), np.full((40, 3), np.nan, np.float32)
+    xyz[::2] = cloud(20)
+    xyz[1], xyz[3] = np.inf, 1e30  # absurd as well
+    found, expected = (model.predict(one, probabilities=True) for one in (xyz, xyz[::2]))
+    assert torch.equal(found.parts[::2], expected.parts) and (found.parts[1::2] == -1).all()
+    assert found.counts == expected.counts and found.shares == expected.shares
+    for name in ("confidence", "probabilities"):
+        values = getattr(found, name)
+        assert torch.equal(values[::2], getattr(expected, name)) and values[1::2].isnan().all()
+    points = model.embed(xyz)
+    assert torch.equal(points[::2], model.embed(xyz[::2])) and points[1::2].isnan().all()
+    assert "20 of its 40 points dropped: NaN, infinite or beyond 1e+18" in found.notes
 
 
 @pytest.mark.parametrize("features", ["Intensity", "color", "rgb,", "normal , rgb", "Normals"])

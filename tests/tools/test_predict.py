@@ -19,8 +19,8 @@ from PIL import Image
 from written_runs import write_run
 
 from bixt3d.cli import predict, predict_files
-from bixt3d.datasets.files.point_files import write_ply
 from bixt3d.datasets.files.reader import find_files, read_file
+from bixt3d.datasets.files.writers import write_ply
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.inference.runs import load_run
 from bixt3d.models.presets import build_model, build_segmenter
@@ -111,6 +111,19 @@ def test_folders_are_walked_and_json_is_a_line_for_each_file(class_run, clouds, 
         assert sorted(facts["probabilities"]) == CLASSES
         assert facts["confidence"] == facts["probabilities"][facts["class"]]
     assert [facts["points"] for facts in found] == [100, 100, 10_000]
+
+
+def test_names_that_are_not_utf8_stop_nothing(class_run, tmp_path, capsys):
+    folder, names = tmp_path / "clouds", [b"a.XYZ", b"b\xe9\xff.xyz", b"c\xe9.xyz", b"d.xyz"]
+    folder.mkdir()
+    for seed, name in enumerate(names):
+        np.savetxt(folder / os.fsdecode(name), np.random.default_rng(seed).normal(size=(70, 3)), "%.4f")
+    (folder / os.fsdecode(names[2])).write_text("no points\n")
+    assert predict.main([str(folder), f"--checkpoint={class_run()}", f"--out={tmp_path / 'out'}"]) == 1
+    out, error = capsys.readouterr()
+    assert f"{folder}/b\\udce9\\udcff.xyz: 70 points" in out and f"{folder}/d.xyz: 70 points" in out
+    assert error.splitlines()[-1].startswith(f"error: {folder}/c\\udce9.xyz contains no points")
+    assert len(list((tmp_path / "out").glob("*_prediction.ply"))) == 3
 
 
 def test_a_table_shows_the_share_of_each_part(part_run, clouds, capsys):
@@ -340,6 +353,38 @@ def test_labels_are_written_in_every_format_that_is_asked_for(part_run, clouds, 
         assert np.array_equal(file["confidence"], found.confidence.numpy())
     assert torch.equal(found.probabilities.max(1).values, found.confidence)
     assert found.probabilities.shape == (100, len(found.own_parts)) and found.probabilities.dtype == torch.float32
+
+
+@pytest.mark.parametrize("task", ["class", "part"])
+def test_what_is_written_has_a_row_for_each_point_of_the_file_also_for_those_without_a_position(
+    class_run, part_run, tmp_path, capsys, task
+):
+    xyz, rgb = np.random.default_rng(0).normal(size=(80, 3)), np.arange(240, dtype=np.uint8).reshape(80, 3)
+    missing = np.arange(80) % 4 == 1
+    xyz[missing] = np.nan
+    write_ply(tmp_path / "scan.ply", xyz, {"rgb": rgb})
+    run, out = class_run() if task == "class" else part_run(), tmp_path / "out"
+    predict.main(
+        [str(tmp_path / "scan.ply"), f"--checkpoint={run}", f"--out={out}", "--format=ply,csv,npz,npy", "--json"]
+    )
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["points"] == 80 and "20 of its 80 points dropped: NaN, infinite or beyond 1e+18" in facts["notes"]
+    labels = np.load(out / "scan_prediction.npy")
+    assert np.array_equal(labels == -1, missing) and (labels[~missing] >= 0).all()
+    vertex = trimesh.load(out / "scan_prediction.ply").metadata["_ply_raw"]["vertex"]["data"]
+    for name, values in [*zip("xyz", xyz.T, strict=True), *zip(("red", "green", "blue"), rgb.T, strict=True)]:
+        assert np.array_equal(np.ravel(vertex[name]), values, equal_nan=True)
+    with np.load(out / "scan_prediction.npz") as file, (out / "scan_prediction.csv").open() as text:
+        rows = list(csv.DictReader(text))
+        assert np.array_equal(file["xyz"], xyz, equal_nan=True)
+        for found in (np.ravel(vertex["label"]), file["label"], [int(row["label"]) for row in rows]):
+            assert np.array_equal(found, labels)
+        for found in (np.ravel(vertex["confidence"]), file["confidence"], [float(row["confidence"]) for row in rows]):
+            assert np.array_equal(np.isnan(found), missing)
+        assert file["name"].tolist() == [row["name"] for row in rows]
+        assert np.array_equal(file["name"] == "", missing)
+    head = (out / "scan_prediction.ply").read_bytes().partition(b"end_header")[0]
+    assert b"comment label -1 none: the point has no position\n" in head
 
 
 def test_what_is_guessed_repeated_or_not_read_is_said(class_run, tmp_path, capsys):

@@ -148,3 +148,34 @@ def test_a_feature_is_trained_and_predicted_by_any_of_its_names(tmp_path, root):
     predictor = load_run(tmp_path / "run")
     assert str(predictor.features) == "rgb,intensity"
     assert predictor.predict(root / "test.h5")[0].name in CLASSES
+
+
+def test_a_run_with_feature_dropout_predicts_and_tests_clouds_that_lack_a_feature_and_says_so(tmp_path, root):
+    train(root, tmp_path / "run", "rgb,intensity", "--augment.feature_dropout=0.3")
+    test_command.main(["cls", f"--checkpoint={tmp_path / 'run'}", "--without=rgb"])
+    result = json.loads((tmp_path / "run/test_rgb/result.json").read_text())
+    assert result["without"] == "rgb" and result["overall_accuracy"] >= 0.9
+    with h5py.File(root / "test.h5") as file:
+        xyz, intensity = file["data"][2], file["intensity"][2]
+    found = load_run(tmp_path / "run").predict(xyz, {"intensity": intensity})
+    assert found.name == "bright"
+    assert "no rgb: filled with 0.5, 0.5, 0.5, as in feature dropout" in found.notes
+
+
+def test_without_feature_dropout_a_missing_feature_is_refused(tmp_path, root):
+    train(root, tmp_path / "run", "rgb,intensity", "--train.epochs=1")
+    with pytest.raises(InputError, match="has no rgb"):
+        load_run(tmp_path / "run").predict(np.random.default_rng(0).random((50, 3)), {"intensity": np.ones(50)})
+    with pytest.raises(InputError, match="was not trained with --augment.feature_dropout"):
+        test_command.main(["cls", f"--checkpoint={tmp_path / 'run'}", "--without=rgb"])
+
+
+@pytest.mark.parametrize("fill", [{}, {"rgb": [1, 2]}, {"rgb": [0, 0, "x"]}, {"rgb": [0, 0, float("nan")]}, [1], None])
+def test_metadata_with_wrong_values_of_missing_features_are_refused(fill):
+    given = {"num_points": 8, "up": "y", "normalization": "unit_sphere", "features": "rgb", "fill": fill}
+
+    class Model(torch.nn.Module):
+        features = "rgb"
+
+    with pytest.raises(InputError, match="fill of the file|these entries"):
+        inputs.read_clouds(given, Model(), "the file")

@@ -132,20 +132,22 @@ def are_finite(values: Float[Tensor, "*N"]) -> bool:
     return not values.numel() or bool(torch.stack(values.aminmax()).isfinite().all())
 
 
-def fit_layout(layout: Layout, limits: Mapping[str, int], tensors: Tensors) -> bool:
-    """Return whether the tensors have this layout, finite values, and integers from 0 to below those of ``limits``."""
+def fit_layout(layout: Layout, limits: Mapping[str, range], tensors: Tensors) -> bool:
+    """Return whether the tensors have this layout, finite values, and integers within their ``limits``."""
     for name, (dtype, shape) in layout.items():
         values = tensors[name]
         if (values.dtype, tuple(values.shape)) != (dtype, shape):
             return False
-        if not (are_finite(values) if values.is_floating_point() else are_below(values, limits[name])):
+        if values.is_floating_point() and not are_finite(values):
+            return False
+        if name in limits and not are_within(values, limits[name]):
             return False
     return True
 
 
-def are_below(values: Int[Tensor, "*N"] | UInt8[Tensor, "*N"], limit: int) -> bool:
-    """Return whether all values are from 0 to ``limit`` - 1."""
-    return bool(values.min() >= 0 and values.max() < limit)
+def are_within(values: Int[Tensor, "*N"] | UInt8[Tensor, "*N"], limits: range) -> bool:
+    """Return whether all values are in a range."""
+    return bool(values.min() >= limits.start and values.max() < limits.stop)
 
 
 def cache_folder(root: Path) -> Path:

@@ -27,6 +27,7 @@ from bixt3d.datasets.clouds.reading import (
     largest_colors,
     read_file_list,
     read_lines,
+    say_missing,
 )
 from bixt3d.datasets.clouds.source import CloudSource, only_normals
 from bixt3d.datasets.download.archives import missing_data
@@ -81,9 +82,10 @@ class ModelNetHDF5(CloudSource):
             partial(cache_of_files, root, split, paths, self.features),
             layout,
             fill,
-            partial(fit_layout, layout, {"label": len(names)}),
+            partial(fit_layout, layout, {"label": range(len(names))}),
             source,
         )
+        say_missing(paths, found["missing"])
         sizes = (found["xyz"], found["feats"], found["label"], tuple(names))
         return CloudSet(*sizes, features=self.features, notes=notes)
 

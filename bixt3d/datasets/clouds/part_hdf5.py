@@ -13,6 +13,7 @@ from torch import Tensor
 from bixt3d.datasets.clouds import shapenetpart
 from bixt3d.datasets.clouds.cache import fit_layout, shared, stamp
 from bixt3d.datasets.clouds.mapped import Tensors
+from bixt3d.datasets.clouds.placed import placed_blocks
 from bixt3d.datasets.clouds.reading import (
     cache_of_files,
     clouds_layout,
@@ -21,13 +22,14 @@ from bixt3d.datasets.clouds.reading import (
     read_file_list,
     read_json,
     read_lines,
+    say_missing,
 )
 from bixt3d.datasets.clouds.source import PartSource
 from bixt3d.datasets.download.archives import missing_data
-from bixt3d.datasets.files.hdf5 import blocks, find_dataset, open_hdf5
+from bixt3d.datasets.files.hdf5 import find_dataset, open_hdf5
 from bixt3d.datasets.transforms.normalize import check_each
 from bixt3d.io.bounds import check_names
-from bixt3d.types import CloudSet, InputError
+from bixt3d.types import VOID, CloudSet, InputError
 
 SPLITS = ("train", "val", "test")
 
@@ -93,9 +95,10 @@ class PartHDF5(PartSource):
             partial(cache_of_files, root, "_".join(("parts", *splits)), paths, self.features),
             layout,
             fill,
-            partial(fit_layout, layout, {"label": len(class_parts), "parts": len(part_names)}),
+            partial(fit_layout, layout, {"label": range(len(class_parts)), "parts": range(VOID, len(part_names))}),
             stamp(paths, str(class_parts), str(most)),
         )
+        say_missing(paths, found["missing"])
         sizes = (found["xyz"], found["feats"], found["label"], tuple(class_parts))
         names = (found["parts"], part_names, class_parts)
         return CloudSet(*sizes, *names, self.features, (*notes, *more_notes))
@@ -167,13 +170,14 @@ def _fill_parts(paths: Sequence[Path], tensors: Tensors, class_parts: ClassParts
             size = (find_dataset(file, "data").shape[0], parts.shape[1])
             if pid.shape != size or pid.dtype.kind not in "iu":
                 raise InputError(f"{path} must contain pid of shape {size} as integers, not {pid.dtype} {pid.shape}")
-            for place, block in blocks(pid):
+            for place, block, _ in placed_blocks(pid):
                 here = slice(start + place.start, start + place.stop)
                 parts[here] = torch.from_numpy(block.astype(np.int64))
                 known_mask = (parts[here] >= 0) & (parts[here] < len(owner))
                 own_mask = owner[parts[here].where(known_mask, 0)] == label[here].unsqueeze(1)
                 fault = "has a point whose pid is no part of its category (parts are numbered over all categories)"
-                check_each((known_mask & own_mask).all(dim=1), str(path), fault, place.start)
+                good_mask = (known_mask & own_mask) | (parts[here] == VOID)
+                check_each(good_mask.all(dim=1), str(path), fault, place.start)
         start += size[0]
 
 

@@ -1,6 +1,7 @@
 """Readers for the lists and HDF5 files of published data sets; every error names its file."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -10,11 +11,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from tqdm import tqdm
 
 from bixt3d.datasets.clouds.cache import cache_folder, short_hash
 from bixt3d.datasets.clouds.mapped import Layout, Tensors
+from bixt3d.datasets.clouds.placed import placed_blocks
+from bixt3d.datasets.files.cloud import NO_POSITION
 from bixt3d.datasets.files.feature_columns import UNITS, color_notes, feature_numbers, largest_of
-from bixt3d.datasets.files.hdf5 import blocks, find_dataset, open_hdf5
+from bixt3d.datasets.files.hdf5 import find_dataset, open_hdf5
 from bixt3d.datasets.transforms.normalize import check_each, normalize_clouds
 from bixt3d.io.bounds import LIST_BYTES, check_names, listed, printable, read_plain, read_words, shortened
 from bixt3d.types import Feature, Features, InputError, feature_name
@@ -59,7 +63,7 @@ def read_json(path: Path) -> Any:
 
 
 def clouds_layout(paths: Sequence[Path], num_points: int, features: Features) -> Layout:
-    """Return the layout of the tensors ``xyz``, ``feats`` and ``label`` of all clouds in HDF5 files.
+    """Return the layout of ``xyz``, ``feats`` and ``label`` of all clouds in HDF5 files, and of `say_missing`.
 
     Raises InputError for a damaged file, clouds of fewer than ``num_points`` points, or of different sizes.
     """
@@ -78,6 +82,7 @@ def clouds_layout(paths: Sequence[Path], num_points: int, features: Features) ->
         "xyz": (torch.float32, (num_clouds, first_size, 3)),
         "feats": (torch.float32, (num_clouds, first_size, features.width)),
         "label": (torch.int64, (num_clouds,)),
+        "missing": (torch.int64, (len(paths), 2)),
     }
 
 
@@ -92,14 +97,23 @@ def fill_clouds(
     labels = [_read_labels(path, *classes) for path in paths]
     torch.cat(labels, out=tensors["label"])
     start = 0
-    for path, count in zip(paths, map(len, labels), strict=True):
+    for path, count, missing in zip(paths, map(len, labels), tensors["missing"], strict=True):
         xyz, feats = (tensors[name][start : start + count] for name in ("xyz", "feats"))
         with open_hdf5(path) as file:
-            _fill_positions(find_dataset(file, "data"), xyz, str(path))
+            num_missing = _fill_positions(find_dataset(file, "data"), xyz, str(path))
+            missing.copy_(torch.tensor([num_missing, xyz[..., 0].numel()]))
             for feature, columns in zip(features.columns, features.slices(), strict=True):
                 dataset, place = _find_feature(file, feature), feats[..., columns]
                 _fill_feature(dataset, feature, place, str(path), most.get(feature.name))
         start += count
+
+
+def say_missing(paths: Sequence[Path], missing: Int[Tensor, "S 2"]) -> None:
+    """Print how many points of each file have no position, from a cache too."""
+    for path, (number, total) in zip(paths, missing.tolist(), strict=True):
+        if number:
+            fault = f"{number} of the {total} points of {path} are {NO_POSITION}"
+            tqdm.write(f"{fault}: other points of their clouds take their place", file=sys.stderr)
 
 
 def cache_of_files(root: Path, split: str, paths: Sequence[Path], features: Features) -> Path:
@@ -139,10 +153,14 @@ def _read_labels(path: Path, num_classes: int, classes_in: str) -> Int[Tensor, "
     return label
 
 
-def _fill_positions(data: Any, xyz: Float[Tensor, "S N 3"], path: str) -> None:
-    for place, block in blocks(data):
+def _fill_positions(data: Any, xyz: Float[Tensor, "S N 3"], path: str) -> int:
+    """Fill positions; return how many points have none."""
+    num_missing = 0
+    for place, block, missing in placed_blocks(data):
         # in double precision until they are centred: float32 has steps of 0.5 m at 5,000 km
         xyz[place] = normalize_clouds(torch.from_numpy(block.astype(np.float64)), path, place.start)
+        num_missing += missing
+    return num_missing
 
 
 def largest_colors(paths: Sequence[Path], features: Features) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -157,7 +175,7 @@ def largest_colors(paths: Sequence[Path], features: Features) -> tuple[dict[str,
         with open_hdf5(path) as file:
             for feature in colors:
                 if (dataset := _find_feature(file, feature)).dtype not in UNITS:
-                    here = max((largest_of(block) for _, block in blocks(dataset)), default=0.0)
+                    here = max((largest_of(block) for _, block, _ in placed_blocks(dataset)), default=0.0)
                     most[feature.name] = float(np.maximum(here, most.get(feature.name, 0)))  # NaN stays
                     notes[feature.name] = color_notes(np.empty(0, dataset.dtype), most[feature.name])
     return most, tuple(f"{name}: {note} in all files of the set" for name, its in notes.items() for note in its)
@@ -165,7 +183,7 @@ def largest_colors(paths: Sequence[Path], features: Features) -> tuple[dict[str,
 
 def _fill_feature(dataset: Any, feature: Feature, feats: Float[Tensor, "S N W"], path: str, most: float | None) -> None:
     least, greatest = np.inf, -np.inf
-    for place, block in blocks(dataset):
+    for place, block, _ in placed_blocks(dataset):
         columns = block[..., None] if block.ndim == 2 else block
         numbers = feature_numbers(columns, feature, path, most)
         least, greatest = np.minimum(least, numbers.min((0, 1))), np.maximum(greatest, numbers.max((0, 1)))

@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bixt3d.datasets.clouds.cache import (
-    are_below,
     are_clouds,
     are_finite,
+    are_within,
     cache_folder,
     cached,
     check_stored,
@@ -210,7 +210,7 @@ def _fits(tensors: Tensors, num_shapes: int) -> bool:
 
 
 def _are_parts(parts: Tensor, dtype: torch.dtype) -> bool:
-    return parts.dtype == dtype and are_below(parts, len(PART_NAMES))
+    return parts.dtype == dtype and are_within(parts, range(len(PART_NAMES)))
 
 
 def _read_text(path: Path) -> tuple[Float[np.ndarray, "N 6"], UInt8[np.ndarray, " N"]]:

@@ -1,12 +1,12 @@
 """A single cloud, as read from a file: any number of points, positions in double precision, features by name."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from bixt3d.datasets.files.feature_columns import (
@@ -19,6 +19,20 @@ from bixt3d.datasets.files.feature_columns import (
 )
 from bixt3d.datasets.transforms.upright import Up
 from bixt3d.types import Features, InputError, feature_name
+
+FARTHEST = 1e18
+"""Largest absolute coordinate: the square of a larger one overflows float32."""
+
+NO_POSITION = f"NaN, infinite or beyond {FARTHEST:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """Number of points of a large cloud, their mean, and the largest distance of one from it."""
+
+    num_points: int
+    mean: Float[np.ndarray, "3"]
+    radius: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +49,11 @@ class Cloud:
         notes: what was guessed, changed or left out when it was read, each in a few words.
         largest: the largest value of a column over all clouds of its file or array, if there are several.
         num_faces: number of triangles of the file that the points were sampled from; 0: not from a file with faces.
+        words: the words of columns that the source has as words, such as class names: such a column contains their
+            indices, or NaN for none.
+        original: the cloud with all its points, if some were dropped because they have no position; else None.
+        kept: the indices of these points in ``original``; None: all.
+        extent: of the whole cloud, if these are some of its points, in random order.
 
     Example:
         >>> import numpy as np
@@ -50,9 +69,26 @@ class Cloud:
     notes: tuple[str, ...] = ()
     largest: Mapping[str, float] = field(default_factory=dict)
     num_faces: int = 0
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    original: "Cloud | None" = None
+    kept: Int[np.ndarray, " N"] | None = None
+    extent: Extent | None = None
 
     def __len__(self) -> int:
         return len(self.xyz)
+
+    @property
+    def num_original(self) -> int:
+        """The number of points of the source, with those that have no position or were not read."""
+        return self.extent.num_points if self.extent else len(self.original or self)
+
+    def for_original(self, values: Shaped[np.ndarray, "N ..."], missing: float | int) -> Shaped[np.ndarray, "M ..."]:
+        """Return values with a row for each original point, in their order; ``missing`` where a point was dropped."""
+        if self.kept is None:
+            return values
+        found = np.full((self.num_original, *values.shape[1:]), missing, values.dtype)
+        found[self.kept] = values
+        return found
 
 
 def as_array(values: Any, what: str = "clouds") -> np.ndarray:
@@ -75,8 +111,8 @@ def as_array(values: Any, what: str = "clouds") -> np.ndarray:
 def standard_cloud(cloud: Cloud) -> Cloud:
     """Return the cloud with positions in float64 and features under their standard names (``rgb`` for ``colors``).
 
-    Columns keep their own names if several would get the same one. Raises InputError for positions or features of the
-    wrong shape, or that are not numbers.
+    Points without a position are dropped (see `has_position`). Columns keep their own names if several would get the
+    same one. Raises InputError for positions or features of the wrong shape, or that are not numbers.
     """
     xyz = as_array(cloud.xyz, cloud.name)
     if xyz.ndim != 2 or xyz.shape[1] != 3 or not len(xyz) or xyz.dtype.kind == "b":
@@ -85,7 +121,45 @@ def standard_cloud(cloud: Cloud) -> Cloud:
     names = {name: feature_name(name) if times[feature_name(name)] == 1 else name for name in cloud.columns}
     columns = {names[name]: as_column(name, values, xyz.shape) for name, values in cloud.columns.items()}
     largest = {names[name]: most for name, most in cloud.largest.items() if name in names}
-    return replace(cloud, xyz=np.require(xyz, np.float64, ["C", "W"]), columns=columns, largest=largest)
+    words = {names[name]: own for name, own in cloud.words.items() if name in names}
+    xyz = np.require(xyz, np.float64, ["C", "W"])
+    return _drop(replace(cloud, xyz=xyz, columns=columns, largest=largest, words=words))
+
+
+def has_position(xyz: Shaped[np.ndarray, "*N 3"]) -> Bool[np.ndarray, "*N"]:
+    """Return the mask of points whose coordinates are finite and below 1e18; depth cameras write NaN for no point."""
+    with np.errstate(invalid="ignore"):
+        return (np.abs(xyz.astype(np.float64, copy=False)) < FARTHEST).all(axis=-1)
+
+
+def _drop(cloud: Cloud) -> Cloud:
+    """Return the cloud without the points that have no position. Raises InputError if none has one."""
+    kept = np.flatnonzero(has_position(cloud.xyz))
+    if len(kept) == len(cloud):
+        return cloud
+    if not len(kept):
+        raise InputError(f"{cloud.name} {no_positions(len(cloud))}")
+    original = cloud.original or cloud
+    columns = {name: values[kept] for name, values in cloud.columns.items()}
+    dropped = f"{len(cloud) - len(kept)} of its {len(cloud)} points dropped: {NO_POSITION}"
+    numbers = kept if cloud.kept is None else cloud.kept[kept]
+    return replace(
+        cloud, xyz=cloud.xyz[kept], columns=columns, notes=(*cloud.notes, dropped), original=original, kept=numbers
+    )
+
+
+def no_positions(count: int) -> str:
+    """Return the fault of a cloud of ``count`` points without a position."""
+    return f"has {count} points, all of them {NO_POSITION}"
+
+
+def share_largest(clouds: Sequence[Cloud]) -> list[Cloud]:
+    """Return clouds of one source with ``largest`` over all of them: together they tell the range of colors."""
+    if len(clouds) < 2:
+        return list(clouds)
+    names = {name for cloud in clouds for name in cloud.columns}
+    largest = {name: max(largest_of(one.columns[name]) for one in clouds if name in one.columns) for name in names}
+    return [replace(cloud, largest=largest) for cloud in clouds]
 
 
 def with_features(cloud: Cloud, features: Features) -> Cloud:
@@ -98,6 +172,8 @@ def with_features(cloud: Cloud, features: Features) -> Cloud:
         names = columns_of(feature, columns, cloud.name)
         if not names:
             continue
+        if any(name in cloud.words for name in names):
+            raise InputError(f"{cloud.name} has {feature.name} as words, not as numbers: no model reads them")
         values = np.concatenate([columns.pop(name) for name in names], -1)
         if feature.kind == "normal" and values.shape[1] == 3:
             if not are_directions(values):

@@ -1,14 +1,12 @@
 """Conversion from and to PyTorch Geometric's ``Data``; torch_geometric is imported on the first call."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from bixt3d.datasets.files.cloud import Cloud, as_array
-from bixt3d.datasets.files.feature_columns import largest_of
 from bixt3d.io.extras import need
 from bixt3d.types import CloudSet, InputError
 
@@ -48,10 +46,7 @@ def from_pyg(data: Any) -> list[Cloud]:
         graphs = list(data)
     else:
         raise InputError(f"expected a torch_geometric Data, Batch or list of Data, not {type(data).__name__}")
-    clouds = [_cloud(graph, index) for index, graph in enumerate(graphs)]
-    names = {name for cloud in clouds for name in cloud.columns}
-    largest = {name: max(largest_of(one.columns[name]) for one in clouds if name in one.columns) for name in names}
-    return [replace(cloud, largest=largest) for cloud in clouds]
+    return [_cloud(graph, index) for index, graph in enumerate(graphs)]
 
 
 def _cloud(graph: Any, index: int) -> Cloud:

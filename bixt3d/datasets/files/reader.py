@@ -8,20 +8,28 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bixt3d.datasets.files.cloud import Cloud, standard_cloud
-from bixt3d.datasets.files.columns import Points, named_columns, read_text
+from bixt3d.datasets.files.cloud import FARTHEST, Cloud, has_position, no_positions, share_largest, standard_cloud
+from bixt3d.datasets.files.columns import Points, named_columns
+from bixt3d.datasets.files.e57 import read_e57
+from bixt3d.datasets.files.hdf5_clouds import read_hdf5
+from bixt3d.datasets.files.las import read_las
 from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
-from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
+from bixt3d.datasets.files.named_arrays import read_arrays
 from bixt3d.datasets.files.pcd import read_pcd
 from bixt3d.datasets.files.surface import sample_triangles
+from bixt3d.datasets.files.text import read_text
 from bixt3d.io.bounds import counted, listed, printable, read_plain, shortened
 from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
-READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
+READERS |= dict.fromkeys((".xyz", ".xyzn", ".xyzrgb", ".pts", ".asc", ".txt", ".csv", ".tsv"), read_text)
+READERS |= {".las": read_las, ".laz": read_las, ".e57": read_e57}
 MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
 SUFFIXES = (*MESHES, *READERS)
 """Supported file extensions, in lower case."""
+
+UPS = {".las": "z", ".laz": "z", ".e57": "z"}
+"""What is up in a format."""
 
 MESH_POINTS = 10_000
 """Default number of points sampled from a mesh."""
@@ -29,17 +37,17 @@ MESH_POINTS = 10_000
 READ_OF_VERTICES = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue", "alpha", "color", "normal", "uv")
 """Vertex properties of a mesh that no note reports as unread; normals are computed from the faces."""
 
-FARTHEST = 1e18
-"""Largest absolute coordinate: the square of a larger one overflows float32."""
 
-
-def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
+def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool = True) -> list[Cloud]:
     """Read the clouds of a file, with features by name: a list of one, or of several for arrays (S, N, 3).
 
-    Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5; meshes (ply, obj, off, stl, gltf, glb) are sampled at
-    ``num_points`` points uniformly by area, always the same ones. Positions stay as they are; see `normalize_clouds`.
-    Raises InputError if the file is missing, of an unknown format or damaged, or if its points are not finite or all
-    coincide.
+    Formats: ply, pcd, xyz, xyzn, xyzrgb, pts, asc, txt, csv, tsv, npy, npz, h5, las, laz, e57; meshes (ply, obj, off,
+    stl, gltf, glb) are sampled at ``num_points`` points uniformly by area, always the same ones. Positions stay as they
+    are; see `normalize_clouds`.
+    Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see `Cloud.kept`. Raises InputError
+    if the file is missing, of an unknown format or damaged, or if all its points coincide.
+
+    ``viewpoint``: move the points of a .pcd by the pose of the sensor in its header.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,7 +61,7 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
         if suffix in MESHES:
             found, num_faces = _read_mesh(path, num_points)
         else:
-            found, num_faces = READERS[suffix](path), 0
+            found, num_faces = (read_pcd(path, viewpoint) if suffix == ".pcd" else READERS[suffix](path)), 0
         for points in found:
             check_points(points.xyz)
     except InputError as error:
@@ -63,13 +71,20 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
         raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
     name = printable(path.name)
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
-    up = "-y" if suffix == ".pcd" else None  # the frame of depth cameras, which usually write it
-    return [
-        standard_cloud(
-            Cloud(points.xyz, points.columns, name, num_faces > 0, up, points.notes, points.largest, num_faces)
+    clouds = [
+        Cloud(
+            points.xyz,
+            points.columns,
+            name,
+            num_faces > 0,
+            points.up or UPS.get(suffix),
+            points.notes,
+            num_faces=num_faces,
+            words=points.words,
         )
         for name, points in zip(names, found, strict=True)
     ]
+    return share_largest([standard_cloud(cloud) for cloud in clouds])
 
 
 def find_files(places: Sequence[str | Path]) -> list[Path]:
@@ -93,18 +108,27 @@ def _known_files(folder: Path) -> list[Path]:
     return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
-def check_points(xyz: Float[np.ndarray, "N 3"], what: str = "point") -> None:
-    """Raise InputError for points that are not finite, or that all coincide."""
-    broken = np.flatnonzero(~(np.abs(xyz) < FARTHEST).all(axis=1))
+def check_points(xyz: Float[np.ndarray, "N 3"]) -> None:
+    """Raise InputError if fewer than two points have a position, or if these coincide."""
+    placed = xyz[has_position(xyz)]
+    if len(xyz) and not len(placed):
+        raise InputError(no_positions(len(xyz)))
+    if len(placed) < 2:
+        raise InputError(f"has {counted(len(placed), 'point')}: a cloud takes many")
+    if (placed == placed[0]).all():
+        raise InputError(f"has all its {len(placed)} points in one place")
+
+
+def check_corners(xyz: Float[np.ndarray, "N 3"]) -> None:
+    """Raise InputError for corners of triangles that have no position, or that all coincide."""
+    broken = np.flatnonzero(~has_position(xyz))
     if len(broken):
         raise InputError(
-            f"has {len(xyz)} {what}s, {len(broken)} of which contain NaN, infinity or more than {FARTHEST:g} "
+            f"has {len(xyz)} corners, {len(broken)} of which contain NaN, infinity or more than {FARTHEST:g} "
             f"(the first is number {broken[0] + 1}): remove them"
         )
-    if len(xyz) < 2:
-        raise InputError(f"has {counted(len(xyz), what)}: a cloud takes many")
     if (xyz == xyz[0]).all():
-        raise InputError(f"has all its {len(xyz)} {what}s in one place")
+        raise InputError(f"has all its {len(xyz)} corners in one place")
 
 
 _HINT = "it is damaged, or its format does not match its extension"
@@ -188,7 +212,7 @@ def sample_corners(
     corners: Float[np.ndarray, "T 3 3"], num_points: int, colors: Float[np.ndarray, "T 3 3"] | None = None
 ) -> Points:
     """Sample points from triangles uniformly by area, with the normals of the faces and interpolated colors."""
-    check_points(corners.reshape(-1, 3), "corner")
+    check_corners(corners.reshape(-1, 3))
     xyz, normal, triangle, weight = sample_triangles(corners, num_points, np.random.default_rng(0))
     columns = {"normal": normal}
     if colors is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bixt3d.datasets.transforms.draws import Draws
+from bixt3d.datasets.transforms.feature_augment import change_contrast, drop_features, jitter_colors
 from bixt3d.types import NO_FEATURES, Features, InputError
 
 POINTWISE = ("xyz", "feats", "parts")
@@ -25,7 +26,7 @@ def take_points(batch: dict[str, Tensor], num_points: int) -> dict[str, Tensor]:
 
 
 class CloudAugment:
-    """Data augmentation of clouds: random points, scale, mirror, translation, rotation, jitter, point dropout.
+    """Data augmentation of clouds: random points, scale, mirror, translation, rotation, jitter, colors, dropout.
 
     The steps come in the order of the arguments below, except that choosing points (``resample``, ``shuffle``) comes
     first and ``dropout`` last. Normals follow scaling and rotation. The defaults change nothing.
@@ -42,6 +43,11 @@ class CloudAugment:
             them.
         resample: use a random subset of all stored points, in random order, not the first ones.
         shuffle: put the points in random order.
+        color_contrast: smallest and largest factor of the contrast of a cloud's colors.
+        color_shift: largest shift of a cloud's colors, for each channel, in both directions (colors are from 0 to 1).
+        color_jitter: standard deviation of the Gaussian noise added to the colors of each point.
+        feature_dropout: probability that a feature of a cloud is missing in training (a normal becomes 0, a color mid
+            gray, a scalar its mean); the trained model then also takes clouds that lack features.
 
     Example:
         >>> batch = {"xyz": torch.rand(2, 256, 3), "feats": torch.empty(2, 256, 0)}
@@ -62,24 +68,40 @@ class CloudAugment:
         dropout: float = 0.0,
         resample: bool = False,
         shuffle: bool = False,
+        color_contrast: tuple[float, float] = (1.0, 1.0),
+        color_shift: float = 0.0,
+        color_jitter: float = 0.0,
+        feature_dropout: float = 0.0,
     ):
-        if not 0 < scale[0] <= scale[1]:
-            raise InputError(f"scale must be two positive factors, the smaller first, not {scale}")
-        if min(shift, jitter, jitter_clip) < 0:
-            raise InputError(f"shift {shift}, jitter {jitter} and jitter_clip {jitter_clip} must not be negative")
-        if not 0 <= dropout < 1:
-            raise InputError(f"dropout must be at least 0 and below 1, not {dropout}")
+        for name, range_ in {"scale": scale, "color_contrast": color_contrast}.items():
+            if not 0 < range_[0] <= range_[1]:
+                raise InputError(f"{name} must be two positive factors, the smaller first, not {range_}")
+        sizes = {"shift": shift, "jitter": jitter, "jitter_clip": jitter_clip}
+        for name, size in (sizes | {"color_shift": color_shift, "color_jitter": color_jitter}).items():
+            if size < 0:
+                raise InputError(f"{name} must not be negative, but is {size}")
+        for name, share in {"dropout": dropout, "feature_dropout": feature_dropout}.items():
+            if not 0 <= share < 1:
+                raise InputError(f"{name} must be at least 0 and below 1, not {share}")
         self.scale, self.anisotropic, self.shift = tuple(scale), anisotropic, shift
         self.mirror, self.rotate = mirror, rotate
         self.jitter, self.jitter_clip, self.dropout = jitter, jitter_clip, dropout
         self.resample, self.shuffle = resample, shuffle
+        self.color_contrast, self.color_shift = tuple(color_contrast), color_shift
+        self.color_jitter, self.feature_dropout = color_jitter, feature_dropout
 
     def __call__(
-        self, batch: dict[str, Tensor], num_points: int, draws: Draws, features: Features = NO_FEATURES
+        self,
+        batch: dict[str, Tensor],
+        num_points: int,
+        draws: Draws,
+        features: Features = NO_FEATURES,
+        fill: Float[Tensor, " F"] | None = None,
     ) -> dict[str, Tensor]:
         """Return an augmented copy of the batch, with ``num_points`` points in every cloud.
 
-        ``features`` says which columns of ``feats`` are normals. Raises InputError if clouds have fewer points.
+        ``features`` says which columns of ``feats`` are normals and colors. ``fill``: the values of missing features
+        (see `fill_values`); without them there is no feature dropout. Raises InputError if clouds have fewer points.
         """
         batch = self._pick(batch, num_points, draws)
         xyz, feats = batch["xyz"], batch["feats"]
@@ -96,8 +118,22 @@ class CloudAugment:
         if self.jitter:
             noise = draws.normal("jitter", xyz.shape[1], 3) * self.jitter
             xyz = xyz + noise.clamp(-self.jitter_clip, self.jitter_clip)
+        feats = self._change_colors(feats, draws, features)
+        if self.feature_dropout and fill is not None and features:
+            feats = drop_features(feats, features, self.feature_dropout, fill, draws)
         batch = batch | {"xyz": xyz, "feats": feats}
         return self._drop(batch, draws) if self.dropout else batch
+
+    def _change_colors(self, feats: Float[Tensor, "B N F"], draws: Draws, features: Features) -> Float[Tensor, "B N F"]:
+        if self.color_contrast != (1.0, 1.0) or self.color_shift:
+            low, high = self.color_contrast
+            factors = low + (high - low) * draws.uniform("color_contrast", 1, 1)
+            shifts = self.color_shift * (2 * draws.uniform("color_shift", 1, 3) - 1)
+            feats = features.change(feats, "color", lambda colors: change_contrast(colors, factors, shifts))
+        if self.color_jitter and features.slices("color"):
+            noise = self.color_jitter * draws.normal("color_jitter", feats.shape[1], 3)
+            feats = features.change(feats, "color", lambda colors: jitter_colors(colors, noise))
+        return feats
 
     def _pick(self, batch: dict[str, Tensor], num_points: int, draws: Draws) -> dict[str, Tensor]:
         if not (self.resample or self.shuffle):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from bixt3d.datasets.files.point_files import LabelledPoints, as_bytes, write_ply, write_points
+from bixt3d.datasets.files.writers import LabelledPoints, as_bytes, write_ply
+from bixt3d.datasets.files.writers import write_points as write_with_notes
 
 XYZ = np.array([[500_000.125, 5_400_000.3, 0.1], [1 / 3, -2.0, 1e-9]])
 RGB = np.array([[1, 2, 3], [255, 0, 7]], np.uint8)
@@ -19,6 +20,10 @@ SHOWN = np.array([[1.0, 0, 0.5], [0, 0.2, 1]])
 def points(**columns: np.ndarray) -> LabelledPoints:
     label, confidence = np.array([3, 1]), np.array([0.25, 1.0])
     return LabelledPoints(XYZ, label, confidence, {1: "Chair/seat", 3: "Chair/leg"}, columns)
+
+
+def write_points(*given: object) -> list[Path]:
+    return write_with_notes(*given)[0]
 
 
 def properties(path: Path) -> dict[str, np.ndarray]:
@@ -112,6 +117,7 @@ def test_a_csv_gives_every_number_back_to_the_bit(tmp_path):
     ]
 
 
+@pytest.mark.filterwarnings("ignore:The 'float_precision' argument is deprecated")  # pandas 3.1
 def test_pandas_reads_our_csv_files(tmp_path):
     pandas = pytest.importorskip("pandas", reason="needs pandas")
     write_points(tmp_path / "a.csv", points(), SHOWN)

@@ -1,4 +1,4 @@
-"""Writers of labelled points: PLY, CSV, and NumPy's .npz and .npy."""
+"""Writers of labelled points: LAS and LAZ, PLY, CSV, and NumPy's .npz and .npy."""
 
 import csv
 import io
@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
+from bixt3d.datasets.files.las_new import write_las
+from bixt3d.datasets.files.las_writing import copy_las
 from bixt3d.io.writing import replace_file
 
 PLY_TYPES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint"}
@@ -26,10 +28,11 @@ class LabelledPoints:
 
     Args:
         xyz: positions.
-        label: predicted label of each point.
-        confidence: predicted probability of that label, from 0 to 1.
-        names: name of each label.
+        label: predicted label of each point; -1: none, because it has no position.
+        confidence: predicted probability of that label, from 0 to 1, or NaN.
+        names: name of each label; an empty one for -1.
         columns: features of the points, as in the file that was read.
+        source: the file that was read, if it has exactly these points in this order.
     """
 
     xyz: Float[np.ndarray, "N 3"]
@@ -37,22 +40,26 @@ class LabelledPoints:
     confidence: Float[np.ndarray, " N"]
     names: Mapping[int, str]
     columns: Columns = field(default_factory=dict)
+    source: Path | None = None
 
 
 def write_points(
     path: Path, points: LabelledPoints, rgb: Float[np.ndarray, "N 3"], comments: Sequence[str] = ()
-) -> list[Path]:
-    """Write points with their labels in the format of the file extension; return the paths written.
+) -> tuple[list[Path], tuple[str, ...]]:
+    """Write points with their labels in the format of the file extension; return the paths written, and notes.
+
+    A LAS or LAZ file of a LAS or LAZ file is a copy with the dimensions label and confidence, else a new one.
 
     A PLY file gets all features of the points. If these have colors, they stay ``red green blue``, and a second file
     ``NAME_colors.ply`` has the colors of the labels (``rgb``); if not, the colors of the labels are ``red green blue``.
     """
+    if path.suffix in LAS:
+        return [path], _write_las(path, points)
     if path.suffix != ".ply":
         WRITERS[path.suffix](path, points)
-        return [path]
+        return [path], ()
     own_colors = "rgb" in points.columns and points.columns["rgb"].shape[1] == 3
-    taken = ("label", "confidence") if own_colors else ("label", "confidence", "rgb")
-    columns = {f"original_{name}" if name in taken else name: values for name, values in points.columns.items()}
+    columns = _apart(points.columns, ("label", "confidence") if own_colors else ("label", "confidence", "rgb"))
     if own_colors:
         extra = path.with_name(f"{path.stem}_colors.ply")
         write_ply(extra, points.xyz, {"rgb": as_bytes(rgb)}, ["the colors of the labels"])
@@ -60,9 +67,21 @@ def write_points(
         columns["rgb"] = as_bytes(rgb)
         comments = [*comments, "red green blue are the colors of the labels"]
     columns |= {"label": points.label.astype("<i4"), "confidence": points.confidence.astype("<f4")}
-    names = [f"label {number} {name}" for number, name in points.names.items()]
+    names = [f"label {number} {name or 'none: the point has no position'}" for number, name in points.names.items()]
     write_ply(path, points.xyz, columns, [*comments, *names])
-    return [path, extra] if own_colors else [path]
+    return ([path, extra] if own_colors else [path]), ()
+
+
+def _apart(columns: Columns, taken: Sequence[str]) -> dict[str, Shaped[np.ndarray, "N _"]]:
+    """Return columns, those with names that are ``taken`` under others."""
+    return {f"original_{name}" if name in taken else name: values for name, values in columns.items()}
+
+
+def _write_las(path: Path, points: LabelledPoints) -> tuple[str, ...]:
+    labels = {"label": points.label, "confidence": points.confidence.astype("<f4", copy=False)}
+    if points.source and points.source.suffix.lower() in LAS:
+        return copy_las(path, points.source, labels, points.names)
+    return write_las(path, points.xyz, {**_apart(points.columns, tuple(labels)), **labels}, points.names)
 
 
 def as_bytes(rgb: Float[np.ndarray, "N 3"]) -> UInt8[np.ndarray, "N 3"]:
@@ -149,5 +168,6 @@ def _write_npy(path: Path, points: LabelledPoints) -> None:
 
 WRITERS: dict[str, Callable[[Path, LabelledPoints], None]]
 WRITERS = {".csv": _write_csv, ".npz": _write_npz, ".npy": _write_npy}
-FORMATS = ("ply", *(suffix[1:] for suffix in WRITERS))
-"""Formats of labelled points: ply (all features), csv and npz (x y z, label, name, confidence), npy (labels only)."""
+LAS = (".las", ".laz")
+FORMATS = ("ply", "las", "laz", *(suffix[1:] for suffix in WRITERS))
+"""Formats of labelled points: ply, las, laz (all features), csv, npz (x y z, label, name, confidence), npy (labels)."""

@@ -1,0 +1,74 @@
+"""The coordinate reference system of a LAS file, from its WKT or GeoTIFF keys: name and units, in words."""
+
+import re
+import struct
+from collections.abc import Sequence
+
+from bixt3d.datasets.files.las_header import Record
+from bixt3d.io.bounds import printable, shortened
+
+WKT, KEYS, ASCII = ("LASF_Projection", 2112), ("LASF_Projection", 34735), ("LASF_Projection", 34737)
+UNITS = {9001: "metres", 9002: "feet", 9003: "US survey feet"}
+MODEL, CITATIONS, PROJECTED, GEOGRAPHIC, LINEAR = 1024, (3073, 1026, 2049), 3072, 2048, 3076
+"""GeoTIFF keys: kind of system, names of it, its codes in EPSG's register, unit of length."""
+
+
+def crs_of(records: Sequence[Record]) -> dict[str, str]:
+    """Return ``name`` and ``units`` of the coordinate reference system, as far as the file says; {} if it does not.
+
+    Units are metres, feet, US survey feet, degrees, or as the file names them.
+    """
+    content = {record.key: record.data for record in reversed(records)}
+    wkt = content.get(WKT, b"").split(b"\0")[0].decode("utf-8", errors="replace").strip()
+    found = _from_wkt(wkt) if wkt else {}
+    if not found and KEYS in content:
+        found = _from_keys(content[KEYS], content.get(ASCII, b"").decode("latin-1"))
+    return {name: printable(shortened(value, 200)) for name, value in found.items() if value}
+
+
+def _from_wkt(wkt: str) -> dict[str, str]:
+    """Return name and units of a system in WKT, version 1 or 2: of the horizontal part of a compound one."""
+    name = re.search(r'[\[(]\s*"((?:[^"]|"")*)"', wkt)
+    if not name:
+        return {}
+    wkt = re.split(r"\b(?:VERT_CS|VERTCS|VERTCRS)\s*[\[(]", wkt)[0]
+    projected = re.search(r"\b(?:PROJCS|PROJCRS|PROJECTEDCRS)\s*[\[(]", wkt)
+    units = re.findall(r'\b(?:LENGTHUNIT|UNIT)\s*[\[(]\s*"([^"]*)"\s*,\s*([\d.eE+-]+)', wkt)
+    geographic = re.search(r"\b(?:GEOGCS|GEOGCRS|GEODCRS|GEOGRAPHICCRS)\s*[\[(]", wkt)
+    if not projected and geographic:
+        return {"name": name[1], "units": "degrees"}
+    return {"name": name[1], "units": _unit(*units[-1]) if projected and units else ""}
+
+
+def _unit(name: str, metres: str) -> str:
+    try:
+        size = float(metres)
+    except ValueError:
+        return name
+    known = {"metres": 1.0, "feet": 0.3048, "US survey feet": 1200 / 3937}
+    return next((words for words, one in known.items() if abs(size - one) < 1e-9), f"{name} of {metres} m")
+
+
+def _from_keys(raw: bytes, words: str) -> dict[str, str]:
+    """Return name and units from GeoTIFF keys: four numbers each, behind a head of four."""
+    numbers = struct.unpack(f"<{len(raw) // 2}H", raw[: len(raw) // 2 * 2])
+    keys = {numbers[at]: numbers[at + 1 : at + 4] for at in range(4, len(numbers) - 3, 4)}
+    short = {key: value for key, (place, _, value) in keys.items() if place == 0}
+    names = [
+        words[value : value + count].strip(" |\0")
+        for key in CITATIONS
+        if (entry := keys.get(key))
+        for place, count, value in [entry]
+        if place == ASCII[1]
+    ]
+    code = short.get(PROJECTED) or short.get(GEOGRAPHIC)
+    name = next(filter(None, names), "") or (f"EPSG:{code}" if code not in (None, 32767) else "")
+    degrees = short.get(MODEL) == 2 or (PROJECTED not in short and GEOGRAPHIC in short and MODEL not in short)
+    return {"name": name, "units": "degrees" if degrees else UNITS.get(short.get(LINEAR, 0), "")}
+
+
+def crs_notes(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return a warning for positions in degrees: distances and shapes are wrong in them."""
+    if crs_of(records).get("units") != "degrees":
+        return ()
+    return ("x and y are degrees of longitude and latitude, which distort shapes: project them to metres first",)
