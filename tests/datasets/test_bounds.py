@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from bixt3d.datasets.clouds.cache import cached, cached_clouds
+from bixt3d.datasets.clouds.mapped import Allocate, Build
 from bixt3d.datasets.clouds.modelnet import ModelNetHDF5
 from bixt3d.datasets.clouds.reading import read_json, read_lines
 from bixt3d.datasets.files.numpy_files import load_arrays
@@ -250,6 +251,15 @@ def clouds_in(path: Path) -> tuple[Tensor, Tensor]:
     return cached_clouds(path, lambda: POINTS, POINTS.shape[:2])
 
 
+def build_of(tensors: dict[str, Tensor]) -> Build:
+    def build(allocate: Allocate) -> None:
+        made = allocate({name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()})
+        for name, tensor in tensors.items():
+            made[name].copy_(tensor)
+
+    return build
+
+
 def written(path: Path) -> bytes:
     """Return the content of a valid cache."""
     clouds_in(path)
@@ -258,7 +268,7 @@ def written(path: Path) -> bytes:
 
 def cache_of(path: Path, **tensors: Tensor) -> bytes:
     """Return the content of a cache of these tensors with a matching checksum, as an attacker writes it."""
-    cached(path, lambda: tensors, lambda _: False)
+    cached(path, build_of(tensors), lambda _: False)
     return path.read_bytes()
 
 
