@@ -96,7 +96,7 @@ def configs_text() -> str:
 def models_text() -> str:
     """Return the models of `create_model`: cloud models of the configs, and image presets of the paper's tables."""
     from bixt3d.cli.runs import table
-    from bixt3d.models.image_presets import PRESETS
+    from bixt3d.models.image_preset_table import PRESETS
 
     clouds = [["NAME", "CLASS"], *([c.name, c.model] for c in read_configs() if c.task in ("cls", "partseg"))]
     heads = {"classes": "classifier", "linear": "segmenter, linear", "fpn": "segmenter, Semantic FPN"}
