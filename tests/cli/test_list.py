@@ -9,7 +9,7 @@ from written_runs import write_run_folder, write_seeds
 
 from bixt3d.cli.list import main, read_configs
 from bixt3d.io.named_configs import config_file, known_configs
-from bixt3d.models.image_presets import PRESETS
+from bixt3d.models.image_preset_table import PRESETS
 from bixt3d.types import InputError
 
 ROOT = Path(__file__).parents[2]
