@@ -11,6 +11,7 @@ from jaxtyping import Float
 from bixt3d.datasets.files.cloud import FARTHEST, Cloud, has_position, no_positions, share_largest, standard_cloud
 from bixt3d.datasets.files.columns import Points, named_columns, read_text
 from bixt3d.datasets.files.e57 import read_e57
+from bixt3d.datasets.files.gltf import read_gltf
 from bixt3d.datasets.files.hdf5_clouds import read_hdf5
 from bixt3d.datasets.files.las import read_las
 from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
@@ -23,8 +24,8 @@ from bixt3d.types import InputError
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
 READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
 READERS |= {".las": read_las, ".laz": read_las, ".e57": read_e57}
-MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
-SUFFIXES = (*MESHES, *READERS)
+MESHES, SCENES = (".ply", ".obj", ".off", ".stl"), (".gltf", ".glb")
+SUFFIXES = (*MESHES, *SCENES, *READERS)
 """Supported file extensions, in lower case."""
 
 UPS = {".las": "z", ".laz": "z", ".e57": "z"}
@@ -57,10 +58,7 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool =
     try:
         if not path.stat().st_size:
             raise InputError("is empty")
-        if suffix in MESHES:
-            found, num_faces = _read_mesh(path, num_points)
-        else:
-            found, num_faces = (read_pcd(path, viewpoint) if suffix == ".pcd" else READERS[suffix](path)), 0
+        found, num_faces = _read(path, num_points, viewpoint)
         for points in found:
             check_points(points.xyz)
     except InputError as error:
@@ -83,6 +81,16 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool =
         for name, points in zip(names, found, strict=True)
     ]
     return share_largest([standard_cloud(cloud) for cloud in clouds])
+
+
+def _read(path: Path, num_points: int, viewpoint: bool) -> tuple[list[Points], int]:
+    """Return the clouds of a file, and the number of triangles that one was sampled from."""
+    suffix = path.suffix.lower()
+    if suffix in SCENES:
+        return _read_scene(path, num_points)
+    if suffix in MESHES:
+        return _read_mesh(path, num_points)
+    return (read_pcd(path, viewpoint) if suffix == ".pcd" else READERS[suffix](path)), 0
 
 
 def find_files(places: Sequence[str | Path]) -> list[Path]:
@@ -129,10 +137,18 @@ def check_corners(xyz: Float[np.ndarray, "N 3"]) -> None:
         raise InputError(f"has all its {len(xyz)} corners in one place")
 
 
+def _read_scene(path: Path, num_points: int) -> tuple[list[Points], int]:
+    """Return the points of a glTF file, and its number of triangles: 0 for a cloud."""
+    found = read_gltf(path)
+    if not len(found.corners):
+        return [Points(found.xyz, found.columns, found.notes, up="y")], 0
+    points = sample_corners(found.corners, num_points, found.colors)
+    return [points._replace(notes=found.notes, up="y")], len(found.corners)
+
+
 _HINT = "it is damaged, or its format does not match its extension"
 _HINTS = {
     ".ply": "it is damaged, or no PLY file, or a binary one with faces of several sizes (export it as triangles)",
-    ".gltf": "it is damaged, or a file that it refers to is missing",
 }
 
 
@@ -143,8 +159,8 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], int]:
     suffix, raw = path.suffix.lower(), read_plain(path)
     raw = without_materials(raw) if suffix == ".obj" else raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        resolver = check_mesh(raw, path)
-        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=resolver, process=False, skip_materials=True)
+        check_mesh(raw, path)
+        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], process=False, skip_materials=True)
         pieces = scene.dump()
         meshes = [piece for piece in pieces if isinstance(piece, trimesh.Trimesh) and len(piece.faces)]
         corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces] for mesh in meshes]
