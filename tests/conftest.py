@@ -1,5 +1,6 @@
 """What holds for the whole test session: one thread, no trap in the first exponential, no tests of what is not here."""
 
+import gc
 from copy import deepcopy
 from functools import wraps
 from importlib.util import find_spec
@@ -16,6 +17,13 @@ def pytest_sessionstart():
     """
     torch.set_num_threads(1)
     torch.zeros(8).exp()
+    gc.disable()
+
+
+def pytest_collection_finish():
+    """Let the garbage collector leave out what is there now: to search half a million objects takes long."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]):
