@@ -43,9 +43,9 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool =
 
     Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5, las, laz, e57; meshes (ply, obj, off, stl, gltf, glb) are
     sampled at ``num_points`` points uniformly by area, always the same ones. Positions stay as they are; see
-    `normalize_clouds`.
-    Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see `Cloud.kept`. Raises InputError
-    if the file is missing, of an unknown format or damaged, or if all its points coincide.
+    `normalize_clouds`. Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see
+    `Cloud.kept`. Raises InputError if the file is missing, of an unknown format or damaged, or if all its points
+    coincide.
 
     ``viewpoint``: move the points of a .pcd by the pose of the sensor in its header.
     """
@@ -69,16 +69,8 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool =
     name = printable(path.name)
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
     clouds = [
-        Cloud(
-            points.xyz,
-            points.columns,
-            name,
-            num_faces > 0,
-            points.up or UPS.get(suffix),
-            points.notes,
-            num_faces=num_faces,
-        )
-        for name, points in zip(names, found, strict=True)
+        Cloud(one.xyz, one.columns, name, num_faces > 0, one.up or UPS.get(suffix), one.notes, num_faces=num_faces)
+        for name, one in zip(names, found, strict=True)
     ]
     return share_largest([standard_cloud(cloud) for cloud in clouds])
 
