@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bixt3d.datasets.files.cloud import FARTHEST, Cloud, has_position, no_positions, share_largest, standard_cloud
-from bixt3d.datasets.files.columns import Points, named_columns, read_text
+from bixt3d.datasets.files.columns import Points, named_columns
 from bixt3d.datasets.files.e57 import read_e57
 from bixt3d.datasets.files.gltf import read_gltf
 from bixt3d.datasets.files.hdf5_clouds import read_hdf5
@@ -18,11 +18,12 @@ from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.files.named_arrays import read_arrays
 from bixt3d.datasets.files.pcd import read_pcd
 from bixt3d.datasets.files.surface import sample_triangles
+from bixt3d.datasets.files.text import read_text
 from bixt3d.io.bounds import counted, listed, printable, read_plain, shortened
 from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
-READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
+READERS |= dict.fromkeys((".xyz", ".xyzn", ".xyzrgb", ".pts", ".asc", ".txt", ".csv", ".tsv"), read_text)
 READERS |= {".las": read_las, ".laz": read_las, ".e57": read_e57}
 MESHES, SCENES = (".ply", ".obj", ".off", ".stl"), (".gltf", ".glb")
 SUFFIXES = (*MESHES, *SCENES, *READERS)
@@ -41,13 +42,11 @@ READ_OF_VERTICES = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue", "al
 def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool = True) -> list[Cloud]:
     """Read the clouds of a file, with features by name: a list of one, or of several for arrays (S, N, 3).
 
-    Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5, las, laz, e57; meshes (ply, obj, off, stl, gltf, glb) are
-    sampled at ``num_points`` points uniformly by area, always the same ones. Positions stay as they are; see
-    `normalize_clouds`. Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see
-    `Cloud.kept`. Raises InputError if the file is missing, of an unknown format or damaged, or if all its points
-    coincide.
-
-    ``viewpoint``: move the points of a .pcd by the pose of the sensor in its header.
+    Formats: ply, pcd, xyz, xyzn, xyzrgb, pts, asc, txt, csv, tsv, npy, npz, h5, las, laz, e57; meshes (ply, obj, off,
+    stl, gltf, glb) are sampled at ``num_points`` points uniformly by area, always the same ones. Positions stay as they
+    are; see `normalize_clouds`. Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see
+    `Cloud.kept`. ``viewpoint``: move the points of a .pcd by the pose of the sensor in its header. Raises InputError if
+    the file is missing, of an unknown format or damaged, or if all its points coincide.
     """
     path = Path(path)
     if not path.is_file():
@@ -69,7 +68,10 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool =
     name = printable(path.name)
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
     clouds = [
-        Cloud(one.xyz, one.columns, name, num_faces > 0, one.up or UPS.get(suffix), one.notes, num_faces=num_faces)
+        Cloud(
+            *(one.xyz, one.columns, name, num_faces > 0, one.up or UPS.get(suffix), one.notes),
+            **{"num_faces": num_faces, "words": one.words},
+        )
         for name, one in zip(names, found, strict=True)
     ]
     return share_largest([standard_cloud(cloud) for cloud in clouds])
@@ -130,11 +132,10 @@ def check_corners(xyz: Float[np.ndarray, "N 3"]) -> None:
 
 
 def _read_scene(path: Path, num_points: int) -> tuple[list[Points], int]:
-    """Return the points of a glTF file, and its number of triangles: 0 for a cloud."""
+    """Return the points of a glTF file, and its number of triangles."""
     found = read_gltf(path)
-    if not len(found.corners):
-        return [Points(found.xyz, found.columns, found.notes, up="y")], 0
-    points = sample_corners(found.corners, num_points, found.colors)
+    given = (found.corners, num_points, found.colors)
+    points = sample_corners(*given) if len(found.corners) else Points(found.xyz, found.columns)
     return [points._replace(notes=found.notes, up="y")], len(found.corners)
 
 
