@@ -103,9 +103,13 @@ LONG_CHAIN = [{"mesh": 0, "children": [place + 1]} for place in range(999)] + [{
             b"ply\nformat ascii 1.0\nelement vertex -3\nproperty float x\nend_header\n",
             "declares a negative size",
         ),
-        ("a.gltf", gltf(accessors=[{"componentType": 5126, "count": 400_000_000, "type": "VEC3"}]), "need 28800000"),
-        ("a.gltf", gltf(bufferViews=[{"buffer": 0, "byteLength": 300_000_000}]), "bytes of memory"),
-        ("a.gltf", gltf(nodes=[{"mesh": 0}] * 6000), "is of more than 5000 pieces"),
+        ("a.gltf", gltf(accessors=[{"componentType": 5126, "count": 400_000_000, "type": "VEC3"}]), "need 9600000000"),
+        ("a.gltf", gltf(bufferViews=[{"buffer": 0, "byteLength": 300_000_000}]), "has a buffer that ends after 36"),
+        (
+            "a.gltf",
+            gltf(nodes=[{"mesh": 0}] * 6000, scenes=[{"nodes": list(range(6000))}]),
+            "is of more than 5000 pieces",
+        ),
         ("a.gltf", gltf(nodes=LONG_CHAIN), "nested in more than 200 levels"),
         ("a.gltf", b"[" * 100_000, "cannot be read"),
         ("a.stl", b"solid a\nendsolid a\n" * 5001, "is of more than 5000 solids"),
@@ -201,7 +205,6 @@ def test_a_gltf_reads_no_file_outside_its_own_folder(tmp_path, secret, uri):
 
 @pytest.mark.parametrize("content", [b"\xef\xbb\xbf", b"no JSON "])
 def test_a_gltf_is_never_the_model_gltf_beside_it(tmp_path, content):
-    """Trimesh reads model.gltf in place of a file that it cannot parse."""
     (tmp_path / "model.gltf").write_bytes(gltf(accessors=[], meshes=[], nodes=[]))
     (tmp_path / "a.gltf").write_bytes(content + gltf())
     if content == b"no JSON ":
