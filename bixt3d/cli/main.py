@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "write a run as ONNX or torch.export",
     "cost": "count FLOPs, activations and parameters",
     "download": "download a public data set",
+    "data": "check or convert a folder of your own clouds",
     "info": "describe a run, or a file of clouds, meshes or images",
     "list": "list configs, models or runs",
     "compare": "compare runs: a table and a plot",

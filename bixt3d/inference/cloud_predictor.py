@@ -123,12 +123,15 @@ class CloudPredictor(BasePredictor):
         """Return the up axis of a cloud: the one given, or that of its file format, or that of the training set."""
         return up or up_axis(cloud, self.up)
 
-    def read(self, path: Path) -> list[Cloud]:
-        """Read the clouds of a file; of a LAS or LAZ too large for memory, only points that a classifier reads."""
+    def read(self, path: Path, viewpoint: bool = True) -> list[Cloud]:
+        """Read the clouds of a file; of a LAS or LAZ too large for memory, only points that a classifier reads.
+
+        ``viewpoint``: see `read_file`.
+        """
         mesh_points = max(MESH_POINTS, self.num_points)
         whole = type(self).predict is not CloudPredictor.predict  # an answer for every point needs them all
         if whole or not is_large(path):
-            return read_file(path, mesh_points)
+            return read_file(path, mesh_points, viewpoint=viewpoint)
         return [read_part(path, lambda size: choose_points(size, mesh_points).numpy(), self.features.names)]
 
     def _clouds(self, clouds: Any, features: Mapping[str, Any] | None, batch: Any) -> tuple[bool, list[Cloud]]:

@@ -15,7 +15,10 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from bixt3d.types import VOID
+
 CONVENTION = "ShapeNetPart protocol: arg-max within the category's parts; a part absent from both counts 1"
+PART_CONVENTION = "over all points of the category's test clouds together"
 POINTMLP_CONVENTION = "PointMLP's convention: arg-max over all parts; mean over the parts present in the truth"
 
 
@@ -28,7 +31,8 @@ class PartScores:
         class_miou: mean over categories of their mean IoU.
         accuracy: share of correct points.
         per_category: mean IoU of each category that occurs.
-        shape_iou: mean IoU of each shape.
+        shape_iou: mean IoU of each shape; NaN without a labelled point.
+        part_iou: IoU of every part, by category, over all points of its shapes; NaN if absent from both.
         pointmlp_instance_miou: instance mIoU by PointMLP's convention.
         pointmlp_class_miou: class mIoU by PointMLP's convention.
     """
@@ -38,6 +42,7 @@ class PartScores:
     accuracy: float
     per_category: dict[str, float]
     shape_iou: Float[ndarray, " S"]
+    part_iou: dict[str, Float[ndarray, " P"]]
     pointmlp_instance_miou: float
     pointmlp_class_miou: float
 
@@ -67,46 +72,60 @@ def score_parts(
     class_names: Sequence[str],
     class_parts: Mapping[str, Sequence[int]],
 ) -> PartScores:
-    """Score shapes of any number of points.
+    """Score shapes of any number of points; those without a label (`VOID`) do not count.
 
     ``predicted``: arg-max within the parts of the category; ``predicted_freely``: arg-max over all parts.
     """
     category_index = category.cpu().numpy()
     num_parts = 1 + max(part for parts in class_parts.values() for part in parts)
-    own, free = np.zeros(len(truth)), np.zeros(len(truth))
+    own, free = (np.full(len(truth), np.nan) for _ in range(2))
+    sums = {name: np.zeros((2, num_parts), np.int64) for name in class_names}  # points of intersection and union
     right = points = 0
     for i, (chosen, chosen_freely, labels) in enumerate(zip(predicted, predicted_freely, truth, strict=True)):
-        inside = list(class_parts[class_names[category_index[i]]])
-        iou, _ = _ious(chosen, labels, num_parts)
+        name, known = class_names[category_index[i]], labels != VOID
+        if not known.any():
+            continue
+        chosen, chosen_freely, labels = chosen[known], chosen_freely[known], labels[known]
+        inside = list(class_parts[name])
+        both, union, _ = _overlap(chosen, labels, num_parts)
+        sums[name] += both, union
+        iou = _ratio(both, union)
         own[i] = np.where(np.isnan(iou[inside]), 1.0, iou[inside]).mean()
-        iou, present = _ious(chosen_freely, labels, num_parts)
-        free[i] = iou[present].mean()
+        both, union, present = _overlap(chosen_freely, labels, num_parts)
+        free[i] = _ratio(both, union)[present].mean()
         right, points = right + int((chosen == labels).sum()), points + len(labels)
     means = _means_of_categories(own, category_index, class_names)
     free_means = _means_of_categories(free, category_index, class_names)
     return PartScores(
-        instance_miou=float(own.mean()),
+        instance_miou=float(own[~np.isnan(own)].mean()),
         class_miou=float(np.mean(list(means.values()))),
-        accuracy=right / points,
+        accuracy=right / max(points, 1),
         per_category=means,
         shape_iou=own,
-        pointmlp_instance_miou=float(free.mean()),
+        part_iou={name: _ratio(*sums[name]) for name in means},
+        pointmlp_instance_miou=float(free[~np.isnan(free)].mean()),
         pointmlp_class_miou=float(np.mean(list(free_means.values()))),
     )
 
 
-def _ious(
+def _overlap(
     predicted: Int[Tensor, " N"], truth: Int[Tensor, " N"], num_parts: int
-) -> tuple[Float[ndarray, " P"], Bool[ndarray, " P"]]:
-    """Return the IoU of every part, NaN if it is absent from both, and a mask of the parts present in the truth."""
+) -> tuple[Int[ndarray, " P"], Int[ndarray, " P"], Bool[ndarray, " P"]]:
+    """Return the points of intersection and union of every part, and a mask of the parts present in the truth."""
     predicted, truth = predicted.cpu().numpy(), truth.cpu().numpy()
     both = np.bincount(truth[predicted == truth], minlength=num_parts)
     in_truth = np.bincount(truth, minlength=num_parts)
-    union = in_truth + np.bincount(predicted, minlength=num_parts) - both
-    return np.where(union > 0, both / np.maximum(union, 1), np.nan), in_truth > 0
+    return both, in_truth + np.bincount(predicted, minlength=num_parts) - both, in_truth > 0
+
+
+def _ratio(both: Int[ndarray, " P"], union: Int[ndarray, " P"]) -> Float[ndarray, " P"]:
+    """Return the IoU of every part, NaN without union."""
+    return np.where(union > 0, both / np.maximum(union, 1), np.nan)
 
 
 def _means_of_categories(
     shape_iou: Float[ndarray, " S"], category: Int[ndarray, " S"], class_names: Sequence[str]
 ) -> dict[str, float]:
-    return {name: float(shape_iou[category == row].mean()) for row, name in enumerate(class_names) if row in category}
+    known = ~np.isnan(shape_iou)
+    rows = {name: (category == row) & known for row, name in enumerate(class_names)}
+    return {name: float(shape_iou[mask].mean()) for name, mask in rows.items() if mask.any()}

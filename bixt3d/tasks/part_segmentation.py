@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from bixt3d.datasets import CloudAugment, PartSource, take_points
 from bixt3d.datasets.transforms.draws import Draws
@@ -21,69 +19,19 @@ from bixt3d.inference.clouds import PartPredictor
 from bixt3d.models.presets import MakeSegmenter
 from bixt3d.ops import interpolate
 from bixt3d.tasks.inputs import check_parts, read_clouds
-from bixt3d.tasks.part_metrics import (
-    CONVENTION,
-    POINTMLP_CONVENTION,
-    PartScores,
-    choose_parts,
-    parts_mask,
-    score_parts,
-)
+from bixt3d.tasks.part_evaluation import PartEvaluation
+from bixt3d.tasks.part_loss import PartTrain, mean_of_labelled, part_loss, part_weights
+from bixt3d.tasks.part_metrics import choose_parts, parts_mask, score_parts
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.settings import Run
 from bixt3d.tasks.task import Task
-from bixt3d.types import CloudSet
+from bixt3d.types import VOID, CloudSet
 
 if TYPE_CHECKING:
     from bixt3d.viz.parts import PartCloud
 
 VOTES = CloudAugment(scale=(0.8, 1.25))
 """Test-time augmentation: the augmentation of all votes but the first."""
-
-
-@dataclass
-class PartEvaluation(Evaluation):
-    """The parts predicted for the scored points of every cloud of a set, and their scores."""
-
-    xyz: list[Float[Tensor, "_ 3"]]
-    predicted: list[Int[Tensor, " _"]]
-    truth: list[Int[Tensor, " _"]]
-    scores: PartScores
-    loss: float | None = None  # None for points that are not in the model's input
-
-    def row(self) -> dict[str, float]:
-        scores = self.scores
-        row = {"instance_miou": scores.instance_miou, "class_miou": scores.class_miou, "accuracy": scores.accuracy}
-        return row if self.loss is None else row | {"loss": self.loss}
-
-    def facts(self) -> dict[str, Any]:
-        scores = self.scores
-        return {
-            "convention": CONVENTION,
-            "instance_miou": scores.instance_miou,
-            "class_miou": scores.class_miou,
-            "accuracy": scores.accuracy,
-            "per_category": scores.per_category,
-            "pointmlp": {
-                "convention": POINTMLP_CONVENTION,
-                "instance_miou": scores.pointmlp_instance_miou,
-                "class_miou": scores.pointmlp_class_miou,
-            },
-        }
-
-    def text(self) -> str:
-        scores = self.scores
-        width = max(len(name) for name in scores.per_category)
-        return "\n".join(
-            [
-                f"{'category':{width}}     mIoU",
-                *(f"{name:{width}} {iou:8.2%}" for name, iou in scores.per_category.items()),
-                f"instance mIoU {scores.instance_miou:.2%}, class mIoU {scores.class_miou:.2%} ({CONVENTION})",
-                f"instance mIoU {scores.pointmlp_instance_miou:.2%}, class mIoU {scores.pointmlp_class_miou:.2%} "
-                f"({POINTMLP_CONVENTION})",
-                f"point accuracy {scores.accuracy:.2%}",
-            ]
-        )
 
 
 class PartSegmentation(Task):
@@ -93,7 +41,8 @@ class PartSegmentation(Task):
     program = "partseg"
     example = "bixt3d train partseg --cfg shapes_partseg"
     headline = {"instance_miou": Score("instance_miou"), "class_miou": Score("class_miou")}
-    data, model, name_keys = PartSource, MakeSegmenter, ("class_names", "part_names", "class_parts")
+    data, model, train = PartSource, MakeSegmenter, PartTrain
+    name_keys = ("class_names", "part_names", "class_parts")
     check_names = staticmethod(check_parts)
     more = "full", "score every original point, not only those that the model sees"
 
@@ -109,15 +58,14 @@ class PartSegmentation(Task):
         return PartPredictor(model, names["part_names"], parts, **read_clouds(given, model, source))
 
     def make_step(self, run: Run, train: CloudSet) -> Step:
-        mask = _mask(train)
+        mask, void = _mask(train), bool((train.parts == VOID).any())
+        weight = part_weights(train.parts, len(train.part_names), run.train.balance) if run.train.balance else None
 
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             logits, parts = model(batch["xyz"], batch["feats"], batch["label"]), batch["parts"]
-            loss = cross_entropy(
-                logits.float().flatten(0, 1), parts.flatten(), label_smoothing=run.train.label_smoothing
-            )
+            loss = part_loss(logits, parts, run.train.label_smoothing, weight, void)
             right = choose_parts(logits.detach(), batch["label"], mask) == parts
-            return loss, right.float().mean(1).sum()
+            return loss, (mean_of_labelled(right.float(), parts) if void else right.float().mean(1)).sum()
 
         return step
 
@@ -126,7 +74,8 @@ class PartSegmentation(Task):
         *parts, loss = predict_parts(module, clouds, run, fabric, votes)
         predicted, free, truth = (list(labels) for labels in (*parts, shown["parts"]))
         scores = score_parts(predicted, free, truth, clouds.label, clouds.class_names, clouds.class_parts)
-        return PartEvaluation(list(shown["xyz"]), predicted, truth, scores, float(loss.mean()))
+        names = clouds.part_names, clouds.class_parts
+        return PartEvaluation(list(shown["xyz"]), predicted, truth, scores, *names, float(loss.mean()))
 
     def evaluate_more(self, module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int) -> Evaluation:
         return evaluate_fully(module, clouds, run, fabric, votes)
@@ -157,11 +106,12 @@ def predict_parts(
 
     ``votes`` > 1 is test-time augmentation: it averages probabilities.
     """
-    mask = _mask(clouds)
+    mask, void = _mask(clouds), bool((clouds.parts == VOID).any())
 
     def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         log_probability, parts = _log_probability(model, batch, run, votes), batch["parts"][:, : run.data.num_points]
-        loss = -log_probability.gather(2, parts[:, :, None]).mean((1, 2))
+        losses = -log_probability.gather(2, parts[:, :, None].clamp(min=0))
+        loss = mean_of_labelled(losses[:, :, 0], parts) if void else losses.mean((1, 2))
         return choose_parts(log_probability, batch["label"], mask), log_probability.argmax(2), loss
 
     return predict_all(model, clouds, run.train.eval_batch_size, forward, fabric)
@@ -182,7 +132,7 @@ def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric
         mine.append([choose_parts(every, batch["label"], mask)[0].cpu(), every[0].argmax(1).cpu()])
     predicted, freely = map(list, zip(*merge(mine, fabric), strict=True))
     scores = score_parts(predicted, freely, truth, clouds.label, clouds.class_names, clouds.class_parts)
-    return PartEvaluation(points, predicted, truth, scores)
+    return PartEvaluation(points, predicted, truth, scores, clouds.part_names, clouds.class_parts)
 
 
 def _mask(clouds: CloudSet) -> Tensor:
@@ -212,21 +162,25 @@ def _view(batch: Batch, vote: int, run: Run) -> Batch:
 
 
 def show_cloud(evaluation: PartEvaluation, test: CloudSet, i: int) -> "PartCloud":
-    """Return test cloud ``i`` for a picture: truth, prediction, and its IoU as the title."""
+    """Return test cloud ``i`` for a picture: truth and prediction of its labelled points, its IoU as the title."""
     from bixt3d.viz.parts import PartCloud
 
     category, iou = test.class_names[int(test.label[i])], evaluation.scores.shape_iou[i]
     xyz, predicted, truth = (
         tensors[i].cpu().numpy() for tensors in (evaluation.xyz, evaluation.predicted, evaluation.truth)
     )
+    known = truth != VOID
+    xyz, predicted, truth = xyz[known], predicted[known], truth[known]
     return PartCloud(xyz, predicted, test.class_parts[category], f"{category} (index {i}), IoU {iou:.1%}", truth)
 
 
 def _pick_clouds(evaluation: PartEvaluation, test: CloudSet, most: int = 8) -> list[tuple[str, str, str, list[int]]]:
     """Return the clouds for the report: the first of each category, and those with the lowest IoU."""
     label = test.label.cpu().numpy()
-    firsts = [int(np.flatnonzero(label == category)[0]) for category in np.unique(label)]
-    worst = evaluation.scores.shape_iou.argsort(kind="stable")[:most]
+    iou = evaluation.scores.shape_iou
+    known = ~np.isnan(iou)  # those with labelled points
+    firsts = [int(np.flatnonzero((label == category) & known)[0]) for category in np.unique(label[known])]
+    worst = iou.argsort(kind="stable")[: min(most, known.sum())]
     return [
         ("predictions", "Examples", "The first test cloud of each category.", firsts),
         ("worst", "Worst", f"The {len(worst)} test clouds with the lowest IoU.", worst.tolist()),

@@ -107,6 +107,7 @@ def write_part_report(path: Path, report: PartReport) -> None:
         report,
         headline={"instance_miou": "instance mIoU", "class_miou": "class mIoU"},
         categories=sorted(report.result.get("per_category", {}).items(), key=lambda line: line[1]),
+        per_part=report.result.get("per_part", {}),
         pictures=[(title, words, _embed(png)) for title, words, png in report.pictures],
     )
 

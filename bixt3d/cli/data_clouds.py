@@ -1,0 +1,118 @@
+"""What `bixt3d data check` remembers of each cloud, and how it finds clouds that are the same."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from bixt3d.datasets.clouds.point_labels import label_words
+from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.transforms.normalize import normalize_clouds
+from bixt3d.io.bounds import open_plain
+
+SOME = 256
+"""Points of a cloud that are kept for the comparison of poses, and whose neighbors are measured."""
+ALIKE = 1e-4
+"""Largest difference of the shape descriptors of equal clouds in the unit sphere: files round coordinates."""
+
+
+@dataclass
+class SeenCloud:
+    """What is known of a cloud.
+
+    Args:
+        size: number of points, or of triangles if it is a mesh.
+        extent: largest side of its bounding box.
+        spacing: median distance of a point from its nearest neighbor; None for a mesh.
+        columns, widths: least and greatest number of each column, and its width.
+        some: a few of its points, in the unit sphere.
+        shape: numbers that describe its geometry, in whatever order the points are.
+        digest: hash of its file.
+        labels: number of points of each label.
+    """
+
+    path: Path
+    name: str
+    split: str
+    label: str
+    size: int
+    extent: float
+    spacing: float | None
+    columns: Mapping[str, tuple[float, float]]
+    widths: Mapping[str, int]
+    some: Float[ndarray, "_ 3"]
+    shape: Float[ndarray, " Q"]
+    digest: str
+    labels: Counter = field(default_factory=Counter)
+
+
+def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, column: str) -> SeenCloud:
+    """Return what matters of a cloud; ``parts``: count its labels too. Raises InputError for points without extent."""
+    xyz = normalize_clouds(torch.from_numpy(cloud.xyz)[None], cloud.name)[0].numpy()
+    chosen = np.random.default_rng(0).permutation(len(xyz))[:SOME]
+    labels, own = Counter(), ""
+    if parts:
+        own, words, codes = label_words(cloud, column)
+        labels = Counter(dict(zip(words, np.bincount(codes, minlength=len(words)).tolist(), strict=True)))
+    columns = {name: values for name, values in cloud.columns.items() if not (cloud.from_mesh and name == "normal")}
+    return SeenCloud(
+        path=path,
+        name=cloud.name,
+        split=split,
+        label=label,
+        size=cloud.num_faces if cloud.from_mesh else len(cloud),
+        extent=float(np.ptp(cloud.xyz, axis=0).max()),
+        spacing=None if cloud.from_mesh else _spacing(cloud.xyz, chosen),
+        columns={name: _range(values) for name, values in columns.items() if name != own},
+        widths={name: values.shape[-1] for name, values in columns.items()},
+        some=xyz[chosen],
+        shape=_shape(xyz),
+        digest=_digest(path),
+        labels=labels,
+    )
+
+
+def _spacing(xyz: Float[ndarray, "N 3"], chosen: ndarray) -> float:
+    from scipy.spatial import cKDTree
+
+    xyz = xyz - xyz.mean(0)
+    return float(np.median(cKDTree(xyz).query(xyz[chosen], 2)[0][:, 1]))
+
+
+def _range(values: ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return (float(finite.min()), float(finite.max())) if finite.size else (np.inf, -np.inf)
+
+
+def _shape(xyz: Float[ndarray, "N 3"]) -> Float[ndarray, " Q"]:
+    """Return quantiles of the radius and of the three coordinates."""
+    values = np.concatenate([xyz, np.linalg.norm(xyz, axis=1, keepdims=True)], 1)
+    return np.quantile(values, np.linspace(0, 1, 9), axis=0).ravel()
+
+
+def _digest(path: Path) -> str:
+    found = hashlib.sha256()
+    with open_plain(path) as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def duplicates(clouds: Sequence[SeenCloud]) -> Iterator[tuple[SeenCloud, SeenCloud, str]]:
+    """Yield pairs of clouds of the same content or geometry, each cloud with the first one that it equals."""
+    by_size = defaultdict(list)
+    for cloud in clouds:
+        by_size[cloud.size].append(cloud)
+    for group in by_size.values():
+        shapes = np.stack([cloud.shape for cloud in group])
+        for place in range(1, len(group)):
+            for first in np.flatnonzero(np.abs(shapes[:place] - shapes[place]).max(1) < ALIKE)[:1]:
+                one, other = group[first], group[place]
+                same = one.digest == other.digest
+                yield one, other, "the same file" if same else "the same geometry"
