@@ -8,7 +8,7 @@ laspy = pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 
 
 from las_files import make_las, write_las_file  # noqa: E402
 
-from bixt3d import Predictor, build_model  # noqa: E402
+from bixt3d import Predictor, create_model  # noqa: E402
 from bixt3d.datasets.files import las_large  # noqa: E402
 from bixt3d.datasets.files.cloud import Extent  # noqa: E402
 from bixt3d.datasets.files.las_large import all_points, is_large, read_runs  # noqa: E402
@@ -41,7 +41,7 @@ def test_the_first_entries_of_a_permutation_are_those_of_torch(size):
 
 def test_a_classifier_sees_the_same_points_of_a_large_file_as_of_one_in_memory(survey):
     torch.manual_seed(0)
-    model = build_model(TINY, 3)
+    model = create_model(TINY, 3)
     torch.nn.init.normal_(model.head.weight)
     predictor = Predictor(model, ["a", "b", "c"], num_points=64)
     (whole,) = read_file(survey)

@@ -70,4 +70,4 @@ def prepare_cloud(
         feats = torch.from_numpy(select_features(cloud.columns, features, cloud.name))[index]
     except InputError as error:
         raise InputError("; ".join([str(error), *cloud.notes])) from error
-    return xyz, index, features.change(feats, "normal", lambda normals: turn_upright(normals, up, wanted))[None]
+    return xyz, index, features.apply(feats, "normal", lambda normals: turn_upright(normals, up, wanted))[None]
