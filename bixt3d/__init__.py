@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.datasets import CloudAugment as CloudAugment
     from bixt3d.datasets import CloudFolder as CloudFolder
     from bixt3d.datasets import CloudSource as CloudSource
+    from bixt3d.datasets import GivenClouds as GivenClouds
     from bixt3d.datasets import ImageAugment as ImageAugment
     from bixt3d.datasets import ImageFolder as ImageFolder
     from bixt3d.datasets import ImageSource as ImageSource
@@ -137,9 +138,9 @@ _NAMES = {
     "models.image_presets": "build_image_classifier build_image_segmenter",
     "models.official": "load_official_weights",
     "models.attention_maps": "attention_maps image_attention_maps",
-    "datasets": "CORRUPTIONS LEVELS CloudAugment CloudFolder CloudSource ImageAugment ImageFolder ImageSource "
-    "ModelNetHDF5 ModelNetMeshes ModelNetNormals PartFolder PartHDF5 PartSource SceneParse SegmentationAugment "
-    "SegmentationSource ShapeNetPart Shapes corrupt cut_and_mix stratified_split take_points",
+    "datasets": "CORRUPTIONS LEVELS CloudAugment CloudFolder CloudSource GivenClouds ImageAugment ImageFolder "
+    "ImageSource ModelNetHDF5 ModelNetMeshes ModelNetNormals PartFolder PartHDF5 PartSource SceneParse "
+    "SegmentationAugment SegmentationSource ShapeNetPart Shapes corrupt cut_and_mix stratified_split take_points",
     "datasets.files.cloud": "Cloud",
     "datasets.files.pyg": "from_pyg to_pyg",
     "datasets.files.reader": "read_file",

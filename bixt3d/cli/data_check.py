@@ -128,7 +128,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _three(values: Sequence[float], number_format: str = "{:,.0f}") -> list[str]:
+def _three(values: Sequence[float | int], number_format: str = "{:,.0f}") -> list[str]:
     return [number_format.format(value) for value in (min(values), np.median(values), max(values))]
 
 
