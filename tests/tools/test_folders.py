@@ -13,6 +13,7 @@ from bixt3d.cli import predict, train
 from bixt3d.cli import test as test_command
 from bixt3d.datasets.clouds.folder_files import list_folder
 from bixt3d.inference.runs import load_run
+from bixt3d.tasks.classification import Classification
 
 SMALL = (
     "--data.num_points=64",
@@ -20,7 +21,7 @@ SMALL = (
     "--model.tokenizer.num_groups=8",
     "--model.encoder.depth=1",
     "--train.epoch_steps=3",
-    "--train.eval_every=1",
+    "--train.eval_every=3",
     "--runtime.accelerator=cpu",
     "--runtime.threads=1",
 )
@@ -44,7 +45,9 @@ def write(path: Path, size: tuple[float, float, float], color: bool, rng: np.ran
             las.red, las.green, las.blue = 257 * rgb.T
         las.write(path)
     elif path.suffix == ".pcd":
-        head = "VERSION .7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 150\nHEIGHT 1\nPOINTS 150\nDATA ascii"
+        head = (
+            "VERSION .7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 150\nHEIGHT 1\nPOINTS 150\nDATA ascii"
+        )
         np.savetxt(path, xyz, header=head, comments="")
     else:
         np.savetxt(path, np.c_[xyz, rgb], header="x y z r g b" if color else "x y z")
@@ -64,6 +67,7 @@ def boxes(tmp_path_factory) -> Path:
 
 def test_sixty_mixed_files_train_test_and_predict_without_code(boxes: Path, tmp_path: Path, capsys, monkeypatch):
     assert len(list_folder(boxes, 0.2, 0).entries) == 60
+    monkeypatch.setattr(Classification, "write_report", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     folder = train.main(
         ["cls", "--cfg=folder_cls", f"--data.root={boxes}", "--run_dir=runs/boxes", *SMALL, "--train.steps=9"]
@@ -104,7 +108,8 @@ def test_parts_in_folders_train_with_ignored_labels_and_weights_and_predict_by_f
     assert 0 <= full["instance_miou"] <= 1
 
 
-def test_a_data_set_of_a_program_trains(tmp_path: Path, capsys):
+def test_a_data_set_of_a_program_trains(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr(Classification, "write_report", lambda *_: None)
     rng = np.random.default_rng(0)
     samples = [(rng.random((80, 3)) * (1, 1, place % 2 + 0.1), None, place % 2) for place in range(10)]
     settings = dict(option.removeprefix("--").split("=") for option in SMALL)
