@@ -51,6 +51,11 @@ def make_parser() -> Parser:
         help="up axis of the files; --up=-y for most cameras (default: as trained; -y for a .pcd if that is y)",
     )
     parser.add_argument(
+        "--no_viewpoint",
+        action="store_true",
+        help="leave the points of a .pcd in the frame of the sensor: do not move them by the VIEWPOINT in its header",
+    )
+    parser.add_argument(
         "--category",
         help="category of all clouds, for a part segmenter (default: that of a folder above; some need one)",
     )

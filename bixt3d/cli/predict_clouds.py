@@ -30,7 +30,7 @@ def predict_file(path: Path, predictor: CloudPredictor, arguments: Namespace, na
     """Predict all clouds of a file."""
     if path.suffix.lower() in ENDINGS and path.exists():
         raise InputError(f"{printable(path)} is an image, but the run reads clouds and meshes; see --checkpoint")
-    for cloud in read_file(path, max(MESH_POINTS, predictor.num_points)):
+    for cloud in read_file(path, max(MESH_POINTS, predictor.num_points), viewpoint=not arguments.no_viewpoint):
         predict_cloud(path, cloud, predictor, arguments, name)
 
 

@@ -214,8 +214,8 @@ def test_records_and_words_in_an_array_are_a_sentence(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3, [("x", "f4"), ("y", "f4")]))
     np.savez(tmp_path / "b.npz", xyz=np.array(["a", "b"]))
     np.savez(tmp_path / "c.npz", xyz=XYZ, name=np.array(["a", "b"]))
-    for name in ("a.npy", "b.npz"):
-        with pytest.raises(InputError, match=f"{name} contains no numbers, but "):
+    for name, fault in (("a.npy", "has no columns x, y, z"), ("b.npz", "contains no numbers, but ")):
+        with pytest.raises(InputError, match=f"{name} {fault}"):
             read_file(tmp_path / name)
     assert np.array_equal(read_file(tmp_path / "c.npz")[0].xyz, XYZ)
 

@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from bixt3d.datasets.files.cloud import with_features
-from bixt3d.datasets.files.pcd import expand_lzf
+from bixt3d.datasets.files.lzf import expand_lzf
 from bixt3d.datasets.files.reader import SUFFIXES, Cloud, find_files, read_file
 from bixt3d.datasets.files.writers import write_ply
 from bixt3d.types import Features, InputError
@@ -375,7 +375,7 @@ def test_what_is_broken_gets_one_sentence(tmp_path, name, content, sentence):
         (XYZ[0], r"has points of shape \(3,\)"),
         (XYZ[:0], r"has points of shape \(0, 3\)"),
         (XYZ > 0, "contains no numbers, but bool"),
-        (XYZ.astype(object), "cannot be read as NumPy's"),  # pickled
+        (XYZ.astype(object), "contains Python objects, which are not loaded"),
         (np.full((4, 3), np.nan), "has 4 points, all of them NaN, infinite"),
     ],
     ids=["columns", "axes", "empty", "bool", "pickle", "nan"],
@@ -387,12 +387,12 @@ def test_what_is_no_cloud_in_an_array_gets_one_sentence(tmp_path, array, sentenc
 
 
 def test_arrays_of_other_names_or_sizes_get_one_sentence(tmp_path):
-    np.savez(tmp_path / "a.npz", vertices=XYZ)
-    with pytest.raises(InputError, match=r"has no array named data, xyz, points, pos \(it has vertices\)"):
+    np.savez(tmp_path / "a.npz", weights=XYZ[:, 0])
+    with pytest.raises(InputError, match=r"has no array named data, xyz, points, pos \(it has weights\)"):
         read_file(tmp_path / "a.npz")
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["vertices"] = XYZ
-    with pytest.raises(InputError, match=r"has no array named .* \(it has vertices\)"):
+        file["weights"] = XYZ[:, 0]
+    with pytest.raises(InputError, match=r"has no array named .* \(it has weights\)"):
         read_file(tmp_path / "a.h5")
     np.savez(tmp_path / "b.npz", xyz=XYZ, normals=NORMALS[:2])
     with pytest.raises(InputError, match=r"has points of shape \(4, 3\), but normals of shape \(2, 3\)"):

@@ -9,16 +9,18 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from bixt3d.datasets.files.cloud import has_position
+from bixt3d.datasets.transforms.upright import Up
 from bixt3d.io.bounds import counted, listed, read_plain, shortened
 from bixt3d.types import InputError
 
 
 class Points(NamedTuple):
-    """Positions, features by their names in a file, and ``notes`` as in `Cloud`."""
+    """Positions, features by their names in a file, and ``notes`` and ``up`` as in `Cloud`."""
 
     xyz: Float[np.ndarray, "N 3"]
     columns: dict[str, Shaped[np.ndarray, "N _"]]
     notes: tuple[str, ...] = ()
+    up: Up | None = None
 
 
 LINE_LENGTH, MOST_COLUMNS = 100_000, 1000

@@ -11,9 +11,10 @@ from jaxtyping import Float
 from bixt3d.datasets.files.cloud import FARTHEST, Cloud, has_position, no_positions, share_largest, standard_cloud
 from bixt3d.datasets.files.columns import Points, named_columns, read_text
 from bixt3d.datasets.files.e57 import read_e57
+from bixt3d.datasets.files.hdf5_clouds import read_hdf5
 from bixt3d.datasets.files.las import read_las
 from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
-from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
+from bixt3d.datasets.files.named_arrays import read_arrays
 from bixt3d.datasets.files.pcd import read_pcd
 from bixt3d.datasets.files.surface import sample_triangles
 from bixt3d.io.bounds import counted, listed, printable, read_plain, shortened
@@ -26,8 +27,8 @@ MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
 SUFFIXES = (*MESHES, *READERS)
 """Supported file extensions, in lower case."""
 
-UPS = {".pcd": "-y", ".las": "z", ".laz": "z", ".e57": "z"}
-"""What is up in a format: depth cameras usually write .pcd in their own frame."""
+UPS = {".las": "z", ".laz": "z", ".e57": "z"}
+"""What is up in a format."""
 
 MESH_POINTS = 10_000
 """Default number of points sampled from a mesh."""
@@ -36,7 +37,7 @@ READ_OF_VERTICES = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue", "al
 """Vertex properties of a mesh that no note reports as unread; normals are computed from the faces."""
 
 
-def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
+def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool = True) -> list[Cloud]:
     """Read the clouds of a file, with features by name: a list of one, or of several for arrays (S, N, 3).
 
     Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5, las, laz, e57; meshes (ply, obj, off, stl, gltf, glb) are
@@ -44,6 +45,8 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     `normalize_clouds`.
     Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see `Cloud.kept`. Raises InputError
     if the file is missing, of an unknown format or damaged, or if all its points coincide.
+
+    ``viewpoint``: move the points of a .pcd by the pose of the sensor in its header.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,7 +60,7 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
         if suffix in MESHES:
             found, num_faces = _read_mesh(path, num_points)
         else:
-            found, num_faces = READERS[suffix](path), 0
+            found, num_faces = (read_pcd(path, viewpoint) if suffix == ".pcd" else READERS[suffix](path)), 0
         for points in found:
             check_points(points.xyz)
     except InputError as error:
@@ -67,12 +70,19 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
         raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
     name = printable(path.name)
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
-    up = UPS.get(suffix)
     clouds = [
-        standard_cloud(Cloud(points.xyz, points.columns, name, num_faces > 0, up, points.notes, num_faces=num_faces))
+        Cloud(
+            points.xyz,
+            points.columns,
+            name,
+            num_faces > 0,
+            points.up or UPS.get(suffix),
+            points.notes,
+            num_faces=num_faces,
+        )
         for name, points in zip(names, found, strict=True)
     ]
-    return share_largest(clouds)
+    return share_largest([standard_cloud(cloud) for cloud in clouds])
 
 
 def find_files(places: Sequence[str | Path]) -> list[Path]:
