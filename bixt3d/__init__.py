@@ -48,7 +48,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.inference.images import ImagePredictor as ImagePredictor
     from bixt3d.inference.images import ImageSegmentationPredictor as ImageSegmentationPredictor
     from bixt3d.inference.images import SegmentationPrediction as SegmentationPrediction
-    from bixt3d.inference.predictions import Answer as Answer
+    from bixt3d.inference.predictions import BasePrediction as BasePrediction
     from bixt3d.inference.predictions import PartPrediction as PartPrediction
     from bixt3d.inference.predictions import Prediction as Prediction
     from bixt3d.inference.runs import load_run as load_run
@@ -78,11 +78,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.models.attention_maps import image_attention_maps as image_attention_maps
     from bixt3d.models.create import create_model as create_model
     from bixt3d.models.create import list_models as list_models
-    from bixt3d.models.image_presets import build_image_classifier as build_image_classifier
-    from bixt3d.models.image_presets import build_image_segmenter as build_image_segmenter
     from bixt3d.models.official import load_official_weights as load_official_weights
-    from bixt3d.models.presets import build_model as build_model
-    from bixt3d.models.presets import build_segmenter as build_segmenter
     from bixt3d.nn.attention import BiAttention as BiAttention
     from bixt3d.nn.local_patch import LocalPatchRefinement as LocalPatchRefinement
     from bixt3d.nn.refinement import GroupRefinement as GroupRefinement
@@ -134,8 +130,6 @@ _NAMES = {
     "ModelFeatures PointMLP PointMLPDecoder PointMLPElite PointMLPSegmenter SemanticFPNSegmenter SequentialEncoder "
     "TokenSegmenter",
     "models.create": "create_model list_models",
-    "models.presets": "build_model build_segmenter",
-    "models.image_presets": "build_image_classifier build_image_segmenter",
     "models.official": "load_official_weights",
     "models.attention_maps": "attention_maps image_attention_maps",
     "datasets": "CORRUPTIONS LEVELS CloudAugment CloudFolder CloudSource GivenClouds ImageAugment ImageFolder "
@@ -158,7 +152,7 @@ _NAMES = {
     "inference.runs": "load_run read_run",
     "inference.clouds": "CloudPredictor PartPredictor Predictor",
     "inference.images": "ImagePrediction ImagePredictor ImageSegmentationPredictor SegmentationPrediction",
-    "inference.predictions": "Answer PartPrediction Prediction",
+    "inference.predictions": "BasePrediction PartPrediction Prediction",
     "inference.export": "export_run",
 }
 """Public names by module."""

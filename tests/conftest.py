@@ -29,10 +29,11 @@ def pytest_collection_finish():
 def pytest_collection_modifyitems(items: list[pytest.Item]):
     """Skip tests marked ``gpu`` without a CUDA device, and ``cluster`` without torch-cluster; begin with slow files.
 
-    One that began last would keep a process busy while the others have nothing left to do.
+    One that began last would keep a process busy while the others have nothing left to do. Next are rooms whose tests
+    train and export.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name not in ("tools", "examples", "docs")))
     missing = {}
     if not torch.cuda.is_available():
         missing["gpu"] = "needs a CUDA device, and torch sees none here"

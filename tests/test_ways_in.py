@@ -20,7 +20,7 @@ from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import read_file
 from bixt3d.datasets.files.writers import write_ply
 from bixt3d.inference.clouds import PartPredictor, Predictor
-from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.create import create_model
 
 NAMES = ["bed", "car", "mug"]
 PARTS = {"part_names": ["bed/leg", "bed/top", "mug/body"], "class_parts": {"bed": [0, 1], "mug": [2]}}
@@ -54,7 +54,7 @@ def save(folder: Path, features: str, task: str = "classification") -> Path:
     config = config.replace("MODEL", "TokenSegmenter" if parts else "BixtClassifier")
     if parts:
         config += "    use_category: false\n"
-    model = build_segmenter(config, 3, 2) if parts else build_model(config, len(NAMES))
+    model = create_model(config, 3, num_categories=2) if parts else create_model(config, len(NAMES))
     torch.nn.init.normal_(model.head.weight, std=3)  # a new head says nothing
     names = {"class_names": ["bed", "mug"], **PARTS} if parts else {"class_names": NAMES}
     write_run(folder / "model.safetensors", model, task, config, **names)

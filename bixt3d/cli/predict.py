@@ -7,7 +7,8 @@ from pathlib import Path
 from bixt3d.cli.parser import ALWAYS, Parser
 from bixt3d.errors import InputError
 
-CLOUDS = ".ply .obj .off .stl .glb .gltf .xyz .txt .csv .pts .pcd .npy .npz .h5 .hdf5 .las .laz .e57"
+CLOUDS = ".ply .obj .off .stl .glb .gltf .xyz .xyzn .xyzrgb .pts .asc .txt .csv .tsv .pcd .npy .npz .h5 .hdf5 "
+CLOUDS += ".las .laz .e57"
 IMAGES = ".jpg .jpeg .png .bmp .webp"
 UPS = ("y", "z", "-y", "-z")
 FORMATS = ("ply", "las", "laz", "csv", "npz", "npy")

@@ -19,7 +19,7 @@ from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
 from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import load_run
 from bixt3d.io.bounds import printable
-from bixt3d.io.errors import enough_memory
+from bixt3d.io.error_messages import enough_memory
 from bixt3d.tasks import find_task
 from bixt3d.types import InputError
 

@@ -7,10 +7,19 @@ from typing import Any, get_args
 
 from bixt3d import models
 from bixt3d.datasets.clouds.given import as_pair
+from bixt3d.errors import check_path
 from bixt3d.models.presets import read_model_config
 from bixt3d.tasks import TASKS, find_task, training
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
+
+GROUPS = {
+    "train": "train={'epochs': 10}",
+    "augment": "augment={'jitter': 0.01}",
+    "optim": "optim={'lr': 0.001}",
+    "runtime": "runtime={'devices': 2}",
+}
+"""Groups of settings, each with an example."""
 
 
 def train(
@@ -42,9 +51,13 @@ def train(
     """
     data = settings.get("data")
     given = None if data is None or isinstance(data, Mapping | str) else settings.pop("data")
+    if not isinstance(config, Mapping):
+        check_path(config=config)
     text = json.dumps(config, default=str) if isinstance(config, Mapping) else str(config)
     options = [f"--cfg={text}", *of_given(given), *(f"--{name}={value}" for name, value in flat(settings))]
     options += [] if run_dir is None else [f"--run_dir={run_dir}"]
+    if isinstance(seeds, (int, str)):
+        raise InputError(f"seeds is a list of whole numbers, such as [0, 1, 2], not {seeds!r}")
     options += [] if seeds is None else [f"--seeds={','.join(map(str, seeds))}"]
     return training.train(choose_task(task, text), "", options + ["--trust"] * trust, given)
 
@@ -60,6 +73,8 @@ def of_given(data: Any) -> list[str]:
 def flat(settings: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, str]]:
     """Yield settings as command-line options: names with dots, and values as text."""
     for name, value in settings.items():
+        if name in GROUPS and not group and not isinstance(value, (Mapping, str)):
+            raise InputError(f"{name} is a mapping of settings, such as {GROUPS[name]}, not {value!r:.80}")
         if isinstance(value, Mapping) and "class_path" not in value:
             yield from flat(value, f"{group}{name}.")
         else:

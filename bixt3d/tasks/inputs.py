@@ -13,7 +13,7 @@ from bixt3d.io.untrusted import check_count, check_different_names, check_keys
 from bixt3d.types import CloudSet, Features, InputError
 
 NORMALIZATION = "unit_sphere"
-MOST_POINTS, LARGEST_IMAGE = 2**18, 2048
+MAX_POINTS, LARGEST_IMAGE = 2**18, 2048
 """Limits on what a file may ask of a predictor: points of a cloud, and the side of an image in pixels."""
 
 
@@ -39,7 +39,7 @@ def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
     if not _are_named(given["features"], own := Features.of(model)):
         raise InputError(f"{source} describes other features than its model reads ({own or 'none'})")
     return {
-        "num_points": check_count(given["num_points"], f"num_points of {source}", 1, MOST_POINTS),
+        "num_points": check_count(given["num_points"], f"num_points of {source}", 1, MAX_POINTS),
         "up": given["up"],
         "fill": _read_fill(given["fill"], own, source) if fill else None,
     }

@@ -23,7 +23,7 @@ from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import check_shared, compiled, finish, rank_zero_first, start
 from bixt3d.engine.sums import EpochSums
-from bixt3d.io.errors import enough_memory, first_line, is_out_of_memory
+from bixt3d.io.error_messages import enough_memory, first_line, is_out_of_memory
 from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.tasks.backends import choose_backends, with_less_memory
 from bixt3d.tasks.command import Where, parse_command
@@ -164,7 +164,7 @@ def train_and_save(job: Job, log: RunLog, stop: Stop) -> None:
         row |= train_one_epoch(task, fabric, state, run, epoch, train, stop)
     log.add(row)
     if fabric.is_global_zero:
-        task.keep_weights(job.folder, state.best_module(), run, job.config, train)
+        task.save_weights(job.folder, state.best_module(), run, job.config, train)
     save_progress(job, log, began)
 
 
@@ -176,7 +176,7 @@ def evaluate_and_save(job: Job, log: RunLog, stop: Stop) -> None:
     log.add({"epoch": log.rows[-1]["epoch"]} | scores)
     best = log.best(f"val_{task.selects_by.column}", task.selects_by.more_is_better)
     if job.fabric.is_global_zero and best == log.rows[-1]:
-        task.keep_weights(job.folder, module, run, job.config, job.sets.train, "best_on_val")
+        task.save_weights(job.folder, module, run, job.config, job.sets.train, "best_on_val")
     save_progress(job, log, began)
 
 

@@ -23,7 +23,7 @@ from bixt3d.datasets.files.reader import find_files, read_file
 from bixt3d.datasets.files.writers import write_ply
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.inference.runs import load_run
-from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.create import create_model
 from bixt3d.types import InputError
 from bixt3d.viz.clouds import PALETTE
 
@@ -60,7 +60,7 @@ def class_run(tmp_path) -> MakeRun:
     def make(folder: Path = tmp_path / "class_run", features: str = "''") -> Path:
         text = config("BixtClassifier", features, "latents")
         metadata = {"task": "classification", "config": text, "class_names": CLASSES}
-        return keep(folder, build_model(text, len(CLASSES)), metadata)
+        return keep(folder, create_model(text, len(CLASSES)), metadata)
 
     return make
 
@@ -71,7 +71,9 @@ def part_run(tmp_path) -> MakeRun:
 
     def make(folder: Path = tmp_path / "part_run", use_category: bool = False) -> Path:
         text = config("TokenSegmenter", "''", "tokens", f"    use_category: {str(use_category).lower()}\n")
-        return keep(folder, build_segmenter(text, 4, 2), {"task": "part segmentation", "config": text, **PARTS})
+        return keep(
+            folder, create_model(text, 4, num_categories=2), {"task": "part segmentation", "config": text, **PARTS}
+        )
 
     return make
 
@@ -111,6 +113,19 @@ def test_folders_are_walked_and_json_is_a_line_for_each_file(class_run, clouds, 
         assert sorted(facts["probabilities"]) == CLASSES
         assert facts["confidence"] == facts["probabilities"][facts["class"]]
     assert [facts["points"] for facts in found] == [100, 100, 10_000]
+
+
+def test_names_that_are_not_utf8_stop_nothing(class_run, tmp_path, capsys):
+    folder, names = tmp_path / "clouds", [b"a.XYZ", b"b\xe9\xff.xyz", b"c\xe9.xyz", b"d.xyz"]
+    folder.mkdir()
+    for seed, name in enumerate(names):
+        np.savetxt(folder / os.fsdecode(name), np.random.default_rng(seed).normal(size=(70, 3)), "%.4f")
+    (folder / os.fsdecode(names[2])).write_text("no points\n")
+    assert predict.main([str(folder), f"--checkpoint={class_run()}", f"--out={tmp_path / 'out'}"]) == 1
+    out, error = capsys.readouterr()
+    assert f"{folder}/b\\udce9\\udcff.xyz: 70 points" in out and f"{folder}/d.xyz: 70 points" in out
+    assert error.splitlines()[-1].startswith(f"error: {folder}/c\\udce9.xyz contains no points")
+    assert len(list((tmp_path / "out").glob("*_prediction.ply"))) == 3
 
 
 def test_a_table_shows_the_share_of_each_part(part_run, clouds, capsys):

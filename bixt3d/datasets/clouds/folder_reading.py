@@ -22,9 +22,9 @@ from bixt3d.io.bounds import counted, listed, printable, shortened
 from bixt3d.types import Features, InputError
 from bixt3d.version import __version__
 
-MOST_NOTES = 6
+MAX_NOTES = 6
 """Number of different notes of files that are printed; the others are counted."""
-MOST_FAULTS, MOST_FILES = 20, 5
+MAX_FAULTS, MAX_FILES = 20, 5
 """Number of different faults that a message lists, and of files with the same one."""
 
 
@@ -82,9 +82,9 @@ class Findings:
     def texts(self, reading: Reading) -> list[str]:
         """Return the notes as text: the most common ones, each with the number of its clouds."""
         number, notes = len(self.sizes), []
-        for note, times in self.notes.most_common(MOST_NOTES):
+        for note, times in self.notes.most_common(MAX_NOTES):
             notes.append(f"{note}: in {'all' if times == number else times} of {counted(number, 'cloud')}")
-        if more := len(self.notes) - MOST_NOTES:
+        if more := len(self.notes) - MAX_NOTES:
             notes += [f"{counted(more, 'other note')}: see `bixt3d info FILE`"] if more > 0 else []
         few = [size for size in self.sizes if size < reading.num_points]
         if few:
@@ -203,9 +203,9 @@ def listed_faults(faults: Sequence[tuple[str, str]]) -> str:
     names = defaultdict(list)
     for name, reason in faults:
         names[reason].append(name)
-    texts = [f"{listed(files, MOST_FILES)} {reason}" for reason, files in names.items()]
-    more = f"; and {len(texts) - MOST_FAULTS} other reasons" if len(texts) > MOST_FAULTS else ""
-    return "; ".join(texts[:MOST_FAULTS]) + more
+    texts = [f"{listed(files, MAX_FILES)} {reason}" for reason, files in names.items()]
+    more = f"; and {len(texts) - MAX_FAULTS} other reasons" if len(texts) > MAX_FAULTS else ""
+    return "; ".join(texts[:MAX_FAULTS]) + more
 
 
 def check_faults(faults: Sequence[tuple[str, str]], number: int, root: Path, skip: bool) -> None:

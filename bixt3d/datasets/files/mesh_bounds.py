@@ -14,7 +14,7 @@ from bixt3d.types import InputError
 MESH_FLOOR = 200 << 20
 """Bytes of memory that any mesh may take, whatever the size of its file."""
 
-MOST_PIECES, MOST_MATERIALS, MOST_LEVELS = 5000, 100, 200
+MAX_PIECES, MAX_MATERIALS, MAX_LEVELS = 5000, 100, 200
 _NUMBERS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 
 
@@ -52,14 +52,14 @@ def check_mesh(raw: bytes, path: Path) -> Resolver | None:
     suffix = path.suffix.lower()
     if suffix in _CHECKS:
         return _CHECKS[suffix](raw, Resolver(path))
-    if suffix == ".stl" and raw.count(b"endsolid") > MOST_PIECES:
-        raise InputError(f"is of more than {MOST_PIECES} solids: write them as one")
+    if suffix == ".stl" and raw.count(b"endsolid") > MAX_PIECES:
+        raise InputError(f"is of more than {MAX_PIECES} solids: write them as one")
     return None
 
 
 def without_materials(raw: bytes) -> bytes:
     """Return an .obj file without its materials if they are many: trimesh copies all vertices for each."""
-    return re.sub(rb"(?m)^[ \t]*usemtl\b.*$", b"", raw) if raw.count(b"usemtl") > MOST_MATERIALS else raw
+    return re.sub(rb"(?m)^[ \t]*usemtl\b.*$", b"", raw) if raw.count(b"usemtl") > MAX_MATERIALS else raw
 
 
 def _check_ply(raw: bytes, resolver: Resolver) -> None:
@@ -101,10 +101,8 @@ def _check_tree(tree: Mapping[str, Any], stored: int, resolver: Resolver) -> Res
         for place, node in enumerate(nodes)
         if "mesh" in node
     )
-    if pieces + len(nodes) > 2 * MOST_PIECES or _levels(nodes, parents) > MOST_LEVELS:
-        raise InputError(
-            f"is of more than {MOST_PIECES} pieces, or nested in more than {MOST_LEVELS} levels: join them"
-        )
+    if pieces + len(nodes) > 2 * MAX_PIECES or _levels(nodes, parents) > MAX_LEVELS:
+        raise InputError(f"is of more than {MAX_PIECES} pieces, or nested in more than {MAX_LEVELS} levels: join them")
     stored += sum(map(len, resolver.read.values()))
     check_unpacked(
         buffers + sum(views) + sum(arrays) + sum(meshes) + placed, stored, "has meshes that need", MESH_FLOOR

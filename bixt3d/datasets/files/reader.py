@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bixt3d.datasets.files.cloud import FARTHEST, Cloud, has_position, no_positions, share_largest, standard_cloud
-from bixt3d.datasets.files.columns import Points, named_columns, read_text
+from bixt3d.datasets.files.columns import Points, named_columns
 from bixt3d.datasets.files.e57 import read_e57
 from bixt3d.datasets.files.hdf5_clouds import read_hdf5
 from bixt3d.datasets.files.las import read_las
@@ -17,11 +17,12 @@ from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
 from bixt3d.datasets.files.named_arrays import read_arrays
 from bixt3d.datasets.files.pcd import read_pcd
 from bixt3d.datasets.files.surface import sample_triangles
+from bixt3d.datasets.files.text import read_text
 from bixt3d.io.bounds import counted, listed, printable, read_plain, shortened
 from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
-READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
+READERS |= dict.fromkeys((".xyz", ".xyzn", ".xyzrgb", ".pts", ".asc", ".txt", ".csv", ".tsv"), read_text)
 READERS |= {".las": read_las, ".laz": read_las, ".e57": read_e57}
 MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
 SUFFIXES = (*MESHES, *READERS)
@@ -40,9 +41,9 @@ READ_OF_VERTICES = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue", "al
 def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool = True) -> list[Cloud]:
     """Read the clouds of a file, with features by name: a list of one, or of several for arrays (S, N, 3).
 
-    Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5, las, laz, e57; meshes (ply, obj, off, stl, gltf, glb) are
-    sampled at ``num_points`` points uniformly by area, always the same ones. Positions stay as they are; see
-    `normalize_clouds`.
+    Formats: ply, pcd, xyz, xyzn, xyzrgb, pts, asc, txt, csv, tsv, npy, npz, h5, las, laz, e57; meshes (ply, obj, off,
+    stl, gltf, glb) are sampled at ``num_points`` points uniformly by area, always the same ones. Positions stay as they
+    are; see `normalize_clouds`.
     Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see `Cloud.kept`. Raises InputError
     if the file is missing, of an unknown format or damaged, or if all its points coincide.
 
@@ -79,6 +80,7 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool =
             points.up or UPS.get(suffix),
             points.notes,
             num_faces=num_faces,
+            words=points.words,
         )
         for name, points in zip(names, found, strict=True)
     ]

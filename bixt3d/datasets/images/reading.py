@@ -29,7 +29,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 """Image formats that are read, whatever the extension, by their names in Pillow."""
 
-MOST_PIXELS, PIXELS_PER_BYTE = 40_000_000, 100
+MAX_PIXELS, PIXELS_PER_BYTE = 40_000_000, 100
 """Limit of the size of an image: 40 million pixels, or 100 for each byte of its file if that is more."""
 
 
@@ -58,7 +58,7 @@ def open_image(path: Path) -> Iterator[Any]:
         # only these formats: for others, such as EPS, Pillow starts other programs
         with open_plain(path) as file, Image.open(file, formats=FORMATS) as image:
             stored = os.fstat(file.fileno()).st_size
-            pixels, most = image.width * image.height, max(MOST_PIXELS, PIXELS_PER_BYTE * stored)
+            pixels, most = image.width * image.height, max(MAX_PIXELS, PIXELS_PER_BYTE * stored)
             if pixels > most:
                 raise InputError(
                     f"{printable(path)} has {image.width} x {image.height} pixels in {stored} bytes: at most {most} "
