@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.datasets import CloudAugment as CloudAugment
     from bixt3d.datasets import CloudFolder as CloudFolder
     from bixt3d.datasets import CloudSource as CloudSource
+    from bixt3d.datasets import GivenClouds as GivenClouds
     from bixt3d.datasets import ImageAugment as ImageAugment
     from bixt3d.datasets import ImageFolder as ImageFolder
     from bixt3d.datasets import ImageSource as ImageSource
@@ -144,8 +145,8 @@ _NAMES = {
     "models.create": "create_model list_models",
     "models.official": "load_official_weights",
     "models.attention_maps": "attention_maps image_attention_maps",
-    "datasets": "CloudAugment CloudFolder CloudSource corrupt CORRUPTIONS cut_and_mix ImageAugment ImageFolder "
-    "ImageSource LEVELS ModelNetHDF5 ModelNetMeshes ModelNetNormals PartFolder PartHDF5 PartSource Rooms "
+    "datasets": "CloudAugment CloudFolder CloudSource corrupt CORRUPTIONS cut_and_mix GivenClouds ImageAugment "
+    "ImageFolder ImageSource LEVELS ModelNetHDF5 ModelNetMeshes ModelNetNormals PartFolder PartHDF5 PartSource Rooms "
     "SceneFolder SceneParse SceneSet SceneSource SegmentationAugment SegmentationSource ShapeNetPart Shapes "
     "stratified_split take_points Tiles",
     "datasets.files.cloud": "Cloud",

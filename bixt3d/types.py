@@ -233,11 +233,11 @@ class CloudSet:
         return batch if self.parts is None else batch | {"parts": self.parts[index]}
 
     def batches(self, indices: Iterable[Int[Tensor, " _"]], seed: int | None = None) -> Iterator[dict[str, Tensor]]:
-        """Yield the batch of each index tensor. ``batch["index"]`` seeds the augmentation of each sample.
+        """Yield the batch of each index tensor, modulo the size; ``batch["index"]`` seeds each sample's augmentation.
 
         ``seed`` has no effect here: image sets, which augment while they read files, need it.
         """
-        return (self[index] | {"index": index} for index in indices)
+        return (self[index % len(self)] | {"index": index} for index in indices)
 
     def subset(self, index: Int[Tensor, " B"]) -> "CloudSet":
         """Return a set of the clouds with these indices."""

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from bixt3d.cli.choice import find
-from bixt3d.cli.predict_clouds import predict_file
+from bixt3d.cli.predict_clouds import folder_category, predict_file
 from bixt3d.cli.predict_images import find_images, predict_image
 from bixt3d.cli.predict_scenes import predict_scene_file
 from bixt3d.datasets.files.reader import SUFFIXES, find_files
@@ -38,7 +38,7 @@ def predict_all(arguments: Namespace) -> int:
     predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
     of_images = isinstance(predictor, BaseImagePredictor)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
-    check(arguments, predictor)
+    check(arguments, predictor, paths)
     predict = (
         predict_image if of_images else predict_scene_file if isinstance(predictor, ScenePredictor) else predict_file
     )
@@ -92,13 +92,14 @@ def newest(of_images: bool) -> Path:
     return newest_run(Path("runs"), wanted, "run on images" if of_images else "run", example)
 
 
-def check(arguments: Namespace, predictor: CloudPredictor | BaseImagePredictor) -> None:
+def check(arguments: Namespace, predictor: CloudPredictor | BaseImagePredictor, paths: Sequence[Path] = ()) -> None:
     """Raise InputError for options that do not fit the run."""
     if isinstance(predictor, BaseImagePredictor):
         if arguments.category or arguments.up or arguments.format:
             raise InputError("--up, --category and --format are for clouds, and this run reads images: leave them out")
     elif isinstance(predictor, PartPredictor):
-        predictor.check_category(arguments.category)
+        of_folders = (folder_category(path, predictor) for path in paths)
+        predictor.check_category(arguments.category or next(filter(None, of_folders), None))
     elif arguments.category:
         raise InputError("--category is for models of parts, and this run has none: leave it out")
     elif isinstance(predictor, ScenePredictor) and arguments.up not in (None, "z"):

@@ -1,6 +1,7 @@
 """Data sets of clouds and of images: readers, file formats, augmentation, downloads."""
 
 from bixt3d.datasets.clouds.folder import CloudFolder
+from bixt3d.datasets.clouds.given import GivenClouds
 from bixt3d.datasets.clouds.meshes import ModelNetMeshes
 from bixt3d.datasets.clouds.modelnet import ModelNetHDF5, ModelNetNormals
 from bixt3d.datasets.clouds.part_folder import PartFolder
@@ -26,6 +27,7 @@ __all__ = [
     "CloudAugment",
     "CloudFolder",
     "CloudSource",
+    "GivenClouds",
     "ImageAugment",
     "ImageFolder",
     "ImageSource",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -206,10 +206,13 @@ class ImageSet:
         indices = [index for index in indices if len(index)]
         if not indices:
             return
-        places = self.index[torch.cat(indices).cpu()].split([len(index) for index in indices])
+        numbers, size = torch.cat(indices).cpu(), len(self.index)  # beyond the size: further passes over the set
+        places = self.index[numbers % size].tolist()
+        seeds = [None if seed is None else seed + again for again in (numbers // size).tolist()]
+        pairs, lengths = iter(zip(places, seeds, strict=True)), [len(index) for index in indices]
         loader = DataLoader(
             self.reader,
-            batch_sampler=([(place, seed) for place in chunk.tolist()] for chunk in places),
+            batch_sampler=(list(islice(pairs, length)) for length in lengths),
             num_workers=self.workers if len(indices) > 1 else 0,
             collate_fn=collate,
             pin_memory=self.device.type == "cuda",
