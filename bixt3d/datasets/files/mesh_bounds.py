@@ -1,10 +1,9 @@
-"""Checks of the sizes that a mesh file declares against its bytes, before trimesh reads it."""
+"""Checks of the sizes that a glTF file declares against its bytes, before trimesh reads it."""
 
 import json
-import re
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from bixt3d.types import InputError
 MESH_FLOOR = 200 << 20
 """Bytes of memory that any mesh may take, whatever the size of its file."""
 
-MOST_PIECES, MOST_MATERIALS, MOST_LEVELS = 5000, 100, 200
+MOST_PIECES, MOST_LEVELS = 5000, 200
 _NUMBERS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 
 
@@ -43,45 +42,16 @@ class Resolver:
     get = __getitem__
 
 
-def check_mesh(raw: bytes, path: Path) -> Resolver | None:
-    """Return the resolver for the files that a glTF refers to, None for other formats.
+def check_mesh(raw: bytes, path: Path) -> Resolver:
+    """Return the resolver for the files that a glTF refers to.
 
     Raises InputError if the mesh declares far more data than its bytes justify, or so many pieces that trimesh, which
     makes a mesh of each, would take minutes.
     """
-    suffix = path.suffix.lower()
-    if suffix in _CHECKS:
-        return _CHECKS[suffix](raw, Resolver(path))
-    if suffix == ".stl" and raw.count(b"endsolid") > MOST_PIECES:
-        raise InputError(f"is of more than {MOST_PIECES} solids: write them as one")
-    return None
-
-
-def without_materials(raw: bytes) -> bytes:
-    """Return an .obj file without its materials if they are many: trimesh copies all vertices for each."""
-    return re.sub(rb"(?m)^[ \t]*usemtl\b.*$", b"", raw) if raw.count(b"usemtl") > MOST_MATERIALS else raw
-
-
-def _check_ply(raw: bytes, resolver: Resolver) -> None:
-    """Raise InputError for missing or extra rows, which trimesh ignores."""
-    head, end, body = raw.partition(b"end_header")
-    lines = [line.split() for line in head.decode("utf-8", errors="replace").splitlines()]
-    counts = [int(line[2]) for line in lines if line[:1] == ["element"]]
-    if min(counts, default=0) < 0:
-        raise InputError("declares a negative size: write it again")
-    if end and ["format", "ascii", "1.0"] in lines:
-        rows = sum(not line.isspace() for line in body.splitlines()[1:] if line)
-        if rows != sum(counts):
-            raise InputError(f"announces {sum(counts)} lines of points and faces, but it has {rows}")
-
-
-def _check_gltf(raw: bytes, resolver: Resolver) -> Resolver:
-    return _check_tree(json.loads(raw.decode()), len(raw), resolver)
-
-
-def _check_glb(raw: bytes, resolver: Resolver) -> Resolver:
-    size = int.from_bytes(raw[12:16], "little")
-    return _check_tree(json.loads(raw[20 : 20 + size]), len(raw), resolver)
+    content = raw
+    if path.suffix.lower() == ".glb":
+        content = raw[20 : 20 + int.from_bytes(raw[12:16], "little")]
+    return _check_tree(json.loads(content.decode()), len(raw), Resolver(path))
 
 
 def _check_tree(tree: Mapping[str, Any], stored: int, resolver: Resolver) -> Resolver:
@@ -129,10 +99,3 @@ def _mesh_bytes(mesh: Mapping[str, Any], arrays: Sequence[int]) -> int:
         if "indices" in primitive:  # a face takes 3 x 3 numbers; in a triangle strip each index adds a face
             total += (12 if primitive.get("mode") == 5 else 4) * arrays[primitive["indices"]]
     return total
-
-
-_CHECKS: dict[str, Callable[[bytes, Resolver], Resolver | None]] = {
-    ".ply": _check_ply,
-    ".gltf": _check_gltf,
-    ".glb": _check_glb,
-}
