@@ -32,19 +32,23 @@ def points_of_polygons(mesh: Polygons, num_points: int) -> tuple[Points, int]:
 def _corner_colors(
     mesh: Polygons, corner_index: Int[np.ndarray, "T 3"], face_index: Int[np.ndarray, " T"]
 ) -> tuple[Float[np.ndarray, "T 3 3"] | None, Sequence[str]]:
-    """Return the colors (0 to 1) of the corners: those of the faces if there are any, else of the vertices."""
-    given = mesh.vertex_rgb if mesh.face_rgb is None else mesh.face_rgb
+    """Return the colors (0 to 1) of the corners, of the vertices if they have any, else of the faces; and notes."""
+    given = mesh.face_rgb if mesh.vertex_rgb is None else mesh.vertex_rgb
     if given is None:
         return None, ()
+    both = () if mesh.vertex_rgb is None or mesh.face_rgb is None else ("colors of its faces not read",)
     try:
         values = unit_color(given, "it", most := largest_of(given))
     except InputError:
-        return None, ("colors not read, which are outside 0 to 1, 0 to 255 and 0 to 65535",)
+        return None, (
+            *both,
+            "colors not read, which are outside 0 to 1, 0 to 255 and 0 to 65535",
+        )
     if given.dtype.kind == "f":
         rounded = np.round(255 * values) / 255
         values = rounded if np.abs(values - rounded).max(initial=0) < EIGHT_BITS else values
-    colors = values[corner_index] if mesh.face_rgb is None else np.repeat(values[face_index, None], 3, axis=1)
-    return colors, color_notes(given, most)
+    colors = np.repeat(values[face_index, None], 3, axis=1) if given is mesh.face_rgb else values[corner_index]
+    return colors, (*both, *color_notes(given, most))
 
 
 def sample_corners(

@@ -7,15 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from bixt3d.datasets.files.ears import MOST_CORNERS, cut_ears
 from bixt3d.io.bounds import counted
 from bixt3d.types import InputError
 
 FLAT = 1e-6
 """Share of the area of a face up to which triangles may point the other way: rounding."""
 
-MOST_APEXES = 16
-"""A fan is tried from so many corners of a face before its ears are cut."""
+MOST_APEXES = 4
+"""A fan is tried from so many corners of a face before its ears are cut: all of a quad."""
+
+MOST_STEPS = 2_000_000_000
+"""Steps of cutting ears, a few seconds: enough for one face of 30,000 corners."""
 
 
 class Triangles(NamedTuple):
@@ -77,13 +79,15 @@ def triangles_of(mesh: Polygons) -> tuple[Triangles, tuple[str, ...]]:
     starts = np.cumsum(mesh.sizes) - mesh.sizes
     by_size = np.argsort(mesh.sizes, kind="stable")
     groups = np.split(by_size, np.flatnonzero(np.diff(mesh.sizes[by_size])) + 1) if len(by_size) else []
-    small, larger, num_crossed = [], [], 0
+    small, larger, num_crossed, steps = [], [], 0, MOST_STEPS
     for faces in groups:
         size = int(mesh.sizes[faces[0]])
         if size < 3:
             continue
         corners = mesh.corner_index[starts[faces, None] + np.arange(size)]
-        local, crossed_mask = split_polygons(mesh.vertices[corners]) if size > 3 else (_fan(3)[None], np.zeros(1, bool))
+        local, crossed_mask = _fan(3)[None], np.zeros(1, bool)
+        if size > 3:
+            local, crossed_mask, steps = split_polygons(mesh.vertices[corners], steps)
         triangles = np.take_along_axis(corners[:, None], np.broadcast_to(local, (len(faces), *local.shape[1:])), 2)
         num_crossed += int(crossed_mask.sum())
         if size <= 4:
@@ -107,12 +111,14 @@ def _join(vertices: Float[np.ndarray, "V 3"], small: list[Triangles], larger: li
     return Triangles(vertices, *(np.concatenate([part[i] for part in parts]) for i in (1, 2)))
 
 
-def split_polygons(xyz: Float[np.ndarray, "P K 3"]) -> tuple[Int[np.ndarray, "P K_2 3"], Bool[np.ndarray, " P"]]:
+def split_polygons(
+    xyz: Float[np.ndarray, "P K 3"], steps: int = MOST_STEPS
+) -> tuple[Int[np.ndarray, "P K_2 3"], Bool[np.ndarray, " P"], int]:
     """Split polygons of K corners each into triangles, seen along their mean normal.
 
     Returns the indices of the corners of the K - 2 triangles of each polygon: a fan from the first corner from which
-    no triangle of it points the other way, or ears, and whether edges of the polygon cross each other; then the fan
-    from the first corner is kept.
+    no triangle of it points the other way, or ears; whether edges of the polygon cross each other (then the fan from
+    the first corner is kept); and what is left of the ``steps`` that cutting ears may take.
     """
     num, size = xyz.shape[:2]
     local = np.tile(_fan(size), (num, 1, 1))
@@ -132,16 +138,9 @@ def split_polygons(xyz: Float[np.ndarray, "P K 3"]) -> tuple[Int[np.ndarray, "P 
             good = _is_tiling(xyz[left][:, order], normal[left])
             local[left[good]] = order[_fan(size)]
             left = left[~good]
-    if len(left) * size > MOST_CORNERS:
-        raise InputError(
-            f"has {counted(len(left), 'concave face')} of {size} corners: export it with faces split into triangles"
-        )
-    for place in left:
-        ears = cut_ears(_flattened(xyz[place], normal[place]))
-        crossed_mask[place] = ears is None
-        if ears is not None:
-            local[place] = ears
-    return local, crossed_mask
+    if len(left):
+        local[left], crossed_mask[left], steps = _ears(_flattened(xyz[left], normal[left]), steps)
+    return local, crossed_mask, steps
 
 
 def _fan(size: int) -> Int[np.ndarray, "K_2 3"]:
@@ -165,8 +164,21 @@ def _turns(xyz: Float[np.ndarray, "P K 3"], normal: Float[np.ndarray, "P 3"]) ->
     return np.abs(np.arctan2(sine, (before * edge).sum(2)).sum(1)) / (2 * np.pi)
 
 
-def _flattened(xyz: Float[np.ndarray, "K 3"], normal: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "K 2"]:
-    """Return the positions along two axes across the normal, counterclockwise seen from its tip."""
-    first = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
-    first /= np.linalg.norm(first)
-    return xyz @ np.stack([first, np.cross(normal, first)], axis=1)
+def _flattened(xyz: Float[np.ndarray, "P K 3"], normal: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P K 2"]:
+    """Return the positions along two axes across the normals, counterclockwise seen from their tips."""
+    first = np.cross(normal, np.eye(3)[np.abs(normal).argmin(1)])
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    return np.einsum("pki,pji->pkj", xyz, np.stack([first, np.cross(normal, first)], axis=1))
+
+
+def _ears(xy: Float[np.ndarray, "P K 2"], steps: int) -> tuple[Int[np.ndarray, "P K_2 3"], Bool[np.ndarray, " P"], int]:
+    """Split polygons by cutting ears; those whose edges cross become fans. Raises InputError if it takes too long."""
+    from bixt3d.ops.numba.ears import CROSSED, TOO_LONG, cut_ears
+
+    num, size = xy.shape[:2]
+    triangles, state = np.tile(_fan(size), (num, 1, 1)), np.zeros(num, np.int64)
+    steps = cut_ears(np.ascontiguousarray(xy), triangles, state, steps)
+    if steps < 0 or (state == TOO_LONG).any():
+        raise InputError(f"has {counted(num, 'concave face')} of {size} corners: export it with triangles")
+    triangles[state == CROSSED] = _fan(size)
+    return triangles, state == CROSSED, steps
