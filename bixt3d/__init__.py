@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.datasets import CORRUPTIONS as CORRUPTIONS
     from bixt3d.datasets import LEVELS as LEVELS
     from bixt3d.datasets import CloudAugment as CloudAugment
+    from bixt3d.datasets import CloudFolder as CloudFolder
     from bixt3d.datasets import CloudSource as CloudSource
     from bixt3d.datasets import ImageAugment as ImageAugment
     from bixt3d.datasets import ImageFolder as ImageFolder
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.datasets import ModelNetHDF5 as ModelNetHDF5
     from bixt3d.datasets import ModelNetMeshes as ModelNetMeshes
     from bixt3d.datasets import ModelNetNormals as ModelNetNormals
+    from bixt3d.datasets import PartFolder as PartFolder
     from bixt3d.datasets import PartHDF5 as PartHDF5
     from bixt3d.datasets import PartSource as PartSource
     from bixt3d.datasets import SceneParse as SceneParse
@@ -135,9 +137,9 @@ _NAMES = {
     "models.image_presets": "build_image_classifier build_image_segmenter",
     "models.official": "load_official_weights",
     "models.attention_maps": "attention_maps image_attention_maps",
-    "datasets": "CORRUPTIONS LEVELS CloudAugment CloudSource ImageAugment ImageFolder ImageSource ModelNetHDF5 "
-    "ModelNetMeshes ModelNetNormals PartHDF5 PartSource SceneParse SegmentationAugment SegmentationSource ShapeNetPart "
-    "Shapes corrupt cut_and_mix stratified_split take_points",
+    "datasets": "CORRUPTIONS LEVELS CloudAugment CloudFolder CloudSource ImageAugment ImageFolder ImageSource "
+    "ModelNetHDF5 ModelNetMeshes ModelNetNormals PartFolder PartHDF5 PartSource SceneParse SegmentationAugment "
+    "SegmentationSource ShapeNetPart Shapes corrupt cut_and_mix stratified_split take_points",
     "datasets.files.cloud": "Cloud",
     "datasets.files.pyg": "from_pyg to_pyg",
     "datasets.files.reader": "read_file",

@@ -144,11 +144,13 @@ def read_config(value: str) -> Any:
             raise InputError(f"the config file {printable(value)} is no regular file")
         return None
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = file.read(MOST_YAML + 1)
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"the config file {path} is not text in UTF-8, or cannot be read") from error
-    return read_yaml(text, f"the config file {path}")
+    except UnicodeError as error:
+        raise InputError(f"the config file {printable(path)} is not text in UTF-8: save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"the config file {printable(path)} cannot be read: {error.strerror}") from error
+    return read_yaml(text, f"the config file {printable(path)}")
 
 
 def make_settings_parser(description: str) -> SettingsParser:

@@ -1,5 +1,8 @@
 """What holds for the whole test session: one thread, no trap in the first exponential, no tests of what is not here."""
 
+import gc
+from copy import deepcopy
+from functools import wraps
 from importlib.util import find_spec
 
 import pytest
@@ -14,15 +17,23 @@ def pytest_sessionstart():
     """
     torch.set_num_threads(1)
     torch.zeros(8).exp()
+    gc.disable()
+
+
+def pytest_collection_finish():
+    """Let the garbage collector leave out what is there now: to search half a million objects takes long."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]):
     """Skip tests marked ``gpu`` without a CUDA device, and ``cluster`` without torch-cluster; begin with slow files.
 
-    One that began last would keep a process busy while the others have nothing left to do.
+    One that began last would keep a process busy while the others have nothing left to do. Next are rooms whose tests
+    train and export.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name not in ("tools", "examples", "docs")))
     missing = {}
     if not torch.cuda.is_available():
         missing["gpu"] = "needs a CUDA device, and torch sees none here"
@@ -38,6 +49,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]):
 def seed():
     """Start every test from the same random state, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shapes_made_once():
+    """Make each set of procedural clouds once: with types checked, this takes longer than a tiny run trains."""
+    from bixt3d.datasets.shapes.shapes import Shapes  # not at the top: pytest loads this before jaxtyping may look
+
+    make, made = Shapes._make, {}
+
+    @wraps(make)
+    def make_once(self, split, per_class):
+        key = (self.seed, self.num_points, str(self.features), split, per_class)
+        if key not in made:
+            made[key] = make(self, split, per_class)
+        return deepcopy(made[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shapes, "_make", make_once)
+        yield
 
 
 @pytest.fixture(autouse=True)

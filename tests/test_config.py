@@ -70,6 +70,16 @@ def test_a_mistake_gets_one_sentence_that_names_the_nearest_right_thing(mistake,
     assert str(caught.value) == sentence
 
 
+@pytest.mark.parametrize(("encoding", "is_read"), [("utf-8-sig", True), ("utf-16", False), ("latin-1", False)])
+def test_a_config_is_text_in_utf8_with_or_without_a_mark(tmp_path, encoding, is_read):
+    (tmp_path / "a.yaml").write_bytes("# Gerät\nseed: 1\n".encode(encoding))
+    if is_read:
+        assert bixt3d.config.read_config(str(tmp_path / "a.yaml")) == {"seed": 1}
+    else:
+        with pytest.raises(InputError, match=r"the config file .*a.yaml is not text in UTF-8: save it as UTF-8"):
+            bixt3d.config.read_config(str(tmp_path / "a.yaml"))
+
+
 def test_where_nothing_is_near_all_settings_of_the_group_are_named():
     with pytest.raises(InputError) as caught:
         parse("--augment.upp=z")

@@ -7,7 +7,8 @@ from pathlib import Path
 from bixt3d.cli.parser import ALWAYS, Parser
 from bixt3d.errors import InputError
 
-CLOUDS = ".ply .obj .off .stl .glb .gltf .xyz .txt .csv .pts .pcd .npy .npz .h5 .hdf5 .las .laz .e57"
+CLOUDS = ".ply .obj .off .stl .glb .gltf .xyz .xyzn .xyzrgb .pts .asc .txt .csv .tsv .pcd .npy .npz .h5 .hdf5 "
+CLOUDS += ".las .laz .e57"
 IMAGES = ".jpg .jpeg .png .bmp .webp"
 UPS = ("y", "z", "-y", "-z")
 FORMATS = ("ply", "las", "laz", "csv", "npz", "npy")
@@ -49,6 +50,11 @@ def make_parser() -> Parser:
         "--up",
         choices=UPS,
         help="up axis of the files; --up=-y for most cameras (default: as trained; -y for a .pcd if that is y)",
+    )
+    parser.add_argument(
+        "--no_viewpoint",
+        action="store_true",
+        help="leave the points of a .pcd in the frame of the sensor: do not move them by the VIEWPOINT in its header",
     )
     parser.add_argument("--category", help="category of all clouds, for a part segmenter (some need it)")
     parser.add_argument("--trust", action="store_true", help="see below")

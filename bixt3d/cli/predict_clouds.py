@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from bixt3d.cli.predict_images import FreeName
 from bixt3d.datasets.files.cloud import Cloud
-from bixt3d.datasets.files.reader import MESH_POINTS, read_file
+from bixt3d.datasets.files.las_large import all_points
 from bixt3d.datasets.images.reading import ENDINGS
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.datasets.transforms.upright import turn_upright
@@ -30,7 +30,7 @@ def predict_file(path: Path, predictor: CloudPredictor, arguments: Namespace, na
     """Predict all clouds of a file."""
     if path.suffix.lower() in ENDINGS and path.exists():
         raise InputError(f"{printable(path)} is an image, but the run reads clouds and meshes; see --checkpoint")
-    for cloud in read_file(path, max(MESH_POINTS, predictor.num_points)):
+    for cloud in predictor.read(path, viewpoint=not arguments.no_viewpoint):
         predict_cloud(path, cloud, predictor, arguments, name)
 
 
@@ -126,6 +126,12 @@ def write_files(
     formats = formats or (ending[1:] if ending in LAS else "ply",)
     label, confidence = cloud.for_original(shown.label, -1), cloud.for_original(shown.confidence, np.nan)
     names = shown.names if cloud.kept is None else {-1: "", **shown.names}
+    if cloud.extent:
+        if not set(formats) <= {one[1:] for one in LAS}:
+            raise InputError(
+                f"{printable(path)} has {cloud.num_original} points, for which --format las and laz alone are written"
+            )
+        label, confidence = all_points(label, cloud.extent), all_points(confidence, cloud.extent)
     points = LabelledPoints(source.xyz, label, confidence, names, own, path)
     colors, comments = cloud.for_original(shown.colors, 0), [f"made by bixt3d from {cloud.name}", *prediction.notes]
     *files, png, page = (base.with_name(f"{base.name}.{ending}") for ending in (*formats, "png", "html"))

@@ -71,7 +71,7 @@ def write_pictures(path: Path, image: Any, prediction: Any, name: str) -> list[s
     try:
         if isinstance(prediction, SegmentationPrediction):
             labels = prediction.labels.numpy()
-            draw_segmentations(path, [SegmentedImage(pixels, labels, None, name)], prediction.class_names)
+            draw_segmentations(path, [SegmentedImage(pixels, labels, None, printable(name))], prediction.class_names)
             paths.append(path.with_name(f"{path.stem}_labels.png"))
             write_label_map(paths[-1], labels, prediction.class_names)
         else:

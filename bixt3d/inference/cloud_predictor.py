@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bixt3d.datasets.clouds.preparing import prepare_cloud, up_axis, with_model_features
+from bixt3d.datasets.clouds.preparing import choose_points, prepare_cloud, up_axis, with_model_features
 from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud, with_features
-from bixt3d.datasets.files.reader import MESH_POINTS
+from bixt3d.datasets.files.las_large import is_large, read_part
+from bixt3d.datasets.files.reader import MESH_POINTS, read_file
 from bixt3d.datasets.transforms.upright import Up
 from bixt3d.inference.predictions import Answer, check_finite
 from bixt3d.inference.predictor import BasePredictor, features_of
@@ -121,10 +123,24 @@ class CloudPredictor(BasePredictor):
         """Return the up axis of a cloud: the one given, or that of its file format, or that of the training set."""
         return up or up_axis(cloud, self.up)
 
+    def read(self, path: Path, viewpoint: bool = True) -> list[Cloud]:
+        """Read the clouds of a file; of a LAS or LAZ too large for memory, only points that a classifier reads.
+
+        ``viewpoint``: see `read_file`.
+        """
+        mesh_points = max(MESH_POINTS, self.num_points)
+        whole = type(self).predict is not CloudPredictor.predict  # an answer for every point needs them all
+        if whole or not is_large(path):
+            return read_file(path, mesh_points, viewpoint=viewpoint)
+        return [read_part(path, lambda size: choose_points(size, mesh_points).numpy(), self.features.names)]
+
     def _clouds(self, clouds: Any, features: Mapping[str, Any] | None, batch: Any) -> tuple[bool, list[Cloud]]:
         for name in features or {}:
             if feature_name(name) not in self.features.names:
                 raise InputError(f"this model reads {self.features or 'no features'}, not {name}: leave it out")
+        if isinstance(clouds, str | Path) and features is None and batch is None:
+            clouds = self.read(Path(clouds))
+            clouds = clouds[0] if len(clouds) == 1 else clouds
         single, found = as_clouds(clouds, features, batch, max(MESH_POINTS, self.num_points))
         return single, [self._with_features(cloud) for cloud in found]
 

@@ -19,6 +19,17 @@ LIST_BYTES = 16 << 20
 NAME_LENGTH = 200
 """Largest number of characters of the name of a class, part or file in a list."""
 
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+"""Byte order marks; those of UTF-32 come first, because one begins as one of UTF-16."""
+
+_ENCODINGS = {
+    (False, True, False, True): "utf-16-le",
+    (True, False, True, False): "utf-16-be",
+    (False, True, True, True): "utf-32-le",
+    (True, True, True, False): "utf-32-be",
+}
+"""Encodings by which of four bytes are mostly zero."""
+
 _BIDIRECTIONAL = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
@@ -52,11 +63,28 @@ def read_plain(path: Path, limit: int | None = None) -> bytes:
 
 
 def read_words(path: Path, limit: int | None = None) -> str:
-    """Return the text of a file in UTF-8, with or without a byte order mark. Raises InputError for other encodings."""
+    """Return the text of a file in UTF-8, or in UTF-16 or UTF-32. Raises InputError for other encodings."""
     try:
-        return read_plain(path, limit).decode("utf-8-sig")
+        return decode_words(read_plain(path, limit))
     except UnicodeDecodeError as error:
         raise InputError(f"{printable(path)} is not text in UTF-8: save it as UTF-8") from error
+
+
+def decode_words(raw: bytes) -> str:
+    """Return text in UTF-8, UTF-16 or UTF-32, with or without a byte order mark, with lines that end in a line feed.
+
+    Raises UnicodeDecodeError for any other encoding: which one it is (Latin-1, GBK, ...) cannot be known for sure.
+    """
+    encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), None) or _encoding_of_zeros(raw)
+    text = raw.decode(encoding).removeprefix("\ufeff")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _encoding_of_zeros(raw: bytes) -> str:
+    """Return the encoding that the zero bytes of ASCII characters show: 1 of 2 bytes in UTF-16, 3 of 4 in UTF-32."""
+    head = raw[: min(len(raw), 4096) // 4 * 4]
+    zeros = tuple(2 * head[place::4].count(0) > len(head) // 4 for place in range(4))
+    return _ENCODINGS.get(zeros, "utf-8")
 
 
 def check_unpacked(needed: int, stored: int, what: str, floor: int = UNPACKED_FLOOR) -> None:

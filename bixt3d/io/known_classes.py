@@ -8,7 +8,8 @@ TRUST = "--trust: import classes that are named and that are not bixt3d's, and s
 
 def known_classes() -> list[type]:
     """Return the classes of bixt3d in all imported modules, and all classes derived from them."""
-    modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "bixt3d"]
+    imported = sys.modules.copy()  # a list of thousands of pairs would make Python collect garbage
+    modules = [module for name, module in imported.items() if name.split(".")[0] == "bixt3d"]
     things = [thing for module in modules for thing in list(vars(module).values())]
     pending = [thing for thing in things if inspect.isclass(thing) and thing.__module__.split(".")[0] == "bixt3d"]
     known: dict[type, None] = {}

@@ -76,6 +76,15 @@ def are_constant(mean: Float[Tensor, " D"], variance: Float[Tensor, " D"]) -> Bo
     return (variance.detach() <= rounding.square().clamp(min=RESOLUTION)) & (mean.detach() != 0)
 
 
+def without_constant_channels(
+    feats: Float[Tensor, "R D"], weight: Float[Tensor, " D"], eps: float
+) -> tuple[Float[Tensor, "R D"], Float[Tensor, " D"]]:
+    """Return the inputs of a batch norm with the same values, but without a gradient for constant channels."""
+    variance, mean = torch.var_mean(feats.detach().to(torch.promote_types(feats.dtype, torch.float32)), 0, correction=0)
+    constant_mask = are_constant(mean, (variance + eps) - eps)  # rounded as in NormOfRows
+    return feats.where(~constant_mask, feats.detach()), weight.where(~constant_mask, weight.detach())
+
+
 class NormOfRows(torch.autograd.Function):
     """PyTorch's batch norm in training mode, with no gradient for constant channels (see `are_constant`)."""
 

@@ -3,8 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
-from bixt3d.nn.batch_norm import NormOfRows, SynchronizedBatchNorm
+from bixt3d.nn.batch_norm import NormOfRows, SynchronizedBatchNorm, without_constant_channels
 from bixt3d.types import InputError
 
 
@@ -41,8 +42,15 @@ class ChannelsLastBatchNorm(SynchronizedBatchNorm, nn.BatchNorm1d):
         return self._normalize(feats.flatten(0, -2)).view_as(feats)
 
     def _normalize(self, feats: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
-        if not self.training or self.synchronized or torch.compiler.is_compiling():
+        if not self.training or self.synchronized:
             return super().forward(feats)
+        if (
+            torch.compiler.is_compiling()
+        ):  # the same from operations that the compiler fuses: it cannot trace NormOfRows
+            feats, weight = without_constant_channels(feats, self.weight, self.eps)
+            self.num_batches_tracked += 1
+            statistics = (self.running_mean, self.running_var)
+            return batch_norm(feats, *statistics, weight, self.bias, True, self.momentum, self.eps)
         self.num_batches_tracked += 1
         statistics = (self.running_mean, self.running_var, self.momentum)
         return NormOfRows.apply(feats, self.weight, self.bias, *statistics, self.eps)

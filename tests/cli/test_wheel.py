@@ -47,7 +47,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory) -> Run:
-    """Return a function that runs the command `bixt3d` of an environment with the wheel, in an empty folder."""
+    """Return a function that runs the command `bixt3d` of an environment with the wheel, or code."""
     home = tmp_path_factory.mktemp("installed")
     venv.create(home / "env", with_pip=False)
     python = home / "env" / "bin" / "python"
@@ -59,9 +59,9 @@ def installed(wheel: Path, tmp_path_factory) -> Run:
     (home / "work").mkdir()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
-    def command(*arguments: object) -> str:
+    def command(*arguments: object, code: str = "") -> str:
         options = {"cwd": home / "work", "env": environment | {"OMP_NUM_THREADS": "1"}}
-        return run(python.with_name("bixt3d"), *arguments, **options)
+        return run(*([python, "-c", code] if code else [python.with_name("bixt3d"), *arguments]), **options)
 
     place = run(python, "-c", "import bixt3d; print(bixt3d.__file__)", cwd=home / "work", env=environment)
     assert Path(place.strip()).is_relative_to(site)
@@ -84,9 +84,12 @@ def test_bixt3d_alone_trains_tests_predicts_draws_and_exports(installed: Run):
     said = installed("train", "cls", "--cfg", "shapes_cls", "--run_dir", "runs/a", *SMALL.split())
     assert "report: runs/a/report.html" in said
     assert "bixt3d train cls --cfg runs/a/config.yaml" in (folder / "runs/a/report.html").read_text()
-    assert "report: runs/a/test/report.html" in installed("test")  # the newest run, whatever its task
     np.savetxt(folder / "cloud.xyz", np.random.default_rng(0).normal(size=(100, 3)))
-    assert "cloud.xyz: 100 points" in installed("predict", "cloud.xyz", "--out", "predictions")
+    lines = ["test", "predict cloud.xyz --out predictions"]  # of the newest run, whatever its task
+    lines += ["visualize runs/a --count 1", "export runs/a --format torch"]
+    said = installed(code=f"from bixt3d.cli.main import call\nfor line in {lines}: call(line.split())")
+    assert "report: runs/a/test/report.html" in said
+    assert "cloud.xyz: 100 points" in said
     assert {path.suffix for path in (folder / "predictions").iterdir()} == {".ply", ".png", ".html", ".js"}
-    assert "runs/a/pictures/classes.png" in installed("visualize", "runs/a", "--count", "1")
-    assert "runs/a/model.pt2" in installed("export", "runs/a", "--format", "torch")
+    assert "runs/a/pictures/classes.png" in said
+    assert "runs/a/model.pt2" in said

@@ -1,6 +1,8 @@
 """Clouds from Python objects: arrays of every layout and dtype, batches, and what is refused in one sentence."""
 
+import laspy
 import numpy as np
+import pandas
 import pytest
 import torch
 import trimesh
@@ -133,7 +135,13 @@ def test_clouds_of_a_list_are_called_by_their_place():
         (np.ma.masked_less(XYZ, 0), "some numbers of this array are masked"),
         ((XYZ, XYZ), r"not tuple: give a list of clouds, or features="),
         ({"xyz": XYZ}, "not dict"),
-        ([[0.0, 0, 0], [1, 1, 1]], "not float"),
+        ([[0.0, 0], [1, 1]], r"shape \(N, 3\)"),
+        ([[0.0, 0, 0], [1, 1]], "expected an array of numbers"),
+        (np.ones((30, 40)), "turn depth maps into points first"),
+        (XYZ.T, "coordinates come last, so swap the last two axes"),
+        (np.hstack([XYZ, XYZ]), "the other columns as features by name"),
+        (np.zeros(3, [("x", "f4"), ("y", "f4")]), r"has no columns x, y, z \(it has x, y\)"),
+        (pandas.DataFrame({"a": [1.0], "b": [2.0]}), r"has no columns x, y, z \(it has a, b\)"),
         (trimesh.PointCloud(np.zeros((0, 3))), "has 0 points"),
         (trimesh.Scene(), "has 0 points"),
         (trimesh.load_path(np.eye(3)), "has 0 points"),
@@ -188,3 +196,65 @@ def test_a_small_mesh_far_from_the_origin_keeps_its_normals():
     _, (cloud,) = as_clouds(box, mesh_points=60)
     assert np.allclose(np.linalg.norm(cloud.columns["normal"], axis=1), 1)
     assert np.allclose(np.abs(cloud.columns["normal"]).max(1), 1, atol=1e-6)
+
+
+FRAMES = {
+    "pandas": pandas.DataFrame(
+        {"x": XYZ[:, 0], "y": XYZ[:, 1], "z": XYZ[:, 2], "intensity": np.arange(12), "word": "a"}
+    ),
+    "records": np.rec.fromarrays([*XYZ.T, np.arange(12)], names="x,y,z,intensity"),
+    "records (3, 4)": np.rec.fromarrays([*XYZ.T, np.arange(12)], names="X,Y,Z,Intensity").reshape(3, 4),
+    "nested": np.array(list(zip(XYZ, np.arange(12), strict=True)), [("position", ">f8", 3), ("intensity", "u2")]),
+}
+
+
+@pytest.mark.parametrize("given", FRAMES.values(), ids=FRAMES)
+def test_tables_with_named_columns_are_clouds_with_features(given):
+    single, (cloud,) = as_clouds(given)
+    assert single and np.array_equal(cloud.xyz, XYZ) and list(cloud.columns) == ["intensity"]
+    assert np.array_equal(cloud.columns["intensity"][:, 0], np.arange(12))
+    assert cloud.notes == (("word not read",) if "word" in getattr(given, "columns", ()) else ())
+
+
+def test_a_data_frame_without_names_is_a_table():
+    (cloud,) = as_clouds(pandas.DataFrame(np.hstack([XYZ, RGB])))[1]
+    assert np.array_equal(cloud.xyz, XYZ) and np.array_equal(cloud.columns["rgb"], RGB)
+
+
+def test_lists_of_points_are_clouds():
+    single, (cloud,) = as_clouds(XYZ.tolist())
+    assert single and np.array_equal(cloud.xyz, XYZ)
+    assert as_clouds([tuple(row) for row in XYZ.astype(int).tolist()])[0]
+    single, clouds = as_clouds([XYZ.tolist(), XYZ[:5].tolist()])
+    assert not single and [len(one) for one in clouds] == [12, 5]
+
+
+def test_a_cloud_of_laspy_keeps_its_coordinates_colors_and_dimensions():
+    las = laspy.create(point_format=3)
+    las.header.offsets, las.header.scales = [500_000, 5_400_000, 0], [0.001] * 3
+    far = XYZ + [500_000.125, 5_400_000.5, 3]
+    las.x, las.y, las.z = far.T
+    las.red, las.green, las.blue = (RGB.astype(np.uint16) * 257).T
+    las.intensity = np.arange(12)
+    (cloud,) = as_clouds(las)[1]
+    np.testing.assert_allclose(cloud.xyz, far, atol=1e-6)
+    assert np.array_equal(cloud.columns["rgb"], RGB.astype(np.uint16) * 257) and cloud.up == "z"
+    assert np.array_equal(cloud.columns["intensity"][:, 0], np.arange(12)) and "X" not in cloud.columns
+
+
+def test_an_array_of_several_clouds_that_looks_like_one_depth_image_is_said():
+    image = np.stack([*np.meshgrid(np.arange(7.0), np.arange(6.0)), np.full((6, 7), 2.0)], -1)
+    _, clouds = as_clouds(image)
+    assert len(clouds) == 6 and clouds[0].notes == (
+        "(6, 7, 3) taken for 6 clouds: if it is one organized cloud, give xyz.reshape(-1, 3)",
+    )
+    assert not as_clouds(np.random.default_rng(0).normal(size=(6, 7, 3)))[1][0].notes
+
+
+def test_points_of_objects_without_a_position_are_dropped():
+    missing = XYZ.copy()
+    missing[3] = np.nan
+    data = pytest.importorskip("torch_geometric.data").Data(pos=torch.tensor(missing), rgb=torch.tensor(RGB))
+    for given in (missing, torch.tensor(missing), data, trimesh.PointCloud(missing), pandas.DataFrame(missing)):
+        (cloud,) = as_clouds(given)[1]
+        assert np.array_equal(cloud.xyz, np.delete(XYZ, 3, 0)) and cloud.num_original == 12

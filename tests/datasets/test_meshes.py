@@ -32,6 +32,13 @@ def sampled(root: Path, **arguments: object) -> ModelNetMeshes:
     return ModelNetMeshes(str(root), **({"num_points": 100, "stored_points": 200, "features": "normal"} | arguments))
 
 
+def test_extensions_may_be_in_capitals(meshes):
+    before = sampled(meshes, stored_points=100).load()[0]
+    for path in meshes.glob("ModelNet10/raw/*/*/*.off"):
+        path.rename(path.with_suffix(".OFF"))
+    assert sampled(meshes, stored_points=100).load()[0].xyz.equal(before.xyz)
+
+
 def test_meshes_become_clouds_on_their_faces(meshes):
     train, test = sampled(meshes).load()
     assert train.class_names == ("bed", "chair")

@@ -59,6 +59,27 @@ def test_validation_clouds_are_trained_on_unless_they_are_left_out_or_absent(fol
     assert len(parts_of(folder).load()[0]) == 3
 
 
+def test_other_points_of_a_cloud_take_the_place_of_those_without_a_position_and_are_counted(folder, capsys):
+    data = np.random.default_rng(0).normal(size=(2, 8, 3))
+    data[0, [0, 5]], data[1, 7, 1] = np.nan, np.inf
+    colors = np.where(np.isfinite(data), 0.5 + data / 10, np.nan)  # a camera that sees no point sees no color
+    write_hdf5(folder / "test.h5", [1, 0], data=data, rgb=colors, pid=[[9, 2, 3, 4, 2, 9, 3, 4], [0, 1] * 3 + [1, 9]])
+    for name, label in (("train.h5", [0, 1]), ("val.h5", [0])):
+        write_hdf5(folder / name, label, rgb=np.full((len(label), 8, 3), 0.5))
+    first, second = parts_of(folder, features="rgb").full_clouds()
+    said = capsys.readouterr().err
+    assert f"3 of the 16 points of {folder / 'test.h5'} are NaN, infinite or beyond 1e+18" in said
+    assert "of the 8 points" not in said
+    for (xyz, feats, parts), places in ((first, [1, 1, 2, 3, 4, 2, 6, 7]), (second, [0, 1, 2, 3, 4, 5, 6, 0])):
+        for values in (xyz, feats, parts):
+            assert torch.equal(values, values[places])
+        assert feats.isfinite().all() and parts.max() < 5 and xyz.norm(dim=1).max() == pytest.approx(1)
+    data[1] = np.nan
+    write_hdf5(folder / "test.h5", [1, 0], data=data)
+    with pytest.raises(InputError, match="cloud 1 of .*test.h5 has no point with a position"):
+        parts_of(folder).load()
+
+
 def test_normals_and_parts_keep_to_their_points(folder):
     source = parts_of(folder, features="normal")
     mixed = source.load()[1]

@@ -65,6 +65,14 @@ def test_every_pixel_keeps_its_class_and_zero_is_none(scenes):
         assert np.array_equal(to_pixels(batch["image"][place])[..., 0], 60 * expected)
 
 
+def test_extensions_may_be_in_capitals(scenes):
+    before = read(source(scenes).load()[0])[0]
+    for path in [*scenes.glob("images/*/*.bmp"), *scenes.glob("annotations/*/*.png")]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    after = read(source(scenes).load()[0])[0]
+    assert all(after[name].equal(before[name]) for name in ("image", "labels"))
+
+
 def test_evaluation_sees_whole_images_in_order_and_splits_a_batch_by_size(scenes):
     batches = read(source(scenes).load(SegmentationAugment())[1])
     assert [tuple(batch["image"].shape) for batch in batches] == [(2, 3, 8, 12), (1, 3, 8, 14), (1, 3, 8, 12)]

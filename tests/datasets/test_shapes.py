@@ -21,6 +21,14 @@ def surface_area(mesh: Mesh) -> float:
     return np.linalg.norm(np.cross(second - first, third - first), axis=1).sum() / 2
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shapes_made_anew():
+    """Make every set anew: other tests share them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shapes, "_make", Shapes._make.__wrapped__)
+        yield
+
+
 @pytest.fixture(scope="module")
 def small_sets():
     return Shapes(train_per_class=12, test_per_class=2, num_points=256, features="normal").load()

@@ -117,6 +117,7 @@ def test_a_csv_gives_every_number_back_to_the_bit(tmp_path):
     ]
 
 
+@pytest.mark.filterwarnings("ignore:The 'float_precision' argument is deprecated")  # pandas 3.1
 def test_pandas_reads_our_csv_files(tmp_path):
     pandas = pytest.importorskip("pandas", reason="needs pandas")
     write_points(tmp_path / "a.csv", points(), SHOWN)

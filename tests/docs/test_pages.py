@@ -25,6 +25,7 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 RESULTS = "docs/results.md"  # its commands are those of the commits that it names
 
 SMALL = ["--data.train_per_class=2", "--data.test_per_class=1", "--data.num_points=128", "--train.epochs=1"]
+SMALL += ["--model.encoder.depth=1"]
 WORDS = """
     test-time augmentation|TTA|activation checkpointing|reference implementation|SyncBatchNorm|mixed precision|
     fine-tuning|exponential moving average|gradient accumulation|torch.compile|ONNX|point cloud classification|

@@ -2,6 +2,7 @@
 
 import inspect
 
+import jaxtyping
 import pytest
 import torch
 from torch import distributed, nn
@@ -116,3 +117,23 @@ def test_constant_channels_get_no_gradient_but_channels_of_zeros_do(synchronized
     assert feats.grad.abs().amax(0).gt(0).tolist() == [False, False, True, True]
     assert norm.weight.grad[:3].abs().max() < 1e-6
     torch.testing.assert_close(norm.bias.grad, grad.sum(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_it_has_the_outputs_gradients_and_statistics_that_it_has_otherwise(dtype, monkeypatch):
+    """Constant channels too: a dozen layers whose gradient PyTorch's batch norm multiplies by 300 overflow float32."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # checks of shapes cannot be compiled
+    rounding = 1 + torch.randint(2, (50,)) * torch.finfo(torch.float32).eps
+    columns = [torch.ones(50), 300 * rounding, torch.zeros(50), torch.randn(50), 3 * torch.randn(50) + 7]
+    grad, found = torch.randn(50, 5).to(dtype), []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        norm = ChannelsLastBatchNorm(5)
+        nn.init.normal_(norm.weight)
+        feats = torch.stack(columns, 1).to(dtype).requires_grad_()
+        out = torch.compile(norm, backend="aot_eager", fullgraph=True)(feats) if compiled else norm(feats)
+        out.backward(grad)
+        found.append([out, feats.grad, norm.weight.grad, norm.bias.grad, *norm.buffers()])
+    assert found[1][1].abs().amax(0).gt(0).tolist() == [False, False, True, True, True]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one)

@@ -1,9 +1,9 @@
 """Two processes give the result of one: losses, and evaluation to the last digit."""
 
 import os
+import runpy
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -42,16 +42,12 @@ def found(tmp_path_factory) -> dict[int, dict]:
     """Return what one and two processes found."""
     root = tmp_path_factory.mktemp("processes")
     draw_images(root)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-
-    def run(number: int) -> dict:
-        command = [sys.executable, PROGRAM, root, root / f"{number}.pt", str(number)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return torch.load(root / f"{number}.pt", weights_only=False)
-
-    with ThreadPoolExecutor() as threads:
-        return dict(zip((1, 2), threads.map(run, (1, 2)), strict=True))
+    options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, PROGRAM, root, root / "2.pt", "2"], **options) as two:
+        runpy.run_path(str(PROGRAM))["main"](root, root / "1.pt", 1)
+        _, errors = two.communicate(timeout=300)
+    assert two.returncode == 0, errors[-3000:]
+    return {number: torch.load(root / f"{number}.pt", weights_only=False) for number in (1, 2)}
 
 
 @pytest.mark.slow

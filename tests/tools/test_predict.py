@@ -113,6 +113,19 @@ def test_folders_are_walked_and_json_is_a_line_for_each_file(class_run, clouds, 
     assert [facts["points"] for facts in found] == [100, 100, 10_000]
 
 
+def test_names_that_are_not_utf8_stop_nothing(class_run, tmp_path, capsys):
+    folder, names = tmp_path / "clouds", [b"a.XYZ", b"b\xe9\xff.xyz", b"c\xe9.xyz", b"d.xyz"]
+    folder.mkdir()
+    for seed, name in enumerate(names):
+        np.savetxt(folder / os.fsdecode(name), np.random.default_rng(seed).normal(size=(70, 3)), "%.4f")
+    (folder / os.fsdecode(names[2])).write_text("no points\n")
+    assert predict.main([str(folder), f"--checkpoint={class_run()}", f"--out={tmp_path / 'out'}"]) == 1
+    out, error = capsys.readouterr()
+    assert f"{folder}/b\\udce9\\udcff.xyz: 70 points" in out and f"{folder}/d.xyz: 70 points" in out
+    assert error.splitlines()[-1].startswith(f"error: {folder}/c\\udce9.xyz contains no points")
+    assert len(list((tmp_path / "out").glob("*_prediction.ply"))) == 3
+
+
 def test_a_table_shows_the_share_of_each_part(part_run, clouds, capsys):
     assert predict.main([str(clouds / "box.stl"), f"--checkpoint={part_run()}", "--category=mug"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()

@@ -2,36 +2,25 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from functools import reduce
 from operator import getitem
 from pathlib import Path
 
 import pytest
 import torch
+from same_runs import assert_same_run
 
 from bixt3d.cli import test as test_command
 from bixt3d.cli import train as train_command
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights
+from bixt3d.engine.checkpoint import load_checkpoint
 from bixt3d.engine.report import read_rows
 from bixt3d.tasks import classification, training
 from bixt3d.tasks.part_segmentation import PartSegmentation
 from bixt3d.types import InputError, Stopped
-
-PROGRAM = """
-from bixt3d.cli.main import run
-from bixt3d.tasks import classification
-classification.Classification.write_report = lambda *_: None
-run("train", "cls")
-"""
-"""The command `bixt3d train cls`, but without pictures."""
-KILLS = {1: "1,1,0", 2: "1,0,1"}
-"""How often a run of so many processes is killed, terminated and interrupted: BIXT3D_KILLS=20,5,5 takes minutes."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,29 +32,6 @@ def without_pictures(monkeypatch):
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def state_of(folder: Path) -> dict[str, torch.Tensor]:
-    """Return all tensors that a run leaves: its weights, and the state of model, average and optimizer."""
-    state = load_checkpoint(folder / "checkpoint.pt")["learner"]
-    tensors = {f"kept {name}": one for name, one in load_weights(folder / "model.safetensors")[0].items()}
-    for part in ("model", "average"):
-        tensors |= {f"{part} {name}": one for name, one in state[part].items()}
-    moments = state["optimizer"]["state"]
-    return tensors | {f"{place} {name}": one for place, its in moments.items() for name, one in its.items()}
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    first, second = state_of(one), state_of(other)
-    assert first.keys() == second.keys()
-    assert all(first[name].equal(second[name]) for name in first)
-    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
-    timed = "clouds_per_second"
-    rows = [
-        [{k: v for k, v in row.items() if k != timed} for row in read_rows(run / "metrics.csv")] for run in (one, other)
-    ]
-    assert rows[0] == rows[1]
-    assert not [path for path in other.iterdir() if path.name.startswith(".")]
 
 
 def stop_at(monkeypatch, number: int, step: int) -> None:
@@ -454,68 +420,6 @@ def test_damaged_settings_of_a_run_are_named_in_one_sentence(tmp_path, tiny_run,
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
     assert files(run) == before
-
-
-def start(program: Path, *arguments: object) -> subprocess.Popen:
-    command = [sys.executable, "-W", "ignore", str(program), *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
-def test_a_run_stopped_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny, devices):
-    counts = [int(count) for count in os.environ.get("BIXT3D_KILLS", KILLS[devices]).split(",")]
-    numbers = [signal.SIGKILL] * counts[0] + [signal.SIGTERM] * counts[1] + [signal.SIGINT] * counts[2]
-    rng = random.Random(devices)
-    rng.shuffle(numbers)
-    settings = ["--data.train_per_class=10", "--train.batch_size=4", f"--train.epochs={2 + len(numbers)}"]
-    settings += [f"--runtime.devices={devices}", "--train.eval_every=100"]
-    (program := tmp_path / "program.py").write_text(PROGRAM)
-    if devices == 1:
-        train_command.main(["cls", f"--cfg={tiny}", f"--run_dir={tmp_path / 'whole'}", *settings])
-        run = stop_and_go_on(program, tiny, tmp_path / "run", settings, numbers, rng)
-    else:
-        with start(program, "--cfg", tiny, "--run_dir", tmp_path / "whole", *settings) as whole:  # beside the other
-            run = stop_and_go_on(program, tiny, tmp_path / "run", settings, numbers, rng)
-            output, errors = whole.communicate(timeout=600)
-        assert whole.returncode == 0, errors
-    assert_same_run(tmp_path / "whole", run)
-
-
-def stop_and_go_on(
-    program: Path, tiny: Path, run: Path, settings: list[str], numbers: list[int], rng: random.Random
-) -> Path:
-    """Run a program to its end, but stop it by each of these signals, at a random moment of another epoch."""
-    counts = {number: 0 for number in numbers}
-    for i, number in enumerate(numbers):
-        process = start(program, *(["--resume", run] if i else ["--cfg", tiny, "--run_dir", run, *settings]))
-        wait_for(process, run, i + 1, rng.random() * 0.1)
-        if number == signal.SIGKILL:  # all processes at once: what a machine does that loses its power
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)  # the first process alone: the others learn of it
-        output, errors = process.communicate(timeout=120)
-        expected = -number if number == signal.SIGKILL else 128 + number
-        assert process.returncode == expected, errors
-        assert "Traceback" not in errors, errors
-        assert number == signal.SIGKILL or f"stopped by {number.name}: " in errors and f"--resume {run}`" in errors
-        counts[number] += 1
-    process = start(program, "--resume", run)
-    output, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    print({number.name: count for number, count in counts.items()})
-    return run
-
-
-def wait_for(process: subprocess.Popen, run: Path, epoch: int, longer: float) -> None:
-    """Wait until a run has so many epochs behind it, and a moment longer."""
-    deadline = time.monotonic() + 300
-    while not ((run / "metrics.csv").exists() and len(read_rows(run / "metrics.csv")) >= epoch):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(longer)
 
 
 def test_a_second_interrupt_ends_at_once():

@@ -1,12 +1,10 @@
-"""Training end to end on tiny procedural shapes: it learns, can be killed, repeats itself, and refuses nonsense."""
+"""Training end to end on tiny procedural shapes: it learns, repeats itself, and refuses nonsense."""
 
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -14,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from bixt3d.cli import test as test_command
 from bixt3d.cli import train as train_command
 from bixt3d.datasets.shapes.shapes import Shapes
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights
+from bixt3d.engine.checkpoint import load_weights
 from bixt3d.engine.report import read_rows
 from bixt3d.models.encoder import BixtEncoder
 from bixt3d.tasks import training
@@ -112,31 +109,6 @@ def test_another_seed_is_another_run(tmp_path, train, tiny_run):
     assert not same_weights(tiny_run, train(tmp_path / "run", "--seed=1", "--train.epochs=1"))
 
 
-def test_a_run_killed_in_the_middle_of_an_epoch_ends_as_if_it_had_not_been(tmp_path, tiny, train):
-    settings = ["--data.train_per_class=10", "--train.batch_size=4", "--train.epochs=3"]  # 40 steps in an epoch
-    undisturbed = train(tmp_path / "undisturbed", *settings)
-    killed = tmp_path / "killed"
-    process = program("--cfg", tiny, "--run_dir", killed, *settings)
-    deadline = time.monotonic() + 120
-    try:
-        while not (killed / "checkpoint.pt").exists():  # written whole, at the end of the first epoch
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert load_checkpoint(killed / "checkpoint.pt")["epoch"] < 3
-    assert not (killed / "result.json").exists()
-    assert not same_weights(undisturbed, killed)
-    assert train_command.main(["cls", "--resume", str(killed)]) == killed
-    assert same_weights(undisturbed, killed)
-    assert [row["epoch"] for row in read_rows(killed / "metrics.csv")] == [1, 2, 3]
-    for name in ("overall_accuracy", "per_class", "best_on_test"):
-        assert result_of(killed)[name] == result_of(undisturbed)[name]
-
-
 def test_a_run_that_was_finished_can_go_on_where_it_is_named(tmp_path, train, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = train(Path("runs") / "a", "--train.epochs=1")
@@ -215,31 +187,6 @@ def test_the_rival_trains_with_the_same_tool(tmp_path, train):
     folder = train(tmp_path / "run", "--model=PointMLPElite", "--model.num_neighbors=4", "--train.epochs=1")
     assert result_of(folder)["parameters"] > 500_000
     assert load_weights(folder / "model.safetensors")[1]["task"] == "classification"
-
-
-@pytest.mark.slow
-def test_two_processes_write_one_set_of_files_and_agree_with_one_that_evaluates(tmp_path, tiny, monkeypatch, capsys):
-
-    folder = tmp_path / "run"
-    rival = ["--model", "PointMLPElite", "--model.num_neighbors", 4, "--optim.ema", 0]
-    process = program("--cfg", tiny, "--run_dir", folder, "--runtime.devices", 2, "--train.epochs", 1, *rival)
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert len(list((folder / "tensorboard").glob("events.*"))) == 1
-    assert output.count("report: ") == 1
-    assert [row["epoch"] for row in read_rows(folder / "metrics.csv")] == [1]
-    seen = []
-    monkeypatch.setattr(Classification, "write_results", lambda *given: seen.append(given[2].scores))
-    alone, (row,) = (
-        test_command.main(["cls", f"--checkpoint={folder}", "--runtime.devices=1"]),
-        read_rows(folder / "metrics.csv"),
-    )
-    assert alone["overall_accuracy"] == result_of(folder)["overall_accuracy"]
-    assert row["test_accuracy"] == pytest.approx(alone["overall_accuracy"], rel=1e-5)
-    assert row["test_loss"] == pytest.approx(seen[0].loss, rel=1e-5)  # BatchNorm's statistics are those that were kept
-    capsys.readouterr()
-    train_command.main(["cls", "--resume", str(folder), "--runtime.devices=1", "--train.epochs=2"])
-    assert f"{folder} is resumed with 1 process; its last epoch was trained by 2" in capsys.readouterr().out
 
 
 GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--model.tokenizer.points=PointTokenizer"]

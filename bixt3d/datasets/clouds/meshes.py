@@ -56,7 +56,7 @@ class ModelNetMeshes(CloudSource):
         if not names:
             raise missing_data(folder, "*/train/*.off", f"modelnet{self.name}_meshes")
         check_names(names, raw)
-        files = {split: sorted(raw.glob(f"*/{split}/*.off")) for split in ("train", "test")}
+        files = {split: sorted(raw.glob(f"*/{split}/*.[oO][fF][fF]")) for split in ("train", "test")}
         for split, paths in files.items():
             if not paths:
                 raise InputError(f"{raw} has no meshes in */{split}/*.off")

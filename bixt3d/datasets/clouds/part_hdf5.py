@@ -10,10 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bixt3d.datasets.clouds import shapenetpart
+from bixt3d.datasets.clouds.placed import placed_blocks
 from bixt3d.datasets.clouds.reading import largest_colors, read_clouds, read_file_list, read_json, read_lines
 from bixt3d.datasets.clouds.source import PartSource
 from bixt3d.datasets.download.archives import missing_data
-from bixt3d.datasets.files.hdf5 import blocks, find_dataset, open_hdf5
+from bixt3d.datasets.files.hdf5 import find_dataset, open_hdf5
 from bixt3d.datasets.transforms.normalize import check_each
 from bixt3d.io.bounds import check_names
 from bixt3d.types import VOID, CloudSet, InputError
@@ -140,7 +141,7 @@ def _read_parts(
             size = (find_dataset(file, "data").shape[0], num_points)
             if pid.shape != size or pid.dtype.kind not in "iu":
                 raise InputError(f"{path} must contain pid of shape {size} as integers, not {pid.dtype} {pid.shape}")
-            for place, block in blocks(pid):
+            for place, block, _ in placed_blocks(pid):
                 here = slice(start + place.start, start + place.stop)
                 parts[here] = torch.from_numpy(block.astype(np.int64))
                 known_mask = (parts[here] >= 0) & (parts[here] < len(owner))

@@ -35,6 +35,10 @@ def label_words(cloud: Cloud, column: str = "") -> tuple[str, list[str], Int[np.
     if values.ndim == 2 and values.shape[1] != 1:
         raise InputError(f"{cloud.name} has {name} of width {values.shape[1]}: a label takes one column")
     values = values.reshape(-1)
+    if name in cloud.words:
+        if np.isnan(values).any():
+            raise InputError(f"{cloud.name} has points without a word in {name}")
+        values = np.array(cloud.words[name])[values.astype(np.int64)]
     if values.dtype.kind == "f" and not _are_whole(values):
         raise InputError(f"{cloud.name} has {name} with values that are no whole numbers: are these labels?")
     values = values.astype(np.int64) if values.dtype.kind in "fiub" else values.astype(str)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.feature_columns import select_features
+from bixt3d.datasets.transforms.draws import first_permuted
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.datasets.transforms.normals import estimate_normals
 from bixt3d.datasets.transforms.upright import Up, turn_upright
@@ -35,6 +36,24 @@ def up_axis(cloud: Cloud, wanted: Up) -> Up:
     return (cloud.up if cloud.up and wanted == "y" else None) or wanted
 
 
+def choose_points(size: int, num_points: int, seed: int = 0) -> Int[Tensor, " M"]:
+    """Return the indices of the points that a model reads of a cloud; see `prepare_cloud`."""
+    if size >= num_points:
+        return first_permuted(size, num_points, seed)
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randperm(size, generator=generator)
+    return torch.cat([index, torch.randint(size, (num_points - size,), generator=generator)])
+
+
+def _normalized(cloud: Cloud, up: Up, wanted: Up) -> Float[Tensor, "1 N 3"]:
+    """Return a cloud upright and in the unit sphere; some points of a large one as they lie in the whole."""
+    xyz = torch.from_numpy(cloud.xyz).double()
+    if cloud.extent is None:
+        return normalize_clouds(turn_upright(xyz, up, wanted)[None], cloud.name).float()
+    centred = (xyz - torch.from_numpy(cloud.extent.mean)) / cloud.extent.radius
+    return turn_upright(centred, up, wanted)[None].float()
+
+
 def prepare_cloud(
     cloud: Cloud, features: Features, num_points: int, up: Up, wanted: Up, seed: int = 0
 ) -> tuple[Float[Tensor, "1 N 3"], Int[Tensor, " M"], Float[Tensor, "1 M F"]]:
@@ -43,12 +62,8 @@ def prepare_cloud(
     The points are a random subset; all of them and random repetitions if there are fewer. ``up``: the up axis of the
     cloud; ``wanted``: that of the model. Raises InputError for a missing feature, and for points without extent.
     """
-    xyz = torch.from_numpy(cloud.xyz)
-    xyz = normalize_clouds(turn_upright(xyz.double(), up, wanted)[None], cloud.name).float()
-    generator = torch.Generator().manual_seed(seed)
-    index = torch.randperm(xyz.shape[1], generator=generator)[:num_points]
-    if missing := num_points - len(index):
-        index = torch.cat([index, torch.randint(xyz.shape[1], (missing,), generator=generator)])
+    xyz = _normalized(cloud, up, wanted)
+    index = torch.arange(num_points) if cloud.extent else choose_points(len(cloud), num_points, seed)
     if not features:
         return xyz, index, xyz.new_zeros(1, len(index), 0)
     try:

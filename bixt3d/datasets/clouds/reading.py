@@ -1,6 +1,7 @@
 """Readers for the lists and HDF5 files of published data sets; every error names its file."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -10,9 +11,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from tqdm import tqdm
 
+from bixt3d.datasets.clouds.placed import placed_blocks
+from bixt3d.datasets.files.cloud import NO_POSITION
 from bixt3d.datasets.files.feature_columns import UNITS, color_notes, feature_numbers, largest_of
-from bixt3d.datasets.files.hdf5 import blocks, find_dataset, open_hdf5
+from bixt3d.datasets.files.hdf5 import find_dataset, open_hdf5
 from bixt3d.datasets.transforms.normalize import check_each, normalize_clouds
 from bixt3d.io.bounds import LIST_BYTES, check_names, listed, printable, read_plain, read_words, shortened
 from bixt3d.types import Feature, Features, InputError, feature_name
@@ -126,9 +130,14 @@ def _read_labels(path: Path, num_classes: int, classes_in: str) -> Int[Tensor, "
 
 
 def _fill_positions(data: Any, xyz: Float[Tensor, "S N 3"], path: str) -> None:
-    for place, block in blocks(data):
+    num_missing = 0
+    for place, block, missing in placed_blocks(data):
         # in double precision until they are centred: float32 has steps of 0.5 m at 5,000 km
         xyz[place] = normalize_clouds(torch.from_numpy(block.astype(np.float64)), path, place.start)
+        num_missing += missing
+    if num_missing:
+        fault = f"{num_missing} of the {xyz[..., 0].numel()} points of {path} are {NO_POSITION}"
+        tqdm.write(f"{fault}: other points of their clouds take their place", file=sys.stderr)
 
 
 def largest_colors(paths: Sequence[Path], features: Features) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -143,7 +152,7 @@ def largest_colors(paths: Sequence[Path], features: Features) -> tuple[dict[str,
         with open_hdf5(path) as file:
             for feature in colors:
                 if (dataset := _find_feature(file, feature)).dtype not in UNITS:
-                    here = max((largest_of(block) for _, block in blocks(dataset)), default=0.0)
+                    here = max((largest_of(block) for _, block, _ in placed_blocks(dataset)), default=0.0)
                     most[feature.name] = float(np.maximum(here, most.get(feature.name, 0)))  # NaN stays
                     notes[feature.name] = color_notes(np.empty(0, dataset.dtype), most[feature.name])
     return most, tuple(f"{name}: {note} in all files of the set" for name, its in notes.items() for note in its)
@@ -151,7 +160,7 @@ def largest_colors(paths: Sequence[Path], features: Features) -> tuple[dict[str,
 
 def _fill_feature(dataset: Any, feature: Feature, feats: Float[Tensor, "S N W"], path: str, most: float | None) -> None:
     least, greatest = np.inf, -np.inf
-    for place, block in blocks(dataset):
+    for place, block, _ in placed_blocks(dataset):
         columns = block[..., None] if block.ndim == 2 else block
         numbers = feature_numbers(columns, feature, path, most)
         least, greatest = np.minimum(least, numbers.min((0, 1))), np.maximum(greatest, numbers.max((0, 1)))

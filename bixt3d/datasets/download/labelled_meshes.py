@@ -21,7 +21,7 @@ FacesOfParts = Mapping[str, Int[np.ndarray, " L"]]
 
 def write_parts(meshes: Path, folder: Path) -> str:
     """Write clouds of all labelled meshes in the layout of `PartHDF5`; return a summary in sentences."""
-    shapes = sorted(meshes.glob("*/*.off"), key=_place)
+    shapes = sorted(meshes.glob("*/*.[oO][fF][fF]"), key=_place)
     labelled = {path: read_labels(labels) for path in shapes if (labels := _labels_of(path)).is_file()}
     if not labelled:
         raise InputError(f"{meshes} has no meshes with labels: CATEGORY/1.off with CATEGORY/1_labels.txt and so on")

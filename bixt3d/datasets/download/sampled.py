@@ -49,7 +49,7 @@ def write_modelnet(meshes: Path, folder: Path) -> str:
     (folder / "shape_names.txt").write_text("".join(f"{name}\n" for name in names))
     counts = {}
     for split in OFFICIAL:
-        paths = [path for name in names for path in sorted(meshes.glob(f"{name}/{split}/*.off"))]
+        paths = [path for name in names for path in sorted(meshes.glob(f"{name}/{split}/*.[oO][fF][fF]"))]
         if not paths:
             raise InputError(f"{meshes} has no meshes in */{split}/*.off")
         counts[split], files = len(paths), []

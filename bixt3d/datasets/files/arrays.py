@@ -1,5 +1,6 @@
-"""Clouds from Python objects: arrays, tensors, files, PyG data, trimesh, Open3D, and lists of these."""
+"""Clouds from Python objects: arrays, tensors, files, data frames, PyG, trimesh, Open3D, laspy, and lists of these."""
 
+import numbers
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,11 +10,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from bixt3d.datasets.files.array_layout import looks_organized
 from bixt3d.datasets.files.cloud import Cloud, as_array, as_column, share_largest, standard_cloud
+from bixt3d.datasets.files.columns import Points, named_columns, split_columns
+from bixt3d.datasets.files.fields import points_of_fields, structured_fields
 from bixt3d.datasets.files.mesh_points import sample_corners
 from bixt3d.datasets.files.pyg import from_pyg
 from bixt3d.datasets.files.reader import MESH_POINTS, check_points, read_file
 from bixt3d.datasets.files.scenes import points_of_scene
+from bixt3d.io.bounds import listed
 from bixt3d.types import InputError
 
 
@@ -25,14 +30,16 @@ def as_clouds(
     Raises InputError for input of any other type or shape.
 
     Args:
-        clouds: a `Cloud`, an array or tensor of shape (N, 3) or (B, N, 3), a path, an object of PyG, trimesh or Open3D,
-            or a list of these.
+        clouds: a `Cloud`, an array or tensor of shape (N, 3) or (B, N, 3), a structured array or a data frame with
+            columns x, y, z, a path, an object of PyG, trimesh, Open3D or laspy, or a list of these.
         features: for an array, its features by name: arrays with a row for each point.
         batch: for an array (N, 3), the index of the cloud of each point, as in PyG; for (B, N, 3), a mask (B, N) that
             is False for padding.
         mesh_points: number of points sampled from a mesh.
     """
-    if isinstance(clouds, np.ndarray | Tensor):
+    if _are_rows(clouds):
+        clouds = as_array(clouds)
+    if isinstance(clouds, np.ndarray | Tensor) and not getattr(clouds.dtype, "names", None):
         single, found = _from_array(as_array(clouds), features or {}, None if batch is None else as_array(batch))
         return single, share_largest([standard_cloud(cloud) for cloud in found])
     if features is not None or batch is not None:
@@ -65,30 +72,71 @@ def _from_object(clouds: Any, mesh_points: int) -> list[Cloud]:
         return [clouds]
     if isinstance(clouds, str | Path):
         return read_file(clouds, mesh_points)
+    if isinstance(clouds, np.ndarray):
+        return [_of_points(points_of_fields(structured_fields(clouds.reshape(-1))))]
+    if hasattr(clouds, "columns") and hasattr(clouds, "__getitem__"):
+        return [_from_frame(clouds)]
     for parent in type(clouds).__mro__:
         if convert := FROM_PACKAGE.get(parent.__module__.partition(".")[0]):
             return convert(clouds, mesh_points)
     advice = ": give a list of clouds, or features={'normal': ...}" if isinstance(clouds, tuple) else ""
     raise InputError(
-        "expected an array, a tensor, a file, PyG data, a mesh or cloud of trimesh or Open3D, or a list of these, not "
-        f"{type(clouds).__name__}{advice}"
+        "expected an array, a tensor, a file, a data frame, PyG data, a mesh or cloud of trimesh, Open3D or laspy, or "
+        f"a list of these, not {type(clouds).__name__}{advice}"
     )
+
+
+def _are_rows(clouds: Any) -> bool:
+    """Return whether this is a list of points, each a list of numbers."""
+    first = clouds[0] if isinstance(clouds, list) and clouds else None
+    return isinstance(first, list | tuple) and all(isinstance(one, numbers.Real) for one in first)
+
+
+def _of_points(points: Points) -> Cloud:
+    return Cloud(points.xyz, points.columns, notes=points.notes)
+
+
+def _from_frame(frame: Any) -> Cloud:
+    """Return the cloud of a data frame (pandas, polars) with columns x, y, z; columns of words are not read."""
+    values = {str(name): np.asarray(frame[name]) for name in frame.columns}
+    unread = [name for name, column in values.items() if column.dtype.kind not in "fiub"]
+    if all(name.isdigit() for name in values) and not unread:  # a table without names
+        return _of_points(split_columns(np.stack(list(values.values()), 1)))
+    points = points_of_fields({name: column for name, column in values.items() if name not in unread})
+    return _of_points(points._replace(notes=points.notes + ((f"{listed(unread)} not read",) if unread else ())))
+
+
+def _from_laspy(las: Any) -> Cloud:
+    """Return the cloud of a laspy ``LasData``, with all its dimensions by name."""
+    columns = {name: np.asarray(las[name]) for name in las.point_format.dimension_names if name not in ("X", "Y", "Z")}
+    return replace(_of_points(named_columns({axis: np.asarray(las[axis]) for axis in "xyz"} | columns)), up="z")
 
 
 def _from_array(xyz: np.ndarray, features: Mapping[str, Any], batch: np.ndarray | None) -> tuple[bool, list[Cloud]]:
     if xyz.ndim not in (2, 3) or xyz.shape[-1] != 3 or 0 in xyz.shape or xyz.dtype.kind == "b":
-        turned = xyz.ndim in (2, 3) and xyz.shape[-2] == 3
-        advice = ": coordinates come last, so swap the last two axes" if turned else ""
-        raise InputError(f"clouds are numbers of shape (N, 3) or (B, N, 3), not {xyz.dtype} of {xyz.shape}{advice}")
+        raise InputError(
+            f"clouds are numbers of shape (N, 3) or (B, N, 3), not {xyz.dtype} of {xyz.shape}{_advice(xyz.shape)}"
+        )
     columns = {name: as_column(name, values, xyz.shape) for name, values in features.items()}
     xyz = xyz.astype(np.float64)
     if batch is None and xyz.ndim == 2:
         return True, [Cloud(xyz, columns)]
     indices = _cloud_indices(xyz, batch)
+    notes = (f"{xyz.shape} taken for {len(xyz)} clouds: if it is one organized cloud, give xyz.reshape(-1, 3)",)
+    notes *= batch is None and looks_organized(xyz)
     return False, [
-        Cloud(xyz[index], {name: values[index] for name, values in columns.items()}, name=f"cloud {place}")
+        Cloud(xyz[index], {name: values[index] for name, values in columns.items()}, name=f"cloud {place}", notes=notes)
         for place, index in enumerate(indices)
     ]
+
+
+def _advice(shape: tuple[int, ...]) -> str:
+    if len(shape) in (2, 3) and shape[-2] == 3 and shape[-1] != 3:
+        return ": coordinates come last, so swap the last two axes"
+    if len(shape) in (2, 3) and 3 < shape[-1] <= 16:
+        return ": give xyz[..., :3], and the other columns as features by name"
+    depth = len(shape) in (2, 3) and min(shape[-2:]) > 16
+    return ": turn depth maps into points first, such as by Open3D's create_from_depth_image" if depth else ""
 
 
 def _cloud_indices(xyz: np.ndarray, batch: np.ndarray | None) -> list[Any]:
@@ -138,5 +186,6 @@ FROM_PACKAGE: dict[str, Callable[[Any, int], list[Cloud]]] = {
     "open3d": lambda geometry, mesh_points: [_from_open3d(geometry, mesh_points)],
     "trimesh": lambda geometry, mesh_points: [_from_trimesh(geometry, mesh_points)],
     "torch_geometric": lambda data, _: from_pyg(data),
+    "laspy": lambda las, _: [_from_laspy(las)],
 }
 """The function that converts the objects of each package to clouds."""

@@ -27,6 +27,15 @@ NO_POSITION = f"NaN, infinite or beyond {FARTHEST:g}"
 
 
 @dataclass(frozen=True, eq=False)
+class Extent:
+    """Number of points of a large cloud, their mean, and the largest distance of one from it."""
+
+    num_points: int
+    mean: Float[np.ndarray, "3"]
+    radius: float
+
+
+@dataclass(frozen=True, eq=False)
 class Cloud:
     """One point cloud with its features, not normalized.
 
@@ -40,8 +49,11 @@ class Cloud:
         notes: what was guessed, changed or left out when it was read, each in a few words.
         largest: the largest value of a column over all clouds of its file or array, if there are several.
         num_faces: number of triangles of the file that the points were sampled from; 0: not from a file with faces.
+        words: the words of columns that the source has as words, such as class names: such a column contains their
+            indices, or NaN for none.
         original: the cloud with all its points, if some were dropped because they have no position; else None.
         kept: the indices of these points in ``original``; None: all.
+        extent: of the whole cloud, if these are some of its points, in random order.
 
     Example:
         >>> import numpy as np
@@ -57,16 +69,18 @@ class Cloud:
     notes: tuple[str, ...] = ()
     largest: Mapping[str, float] = field(default_factory=dict)
     num_faces: int = 0
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     original: "Cloud | None" = None
     kept: Int[np.ndarray, " N"] | None = None
+    extent: Extent | None = None
 
     def __len__(self) -> int:
         return len(self.xyz)
 
     @property
     def num_original(self) -> int:
-        """The number of points before those without a position were dropped."""
-        return len(self.original or self)
+        """The number of points of the source, with those that have no position or were not read."""
+        return self.extent.num_points if self.extent else len(self.original or self)
 
     def for_original(self, values: Shaped[np.ndarray, "N ..."], missing: float | int) -> Shaped[np.ndarray, "M ..."]:
         """Return values with a row for each original point, in their order; ``missing`` where a point was dropped."""
@@ -107,7 +121,9 @@ def standard_cloud(cloud: Cloud) -> Cloud:
     names = {name: feature_name(name) if times[feature_name(name)] == 1 else name for name in cloud.columns}
     columns = {names[name]: as_column(name, values, xyz.shape) for name, values in cloud.columns.items()}
     largest = {names[name]: most for name, most in cloud.largest.items() if name in names}
-    return _drop(replace(cloud, xyz=np.require(xyz, np.float64, ["C", "W"]), columns=columns, largest=largest))
+    words = {names[name]: own for name, own in cloud.words.items() if name in names}
+    xyz = np.require(xyz, np.float64, ["C", "W"])
+    return _drop(replace(cloud, xyz=xyz, columns=columns, largest=largest, words=words))
 
 
 def has_position(xyz: Shaped[np.ndarray, "*N 3"]) -> Bool[np.ndarray, "*N"]:
@@ -156,6 +172,8 @@ def with_features(cloud: Cloud, features: Features) -> Cloud:
         names = columns_of(feature, columns, cloud.name)
         if not names:
             continue
+        if any(name in cloud.words for name in names):
+            raise InputError(f"{cloud.name} has {feature.name} as words, not as numbers: no model reads them")
         values = np.concatenate([columns.pop(name) for name in names], -1)
         if feature.kind == "normal" and values.shape[1] == 3:
             if not are_directions(values):

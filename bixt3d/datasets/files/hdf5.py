@@ -29,26 +29,36 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         raise InputError(f"{printable(path)} cannot be read as HDF5 ({reason}): fetch or write it again") from error
 
 
-def holds_numbers(file: Any, name: str) -> bool:
-    """Return whether the file contains a dataset of numbers of this name, not a group, text or a link."""
+def holds_numbers(group: Any, name: str) -> bool:
+    """Return whether a group contains a dataset of numbers or records of this name, not a group, text or a link."""
     import h5py
 
     return (
-        isinstance(file.get(name, getlink=True), h5py.HardLink)
-        and isinstance(file[name], h5py.Dataset)
-        and file[name].shape is not None
-        and file[name].dtype.kind in "fiub"
+        is_own(group, name)
+        and isinstance(group[name], h5py.Dataset)
+        and group[name].shape is not None
+        and (group[name].dtype.kind in "fiub" or bool(group[name].dtype.names))
     )
 
 
-def find_dataset(file: Any, name: str, advice: str = "") -> Any:
+def is_own(group: Any, name: str, only_groups: bool = False) -> bool:
+    """Return whether a group contains an object of this name itself, not a link to it."""
+    import h5py
+
+    own = isinstance(group.get(name, getlink=True), h5py.HardLink)
+    return own and (not only_groups or isinstance(group[name], h5py.Group))
+
+
+def find_dataset(file: Any, name: str, advice: str = "", records: bool = False) -> Any:
     """Return a dataset of numbers that is stored in the file itself; ``advice`` ends the error if there is none.
+
+    ``records``: it may be one of records (a compound dataset) as well.
 
     Raises InputError if it is missing, a link, stored in another file, or declares a size far above its stored bytes.
     """
     import h5py
 
-    where = f"{printable(file.filename)} has"
+    where = f"{printable(file.file.filename)} has"
     if name not in (names := list(file)):
         raise InputError(f"{where} no dataset {name!r} (it has {listed(names)}){advice}")
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
@@ -58,7 +68,7 @@ def find_dataset(file: Any, name: str, advice: str = "") -> Any:
         raise InputError(f"{where} {name!r}, but not as a dataset with numbers in it")
     if dataset.is_virtual or dataset.external:
         raise InputError(f"{where} {name!r} in another file: only data stored in the file itself is read")
-    if dataset.dtype.kind not in "fiub":
+    if dataset.dtype.kind not in "fiub" and not (records and dataset.dtype.names):
         kind = dataset.dtype if dataset.dtype.kind != "V" else "tables"
         raise InputError(f"{where} {name!r}, which contains no numbers, but {kind}")
     bytes_each, stored = max(8, dataset.dtype.itemsize), dataset.id.get_storage_size()  # 8: most become float64

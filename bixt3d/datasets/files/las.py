@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +20,13 @@ from bixt3d.types import InputError
 
 CHUNK = 1_000_000
 """Points that are read at a time."""
+LAYER_OF = {name: name.upper() for name in ("intensity", "classification", "user_data", "scan_angle", "gps_time")}
+LAYER_OF |= {name: name.upper() for name in ("point_source_id", "rgb", "nir")}
+LAYER_OF |= dict.fromkeys(("return_number", "number_of_returns", "scanner_channel"), "XY_RETURNS_CHANNEL")
+LAYER_OF |= dict.fromkeys(
+    ("synthetic", "key_point", "withheld", "overlap", "scan_direction_flag", "edge_of_flight_line"), "FLAGS"
+)
+"""The layer of compressed points of formats 6 to 10 that each column is in, as lazrs names it; others: extra bytes."""
 POINTWISE, LAYERED = 2, 3
 """The compressors of LAZ that are read: chunks of points, and chunks of layers."""
 
@@ -41,10 +48,13 @@ class LasFile:
     def __len__(self) -> int:
         return self.header.count
 
-    def records(self, size: int = CHUNK) -> Iterator[Shaped[np.ndarray, " _"]]:
-        """Yield all points in chunks of ``size``, as arrays with the fields of the file."""
+    def records(self, size: int = CHUNK, names: Collection[str] | None = None) -> Iterator[Shaped[np.ndarray, " _"]]:
+        """Yield all points in chunks of ``size``, as arrays with the fields of the file.
+
+        Those that columns other than ``names`` need may be left out of decompression.
+        """
         with _damage_is_said():
-            read = self._decompressor() if self.header.compressed else self._plain()
+            read = self._decompressor(names).decompress_many if self.header.compressed else self._plain()
         for first in range(0, len(self), size):
             raw = bytearray(min(size, len(self) - first) * self.header.point_bytes)
             with _damage_is_said():
@@ -53,11 +63,24 @@ class LasFile:
 
     def chunks(self, names: Collection[str] | None = None, size: int = CHUNK) -> Iterator[Points]:
         """Yield positions and columns (all, or those of these names) of all points in chunks; colors as in the file."""
-        for records in self.records(size):
+        for records in self.records(size, names):
             yield Points(self.dims.xyz(records), self.dims.columns(records, names))
 
-    def _plain(self) -> Any:
-        self.file.seek(self.header.first_point)
+    def run(self, first: int, size: int) -> Points:
+        """Return ``size`` points from the given one on, with all columns."""
+        raw = bytearray(size * self.header.point_bytes)
+        with _damage_is_said():
+            if self.header.compressed:
+                decompressor = self._decompressor(None)
+                decompressor.seek(first)
+                decompressor.decompress_many(raw)
+            else:
+                self._plain(first)(raw)
+        records = np.frombuffer(raw, self.dims.dtype)
+        return Points(self.dims.xyz(records), self.dims.columns(records))
+
+    def _plain(self, first: int = 0) -> Callable[[bytearray], None]:
+        self.file.seek(self.header.first_point + first * self.header.point_bytes)
 
         def read(raw: bytearray) -> None:
             if self.file.readinto(raw) < len(raw):
@@ -65,7 +88,7 @@ class LasFile:
 
         return read
 
-    def _decompressor(self) -> Any:
+    def _decompressor(self, names: Collection[str] | None) -> Any:
         import lazrs
 
         laszip = self.header.find(LASZIP)
@@ -73,7 +96,18 @@ class LasFile:
         check_chunks(self.file, self.header, chunks)
         self.file.seek(self.header.first_point)
         kind = lazrs.ParLasZipDecompressor if len(chunks) > 1 else lazrs.LasZipDecompressor
-        return kind(self.file, laszip).decompress_many
+        return kind(self.file, laszip, lazrs.DecompressionSelection(self._selection(names)))
+
+    def _selection(self, names: Collection[str] | None) -> int:
+        """Return the flags of lazrs for the layers of points that these columns are in; all where it has no layers."""
+        import lazrs
+
+        if names is None:
+            return lazrs.SELECTIVE_DECOMPRESS_ALL
+        found = lazrs.SELECTIVE_DECOMPRESS_XY_RETURNS_CHANNEL | lazrs.SELECTIVE_DECOMPRESS_Z
+        for name in names:
+            found |= getattr(lazrs, f"SELECTIVE_DECOMPRESS_{LAYER_OF.get(name, 'ALL_EXTRA_BYTES')}")
+        return found
 
     def _chunk_table(self, laszip: bytes) -> list[tuple[int, int]]:
         """Return number of points and bytes of each compressed chunk. Raises InputError if they cannot be."""
@@ -131,10 +165,13 @@ def read_las(path: Path) -> list[Points]:
     with open_las(path) as las:
         if not len(las):
             raise InputError("has 0 points: a cloud takes many")
-        chunks = list(las.chunks())
-        xyz = np.concatenate([chunk.xyz for chunk in chunks])
-        columns = {name: np.concatenate([chunk.columns[name] for chunk in chunks]) for name in las.dims.names}
-        colors, notes = standard_colors(columns, float(columns["rgb"].max()) if "rgb" in columns else 0)
+        xyz, columns, first = np.empty((len(las), 3)), {}, 0
+        for chunk in las.chunks():
+            place = slice(first, first := first + len(chunk.xyz))
+            xyz[place] = chunk.xyz
+            for name, values in chunk.columns.items():
+                columns.setdefault(name, np.empty((len(las), values.shape[1]), values.dtype))[place] = values
+        colors, notes = standard_colors(columns, float(columns["rgb"].max()) if "rgb" in columns else 0.0)
         return [Points(xyz, columns | colors, las.notes + notes)]
 
 

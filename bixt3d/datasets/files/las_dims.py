@@ -18,6 +18,7 @@ SCALED, SHIFTED = 8, 16
 """Bits of the options of an entry: it has a scale, an offset."""
 ANGLE_STEP = 0.006
 """Degrees of a step of the scan angle in point formats 6 to 10."""
+WAVES = ("wavepacket_index", "wavepacket_offset", "wavepacket_size", "return_point_wave_location", "x_t", "y_t", "z_t")
 COLORS = ("red", "green", "blue")
 
 
@@ -44,6 +45,9 @@ class Dimensions:
 
         self.header, self.format, self.notes = header, PointFormat(header.point_format), ()
         fields = list(self.format.dimension_names)
+        if header.compressed and header.point_format in (9, 10):
+            fields = [name for name in fields if name not in WAVES]
+            self.notes += ("waveform packets not read, which lazrs unpacks wrongly if there are several channels",)
         self.standard = {_column_of(name): name for name in fields if name not in ("X", "Y", "Z", *COLORS)}
         self.has_colors = "red" in fields
         self.extras, used = _extras_of(header, {*self.standard, *("rgb" for _ in range(self.has_colors))})

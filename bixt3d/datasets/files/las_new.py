@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from bixt3d.datasets.files.cloud import has_position
 from bixt3d.datasets.files.feature_columns import unit_color
 from bixt3d.datasets.files.las_writing import LABELS, MOST_BYTES, las_numbers
 from bixt3d.io.bounds import listed
@@ -35,7 +36,7 @@ def write_las(
     import laspy
     from laspy import VLR
 
-    there = np.isfinite(xyz).all(axis=1)
+    there = has_position(xyz)
     columns = {name: np.asarray(values).reshape(len(xyz), -1)[there] for name, values in columns.items()}
     xyz = xyz[there]
     colors, notes = _colors(columns)
@@ -107,7 +108,7 @@ def _fits(header: Any, name: str, values: Shaped[np.ndarray, "N _"]) -> bool:
     if dimension.kind.name == "FloatingPoint":
         return values.dtype.kind == "f"
     whole = values.dtype.kind in "iub" or bool((values == np.round(values)).all())
-    return whole and values.min() >= dimension.min and values.max() <= dimension.max
+    return bool(whole and values.min() >= dimension.min and values.max() <= dimension.max)
 
 
 def _extra_columns(columns: Mapping[str, Shaped[np.ndarray, "N _"]], taken: set[str]) -> dict[str, np.ndarray]:

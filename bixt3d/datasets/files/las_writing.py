@@ -149,6 +149,7 @@ class _Plan:
         )
         first = 0
         for records in self.las.records(CHUNK):
+            self._check_channels(records)
             place = slice(first, first := first + len(records))
             _change(records, self.las, {name: values[place] for name, values in changed.items()})
             points = np.empty(len(records), dtype)
@@ -159,6 +160,13 @@ class _Plan:
             packer.compress_many(raw) if packer else file.write(raw)
         if packer:
             packer.done()
+
+    def _check_channels(self, records: Shaped[np.ndarray, " N"]) -> None:
+        """Raise InputError for waveforms of several scanner channels: lazrs neither packs nor unpacks them rightly."""
+        if self.las.header.point_format in (9, 10) and (self.compress or self.las.header.compressed):
+            channels = self.las.dims.columns(records, ["scanner_channel"])["scanner_channel"]
+            if (channels != channels[0]).any():
+                raise InputError("LAZ with waveforms of several scanner channels cannot be copied: read and write .las")
 
     def _write_extended(self, file: BinaryIO) -> None:
         header, source = self.las.header, self.las.file

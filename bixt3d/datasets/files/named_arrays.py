@@ -2,54 +2,102 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
+from bixt3d.datasets.files.array_layout import find_layout
 from bixt3d.datasets.files.columns import TRIPLES, Points, split_columns
-from bixt3d.datasets.files.hdf5 import find_dataset, holds_numbers, open_hdf5
+from bixt3d.datasets.files.fields import VECTORS, points_of_fields, structured_fields
 from bixt3d.datasets.files.numpy_files import load_arrays
-from bixt3d.io.bounds import check_unpacked, listed, shortened
+from bixt3d.io.bounds import listed, shortened
 from bixt3d.types import InputError, feature_name
 
 XYZ_KEYS = ("data", "xyz", "points", "pos", "arr_0")
+OTHER_KEYS = (*VECTORS, "pc", "pcd", "pts", "pointcloud", "point_cloud", "cloud", "vertices", "verts", "scan")
+"""The usual names of positions, in lower case: those of training sets, and others."""
+
+Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
 
-def split_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[Points]:
-    """Return the clouds of named arrays: one for positions ``(N, 3)``, S for ``(S, N, 3)``, or with more columns."""
-    key, unread = _find_positions(arrays)
+def split_arrays(arrays: Arrays) -> list[Points]:
+    """Return the clouds of named arrays: one for positions ``(N, 3)``, S for ``(S, N, 3)``, or with more columns.
+
+    Positions may also be three arrays ``x y z``, channels first, or organized; see `find_layout`.
+    """
+    arrays, unread = _without_words(arrays)
+    lower = {name.strip().lower(): name for name in arrays}
+    if {"x", "y", "z"} <= set(lower) and len({arrays[lower[axis]].shape for axis in "xyz"}) == 1:
+        stacked = np.stack([np.ravel(arrays[lower[axis]]) for axis in "xyz"], 1)
+        rest = {name: values for name, values in arrays.items() if name.strip().lower() not in ("x", "y", "z")}
+        shape, arrays, key = arrays[lower["x"]].shape, {"xyz": stacked, **rest}, "xyz"
+        arrays |= {name: values.reshape(-1) for name, values in rest.items() if values.shape == shape}
+    else:
+        key, candidates = _find_positions(arrays)
+        unread += candidates
     xyz = arrays[key]
+    if xyz.dtype.names:
+        fields = structured_fields(np.ravel(xyz))
+        unread += [name for name in arrays if name != key]
+        unread += [name for name in xyz.dtype.names if name not in fields and not xyz.dtype[name].names]
+        points = points_of_fields(fields)
+        return [points._replace(notes=points.notes + _note(unread))]
     if xyz.dtype.kind not in "fiu":
         raise InputError(f"contains no numbers, but {shortened(str(xyz.dtype))}")
-    if xyz.ndim not in (2, 3) or 0 in xyz.shape:
-        raise InputError(f"has points of shape {xyz.shape}: write (N, 3), or (S, N, 3) for several clouds")
+    others = {name: values for name, values in arrays.items() if name != key and name not in unread}
+    counts = [values.shape for values in others.values() if values.ndim == 1 or values.shape[1:] == (1,)]
+    layout = find_layout(xyz, is_set=xyz.ndim == 3 and any(shape[0] == len(xyz) for shape in counts))
     features = {}
-    for name, values in arrays.items():
-        values = values[..., None] if values.shape == xyz.shape[:-1] else values
-        if name not in XYZ_KEYS and values.dtype.kind in "fiub" and values.shape[:-1] == xyz.shape[:-1]:
-            features[name] = values if xyz.ndim == 3 else values[None]
+    for name, values in others.items():
+        arranged = layout.arrange(values) if values.dtype.kind in "fiub" and values.ndim else None
+        if arranged is not None and name not in XYZ_KEYS:
+            features[name] = arranged
         elif feature_name(name) in TRIPLES:
             raise InputError(f"has points of shape {xyz.shape}, but {name} of shape {values.shape}")
-        elif name != key:
+        else:
             unread.append(name)
-    known = set(map(feature_name, features))
-    notes = (f"{listed(dict.fromkeys(unread))} not read",) if unread else ()
-    clouds = [split_columns(table, known) for table in (xyz if xyz.ndim == 3 else xyz[None])]
-    return [
-        Points(positions, guessed | {name: values[place] for name, values in features.items()}, own + notes)
-        for place, (positions, guessed, own) in enumerate((one.xyz, one.columns, one.notes) for one in clouds)
-    ]
+    table = layout.arrange(xyz)
+    features = _joined(features)
+    known, notes = set(map(feature_name, features)), layout.notes + _note(unread)
+    found = []
+    for place in range(len(table)) if layout.several else [slice(None)]:
+        one = split_columns(table[place], known)
+        columns = one.columns | {name: values[place] for name, values in features.items()}
+        found.append(Points(one.xyz, columns, one.notes + notes))
+    return found
 
 
-def _find_positions(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> tuple[str, list[str]]:
+def _note(unread: list[str]) -> tuple[str, ...]:
+    return (f"{listed(dict.fromkeys(unread))} not read",) if unread else ()
+
+
+def _without_words(arrays: Arrays) -> tuple[dict[str, Shaped[np.ndarray, "..."]], list[str]]:
+    """Return the arrays of numbers and records, and the names of the others."""
+    kept = {name: values for name, values in arrays.items() if values.dtype.kind in "fiubc" or values.dtype.names}
+    return (kept, [name for name in arrays if name not in kept]) if kept else (dict(arrays), [])
+
+
+def _joined(features: Arrays) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Return the features with those of three arrays, such as ``R G B`` or ``nx ny nz``, as one."""
+    found = dict(features)
+    lower = {name.strip().lower(): name for name in features if features[name].shape[-1] == 1}
+    for feature, spellings in TRIPLES.items():
+        for names in spellings:
+            if set(names) <= set(lower) and feature not in map(feature_name, found):
+                found[feature] = np.concatenate([found.pop(lower[name]) for name in names], -1)
+    return found
+
+
+def _find_positions(arrays: Arrays) -> tuple[str, list[str]]:
     """Return the name of the array of positions, and of unused candidates with another number of points.
 
     Raises InputError if there is none, or if it is ambiguous.
     """
-    found = [key for key in XYZ_KEYS if key in arrays]
+    found = [key for key in XYZ_KEYS if key in arrays] or _other_positions(arrays)
     if not found:
         raise InputError(f"has no array named {', '.join(XYZ_KEYS[:-1])} (it has {listed(arrays)})")
-    several = [key for key in found if arrays[key].ndim in (2, 3) and arrays[key].shape[-1] >= 3]
+    several = [key for key in found if _may_be_points(arrays[key])]
     if len(several) < 2:
         return (several or found)[0], []
     clear = [key for key in several if key in ("xyz", "points", "pos")]
@@ -59,16 +107,24 @@ def _find_positions(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> tuple[st
     return clear[0], others
 
 
+def _other_positions(arrays: Arrays) -> list[str]:
+    """Return the array with another usual name of positions; or all that may be positions and are no known feature."""
+    points = [name for name, values in arrays.items() if _may_be_points(values)]
+    lower = {name.strip().lower(): name for name in reversed(points)}
+    usual = [lower[name] for name in (*XYZ_KEYS, *OTHER_KEYS) if name in lower]
+    return usual[:1] or [name for name in points if feature_name(name) not in TRIPLES]
+
+
+def holds_points(arrays: Mapping[str, Any]) -> bool:
+    """Return whether named arrays, or datasets, may contain positions: under a usual name, or of a usual shape."""
+    lower = {name.strip().lower() for name in arrays}
+    return {"x", "y", "z"} <= lower or bool(lower & set(XYZ_KEYS)) or any(map(_may_be_points, arrays.values()))
+
+
+def _may_be_points(values: Any) -> bool:
+    return bool(values.dtype.names) or (values.ndim in (2, 3, 4) and max(values.shape[-2:]) >= 3)
+
+
 def read_arrays(path: Path) -> list[Points]:
-    """Return the clouds of a .npy or .npz file. Pickled arrays are refused."""
+    """Return the clouds of a .npy or .npz file. Pickled arrays are not loaded."""
     return split_arrays(load_arrays(path))
-
-
-def read_hdf5(path: Path) -> list[Points]:
-    """Return the clouds of an HDF5 file: positions ``data`` (or ``xyz``, ``points``, ``pos``) and features by name."""
-    with open_hdf5(path) as file:
-        found = [find_dataset(file, name) for name in file if name in XYZ_KEYS or holds_numbers(file, name)]
-        check_unpacked(sum(8 * one.size for one in found), path.stat().st_size, "has datasets that need")
-        arrays = {one.name.lstrip("/"): one[()] for one in found}
-        names = list(file)
-    return split_arrays(arrays or dict.fromkeys(names, np.zeros(0)))

@@ -22,7 +22,8 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 def load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Return the arrays of a .npz file by name, or that of a .npy file as ``arr_0``.
 
-    Arrays of text or records are returned empty. Raises InputError for a damaged file, and for pickles.
+    Arrays of text, and in a .npz those of objects, are returned empty. Raises InputError for a damaged file, and for a
+    .npy of objects: to load them is to run what its author wrote.
     """
     try:
         with open_plain(path) as file:
@@ -30,7 +31,10 @@ def load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
             if file.read(2) == b"PK":
                 return _load_zip(file, size, printable(path))
             file.seek(0)
-            return {"arr_0": parse_npy(_read(file, size))}
+            array = parse_npy(_read(file, size))
+            if array.dtype.hasobject:
+                raise InputError("contains Python objects, which are not loaded: write its numbers as one array")
+            return {"arr_0": array}
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 (zipfile, zlib and NumPy raise many types)
@@ -66,16 +70,19 @@ def _read(file: Any, size: int) -> bytearray:
 
 
 def parse_npy(raw: bytearray) -> Shaped[np.ndarray, "..."]:
-    """Return the array of a .npy file without a copy. Raises ValueError if it is damaged, pickled or truncated."""
+    """Return the array of a .npy file without a copy, an empty one for text and objects.
+
+    Raises ValueError if it is damaged or truncated.
+    """
     stream = io.BytesIO(raw[: HEADER_BYTES + 12])
     version = np.lib.format.read_magic(stream)
     if int.from_bytes(raw[8 : 8 + 2 * version[0]], "little") > HEADER_BYTES:
         raise ValueError("a header longer than any that NumPy writes")
     shape, fortran, dtype = _HEADERS[version](stream)
-    if dtype.hasobject or min(shape, default=0) < 0:
+    if min(shape, default=0) < 0:
         raise ValueError(f"{dtype} {shape} is no array of numbers")
-    if dtype.kind not in "biufc":
-        return np.zeros(0, dtype)
+    if dtype.hasobject or (dtype.kind not in "biufc" and not dtype.names):
+        return np.zeros(0, object if dtype.hasobject else dtype)
     count = math.prod(shape)
     if count * dtype.itemsize > len(raw) - stream.tell():
         raise ValueError("the file ends before its array")

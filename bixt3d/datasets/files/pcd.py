@@ -3,143 +3,181 @@
 Open3D reads PCD too, but crashes the whole process on a damaged header (version 0.20).
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float
 
-from bixt3d.datasets.files.columns import MOST_COLUMNS, Points, each_once, named_columns
-from bixt3d.io.bounds import read_plain
+from bixt3d.datasets.files.columns import MOST_COLUMNS, Points, each_once
+from bixt3d.datasets.files.fields import points_of_fields
+from bixt3d.datasets.files.lzf import LZF_RATIO, expand_lzf
+from bixt3d.datasets.files.pcd_rows import read_rows
+from bixt3d.io.bounds import counted, read_plain
 from bixt3d.types import InputError
 
-LZF_RATIO = 100
-"""Upper bound of the compression ratio: LibLZF expands 3 bytes to at most 264."""
+UP = "-y"
+"""The axis that points up in the frame of depth cameras, which usually write these files."""
+
+_DATA = re.compile(rb"(?:\A|[\r\n])[ \t]*DATA[ \t]+(\w+)[^\r\n]*(?:\r\n|\n|\r|\Z)", re.IGNORECASE)
 
 
-def read_pcd(path: Path) -> list[Points]:
-    """Return the cloud of a PCD file, with all fields by name. Raises InputError for a damaged file."""
+class Layout(NamedTuple):
+    """What a header says: fields, number of points (None: not said), and the pose of the sensor."""
+
+    names: list[str]
+    dtype: np.dtype
+    num_points: int | None
+    viewpoint: Float[np.ndarray, "7"]
+
+
+def read_pcd(path: Path, viewpoint: bool = True) -> list[Points]:
+    """Return the cloud of a PCD file, with all fields by name. Raises InputError for a damaged file.
+
+    ``viewpoint``: move the points by the pose of the sensor in the header, as PCL's viewer and CloudCompare do.
+    """
     try:
-        columns = _read_columns(read_plain(path))
+        kind, header, body = _split(read_plain(path))
+        layout = _layout(header, kind, len(body))
+        columns, notes = _BODIES[kind](body, layout.dtype, layout.num_points)
     except InputError:
         raise
     except (ValueError, KeyError, IndexError, OverflowError, TypeError) as error:
         raise InputError("is not a PCD file, or it is damaged: write it again") from error
-    xyz, features = named_columns(columns)[:2]
-    if (packed := features.get("rgb", features.pop("rgba", None))) is not None and packed.shape[1] == 1:
-        features["rgb"] = _unpack_color(packed[:, 0])
-    return [Points(xyz, features)]
+    kept = [(name, column) for name, column in zip(layout.names, columns, strict=True) if name != "_"]  # padding
+    fields = dict(zip(each_once([name for name, _ in kept]), (column for _, column in kept), strict=True))
+    points = points_of_fields(fields)
+    points = points._replace(notes=points.notes + notes, up=UP)
+    return [_placed(points, layout.viewpoint, viewpoint)]
 
 
-def _unpack_color(packed: Shaped[np.ndarray, " N"]) -> Shaped[np.ndarray, "N 3"]:
-    """Return red, green and blue, which PCL packs into the lower three bytes of one float or integer."""
-    if packed.dtype.itemsize != 4:
-        raise InputError(f"has colors of type {packed.dtype}, not packed into four bytes as PCL does: write it again")
-    raw = np.ascontiguousarray(packed).view("<u4")
-    return np.stack([raw >> 16 & 255, raw >> 8 & 255, raw & 255], axis=1).astype(np.uint8)
+def _placed(points: Points, viewpoint: Float[np.ndarray, "7"], applied: bool) -> Points:
+    """Return the points moved from the frame of the sensor by its pose: x y z, then a quaternion w x y z."""
+    origin, quaternion = viewpoint[:3], viewpoint[3:]
+    length = np.linalg.norm(quaternion)
+    if not np.isfinite(viewpoint).all() or not length > 1e-9 or not (np.abs(origin) < 1e18).all():
+        return points._replace(notes=(*points.notes, "its VIEWPOINT, which is no pose, not applied"))
+    w, x, y, z = quaternion / length
+    turned = max(abs(x), abs(y), abs(z)) > 1e-9
+    if not turned and not origin.any():
+        return points
+    if not applied:
+        return points._replace(notes=(*points.notes, "its VIEWPOINT not applied"))
+    matrix = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    with np.errstate(invalid="ignore", over="ignore"):
+        columns = dict(points.columns)
+        if "normal" in columns and turned:
+            columns["normal"] = columns["normal"] @ matrix.T
+        xyz = (points.xyz @ matrix.T if turned else points.xyz) + origin
+    notes = (*points.notes, "moved by its VIEWPOINT, the pose of the sensor")
+    return points._replace(xyz=xyz, columns=columns, notes=notes, up=None if turned else points.up)
 
 
-def _read_columns(raw: bytes) -> dict[str, Shaped[np.ndarray, "N _"]]:
-    """Return the fields by name. Raises ValueError, KeyError or IndexError for a file that is not PCD."""
-    header, body = _read_header(raw)
-    names = header["FIELDS"]
-    counts = [int(count) for count in header.get("COUNT", ["1"] * len(names))]
-    sizes = [int(size) for size in header["SIZE"]]
-    num_points = _num_points(header)
+def _split(raw: bytes) -> tuple[str, dict[str, list[str]], bytes]:
+    """Return the kind of data, the header by its words, and what follows it."""
+    end = _DATA.search(raw)
+    if end is None:
+        raise ValueError("no line DATA")
+    header: dict[str, list[str]] = {}
+    for line in raw[: end.start()].removeprefix(b"\xef\xbb\xbf").decode("latin-1").splitlines():
+        key, *values = line.partition("#")[0].split() or ["#"]
+        header[key.upper()] = values
+    return end[1].decode().lower(), header, raw[end.end() :]
+
+
+def _layout(header: Mapping[str, list[str]], kind: str, num_bytes: int) -> Layout:
+    names = header.get("FIELDS") or header["COLUMNS"]  # before version 0.7
+    default = {"SIZE": ["4"], "TYPE": ["F"], "COUNT": ["1"]} if kind == "ascii" else {"COUNT": ["1"]}
+    entries = {key: header.get(key) or default[key] * len(names) for key in ("SIZE", "TYPE", "COUNT")}
+    sizes, counts = ([_whole(one) for one in entries[key]] for key in ("SIZE", "COUNT"))
     record = sum(size * count for size, count in zip(sizes, counts, strict=True))
-    if len(names) > MOST_COLUMNS or min(counts) < 1 or record > LZF_RATIO * len(body):
+    if len(names) > MOST_COLUMNS or min(counts) < 1 or record > LZF_RATIO * num_bytes:
         raise ValueError("more or larger fields than the file can contain")
-    kinds = [f"<{kind.lower()}{size}" for kind, size in zip(header["TYPE"], sizes, strict=True)]
-    # fields of padding share the name _
-    layout = np.dtype([(f"{i}", kind, (n,)) for i, (kind, n) in enumerate(zip(kinds, counts, strict=True))])
-    if len(layout) != len(names):
+    kinds = [f"<{one.lower()}{size}" for one, size in zip(entries["TYPE"], sizes, strict=True)]
+    dtype = np.dtype([(f"{i}", one, (count,)) for i, (one, count) in enumerate(zip(kinds, counts, strict=True))])
+    if len(dtype) != len(names):
         raise ValueError("there are fields without a type")
-    columns = _BODIES[header["DATA"][0].lower()](body, layout, num_points)
-    kept = [(name, column) for name, column in zip(names, columns, strict=True) if name != "_"]  # padding
-    return dict(zip(each_once([name for name, _ in kept]), (column for _, column in kept), strict=True))
+    pose = np.array([0.0, 0, 0, 1, 0, 0, 0])
+    if found := header.get("VIEWPOINT"):
+        pose = np.array([float(one) for one in found]) if len(found) == 7 else np.full(7, np.nan)
+    return Layout(names, dtype, _num_points(header), pose)
 
 
-def _num_points(header: dict[str, list[str]]) -> int:
-    width, height = (int(header[key][0]) for key in ("WIDTH", "HEIGHT"))
-    announced = int(header["POINTS"][0]) if "POINTS" in header else width * height
-    if min(width, height) < 0 or announced != width * height:
-        raise InputError(f"announces {announced} points, but {width} times {height}: write it again")
+def _whole(text: str) -> int:
+    """Return a whole number, which may be written as 40.0."""
+    number = float(text)
+    if number != int(number):
+        raise ValueError(f"{text} is no whole number")
+    return int(text) if text.lstrip("+-").isdigit() else int(number)
+
+
+def _num_points(header: Mapping[str, list[str]]) -> int | None:
+    """Return the number of points that a header announces, None if it says nothing."""
+    width, height, points = (
+        _whole(header[key][0]) if header.get(key) else None for key in ("WIDTH", "HEIGHT", "POINTS")
+    )
+    if width is None or (height is None and points is not None):
+        announced = points
+    else:
+        announced = width * (1 if height is None else height)
+        points = announced if points is None else points
+        if min(width, announced) < 0 or points != announced:
+            raise InputError(f"announces {points} points, but {width} times {height}: write it again")
+    if announced is not None and announced < 0:
+        raise InputError(f"announces {announced} points: write it again")
     return announced
 
 
-def _read_header(raw: bytes) -> tuple[dict[str, list[str]], bytes]:
-    header, place = {}, 0
-    while "DATA" not in header:
-        end = raw.index(b"\n", place)
-        key, *values = raw[place:end].decode("ascii").split() or ["#"]
-        header[key] = values
-        place = end + 1
-    return header, raw[place:]
+Body = tuple[Sequence[np.ndarray], tuple[str, ...]]
 
 
-def _ascii(body: bytes, layout: np.dtype, num_points: int) -> Sequence[np.ndarray]:
-    lines = [line for line in body.decode("ascii").splitlines() if line.strip()][:num_points]
-    _check_size(len(lines), num_points)
-    if (
-        2 * sum(layout[name].shape[0] for name in layout.names) > len(body) + 1
-    ):  # a number takes a digit and a blank at least
-        raise ValueError("a point takes more numbers than there are")
-    return list(np.loadtxt(lines, layout, ndmin=1, unpack=True))
+def _ascii(body: bytes, layout: np.dtype, num_points: int | None) -> Body:
+    return read_rows(body.decode("latin-1"), layout, num_points)
 
 
-def _binary(body: bytes, layout: np.dtype, num_points: int) -> Sequence[np.ndarray]:
-    _check_size(len(body) // layout.itemsize, num_points)
+def _binary(body: bytes, layout: np.dtype, num_points: int | None) -> Body:
+    found, rest = divmod(len(body), layout.itemsize)
+    num_points = found if num_points is None and not rest else num_points
+    _check_size(found, num_points)
     table = np.frombuffer(body, layout, num_points)
-    return [table[name] for name in layout.names]
+    return [table[name] for name in layout.names], _rest(len(body) - num_points * layout.itemsize)
 
 
-def _compressed(body: bytes, layout: np.dtype, num_points: int) -> Sequence[np.ndarray]:
+def _compressed(body: bytes, layout: np.dtype, num_points: int | None) -> Body:
     """Read the fields, which are stored one after the other (structure of arrays)."""
     packed, unpacked = np.frombuffer(body, "<u4", 2).tolist()
     if unpacked > LZF_RATIO * packed:
         raise ValueError("a compression ratio above that of LibLZF")
-    body = expand_lzf(body[8 : 8 + packed], unpacked)
-    _check_size(len(body) // layout.itemsize, num_points)
+    if packed > len(body) - 8:
+        raise InputError(f"announces {packed} bytes of points, but it ends after {len(body) - 8}")
+    expanded = expand_lzf(body[8 : 8 + packed], unpacked)
+    num_points = len(expanded) // layout.itemsize if num_points is None else num_points
+    _check_size(len(expanded) // layout.itemsize, num_points)
     columns, place = [], 0
     for name in layout.names:
         field, (count,) = layout[name].subdtype
-        columns.append(np.frombuffer(body, field, num_points * count, place).reshape(num_points, count))
+        columns.append(np.frombuffer(expanded, field, num_points * count, place).reshape(num_points, count))
         place += num_points * layout[name].itemsize
-    return columns
+    return columns, _rest(len(body) - 8 - packed)
 
 
 _BODIES = {"ascii": _ascii, "binary": _binary, "binary_compressed": _compressed}
 
 
-def expand_lzf(packed: bytes, size: int) -> bytes:
-    """Decompress LibLZF data. Raises ValueError or IndexError if the result is not ``size`` bytes long.
-
-    A control byte c below 32 is followed by c + 1 literal bytes. Any other starts a back reference: 3 bits of length
-    and 13 bits of distance; if the length is 7, the next byte is added to it.
-    """
-    out, place = bytearray(), 0
-    while place < len(packed) and len(out) < size:
-        control = packed[place]
-        place += 1
-        if control < 32:
-            out += packed[place : place + control + 1]
-            place += control + 1
-            continue
-        length = control >> 5
-        if length == 7:
-            length += packed[place]
-            place += 1
-        start = len(out) - ((control & 31) << 8) - packed[place] - 1
-        place += 1
-        if start < 0:
-            raise ValueError("a back reference to before the beginning")
-        piece = out[start : start + length + 2]
-        out += (piece * (length // len(piece) + 2))[: length + 2]
-    if len(out) != size:
-        raise ValueError(f"{len(out)} bytes instead of {size}")
-    return bytes(out)
+def _rest(num_bytes: int) -> tuple[str, ...]:
+    return (f"{counted(num_bytes, 'byte')} behind its points not read",) if num_bytes else ()
 
 
-def _check_size(found: int, num_points: int) -> None:
+def _check_size(found: int, num_points: int | None) -> None:
+    if num_points is None:
+        raise ValueError("nothing says how many points there are")
     if found < num_points:
         raise InputError(f"announces {num_points} points, but it ends after {found}")

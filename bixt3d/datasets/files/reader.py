@@ -7,43 +7,47 @@ import numpy as np
 from jaxtyping import Float
 
 from bixt3d.datasets.files.cloud import Cloud, has_position, no_positions, share_largest, standard_cloud
-from bixt3d.datasets.files.columns import Points, read_text
+from bixt3d.datasets.files.columns import Points
 from bixt3d.datasets.files.e57 import read_e57
+from bixt3d.datasets.files.hdf5_clouds import read_hdf5
 from bixt3d.datasets.files.las import read_las
 from bixt3d.datasets.files.mesh_points import points_of_polygons
-from bixt3d.datasets.files.named_arrays import read_arrays, read_hdf5
+from bixt3d.datasets.files.named_arrays import read_arrays
 from bixt3d.datasets.files.obj import read_obj
 from bixt3d.datasets.files.off import read_off_polygons
 from bixt3d.datasets.files.pcd import read_pcd
 from bixt3d.datasets.files.ply import read_ply
 from bixt3d.datasets.files.scenes import read_gltf
 from bixt3d.datasets.files.stl import read_stl
+from bixt3d.datasets.files.text import read_text
 from bixt3d.io.bounds import counted, printable
 from bixt3d.types import InputError
 
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
-READERS |= dict.fromkeys((".xyz", ".pts", ".txt", ".csv"), read_text)
+READERS |= dict.fromkeys((".xyz", ".xyzn", ".xyzrgb", ".pts", ".asc", ".txt", ".csv", ".tsv"), read_text)
 READERS |= {".las": read_las, ".laz": read_las, ".e57": read_e57}
 MESHES = {".ply": read_ply, ".obj": read_obj, ".off": read_off_polygons, ".stl": read_stl}
 SCENES = (".gltf", ".glb")
 SUFFIXES = (*MESHES, *SCENES, *READERS)
 """Supported file extensions, in lower case."""
 
-UPS = {".pcd": "-y", ".las": "z", ".laz": "z", ".e57": "z"}
-"""What is up in a format: depth cameras usually write .pcd in their own frame."""
+UPS = {".las": "z", ".laz": "z", ".e57": "z"}
+"""What is up in a format."""
 
 MESH_POINTS = 10_000
 """Default number of points sampled from a mesh."""
 
 
-def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
+def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool = True) -> list[Cloud]:
     """Read the clouds of a file, with features by name: a list of one, or of several for arrays (S, N, 3).
 
-    Formats: ply, pcd, xyz, pts, txt, csv, npy, npz, h5, las, laz, e57; meshes (ply, obj, off, stl, gltf, glb) are
-    sampled at ``num_points`` points uniformly by area, always the same ones. Positions stay as they are; see
-    `normalize_clouds`. Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see
+    Formats: ply, pcd, xyz, xyzn, xyzrgb, pts, asc, txt, csv, tsv, npy, npz, h5, las, laz, e57; meshes (ply, obj, off,
+    stl, gltf, glb) are sampled at ``num_points`` points uniformly by area, always the same ones. Positions stay as they
+    are; see `normalize_clouds`. Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see
     `Cloud.kept`. Raises InputError if the file is missing, of an unknown format or damaged, or if all its points
     coincide.
+
+    ``viewpoint``: move the points of a .pcd by the pose of the sensor in its header.
     """
     path = Path(path)
     if not path.is_file():
@@ -54,7 +58,7 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
     try:
         if not path.stat().st_size:
             raise InputError("is empty")
-        found, num_faces = _read(path, num_points)
+        found, num_faces = _read(path, num_points, viewpoint)
         for points in found:
             check_points(points.xyz)
     except InputError as error:
@@ -64,19 +68,27 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS) -> list[Cloud]:
         raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
     name = printable(path.name)
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
-    up = UPS.get(suffix)
     clouds = [
-        standard_cloud(Cloud(points.xyz, points.columns, name, num_faces > 0, up, points.notes, num_faces=num_faces))
+        Cloud(
+            points.xyz,
+            points.columns,
+            name,
+            num_faces > 0,
+            points.up or UPS.get(suffix),
+            points.notes,
+            num_faces=num_faces,
+            words=points.words,
+        )
         for name, points in zip(names, found, strict=True)
     ]
-    return share_largest(clouds)
+    return share_largest([standard_cloud(cloud) for cloud in clouds])
 
 
-def _read(path: Path, num_points: int) -> tuple[list[Points], int]:
+def _read(path: Path, num_points: int, viewpoint: bool) -> tuple[list[Points], int]:
     """Return the clouds of a file, and the number of triangles that one was sampled from."""
     suffix = path.suffix.lower()
     if suffix in READERS:
-        return READERS[suffix](path), 0
+        return read_pcd(path, viewpoint) if suffix == ".pcd" else READERS[suffix](path), 0
     points, num_faces = (
         read_gltf(path, num_points) if suffix in SCENES else points_of_polygons(MESHES[suffix](path), num_points)
     )

@@ -1,5 +1,6 @@
 """Semantic segmentation of images: the base class, and the layout of ADE20K (SceneParse150)."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,10 +78,11 @@ class SceneParse(SegmentationSource):
         files = image_files(folder)
         if not files:
             raise InputError(f"{folder} contains no images")
-        annotated = {path.stem for path in annotations.glob("*.png")}
-        if missing := next((path for path in files if path.stem not in annotated), None):
+        found = {path.stem: path for path in sorted(annotations.iterdir()) if path.suffix.lower() == ".png"}
+        if missing := next((path for path in files if path.stem not in found), None):
             raise InputError(f"{annotations / missing.stem}.png is missing: {missing} has no annotation")
-        reader = SegmentationReader(files, annotations, len(names), self.size, augment, self.cache)
+        annotated = [found[path.stem] for path in files]
+        reader = SegmentationReader(files, annotated, len(names), self.size, augment, self.cache)
         return ImageSet(
             reader,
             label=torch.zeros(len(files), dtype=torch.int64),  # images have none: a validation split draws from all
@@ -96,14 +98,15 @@ class SegmentationReader(ExampleReader):
     def __init__(
         self,
         files: Sequence[Path],
-        annotations: Path,
+        annotations: Sequence[Path],
         num_classes: int,
         size: int,
         augment: SegmentationAugment | None,
         cache: bool,
     ):
         super().__init__(files, cache)
-        self.annotations, self.num_classes, self.size, self.augment = annotations, num_classes, size, augment
+        self.annotations = np.array([os.fsencode(path) for path in annotations])  # one array, as for the images
+        self.num_classes, self.size, self.augment = num_classes, size, augment
         self.numbers = [self._read_numbers(place) for place in range(len(files))] if cache else None
 
     def example(self, place: int, augmented: bool) -> Example:
@@ -122,7 +125,7 @@ class SegmentationReader(ExampleReader):
         return {"image": pil_to_tensor(image), "labels": torch.from_numpy(numbers).long() - 1}
 
     def _annotation(self, place: int) -> Path:
-        return self.annotations / f"{self.path(place).stem}.png"
+        return Path(os.fsdecode(self.annotations[place]))
 
     def _read_numbers(self, place: int) -> UInt8[np.ndarray, "X Y"]:
         return read_annotation(self._annotation(place), self.num_classes)

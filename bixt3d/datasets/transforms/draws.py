@@ -3,6 +3,7 @@
 import math
 import zlib
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -81,3 +82,19 @@ def _unit(bits: Int[Tensor, "*S"], shift: int, dtype: torch.dtype = torch.float3
 def _signed(bits: int) -> int:
     """Return an unsigned 64-bit integer as the int64 of the same bits."""
     return bits - 2**64 if bits >= 2**63 else bits
+
+
+def first_permuted(size: int, count: int, seed: int) -> Int[Tensor, " _"]:
+    """Return the first ``count`` indices of a random permutation of ``size``, without the memory of all.
+
+    They are those of ``torch.randperm`` with a generator of this seed, if ``size`` is less than 2^32 / 20.
+    """
+    if size <= 2**20:
+        return torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count]
+    drawn = np.random.RandomState(seed).randint(2**32, size=min(count, size), dtype=np.uint32)  # the same generator
+    moved, chosen = {}, []
+    for step, number in enumerate(drawn.tolist()):
+        place = step + number % (size - step)  # swap the entries at step and place
+        chosen.append(moved.get(place, place))
+        moved[place] = moved.get(step, step)
+    return torch.tensor(chosen)

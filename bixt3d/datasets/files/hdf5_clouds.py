@@ -1,0 +1,76 @@
+"""Reader of clouds from HDF5 files of any layout: datasets, tables (compound datasets), and groups of these."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from bixt3d.datasets.files.columns import Points
+from bixt3d.datasets.files.hdf5 import find_dataset, holds_numbers, is_own, open_hdf5
+from bixt3d.datasets.files.named_arrays import XYZ_KEYS, holds_points, split_arrays
+from bixt3d.io.bounds import check_unpacked, listed
+from bixt3d.types import InputError
+
+MOST_GROUPS = 1000
+
+
+def read_hdf5(path: Path) -> list[Points]:
+    """Return the clouds of an HDF5 file: positions ``data`` (or ``xyz``, ``points``, ...) and features by name.
+
+    If there are no positions in the file itself, each of its groups with positions is a cloud.
+    """
+    with open_hdf5(path) as file:
+        names, found = list(file), {"": _datasets(file)}
+        if not holds_points(found[""]):
+            if is_own(file, "data", only_groups=True):
+                inside = listed(file["data"])
+                raise InputError(f"has 'data' as a group (of {inside}): write its datasets into the file itself")
+            groups = {name: _datasets(group) for name, group in _groups(file, "", set())}
+            found = {name: datasets for name, datasets in groups.items() if holds_points(datasets)} or found
+        needed = sum(max(8, one.dtype.itemsize) * one.size for datasets in found.values() for one in datasets.values())
+        check_unpacked(needed, path.stat().st_size, "has datasets that need")
+        arrays = {name: {own: one[()] for own, one in datasets.items()} for name, datasets in found.items()}
+    if "" in arrays:
+        return split_arrays(arrays[""] or dict.fromkeys(names, np.zeros(0)))
+    return _of_groups(arrays)
+
+
+def _of_groups(arrays_of: Mapping[str, Mapping[str, Shaped[np.ndarray, "..."]]]) -> list[Points]:
+    clouds = []
+    for name, arrays in arrays_of.items():
+        try:
+            found = split_arrays(arrays)
+        except InputError as error:
+            raise InputError(f"has the group {name!r}, which {error}") from error
+        clouds += [one._replace(notes=(*one.notes, f"from its group {name}")) for one in found]
+    return clouds
+
+
+def _groups(group: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield the groups in a group with their paths, each once. Raises InputError for too many."""
+    import h5py
+
+    for one in group:
+        if not is_own(group, one, only_groups=True):
+            continue
+        inner, path = group[one], f"{name}/{one}"
+        address = h5py.h5o.get_info(inner.id).addr
+        if address in seen:  # groups may contain themselves
+            continue
+        seen.add(address)
+        if len(seen) > MOST_GROUPS or path.count("/") > 20:
+            raise InputError(f"has more than {MOST_GROUPS} groups, or nests them too deeply: write its points into one")
+        yield path, inner
+        yield from _groups(inner, path, seen)
+
+
+def _datasets(group: Any) -> dict[str, Any]:
+    """Return the datasets of numbers and records of a group. Raises InputError for positions that are anything else."""
+    wanted = [
+        name
+        for name in group
+        if holds_numbers(group, name) or (name in XYZ_KEYS and not is_own(group, name, only_groups=True))
+    ]
+    return {name: find_dataset(group, name, records=True) for name in wanted}

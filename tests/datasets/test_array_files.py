@@ -1,0 +1,273 @@
+"""Arrays in .npy, .npz and HDF5 as people write them: axes in any order, records, other names, groups."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bixt3d.datasets.files.array_layout import find_layout, looks_organized
+from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.reader import read_file
+from bixt3d.types import InputError
+
+RNG = np.random.default_rng(0)
+XYZ = RNG.normal(size=(100, 3))
+RGB = RNG.integers(0, 256, (100, 3)).astype(np.uint8)
+SEVERAL = RNG.normal(size=(5, 80, 3))
+
+
+def read(path: Path, **arrays: np.ndarray) -> list[Cloud]:
+    if path.suffix == ".npy":
+        np.save(path, arrays["data"])
+    elif path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+    return read_file(path)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
+@pytest.mark.parametrize(
+    ("array", "expected", "note"),
+    [
+        (XYZ, [XYZ], ""),
+        (XYZ[:3], [XYZ[:3]], "(3, 3) taken as points in rows"),
+        (XYZ.T, [XYZ], "(3, 100) taken as 3 channels of 100 points"),
+        (XYZ[:5].T, [XYZ[:5]], "(3, 5) taken as 3 channels of 5 points"),
+        (np.hstack([XYZ, RGB]).T, [XYZ], "(6, 100) taken as 6 channels of 100 points"),
+        (SEVERAL, SEVERAL, ""),
+        (np.moveaxis(SEVERAL, 2, 1), SEVERAL, "(5, 3, 80) taken as 5 clouds, each of 3 channels of 80 points"),
+        (SEVERAL[:, :3], SEVERAL[:, :3], "(5, 3, 3) taken as points in rows"),
+        (XYZ[None], [XYZ], ""),
+        (XYZ[:, None], [XYZ], ""),
+        (XYZ[..., None], [XYZ], ""),
+        (np.concatenate([SEVERAL, SEVERAL], 2), SEVERAL, ""),
+        (np.asfortranarray(XYZ), [XYZ], ""),
+        (XYZ.astype(">f8"), [XYZ], ""),
+        (XYZ[::-1], [XYZ[::-1]], ""),
+    ],
+    ids=lambda value: str(value.shape) if hasattr(value, "shape") else None,
+)
+def test_the_axes_of_an_array_are_understood_and_what_was_guessed_is_said(tmp_path, suffix, array, expected, note):
+    clouds = read(tmp_path / f"a{suffix}", data=array)
+    assert len(clouds) == len(expected)
+    for cloud, xyz in zip(clouds, expected, strict=True):
+        assert np.array_equal(cloud.xyz, xyz)
+        assert [one for one in cloud.notes if "column" not in one] == [note] * bool(note)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int8, np.int16, np.uint16, np.int64])
+def test_numbers_of_any_type_are_read(tmp_path, dtype):
+    values = RNG.integers(0, 99, (20, 3))
+    assert np.array_equal(read(tmp_path / "a.npy", data=values.astype(dtype))[0].xyz, values)
+
+
+def camera(height: int, width: int, missing: float = 0.0, noise: float = 0.0) -> np.ndarray:
+    """Return what a depth camera sees: a floor, a wall, and a box before it."""
+    x, y = np.meshgrid((np.arange(width) - width / 2) / width, (np.arange(height) - height / 2) / width)
+    depth = np.minimum(3, np.where(y > 0.05, 0.8 / np.maximum(y, 1e-3), 9))
+    depth = np.where((np.abs(x - 0.1) < 0.15) & (np.abs(y) < 0.2), 1.5, depth)
+    depth = depth + RNG.normal(size=depth.shape) * noise
+    xyz = np.stack([x * depth, y * depth, depth], -1)
+    xyz[RNG.random((height, width)) < missing] = np.nan
+    return xyz
+
+
+def scanner(height: int, width: int) -> np.ndarray:
+    """Return what a spinning scanner with ``height`` beams sees in a yard."""
+    beam = np.deg2rad(np.linspace(2, -24, height))[:, None]
+    turn = np.linspace(0, 2 * np.pi, width, endpoint=False)
+    ground = 1.8 / np.maximum(np.sin(-beam), 1e-3)
+    distance = np.minimum(ground, 10 + 5 * np.sin(3 * turn))
+    x, y, z = np.cos(beam) * np.cos(turn), np.cos(beam) * np.sin(turn), np.sin(beam) * np.ones(width)
+    return np.stack([x, y, z], -1) * distance[..., None]
+
+
+GRID = np.stack([*np.meshgrid(np.arange(7.0), np.arange(6.0)), np.full((6, 7), 2.0)], -1)
+MAP = np.stack([*np.meshgrid(np.arange(20.0), np.arange(9.0)), RNG.normal(size=(9, 20))], -1) + [5e5, 5.4e6, 0]
+TURNED = camera(48, 64) @ np.linalg.qr(RNG.normal(size=(3, 3)))[0] + [10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        GRID,
+        MAP,
+        camera(120, 160),
+        camera(60, 80, 0.4, 0.005),
+        camera(12, 16),
+        TURNED,
+        scanner(16, 900),
+        scanner(64, 256),
+    ],
+    ids=["grid", "map", "camera", "camera with holes", "small camera", "turned", "16 beams", "64 beams"],
+)
+def test_an_image_of_points_is_one_organized_cloud(tmp_path, image):
+    (cloud,) = read(tmp_path / "a.npz", data=image, intensity=image[..., 0], normals=image)
+    height, width = image.shape[:2]
+    placed = np.isfinite(image).all(-1).ravel()
+    assert np.array_equal(cloud.xyz, image.reshape(-1, 3)[placed])
+    assert np.array_equal(cloud.columns["intensity"][:, 0], image.reshape(-1, 3)[placed, 0])
+    assert f"({height}, {width}, 3) taken for one organized cloud, not for {height}" in cloud.notes
+
+
+CURVE = np.stack([np.cos(np.linspace(0, 40, 900)), np.sin(np.linspace(0, 40, 900)), np.linspace(0, 4, 900)], -1)
+SETS = {
+    "drawn": RNG.normal(size=(9, 200, 3)),
+    "few": RNG.normal(size=(6, 7, 3)),
+    "sorted": np.take_along_axis(SEVERAL, SEVERAL[..., :1].argsort(1), 1),
+    "an object that moves": CURVE + RNG.normal(size=(40, 1, 3)) / 99 + np.linspace(0, 0.2, 40)[:, None, None],
+    "an object that walks": CURVE + np.linspace(0, 3, 40)[:, None, None] * [1, 0, 0],
+    "an object that grows": CURVE * np.linspace(0.5, 2, 40)[:, None, None],
+}
+
+
+@pytest.mark.parametrize("clouds", SETS.values(), ids=SETS)
+def test_clouds_of_a_set_stay_several(clouds):
+    assert not looks_organized(clouds)
+
+
+def test_a_label_for_each_cloud_says_that_they_are_several(tmp_path):
+    assert len(read(tmp_path / "a.h5", data=camera(12, 16), label=np.zeros((12, 1), int))) == 12
+
+
+def test_channels_may_come_first_in_an_image_and_in_its_colors(tmp_path):
+    image, colors = camera(40, 50), RNG.integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    (cloud,) = read(
+        tmp_path / "a.npz", xyz=np.moveaxis(image, 2, 0), rgb=np.moveaxis(colors, 2, 0), label=image[..., 0]
+    )
+    assert np.array_equal(cloud.xyz, image.reshape(-1, 3)) and np.array_equal(
+        cloud.columns["rgb"], colors.reshape(-1, 3)
+    )
+    assert np.array_equal(cloud.columns["label"][:, 0], image[..., 0].ravel())
+    frames = np.stack([image, image + 1])
+    for one in (frames, np.moveaxis(frames, 3, 1)):
+        first, second = read(tmp_path / "b.npy", data=one)
+        assert np.array_equal(first.xyz, image.reshape(-1, 3)) and np.array_equal(second.xyz, first.xyz + 1)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        RNG.random((30, 40)),
+        RNG.random((480, 640)).astype(np.float32),
+        RNG.integers(0, 5000, (48, 64)).astype(np.uint16),
+        RNG.random((64, 1024)),
+        RNG.random((16, 900)),
+        RNG.random((1, 48, 64)),
+        RNG.random((48, 64, 1)),
+        RNG.random((32, 32, 32)),
+        RNG.random((10, 48, 64)),
+    ],
+    ids=lambda value: str(value.shape),
+)
+def test_depth_maps_and_voxel_grids_are_no_points(array):
+    with pytest.raises(InputError, match="as a depth map, an image or a voxel grid: .* turn it into points"):
+        find_layout(array)
+
+
+def test_a_photo_is_no_cloud(tmp_path):
+    photo = (127 * (1 + np.sin(camera(48, 64)))).astype(np.uint8)
+    with pytest.raises(InputError, match=r"a.npy has bytes of shape \(48, 64, 3\), as an image"):
+        read(tmp_path / "a.npy", data=photo)
+
+
+def test_a_table_of_many_columns_is_points_as_long_as_it_has_many_more_rows(tmp_path):
+    table = np.hstack([XYZ, np.ones((100, 9))])
+    (cloud,) = read(tmp_path / "a.npy", data=table)
+    assert len(cloud) == 100 and len(cloud.columns) == 9
+    (cloud,) = read(tmp_path / "b.npy", data=np.hstack([np.tile(XYZ, (4, 1)), np.ones((400, 33))]))
+    assert len(cloud) == 400 and len(cloud.columns) == 33
+
+
+RECORDS = {
+    "x y z": [("x", "<f4"), ("y", "<f4"), ("z", "<f4")],
+    "capitals and doubles": [("X", ">f8"), ("Y", ">f8"), ("Z", ">f8")],
+    "position": [("position", "<f8", 3)],
+    "nested": [("pose", [("x", "<f8"), ("y", "<f8"), ("z", "<f8")])],
+}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
+@pytest.mark.parametrize("fields", RECORDS.values(), ids=RECORDS)
+def test_records_are_points_with_features(tmp_path, suffix, fields):
+    table = np.zeros(100, [*fields, ("intensity", "<u2"), ("rgb", "<f4"), ("name", "S4")])
+    if "position" in table.dtype.names:
+        table["position"] = XYZ
+    for axis, values in zip("xyz", XYZ.T, strict=True) if "position" not in table.dtype.names else ():
+        inner = table["pose"] if "pose" in table.dtype.names else table
+        inner[axis if axis in inner.dtype.names else axis.upper()] = values
+    table["intensity"] = np.arange(100)
+    table["rgb"] = (RGB.astype(np.uint32) << [16, 8, 0]).sum(1).astype(np.uint32).view(np.float32)  # as ROS packs it
+    (cloud,) = read(tmp_path / f"a{suffix}", data=table)
+    np.testing.assert_allclose(cloud.xyz, XYZ, rtol=1e-6)
+    assert np.array_equal(cloud.columns["intensity"][:, 0], np.arange(100))
+    assert np.array_equal(cloud.columns["rgb"], RGB) and cloud.notes == ("name not read",)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize(
+    "names", ["coords", "pc", "points", "Points", "cloud", "vertices", "position", "anything", "x y z"]
+)
+def test_positions_may_have_other_names(tmp_path, suffix, names):
+    arrays = dict(zip(names.split(), XYZ.T, strict=True)) if " " in names else {names: XYZ}
+    colors = dict(zip("RGB", RGB.T / 255, strict=True))
+    (cloud,) = read(tmp_path / f"a{suffix}", **arrays, **colors, normals=XYZ, seed=np.array(7))
+    assert np.array_equal(cloud.xyz, XYZ) and np.array_equal(cloud.columns["normal"], XYZ)
+    assert np.array_equal(cloud.columns["rgb"], RGB / 255) and cloud.notes == ("seed not read",)
+
+
+def test_positions_that_may_be_either_of_two_arrays_are_refused(tmp_path):
+    with pytest.raises(InputError, match="has 2 arrays that may be positions, first, second: keep one of them"):
+        read(tmp_path / "a.npz", first=XYZ, second=XYZ + 1)
+
+
+def test_objects_are_said_and_not_loaded(tmp_path):
+    np.savez(tmp_path / "a.npz", xyz=XYZ, meta=np.array([{"a": Path("/")}], object), word=np.array("chair"))
+    (cloud,) = read_file(tmp_path / "a.npz")
+    assert np.array_equal(cloud.xyz, XYZ) and cloud.notes == ("meta, word not read",)
+    np.save(tmp_path / "b.npy", np.array([XYZ, XYZ[:5]], object), allow_pickle=True)
+    with pytest.raises(InputError, match="b.npy contains Python objects, which are not loaded"):
+        read_file(tmp_path / "b.npy")
+
+
+def test_groups_of_an_hdf5_file_are_clouds(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["scans/first/xyz"], file["scans/first/rgb"] = XYZ, RGB
+        for axis, values in zip("xyz", XYZ.T + 1, strict=True):
+            file[f"scans/second/{axis}"] = values
+        file["meta/version"], file["about"] = 3, "made by hand"
+        file["scans/first/again"] = file["scans"]  # a circle
+    first, second = read_file(tmp_path / "a.h5")
+    assert np.array_equal(first.xyz, XYZ) and np.array_equal(first.columns["rgb"], RGB)
+    assert np.array_equal(second.xyz, XYZ + 1)
+    assert (first.notes, second.notes) == (("from its group /scans/first",), ("from its group /scans/second",))
+
+
+def test_a_group_that_has_the_name_of_the_dataset_of_points_is_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data/xyz"] = XYZ
+    with pytest.raises(InputError, match=r"a.h5 has 'data' as a group \(of xyz\): write its datasets into the file"):
+        read_file(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("kind", ["external", "soft", "circle"])
+def test_links_in_groups_are_not_followed(tmp_path, kind):
+    read(tmp_path / "secret.h5", xyz=XYZ)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("scan")
+        link = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/") if kind == "external" else h5py.SoftLink("/scan")
+        file["scan/inner" if kind == "circle" else "other"] = link
+    with pytest.raises(InputError, match="has no array named"):
+        read_file(tmp_path / "a.h5")
+
+
+def test_too_many_groups_are_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for place in range(1001):
+            file.create_group(str(place))
+    with pytest.raises(InputError, match="has more than 1000 groups"):
+        read_file(tmp_path / "a.h5")
