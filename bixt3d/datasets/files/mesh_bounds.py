@@ -1,6 +1,5 @@
-"""Checks of the sizes that a mesh file declares against its bytes, before trimesh reads it."""
+"""Limits of meshes, and the files that a glTF refers to."""
 
-import re
 import urllib.parse
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from bixt3d.types import InputError
 MESH_FLOOR = 200 << 20
 """Bytes of memory that any mesh may take, whatever the size of its file."""
 
-MAX_PIECES, MAX_MATERIALS, MAX_LEVELS = 5000, 100, 200
+MAX_PIECES, MAX_LEVELS = 5000, 200
 
 
 class Resolver:
@@ -34,30 +33,3 @@ class Resolver:
         if path not in self.read:
             self.read[path] = read_plain(path)
         return self.read[path]
-
-
-def check_mesh(raw: bytes, path: Path) -> None:
-    """Raise InputError if a .ply has missing or extra rows, or an .stl more pieces than trimesh reads in a minute."""
-    suffix = path.suffix.lower()
-    if suffix == ".ply":
-        _check_ply(raw)
-    if suffix == ".stl" and raw.count(b"endsolid") > MAX_PIECES:
-        raise InputError(f"is of more than {MAX_PIECES} solids: write them as one")
-
-
-def without_materials(raw: bytes) -> bytes:
-    """Return an .obj file without its materials if they are many: trimesh copies all vertices for each."""
-    return re.sub(rb"(?m)^[ \t]*usemtl\b.*$", b"", raw) if raw.count(b"usemtl") > MAX_MATERIALS else raw
-
-
-def _check_ply(raw: bytes) -> None:
-    """Raise InputError for missing or extra rows, which trimesh ignores."""
-    head, end, body = raw.partition(b"end_header")
-    lines = [line.split() for line in head.decode("utf-8", errors="replace").splitlines()]
-    counts = [int(line[2]) for line in lines if line[:1] == ["element"]]
-    if min(counts, default=0) < 0:
-        raise InputError("declares a negative size: write it again")
-    if end and ["format", "ascii", "1.0"] in lines:
-        rows = sum(not line.isspace() for line in body.splitlines()[1:] if line)
-        if rows != sum(counts):
-            raise InputError(f"announces {sum(counts)} lines of points and faces, but it has {rows}")
