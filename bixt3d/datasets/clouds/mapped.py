@@ -21,7 +21,14 @@ from bixt3d.types import InputError
 LONGEST_HEADER = 10_000
 """Bytes of the header of a cache: it names a few tensors."""
 
-DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int16: "I16", torch.uint8: "U8"}
+DTYPES = {
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.uint8: "U8",
+}
 """Names of the types in the header."""
 
 Tensors = Mapping[str, Tensor]

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Int
 from tqdm import tqdm
 
-from bixt3d.datasets.clouds.cache import Tensors, cache_folder, cached, short_hash
+from bixt3d.datasets.clouds.cache import Tensors, cache_folder, cached, short_hash, stamp
+from bixt3d.datasets.clouds.mapped import Allocate
 from bixt3d.datasets.clouds.point_labels import label_words
 from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.reader import find_files, read_file
@@ -121,16 +122,21 @@ class SceneFolder(SceneSource):
 
     def _scene(self, root: Path, path: Path, label: str, classes: Classes) -> Scene:
         settings = (str(self.grid), str(self.features), label, json.dumps(classes.of_word), __version__)
-        file = cache_folder(root) / f"bixt3d_scene_{short_hash(*settings, _state(path))}.safetensors"
+        file = cache_folder(root) / f"bixt3d_scene_{short_hash(ascii(str(path)), *settings)}.safetensors"
 
-        def build() -> Tensors:
+        def build(allocate: Allocate) -> None:
             cloud = read_scene_file(path)
             _, words, codes = label_words(cloud, label)
             cloud = with_features(cloud, self.features)
             labels = classes.codes(words)[codes]
-            return make_scene(cloud.xyz, cloud.columns, labels, self.features, self.grid, cloud.name).tensors()
+            made = make_scene(cloud.xyz, cloud.columns, labels, self.features, self.grid, cloud.name).tensors()
+            tensors = allocate({name: (one.dtype, tuple(one.shape)) for name, one in made.items()})
+            for name, one in made.items():
+                tensors[name].copy_(one)
 
-        tensors = cached(file, build, lambda found: _fits(found, self.features.width, len(classes.names)))
+        tensors = cached(
+            file, build, lambda found: _fits(found, self.features.width, len(classes.names)), stamp([path])
+        )
         return Scene(**tensors, name=printable(path.name))
 
 

@@ -76,7 +76,7 @@ class Rooms(SceneSource):
         crops: int = 1000,
         shape: Shape = "sphere",
         balance: float = 0.0,
-        features: str = "rgb",
+        features: str = "",
     ):
         super().__init__(grid, num_points, crops, shape, balance, features)
         if min(train_rooms, test_rooms) < 1 or seed < 0:

@@ -81,7 +81,7 @@ class Tiles(SceneSource):
         crops: int = 1000,
         shape: Shape = "cylinder",
         balance: float = 0.0,
-        features: str = "intensity",
+        features: str = "",
     ):
         super().__init__(grid, num_points, crops, shape, balance, features)
         if min(train_tiles, test_tiles) < 1 or seed < 0:
