@@ -16,8 +16,7 @@ from bixt3d.cli.costs import count_cost
 from bixt3d.engine.optim import Optim, make_optimizer
 from bixt3d.engine.runtime import keep_freed_memory
 from bixt3d.io.named_configs import config_file
-from bixt3d.models.image_presets import build_image_classifier
-from bixt3d.models.presets import build_model
+from bixt3d.models.create import create_model
 from bixt3d.nn.attention import BiAttention
 from bixt3d.types import InputError
 
@@ -54,7 +53,7 @@ def make_cloud_model(name: str, how: How) -> nn.Module:
         text = text.replace("depth: 12", "depth: 12, num_self: 1, share: none")
     for large, small in SMALL.items() if how.small else ():
         text = text.replace(large, small)
-    return build_model(text, 40).to(how.device)
+    return create_model(text, 40).to(how.device)
 
 
 def make_image_models(how: How) -> dict[str, nn.Module]:
@@ -63,7 +62,7 @@ def make_image_models(how: How) -> dict[str, nn.Module]:
 
     models = {
         "ViT-Ti/16 (timm)": timm.create_model("vit_tiny_patch16_224", num_classes=1000),
-        "bixt_ti_l64_p16": build_image_classifier("bixt_ti_l64_p16", 1000),
+        "bixt_ti_l64_p16": create_model("bixt_ti_l64_p16", 1000),
     }
     return {name: model.to(how.device) for name, model in models.items()}
 

@@ -12,7 +12,7 @@ from bench_models import cloud_batch, make_cloud_model, training_step
 from torch import Tensor
 
 from bixt3d.engine.runtime import keep_freed_memory
-from bixt3d.models.presets import build_model
+from bixt3d.models.create import create_model
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.ops import knn
 from bixt3d.types import Tokens
@@ -56,7 +56,7 @@ def make_small_step(num_clouds: int, keep: bool, how: How) -> Run:
     """Return the training step, after the C library has been told to keep memory or not. For a fresh process."""
     if keep:
         keep_freed_memory()
-    model = build_model("modelnet10_small", 10).to(how.device)
+    model = create_model("modelnet10_small", 10).to(how.device)
     return training_step(model, cloud_batch(num_clouds, 512, how), how)
 
 

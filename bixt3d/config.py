@@ -13,13 +13,13 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse._common import parsing_settings  # no public function reads or restores them; used only below
 
 from bixt3d.io.bounds import printable
-from bixt3d.io.errors import first_line, is_out_of_memory
+from bixt3d.io.error_messages import first_line, is_out_of_memory
 from bixt3d.io.explaining import explain, parameters_of
 from bixt3d.io.importing import import_from
 from bixt3d.io.known_classes import TRUST, class_paths, known_classes
 from bixt3d.io.named_configs import find_config
 from bixt3d.io.offline import OFFLINE
-from bixt3d.io.untrusted import MOST_YAML, read_yaml
+from bixt3d.io.untrusted import MAX_YAML, read_yaml
 from bixt3d.types import Features, InputError
 
 
@@ -145,7 +145,7 @@ def read_config(value: str) -> Any:
         return None
     try:
         with path.open(encoding="utf-8-sig") as file:
-            text = file.read(MOST_YAML + 1)
+            text = file.read(MAX_YAML + 1)
     except UnicodeError as error:
         raise InputError(f"the config file {printable(path)} is not text in UTF-8: save it as UTF-8") from error
     except OSError as error:

@@ -8,6 +8,29 @@ class InputError(ValueError):
     """
 
 
+def check_tensors(**values: object) -> None:
+    """Raise InputError for the first argument that is no torch tensor."""
+    for name, value in values.items():
+        if not hasattr(value, "requires_grad"):  # a tensor, also while it is traced; torch is not imported here
+            arrays = hasattr(value, "__array__") or isinstance(value, (list, tuple))
+            advice = f": give torch.as_tensor({name})" if arrays else ""
+            raise InputError(f"{name} is a torch tensor, not of type {type(value).__name__}{advice}")
+
+
+def check_whole(**values: object) -> None:
+    """Raise InputError for the first argument that is no whole number."""
+    for name, value in values.items():
+        if value is None or isinstance(value, (bool, float, str, list, tuple, dict)):  # traced numbers are no int
+            raise InputError(f"{name} is a whole number, not {value!r}")
+
+
+def check_path(**values: object) -> None:
+    """Raise InputError for the first argument that is no path."""
+    for name, value in values.items():
+        if not isinstance(value, str) and not hasattr(value, "__fspath__"):
+            raise InputError(f"{name} is a path, not {value!r:.80}")
+
+
 class Stopped(KeyboardInterrupt):
     """A signal stopped the program. The message, if any, says what has been saved and how to resume.
 

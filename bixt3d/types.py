@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bixt3d.errors import InputError as InputError
 from bixt3d.errors import Stopped as Stopped
+from bixt3d.errors import check_tensors
 
 Kind = Literal["normal", "color", "scalar"]
 
@@ -86,6 +87,8 @@ class Features:
         """Return the features that a text names; no features for None or "". Raises InputError for a wrong text."""
         if isinstance(text, Features):
             return text
+        if text is not None and not isinstance(text, str):
+            raise InputError(f"features are written as text, such as 'normal,rgb', not as {text!r:.80}")
         features = cls(tuple(Feature.parse(part) for part in (text or "").split(",") if part.strip()))
         if len(set(features.names)) < len(features.names):
             raise InputError(f"features {text!r} contain a name twice")
@@ -128,22 +131,19 @@ class Features:
             raise InputError(f"there is no feature '{name}' (there are: {self or 'none'})")
         return feats[..., self.slices()[self.names.index(name)]]
 
-    def change(
+    def apply(
         self, feats: Float[Tensor, "*N F"], kind: Kind, function: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "*N F"]:
         """Return feats with a function applied to each feature of a kind; other columns are unchanged."""
-        own = self.slices(kind)
-        return (
-            torch.cat([function(feats[..., s]) if s in own else feats[..., s] for s in self.slices()], -1)
-            if own
-            else feats
-        )
+        own, every = self.slices(kind), self.slices()
+        return torch.cat([function(feats[..., s]) if s in own else feats[..., s] for s in every], -1) if own else feats
 
     def check(self, xyz: Tensor, feats: Tensor | None) -> Tensor:
         """Check the inputs of a model that reads these features; return feats, of width 0 if None.
 
         Raises InputError for a wrong shape of xyz (B, N, 3) or feats (B, N, F), or a wrong number of feature columns.
         """
+        check_tensors(xyz=xyz, feats=xyz if feats is None else feats)
         if xyz.ndim != 3 or xyz.shape[2] != 3:
             turned = xyz.ndim == 3 and xyz.shape[1] == 3
             advice = ": coordinates come last, so give xyz.transpose(1, 2)" if turned else ""
@@ -233,11 +233,11 @@ class CloudSet:
         return batch if self.parts is None else batch | {"parts": self.parts[index]}
 
     def batches(self, indices: Iterable[Int[Tensor, " _"]], seed: int | None = None) -> Iterator[dict[str, Tensor]]:
-        """Yield the batch of each index tensor. ``batch["index"]`` seeds the augmentation of each sample.
+        """Yield the batch of each index tensor, modulo the size; ``batch["index"]`` seeds each sample's augmentation.
 
         ``seed`` has no effect here: image sets, which augment while they read files, need it.
         """
-        return (self[index] | {"index": index} for index in indices)
+        return (self[index % len(self)] | {"index": index} for index in indices)
 
     def subset(self, index: Int[Tensor, " B"]) -> "CloudSet":
         """Return a set of the clouds with these indices."""

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from bixt3d import CloudAugment, Draws, Shapes, build_model
+from bixt3d import CloudAugment, Draws, Shapes, create_model
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     fabric.seed_everything(0)
 
     train, test = Shapes(train_per_class=20, test_per_class=5, num_points=256).load()
-    model = build_model("shapes_cls", num_classes=len(train.class_names))  # the model part of any config
+    model = create_model("shapes_cls", num_classes=len(train.class_names))  # the model part of any config
     model, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05))
     # the random numbers of augmentation depend on the index of a cloud: the same for any number of devices
     augment = CloudAugment(scale=(0.8, 1.25), shift=0.1, shuffle=True)

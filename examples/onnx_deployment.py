@@ -8,9 +8,9 @@
     $ python examples/onnx_deployment.py runs/demo/model.onnx
     a sphere of 5000 points: bed 6.6%, mug 6.5%, stool 6.4%
 
-Files may follow, .npy or text, with a row for each point: x y z, then the features that the model reads, in the order
-of its inputs. Clouds may have any number of points, units and place; normals any length; colors go from 0 to 1. A model
-of parts that needs the category: --category NAME.
+Files may follow, .npy or text (.txt, .csv), with a row for each point: x y z, then the features that the model reads,
+in the order of its inputs. Clouds may have any number of points, units and place; normals any length; colors go from 0
+to 1. A model of parts that needs the category: --category NAME.
 """
 
 import argparse
@@ -52,16 +52,30 @@ class CloudModel:
         return found[0]
 
 
+def read_table(path: Path) -> np.ndarray:
+    """Return the rows of a file: .npy, or text with columns between spaces or commas, perhaps under a line of names."""
+    if path.suffix == ".npy":
+        return np.load(path)
+    try:
+        lines = path.read_text(encoding="utf-8").replace(",", " ").splitlines()
+        named = bool(lines) and any(
+            word[0].isalpha() and word.lower() not in ("nan", "inf") for word in lines[0].split()
+        )
+        return np.loadtxt(lines[named:], ndmin=2)
+    except ValueError:  # also for a file that is not text
+        raise SystemExit(f"{path} is no table of numbers: write the cloud as .npy, .txt or .csv first") from None
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the prediction of each file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="the .onnx file")
-    parser.add_argument("clouds", nargs="*", type=Path, help=".npy, or text")
+    parser.add_argument("clouds", nargs="*", type=Path, help=".npy, .txt or .csv")
     parser.add_argument("--category", help="of all clouds, for a model of parts that reads it")
     options = parser.parse_args(arguments)
 
     model = CloudModel(options.model)
-    clouds = {path: np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2) for path in options.clouds}
+    clouds = {path: read_table(path) for path in options.clouds}
     if not clouds:
         sphere = np.random.default_rng(0).normal(size=(5000, 3))
         clouds["a sphere of 5000 points"] = sphere / np.linalg.norm(sphere, axis=1, keepdims=True)

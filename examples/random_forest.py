@@ -1,8 +1,10 @@
 """A baseline for your own clouds: a random forest on histograms of distance, radius and height (scikit-learn).
 
-    $ python examples/random_forest.py my_clouds --seeds 0,1,2
+    $ python examples/own_data.py my_clouds
+    wrote 36 files to my_clouds, such as train/bottle/0.ply with 753 points
+    $ python examples/random_forest.py my_clouds --seeds 0,1
     my_clouds: 30 clouds to train on, 6 to test on, 3 classes
-    random forest, seeds [0, 1, 2]: overall accuracy 100.00% +- 0.00%, mean class accuracy 100.00%
+    random forest, seeds [0, 1]: overall accuracy 100.00% +- 0.00%, mean class accuracy 100.00%
 
 It reads the same folder as `bixt3d train cls --cfg folder_cls --data.root my_clouds`, and takes seconds. A network that
 is not better on your set has too few clouds, too few steps or the wrong rotation: see `bixt3d data check my_clouds`.

@@ -20,7 +20,18 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from bixt3d import Answer, Cloud, CloudPredictor, CloudSet, CloudSource, Evaluation, InputError, Run, Score, Task
+from bixt3d import (
+    BasePrediction,
+    Cloud,
+    CloudPredictor,
+    CloudSet,
+    CloudSource,
+    Evaluation,
+    InputError,
+    Run,
+    Score,
+    Task,
+)
 from bixt3d.cli.program import run_program
 from bixt3d.datasets import take_points
 from bixt3d.engine.loop import Batch, Step, predict_all
@@ -50,7 +61,7 @@ class HeightEvaluation(Evaluation):
 
 
 @dataclass(frozen=True)
-class Height(Answer):
+class Height(BasePrediction):
     """The height of a cloud, as a fraction of the radius of the sphere around it."""
 
     height: float
@@ -63,7 +74,7 @@ class Height(Answer):
 class HeightPredictor(CloudPredictor):
     """A predictor of heights."""
 
-    def answer(self, cloud: Cloud, logits: Tensor, up: Any) -> Height:
+    def make_prediction(self, cloud: Cloud, logits: Tensor, up: Any) -> Height:
         return Height(float(logits), self._notes(cloud, up))
 
 

@@ -17,8 +17,7 @@ import bixt3d.config
 import bixt3d.datasets
 from bixt3d.io.named_configs import config_file
 from bixt3d.io.offline import check_online
-from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
-from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.create import create_model
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.tasks.image_segmentation import ImageSegmentation
@@ -185,8 +184,8 @@ def predict_images(task: Task, path: Path) -> tuple[torch.Tensor, tuple[int, ...
     image = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
         if task.program == "imgcls":
-            return build_image_classifier(path.stem, 40).eval()(image), (2, 40)
-        return build_image_segmenter(path.stem, 50).eval()(image), (2, 50, 64, 96)
+            return create_model(path.stem, 40).eval()(image), (2, 40)
+        return create_model(path.stem, 50).eval()(image), (2, 50, 64, 96)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -202,9 +201,9 @@ def test_a_config_parses_builds_its_model_and_predicts(path):
     feats = torch.randn(2, xyz.shape[1], Features.parse(settings.data.init_args.get("features")).width)
     with torch.inference_mode():
         if task.program == "cls":
-            logits, shape = build_model(path.stem, 40).eval()(xyz, feats), (2, 40)
+            logits, shape = create_model(path.stem, 40).eval()(xyz, feats), (2, 40)
         else:
-            model = build_segmenter(path.stem, 50, 16).eval()
+            model = create_model(path.stem, 50, num_categories=16).eval()
             logits, shape = model(xyz, feats, torch.tensor([3, 15])), (*xyz.shape[:2], 50)
     assert logits.shape == shape
     assert logits.isfinite().all()
@@ -243,7 +242,7 @@ def test_the_header_of_a_config_says_how_to_run_it_and_what_was_measured(path):
 
 def test_a_model_is_built_from_a_name_a_path_or_a_text():
     sizes = [
-        [tuple(weight.shape) for weight in build_model(config, 7).parameters()]
+        [tuple(weight.shape) for weight in create_model(config, 7).parameters()]
         for config in ("shapes_cls", SHAPES, SHAPES.read_text())
     ]
     assert sizes[0] == sizes[1] == sizes[2]
@@ -253,15 +252,15 @@ def test_a_model_is_built_from_a_name_a_path_or_a_text():
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ("shapes_clss", "no config 'shapes_clss'; did you mean 'shapes_cls'"),
+        ("shapes_clss", "no model 'shapes_clss'; did you mean 'shapes_cls'"),
         ("seed: 0\nmodle: 1\n", "has no section 'model'"),
-        ("model: {class_path: PontMLP}\n", "unknown class 'PontMLP' in setting 'model'; did you mean 'PointMLP'"),
+        ("model: {class_path: PontMLP}\n", "'PontMLP' is no model of bixt3d; did you mean 'PointMLP'"),
         ("nowhere/x.yaml", "nowhere/x.yaml"),
     ],
 )
 def test_a_model_that_cannot_be_built_gets_one_sentence(config, sentence):
     with pytest.raises(InputError) as caught:
-        build_model(config, 7)
+        create_model(config, 7)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -380,5 +379,5 @@ def test_training_and_presets_build_the_same_model_where_a_config_names_no_featu
     settings["data"] = {"class_path": "ShapeNetPart", "init_args": {"root": "X"}}
     parser = PartSegmentation().make_parser("a test")
     trained = parser.instantiate(parser.parse_args([f"--cfg={json.dumps(settings)}"])).model(50, 16)
-    built = build_segmenter(yaml.safe_dump(settings), 50, 16)
+    built = create_model(yaml.safe_dump(settings), 50, num_categories=16)
     assert trained.features == built.features == Features()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from written_runs import write_run
 
-from bixt3d import build_model
+from bixt3d import create_model
 from bixt3d.datasets.files.writers import write_ply
 from bixt3d.io.extras import EXTRAS, need, what_to_install
 from bixt3d.types import InputError
@@ -152,7 +152,7 @@ for program in (lambda: call(train), lambda: call(["visualize", str(folder)]), l
 
 
 def test_the_core_alone_computes_reads_and_predicts_and_the_rest_says_what_to_install(tmp_path: Path):
-    model = build_model(CONFIG, 2)
+    model = create_model(CONFIG, 2)
     torch.nn.init.normal_(model.head.weight)
     write_run(tmp_path / "model.safetensors", model, "classification", CONFIG, class_names=["cup", "mug"])
     (tmp_path / "a.yaml").write_text(CONFIG, encoding="utf-8")

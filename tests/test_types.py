@@ -69,9 +69,9 @@ def test_columns_are_in_the_order_of_the_names():
 
 def test_change_applies_to_one_kind_only():
     features, feats = Features.parse("intensity,normal,rgb"), torch.arange(7.0)
-    assert features.change(feats, "normal", lambda columns: -columns).tolist() == [0, -1, -2, -3, 4, 5, 6]
-    assert features.change(feats, "scalar", lambda columns: columns + 1).tolist() == [1, 1, 2, 3, 4, 5, 6]
-    assert Features.parse("rgb").change(feats[:3], "normal", lambda columns: -columns).tolist() == [0, 1, 2]
+    assert features.apply(feats, "normal", lambda columns: -columns).tolist() == [0, -1, -2, -3, 4, 5, 6]
+    assert features.apply(feats, "scalar", lambda columns: columns + 1).tolist() == [1, 1, 2, 3, 4, 5, 6]
+    assert Features.parse("rgb").apply(feats[:3], "normal", lambda columns: -columns).tolist() == [0, 1, 2]
 
 
 def test_a_set_refuses_feats_of_another_width_than_its_features():

@@ -8,7 +8,10 @@ from bixt3d.errors import InputError
 from bixt3d.io.named_configs import known_configs
 
 BASH = """_bixt3d() {
-    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" words=""
+    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" words="" prefix=""
+    case "$current" in --*=*)  # zsh: bash splits words at =
+        previous="${current%%=*}"; prefix="$previous="; current="${current#*=}" ;;
+    esac
     if [ "$current" = "=" ]; then current=""
     elif [ "$previous" = "=" ]; then previous="${COMP_WORDS[COMP_CWORD-2]}"; fi
     if [ "$previous" = "--cfg" ]; then words="CONFIGS"
@@ -16,7 +19,7 @@ BASH = """_bixt3d() {
     else case "${COMP_WORDS[1]}" in
 CASES
     esac; fi
-    COMPREPLY=($(compgen -W "$words" -- "$current"))
+    COMPREPLY=($(compgen -P "$prefix" -W "$words" -- "$current"))
 }
 complete -o default -F _bixt3d bixt3d
 """

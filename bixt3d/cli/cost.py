@@ -31,7 +31,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--classes",
         type=int,
-        help="with --cfg: number of classes (default: 40, or 50 parts; images: 1000, or 150 of pixels)",
+        help="with --cfg: number of classes, or of parts (default: those of the data set of the config)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,13 +13,26 @@ import bixt3d.models
 from bixt3d.cli.costs import Cost, count_cost, count_point_work
 from bixt3d.cli.paper_tables import Row
 from bixt3d.inference.described import without_pretrained
+from bixt3d.models.create import create_model
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_preset_table import PRESETS
-from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.image_segmenter import ImageSegmenter
-from bixt3d.models.presets import build_model, build_segmenter, read_model_config
+from bixt3d.models.presets import read_model_config
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import InputError
+
+OUTPUTS = {
+    "Shapes": (16, 58),
+    "ShapeNetPart": (16, 50),
+    "modelnet10": (10, 0),
+    "modelnet40": (40, 0),
+    "psb_partseg": (19, 94),
+    "cifar10": (10, 0),
+    "camvid": (11, 0),
+    "imagenet": (1000, 0),
+    "ADEChallengeData2016": (150, 0),
+}
+"""Numbers of classes and of parts of the data sets that configs name, by class or by the beginning of the folder."""
 
 WORK = {"distances": "distances", "copied": "elements copied"}
 
@@ -78,37 +92,50 @@ def make_example(cfg: str, size: int | None, classes: int | None) -> tuple[nn.Mo
         return image_example(kind, cfg, size or PRESETS[cfg].size, classes)
     settings = without_pretrained(read_model_config(cfg))  # released weights change no cost
     kind, config = model_class(settings), yaml.safe_dump({key: settings.get(key) for key in ("data", "model")})
+    own_classes, own_parts = known_outputs(settings.get("data"))
     data = settings.get("data")
     data = (data.get("init_args") if isinstance(data, dict) else None) or {}  # a name alone has no settings
     if not isinstance(data, dict) or not all(isinstance(data.get(key, 1), int) for key in ("size", "num_points")):
         raise InputError(f"{cfg} lacks the settings of its data")
     if issubclass(kind, (ImageClassifier, ImageSegmenter)):
-        return image_example(kind, config, size or data.get("size", 224), classes)
-    return cloud_example(kind, config, size or data.get("num_points", 1024), classes)
+        return image_example(kind, config, size or data.get("size", 224), classes or own_classes)
+    outputs = classes or (own_parts if issubclass(kind, CloudSegmenter) else own_classes)
+    return cloud_example(kind, config, size or data.get("num_points", 1024), outputs, own_classes or 16)
+
+
+def known_outputs(data: Any) -> tuple[int | None, int | None]:
+    """Return the numbers of classes and parts of the data set in a config; None for one that is not known."""
+    name = str(data.get("class_path") if isinstance(data, dict) else data).rpartition(".")[2]
+    given = data.get("init_args") if isinstance(data, dict) else None
+    root = Path(str(given.get("root", ""))).name if isinstance(given, dict) else ""
+    for known, (classes, parts) in OUTPUTS.items():
+        if name == known or root.startswith(known):
+            return classes, parts or None
+    return None, None
 
 
 def image_example(kind: type, config: str, size: int, classes: int | None) -> tuple[nn.Module, list[Tensor], str]:
     """Return a model of images, one image, and a description."""
     labels_pixels = issubclass(kind, ImageSegmenter)
     classes = classes or (150 if labels_pixels else 1000)
-    model = (build_image_segmenter if labels_pixels else build_image_classifier)(config, classes)
+    model = create_model(config, classes)
     return model, [torch.zeros(1, 3, size, size)], f"one image of {size} x {size} pixels, {classes} classes"
 
 
-def cloud_example(kind: type, config: str, size: int, classes: int | None) -> tuple[nn.Module, list[Tensor], str]:
+def cloud_example(
+    kind: type, config: str, size: int, outputs: int | None, categories: int
+) -> tuple[nn.Module, list[Tensor], str]:
     """Return a model of clouds, one cloud, and a description."""
+    assumed = " (assumed: --classes says another number)" if outputs is None else ""
     if issubclass(kind, CloudSegmenter):
-        model, category, words = (
-            build_segmenter(config, classes or 50, 16),
-            [torch.zeros(1).long()],
-            "parts of 16 categories",
-        )
+        outputs, category = outputs or 50, [torch.zeros(1).long()]
+        model, words = create_model(config, outputs, num_categories=categories), f"parts of {categories} categories"
     else:
-        model, category, words = build_model(config, classes or 40), [], "classes"
+        outputs, category = outputs or 40, []
+        model, words = create_model(config, outputs), "classes"
     cloud = [torch.zeros(1, size, 3), torch.zeros(1, size, model.features.width)]
-    words = f"{classes or (50 if category else 40)} {words}"
     with_features = f" with {model.features}" if model.features else ""
-    return model, [*cloud, *category], f"one cloud of {size} points{with_features}, {words}"
+    return model, [*cloud, *category], f"one cloud of {size} points{with_features}, {outputs} {words}{assumed}"
 
 
 def describe(cfg: str, size: int | None, classes: int | None) -> dict[str, Any]:

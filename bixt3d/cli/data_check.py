@@ -15,6 +15,7 @@ from bixt3d.datasets.clouds.folder_reading import fault_of, read_clouds
 from bixt3d.datasets.clouds.part_folder import WHOLE
 from bixt3d.datasets.clouds.point_labels import NAMES
 from bixt3d.datasets.clouds.poses import Poses, find_poses
+from bixt3d.datasets.transforms.invariants import INVARIANTS
 from bixt3d.io.bounds import counted, listed, printable
 from bixt3d.types import Feature, InputError
 
@@ -128,7 +129,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _three(values: Sequence[float], number_format: str = "{:,.0f}") -> list[str]:
+def _three(values: Sequence[float | int], number_format: str = "{:,.0f}") -> list[str]:
     return [number_format.format(value) for value in (min(values), np.median(values), max(values))]
 
 
@@ -214,18 +215,19 @@ def advice(found: Found, poses: Poses | None, label: str) -> list[str]:
     """Return the commands to use, and which columns could be read too."""
     task, config = ("partseg", "folder_partseg") if found.parts else ("cls", "folder_cls")
     words = ["bixt3d", "train", task, "--cfg", config, "--data.root", str(found.root)]
+    invariant = [str(INVARIANTS)] if poses and poses.rotate == "so3" else []
     if poses and poses.rotate != "z":
         words += ["--augment.rotate", poses.rotate]
-        words += ["--data.up", "y"] if poses.rotate == "y" else []
+    words += ["--data.up", "y"] if poses and poses.rotate == "y" else []
+    words += ["--data.features", *invariant] if invariant else []
     words += ["--data.label", label] if label else []
     words += ["--data.skip_broken", "true"] if found.faults else []
     lines = ["to train, test and predict:", "  " + shlex.join(words), f"  bixt3d test {task}"]
     test = found.root / "test" if (found.root / "test").is_dir() else found.root
     lines.append("  " + shlex.join(["bixt3d", "predict", str(test)]))
     if features := usable(found):
-        lines.append(
-            f"every cloud has {listed(features)}: the model reads them with --data.features {','.join(features)}"
-        )
+        names = ",".join([*invariant, *features])
+        lines.append(f"every cloud has {listed(features)}: the model reads them with --data.features {names}")
     return lines
 
 

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     where = make_parser().parse_args(argv)
     from bixt3d.engine.folder import weights_file, words_of
     from bixt3d.inference.export import export_run
-    from bixt3d.io.errors import enough_memory
+    from bixt3d.io.error_messages import enough_memory
 
     weights = weights_file(Path(where.run), where.weights)
     with enough_memory("export on a larger machine, or a run of a smaller model or with a lower --data.num_points"):

@@ -9,7 +9,7 @@ from bixt3d.datasets.files.reader import SUFFIXES, read_file
 from bixt3d.datasets.images.reading import ENDINGS, exif_turn, open_image
 from bixt3d.errors import InputError
 from bixt3d.io.bounds import printable
-from bixt3d.io.errors import enough_memory
+from bixt3d.io.error_messages import enough_memory
 
 
 def file_facts(path: Path) -> dict[str, Any]:

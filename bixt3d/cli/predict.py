@@ -56,7 +56,10 @@ def make_parser() -> Parser:
         action="store_true",
         help="leave the points of a .pcd in the frame of the sensor: do not move them by the VIEWPOINT in its header",
     )
-    parser.add_argument("--category", help="category of all clouds, for a part segmenter (some need it)")
+    parser.add_argument(
+        "--category",
+        help="category of all clouds, for a part segmenter (default: that of a folder above; some need one)",
+    )
     parser.add_argument("--trust", action="store_true", help="see below")
     parser.add_argument("--top", type=int, default=5, help="number of classes to print for each file (default: 5)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each cloud or image")

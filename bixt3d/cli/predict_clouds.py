@@ -34,15 +34,23 @@ def predict_file(path: Path, predictor: CloudPredictor, arguments: Namespace, na
         predict_cloud(path, cloud, predictor, arguments, name)
 
 
+def folder_category(path: Path, predictor: Any) -> str | None:
+    """Return the category that a folder of the path is named after, the nearest one; None without any."""
+    names = predictor.class_names if isinstance(predictor, PartPredictor) else ()
+    return next((folder.name for folder in path.parents if folder.name in names and len(names) > 1), None)
+
+
 def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments: Namespace, name: FreeName) -> None:
     """Predict one cloud of a file, print the prediction, and write its files if ``--out`` is given."""
     try:
-        given = {"category": arguments.category} if isinstance(predictor, PartPredictor) else {}
+        own = None if arguments.category else folder_category(path, predictor)
+        given = {"category": arguments.category or own} if isinstance(predictor, PartPredictor) else {}
         prediction = predictor.predict(cloud, up=arguments.up, **given)
     except InputError as error:
         raise InputError(f"{printable(path.parent / cloud.name)}: {error}") from error
     facts = {"file": str(path), "name": cloud.name, "points": cloud.num_original, **prediction.facts()}
-    facts["notes"] = [*("spread over the surface",) * cloud.from_mesh, *prediction.notes]
+    facts["notes"] = [*("category of its folder",) * bool(own), *("spread over the surface",) * cloud.from_mesh]
+    facts["notes"] += prediction.notes
     if arguments.out:
         base = arguments.out / name(cloud.name)
         shown = show(cloud, prediction, predictor, arguments.up)

@@ -9,7 +9,7 @@ from typing import Any
 
 from bixt3d.errors import InputError, Stopped
 from bixt3d.io.bounds import printable
-from bixt3d.io.errors import is_out_of_memory
+from bixt3d.io.error_messages import is_out_of_memory
 from bixt3d.io.extras import what_to_install
 from bixt3d.io.offline import go_offline
 

@@ -9,7 +9,7 @@ from bixt3d.engine.folder import RECORD, read_record
 from bixt3d.engine.report import read_rows
 from bixt3d.errors import InputError
 from bixt3d.io.bounds import LIST_BYTES, printable, read_words
-from bixt3d.io.untrusted import MOST_YAML, read_json, read_yaml
+from bixt3d.io.untrusted import MAX_YAML, read_json, read_yaml
 from bixt3d.tasks import find_task
 from bixt3d.tasks.scores import Score
 
@@ -111,7 +111,7 @@ def read_folder(folder: Path) -> RunFolder:
         )
         raise InputError(f"{printable(folder)} {what}")
     config, result = folder / "config.yaml", folder / "result.json"
-    settings = read_yaml(read_words(config, 4 * MOST_YAML), str(config)) if config.is_file() else {}
+    settings = read_yaml(read_words(config, 4 * MAX_YAML), str(config)) if config.is_file() else {}
     found = read_json(read_words(result, LIST_BYTES), str(result)) if result.is_file() else {}
     if not (isinstance(settings, dict) and isinstance(found, dict)):
         raise InputError(f"{printable(config if isinstance(found, dict) else result)} is damaged: it is no mapping")

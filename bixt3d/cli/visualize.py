@@ -117,7 +117,7 @@ def choose_files(arguments: Namespace, rest: Sequence[str]) -> None:
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Draw clouds or images of a run; returns the files written."""
     arguments, rest = parse(sys.argv[1:] if argv is None else argv)
-    from bixt3d.io.errors import enough_memory
+    from bixt3d.io.error_messages import enough_memory
 
     if arguments.files:
         from bixt3d.cli.visualize_files import draw

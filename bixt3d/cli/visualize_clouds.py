@@ -24,7 +24,7 @@ from bixt3d.tasks.testing import open_run
 from bixt3d.types import CloudSet, InputError
 from bixt3d.viz.attention import choose_latents, draw_attention
 from bixt3d.viz.clouds import draw_clouds
-from bixt3d.viz.page import MOST_CLOUDS, write_html
+from bixt3d.viz.page import MAX_CLOUDS, write_html
 from bixt3d.viz.parts import PartCloud, draw_parts, show_parts
 
 
@@ -170,9 +170,9 @@ def draw_attentions(shown: Shown, out: Path, latents: Sequence[int] | None) -> l
 def write_pages(shown: Shown, out: Path) -> list[Path]:
     """Write interactive pages, and a PLY file of each cloud; returns their paths."""
     files = []
-    for first in range(0, len(shown.clouds), MOST_CLOUDS):
-        files.append(out / f"clouds_{first // MOST_CLOUDS + 1}.html")
-        some = shown.clouds[first : first + MOST_CLOUDS]
+    for first in range(0, len(shown.clouds), MAX_CLOUDS):
+        files.append(out / f"clouds_{first // MAX_CLOUDS + 1}.html")
+        some = shown.clouds[first : first + MAX_CLOUDS]
         write_html(files[-1], some, shown.part_names, str(shown.path.parent), shown.data.up)
     for place, cloud in zip(shown.index, shown.clouds, strict=True):
         files.append(out / f"cloud_{place}.ply")

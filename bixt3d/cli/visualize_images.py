@@ -22,8 +22,8 @@ from bixt3d.inference.images import (
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.named_configs import nearest
 from bixt3d.models.attention_maps import image_attention_maps
+from bixt3d.models.create import create_model
 from bixt3d.models.image_preset_table import PRESETS
-from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.image_metrics import count_pixels, score_segments
 from bixt3d.tasks.image_segmentation import ImageSegmentation
@@ -101,10 +101,10 @@ def open_preset(arguments: Namespace) -> tuple[NamedPredictor, list[Shot]]:
     preset, shots = PRESETS[name], named_shots(arguments)
     torch.manual_seed(0)
     if preset.head == "classes":
-        model = build_image_classifier(name, 1000)
+        model = create_model(name, 1000)
         predictor = ImagePredictor(model, [str(number) for number in range(1000)], preset.size)
     else:
-        model = build_image_segmenter(name, 150)
+        model = create_model(name, 150)
         predictor = ImageSegmentationPredictor(model, [str(number) for number in range(150)])
     there = Path(torch.hub.get_dir()) / "bixt3d" / f"{name}.zip"  # where `pretrained: true` leaves it
     weights = weights or (there if there.is_file() else None)

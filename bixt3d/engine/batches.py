@@ -58,6 +58,14 @@ def make_batches(
     return steps
 
 
+def in_passes(plans: Sequence[list[list[Int[Tensor, " _"]]]], num_examples: int) -> list[list[Int[Tensor, " _"]]]:
+    """Join the steps of several passes over a set; in pass p, ``p * num_examples`` is added to the indices.
+
+    So augmentation, which is drawn from the index, differs between the passes; `CloudSet.batches` takes the remainder.
+    """
+    return [[index + place * num_examples for index in step] for place, plan in enumerate(plans) for step in plan]
+
+
 def _cut(first: int, last: int, num: int) -> list[tuple[int, int]]:
     """Split the interval from ``first`` to ``last`` into ``num`` intervals of nearly equal length."""
     return list(pairwise(first + (last - first) * i // num for i in range(num + 1)))

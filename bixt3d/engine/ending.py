@@ -100,15 +100,15 @@ class Stop:
 
 def on_rank_zero(fabric: Fabric, act: Any) -> Any:
     """Call ``act`` in the first process; all processes return its result, or raise its error as InputError."""
-    answer = None
+    result = None
     if fabric.is_global_zero:
         try:
-            answer = act()
+            result = act()
         except InputError as error:
-            answer = error
+            result = error
         except OSError as error:
-            answer = InputError(f"{error.filename or 'the run folder'} cannot be used: {error.strerror or error}")
-    answer = fabric.broadcast(answer)
-    if isinstance(answer, InputError):
-        raise answer
-    return answer
+            result = InputError(f"{error.filename or 'the run folder'} cannot be used: {error.strerror or error}")
+    result = fabric.broadcast(result)
+    if isinstance(result, InputError):
+        raise result
+    return result

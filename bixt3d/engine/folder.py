@@ -73,6 +73,8 @@ def parse_record(path: Path) -> Record:
 
 def check_free(folder: Path) -> None:
     """Raise InputError for a folder in which a new run would replace files."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: --run_dir names the folder of the run, new or empty")
     if not folder.is_dir():
         return
     taken = [name for name in OF_A_RUN if (folder / name).exists()]

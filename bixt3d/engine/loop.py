@@ -133,12 +133,13 @@ def train_epoch(
         sizes: examples of each step, over all processes.
         step: the training step of the task.
         clip_norm: largest norm of the gradient; 0: no clipping.
-        title: label of the progress bar.
+        title: label of the progress bar, which a terminal shows.
         sums: new sums, whose unit names the examples.
     """
     state.model.train()
     began, shown = time.perf_counter(), 0.0
-    bar = tqdm(total=len(sizes), desc=title, leave=False, disable=not fabric.is_global_zero)
+    hidden = None if fabric.is_global_zero else True  # None: shown on a terminal, not in a log file
+    bar = tqdm(total=len(sizes), desc=title, leave=False, disable=hidden)
     for batches, size in zip(steps, sizes, strict=True):
         _add_gradients(state.model, fabric, batches, size, step, sums)
         if clip_norm:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bixt3d.engine.checkpoint import write_text
 from bixt3d.types import InputError
 
-MOST_CHARACTERS, MOST_COLUMNS = 2**23, 1000
+MAX_CHARACTERS, MAX_COLUMNS = 2**23, 1000
 """Limits of a metrics.csv: about 30,000 epochs with 25 metrics each."""
 
 
@@ -73,10 +73,10 @@ def read_rows(path: Path) -> list[dict[str, float]]:
         return []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            text = file.read(MOST_CHARACTERS + 1)
+            text = file.read(MAX_CHARACTERS + 1)
         reader = csv.DictReader(io.StringIO(text, newline=""))
-        if len(text) > MOST_CHARACTERS or len(reader.fieldnames or ()) > MOST_COLUMNS:
-            raise ValueError(f"more than {MOST_CHARACTERS:,} characters, or than {MOST_COLUMNS} columns")
+        if len(text) > MAX_CHARACTERS or len(reader.fieldnames or ()) > MAX_COLUMNS:
+            raise ValueError(f"more than {MAX_CHARACTERS:,} characters, or than {MAX_COLUMNS} columns")
         rows = [{name: float(value) for name, value in row.items() if value} for row in reader]
     except TypeError as error:
         raise InputError(f"{path} is damaged: a row is longer than the names of its columns") from error

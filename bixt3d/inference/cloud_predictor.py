@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.las_large import is_large, read_part
 from bixt3d.datasets.files.reader import MESH_POINTS, read_file
 from bixt3d.datasets.transforms.upright import Up
-from bixt3d.inference.predictions import Answer, check_finite
+from bixt3d.errors import check_whole
+from bixt3d.inference.predictions import BasePrediction, check_finite
 from bixt3d.inference.predictor import BasePredictor, features_of
 from bixt3d.io.bounds import listed
 from bixt3d.models.attention_maps import LayerAttention, attention_maps
@@ -40,11 +41,18 @@ class CloudPredictor(BasePredictor):
     """
 
     def __init__(self, model: nn.Module, num_points: int, up: Up = "y", fill: Fill | None = None):
+        check_predictor(model, num_points, up)
         self.model, self.num_points, self.up, self.fill = model.eval(), num_points, up, fill or {}
 
     @torch.inference_mode()
     def predict(
-        self, clouds: Any, features: Mapping[str, Any] | None = None, *, batch: Any = None, up: Up | None = None
+        self,
+        clouds: Any,
+        features: Mapping[str, Any] | None = None,
+        *,
+        batch: Any = None,
+        up: Up | None = None,
+        category: Any = None,
     ) -> Any:
         """Return the predictions for clouds: one for a single cloud, a list for several.
 
@@ -57,10 +65,15 @@ class CloudPredictor(BasePredictor):
         Clouds may have any number of points: they are centered, scaled and sampled as in training (at random with a
         fixed seed; points are repeated where there are too few). Points without a position (NaN, infinite) are dropped,
         and counted in ``notes``. Raises InputError for a cloud without any other point, and for missing features.
+        ``category`` is for part segmenters: others refuse it.
         """
+        if category is not None:
+            raise InputError(f"category is for part segmenters, and this predictor is for {self.task}: leave it out")
         single, given = self._clouds(clouds, features, batch)
-        answers = [self.answer(cloud, logits, up) for cloud, logits in self._outputs(self.model, given, up)]
-        return answers[0] if single else answers
+        predictions = [
+            self.make_prediction(cloud, logits, up) for cloud, logits in self._outputs(self.model, given, up)
+        ]
+        return predictions[0] if single else predictions
 
     @torch.no_grad()  # not inference mode: autograd may use the features later
     def embed(
@@ -107,7 +120,7 @@ class CloudPredictor(BasePredictor):
                 check_finite(output, cloud.name)
                 yield cloud, output
 
-    def answer(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Answer:
+    def make_prediction(self, cloud: Cloud, logits: Tensor, up: Up | None) -> BasePrediction:
         """Return the prediction for one cloud, given the model's output. Abstract, unless `predict` is overridden."""
         raise NotImplementedError
 
@@ -135,6 +148,8 @@ class CloudPredictor(BasePredictor):
         return [read_part(path, lambda size: choose_points(size, mesh_points).numpy(), self.features.names)]
 
     def _clouds(self, clouds: Any, features: Mapping[str, Any] | None, batch: Any) -> tuple[bool, list[Cloud]]:
+        if features is not None and not isinstance(features, Mapping):
+            raise InputError(f"features are given by name, such as {{'normal': normals}}, not as {features!r:.80}")
         for name in features or {}:
             if feature_name(name) not in self.features.names:
                 raise InputError(f"this model reads {self.features or 'no features'}, not {name}: leave it out")
@@ -182,3 +197,14 @@ class CloudPredictor(BasePredictor):
         if unread:
             notes.append(f"{listed(unread)} not read")
         return tuple(notes)
+
+
+def check_predictor(model: Any, num_points: Any, up: Any) -> None:
+    """Raise InputError for what cannot be a predictor's model, number of points or up axis."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is an nn.Module, not {model!r:.80}: load_run makes a predictor from a run")
+    check_whole(num_points=num_points)
+    if num_points < 1:
+        raise InputError(f"num_points must be at least 1, not {num_points}")
+    if up not in get_args(Up):
+        raise InputError(f"up is one of {', '.join(get_args(Up))}, not {up!r}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.transforms.upright import Up
@@ -27,6 +27,14 @@ CHUNK = 2**16
 
 TINY = 1e-30
 """Lower bound of the divisor when the probabilities of a category's parts are normalized to sum to 1."""
+
+
+def check_names(what: str, names: Any, model: nn.Module) -> None:
+    """Raise InputError unless there is a name for each output of the model."""
+    outputs = getattr(model, "num_classes", None)  # a custom class may not define it
+    if isinstance(names, str) or (isinstance(outputs, int) and len(names) != outputs):
+        given = f"the text {names!r:.80}" if isinstance(names, str) else f"{len(names)} of them"
+        raise InputError(f"{what} is a list of names, one for each of the model's {outputs} outputs, not {given}")
 
 
 class Predictor(CloudPredictor):
@@ -58,8 +66,9 @@ class Predictor(CloudPredictor):
     ):
         super().__init__(model, num_points, up, fill)
         self.class_names = tuple(class_names)
+        check_names("class_names", class_names, model)
 
-    def answer(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Prediction:
+    def make_prediction(self, cloud: Cloud, logits: Tensor, up: Up | None) -> Prediction:
         probability = logits.softmax(0)
         order = probability.argsort(descending=True, stable=True).tolist()
         ranked = {self.class_names[i]: float(probability[i]) for i in order}
@@ -92,6 +101,7 @@ class PartPredictor(CloudPredictor):
     ):
         super().__init__(model, num_points, up, fill)
         self.part_names = tuple(part_names)
+        check_names("part_names", part_names, model)
         self.class_parts = {name: tuple(parts) for name, parts in class_parts.items()}
         self.class_names = tuple(class_parts)
         if not hasattr(model, "reads_category"):  # a custom class may not define it
@@ -123,8 +133,8 @@ class PartPredictor(CloudPredictor):
         """
         self.check_category(category)
         single, given = self._clouds(clouds, features, batch)
-        answers = [self._label(cloud, up, category, probabilities) for cloud in given]
-        return answers[0] if single else answers
+        predictions = [self._label(cloud, up, category, probabilities) for cloud in given]
+        return predictions[0] if single else predictions
 
     @torch.no_grad()
     def embed(
@@ -176,11 +186,11 @@ class PartPredictor(CloudPredictor):
 
     def check_category(self, category: str | None) -> None:
         """Raise InputError for an unknown category, and for None if the model reads the category."""
-        if category is None and self.model.reads_category:
+        if category is None and self.model.reads_category and len(self.class_names) > 1:
             listed = ", ".join(self.class_names)
             raise InputError(f"this model needs the category of the shape, one of: {listed}")
-        if category is not None and category not in self.class_parts:
-            raise InputError(f"this model knows no category '{category}'" + nearest(category, self.class_names))
+        if category is not None and category not in self.class_names:
+            raise InputError(f"this model knows no category '{category}'" + nearest(str(category), self.class_names))
 
     def _label(self, cloud: Cloud, up: Up | None, category: str | None, keep: bool) -> PartPrediction:
         xyz, index, feats = self._prepare(cloud, up)

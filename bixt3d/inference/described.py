@@ -24,7 +24,7 @@ LARGEST = 2**20
 """The largest number allowed in a description: of layers, widths, neighbors and so on."""
 WORDS = r"([A-Za-z]\w*(:\w+)?(, ?[A-Za-z]\w*(:\w+)?)*)?"
 """Pattern of the strings allowed in settings: a choice, a name, or features; never a path that could be imported."""
-MOST_VALUES = 2000
+MAX_VALUES = 2000
 """The most values allowed in a description."""
 
 
@@ -93,7 +93,7 @@ class Description:
     def resolve(self, value: Any) -> Any:
         """Return the value with full paths of known classes. Raises InputError for other classes and values."""
         self.count += 1
-        if self.count > MOST_VALUES:
+        if self.count > MAX_VALUES:
             raise InputError(f"{self.source} describes a model with too many settings")
         if isinstance(value, dict):
             return self._resolve_class(value) if "class_path" in value else self._resolve_settings(value)

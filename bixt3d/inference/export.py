@@ -99,7 +99,7 @@ def example_features(predictor: CloudPredictor, normals: Tensor) -> dict[str, Te
     scale = next((part for part in predictor.model.modules() if isinstance(part, FeatureScale)), None)
     if scale is not None and scale.scales:
         random = scale.mean.cpu() + scale.deviation.cpu() * (2 * random - 1)
-    feats = predictor.features.change(random, "normal", lambda _: normals)
+    feats = predictor.features.apply(random, "normal", lambda _: normals)
     return {name: predictor.features.take(feats, name) for name in predictor.features.names}
 
 

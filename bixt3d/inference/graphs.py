@@ -50,10 +50,10 @@ class CloudGraph(nn.Module):
         if category is not None:
             known_mask = (category >= 0) & (category < self.num_categories)
             category, valid_mask = torch.where(known_mask, category, 0), valid_mask & known_mask
-        found = self.answer(xyz, seen, feats, category)
+        found = self.predict(xyz, seen, feats, category)
         return torch.where(valid_mask.view(-1, *[1] * (found.ndim - 1)), found, torch.nan)
 
-    def answer(
+    def predict(
         self,
         xyz: Float[Tensor, "B N 3"],
         seen: Float[Tensor, "B M 3"],
@@ -76,7 +76,7 @@ class PartGraph(CloudGraph):
             row[list(parts)] = 1
         self.register_buffer("parts_mask", mask, persistent=False)
 
-    def answer(
+    def predict(
         self,
         xyz: Float[Tensor, "B N 3"],
         seen: Float[Tensor, "B M 3"],

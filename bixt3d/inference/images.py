@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from bixt3d.datasets.images.reading import as_rgb, read_image
 from bixt3d.datasets.images.transforms import normalize, square_view
-from bixt3d.inference.predictions import Answer, ClassAnswer, check_finite, percent_lines
+from bixt3d.inference.predictions import BasePrediction, ClassPrediction, check_finite, percent_lines
 from bixt3d.inference.predictor import BasePredictor, features_of
 from bixt3d.io.extras import need
 from bixt3d.models.attention_maps import LayerAttention, image_attention_maps
@@ -24,7 +24,7 @@ from bixt3d.types import InputError
 
 
 @dataclass(frozen=True)
-class ImagePrediction(ClassAnswer):
+class ImagePrediction(ClassPrediction):
     """The predicted class of an image, its probability, and the probabilities of all classes, highest first."""
 
     name: str
@@ -33,7 +33,7 @@ class ImagePrediction(ClassAnswer):
 
 
 @dataclass(frozen=True, eq=False)
-class SegmentationPrediction(Answer):
+class SegmentationPrediction(BasePrediction):
     """The predicted class of every pixel of an image: ``class_names[labels[y, x]]`` at row y and column x.
 
     ``shares``: share of the pixels for each class, highest first, without classes that have none.
@@ -67,7 +67,7 @@ class BaseImagePredictor(BasePredictor, ABC):
         """Return the pixels that the model reads of a Pillow image in RGB."""
 
     @abstractmethod
-    def _describe(self, image: Float[Tensor, "1 3 X Y"]) -> Answer: ...
+    def _describe(self, image: Float[Tensor, "1 3 X Y"]) -> BasePrediction: ...
 
     def prepare(self, image: Any) -> Float[Tensor, "3 X Y"]:
         """Return the input of the model for one image (of any kind that ``predict`` takes), on the model's device."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from bixt3d.types import InputError
 
 
-class Answer(ABC):
+class BasePrediction(ABC):
     """Base class of predictions: the result for one cloud or image.
 
     ``notes``: what was guessed, repeated, left out or not read, each in a few words.
@@ -34,7 +34,7 @@ def percent_lines(shares: Mapping[str, float]) -> list[str]:
     return [f"{share:9.1%}  {name}" for name, share in shares.items()]
 
 
-class ClassAnswer(Answer):
+class ClassPrediction(BasePrediction):
     """Base class of class predictions: ``name``, ``confidence``, ``probabilities`` of all classes, highest first."""
 
     name: str
@@ -49,7 +49,7 @@ class ClassAnswer(Answer):
 
 
 @dataclass(frozen=True)
-class Prediction(ClassAnswer):
+class Prediction(ClassPrediction):
     """The predicted class of a cloud, its probability, and the probabilities of all classes, highest first.
 
     ``notes``: what was guessed, repeated, left out or not read, each in a few words.
@@ -62,7 +62,7 @@ class Prediction(ClassAnswer):
 
 
 @dataclass(frozen=True, eq=False)
-class PartPrediction(Answer):
+class PartPrediction(BasePrediction):
     """The predicted part of every point of a cloud: ``part_names[parts[i]]`` for point i.
 
     Args:

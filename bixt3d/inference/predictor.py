@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from bixt3d.io.bounds import shortened
+from bixt3d.io.error_messages import first_line, is_out_of_memory
 from bixt3d.models.features import ModelFeatures
 from bixt3d.types import InputError
 
@@ -24,8 +25,8 @@ class BasePredictor:
         return next(self.model.parameters()).device
 
     def to(self, device: str | torch.device) -> "BasePredictor":
-        """Move the model to a device and return this predictor."""
-        self.model.to(device)
+        """Move the model to a device and return this predictor. Raises InputError for a device that is not there."""
+        move(self.model, device)
         return self
 
     def predict(self, *inputs: Any, **options: Any) -> Any:
@@ -49,6 +50,16 @@ class BasePredictor:
             "device": str(self.device),
         }
         return f"{type(self).__name__}({', '.join(f'{name}: {value}' for name, value in facts.items())})"
+
+
+def move(model: nn.Module, device: str | torch.device) -> nn.Module:
+    """Move a model to a device. Raises InputError for a device that is not there."""
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA raises AssertionError
+        if is_out_of_memory(error):
+            raise
+        raise InputError(f"the model cannot be moved to {device!s:.40}: {first_line(error)}") from error
 
 
 def features_of(model: nn.Module) -> Callable[..., ModelFeatures]:

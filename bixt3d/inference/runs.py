@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from bixt3d.engine.checkpoint import load_metadata, load_weights
 from bixt3d.engine.folder import RECORD, newest_run, weights_file
+from bixt3d.errors import check_path
 from bixt3d.inference.described import build_described
+from bixt3d.inference.predictor import move
 from bixt3d.io.bounds import printable
-from bixt3d.io.errors import first_line
+from bixt3d.io.error_messages import first_line
 from bixt3d.io.importing import import_from
 from bixt3d.io.untrusted import read_json
 from bixt3d.tasks import find_task
@@ -52,7 +54,7 @@ class SavedRun:
 
     def load(self, device: str | torch.device = "cpu") -> Any:
         """Return the predictor of the task, with the model on a device."""
-        model = self.load_model().to(device)
+        model = move(self.load_model(), device)
         return self.task.make_predictor(model, self.names, self.input, f"input of {self.path}")
 
 
@@ -67,6 +69,7 @@ def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> S
     ``trust``: see `load_run`. Raises InputError if there are no weights, if bixt3d did not write them, or if they are
     of another task than ``task``.
     """
+    check_path(run=run)
     path = weights_file(Path(run))
     metadata = load_metadata(path)
     if trust:

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from bixt3d.errors import InputError
 from bixt3d.io.bounds import without_waiting
+from bixt3d.io.progress import progress
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 30
@@ -55,13 +54,13 @@ def download(url: str, part: Path, most: int) -> None:
         offset = offset if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
         length = response.headers.get("Content-Length")
         total = offset + int(length) if length and length.isdecimal() else None
-        progress = tqdm(total=total, initial=offset, unit="B", unit_scale=True, desc=part.stem)
-        with writing(part), progress, open(part, "ab" if offset else "wb", opener=without_waiting) as file:
+        bar = progress(total=total, initial=offset, unit="B", unit_scale=True, desc=part.stem)
+        with writing(part), bar, open(part, "ab" if offset else "wb", opener=without_waiting) as file:
             for chunk in _chunks(response):
                 if file.tell() + len(chunk) > most:
                     raise RefusedError(f"more than {most} bytes came")
                 file.write(chunk)
-                progress.update(len(chunk))
+                bar.update(len(chunk))
     if total is not None and part.stat().st_size < total:
         raise LostError(f"closed after {part.stat().st_size} of {total} bytes")
 

@@ -15,9 +15,9 @@ import yaml
 from bixt3d.errors import InputError
 from bixt3d.io.bounds import check_names, printable
 
-MOST_JSON, MOST_YAML = 2**22, 2**18
+MAX_JSON, MAX_YAML = 2**22, 2**18
 """Largest number of characters; JSON may contain the names of many classes, yaml only settings."""
-MOST_VALUES, MOST_SETTINGS, DEEPEST = 200_000, 20_000, 32
+MAX_VALUES, MAX_SETTINGS, DEEPEST = 200_000, 20_000, 32
 """Largest number of values in JSON, of values in yaml with its aliases expanded, and depth of nesting."""
 TENSOR_GLOBALS = r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w+Storage"
 """Globals that a pickle of tensors may use; torch also allows `bytearray`, which can allocate any amount of memory."""
@@ -37,7 +37,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 
 def read_json(text: str, source: str) -> Any:
     """Parse JSON. Raises InputError if it is damaged or too large; ``source`` names it in errors."""
-    _check_length(text, MOST_JSON, source)
+    _check_length(text, MAX_JSON, source)
     try:
         values = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -55,7 +55,7 @@ def read_yaml(text: str, source: str) -> Any:
 
     Python tags, names with dots, and aliases that expand to too many values are refused.
     """
-    _check_length(text, MOST_YAML, source)
+    _check_length(text, MAX_YAML, source)
     try:
         _check_aliases(text, source)
         values = yaml.load(text, _Loader)
@@ -91,7 +91,7 @@ def _check_aliases(text: str, source: str) -> None:
     sizes, open_anchors, anchors = [0], [], {}
     for event in yaml.parse(text, _Loader):
         if isinstance(event, yaml.AliasEvent):
-            sizes[-1] += anchors.get(event.anchor, MOST_SETTINGS)  # an alias inside its own anchor never ends
+            sizes[-1] += anchors.get(event.anchor, MAX_SETTINGS)  # an alias inside its own anchor never ends
         elif isinstance(event, yaml.CollectionStartEvent):
             sizes.append(1)
             open_anchors.append(event.anchor)
@@ -102,7 +102,7 @@ def _check_aliases(text: str, source: str) -> None:
         elif isinstance(event, yaml.ScalarEvent):
             sizes[-1] += 1
             anchors[event.anchor] = 1
-        if len(sizes) > DEEPEST or sizes[-1] >= MOST_SETTINGS:
+        if len(sizes) > DEEPEST or sizes[-1] >= MAX_SETTINGS:
             raise InputError(f"{source} is nested too deep, or contains too many values, or its aliases do")
 
 
@@ -112,7 +112,7 @@ def check_plain(values: Any, source: str) -> None:
     while pending:
         value, depth = pending.pop()
         seen += 1
-        if seen > MOST_VALUES or depth > DEEPEST:
+        if seen > MAX_VALUES or depth > DEEPEST:
             raise InputError(f"{source} is nested too deep, or contains too many values")
         if isinstance(value, dict):
             if not all(isinstance(key, str) for key in value):
@@ -169,7 +169,7 @@ def load_tensors(content: bytes, *classes: type) -> Any:
     pending, seen = [state], 0
     while pending:
         value, seen = pending.pop(), seen + 1
-        if seen > MOST_VALUES:
+        if seen > MAX_VALUES:
             raise InputError("it contains too many values")
         if isinstance(value, torch.Tensor) and (value.layout != torch.strided or value.nbytes > len(content)):
             raise InputError("it contains a tensor that is larger than the file")

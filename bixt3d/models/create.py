@@ -5,7 +5,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from bixt3d.config import follow_features
+from bixt3d.config import follow_features, is_text
+from bixt3d.errors import check_path
 from bixt3d.io.known_classes import known_classes
 from bixt3d.io.named_configs import known_configs, nearest
 from bixt3d.models.classifier import CloudClassifier
@@ -40,11 +41,11 @@ def create_model(
     """Build the model of a config or an image preset, with random weights unless ``pretrained`` is set.
 
     Args:
-        name: name of a config (``modelnet40_grouping``) or preset (``bixt_ti_l64_p16``), see `list_models`; or the path
-            of a yaml file.
+        name: name of a config (``modelnet40_grouping``) or preset (``bixt_ti_l64_p16``), see `list_models`; or a yaml
+            file: its path, or its text.
         num_classes: number of classes, or of parts over all categories; 0: the model returns features. None: 1000,
             for image classifiers only.
-        num_categories: number of categories, for part segmenters only.
+        num_categories: number of categories of clouds; part segmenters need it, others refuse it.
         pretrained: load the weights that the authors released, for image classifiers only; the head stays random unless
             there are 1000 classes.
         features: point features that the model reads besides the coordinates, such as ``normal,rgb``; None: those that
@@ -58,25 +59,52 @@ def create_model(
         >>> model = create_model("modelnet40_grouping", num_classes=40, encoder={"depth": 2})
         >>> model(torch.rand(2, 1024, 3)).shape
         torch.Size([2, 40])
+        >>> model = create_model("shapenetpart_naive", num_classes=50, num_categories=16, encoder={"depth": 2})
+        >>> model(torch.rand(2, 256, 3), torch.rand(2, 256, 3), torch.tensor([0, 15])).shape
+        torch.Size([2, 256, 50])
     """
-    if str(name) in PRESETS:
-        return _create_preset(str(name), num_classes, pretrained, changes)
-    if "/" not in str(name) and Path(name).suffix == "" and str(name) not in known_configs():
-        raise InputError(f"there is no model '{name}'" + nearest(str(name), list_models()))
+    _check_numbers(num_classes, num_categories)
+    check_path(name=name)
+    text = str(name)
+    if text in PRESETS:
+        for what, value in {"num_categories": num_categories, "features": features}.items():
+            if value is not None:
+                raise InputError(f"'{text}' is a model of images, which has no {what}: leave it out")
+        return _create_preset(text, num_classes, pretrained, changes)
+    shown = "the model of this config" if is_text(text) else f"'{text}'"
+    if shown.startswith("'") and "/" not in text and Path(text).suffix == "" and text not in known_configs():
+        raise InputError(f"there is no model {shown}" + nearest(text, list_models()))
     if pretrained:
-        raise InputError(f"no weights of '{name}' were released: train it, and load your own with load_run")
+        raise InputError(f"no weights of {shown} were released: train it, and load your own with load_run")
     settings = read_model_config(name)
     kind = kind_of(settings)
-    outputs = [num_classes, num_categories] if kind == "partseg" else [num_classes]
-    if None in outputs:
-        needed = "num_classes"
-        needed += " (parts of all categories) and num_categories" if kind == "partseg" else ""
-        raise InputError(f"say how many outputs a '{name}' has: {needed}")
+    outputs = _outputs(shown, kind, num_classes, num_categories)
     settings["model"] = _changed(settings["model"], changes)
     if features is not None:
         settings["data"] = {"init_args": {"features": features}}
         follow_features(settings["model"], settings["data"])
     return make_described(settings, KINDS[kind][1])(*outputs)
+
+
+def _check_numbers(num_classes: Any, num_categories: Any) -> None:
+    for name, number, least in (("num_classes", num_classes, 0), ("num_categories", num_categories, 1)):
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < least):
+            raise InputError(f"{name} is a whole number, at least {least}, not {number!r}")
+
+
+def _outputs(shown: str, kind: Kind, num_classes: int | None, num_categories: int | None) -> list[int]:
+    """Return the numbers with which a model is built. Raises InputError if one is missing, or does not apply."""
+    if kind != "partseg" and num_categories is not None:
+        raise InputError(f"{shown} is no part segmenter, and has no num_categories: leave it out")
+    if num_classes is None:
+        of_parts = " (parts of all categories) and num_categories" if kind == "partseg" else ""
+        raise InputError(f"say how many outputs {shown} has: num_classes{of_parts}")
+    if kind == "partseg" and num_categories is None:
+        raise InputError(
+            f"{shown} segments the parts of several categories of clouds: give num_categories too, "
+            "as in create_model('shapenetpart_encdec', num_classes=50, num_categories=16)"
+        )
+    return [num_classes] if num_categories is None else [num_classes, num_categories]
 
 
 def list_models(pattern: str = "", kind: str | None = None) -> list[str]:
@@ -85,6 +113,8 @@ def list_models(pattern: str = "", kind: str | None = None) -> list[str]:
     ``pattern``: a substring of the names, or a wildcard pattern such as ``bixt_*_ft384``. ``kind``: cls or partseg
     (clouds), imgcls or imgseg (images); None: all. Raises InputError for another kind.
     """
+    if not isinstance(pattern, str):
+        raise InputError(f"pattern is text, such as 'modelnet', not {pattern!r:.80}")
     if kind not in (None, *KINDS):
         raise InputError(f"there is no kind of model '{kind}'" + nearest(str(kind), KINDS))
     pattern = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
@@ -101,14 +131,15 @@ def kind_of(settings: Mapping[str, Any]) -> Kind:
         for kind, (base, _) in KINDS.items():
             if one.__name__ == name and issubclass(one, base):
                 return kind
-    raise InputError(
-        f"'{name[:80]}' is no model of bixt3d: import your own class, and build it as its constructor says"
-    )
+    names = [one.__name__ for one in known_classes() if issubclass(one, tuple(base for base, _ in KINDS.values()))]
+    hint = nearest(name, names)
+    hint = hint if "did you mean" in hint else ": import your own class, and build it as its constructor says"
+    raise InputError(f"'{name[:80]}' is no model of bixt3d{hint}")
 
 
 def _create_preset(name: str, num_classes: int | None, pretrained: bool, changes: Mapping[str, Any]) -> FeatureModel:
     if num_classes is None and find_preset(name).head != "classes":
-        raise InputError(f"say how many outputs a '{name}' has: num_classes")
+        raise InputError(f"say how many outputs '{name}' has: num_classes")
     num_classes = 1000 if num_classes is None else num_classes
     try:
         return make_preset(name, num_classes, pretrained, **changes)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bixt3d.errors import check_whole
 from bixt3d.types import InputError, Tokens
 
 
@@ -58,6 +59,7 @@ class FeatureModel(nn.Module):
 
     def new_head(self, num_classes: int) -> nn.Module:
         """Return a new head, `nn.Identity` for 0 classes. Raises InputError for a negative number."""
+        check_whole(num_classes=num_classes)
         if num_classes < 0:
             raise InputError(f"a model has at least 0 classes, not {num_classes}")
         self.num_classes = num_classes

@@ -1,14 +1,12 @@
 """The paper's image models, built by name."""
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from bixt3d.models.baselines import IterativeEncoder, SequentialEncoder
 from bixt3d.models.encoder import BixtEncoder, Encoder
 from bixt3d.models.image_classifier import BixtImageClassifier, ImageClassifier
-from bixt3d.models.image_preset_table import PRESETS, ImagePreset, find_preset
+from bixt3d.models.image_preset_table import ImagePreset, find_preset
 from bixt3d.models.image_segmenter import ImageSegmenter, LinearSegmenter, SemanticFPNSegmenter
 from bixt3d.nn.local_patch import LocalPatchRefinement
 from bixt3d.tokenizers import ConvTokenizer, ImageTokenizer, PatchTokenizer
@@ -63,37 +61,13 @@ class BixtPreset(BixtImageClassifier):
     ):
         preset = find_preset(name)
         if preset.head != "classes":
-            raise InputError(f"'{name}' is a segmenter: build it with build_image_segmenter")
+            raise InputError(f"'{name}' is a segmenter: build it with create_model")
         super().__init__(num_classes, make_tokenizer(preset), make_encoder(preset, drop_path_cross, drop_path_self))
         if pretrained:
             from bixt3d.models.official import load_official_weights  # lazy: only pretrained weights need it
             from bixt3d.models.released import fetch_released
 
             load_official_weights(fetch_released(name), self, new_head=num_classes != 1000)
-
-
-def build_image_classifier(config: str | Path, num_classes: int) -> ImageClassifier:
-    """Build an image classifier from the name of a preset or config, the path of a yaml file, or its text.
-
-    The weights are random unless the config sets ``pretrained``. Raises InputError for an unknown name or settings
-    that do not fit.
-    """
-    if _names_preset(config):
-        return BixtPreset(num_classes, str(config))
-    return _from_yaml(config, MakeImageClassifier, num_classes)
-
-
-def build_image_segmenter(config: str | Path, num_classes: int) -> ImageSegmenter:
-    """Build an image segmenter from the name of a preset or config, the path of a yaml file, or its text.
-
-    The weights are random. Raises InputError for an unknown name or settings that do not fit.
-    """
-    if not _names_preset(config):
-        return _from_yaml(config, MakeImageSegmenter, num_classes)
-    if find_preset(str(config)).head == "classes":
-        names = [name for name, one in PRESETS.items() if one.head != "classes"]
-        raise InputError(f"'{config}' is a classifier; segmenters are: {', '.join(names)}")
-    return make_preset(str(config), num_classes)
 
 
 def make_preset(
@@ -110,13 +84,3 @@ def make_preset(
         raise InputError(f"no weights of '{name}' were released: start its training from a classifier's (train.init)")
     make = {"linear": LinearSegmenter, "fpn": SemanticFPNSegmenter}[preset.head]
     return make(num_classes, make_tokenizer(preset), make_encoder(preset), **changes)
-
-
-def _names_preset(config: str | Path) -> bool:
-    return re.fullmatch(r"(bixt|sequential|iterative)_\w+", str(config)) is not None
-
-
-def _from_yaml(config: str | Path, kind: Any, num_classes: int) -> Any:
-    from bixt3d.models.presets import _make  # lazy: it imports jsonargparse
-
-    return _make(config, kind)(num_classes)

@@ -45,10 +45,10 @@ OUR_NAMES = (
 NO_WEIGHTS = ("fourier_pos_encode.pos",)
 """Buffers of the checkpoints that our models compute themselves, for images of any size."""
 
-MOST_NAMES = 12
+MAX_NAMES = 12
 """The most names of a kind that an error lists; the rest is counted."""
 
-MOST_BYTES = 2**31
+MAX_BYTES = 2**31
 """The largest file that is extracted from a zip."""
 
 
@@ -140,7 +140,7 @@ def _extract(path: Path) -> tuple[str, bytes]:
                     f"{path} must contain one file of weights (.pth, .pt or .safetensors), not {len(weights)}"
                 )
             size, packed = weights[0].file_size, weights[0].compress_size
-            if size > MOST_BYTES or size > max(2**24, 8 * packed):  # weights hardly compress
+            if size > MAX_BYTES or size > max(2**24, 8 * packed):  # weights hardly compress
                 raise InputError(f"{weights[0].filename} in {path} is too large: {weights[0].file_size / 1e9:.1f} GB")
             return weights[0].filename, archive.read(weights[0])
     except InputError:
@@ -198,5 +198,5 @@ def _problems(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:
 
 
 def _list(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more

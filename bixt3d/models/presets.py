@@ -19,20 +19,6 @@ MakeClassifier = Callable[[int], CloudClassifier]
 MakeSegmenter = Callable[[int, int], CloudSegmenter]
 
 
-def build_model(config: str | Path, num_classes: int) -> CloudClassifier:
-    """Build the classifier of a config: its name (``modelnet40_grouping``), the path of a yaml file, or its text.
-
-    Unless the model's settings name the point features that it reads, they are ``data.init_args.features`` of the
-    config, or none. The weights are random. Raises InputError for an unknown name or settings that do not fit.
-    """
-    return _make(config, MakeClassifier)(num_classes)
-
-
-def build_segmenter(config: str | Path, num_parts: int, num_categories: int) -> CloudSegmenter:
-    """Build the part segmenter of a config (``shapenetpart_encdec``); see `build_model`."""
-    return _make(config, MakeSegmenter)(num_parts, num_categories)
-
-
 def read_model_config(config: str | Path) -> dict[str, Any]:
     """Return the settings of a config: its name, the path of a yaml file, or its text. Raises InputError."""
     text = str(config)
@@ -42,10 +28,6 @@ def read_model_config(config: str | Path) -> dict[str, Any]:
     if not isinstance(settings, dict) or "model" not in settings:
         raise InputError(f"{'the config' if text is config else printable(text)} has no section 'model'")
     return settings
-
-
-def _make(config: str | Path, kind: Any) -> Any:
-    return make_described(read_model_config(config), kind)
 
 
 def make_described(settings: dict[str, Any], kind: Any) -> Any:

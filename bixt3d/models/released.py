@@ -14,7 +14,7 @@ from bixt3d.io.offline import check_online
 from bixt3d.models.image_preset_table import PRESETS, find_preset
 from bixt3d.types import InputError
 
-MOST_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 """The largest download: above that of any released file."""
 
 ADDRESS = "https://figshare.unimelb.edu.au/ndownloader/files/{}"
@@ -42,7 +42,7 @@ def fetch_released(name: str, folder: Path | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         print(f"downloading {name}.zip from {url}", file=sys.stderr)
         arrived.unlink(missing_ok=True)  # left by a dead process with the same id
-        download(url, arrived, MOST_BYTES)
+        download(url, arrived, MAX_BYTES)
         if not zipfile.is_zipfile(arrived):  # truncated, or a web page: the directory of a zip is at its end
             raise RefusedError("the download is not a complete zip file")
         check_first(arrived, kept)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bixt3d.errors import check_tensors
 from bixt3d.models.decoder import PointMLPDecoder
 from bixt3d.models.encoder import Encoder, check_fit
 from bixt3d.models.features import FeatureModel, ModelFeatures, zero_linear
@@ -43,6 +44,8 @@ class CloudSegmenter(FeatureModel, ABC):
 
     def check(self, xyz: Tensor, feats: Tensor | None, category: Tensor | None) -> Tensor:
         """Return the checked ``feats``; raises InputError as `forward` does."""
+        if category is not None:
+            check_tensors(category=category)
         if self.reads_category and (category is None or category.shape != xyz.shape[:1]):
             raise InputError("this model needs the category of each cloud, as indices of shape (B,)")
         return self.features.check(xyz, feats)

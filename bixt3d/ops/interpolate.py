@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bixt3d.errors import InputError, check_tensors, check_whole
 from bixt3d.ops._backend import PointBackend
 from bixt3d.ops.neighbors import gather, knn
 from bixt3d.ops.reference import squared_distances
-from bixt3d.types import InputError
 
 
 def interpolate(
@@ -27,6 +27,8 @@ def interpolate(
         >>> interpolate(torch.tensor([[[0.5]]]), points, feats, num_neighbors=2)
         tensor([[[3.]]])
     """
+    check_tensors(queries=queries, points=points, feats=feats)
+    check_whole(num_neighbors=num_neighbors)
     if num_neighbors < 1:
         raise InputError(f"asked to interpolate from {num_neighbors} neighbors: at least 1 is needed")
     index = knn(queries, points, min(num_neighbors, points.shape[1]), backend)

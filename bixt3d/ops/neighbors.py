@@ -1,14 +1,14 @@
 """Farthest point sampling (FPS), k nearest neighbors (kNN), and gathering by index."""
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from bixt3d.errors import InputError, check_tensors, check_whole
 from bixt3d.ops import reference
 from bixt3d.ops._backend import PointBackend, choose_point_backend
-from bixt3d.types import InputError
 
 MANY_DISTANCES = 4096
 """Largest cloud whose exported farthest point sampling stores the distances of all pairs."""
@@ -27,6 +27,9 @@ def gather(values: Shaped[Tensor, "B N ..."], index: Int[Tensor, "B ..."]) -> Sh
         tensor([[[7.],
                  [5.]]])
     """
+    check_tensors(values=values, index=index)
+    if index.is_floating_point():
+        raise InputError(f"index holds whole numbers, not {index.dtype}: give index.long()")
     num_clouds, size = values.shape[:2]
     first = torch.arange(0, num_clouds * size, size, device=values.device).view(-1, *[1] * (index.ndim - 1))
     rows = torch.nn.functional.embedding(index + first, values.reshape(num_clouds * size, -1))
@@ -48,6 +51,8 @@ def farthest_points(
         >>> farthest_points(line, 3)
         tensor([[0, 3, 2]])
     """
+    _check(points=points)
+    check_whole(num_points=num_points)
     if not 1 <= num_points <= points.shape[1]:
         raise InputError(f"asked for {num_points} farthest points of clouds of {points.shape[1]} points")
     points = points.float()
@@ -81,6 +86,8 @@ def knn(
         >>> knn(line[:, :1], line, 3)
         tensor([[[0, 1, 2]]])
     """
+    _check(queries=queries, points=points)
+    check_whole(num_neighbors=num_neighbors)
     if not 1 <= num_neighbors <= points.shape[1]:
         raise InputError(f"asked for {num_neighbors} neighbors in clouds of {points.shape[1]} points")
     queries, points = queries.detach().float(), points.detach().float()
@@ -92,6 +99,13 @@ def knn(
         "triton": _knn_triton,
         "export": _knn_export,
     }[backend](queries, points, num_neighbors)
+
+
+def _check(**clouds: Any) -> None:
+    check_tensors(**clouds)
+    for name, points in clouds.items():
+        if points.ndim != 3:
+            raise InputError(f"{name} are (B, N, P), not {tuple(points.shape)}: give one cloud as {name}[None]")
 
 
 def _farthest_points_torch(points: Tensor, num_points: int) -> Tensor:

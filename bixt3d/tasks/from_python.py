@@ -6,10 +6,20 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bixt3d import models
+from bixt3d.datasets.clouds.given import as_pair
+from bixt3d.errors import check_path
 from bixt3d.models.presets import read_model_config
 from bixt3d.tasks import TASKS, find_task, training
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
+
+GROUPS = {
+    "train": "train={'epochs': 10}",
+    "augment": "augment={'jitter': 0.01}",
+    "optim": "optim={'lr': 0.001}",
+    "runtime": "runtime={'devices': 2}",
+}
+"""Groups of settings, each with an example."""
 
 
 def train(
@@ -29,6 +39,8 @@ def train(
         seeds: several seeds: a run for each, with mean and standard deviation.
         trust: import classes outside bixt3d that the config names, which runs their code.
         settings: overrides of the config, as ``seed=1``, ``train={"epochs": 10}`` or ``**{"train.epochs": 10}``.
+            ``data`` may be a data set of samples ``(xyz, feats, label)``, or a pair of them to train and test on: see
+            `GivenClouds`.
 
     Raises InputError for wrong settings. Ctrl-C raises KeyboardInterrupt; finished epochs are safe in the folder.
 
@@ -37,16 +49,32 @@ def train(
         folder = bixt3d.train("shapes_cls", train={"epochs": 10}, run_dir="runs/mine")
         bixt3d.load_run(folder).predict("scan.ply")
     """
+    data = settings.get("data")
+    given = None if data is None or isinstance(data, Mapping | str) else settings.pop("data")
+    if not isinstance(config, Mapping):
+        check_path(config=config)
     text = json.dumps(config, default=str) if isinstance(config, Mapping) else str(config)
-    options = [f"--cfg={text}", *(f"--{name}={value}" for name, value in flat(settings))]
+    options = [f"--cfg={text}", *of_given(given), *(f"--{name}={value}" for name, value in flat(settings))]
     options += [] if run_dir is None else [f"--run_dir={run_dir}"]
+    if isinstance(seeds, (int, str)):
+        raise InputError(f"seeds is a list of whole numbers, such as [0, 1, 2], not {seeds!r}")
     options += [] if seeds is None else [f"--seeds={','.join(map(str, seeds))}"]
-    return training.train(choose_task(task, text), "", options + ["--trust"] * trust)
+    return training.train(choose_task(task, text), "", options + ["--trust"] * trust, given)
+
+
+def of_given(data: Any) -> list[str]:
+    """Return the options of a run on data sets that a program gives; their attribute ``features`` names features."""
+    if data is None:
+        return []
+    features = getattr(as_pair(data)[0], "features", None)
+    return ["--data=GivenClouds", *([f"--data.features={features}"] if features else [])]
 
 
 def flat(settings: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, str]]:
     """Yield settings as command-line options: names with dots, and values as text."""
     for name, value in settings.items():
+        if name in GROUPS and not group and not isinstance(value, (Mapping, str)):
+            raise InputError(f"{name} is a mapping of settings, such as {GROUPS[name]}, not {value!r:.80}")
         if isinstance(value, Mapping) and "class_path" not in value:
             yield from flat(value, f"{group}{name}.")
         else:

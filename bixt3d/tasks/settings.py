@@ -25,6 +25,7 @@ class Train:
         label_smoothing: label smoothing: probability given to the other classes.
         eval_every: evaluate every this many epochs, and after the last.
         steps: updates of the whole run, in place of epochs; may end within an epoch.
+        epoch_steps: fewest updates of an epoch: it passes over a smaller training set several times.
         init: initial weights, for fine-tuning: a run folder, its model.safetensors, or for images the authors' .pth.
             Loads the tensors that fit, and lists the others.
     """
@@ -35,10 +36,11 @@ class Train:
     label_smoothing: float = 0.0
     eval_every: int = 1
     steps: int | None = None
+    epoch_steps: int = 1
     init: str | None = None
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "eval_batch_size", "eval_every", "steps"):
+        for name in ("epochs", "batch_size", "eval_batch_size", "eval_every", "steps", "epoch_steps"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise InputError(f"train.{name} must be at least 1, not {count}")
@@ -53,7 +55,11 @@ class Train:
                 f"{num_examples} training examples in batches of at most {self.batch_size} are too few for "
                 f"{num_processes} processes: raise --train.batch_size or lower --runtime.devices"
             )
-        return number
+        return number * self.passes(num_examples)
+
+    def passes(self, num_examples: int) -> int:
+        """Return how often an epoch passes over a training set of this size."""
+        return math.ceil(self.epoch_steps / count_batches(num_examples, self.batch_size))
 
     def num_steps(self, num_examples: int) -> int:
         """Return the updates of a whole run on a training set of this size."""
@@ -86,6 +92,15 @@ class Run:
     augment: Any
     optim: Optim
     runtime: Runtime
+
+    def __post_init__(self):
+        check_seed(self.seed)
+
+
+def check_seed(seed: int) -> None:
+    """Raise InputError for a seed that generators of random numbers do not take."""
+    if not -(2**31) <= seed < 2**31:
+        raise InputError(f"a seed must be between -2147483648 and 2147483647, not {seed}")
 
 
 def make_run(parser: SettingsParser, settings: Any, model: bool = True) -> Run:

@@ -14,7 +14,7 @@ from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.types import Features, InputError
 
-MOST_NAMES = 8
+MAX_NAMES = 8
 """Number of tensor names that a message lists; it counts the rest."""
 
 
@@ -135,5 +135,5 @@ def _size(tensor: Tensor) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     shown = [printable(name)[:120] for name in sorted(names)]
-    more = f" and {len(shown) - MOST_NAMES} more" if len(shown) > MOST_NAMES else ""
-    return ", ".join(shown[:MOST_NAMES]) + more
+    more = f" and {len(shown) - MAX_NAMES} more" if len(shown) > MAX_NAMES else ""
+    return ", ".join(shown[:MAX_NAMES]) + more

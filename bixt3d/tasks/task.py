@@ -177,7 +177,7 @@ class Task(ABC):
         parser.add_argument("--runtime", type=Runtime, default=Runtime())
         return parser
 
-    def keep_weights(
+    def save_weights(
         self, folder: Path, module: nn.Module, run: Run, config: str, examples: Examples, name: str = "model"
     ) -> None:
         """Save weights, with metadata from which their model is built and used again: model, names, input, config."""

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from bixt3d.config import SettingsParser
+from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.transforms.draws import mix_key
-from bixt3d.engine.batches import batch_sizes, in_steps, make_batches
+from bixt3d.engine.batches import batch_sizes, in_passes, in_steps, make_batches
 from bixt3d.engine.checkpoint import save_checkpoint
 from bixt3d.engine.ending import Stop, on_rank_zero
 from bixt3d.engine.fabric import Fabric
@@ -23,7 +24,7 @@ from bixt3d.engine.optim import make_average, make_optimizer, make_schedule
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import check_shared, compiled, finish, rank_zero_first, start
 from bixt3d.engine.sums import EpochSums
-from bixt3d.io.errors import enough_memory, first_line, is_out_of_memory
+from bixt3d.io.error_messages import enough_memory, first_line, is_out_of_memory
 from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.tasks.backends import choose_backends, with_less_memory
 from bixt3d.tasks.command import Where, parse_command
@@ -49,19 +50,21 @@ TOO_LARGE = "the data set or the model is too large for this machine: {less_data
 LOWER_IN_EVALUATION = "lower --train.eval_batch_size (it is {eval_batch_size}), which changes no result"
 
 
-def train(task: Task, description: str | None, argv: Sequence[str] | None = None) -> Path:
-    """Train one run, or one for each seed; return the run folder."""
+def train(task: Task, description: str | None, argv: Sequence[str] | None = None, data: Any = None) -> Path:
+    """Train one run, or one for each seed; return the run folder. ``data``: data sets for `GivenClouds`, or None."""
     where, parser, settings = parse_command(task, description, sys.argv[1:] if argv is None else argv)
     with explain_stop(partial(progress_outside, task, where)):
-        train_seeds(task, where, parser, settings)
+        train_seeds(task, where, parser, settings, data)
     return where.folder
 
 
-def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any) -> None:
+def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any, data: Any = None) -> None:
     """Train the remaining epochs of one run, or of one for each seed."""
     too_large = TOO_LARGE.format(less_data=task.less_data)
     with enough_memory(too_large):
         run = make_run(parser, settings, model=False)
+        if data is not None:
+            run.data.give(data)
         fabric = start(run.runtime)
         check_same_run(fabric, where)
         loaded = [examples.to(fabric.device) for examples in rank_zero_first(fabric, lambda: task.load(run))]
@@ -162,7 +165,7 @@ def train_and_save(job: Job, log: RunLog, stop: Stop) -> None:
         row |= train_one_epoch(task, fabric, state, run, epoch, train, stop)
     log.add(row)
     if fabric.is_global_zero:
-        task.keep_weights(job.folder, state.best_module(), run, job.config, train)
+        task.save_weights(job.folder, state.best_module(), run, job.config, train)
     save_progress(job, log, began)
 
 
@@ -174,7 +177,7 @@ def evaluate_and_save(job: Job, log: RunLog, stop: Stop) -> None:
     log.add({"epoch": log.rows[-1]["epoch"]} | scores)
     best = log.best(f"val_{task.selects_by.column}", task.selects_by.more_is_better)
     if job.fabric.is_global_zero and best == log.rows[-1]:
-        task.keep_weights(job.folder, module, run, job.config, job.sets.train, "best_on_val")
+        task.save_weights(job.folder, module, run, job.config, job.sets.train, "best_on_val")
     save_progress(job, log, began)
 
 
@@ -195,7 +198,7 @@ def make_training_state(task: Task, fabric: Fabric, run: Run, train: Examples) -
         say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: the training set has no more")
     try:
         module = task.build(run, train)
-        for fault in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet) else ():
+        for fault in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet | SceneSet) else ():
             say(fabric, fault)
         module = module.to(fabric.device)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # such as PyTorch's, for a dropout rate of 2
@@ -215,15 +218,19 @@ def train_one_epoch(
     task: Task, fabric: Fabric, state: TrainingState, run: Run, epoch: int, train: Examples, stop: Stop
 ) -> dict[str, float]:
     """Train for one epoch; return its mean loss, accuracy and throughput."""
-    order, accumulate = seed_epoch(run.seed, epoch, fabric), run.runtime.accumulate
-    plan = make_batches(len(train), run.train.batch_size, fabric, order, accumulate, task.mixes(run))
+    order, passes = seed_epoch(run.seed, epoch, fabric), run.train.passes(len(train))
+    split = partial(make_batches, len(train), run.train.batch_size, fabric, order, run.runtime.accumulate)
+    plan = in_passes([split(task.mixes(run)) for _ in range(passes)], len(train))
     done = state.schedule.last_epoch
     last = epoch - 1 + run.train.num_epochs(len(train), done)
     plan = plan[: run.train.num_steps(len(train)) - done]
     batches = train.batches(chain.from_iterable(plan), mix_key(run.seed, epoch))
     steps = in_steps(batches, plan, task.make_augment(run, train, epoch))
     step, clip_norm = task.make_step(run, train), run.optim.clip_norm
-    sizes, sums = batch_sizes(len(train), run.train.batch_size)[: len(plan)], EpochSums(fabric.device, task.unit)
+    sizes, sums = (
+        (batch_sizes(len(train), run.train.batch_size) * passes)[: len(plan)],
+        EpochSums(fabric.device, task.unit),
+    )
     title = f"epoch {epoch}/{last}"
     try:
         with stop.errors_as_stopped():

@@ -12,10 +12,10 @@ from bixt3d.io.writing import replace_file
 from bixt3d.viz.parts import WRONG, PartCloud
 from bixt3d.viz.picture import INK
 
-MOST_CLOUDS = 6
+MAX_CLOUDS = 6
 """Clouds of a page, at most: a browser has at most 16 WebGL contexts, and a cloud with its truth takes two."""
 
-MOST_POINTS = 20_000
+MAX_POINTS = 20_000
 """Points of a cloud on a page, at most; larger clouds are subsampled at random with a fixed seed, and a note says so.
 """
 
@@ -45,8 +45,8 @@ def write_html(
 
     The truth, if known, is beside the prediction and rotates with it; then wrong points can be marked.
     """
-    if not 0 < len(clouds) <= MOST_CLOUDS:
-        raise ValueError(f"a page shows 1 to {MOST_CLOUDS} clouds, not {len(clouds)}")
+    if not 0 < len(clouds) <= MAX_CLOUDS:
+        raise ValueError(f"a page shows 1 to {MAX_CLOUDS} clouds, not {len(clouds)}")
     sections = [_section(cloud, part_names, up) for cloud in clouds]
     library = write_library(path.parent)
     page = f"""<!DOCTYPE html>
@@ -75,9 +75,9 @@ def write_library(folder: Path) -> str:
 def _section(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"]) -> str:
     head = f"<section><h2>{html.escape(cloud.title)}</h2>\n"
     total = len(cloud.xyz)
-    if total > MOST_POINTS:
-        head += f"<p>{MOST_POINTS:,} of {total:,} points are shown: a fixed random sample.</p>\n"
-        index = np.random.default_rng(0).choice(total, MOST_POINTS, replace=False)
+    if total > MAX_POINTS:
+        head += f"<p>{MAX_POINTS:,} of {total:,} points are shown: a fixed random sample.</p>\n"
+        index = np.random.default_rng(0).choice(total, MAX_POINTS, replace=False)
         truth = None if cloud.truth is None else cloud.truth[index]
         cloud = PartCloud(cloud.xyz[index], cloud.predicted[index], cloud.parts, cloud.title, truth)
     plot = _figure(cloud, part_names, up).to_html(

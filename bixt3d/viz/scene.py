@@ -20,7 +20,7 @@ from bixt3d.viz.picture import DPI
 LIBRARIES = "sudo apt-get install libvulkan1 mesa-vulkan-drivers libgl1 libegl1 libgomp1 libusb-1.0-0"
 """The command that installs what Open3D needs to render on Debian or Ubuntu, with or without a display."""
 
-MOST_POINTS = 10_000
+MAX_POINTS = 10_000
 """Points of a cloud in a picture, at most; larger clouds are subsampled at random with a fixed seed."""
 
 Up = Literal["y", "z"]
@@ -102,9 +102,9 @@ def show_clouds(
 
 
 def _choose(num_points: int) -> Any:
-    if num_points <= MOST_POINTS:
+    if num_points <= MAX_POINTS:
         return slice(None)
-    return np.random.default_rng(0).choice(num_points, MOST_POINTS, replace=False)
+    return np.random.default_rng(0).choice(num_points, MAX_POINTS, replace=False)
 
 
 def _draw_with_open3d(clouds: Sequence[Any], rgb: Sequence[Any], up: Up, size: int, out: Path) -> str:

@@ -334,7 +334,7 @@ def test_an_archive_that_is_damaged_encrypted_or_contains_pickles_links_or_devic
 
 
 def test_an_archive_of_too_many_files_is_refused(archive_at, tmp_path, monkeypatch):
-    monkeypatch.setattr(unpacking, "MOST_ENTRIES", 1)
+    monkeypatch.setattr(unpacking, "MAX_ENTRIES", 1)
     for content in (GOOD, tar_of({"list.txt": "", "deep/er.txt": ""})):
         (tmp_path / "set.zip").write_bytes(content)
         with pytest.raises(InputError, match="2 files: at most 1|one too many"):

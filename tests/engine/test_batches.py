@@ -6,7 +6,8 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from bixt3d.engine.batches import count_batches, in_steps, make_batches
+from bixt3d.engine.batches import count_batches, in_passes, in_steps, make_batches
+from bixt3d.types import CloudSet
 
 
 class Process(Fabric):
@@ -75,3 +76,12 @@ def test_batches_are_augmented_by_the_number_of_their_step():
     batches = ({"index": index} for index in chain(*plan))
     steps = in_steps(batches, plan, lambda batch, step: batch | {"step": torch.tensor(step)})
     assert [[int(batch["step"]) for batch in pieces] for pieces in steps] == [[0, 0], [1]]
+
+
+def test_a_later_pass_over_a_set_takes_the_same_clouds_under_other_numbers():
+    clouds = CloudSet(torch.rand(3, 4, 3), torch.empty(3, 4, 0), torch.arange(3), ("a", "b", "c"))
+    plan = in_passes([[[torch.tensor([2, 0])], [torch.tensor([1])]], [[torch.tensor([0, 1])], [torch.tensor([2])]]], 3)
+    assert [step[0].tolist() for step in plan] == [[2, 0], [1], [3, 4], [5]]
+    batches = list(clouds.batches(chain.from_iterable(plan)))
+    assert [batch["label"].tolist() for batch in batches] == [[2, 0], [1], [0, 1], [2]]
+    assert batches[2]["index"].tolist() == [3, 4]  # what augmentation is drawn from

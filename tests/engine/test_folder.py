@@ -279,3 +279,10 @@ def test_a_run_that_is_not_there_is_said_with_the_nearest_one(tmp_path):
         weights_file(tmp_path / "dem")
     with pytest.raises(InputError, match="no run folder or weights file .*/other$"):
         weights_file(tmp_path / "other")
+
+
+def test_a_file_is_refused_as_the_folder_of_a_run(tmp_path: Path):
+    (path := tmp_path / "notes.txt").write_text("mine")
+    for place in (path, Path("/dev/full")):
+        with pytest.raises(InputError, match=f"{place} is a file: --run_dir names the folder of the run"):
+            check_free(place)

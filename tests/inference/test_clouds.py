@@ -16,7 +16,7 @@ from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.transforms.normals import estimate_normals
 from bixt3d.engine.checkpoint import save_weights
 from bixt3d.inference.clouds import PartPredictor, Predictor
-from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.create import create_model
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import Features, InputError
 
@@ -33,7 +33,7 @@ model:
 MakeRun = Callable[..., Path]
 
 
-def keep_weights(folder: Path, model: torch.nn.Module, config: str, names: list[str]) -> None:
+def keep_classifier(folder: Path, model: torch.nn.Module, config: str, names: list[str]) -> None:
     write_run(folder / "model.safetensors", model, "classification", config, class_names=names)
 
 
@@ -44,9 +44,9 @@ def make_run(tmp_path) -> MakeRun:
     def make(features: str = "") -> Path:
         config = CONFIG.replace("FEATURES", features)
         torch.manual_seed(0)
-        model = build_model(config, len(NAMES))
+        model = create_model(config, len(NAMES))
         torch.nn.init.normal_(model.head.weight)  # a new head says nothing
-        keep_weights(tmp_path, model, config, NAMES)
+        keep_classifier(tmp_path, model, config, NAMES)
         return tmp_path
 
     return make
@@ -216,7 +216,7 @@ def test_what_is_no_run_is_refused_with_one_sentence(tmp_path):
     save_weights(tmp_path / "model.safetensors", {"w": torch.zeros(1)}, {"task": "poetry"})
     with pytest.raises(InputError, match="does not come from a run of bixt3d"):
         load_run(tmp_path)
-    keep_weights(tmp_path, torch.nn.Linear(1, 1), CONFIG.replace("FEATURES", ""), NAMES)
+    keep_classifier(tmp_path, torch.nn.Linear(1, 1), CONFIG.replace("FEATURES", ""), NAMES)
     with pytest.raises(InputError, match="contains the weights of another model"):
         load_run(tmp_path)
 
@@ -240,7 +240,7 @@ def test_a_cloud_with_another_up_axis_is_turned_upright(make_run):
 @pytest.mark.parametrize("up", ["y", "z"])
 def test_the_axis_that_points_up_is_that_of_the_training_set(tmp_path, up):
     config = CONFIG.replace("FEATURES", "").replace("num_points: 32", f"num_points: 32, up: {up}")
-    keep_weights(tmp_path, build_model(config, len(NAMES)), config, NAMES)
+    keep_classifier(tmp_path, create_model(config, len(NAMES)), config, NAMES)
     assert load_run(tmp_path).up == up
 
 
@@ -263,7 +263,7 @@ def make_part_run(tmp_path) -> MakeRun:
 
     def make(use_category: bool = False) -> Path:
         config = PART_CONFIG.replace("USE", str(use_category).lower())
-        model = build_segmenter(config, len(PARTS), len(CLASS_PARTS))
+        model = create_model(config, len(PARTS), num_categories=len(CLASS_PARTS))
         torch.nn.init.normal_(model.head.weight)
         if use_category:
             torch.nn.init.normal_(model.category.weight)

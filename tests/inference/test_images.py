@@ -22,8 +22,8 @@ from bixt3d.inference.images import (
     window_places,
 )
 from bixt3d.inference.runs import read_run
+from bixt3d.models.create import create_model
 from bixt3d.models.image_classifier import ImageClassifier
-from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.types import InputError
 
@@ -86,8 +86,7 @@ def make_run(tmp_path) -> Callable[..., Path]:
     """Return a function that writes a run with random weights."""
 
     def make(task: str, config: str, folder: Path = tmp_path) -> Path:
-        build = build_image_classifier if task == "image classification" else build_image_segmenter
-        model = build(config, len(NAMES))
+        model = create_model(config, len(NAMES))
         nn.init.normal_(model.head.weight)  # a new head says nothing
         write_run(folder / "model.safetensors", model, task, config, class_names=NAMES)
         return folder
@@ -211,7 +210,7 @@ def test_weights_that_do_not_fit_and_runs_of_another_task_are_refused(make_run, 
     run = make_run("image classification", CLASSIFIER)
     with pytest.raises(InputError, match="comes from an image classification run, but a classification run is needed"):
         read_run(run, "classification")
-    model = build_image_classifier(CLASSIFIER, 2)
+    model = create_model(CLASSIFIER, 2)
     write_run(tmp_path / "model.safetensors", model, "image classification", CLASSIFIER, class_names=NAMES)
     with pytest.raises(InputError, match="contains the weights of another model: .*such as head"):
         load_run(tmp_path)

@@ -20,8 +20,7 @@ from bixt3d.datasets.images.transforms import MEAN, STD
 from bixt3d.engine.checkpoint import checksum, load_weights, save_weights
 from bixt3d.inference.runs import load_run, read_run
 from bixt3d.models import BixtClassifier
-from bixt3d.models.image_presets import build_image_classifier
-from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.create import create_model
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.testing import own_settings
 from bixt3d.types import InputError
@@ -42,17 +41,17 @@ RUNS = {
     "classification": (
         model_of("BixtClassifier", "PointTokenizer", POINTS, dropout=0.1),
         {"input": CLOUDS, "class_names": ["bed", "car", "mug"]},
-        lambda config: build_model(config, 3),
+        lambda config: create_model(config, 3),
     ),
     "part segmentation": (
         model_of("TokenSegmenter", "PointTokenizer", POINTS, "tokens", use_category=False),
         {"input": CLOUDS, "class_names": ["mug"], "part_names": ["body", "lid"], "class_parts": {"mug": [0, 1]}},
-        lambda config: build_segmenter(config, 2, 1),
+        lambda config: create_model(config, 2, num_categories=1),
     ),
     "image classification": (
         model_of("BixtImageClassifier", "PatchTokenizer", {"dim": 16, "kernel": 4}),
         {"input": IMAGES, "class_names": ["cat", "dog"]},
-        lambda config: build_image_classifier(config, 2),
+        lambda config: create_model(config, 2),
     ),
 }
 
@@ -273,7 +272,7 @@ def test_models_load_in_four_threads_while_another_one_is_built(make_run, tmp_pa
 
 def test_a_pretrained_run_fetches_nothing_when_it_is_loaded(tmp_path, monkeypatch):
     preset = {"class_path": "BixtPreset", "init_args": {"name": "bixt_ti_l32_p16", "pretrained": True}}
-    weights = build_image_classifier("bixt_ti_l32_p16", 2).state_dict()
+    weights = create_model("bixt_ti_l32_p16", 2).state_dict()
     _, facts = described("image classification")
     run = write(tmp_path / "m.safetensors", weights, facts | {"model": preset, "input": IMAGES | {"size": 32}})
     monkeypatch.setattr("bixt3d.models.released.fetch_released", lambda name: pytest.fail("it was fetched"))

@@ -22,7 +22,9 @@ def test_a_config_of_clouds_makes_its_model_with_other_settings():
 def test_a_config_of_parts_takes_parts_and_categories():
     model = bixt3d.create_model("shapes_partseg", 6, num_categories=2).eval()
     assert model(torch.randn(1, 80, 3), torch.randn(1, 80, 3), torch.tensor([1])).shape == (1, 80, 6)
-    with pytest.raises(InputError, match="has: num_classes .parts of all categories. and num_categories"):
+    with pytest.raises(InputError, match="'shapes_partseg' has: num_classes .parts of all categories. and num_categ"):
+        bixt3d.create_model("shapes_partseg")
+    with pytest.raises(InputError, match="give num_categories too, as in create_model.'shapenetpart_encdec', num_cl"):
         bixt3d.create_model("shapes_partseg", 6)
 
 
@@ -30,7 +32,7 @@ def test_presets_of_images_make_classifiers_and_segmenters():
     with torch.device("meta"):
         assert bixt3d.create_model("bixt_ti_l64_p16", drop_path_self=0.1).num_classes == 1000
         assert type(bixt3d.create_model("bixt_fpn_ti_l64_p16", 7, head_dim=32)).__name__ == "SemanticFPNSegmenter"
-    with pytest.raises(InputError, match="say how many outputs a 'bixt_fpn_ti_l64_p16' has: num_classes"):
+    with pytest.raises(InputError, match="say how many outputs 'bixt_fpn_ti_l64_p16' has: num_classes"):
         bixt3d.create_model("bixt_fpn_ti_l64_p16")
 
 
@@ -45,7 +47,7 @@ def test_a_config_may_be_the_path_of_a_file(tmp_path: Path):
     [
         ("modelnet40_groupin", {}, "no model 'modelnet40_groupin'; did you mean 'modelnet40_grouping'"),
         ("bixt_ti_l64_p15", {}, "did you mean 'bixt_ti_l64_p16'"),
-        ("shapes_cls", {}, "say how many outputs a 'shapes_cls' has: num_classes"),
+        ("shapes_cls", {}, "say how many outputs 'shapes_cls' has: num_classes"),
         ("shapes_cls", {"num_classes": 3, "pretrained": True}, "no weights of 'shapes_cls' were released"),
         (
             "bixt_linear_ti_l64_p16",
@@ -54,6 +56,19 @@ def test_a_config_may_be_the_path_of_a_file(tmp_path: Path):
         ),
         ("shapes_cls", {"num_classes": 3, "drpout": 0.1}, "unknown setting 'model.drpout'"),
         ("bixt_ti_l64_p16", {"drpout": 0.1}, "'bixt_ti_l64_p16' does not take these settings: .*'drpout'"),
+        (
+            "shapes_cls",
+            {"num_classes": 3, "num_categories": 2},
+            "'shapes_cls' is no part segmenter, and has no num_cat",
+        ),
+        ("bixt_ti_l64_p16", {"num_categories": 2}, "is a model of images, which has no num_categories: leave it out"),
+        ("bixt_ti_l64_p16", {"features": "rgb"}, "is a model of images, which has no features: leave it out"),
+        ("shapes_cls", {"num_classes": -1}, "num_classes is a whole number, at least 0, not -1"),
+        ("shapes_cls", {"num_classes": True}, "num_classes is a whole number, at least 0, not True"),
+        ("shapes_partseg", {"num_classes": 3, "num_categories": 0}, "num_categories is a whole number, at least 1"),
+        ("model: {class_path: PointMLPElite}\n", {}, "say how many outputs the model of this config has: num_classes"),
+        ("seed: 1\n", {"num_classes": 3}, "the config has no section 'model'"),
+        ("model: {class_path: Linear}\n", {"num_classes": 3}, "'Linear' is no model of bixt3d"),
         ("nowhere/my.yaml", {"num_classes": 3}, "there is no config file nowhere/my.yaml"),
     ],
 )

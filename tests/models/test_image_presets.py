@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from bixt3d.io.named_configs import config_file
 from bixt3d.models import BixtImageClassifier, ImageClassifier, LinearSegmenter, SemanticFPNSegmenter
+from bixt3d.models.create import create_model
 from bixt3d.models.image_preset_table import PRESETS, ImagePreset
-from bixt3d.models.image_presets import BixtPreset, MakeImageClassifier, build_image_classifier, build_image_segmenter
-from bixt3d.models.presets import _make
+from bixt3d.models.image_presets import BixtPreset
 from bixt3d.types import InputError
 
 CLASSIFIERS = [name for name, preset in PRESETS.items() if preset.head == "classes"]
@@ -60,7 +60,7 @@ def test_all_released_models_are_there_each_with_a_file_of_its_own():
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_classifier_is_built_by_name_and_its_name_says_its_numbers(name: str):
     with torch.device("meta"):
-        model = build_image_classifier(name, 1000)
+        model = create_model(name, 1000)
     assert isinstance(model, BixtImageClassifier)
     preset, parts = PRESETS[name], name.split("_")
     assert f"l{preset.num_latents}" in parts
@@ -76,7 +76,7 @@ def test_every_classifier_is_built_by_name_and_its_name_says_its_numbers(name: s
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_every_segmenter_is_built_by_name(name: str):
     with torch.device("meta"):
-        model = build_image_segmenter(name, 150)
+        model = create_model(name, 150)
     assert isinstance(model, LinearSegmenter if "linear" in name else SemanticFPNSegmenter)
 
 
@@ -91,13 +91,13 @@ def test_every_segmenter_is_built_by_name(name: str):
 )
 def test_configs_of_segmenters_say_what_the_presets_say(config: str, name: str):
     with torch.device("meta"):
-        assert shapes(build_image_segmenter(config, 150)) == shapes(build_image_segmenter(name, 150))
+        assert shapes(create_model(config, 150)) == shapes(create_model(name, 150))
 
 
 @pytest.mark.parametrize("config", ["imagenet_ti16", "imagenet_ti8", "imagenet_ti4", "imagenet_ti16_ft384", "cifar10"])
 def test_configs_of_classifiers_build(config: str):
     with torch.device("meta"):
-        assert isinstance(build_image_classifier(config, 10), ImageClassifier)
+        assert isinstance(create_model(config, 10), ImageClassifier)
 
 
 def test_fine_tuned_models_are_the_same_networks():
@@ -114,14 +114,14 @@ def test_a_preset_is_found_from_python_from_yaml_and_from_a_file(tiny: str, tmp_
     models = []
     for config in (tiny, text, path, str(path)):
         torch.manual_seed(0)
-        models.append(build_image_classifier(config, 5))
+        models.append(create_model(config, 5))
     assert all(torch.equal(model.tokenizer.project.weight, models[0].tokenizer.project.weight) for model in models)
     assert {model(image()).shape for model in models} == {(2, 5)}
 
 
 def test_stochastic_depth_of_a_preset_is_set_in_yaml(tiny: str):
     init = f"{{name: {tiny}, drop_path_cross: 0.2, drop_path_self: 0.1}}"
-    model = build_image_classifier(f"model: {{class_path: BixtPreset, init_args: {init}}}\n", 5)
+    model = create_model(f"model: {{class_path: BixtPreset, init_args: {init}}}\n", 5)
     last = model.encoder.layers[-1]
     assert last.cross.latent_residual.drop.rate == 0.2 and last.latents.residual.drop.rate == 0.1
 
@@ -137,43 +137,33 @@ model:
       init_args:
         {dim: 16, depth: 2, num_heads: 2, num_latents: 4, reads: tokens, refine: {class_path: LocalPatchRefinement}}
 """
-    assert build_image_segmenter(text, 5)(image()).shape == (2, 5, 8, 8)
+    assert create_model(text, 5)(image()).shape == (2, 5, 8, 8)
 
 
 @pytest.mark.parametrize(
-    "build, config, sentence",
+    "config, sentence",
     [
+        ("bixt_ti_l64_p17", "there is no model 'bixt_ti_l64_p17'; did you mean 'bixt_ti_l64_p16'?"),
+        ("imagenet_ti17", "there is no model 'imagenet_ti17'; did you mean 'imagenet_ti16"),
+        ("nowhere/run.yaml", "there is no config file nowhere/run.yaml"),
         (
-            build_image_classifier,
-            "bixt_ti_l64_p17",
-            "there is no image model 'bixt_ti_l64_p17'; did you mean 'bixt_ti_l64_p16'?",
+            "model: {class_path: BixtPreset, init_args: {name: bixt_linear_ti_l64_p16}}\n",
+            "'bixt_linear_ti_l64_p16' is a segmenter: build it with create_model",
         ),
-        (build_image_classifier, "imagenet_ti17", "there is no config 'imagenet_ti17'; did you mean 'imagenet_ti16"),
-        (build_image_classifier, "nowhere/run.yaml", "there is no config file nowhere/run.yaml"),
-        (build_image_classifier, "seed: 1\n", "the config has no section 'model'"),
-        (build_image_classifier, "bixt_linear_ti_l64_p16", "is a segmenter: build it with build_image_segmenter"),
         (
-            build_image_segmenter,
-            "bixt_ti_l64_p16",
-            "'bixt_ti_l64_p16' is a classifier; segmenters are: bixt_linear_ti_l64_p16,",
-        ),
-        (build_image_classifier, "model: {class_path: LinearSegmenter}\n", "cannot be a LinearSegmenter"),
-        (
-            build_image_classifier,
             "model: {class_path: BixtPreset, init_args: {name: bixt_ti_l46_p16}}\n",
             "there is no image model 'bixt_ti_l46_p16'; did you mean 'bixt_ti_l64_p16'?",
         ),
     ],
 )
-def test_what_cannot_be_built_is_refused_with_one_sentence(build, config: str, sentence: str):
+def test_what_cannot_be_built_is_refused_with_one_sentence(config: str, sentence: str):
     with pytest.raises(InputError) as refusal:
-        build(config, 5)
+        create_model(config, 5)
     assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_configs_name_presets_that_exist():
     """A yaml is read without its preset; the name in it shall be right."""
     assert "bixt_ti_l64_p16" in config_file("imagenet_ti16").read_text()
-    make = _make(config_file("imagenet_ti16"), MakeImageClassifier)
     with torch.device("meta"):
-        assert isinstance(make(1000), BixtPreset)
+        assert isinstance(create_model(config_file("imagenet_ti16"), 1000), BixtPreset)

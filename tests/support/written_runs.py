@@ -53,10 +53,10 @@ def write_run_folder(folder: Path, accuracies: list[float], seed: int = 0, featu
 
     With 3 of them, the number of epochs, the run is finished. ``more`` goes to result.json.
     """
-    from bixt3d.models.presets import build_model
+    from bixt3d.models.create import create_model
 
     config = SMALL.replace("SEED", str(seed)).replace("FEATURES", features)
-    model = build_model(config, 3)
+    model = create_model(config, 3)
     folder.mkdir(parents=True, exist_ok=True)
     write_run(folder / "model.safetensors", model, "classification", config, class_names=["bed", "car", "mug"])
     (folder / "config.yaml").write_text(config)

@@ -15,8 +15,8 @@ from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import Runtime
 from bixt3d.models.classifier import BixtClassifier
+from bixt3d.models.create import create_model
 from bixt3d.models.encoder import BixtEncoder, EncoderLayer
-from bixt3d.models.presets import build_model
 from bixt3d.nn.attention import BiAttention
 from bixt3d.nn.blocks import FeedForwardUnit
 from bixt3d.nn.grouping import AffineGroupLinear, GroupBlock
@@ -95,7 +95,7 @@ def test_checkpointing_keeps_less():
 
 def test_checkpointing_is_refused_for_models_without_the_encoder():
     with pytest.raises(InputError, match="runtime.checkpointing is for models with BiXT's encoder"):
-        choose_backends(build_model("modelnet40_pointmlp_elite", 5), Runtime(checkpointing=True))
+        choose_backends(create_model("modelnet40_pointmlp_elite", 5), Runtime(checkpointing=True))
 
 
 def test_advice_on_memory_names_only_settings_that_there_are():

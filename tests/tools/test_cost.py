@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bixt3d.cli import cost
-from bixt3d.cli.cost_tables import print_tables
+from bixt3d.cli.cost_tables import make_example, print_tables
 from bixt3d.cli.costs import count_cost, count_point_work
 from bixt3d.cli.paper_tables import TABLES
 from bixt3d.models import BixtEncoder, LinearSegmenter, PointMLP
@@ -200,6 +200,27 @@ def test_size_and_classes_can_be_given(capsys: pytest.CaptureFixture):
     assert few["point_work"][0]["distances"] < many["point_work"][0]["distances"]
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("shapes_cls", "512 points, 16 classes"),
+        ("modelnet10_small", "10 classes"),
+        ("shapes_partseg", "58 parts of 16 categories"),
+        ("psb_naive", "94 parts of 19 categories"),
+        ("camvid", "11 classes"),
+    ],
+)
+def test_as_many_classes_are_counted_as_the_data_set_of_the_config_has(config: str, words: str):
+    with torch.device("meta"):
+        assert make_example(config, None, None)[2].endswith(words)
+
+
+def test_a_number_of_classes_that_is_not_known_is_said(tmp_path: Path):
+    (path := tmp_path / "run.yaml").write_text("model: {class_path: PointMLPElite}\ndata: {class_path: Mine}\n")
+    with torch.device("meta"):
+        assert make_example(str(path), None, None)[2].endswith("40 classes (assumed: --classes says another number)")
+
+
 def test_the_tables_mark_what_differs(tables: dict[str, list[dict]], capsys: pytest.CaptureFixture):
     print_tables({"2": tables["2"]})
     lines = capsys.readouterr().out.splitlines()
@@ -229,7 +250,7 @@ def test_nonsense_is_refused_with_one_sentence(arguments: list[str], sentence: s
 
 def test_a_config_of_an_unknown_class_is_refused(tmp_path: Path):
     (path := tmp_path / "run.yaml").write_text("model: {class_path: PointMPL}\n")
-    with pytest.raises(InputError, match="unknown class 'PointMPL'"):
+    with pytest.raises(InputError, match="'PointMPL' is no model of bixt3d; did you mean 'PointMLP'"):
         cost.main([f"--cfg={path}"])
 
 

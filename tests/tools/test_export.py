@@ -24,8 +24,7 @@ from bixt3d.datasets.shapes.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
 from bixt3d.inference.clouds import PartPredictor, Predictor
 from bixt3d.inference.graphs import CloudGraph, as_graph, choose_points
 from bixt3d.inference.runs import load_run
-from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
-from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.create import create_model
 from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.types import InputError
 
@@ -66,10 +65,10 @@ def make_run(folder: Path, task: str) -> tuple[Path, nn.Module]:
     torch.manual_seed(0)
     names = {"class_names": CLASS_NAMES}
     if task == "classification":
-        config, model = CLASSIFIER, build_model(CLASSIFIER, len(CLASS_NAMES))
+        config, model = CLASSIFIER, create_model(CLASSIFIER, len(CLASS_NAMES))
     else:
         names |= {"part_names": PART_NAMES, "class_parts": CLASS_PARTS}
-        config, model = SEGMENTER, build_segmenter(SEGMENTER, len(PART_NAMES), len(CLASS_NAMES))
+        config, model = SEGMENTER, create_model(SEGMENTER, len(PART_NAMES), num_categories=len(CLASS_NAMES))
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)  # heads start at zero, and then all logits are alike
     fit_feature_scales(model, draw(task, 100)["feats"] * 3 + 1)
@@ -240,7 +239,7 @@ def test_a_program_of_torch_export_answers_as_the_predictor_does(tmp_path, task,
 
 @pytest.mark.parametrize("num_points", [1, 2, 7, 64])
 def test_an_exported_model_sees_the_points_that_the_predictor_sees(num_points):
-    drawn = CloudGraph(Predictor(build_model(CLASSIFIER, 2), CLASS_NAMES[:2], num_points)).drawn
+    drawn = CloudGraph(Predictor(create_model(CLASSIFIER, 2), CLASS_NAMES[:2], num_points)).drawn
     for size in (1, 2, 6, 7, 8, 63, 64, 65, 1000, 50_000):
         generator = torch.Generator().manual_seed(0)
         expected = torch.randperm(size, generator=generator)[:num_points]
@@ -252,7 +251,7 @@ def test_an_exported_model_sees_the_points_that_the_predictor_sees(num_points):
 def test_parts_without_a_category_are_those_of_the_likeliest():
     torch.manual_seed(0)
     config = SEGMENTER.replace("category_dim: 8", "category_dim: 0").replace(', features: "rgb,intensity"', "")
-    model = build_segmenter(config, len(PART_NAMES), len(CLASS_NAMES))
+    model = create_model(config, len(PART_NAMES), num_categories=len(CLASS_NAMES))
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
     predictor = PartPredictor(model, PART_NAMES, CLASS_PARTS, 64)
@@ -300,10 +299,10 @@ def make_image_run(folder: Path, task: str) -> Path:
     names = ["cat", "dog", "hen"]
     if task == "image classification":
         config = IMAGES.replace("CLASS", "BixtImageClassifier").replace("READS", "latents")
-        model = build_image_classifier(config, 3)
+        model = create_model(config, 3)
     else:
         config = IMAGES.replace("CLASS", "LinearSegmenter").replace("READS", "tokens")
-        model = build_image_segmenter(config, 3)
+        model = create_model(config, 3)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
     write_run(folder / "model.safetensors", model, task, config, class_names=names)

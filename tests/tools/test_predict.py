@@ -23,7 +23,7 @@ from bixt3d.datasets.files.reader import find_files, read_file
 from bixt3d.datasets.files.writers import write_ply
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.inference.runs import load_run
-from bixt3d.models.presets import build_model, build_segmenter
+from bixt3d.models.create import create_model
 from bixt3d.types import InputError
 from bixt3d.viz.clouds import PALETTE
 
@@ -60,7 +60,7 @@ def class_run(tmp_path) -> MakeRun:
     def make(folder: Path = tmp_path / "class_run", features: str = "''") -> Path:
         text = config("BixtClassifier", features, "latents")
         metadata = {"task": "classification", "config": text, "class_names": CLASSES}
-        return keep(folder, build_model(text, len(CLASSES)), metadata)
+        return keep(folder, create_model(text, len(CLASSES)), metadata)
 
     return make
 
@@ -71,7 +71,9 @@ def part_run(tmp_path) -> MakeRun:
 
     def make(folder: Path = tmp_path / "part_run", use_category: bool = False) -> Path:
         text = config("TokenSegmenter", "''", "tokens", f"    use_category: {str(use_category).lower()}\n")
-        return keep(folder, build_segmenter(text, 4, 2), {"task": "part segmentation", "config": text, **PARTS})
+        return keep(
+            folder, create_model(text, 4, num_categories=2), {"task": "part segmentation", "config": text, **PARTS}
+        )
 
     return make
 
@@ -184,7 +186,7 @@ def test_the_program_ends_with_code_1_after_a_broken_file(class_run, clouds):
         (["a.xyz", "--top=0"], "--top must be at least 1"),
         (["a.xyz", "--chekpoint=x"], "unknown option '--chekpoint=x'; did you mean '--checkpoint'?"),
         (["a.xyz", "--format=csv"], "--format needs --out FOLDER"),
-        (["a.xyz", "--out=out", "--format=ply,las"], "'ply,las' is not made of ply, csv, npz, npy"),
+        (["a.xyz", "--out=out", "--format=ply,las2"], "'ply,las2' is not made of ply, las, laz, csv, npz, npy"),
         (["a.xyz", "--category=mug"], "--category is for models of parts"),
         (["a.xyz", "--out=a.xyz"], "could not make the folder a.xyz"),
         (["a.xyz", "--checkpoint=parts", "--category=mugg"], "knows no category 'mugg'; did you mean 'mug'"),

@@ -15,8 +15,7 @@ from written_runs import write_run
 from bixt3d.cli import predict
 from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.inference.runs import load_run
-from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
-from bixt3d.models.presets import build_model
+from bixt3d.models.create import create_model
 from bixt3d.types import InputError
 from bixt3d.viz.images import class_colors
 
@@ -45,12 +44,8 @@ def make_run(tmp_path) -> MakeRun:
     """Return a function that writes a run of a task with random weights."""
 
     def make(task: str, place: str | None = None) -> Path:
-        config, build = {
-            "image classification": (CLASSIFIER, build_image_classifier),
-            "image segmentation": (SEGMENTER, build_image_segmenter),
-            "classification": (CLOUDS, build_model),
-        }[task]
-        model = build(config, len(NAMES))
+        config = {"image classification": CLASSIFIER, "image segmentation": SEGMENTER, "classification": CLOUDS}[task]
+        model = create_model(config, len(NAMES))
         torch.nn.init.normal_(model.head.weight)  # a new head says nothing
         folder = tmp_path / (place or f"{task} run")
         write_run(folder / "model.safetensors", model, task, config, class_names=NAMES)
@@ -135,7 +130,7 @@ def test_the_overlay_of_a_segmenter_has_a_legend_with_its_colors(make_run, tmp_p
 @pytest.mark.parametrize("count", [6, 300])
 def test_the_label_map_of_a_segmenter_holds_the_class_number_of_every_pixel(tmp_path, images, capsys, count):
     names = [*NAMES, *(f"class {number}" for number in range(len(NAMES), count))]
-    model = build_image_segmenter(SEGMENTER, count)
+    model = create_model(SEGMENTER, count)
     torch.nn.init.normal_(model.head.weight)
     write_run(tmp_path / "run/model.safetensors", model, "image segmentation", SEGMENTER, class_names=names)
     predict.main(

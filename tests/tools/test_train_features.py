@@ -119,7 +119,7 @@ def test_one_setting_switches_a_feature_on_in_a_saved_config_too(tmp_path, root)
 
 
 def test_more_points_than_a_run_may_be_loaded_with_are_refused_before_it_begins(tmp_path, root, monkeypatch):
-    monkeypatch.setattr(inputs, "MOST_POINTS", NUM_POINTS - 1)
+    monkeypatch.setattr(inputs, "MAX_POINTS", NUM_POINTS - 1)
     with pytest.raises(InputError, match="num_points of the run should be a whole number from 1 to 47, not 48"):
         train(root, tmp_path / "run", "")
     assert not (tmp_path / "run").exists()

@@ -48,7 +48,16 @@ def test_a_run_leaves_all_that_one_needs(tiny_part_run):
 
 def test_the_result_says_what_was_reached_and_by_which_convention(tiny_part_run):
     result, rows = result_of(tiny_part_run), read_rows(tiny_part_run / "metrics.csv")
-    figures = {"convention", "instance_miou", "class_miou", "accuracy", "per_category", "pointmlp"}
+    figures = {
+        "convention",
+        "instance_miou",
+        "class_miou",
+        "accuracy",
+        "per_category",
+        "per_part",
+        "part_convention",
+        "pointmlp",
+    }
     run = {"task", "seed", "epochs", "seconds", "clouds_per_second", "parameters", "device", "version", "best_on_test"}
     assert figures | run | {"torch", "commit", "weights"} == set(result)
     assert (result["task"], result["convention"]) == ("part segmentation", CONVENTION)

@@ -12,8 +12,8 @@ from torch import nn
 from written_runs import write_run
 
 from bixt3d.cli import visualize, visualize_images
+from bixt3d.models.create import create_model
 from bixt3d.models.image_preset_table import PRESETS, ImagePreset
-from bixt3d.models.image_presets import build_image_classifier, build_image_segmenter
 from bixt3d.types import InputError
 
 GENUINE = Path(__file__).parents[3] / "shared/data/official_parity/p16.weights.safetensors"
@@ -51,7 +51,7 @@ def class_run(tmp_path) -> Path:
                 image = Image.fromarray(draw.integers(256, size=(20, 24, 3), dtype=np.uint8))
                 image.save(root / split / name / f"{place}.png")
     config = CLASSIFIER.replace("ROOT", str(root))
-    return keep(tmp_path / "class_run", "image classification", config, build_image_classifier(config, len(NAMES)))
+    return keep(tmp_path / "class_run", "image classification", config, create_model(config, len(NAMES)))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def scene_run(tmp_path) -> Path:
     rows = [f"{number}\t{name}\n" for number, name in enumerate(NAMES, 1)]
     (root / "objectInfo.txt").write_text("Idx\tName\n" + "".join(rows))
     config = SEGMENTER.replace("ROOT", str(root))
-    return keep(tmp_path / "scene_run", "image segmentation", config, build_image_segmenter(config, len(NAMES)))
+    return keep(tmp_path / "scene_run", "image segmentation", config, create_model(config, len(NAMES)))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bixt3d.viz.clouds import PALETTE
-from bixt3d.viz.page import MOST_CLOUDS, MOST_POINTS, write_html
+from bixt3d.viz.page import MAX_CLOUDS, MAX_POINTS, write_html
 from bixt3d.viz.parts import PartCloud
 
 NAMES = ("chair/seat", "chair/back", "chair/leg")
@@ -88,18 +88,18 @@ def test_truth_and_prediction_share_a_legend_and_errors_can_be_marked(tmp_path):
 
 
 def test_a_large_cloud_is_thinned_and_the_page_says_so(tmp_path):
-    num = MOST_POINTS + 1000
+    num = MAX_POINTS + 1000
     cloud = PartCloud(pole(1, num), thirds(num), (0, 1, 2), truth=thirds(num))
     write_html(tmp_path / "a.html", [cloud], NAMES, "run")
     assert "20,000 of 21,000 points are shown" in (tmp_path / "a.html").read_text()
     *truth, wrong = plots(tmp_path / "a.html")[0][:3] + plots(tmp_path / "a.html")[0][-1:]
-    assert sum(len(numbers(trace["x"])) for trace in truth) == MOST_POINTS
+    assert sum(len(numbers(trace["x"])) for trace in truth) == MAX_POINTS
     assert len(numbers(wrong["x"])) == 0
     write_html(tmp_path / "b.html", [PartCloud(pole(1), thirds(), (0, 1, 2))], NAMES, "run")
     assert "points are shown" not in (tmp_path / "b.html").read_text()
 
 
-@pytest.mark.parametrize("num", [0, MOST_CLOUDS + 1])
+@pytest.mark.parametrize("num", [0, MAX_CLOUDS + 1])
 def test_a_page_takes_only_as_many_clouds_as_a_browser_draws(tmp_path, num):
-    with pytest.raises(ValueError, match=f"1 to {MOST_CLOUDS} clouds, not {num}"):
+    with pytest.raises(ValueError, match=f"1 to {MAX_CLOUDS} clouds, not {num}"):
         write_html(tmp_path / "a.html", [PartCloud(pole(1), thirds(), (0, 1, 2))] * num, NAMES, "run")

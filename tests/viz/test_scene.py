@@ -128,7 +128,7 @@ def test_the_renderer_is_chosen_once(broken_open3d, monkeypatch):
 
 
 def test_of_a_large_cloud_a_picture_shows_the_same_points_each_time(without_open3d):
-    cloud = np.random.default_rng(1).normal(size=(scene.MOST_POINTS + 5, 3))
+    cloud = np.random.default_rng(1).normal(size=(scene.MAX_POINTS + 5, 3))
     rgb = np.zeros_like(cloud)
     (first, again), _ = render_clouds([cloud] * 2, [rgb] * 2, "y", 40)
     assert np.array_equal(first, again)

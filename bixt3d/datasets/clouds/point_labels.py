@@ -12,7 +12,7 @@ from bixt3d.types import InputError
 NAMES = ("label", "labels", "part", "parts", "part_label", "pid", "seg", "segment", "segmentation", "semantic")
 NAMES += ("semantic_label", "class", "classes", "classification", "class_id", "category", "annotation")
 """Usual names of a column of labels, the likelier first; CloudCompare writes ``scalar_`` before them."""
-MOST_LABELS = 1000
+MAX_LABELS = 1000
 """Largest number of different labels in a cloud."""
 
 
@@ -43,7 +43,7 @@ def label_words(cloud: Cloud, column: str = "") -> tuple[str, list[str], Int[np.
         raise InputError(f"{cloud.name} has {name} with values that are no whole numbers: are these labels?")
     values = values.astype(np.int64) if values.dtype.kind in "fiub" else values.astype(str)
     words, codes = np.unique(values, return_inverse=True)
-    if len(words) > MOST_LABELS:
+    if len(words) > MAX_LABELS:
         raise InputError(f"{cloud.name} has {len(words)} different values of {name}: are these labels?")
     words = [shortened(printable(word).strip()) for word in words]
     if not all(words):

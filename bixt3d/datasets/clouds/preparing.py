@@ -9,6 +9,7 @@ from torch import Tensor
 from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.feature_columns import select_features
 from bixt3d.datasets.transforms.draws import first_permuted
+from bixt3d.datasets.transforms.invariants import INVARIANTS, invariants
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.datasets.transforms.normals import estimate_normals
 from bixt3d.datasets.transforms.upright import Up, turn_upright
@@ -18,13 +19,21 @@ ESTIMATED = "normals estimated"
 
 
 def with_model_features(cloud: Cloud, features: Features) -> Cloud:
-    """Return a cloud with those of its features that a model reads; missing normals are estimated, and noted."""
+    """Return a cloud with those of its features that a model reads.
+
+    Missing normals are estimated, which is noted, and missing `invariants` computed.
+    """
     cloud = with_features(cloud, features)
-    if Feature.parse("normal") not in features.columns or "normal" in cloud.columns:
-        return cloud
-    normalize_clouds(torch.from_numpy(cloud.xyz)[None], cloud.name)  # raises InputError for points without extent
-    normals = estimate_normals(torch.from_numpy(cloud.xyz)).numpy()
-    return replace(cloud, columns={**cloud.columns, "normal": normals}, notes=(*cloud.notes, ESTIMATED))
+    missing = [feature for feature in features.columns if feature.name not in cloud.columns]
+    for feature, compute, notes in (
+        (Feature.parse("normal"), estimate_normals, (ESTIMATED,)),
+        (INVARIANTS, invariants, ()),
+    ):
+        if feature in missing:
+            normalize_clouds(torch.from_numpy(cloud.xyz)[None], cloud.name)  # InputError for points without extent
+            columns = {**cloud.columns, feature.name: compute(torch.from_numpy(cloud.xyz)).numpy()}
+            cloud = replace(cloud, columns=columns, notes=(*cloud.notes, *notes))
+    return cloud
 
 
 def up_axis(cloud: Cloud, wanted: Up) -> Up:
@@ -70,4 +79,4 @@ def prepare_cloud(
         feats = torch.from_numpy(select_features(cloud.columns, features, cloud.name))[index]
     except InputError as error:
         raise InputError("; ".join([str(error), *cloud.notes])) from error
-    return xyz, index, features.change(feats, "normal", lambda normals: turn_upright(normals, up, wanted))[None]
+    return xyz, index, features.apply(feats, "normal", lambda normals: turn_upright(normals, up, wanted))[None]

@@ -162,7 +162,9 @@ def missing_data(folder: Path, file: str, archive: str, config: str = "shapes_cl
     ``archive``: the archive to name if ``folder`` is not that of a known data set. ``config``: one that needs no data.
     """
     known = {Path(one.folder).name: name for name, one in (ARCHIVES | SAMPLED).items()}
+    own = "folder_partseg" if "part" in config else "folder_cls"
     return InputError(
-        f"{folder / file} is missing: {how_to_get(known.get(folder.name, archive), folder)}; folders, and clouds of "
-        f"your own, are laid out as `bixt3d download --layouts` prints (data/README.md); --cfg {config} needs no data"
+        f"{folder / file} is missing: {how_to_get(known.get(folder.name, archive), folder)}; clouds of your own in "
+        f"train/CLASS/* need --cfg {own} --data.root FOLDER; other layouts: `bixt3d download --layouts` "
+        f"(data/README.md); --cfg {config} needs no data"
     )

@@ -11,7 +11,7 @@ from bixt3d.io.bounds import open_plain, printable, shortened
 from bixt3d.io.fetching import LostError, RefusedError, check_first, digest_of, download, keep_first, writing
 from bixt3d.io.offline import check_online
 
-MOST_BYTES = 4 << 30
+MAX_BYTES = 4 << 30
 """Largest download, unless the size of the archive is known."""
 
 
@@ -55,7 +55,7 @@ def is_there(folder: Path, contains: str) -> bool:
 
 
 def _fetch_from(url: str, archive: Archive, root: Path, part: Path) -> Path:
-    most = max((good.size or MOST_BYTES for good in archive.known), default=MOST_BYTES)
+    most = max((good.size or MAX_BYTES for good in archive.known), default=MAX_BYTES)
     while True:
         resumed = part.exists()
         try:

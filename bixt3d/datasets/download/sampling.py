@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int
-from tqdm import tqdm
 
 from bixt3d.datasets.files.off import read_off
 from bixt3d.datasets.files.surface import sample_triangles
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.errors import InputError
 from bixt3d.io.bounds import printable, shortened
+from bixt3d.io.progress import progress
 
 PartOfFace = Int[np.ndarray, " F"]
 SEED = 0
@@ -40,7 +40,7 @@ def write_sampled(
 
     data, normal = (np.empty((len(meshes), num_points, 3), np.float32) for _ in range(2))
     pid, partial = np.empty((len(meshes), num_points), np.uint16), []
-    for place, mesh in enumerate(tqdm(meshes, desc=f"sampling meshes for {path.name}")):
+    for place, mesh in enumerate(progress(meshes, desc=f"sampling meshes for {path.name}")):
         try:
             found = read_off(mesh)
             corners, part = found.corners(), None

@@ -12,7 +12,7 @@ from bixt3d.errors import InputError
 from bixt3d.io.bounds import UNPACKED_FLOOR, UNPACKED_RATIO, printable, shortened
 from bixt3d.io.fetching import RefusedError
 
-MOST_ENTRIES = 200_000
+MAX_ENTRIES = 200_000
 HEADER_BYTES = 1 << 20
 """Largest single read from a tar file: tarfile reads headers whole, and the content of files in smaller pieces."""
 
@@ -99,7 +99,7 @@ def _extract_tar(path: Path, folder: Path, limit: int) -> None:
             size = 0
             for number, entry in enumerate(file):
                 size += entry.size
-                if not (entry.isreg() or entry.isdir()) or number >= MOST_ENTRIES:
+                if not (entry.isreg() or entry.isdir()) or number >= MAX_ENTRIES:
                     raise RefusedError(
                         f"it contains the unsafe entry {printable(entry.name)!r}, a link or one too many"
                     )
@@ -108,8 +108,8 @@ def _extract_tar(path: Path, folder: Path, limit: int) -> None:
 
 
 def _check(names: Sequence[str], size: int, limit: int) -> None:
-    if len(names) > MOST_ENTRIES:
-        raise RefusedError(f"it contains {len(names)} files: at most {MOST_ENTRIES} are unpacked")
+    if len(names) > MAX_ENTRIES:
+        raise RefusedError(f"it contains {len(names)} files: at most {MAX_ENTRIES} are unpacked")
     if size > limit:
         raise RefusedError(f"it would unpack to {size} bytes, far more than its own size")
     for name in names:

@@ -8,8 +8,8 @@ from jaxtyping import Float, Shaped
 from bixt3d.datasets.files.cloud import has_position
 from bixt3d.types import InputError
 
-MOST_CHANNELS, MANY_POINTS, WIDE = 9, 64, 16
-"""Channels come first in at most 9 rows of at least 64 numbers. Tables of more than 16 columns have many more rows."""
+MAX_CHANNELS, WIDE = 9, 16
+"""Channels come first in at most 9 rows of more than 16 numbers. Tables of more than 16 columns have many more rows."""
 
 SAMPLES, LINES = 4000, 40
 """Pairs of points, and rows and columns, that are looked at to tell an organized cloud from several clouds."""
@@ -53,7 +53,7 @@ def find_layout(xyz: Shaped[np.ndarray, "..."], is_set: bool = False) -> Layout:
     if xyz.ndim == 3:
         return _of_three(xyz, is_set)
     for axis in (1, 3):
-        if 3 <= shape[axis] <= MOST_CHANNELS and (axis == 3 or shape[3] > WIDE):
+        if 3 <= shape[axis] <= MAX_CHANNELS and (axis == 3 or shape[3] > WIDE):
             note = (f"{shape} taken for {shape[0]} organized clouds",)
             return Layout(shape[:axis] + shape[axis + 1 :], True, axis, note)
     raise _no_points(shape)
@@ -61,7 +61,7 @@ def find_layout(xyz: Shaped[np.ndarray, "..."], is_set: bool = False) -> Layout:
 
 def _of_two(shape: tuple[int, ...]) -> Layout:
     rows, columns = shape
-    if (rows == 3 and columns > 3) or (4 <= rows <= MOST_CHANNELS and columns >= MANY_POINTS):
+    if (rows == 3 and columns > 3) or (4 <= rows <= MAX_CHANNELS and columns > WIDE):
         return Layout((columns,), False, 0, (f"{shape} taken as {rows} channels of {columns} points",))
     if columns >= 3 and not _is_table(rows, columns):
         raise _no_points(shape)
@@ -72,9 +72,9 @@ def _of_three(xyz: Shaped[np.ndarray, "A B C"], is_set: bool) -> Layout:
     first, second, third = shape = xyz.shape
     if second == 1 and third >= 3:  # as OpenCV writes points
         return Layout((first, 1), False, 2)
-    if third == 1 and 3 <= second <= MOST_CHANNELS:
+    if third == 1 and 3 <= second <= MAX_CHANNELS:
         return Layout((first, 1), False, 1)
-    if (second == 3 and third > 3) or (4 <= second <= MOST_CHANNELS and third >= MANY_POINTS):
+    if (second == 3 and third > 3) or (4 <= second <= MAX_CHANNELS and third > WIDE):
         note = f"{shape} taken as {first} clouds, each of {second} channels of {third} points"
         return Layout((first, third), True, 1, (note,))
     if third >= 3 and _is_table(second, third):
@@ -83,7 +83,7 @@ def _of_three(xyz: Shaped[np.ndarray, "A B C"], is_set: bool) -> Layout:
                 raise InputError(f"has bytes of shape {shape}, as an image: a point takes three coordinates")
             return Layout((first, second), False, 2, (f"{shape} taken for one organized cloud, not for {first}",))
         return Layout((first, second), True, 2, (f"{shape} taken as points in rows",) * (second == third == 3))
-    if 3 <= first <= MOST_CHANNELS and min(second, third) > WIDE:
+    if 3 <= first <= MAX_CHANNELS and min(second, third) > WIDE:
         note = f"{shape} taken for one organized cloud of {first} channels"
         return Layout((second, third), False, 0, (note,))
     raise _no_points(shape)

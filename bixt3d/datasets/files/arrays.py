@@ -17,7 +17,7 @@ from bixt3d.datasets.files.fields import points_of_fields, structured_fields
 from bixt3d.datasets.files.mesh_points import sample_corners
 from bixt3d.datasets.files.pyg import from_pyg
 from bixt3d.datasets.files.reader import MESH_POINTS, check_points, read_file
-from bixt3d.datasets.files.scenes import points_of_scene
+from bixt3d.datasets.files.trimesh_objects import points_of_scene
 from bixt3d.io.bounds import listed
 from bixt3d.types import InputError
 

@@ -23,7 +23,7 @@ class Points(NamedTuple):
     words: Mapping[str, tuple[str, ...]] = {}
 
 
-MOST_COLUMNS = 1000
+MAX_COLUMNS = 1000
 TRIPLES = {
     "normal": (
         ("nx", "ny", "nz"),
@@ -52,8 +52,8 @@ def split_columns(
     are already ``known``. ``places``: their places in the file, if those are others. Raises InputError for fewer than
     three columns.
     """
-    if not 3 <= table.shape[1] <= MOST_COLUMNS:
-        fault = "but a point takes three: x, y, z" if table.shape[1] < 3 else f"but at most {MOST_COLUMNS} are read"
+    if not 3 <= table.shape[1] <= MAX_COLUMNS:
+        fault = "but a point takes three: x, y, z" if table.shape[1] < 3 else f"but at most {MAX_COLUMNS} are read"
         raise InputError(f"has {counted(table.shape[1], 'column')}, {fault}")
     table, first_of = as_numbers(table), {}
     placed = table[has_position(table[:, :3])]  # the other rows may be NaN altogether

@@ -16,7 +16,7 @@ from bixt3d.types import InputError
 
 PAGE, PAYLOAD = 1024, 1020
 """Bytes of a page, and those of them that are no checksum."""
-DEEPEST, MOST_NODES, MOST_SCANS = 64, 100_000, 5000
+DEEPEST, MAX_NODES, MAX_SCANS = 64, 100_000, 5000
 CARTESIAN = ("cartesianX", "cartesianY", "cartesianZ")
 SPHERICAL = ("sphericalRange", "sphericalAzimuth", "sphericalElevation")
 COLORS = ("colorRed", "colorGreen", "colorBlue")
@@ -38,8 +38,8 @@ def read_e57(path: Path) -> list[Points]:
 
     try:
         with pye57.E57(str(path)) as image:
-            if image.scan_count > MOST_SCANS:
-                raise InputError(f"has {image.scan_count} scans: at most {MOST_SCANS} are read")
+            if image.scan_count > MAX_SCANS:
+                raise InputError(f"has {image.scan_count} scans: at most {MAX_SCANS} are read")
             scans = [_Scan(image, place) for place in range(image.scan_count)]
             needed = sum(scan.count * 8 * (3 + len(scan.fields)) for scan in scans)
             check_unpacked(needed, path.stat().st_size, "has points that need")
@@ -76,7 +76,7 @@ def _check_xml(xml: bytes) -> None:
     def start(*_: object) -> None:
         nonlocal depth, nodes
         depth, nodes = depth + 1, nodes + 1
-        if depth > DEEPEST or nodes > MOST_NODES:
+        if depth > DEEPEST or nodes > MAX_NODES:
             raise InputError("has a description that is nested too deep, or too long")
 
     def end(_: str) -> None:

@@ -13,7 +13,7 @@ from bixt3d.datasets.files.named_arrays import XYZ_KEYS, holds_points, split_arr
 from bixt3d.io.bounds import check_unpacked, listed
 from bixt3d.types import InputError
 
-MOST_GROUPS = 1000
+MAX_GROUPS = 1000
 
 
 def read_hdf5(path: Path) -> list[Points]:
@@ -60,8 +60,8 @@ def _groups(group: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
         if address in seen:  # groups may contain themselves
             continue
         seen.add(address)
-        if len(seen) > MOST_GROUPS or path.count("/") > 20:
-            raise InputError(f"has more than {MOST_GROUPS} groups, or nests them too deeply: write its points into one")
+        if len(seen) > MAX_GROUPS or path.count("/") > 20:
+            raise InputError(f"has more than {MAX_GROUPS} groups, or nests them too deeply: write its points into one")
         yield path, inner
         yield from _groups(inner, path, seen)
 

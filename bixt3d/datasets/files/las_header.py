@@ -11,7 +11,7 @@ from bixt3d.types import InputError
 POINT_BYTES = (20, 28, 26, 34, 57, 63, 30, 36, 38, 59, 67)
 """Size of a point of each format, without extra bytes."""
 HEADER_BYTES = {0: 227, 1: 227, 2: 227, 3: 235, 4: 375, 5: 393}
-MOST_RECORDS = 1000
+MAX_RECORDS = 1000
 """Variable length records of a file; real files have a few."""
 LASZIP, EXTRA_BYTES = ("laszip encoded", 22204), ("LASF_Spec", 4)
 LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}
@@ -118,8 +118,8 @@ def read_extended(file: BinaryIO, header: LasHeader) -> tuple[Record, ...]:
 
 def _walk(raw: bytes, place: int, number: int, length: str, head: int) -> tuple[tuple[Record, ...], int]:
     """Return ``number`` records that begin at ``place``, and the place behind them."""
-    if number > MOST_RECORDS:
-        raise InputError(f"announces {number} variable length records: at most {MOST_RECORDS} are read")
+    if number > MAX_RECORDS:
+        raise InputError(f"announces {number} variable length records: at most {MAX_RECORDS} are read")
     found = []
     for _ in range(number):
         if place + head > len(raw):

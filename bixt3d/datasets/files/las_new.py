@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 
 from bixt3d.datasets.files.cloud import has_position
 from bixt3d.datasets.files.feature_columns import unit_color
-from bixt3d.datasets.files.las_writing import LABELS, MOST_BYTES, las_numbers
+from bixt3d.datasets.files.las_writing import LABELS, MAX_BYTES, las_numbers
 from bixt3d.io.bounds import listed
 from bixt3d.io.extras import need
 from bixt3d.io.writing import write_whole
@@ -50,10 +50,10 @@ def write_las(
     left = {name: values for name, values in columns.items() if name not in standard and not (name == "rgb" and colors)}
     extras = _extra_columns(left, taken)
     header.add_extra_dims([laspy.ExtraBytesParams(name, values.dtype) for name, values in extras.items()])
-    if header.point_format.size > MOST_BYTES or len(extras) > MOST_BYTES // 192:
+    if header.point_format.size > MAX_BYTES or len(extras) > MAX_BYTES // 192:
         raise InputError(f"the cloud has {len(extras)} columns that LAS has no dimension for: more than it can hold")
     text = "\n".join(f"{number} {name}" for number, name in (names or {}).items()).encode()
-    if 0 < len(text) <= MOST_BYTES:
+    if 0 < len(text) <= MAX_BYTES:
         header.vlrs.append(VLR(*LABELS, "names of the labels", text))
     las = laspy.LasData(header)
     las.x, las.y, las.z = xyz.T

@@ -16,7 +16,7 @@ from bixt3d.types import InputError, feature_name
 
 LABELS = ("bixt3d", 1)
 """The record with the names of the labels, a line each: number, blank, name."""
-MOST_BYTES = 2**16 - 1
+MAX_BYTES = 2**16 - 1
 
 Values = Mapping[str, Shaped[np.ndarray, " N"]]
 
@@ -66,8 +66,8 @@ class _Plan:
         self.las, self.compress, self.notes = las, compress, ()
         self.columns = {name: las_numbers(values) for name, values in columns.items()}
         self.width = las.header.point_bytes + sum(values.dtype.itemsize for values in self.columns.values())
-        if self.width > MOST_BYTES:
-            raise InputError(f"a point of {self.width} bytes does not fit into LAS, which has at most {MOST_BYTES}")
+        if self.width > MAX_BYTES:
+            raise InputError(f"a point of {self.width} bytes does not fit into LAS, which has at most {MAX_BYTES}")
         records = [one for one in las.header.records if not _is_replaced(one.key)]
         self.extended = [one for one in las.extended if one.key[0] != "copc"]
         if any(record.key[0] == "copc" for record in las.all_records):
@@ -79,7 +79,7 @@ class _Plan:
 
     def _labels(self, names: Mapping[int, str]) -> list[Record]:
         text = "\n".join(f"{number} {name}" for number, name in names.items()).encode()
-        return [_record(LABELS, text, "names of the labels")] if 0 < len(text) <= MOST_BYTES else []
+        return [_record(LABELS, text, "names of the labels")] if 0 < len(text) <= MAX_BYTES else []
 
     def _extra_bytes(self) -> Record | None:
         """Return the record that describes all extra bytes: the old entries as they were, then the new ones."""
@@ -92,7 +92,7 @@ class _Plan:
             left -= size
         for name, values in self.columns.items():
             content += _entry(name, TYPES.index(values.dtype.str[1:]) + 1, 0)
-        if len(content) > MOST_BYTES:
+        if len(content) > MAX_BYTES:
             raise InputError("more extra dimensions than LAS has room for")
         return _record(EXTRA_BYTES, content, "extra bytes") if content else None
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from bixt3d.datasets.files.columns import MOST_COLUMNS, Points, each_once
+from bixt3d.datasets.files.columns import MAX_COLUMNS, Points, each_once
 from bixt3d.datasets.files.fields import points_of_fields
 from bixt3d.datasets.files.lzf import LZF_RATIO, expand_lzf
 from bixt3d.datasets.files.pcd_rows import read_rows
@@ -99,7 +99,7 @@ def _layout(header: Mapping[str, list[str]], kind: str, num_bytes: int) -> Layou
     entries = {key: header.get(key) or default[key] * len(names) for key in ("SIZE", "TYPE", "COUNT")}
     sizes, counts = ([_whole(one) for one in entries[key]] for key in ("SIZE", "COUNT"))
     record = sum(size * count for size, count in zip(sizes, counts, strict=True))
-    if len(names) > MOST_COLUMNS or min(counts) < 1 or record > LZF_RATIO * num_bytes:
+    if len(names) > MAX_COLUMNS or min(counts) < 1 or record > LZF_RATIO * num_bytes:
         raise ValueError("more or larger fields than the file can contain")
     kinds = [f"<{one.lower()}{size}" for one, size in zip(entries["TYPE"], sizes, strict=True)]
     dtype = np.dtype([(f"{i}", one, (count,)) for i, (one, count) in enumerate(zip(kinds, counts, strict=True))])

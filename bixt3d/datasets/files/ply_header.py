@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bixt3d.datasets.files.columns import MOST_COLUMNS, each_once
+from bixt3d.datasets.files.columns import MAX_COLUMNS, each_once
 from bixt3d.datasets.files.mesh_text import plain_text, shown
 from bixt3d.io.bounds import printable
 from bixt3d.types import InputError
@@ -89,10 +89,8 @@ def _read_line(words: list[str], order: str, elements: list[tuple[str, int, list
 def _element(name: str, count: int, properties: list[Property]) -> Element:
     if count < 0:
         raise InputError("declares a negative size: write it again")
-    if len(properties) > MOST_COLUMNS:
-        raise InputError(
-            f"has {len(properties)} properties in '{printable(name)}', but at most {MOST_COLUMNS} are read"
-        )
+    if len(properties) > MAX_COLUMNS:
+        raise InputError(f"has {len(properties)} properties in '{printable(name)}', but at most {MAX_COLUMNS} are read")
     names = each_once([one.name for one in properties])
     unique = (Property(new, old.dtype, old.count_dtype) for new, old in zip(names, properties, strict=True))
     return Element(name, count, tuple(unique))

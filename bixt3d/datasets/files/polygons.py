@@ -13,10 +13,10 @@ from bixt3d.types import InputError
 FLAT = 1e-6
 """Share of the area of a face up to which triangles may point the other way: rounding."""
 
-MOST_APEXES = 4
+MAX_APEXES = 4
 """A fan is tried from so many corners of a face before its ears are cut: all of a quad."""
 
-MOST_STEPS = 2_000_000_000
+MAX_STEPS = 2_000_000_000
 """Steps of cutting ears, a few seconds: enough for one face of 30,000 corners."""
 
 
@@ -79,7 +79,7 @@ def triangles_of(mesh: Polygons) -> tuple[Triangles, tuple[str, ...]]:
     starts = np.cumsum(mesh.sizes) - mesh.sizes
     by_size = np.argsort(mesh.sizes, kind="stable")
     groups = np.split(by_size, np.flatnonzero(np.diff(mesh.sizes[by_size])) + 1) if len(by_size) else []
-    small, larger, num_crossed, steps = [], [], 0, MOST_STEPS
+    small, larger, num_crossed, steps = [], [], 0, MAX_STEPS
     for faces in groups:
         size = int(mesh.sizes[faces[0]])
         if size < 3:
@@ -112,7 +112,7 @@ def _join(vertices: Float[np.ndarray, "V 3"], small: list[Triangles], larger: li
 
 
 def split_polygons(
-    xyz: Float[np.ndarray, "P K 3"], steps: int = MOST_STEPS
+    xyz: Float[np.ndarray, "P K 3"], steps: int = MAX_STEPS
 ) -> tuple[Int[np.ndarray, "P K_2 3"], Bool[np.ndarray, " P"], int]:
     """Split polygons of K corners each into triangles, seen along their mean normal.
 
@@ -133,7 +133,7 @@ def split_polygons(
         twisted = _turns(xyz, normal) > 1.5 if size > 4 else np.zeros(num, bool)
         crossed_mask |= twisted
         left = np.flatnonzero(~crossed_mask & ~_is_tiling(xyz, normal))
-        for apex in range(1, min(size, MOST_APEXES)):
+        for apex in range(1, min(size, MAX_APEXES)):
             order = np.roll(np.arange(size), -apex)
             good = _is_tiling(xyz[left][:, order], normal[left])
             local[left[good]] = order[_fan(size)]

@@ -9,15 +9,15 @@ from jaxtyping import Float
 from bixt3d.datasets.files.cloud import Cloud, has_position, no_positions, share_largest, standard_cloud
 from bixt3d.datasets.files.columns import Points
 from bixt3d.datasets.files.e57 import read_e57
+from bixt3d.datasets.files.gltf import read_gltf
 from bixt3d.datasets.files.hdf5_clouds import read_hdf5
 from bixt3d.datasets.files.las import read_las
-from bixt3d.datasets.files.mesh_points import points_of_polygons
+from bixt3d.datasets.files.mesh_points import points_of_polygons, sample_corners
 from bixt3d.datasets.files.named_arrays import read_arrays
 from bixt3d.datasets.files.obj import read_obj
 from bixt3d.datasets.files.off import read_off_polygons
 from bixt3d.datasets.files.pcd import read_pcd
 from bixt3d.datasets.files.ply import read_ply
-from bixt3d.datasets.files.scenes import read_gltf
 from bixt3d.datasets.files.stl import read_stl
 from bixt3d.datasets.files.text import read_text
 from bixt3d.io.bounds import counted, printable
@@ -70,16 +70,10 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool =
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
     clouds = [
         Cloud(
-            points.xyz,
-            points.columns,
-            name,
-            num_faces > 0,
-            points.up or UPS.get(suffix),
-            points.notes,
-            num_faces=num_faces,
-            words=points.words,
+            *(one.xyz, one.columns, name, num_faces > 0, one.up or UPS.get(suffix), one.notes),
+            **{"num_faces": num_faces, "words": one.words},
         )
-        for name, points in zip(names, found, strict=True)
+        for name, one in zip(names, found, strict=True)
     ]
     return share_largest([standard_cloud(cloud) for cloud in clouds])
 
@@ -89,10 +83,13 @@ def _read(path: Path, num_points: int, viewpoint: bool) -> tuple[list[Points], i
     suffix = path.suffix.lower()
     if suffix in READERS:
         return read_pcd(path, viewpoint) if suffix == ".pcd" else READERS[suffix](path), 0
-    points, num_faces = (
-        read_gltf(path, num_points) if suffix in SCENES else points_of_polygons(MESHES[suffix](path), num_points)
-    )
-    return [points], num_faces
+    if suffix in MESHES:
+        points, num_faces = points_of_polygons(MESHES[suffix](path), num_points)
+        return [points], num_faces
+    scene = read_gltf(path)
+    spread = len(scene.corners) > 0
+    points = sample_corners(scene.corners, num_points, scene.colors) if spread else Points(scene.xyz, scene.columns)
+    return [points._replace(notes=scene.notes, up="y")], len(scene.corners)
 
 
 def find_files(places: Sequence[str | Path]) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from bixt3d.datasets.files.columns import MOST_COLUMNS, Points
+from bixt3d.datasets.files.columns import MAX_COLUMNS, Points
 from bixt3d.datasets.files.text_columns import TextColumn
 from bixt3d.datasets.files.text_head import Head, read_head, refuse_row
 from bixt3d.datasets.files.text_layout import Layout, find_layout
@@ -36,8 +36,8 @@ def read_text(path: Path) -> list[Points]:
     if re.match(r"\s*ncols\s+\d+\s*\n\s*nrows\s", text, re.IGNORECASE):
         raise InputError("is a grid of heights (ESRI ASCII), not a list of points: export it as x y z")
     layout = find_layout(lines)
-    if layout.columns > MOST_COLUMNS:
-        raise InputError(f"has {layout.columns} columns, but at most {MOST_COLUMNS} are read")
+    if layout.columns > MAX_COLUMNS:
+        raise InputError(f"has {layout.columns} columns, but at most {MAX_COLUMNS} are read")
     head = read_head(lines, layout)
     columns, scans = _fast_columns(lines, head, layout), 1
     if columns is None:

@@ -10,7 +10,7 @@ from bixt3d.datasets.files.text_layout import Layout, is_color, is_junk
 from bixt3d.io.bounds import counted, printable, shortened
 from bixt3d.types import InputError
 
-MOST_WORDS = 1000
+MAX_WORDS = 1000
 """Most different words of a column that is read; others, such as times, say nothing that a model can use."""
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Shaped
 
 from bixt3d.datasets.files.column_names import are_meaningless, find_positions, is_index_name, without_unit
 from bixt3d.datasets.files.columns import Points, each_once, named_columns, split_columns
-from bixt3d.datasets.files.text_columns import MOST_WORDS, TextColumn
+from bixt3d.datasets.files.text_columns import MAX_WORDS, TextColumn
 from bixt3d.datasets.files.text_head import Head
 from bixt3d.datasets.files.text_layout import Layout
 from bixt3d.io.bounds import counted, listed
@@ -74,7 +74,7 @@ def _add_words(
     codes, own = column.codes()
     if not is_unicode and not all(map(str.isascii, own)):
         return [f"{name} not read, whose words are not UTF-8: save the file as UTF-8"]
-    if len(own) > MOST_WORDS:
+    if len(own) > MAX_WORDS:
         return [f"{name} not read, which has {len(own)} different words"]
     arrays[name], words[name] = codes[:, None], own
     return [f"words of {name} numbered from 0: {listed(own, 5)}"]

@@ -14,7 +14,7 @@ from bixt3d.datasets.images.transforms import ImageAugment, View, square_view
 from bixt3d.io.bounds import check_names
 from bixt3d.types import InputError
 
-MOST_WORKERS = 256
+MAX_WORKERS = 256
 """Largest number of data loader workers: more take minutes to start, and too much memory."""
 
 
@@ -129,6 +129,6 @@ def count_workers(workers: int | None) -> int:
     """Return the number of data loader workers. Raises InputError if it is out of range."""
     if workers is None:
         return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    if not 0 <= workers <= MOST_WORKERS:
-        raise InputError(f"data.workers must be from 0 to {MOST_WORKERS}, but is {workers}")
+    if not 0 <= workers <= MAX_WORKERS:
+        raise InputError(f"data.workers must be from 0 to {MAX_WORKERS}, but is {workers}")
     return workers

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 """Image formats that are read, whatever the extension, by their names in Pillow."""
 
-MOST_PIXELS, PIXELS_PER_BYTE = 40_000_000, 100
+MAX_PIXELS, PIXELS_PER_BYTE = 40_000_000, 100
 """Limit of the size of an image: 40 million pixels, or 100 for each byte of its file if that is more."""
 
 
@@ -58,7 +58,7 @@ def open_image(path: Path) -> Iterator[Any]:
         # only these formats: for others, such as EPS, Pillow starts other programs
         with open_plain(path) as file, Image.open(file, formats=FORMATS) as image:
             stored = os.fstat(file.fileno()).st_size
-            pixels, most = image.width * image.height, max(MOST_PIXELS, PIXELS_PER_BYTE * stored)
+            pixels, most = image.width * image.height, max(MAX_PIXELS, PIXELS_PER_BYTE * stored)
             if pixels > most:
                 raise InputError(
                     f"{printable(path)} has {image.width} x {image.height} pixels in {stored} bytes: at most {most} "
@@ -206,10 +206,13 @@ class ImageSet:
         indices = [index for index in indices if len(index)]
         if not indices:
             return
-        places = self.index[torch.cat(indices).cpu()].split([len(index) for index in indices])
+        numbers, size = torch.cat(indices).cpu(), len(self.index)  # beyond the size: further passes over the set
+        places = self.index[numbers % size].tolist()
+        seeds = [None if seed is None else seed + again for again in (numbers // size).tolist()]
+        pairs, lengths = iter(zip(places, seeds, strict=True)), [len(index) for index in indices]
         loader = DataLoader(
             self.reader,
-            batch_sampler=([(place, seed) for place in chunk.tolist()] for chunk in places),
+            batch_sampler=(list(islice(pairs, length)) for length in lengths),
             num_workers=self.workers if len(indices) > 1 else 0,
             collate_fn=collate,
             pin_memory=self.device.type == "cuda",

@@ -12,7 +12,7 @@ from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.datasets.transforms.feature_augment import change_contrast, drop_features, jitter_colors
 from bixt3d.types import NO_FEATURES, Features, InputError
 
-POINTWISE = ("xyz", "feats", "parts")
+POINTWISE = ("xyz", "feats", "parts", "labels")
 """Keys of a batch with one entry per point; all others have one per cloud and pass through unchanged."""
 
 
@@ -108,13 +108,13 @@ class CloudAugment:
         if self.scale != (1.0, 1.0) or self.mirror:
             factors = self._factors(draws)
             xyz = xyz * factors
-            feats = features.change(feats, "normal", lambda normals: scale_normals(normals, factors))
+            feats = features.apply(feats, "normal", lambda normals: scale_normals(normals, factors))
         if self.shift:
             xyz = xyz + (2 * draws.uniform("shift", 1, 3) - 1) * self.shift
         if self.rotate != "none":
             rotations = self._rotations(draws)
             xyz = rotate(rotations, xyz)
-            feats = features.change(feats, "normal", lambda normals: rotate(rotations, normals))
+            feats = features.apply(feats, "normal", lambda normals: rotate(rotations, normals))
         if self.jitter:
             noise = draws.normal("jitter", xyz.shape[1], 3) * self.jitter
             xyz = xyz + noise.clamp(-self.jitter_clip, self.jitter_clip)
@@ -129,10 +129,10 @@ class CloudAugment:
             low, high = self.color_contrast
             factors = low + (high - low) * draws.uniform("color_contrast", 1, 1)
             shifts = self.color_shift * (2 * draws.uniform("color_shift", 1, 3) - 1)
-            feats = features.change(feats, "color", lambda colors: change_contrast(colors, factors, shifts))
+            feats = features.apply(feats, "color", lambda colors: change_contrast(colors, factors, shifts))
         if self.color_jitter and features.slices("color"):
             noise = self.color_jitter * draws.normal("color_jitter", feats.shape[1], 3)
-            feats = features.change(feats, "color", lambda colors: jitter_colors(colors, noise))
+            feats = features.apply(feats, "color", lambda colors: jitter_colors(colors, noise))
         return feats
 
     def _pick(self, batch: dict[str, Tensor], num_points: int, draws: Draws) -> dict[str, Tensor]:

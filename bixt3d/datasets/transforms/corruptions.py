@@ -25,7 +25,7 @@ Clouds = dict[str, Tensor]
 
 LEVELS = (1, 2, 3, 4, 5)
 """Levels of severity."""
-MOST_CLUSTERS = 7
+MAX_CLUSTERS = 7
 
 
 def corrupt(clouds: CloudSet, name: str, level: int, num_points: int) -> CloudSet:
@@ -54,7 +54,7 @@ def _scale(clouds: Clouds, level: int, draws: Draws, features: Features) -> Clou
     """Scale each axis by up to 1.6 to 2.0, or down by as much; normalize to the unit sphere again."""
     most = 1.5 + 0.1 * level
     factors = 1 / most + (most - 1 / most) * draws.uniform("scale", 1, 3)
-    feats = features.change(clouds["feats"], "normal", lambda normals: scale_normals(normals, factors))
+    feats = features.apply(clouds["feats"], "normal", lambda normals: scale_normals(normals, factors))
     return {"xyz": normalize_clouds(clouds["xyz"] * factors), "feats": feats}
 
 
@@ -71,7 +71,7 @@ def _rotate(clouds: Clouds, level: int, draws: Draws, features: Features) -> Clo
         quaternions[:, 0], quaternions[:, 1 + axis] = half.cos(), half.sin()
         turns = rotation_matrices(quaternions)
         turn = partial(rotate, turns)
-        clouds = {"xyz": turn(clouds["xyz"]), "feats": features.change(clouds["feats"], "normal", turn)}
+        clouds = {"xyz": turn(clouds["xyz"]), "feats": features.apply(clouds["feats"], "normal", turn)}
     return clouds
 
 
@@ -109,8 +109,8 @@ def _add_local(clouds: Clouds, level: int, draws: Draws, features: Features) -> 
     """Add 100 to 500 points to 1024, in clusters about one to seven points, whose feats they get."""
     num_points = clouds["xyz"].shape[1]
     which, _ = _clusters(num_points * 100 * level // 1024, draws)
-    middles = (draws.uniform("middles", MOST_CLUSTERS) * num_points).long().gather(1, which)
-    spread = (0.075 + 0.05 * draws.uniform("spread", MOST_CLUSTERS)).gather(1, which)
+    middles = (draws.uniform("middles", MAX_CLUSTERS) * num_points).long().gather(1, which)
+    spread = (0.075 + 0.05 * draws.uniform("spread", MAX_CLUSTERS)).gather(1, which)
     noise = draws.normal("noise", which.shape[1], 3) * spread[:, :, None]
     added = select_points(clouds, middles)["xyz"] + noise
     return _add(clouds, added / added.norm(dim=2, keepdim=True).clamp_min(1), middles)
@@ -130,9 +130,9 @@ CORRUPTIONS: Mapping[str, Callable[[Clouds, int, Draws, Features], Clouds]] = {
 
 def _clusters(total: int, draws: Draws) -> tuple[Int[Tensor, "S total"], Int[Tensor, "S clusters"]]:
     """Assign ``total`` points of each cloud to one to seven clusters; return the cluster of each, and the sizes."""
-    number = 1 + (draws.uniform("number", 1) * MOST_CLUSTERS).long()
+    number = 1 + (draws.uniform("number", 1) * MAX_CLUSTERS).long()
     which = (draws.uniform("which", total) * number).long()
-    sizes = torch.zeros(len(which), MOST_CLUSTERS, dtype=torch.int64)
+    sizes = torch.zeros(len(which), MAX_CLUSTERS, dtype=torch.int64)
     return which, sizes.scatter_add_(1, which, torch.ones_like(which))
 
 

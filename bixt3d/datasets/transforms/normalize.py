@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bixt3d.types import InputError
+from bixt3d.errors import InputError, check_tensors
 
 
 def normalize_clouds(
@@ -20,6 +20,9 @@ def normalize_clouds(
         >>> normalize_clouds(torch.tensor([[[1.0, 5, 5], [3, 5, 5]]]))
         tensor([[[-1., 0., 0.], [ 1., 0., 0.]]])
     """
+    check_tensors(xyz=xyz)
+    if xyz.ndim != 3 or xyz.shape[2] != 3:
+        raise InputError(f"clouds have the shape (B, N, 3), not {tuple(xyz.shape)}: give a single cloud as xyz[None]")
     check_each(torch.isfinite(xyz).flatten(1).all(dim=1), origin, "has coordinates that are not finite numbers", first)
     check_each((xyz != xyz[:, :1]).flatten(1).any(dim=1), origin, "has all its points in one place", first)
     centred = xyz.double() - xyz.double().mean(dim=1, keepdim=True)

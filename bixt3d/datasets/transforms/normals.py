@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bixt3d.types import InputError
+from bixt3d.errors import InputError, check_tensors, check_whole
 
 CHUNK = 2**16
 """Number of points whose planes are fitted at a time."""
@@ -23,10 +23,13 @@ def estimate_normals(xyz: Float[Tensor, "N 3"], num_neighbors: int = 24) -> Floa
         >>> estimate_normals(plane)[0].abs().round()
         tensor([0., 0., 1.])
     """
-    from scipy.spatial import (
-        cKDTree,
-    )  # `knn` also fixes the order of equally distant points, which does not matter here
+    # `knn` also fixes the order of equally distant points, which does not matter here
+    from scipy.spatial import cKDTree
 
+    check_tensors(xyz=xyz)
+    check_whole(num_neighbors=num_neighbors)
+    if xyz.ndim != 2 or xyz.shape[1] != 3:
+        raise InputError(f"normals are estimated for one cloud of shape (N, 3), not {tuple(xyz.shape)}")
     if min(num_neighbors, len(xyz)) < 3:
         raise InputError(f"normals of {len(xyz)} points from {num_neighbors} neighbors: at least 3 are needed")
     points = xyz.detach().double().cpu()

@@ -25,7 +25,7 @@ OUR_NAMES = (
 )
 """Patterns of the authors' parameter names and our names for them, applied in this order."""
 
-MOST_NAMES = 12
+MAX_NAMES = 12
 """The most names of a kind that an error lists; the rest is counted."""
 
 
@@ -71,5 +71,5 @@ def _shape(value: Any) -> tuple[int, ...] | str:
 
 
 def _list(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more

@@ -1,49 +1,17 @@
-"""Meshes that trimesh reads or holds: glTF files, and its own objects."""
+"""Points of the objects of trimesh: meshes, scenes and point clouds."""
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from bixt3d.datasets.files.columns import Points
-from bixt3d.datasets.files.mesh_bounds import check_mesh
 from bixt3d.datasets.files.mesh_points import sample_corners
-from bixt3d.io.bounds import listed, read_plain, shortened
-from bixt3d.types import InputError
+from bixt3d.io.bounds import listed
 
 READ_OF_VERTICES = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue", "alpha", "color", "normal", "uv")
 """Vertex properties of a mesh that no note reports as unread; normals are computed from the faces."""
-
-
-def read_gltf(path: Path, num_points: int) -> tuple[Points, int]:
-    """Return points spread over the meshes of a glTF file, and their number of triangles. Raises InputError."""
-    import trimesh
-
-    raw = read_plain(path).removeprefix(b"\xef\xbb\xbf")
-    try:
-        resolver = check_mesh(raw, path)
-        kind = path.suffix.lower()[1:]
-        scene = trimesh.load_scene(io.BytesIO(raw), kind, resolver=resolver, process=False, skip_materials=True)
-        pieces = scene.dump()
-        meshes = [piece for piece in pieces if isinstance(piece, trimesh.Trimesh) and len(piece.faces)]
-        corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces] for mesh in meshes]
-        if any(triangles.shape[1:] != (3, 3) for triangles in corners):
-            raise ValueError("a vertex takes three coordinates")
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001 (trimesh raises many types for damaged files)
-        reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
-        raise InputError(f"cannot be read ({reason}): it is damaged, or a file that it refers to is missing") from error
-    if corners:
-        colors, notes = colors_of(meshes)
-        points = sample_corners(np.concatenate(corners), num_points, colors)
-        return points._replace(notes=notes), sum(map(len, corners))
-    if any(len(piece.vertices) for piece in pieces):
-        raise InputError("is a mesh without faces: give it faces, or write its points as .ply or .xyz")
-    raise InputError("contains no mesh: it is damaged, or its format does not match its extension")
 
 
 def points_of_scene(mesh: Any, num_points: int) -> tuple[Points, bool]:

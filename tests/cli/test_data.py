@@ -1,0 +1,135 @@
+"""``bixt3d data check`` and ``convert``: what is wrong with a folder, how to train on it, and the same set as HDF5."""
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from bixt3d.cli import data
+from bixt3d.datasets import ModelNetHDF5, PartHDF5
+from bixt3d.datasets.clouds.poses import find_poses
+from bixt3d.datasets.shapes.shapes import make_shape
+from bixt3d.types import VOID, InputError
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def clouds(tmp_path: Path) -> Path:
+    """Return a folder of small clouds of two classes."""
+    root = tmp_path / "my clouds"
+    for split, number in (("train", 4), ("test", 2)):
+        for name in ("chair", "lamp"):
+            (root / split / name).mkdir(parents=True)
+            for place in range(number):
+                xyz = make_shape(name, 60, RNG)[0]
+                np.savetxt(root / split / name / f"{place}.xyz", np.c_[xyz, xyz[:, :1]], header="x y z intensity")
+    return root
+
+
+def test_check_finds_a_duplicate_a_broken_file_and_an_empty_class(clouds: Path, capsys):
+    shutil.copy(clouds / "train/chair/0.xyz", clouds / "test/chair/copy.xyz")
+    np.save(clouds / "test/lamp/again.npy", np.loadtxt(clouds / "train/lamp/1.xyz")[::-1, :3])
+    (clouds / "train/lamp/broken.ply").write_bytes(b"ply\n")
+    (clouds / "train/sofa").mkdir()
+    assert data.main(["check", str(clouds)]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "14 clouds in 15 files, 2 classes",
+        "chair      4     3             60      60        60",
+        "intensity  13 of 14",
+        "empty class: train/sofa",
+        "broken: train/lamp/broken.ply cannot be read",
+        "duplicate in training and test: train/chair/0.xyz and test/chair/copy.xyz (the same file)",
+        "duplicate in training and test: train/lamp/1.xyz and test/lamp/again.npy (the same geometry)",
+        "fewer than 10 clouds to train on: chair (4), lamp (4)",
+        "columns that some clouds lack: intensity",
+        "spacing",
+        f"bixt3d train cls --cfg folder_cls --data.root '{clouds}'",
+        "--data.skip_broken true",
+        f"bixt3d predict '{clouds}/test'",
+    ):
+        assert words in said
+    assert "--data.features" not in said
+
+
+def test_check_names_the_columns_that_can_be_features(clouds: Path, capsys):
+    assert data.main(["check", str(clouds)]) == 0
+    assert "every cloud has intensity: the model reads them with --data.features intensity" in capsys.readouterr().out
+
+
+def test_check_ends_with_code_2_for_what_cannot_be_trained_on(clouds: Path, capsys):
+    for split in ("train", "test"):
+        shutil.rmtree(clouds / split / "lamp")
+    assert data.main(["check", str(clouds)]) == 2
+    assert "cannot train: there is one class alone (chair)" in capsys.readouterr().out
+    for path in (clouds / "test").rglob("*.xyz"):
+        path.write_text("nothing")
+    assert data.main(["check", str(clouds)]) == 2
+    assert "cannot train: there is no cloud to test on that can be read" in capsys.readouterr().out
+    with pytest.raises(InputError, match="there is no folder"):
+        data.main(["check", str(clouds / "nowhere")])
+
+
+def test_check_counts_the_labels_of_parts(tmp_path: Path, capsys):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        np.savez(tmp_path / split / "1.npz", xyz=RNG.random((40, 3)), label=np.repeat([0, 7], [10, 30]))
+    assert data.main(["check", str(tmp_path)]) == 0  # no class folders: parts
+    said = capsys.readouterr().out
+    assert ["object", "7", "75.0%", "75.0%"] in [line.split() for line in said.splitlines()]
+    assert f"bixt3d train partseg --cfg folder_partseg --data.root {tmp_path}" in said
+
+
+def turned(xyz: np.ndarray, upright: bool) -> np.ndarray:
+    """Return a cloud turned about z or about all axes."""
+    if upright:
+        angle = RNG.uniform(0, 2 * np.pi)
+        x, y, z = xyz.T
+        return np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle), z], axis=1)
+    rotation, upper = np.linalg.qr(RNG.normal(size=(3, 3)))
+    return xyz @ (rotation * np.sign(np.diag(upper)))
+
+
+def test_the_rotation_that_a_set_needs_is_told_by_its_poses():
+    names = ("chair", "lamp", "airplane", "mug", "car")
+    aligned = [[make_shape(name, 100, RNG)[0][:, [2, 0, 1]] for _ in range(8)] for name in names]  # y up to z up
+    found = {
+        "none": find_poses(aligned),
+        "z": find_poses([[turned(xyz, True) for xyz in own] for own in aligned]),
+        "so3": find_poses([[turned(xyz, False) for xyz in own] for own in aligned]),
+    }
+    assert {name: poses.rotate for name, poses in found.items()} == {name: name for name in found}
+    assert find_poses([[aligned[0][0]] * 2]) is None
+
+
+def test_a_converted_folder_loads_as_hdf5_and_nothing_is_overwritten(clouds: Path, tmp_path: Path, capsys):
+    command = ["convert", str(clouds), str(tmp_path / "out"), "--points", "64", "--features", "intensity"]
+    data.main(command)
+    said = capsys.readouterr().out
+    assert "wrote 8 clouds to train on and 4 to test on" in said and "--data ModelNetHDF5" in said
+    train, test = ModelNetHDF5(str(tmp_path / "out"), 64, "intensity", up="z").load()
+    assert train.class_names == ("chair", "lamp") and len(test) == 4 and train.feats.shape == (8, 64, 1)
+    with pytest.raises(InputError, match="train.h5 exists already: name another OUT"):
+        data.main(command)
+
+
+def test_parts_convert_to_a_file_of_the_given_name(tmp_path: Path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        np.savez(tmp_path / split / "1.npz", xyz=RNG.random((40, 3)), label=np.repeat([0, 5, 7], [10, 10, 20]))
+    data.main(["convert", str(tmp_path), str(tmp_path / "new/mine.h5"), "--points=32", "--parts", "--ignore=0"])
+    with h5py.File(tmp_path / "new/mine.h5") as file:
+        assert file["data"].shape == (1, 32, 3)
+    train, _ = PartHDF5(str(tmp_path / "new"), 32, up="z").load()
+    assert train.part_names == ("5", "7") and train.parts.unique().tolist() == [VOID, 0, 1]
+    assert isinstance(train.parts, torch.Tensor)
+
+
+def test_an_unknown_action_is_refused(capsys):
+    with pytest.raises(InputError, match="there is no action 'chek'; did you mean 'check'"):
+        data.main(["chek"])
+    assert data.main(["--help"]) == 0 and "labels.csv" in capsys.readouterr().out

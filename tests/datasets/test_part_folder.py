@@ -1,0 +1,101 @@
+"""Folders of clouds with a label for each point: columns, words and numbers, categories, ignored labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bixt3d.datasets import PartFolder
+from bixt3d.datasets.clouds.point_labels import find_label, label_words
+from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.types import VOID, InputError
+
+RNG = np.random.default_rng(0)
+
+
+def write(path: Path, labels: list[int], name: str = "label", num_points: int = 40) -> Path:
+    """Write a cloud with labels along x; the more to the right, the later in the list."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    xyz = RNG.random((num_points, 3))
+    label = np.array(labels)[(xyz[:, 0] * len(labels)).astype(int)]
+    np.savetxt(path, np.c_[xyz, label], header=f"x,y,z,{name}", comments="", delimiter=",", fmt="%.7g")
+    return path
+
+
+def load(root: Path, **options):
+    return PartFolder(str(root), **{"num_points": 32, "stored_points": 64} | options).load()
+
+
+def test_sub_folders_are_categories_and_each_has_the_parts_that_occur_in_it(tmp_path: Path):
+    for split in ("train", "test"):
+        write(tmp_path / split / "mug/1.csv", [3, 10])
+        write(tmp_path / split / "table/1.csv", [10, 4, 0])
+    train, test = load(tmp_path)
+    assert train.class_names == ("mug", "table")
+    assert train.class_parts == {"mug": (0, 1), "table": (2, 3, 4)}
+    assert train.part_names == ("mug/3", "mug/10", "table/0", "table/4", "table/10")
+    assert train.parts[0].unique().tolist() == [0, 1] and train.parts[1].unique().tolist() == [2, 3, 4]
+    order = train.xyz[1, :, 0].argsort()
+    assert train.parts[1, order[0]] == 4 and train.parts[1, order[-1]] == 2  # labels follow their points
+    assert any("labels in the column 'label'" in note for note in train.notes)
+    assert len(test) == 2
+
+
+def test_without_sub_folders_there_is_one_category(tmp_path: Path):
+    for number in range(5):
+        write(tmp_path / f"{number}.csv", [0, 1], "scalar_Classification")
+    train, test = load(tmp_path)
+    assert (train.class_names, train.part_names) == (("object",), ("0", "1"))
+    assert (len(train), len(test)) == (4, 1)
+
+
+def test_ignored_labels_are_void_and_clouds_without_others_are_left_out(tmp_path: Path):
+    for split in ("train", "test"):
+        write(tmp_path / split / "1.csv", [0, 1, 2])
+    write(tmp_path / "train/2.csv", [0])
+    train, _ = load(tmp_path, ignore="0,9")
+    assert train.part_names == ("1", "2") and set(train.parts.unique().tolist()) == {VOID, 0, 1}
+    assert len(train) == 1
+    assert any(note == "1 cloud left out: no point has a label that is not ignored" for note in train.notes)
+    assert any("no point has the label 9" in note for note in train.notes)
+    with pytest.raises(InputError, match="no point of object has a label that is not ignored"):
+        load(tmp_path, ignore="0,1,2")
+
+
+def test_the_column_is_named_by_a_setting(tmp_path: Path):
+    for split in ("train", "test"):
+        write(tmp_path / split / "1.csv", [0, 1], "material")
+    with pytest.raises(InputError, match=r"has no column of labels \(it has material\): name it by --data.label"):
+        load(tmp_path)
+    assert load(tmp_path, label="Material")[0].part_names == ("0", "1")
+    with pytest.raises(InputError, match="has no column colour"):
+        load(tmp_path, label="colour")
+
+
+def test_full_clouds_have_every_point_in_the_order_of_the_file(tmp_path: Path):
+    write(tmp_path / "train/1.csv", [0, 1])
+    path = write(tmp_path / "test/1.csv", [0, 1], num_points=100)
+    source = PartFolder(str(tmp_path), 16, stored_points=16)
+    _, test = source.load()
+    ((xyz, feats, parts),) = source.full_clouds()
+    assert parts.tolist() == np.loadtxt(path, delimiter=",", skiprows=1)[:, 3].astype(int).tolist()
+    assert feats.shape == (100, 0) and torch.cdist(test.xyz[0].double(), xyz.double()).min(1).values.max() < 1e-6
+
+
+def test_labels_are_words_or_whole_numbers():
+    xyz = RNG.random((3, 3))
+    words = label_words(Cloud(xyz, {"Label": np.array([["leg"], ["top"], ["leg"]])}))
+    assert words[:2] == ("Label", ["leg", "top"]) and words[2].tolist() == [0, 1, 0]
+    assert label_words(Cloud(xyz, {"column7": np.array([[2.0], [0], [2]])}))[1] == ["0", "2"]
+    for values in ([[0.5], [1], [2]], [[np.nan], [1], [2]]):
+        with pytest.raises(InputError, match="no whole numbers: are these labels"):
+            label_words(Cloud(xyz, {"label": np.array(values)}))
+    with pytest.raises(InputError, match="of width 2: a label takes one column"):
+        label_words(Cloud(xyz, {"label": np.zeros((3, 2))}))
+
+
+def test_the_likeliest_name_wins():
+    assert find_label(["intensity", "Classification", "Part"]) == "Part"
+    assert find_label(["scalar_Label"]) == "scalar_Label"
+    assert find_label(["intensity"]) is None
