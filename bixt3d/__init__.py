@@ -24,11 +24,16 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.datasets import PartFolder as PartFolder
     from bixt3d.datasets import PartHDF5 as PartHDF5
     from bixt3d.datasets import PartSource as PartSource
+    from bixt3d.datasets import Rooms as Rooms
+    from bixt3d.datasets import SceneFolder as SceneFolder
     from bixt3d.datasets import SceneParse as SceneParse
+    from bixt3d.datasets import SceneSet as SceneSet
+    from bixt3d.datasets import SceneSource as SceneSource
     from bixt3d.datasets import SegmentationAugment as SegmentationAugment
     from bixt3d.datasets import SegmentationSource as SegmentationSource
     from bixt3d.datasets import ShapeNetPart as ShapeNetPart
     from bixt3d.datasets import Shapes as Shapes
+    from bixt3d.datasets import Tiles as Tiles
     from bixt3d.datasets import corrupt as corrupt
     from bixt3d.datasets import cut_and_mix as cut_and_mix
     from bixt3d.datasets import stratified_split as stratified_split
@@ -53,6 +58,8 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.inference.predictions import Prediction as Prediction
     from bixt3d.inference.runs import load_run as load_run
     from bixt3d.inference.runs import read_run as read_run
+    from bixt3d.inference.scenes import ScenePrediction as ScenePrediction
+    from bixt3d.inference.scenes import ScenePredictor as ScenePredictor
     from bixt3d.models import BixtClassifier as BixtClassifier
     from bixt3d.models import BixtEncoder as BixtEncoder
     from bixt3d.models import BixtImageClassifier as BixtImageClassifier
@@ -71,6 +78,10 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.models import PointMLPDecoder as PointMLPDecoder
     from bixt3d.models import PointMLPElite as PointMLPElite
     from bixt3d.models import PointMLPSegmenter as PointMLPSegmenter
+    from bixt3d.models import PointNet as PointNet
+    from bixt3d.models import PointNet2 as PointNet2
+    from bixt3d.models import PointNet2Segmenter as PointNet2Segmenter
+    from bixt3d.models import PointwiseSegmenter as PointwiseSegmenter
     from bixt3d.models import SemanticFPNSegmenter as SemanticFPNSegmenter
     from bixt3d.models import SequentialEncoder as SequentialEncoder
     from bixt3d.models import TokenSegmenter as TokenSegmenter
@@ -98,6 +109,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.tasks.image_classification import ImageClassification as ImageClassification
     from bixt3d.tasks.image_segmentation import ImageSegmentation as ImageSegmentation
     from bixt3d.tasks.part_segmentation import PartSegmentation as PartSegmentation
+    from bixt3d.tasks.scene_segmentation import SceneSegmentation as SceneSegmentation
     from bixt3d.tasks.scores import Evaluation as Evaluation
     from bixt3d.tasks.scores import Score as Score
     from bixt3d.tasks.settings import Run as Run
@@ -109,6 +121,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.tokenizers import PatchTokenizer as PatchTokenizer
     from bixt3d.tokenizers import PointTokenizer as PointTokenizer
     from bixt3d.tokenizers import Tokenizer as Tokenizer
+    from bixt3d.tokenizers import VoxelTokenizer as VoxelTokenizer
     from bixt3d.types import CloudSet as CloudSet
     from bixt3d.types import Feature as Feature
     from bixt3d.types import Features as Features
@@ -119,22 +132,23 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
 
 _NAMES = {
     "types": "CloudSet Feature Features InputError Pyramid Tokens",
-    "ops": "bi_attention farthest_points gather interpolate knn neighbor_max neighbor_moments neighbor_sum similarity "
-    "sinusoid",
+    "ops": "bi_attention farthest_points gather interpolate knn neighbor_max neighbor_moments neighbor_sum "
+    "similarity sinusoid",
     "nn.attention": "BiAttention",
     "nn.refinement": "GroupRefinement Refinement",
     "nn.local_patch": "LocalPatchRefinement",
-    "tokenizers": "ConvTokenizer GroupTokenizer ImageTokenizer PatchTokenizer PointTokenizer Tokenizer",
+    "tokenizers": "ConvTokenizer GroupTokenizer ImageTokenizer PatchTokenizer PointTokenizer Tokenizer VoxelTokenizer",
     "models": "BixtClassifier BixtEncoder BixtImageClassifier BixtPreset CloudClassifier CloudSegmenter "
     "DecoderSegmenter Encoder FeatureModel ImageClassifier ImageSegmenter IterativeEncoder LinearSegmenter "
-    "ModelFeatures PointMLP PointMLPDecoder PointMLPElite PointMLPSegmenter SemanticFPNSegmenter SequentialEncoder "
-    "TokenSegmenter",
+    "ModelFeatures PointMLP PointMLPDecoder PointMLPElite PointMLPSegmenter PointNet PointNet2 PointNet2Segmenter "
+    "PointwiseSegmenter SemanticFPNSegmenter SequentialEncoder TokenSegmenter",
     "models.create": "create_model list_models",
     "models.official": "load_official_weights",
     "models.attention_maps": "attention_maps image_attention_maps",
-    "datasets": "CORRUPTIONS LEVELS CloudAugment CloudFolder CloudSource GivenClouds ImageAugment ImageFolder "
-    "ImageSource ModelNetHDF5 ModelNetMeshes ModelNetNormals PartFolder PartHDF5 PartSource SceneParse "
-    "SegmentationAugment SegmentationSource ShapeNetPart Shapes corrupt cut_and_mix stratified_split take_points",
+    "datasets": "CloudAugment CloudFolder CloudSource corrupt CORRUPTIONS cut_and_mix GivenClouds ImageAugment "
+    "ImageFolder ImageSource LEVELS ModelNetHDF5 ModelNetMeshes ModelNetNormals PartFolder PartHDF5 PartSource Rooms "
+    "SceneFolder SceneParse SceneSet SceneSource SegmentationAugment SegmentationSource ShapeNetPart Shapes "
+    "stratified_split take_points Tiles",
     "datasets.files.cloud": "Cloud",
     "datasets.files.pyg": "from_pyg to_pyg",
     "datasets.files.reader": "read_file",
@@ -149,6 +163,8 @@ _NAMES = {
     "tasks.image_classification": "ImageClassification",
     "tasks.image_segmentation": "ImageSegmentation",
     "tasks.from_python": "train",
+    "inference.scenes": "ScenePrediction ScenePredictor",
+    "tasks.scene_segmentation": "SceneSegmentation",
     "inference.runs": "load_run read_run",
     "inference.clouds": "CloudPredictor PartPredictor Predictor",
     "inference.images": "ImagePrediction ImagePredictor ImageSegmentationPredictor SegmentationPrediction",

@@ -70,6 +70,15 @@ def shapes_made_once():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def folders_trusted_by_none_else():
+    """Forget the folders from which the tests of a file imported modules: runs keep copies of these."""
+    yield
+    from bixt3d.io.importing import _FOLDERS
+
+    _FOLDERS.clear()
+
+
 @pytest.fixture(autouse=True)
 def drawn_by_matplotlib(monkeypatch):
     """Let matplotlib draw clouds: it takes a tenth of a second where a process with Open3D takes four."""

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "tokenizers": {"types", "ops", "nn"},
     "models": {"types", "io", "config", "ops", "nn", "tokenizers"},
     "timm": {"types", "nn", "models"},  # what `import bixt3d.timm` registers
+    "pyg": {"types", "ops"},
     "datasets": {"types", "io", "ops"},
     "viz": {"types", "io"},
     "engine": {"types", "io", "config"},

@@ -22,19 +22,27 @@ from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.tasks.image_segmentation import ImageSegmentation
 from bixt3d.tasks.part_segmentation import PartSegmentation
+from bixt3d.tasks.scene_segmentation import SceneSegmentation
 from bixt3d.tasks.task import Task
 from bixt3d.types import Features, InputError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "cfgs").glob("*.yaml"))
 SHAPES = next(path for path in CONFIGS if path.stem == "shapes_cls")
 TASKS = {
-    task.program: task for task in (Classification(), PartSegmentation(), ImageClassification(), ImageSegmentation())
+    task.program: task
+    for task in (
+        Classification(),
+        PartSegmentation(),
+        SceneSegmentation(),
+        ImageClassification(),
+        ImageSegmentation(),
+    )
 }
 
 
 def task_of(path: Path) -> Task:
     """Return the task of the program that the header of a config names."""
-    program = re.search(rf"^#   bixt3d train (\w+) --cfg {path.stem}$", path.read_text(), re.MULTILINE)
+    program = re.search(rf"^#   bixt3d train (\w+) --cfg {path.stem}( .*)?$", path.read_text(), re.MULTILINE)
     assert program, f"{path} does not say how to run it"
     return TASKS[program[1]]
 
@@ -202,6 +210,8 @@ def test_a_config_parses_builds_its_model_and_predicts(path):
     with torch.inference_mode():
         if task.program == "cls":
             logits, shape = create_model(path.stem, 40).eval()(xyz, feats), (2, 40)
+        elif task.program == "scenes":
+            logits, shape = create_model(path.stem, 13).eval()(xyz, feats), (*xyz.shape[:2], 13)
         else:
             model = create_model(path.stem, 50, num_categories=16).eval()
             logits, shape = model(xyz, feats, torch.tensor([3, 15])), (*xyz.shape[:2], 50)

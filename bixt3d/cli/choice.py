@@ -23,6 +23,7 @@ class Choice:
 TASKS = {
     "cls": Choice("classification", "a classifier of point clouds", "clouds", "shapes_cls"),
     "partseg": Choice("part segmentation", "a part segmenter of point clouds", "clouds", "shapes_partseg"),
+    "scenes": Choice("scene segmentation", "a segmenter of scenes of any size", "crops", "rooms_small"),
     "imgcls": Choice("image classification", "a classifier of images", "images", "cifar10"),
     "imgseg": Choice("image segmentation", "a segmenter of images", "images", "camvid"),
 }

@@ -12,18 +12,20 @@ from tqdm import tqdm
 from bixt3d.cli.choice import find
 from bixt3d.cli.predict_clouds import folder_category, predict_file
 from bixt3d.cli.predict_images import find_images, predict_image
+from bixt3d.cli.predict_scenes import predict_scene_file
 from bixt3d.datasets.files.reader import SUFFIXES, find_files
 from bixt3d.datasets.images.reading import ENDINGS
 from bixt3d.engine.folder import newest_run, weights_file, words_of
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
 from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import load_run
+from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.io.bounds import printable
 from bixt3d.io.error_messages import enough_memory
 from bixt3d.tasks import find_task
 from bixt3d.types import InputError
 
-DRAWN = (Predictor, PartPredictor, ImagePredictor, ImageSegmentationPredictor)
+DRAWN = (Predictor, PartPredictor, ScenePredictor, ImagePredictor, ImageSegmentationPredictor)
 """Predictors whose predictions ``--out`` can draw."""
 
 
@@ -37,7 +39,10 @@ def predict_all(arguments: Namespace) -> int:
     of_images = isinstance(predictor, BaseImagePredictor)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
     check(arguments, predictor, paths)
-    predict, name = predict_image if of_images else predict_file, partial(free_name, taken=set())
+    predict = (
+        predict_image if of_images else predict_scene_file if isinstance(predictor, ScenePredictor) else predict_file
+    )
+    name = partial(free_name, taken=set())
     for path in tqdm(paths, unit="file", disable=True if len(paths) == 1 else None):  # None: only on a terminal
         try:
             with enough_memory(f"give a smaller file than {path}{', or leave out --out' if arguments.out else ''}"):
@@ -97,15 +102,20 @@ def check(arguments: Namespace, predictor: CloudPredictor | BaseImagePredictor, 
         predictor.check_category(arguments.category or next(filter(None, of_folders), None))
     elif arguments.category:
         raise InputError("--category is for models of parts, and this run has none: leave it out")
+    elif isinstance(predictor, ScenePredictor) and arguments.up not in (None, "z"):
+        raise InputError("--up is for models of objects; scenes are z up: leave it out")
     if arguments.out:
-        if not isinstance(predictor, DRAWN):
-            raise InputError(
-                f"--out cannot draw what a {type(predictor).__name__} predicts: leave it out, or use --json"
-            )
-        try:
-            arguments.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"could not make the folder {arguments.out}: {error.strerror}") from error
+        check_out(arguments, predictor)
+
+
+def check_out(arguments: Namespace, predictor: CloudPredictor | BaseImagePredictor | ScenePredictor) -> None:
+    """Make the folder of the files. Raises InputError if that is impossible, or if nothing can be drawn."""
+    if not isinstance(predictor, DRAWN):
+        raise InputError(f"--out cannot draw what a {type(predictor).__name__} predicts: leave it out, or use --json")
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"could not make the folder {arguments.out}: {error.strerror}") from error
 
 
 def say_fault(error: InputError) -> None:

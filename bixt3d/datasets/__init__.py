@@ -12,6 +12,11 @@ from bixt3d.datasets.clouds.split import stratified_split
 from bixt3d.datasets.images.folder import ImageFolder, ImageSource
 from bixt3d.datasets.images.sceneparse import SceneParse, SegmentationSource
 from bixt3d.datasets.images.transforms import ImageAugment, SegmentationAugment
+from bixt3d.datasets.scenes.crops import SceneSet
+from bixt3d.datasets.scenes.folder import SceneFolder
+from bixt3d.datasets.scenes.rooms import Rooms
+from bixt3d.datasets.scenes.source import SceneSource
+from bixt3d.datasets.scenes.tiles import Tiles
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.datasets.transforms.augment import CloudAugment, cut_and_mix, take_points
 from bixt3d.datasets.transforms.corruptions import CORRUPTIONS, LEVELS, corrupt
@@ -33,10 +38,15 @@ __all__ = [
     "PartHDF5",
     "PartSource",
     "SegmentationAugment",
+    "Rooms",
+    "SceneFolder",
     "SceneParse",
+    "SceneSet",
+    "SceneSource",
     "SegmentationSource",
     "ShapeNetPart",
     "Shapes",
+    "Tiles",
     "corrupt",
     "cut_and_mix",
     "stratified_split",

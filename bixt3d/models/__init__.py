@@ -1,6 +1,16 @@
 """Complete models: tokenizer, encoder and head."""
 
-from bixt3d.models.baselines import IterativeEncoder, PointMLP, PointMLPElite, PointMLPSegmenter, SequentialEncoder
+from bixt3d.models.baselines import (
+    IterativeEncoder,
+    PointMLP,
+    PointMLPElite,
+    PointMLPSegmenter,
+    PointNet,
+    PointNet2,
+    PointNet2Segmenter,
+    PointwiseSegmenter,
+    SequentialEncoder,
+)
 from bixt3d.models.classifier import BixtClassifier, CloudClassifier
 from bixt3d.models.decoder import PointMLPDecoder
 from bixt3d.models.encoder import BixtEncoder, Encoder
@@ -29,6 +39,10 @@ __all__ = [
     "PointMLPDecoder",
     "PointMLPElite",
     "PointMLPSegmenter",
+    "PointNet",
+    "PointNet2",
+    "PointNet2Segmenter",
+    "PointwiseSegmenter",
     "SemanticFPNSegmenter",
     "SequentialEncoder",
     "TokenSegmenter",

@@ -19,10 +19,11 @@ from bixt3d.models.presets import MakeClassifier, MakeSegmenter, make_described,
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import InputError
 
-Kind = Literal["cls", "partseg", "imgcls", "imgseg"]
+Kind = Literal["cls", "partseg", "scenes", "imgcls", "imgseg"]
 KINDS: dict[Kind, tuple[type, Any]] = {
     "cls": (CloudClassifier, MakeClassifier),
     "partseg": (CloudSegmenter, MakeSegmenter),
+    "scenes": (CloudSegmenter, MakeSegmenter),
     "imgcls": (ImageClassifier, MakeImageClassifier),
     "imgseg": (ImageSegmenter, MakeImageSegmenter),
 }
@@ -104,14 +105,16 @@ def _outputs(shown: str, kind: Kind, num_classes: int | None, num_categories: in
             f"{shown} segments the parts of several categories of clouds: give num_categories too, "
             "as in create_model('shapenetpart_encdec', num_classes=50, num_categories=16)"
         )
+    if kind == "scenes":
+        return [num_classes, 1]
     return [num_classes] if num_categories is None else [num_classes, num_categories]
 
 
 def list_models(pattern: str = "", kind: str | None = None) -> list[str]:
     """Return the names that `create_model` accepts: configs, then image presets.
 
-    ``pattern``: a substring of the names, or a wildcard pattern such as ``bixt_*_ft384``. ``kind``: cls or partseg
-    (clouds), imgcls or imgseg (images); None: all. Raises InputError for another kind.
+    ``pattern``: a substring of the names, or a wildcard pattern such as ``bixt_*_ft384``. ``kind``: cls, partseg
+    or scenes (clouds), imgcls or imgseg (images); None: all. Raises InputError for another kind.
     """
     if not isinstance(pattern, str):
         raise InputError(f"pattern is text, such as 'modelnet', not {pattern!r:.80}")
@@ -130,11 +133,20 @@ def kind_of(settings: Mapping[str, Any]) -> Kind:
     for one in known_classes():
         for kind, (base, _) in KINDS.items():
             if one.__name__ == name and issubclass(one, base):
-                return kind
+                return "scenes" if kind == "partseg" and _reads_no_category(model) else kind
     names = [one.__name__ for one in known_classes() if issubclass(one, tuple(base for base, _ in KINDS.values()))]
     hint = nearest(name, names)
     hint = hint if "did you mean" in hint else ": import your own class, and build it as its constructor says"
     raise InputError(f"'{name[:80]}' is no model of bixt3d{hint}")
+
+
+def _reads_no_category(settings: Any) -> bool:
+    """Return whether the settings of a segmenter say that it reads no category: then it is one of scenes."""
+    if not isinstance(settings, dict):
+        return False
+    given = settings.get("init_args") or {}
+    decoder = given.get("decoder") if isinstance(given.get("decoder"), dict) else {}
+    return given.get("use_category") is False or (decoder.get("init_args") or {}).get("category_dim") == 0
 
 
 def _create_preset(name: str, num_classes: int | None, pretrained: bool, changes: Mapping[str, Any]) -> FeatureModel:

@@ -6,6 +6,7 @@ from typing import Any
 TASKS = {
     "classification": "classification.Classification",
     "part segmentation": "part_segmentation.PartSegmentation",
+    "scene segmentation": "scene_segmentation.SceneSegmentation",
     "image classification": "image_classification.ImageClassification",
     "image segmentation": "image_segmentation.ImageSegmentation",
 }

@@ -10,14 +10,14 @@ from bixt3d.datasets.clouds.source import CloudSource
 from bixt3d.datasets.images.transforms import MEAN, STD
 from bixt3d.datasets.transforms.feature_augment import fill_by_name, fill_values
 from bixt3d.io.untrusted import check_count, check_different_names, check_keys
-from bixt3d.types import CloudSet, Features, InputError
+from bixt3d.types import Features, InputError
 
 NORMALIZATION = "unit_sphere"
 MAX_POINTS, LARGEST_IMAGE = 2**18, 2048
 """Limits on what a file may ask of a predictor: points of a cloud, and the side of an image in pixels."""
 
 
-def fill_of(run: Any, train: CloudSet) -> Float[Tensor, " F"] | None:
+def fill_of(run: Any, train: Any) -> Float[Tensor, " F"] | None:
     """Return the values of missing features if the run trains with feature dropout; else None."""
     drops = getattr(run.augment, "feature_dropout", 0)  # an augmentation of the user's own may not have it
     return fill_values(train.feats, train.features) if drops and train.features else None
@@ -36,16 +36,23 @@ def read_clouds(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
     check_keys(given, ("num_points", "up", "normalization", "features", *fill), source)
     if given["normalization"] != NORMALIZATION or given["up"] not in ("y", "z"):
         raise InputError(f"{source} describes clouds that bixt3d does not know how to prepare")
-    if not _are_named(given["features"], own := Features.of(model)):
-        raise InputError(f"{source} describes other features than its model reads ({own or 'none'})")
+    own = read_features(given["features"], model, source)
     return {
         "num_points": check_count(given["num_points"], f"num_points of {source}", 1, MAX_POINTS),
         "up": given["up"],
-        "fill": _read_fill(given["fill"], own, source) if fill else None,
+        "fill": read_fill(given["fill"], own, source) if fill else None,
     }
 
 
-def _read_fill(fill: Any, features: Features, source: str) -> dict[str, list[float]]:
+def read_features(text: Any, model: nn.Module, source: str) -> Features:
+    """Return the features that a model reads. Raises InputError if a saved description names others."""
+    if not _are_named(text, own := Features.of(model)):
+        raise InputError(f"{source} describes other features than its model reads ({own or 'none'})")
+    return own
+
+
+def read_fill(fill: Any, features: Features, source: str) -> dict[str, list[float]]:
+    """Return the saved values of missing features. Raises InputError if they are invalid."""
     check_keys(fill, features.names, f"fill of {source}")
     for feature in features.columns:
         values = fill[feature.name]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bixt3d.config import SettingsParser
+from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.transforms.draws import mix_key
 from bixt3d.engine.batches import batch_sizes, in_passes, in_steps, make_batches
 from bixt3d.engine.checkpoint import save_checkpoint
@@ -197,7 +198,7 @@ def make_training_state(task: Task, fabric: Fabric, run: Run, train: Examples) -
         say(fabric, f"batches have {len(train)} {task.unit}, not {run.train.batch_size}: the training set has no more")
     try:
         module = task.build(run, train)
-        for fault in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet) else ():
+        for fault in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet | SceneSet) else ():
             say(fabric, fault)
         module = module.to(fabric.device)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # such as PyTorch's, for a dropout rate of 2

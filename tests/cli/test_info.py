@@ -103,7 +103,7 @@ def test_a_mesh_says_its_faces_and_what_is_guessed(tmp_path, capsys):
     (tmp_path / "square.off").write_text(SQUARE)
     said = told(capsys, tmp_path / "square.off")
     assert "a mesh (.off) points 10,000, spread over its faces for reading faces 2 triangles" in said
-    assert "normal (normal, 3 x float64, 0 to 1)" in said
+    assert "normal normal, 3 x float64 0 to 1" in said
     assert "units not said; perhaps metres" in said and "up the file does not say" in said
 
 
@@ -112,7 +112,7 @@ def test_a_cloud_of_a_map_says_columns_bounds_and_the_guess(tmp_path, capsys):
     with_header = "x y z intensity\n" + (tmp_path / "far.xyz").read_text()
     (tmp_path / "far.xyz").write_text(with_header)
     said = told(capsys, tmp_path / "far.xyz")
-    assert "a cloud (.xyz) points 2 columns intensity (scalar, 1 x float64, 7 to 9)" in said
+    assert "a cloud (.xyz) points 2 columns intensity float64 7 to 9" in said
     assert "least x 512701.25, y 5403550, z 100" in said and "size x 1, y 2, z 3" in said
     assert "coordinates of a map" in said
 
@@ -141,7 +141,9 @@ def test_one_line_of_json_for_each_place(tmp_path, capsys):
     assert first["place"] == str(run) and first["task"] == "classification"
     assert first["details"]["class_names"] == ["bed", "car", "mug"]
     assert first["details"]["result"]["overall_accuracy"] == 0.8
-    assert second["details"] == {"clouds": 1, "points": 10_000, "columns": ["normal"]}
+    details = second["details"]
+    assert (details["clouds"], details["points"], details["columns"]) == (1, 10_000, ["normal"])
+    assert details["ranges"] == {"normal": [0, 1]} and details["spacing"] is None
     assert second["size"] == pytest.approx({"x": 2, "y": 3, "z": 0}, abs=0.01)
 
 
@@ -165,3 +167,44 @@ def test_names_do_nothing_to_a_terminal(tmp_path, capsys):
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err and "a\\x1b[31m\\nb.off: a mesh" in said.out
     assert Path(json.loads((main([str(bad), "--json"]), capsys.readouterr().out)[1])["place"]) == bad
+
+
+def test_a_survey_says_its_form_columns_classes_spacing_and_units(tmp_path, capsys):
+    pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 'bixt3d[lidar]'")
+    from las_files import WKT, make_las, write_las_file
+
+    las = make_las(7, 400, wkt=WKT)
+    x, y = np.divmod(np.arange(400), 20)
+    las.x, las.y, las.z = 650_000 + x / 2, 5_450_000 + y / 2, np.zeros(400)
+    las.classification, las.overlap, las.withheld = (np.arange(400) % 4 == 0) * 4 + 2, *np.zeros((2, 400), np.uint8)
+    said = told(capsys, write_las_file(tmp_path / "a.laz", las))
+    for words in (
+        "a cloud (.laz: LAS 1.4, point format 7) points 400 ",
+        "classification uint8 2 to 6 (2: 75.0%, 6: 25.0%)",
+        "rgb color, 3 x uint16 ",
+        "0 everywhere: withheld, overlap",
+        "spacing 0.5 (median distance to the nearest point)",
+        "units metres, as its coordinate system says system Paris + height up z, as survey files have it",
+    ):
+        assert words in said
+
+
+def test_a_large_survey_is_described_by_runs_of_its_points(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 'bixt3d[lidar]'")
+    from las_files import make_las, write_las_file
+
+    from bixt3d.datasets.files import las_large
+
+    path = write_las_file(tmp_path / "a.las", make_las(1, 3000))
+    whole = told(capsys, path)
+    monkeypatch.setattr(las_large, "LARGE", 1000)
+    part = told(capsys, path)
+    assert "bounds as its header says; columns and spacing of 1,000 points in 10 places" in part
+    assert part[: part.index("columns")] == whole[: whole.index("columns")] and "points 3,000" in part
+    assert part[part.index("least") : part.index("spacing")] == whole[whole.index("least") : whole.index("spacing")]
+
+
+def test_degrees_are_guessed_and_said(tmp_path, capsys):
+    xyz = np.random.default_rng(0).random((50, 3)) * [0.01, 0.01, 30] + [8.5, 47.3, 400]
+    np.savetxt(tmp_path / "a.xyz", xyz)
+    assert "perhaps degrees of longitude and latitude" in told(capsys, tmp_path / "a.xyz")

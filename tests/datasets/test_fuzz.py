@@ -126,6 +126,18 @@ FILES = {
 }
 
 
+try:
+    from las_files import las_bytes, make_las
+
+    FILES |= {
+        "a.las": las_bytes(make_las(3)),
+        "a.laz": las_bytes(make_las(2), True),
+        "b.laz": las_bytes(make_las(7), True),
+    }
+except ModuleNotFoundError as error:  # the extra lidar
+    print(f"not tested: LAS, as {error}")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_read_or_refused(tmp_path, name):
     path, rng, refusals = tmp_path / name, np.random.default_rng(0), 0

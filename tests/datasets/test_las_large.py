@@ -10,7 +10,9 @@ from las_files import make_las, write_las_file  # noqa: E402
 
 from bixt3d import Predictor, create_model  # noqa: E402
 from bixt3d.datasets.files import las_large  # noqa: E402
-from bixt3d.datasets.files.las_large import is_large, read_runs  # noqa: E402
+from bixt3d.datasets.files.cloud import Extent  # noqa: E402
+from bixt3d.datasets.files.las_large import all_points, is_large, read_runs  # noqa: E402
+from bixt3d.datasets.files.las_writing import las_numbers  # noqa: E402
 from bixt3d.datasets.files.reader import read_file  # noqa: E402
 from bixt3d.datasets.transforms.draws import first_permuted  # noqa: E402
 from bixt3d.types import InputError  # noqa: E402
@@ -67,3 +69,10 @@ def test_what_is_large_and_what_is_not(survey, tmp_path):
     assert not is_large(tmp_path / "b.las") and not is_large(tmp_path / "c.las")
     with pytest.raises(InputError, match="is no LAS"):
         read_runs(tmp_path / "b.las")
+
+
+def test_the_one_label_of_a_large_cloud_takes_no_memory():
+    extent = Extent(10**12, np.zeros(3), 1.0)
+    label, confidence = all_points(np.array([3]), extent), all_points(np.array([0.5]), extent)
+    assert len(label) == 10**12 and label[-1] == 3 and label.strides == confidence.strides == (0,)
+    assert las_numbers(label) is label and confidence.astype("<f4", copy=False) is confidence

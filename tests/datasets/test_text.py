@@ -244,6 +244,8 @@ def test_gaps_are_nan_and_said(tmp_path, gap):
     assert np.flatnonzero(np.isnan(found.xyz).any(axis=1)).tolist() == [3] and len(found.xyz) == 40
     assert np.flatnonzero(np.isnan(found.columns["i"])).tolist() == [7]
     assert found.notes == ("i missing in 1 point",)
+    first = points(tmp_path, "x,y,z,i\n---,---,---,---\nnan,nan,nan,nan\n" + rows(XYZ, RGB[:, :1]))
+    assert np.isnan(first.xyz[0]).all() and len(first.xyz) == 41
 
 
 def test_the_height_of_no_data_is_a_gap_unless_others_are_near(tmp_path):
@@ -301,6 +303,7 @@ def test_what_looks_like_points_and_is_none_is_refused(tmp_path):
     assert "has 2 columns in line 1, but 3 in line 2" in refused(tmp_path, "1 2\n" + rows(XYZ, sep=" "))
     assert "contains no points" in refused(tmp_path, rows(XYZ, sep=",").replace("\n", ";255,0,0\n"))
     assert "contains no points" in refused(tmp_path, "[1.0, 2.0, 3.0]\n[2.0, 3.0, 4.0]\n")
+    assert "contains no points, but a header alone" in refused(tmp_path, ",0,1,2\n\n# the end\n")
     assert "is not text" in refused(tmp_path, b"1 2 3\n\0\0\0 4 5 6\n")
 
 

@@ -266,7 +266,7 @@ def test_models_load_in_four_threads_while_another_one_is_built(make_run, tmp_pa
         while not all(one.done() for one in done):
             torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(500)))  # more than the run being loaded has
     assert [type(one.result()) for one in done[: len(runs)]] == [type(load_run(run)) for run in runs]
-    with pytest.raises(InputError, match="is not bixt3d's"):  # the limits are in force again
+    with pytest.raises(InputError, match="is no model of bixt3d"):  # the limits are in force again
         build(json.dumps({"model": model | {"class_path": "unittest.TestCase"}}, indent=1))
 
 

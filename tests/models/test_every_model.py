@@ -17,7 +17,7 @@ from bixt3d.models import (
     PointMLPSegmenter,
     TokenSegmenter,
 )
-from bixt3d.models.baselines import PointMLP, PointMLPElite, SequentialEncoder
+from bixt3d.models.baselines import PointMLP, PointMLPElite, PointNet, PointNet2, PointNet2Segmenter, SequentialEncoder
 from bixt3d.nn.refinement import GroupRefinement
 from bixt3d.tokenizers import GroupTokenizer, PointTokenizer
 
@@ -53,6 +53,11 @@ def make_deep_decoder() -> DecoderSegmenter:
     return DecoderSegmenter(CLASSES, 1, tokenizer, encoder, decoder)
 
 
+def make_pointnet2_segmenter() -> PointNet2Segmenter:
+    sizes = {"dims": ((8, 8), (8, 16)), "groups": (0.5, 8), "radii": (0.3, 0.6), "num_neighbors": (8, 8)}
+    return PointNet2Segmenter(CLASSES, 1, **sizes, up_dims=((16,), (8,)), global_dims=(16,))
+
+
 def make_pointmlp_segmenter() -> PointMLPSegmenter:
     sizes = {"dim": 8, "growth": (2, 1, 1), "num_pre": (1, 1, 0), "num_post": (1, 1, 1), "num_neighbors": 8}
     return PointMLPSegmenter(CLASSES, 1, **sizes, reduce=2, decoder_dims=(16, 8, 8), decoder_blocks=(1, 1, 1))
@@ -68,12 +73,18 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "PointMLP": partial(PointMLP, CLASSES, dim=8, num_pre=(1, 1, 1, 1), num_post=(1, 1, 1, 1), num_neighbors=6),
     "PointMLP, center": partial(PointMLP, CLASSES, dim=8, num_neighbors=6, normalize="center"),
     "PointMLP-elite": partial(PointMLPElite, CLASSES, num_neighbors=6),
+    "PointNet": partial(PointNet, CLASSES),
+    "PointNet++": partial(PointNet2, CLASSES, groups=(16, 4), num_neighbors=(8, 8), radii=(0.3, 0.6)),
+    "part PointNet++": make_pointnet2_segmenter,
     "part tokens": make_tokens,
     "part tokens, grouping": partial(make_tokens, GROUP),
     "part decoder": make_decoder,
     "part PointMLP": make_pointmlp_segmenter,
 }
 
+
+SMOOTH = [name for name in MODELS if "PointNet" not in name]
+"""PointNet and PointNet++ as published have a batch norm over few rows before the head: their gradients are large."""
 
 DEEP: dict[str, Callable[[], nn.Module]] = {"part decoder of full depth": make_deep_decoder}
 """As deep as in the paper, which PointMLP-elite is above."""
@@ -138,7 +149,7 @@ def with_random_weights(model: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize("kind", CLOUDS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SMOOTH)
 def test_a_cloud_of_few_points_among_others_spoils_no_gradient(name: str, kind: str, bfloat16: bool):
     xyz = torch.cat([clouds_of(kind, 1), torch.randn(3, SIZE, 3)])
     assert gradients(with_random_weights(MODELS[name]()), xyz, bfloat16).abs().max() < 1000  # and so no NaN
@@ -163,7 +174,7 @@ COSINES = dict.fromkeys(MODELS, 0.95) | dict.fromkeys(["grouping", "part tokens,
 COSINES |= {"PointMLP": 0.6, "PointMLP, center": 0.2, "PointMLP-elite": 0.5, "part PointMLP": 0.6}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SMOOTH)
 def test_gradients_in_bfloat16_point_where_those_of_float32_do(name: str):
     model, other = (with_random_weights(MODELS[name]()) for _ in range(2))
     for part in (*model.modules(), *other.modules()):

@@ -31,7 +31,7 @@ def make_las(point_format: int = 3, size: int = 200, extra: bool = True, wkt: st
     for dimension in las.point_format.standard_dimensions:
         if dimension.name not in "XYZ":
             most = min(1000, dimension.max)
-            values = rng.random(size) * most
+            values = rng.random(size) * (most + 1)
             las[dimension.name] = values if dimension.kind.name == "FloatingPoint" else values.astype(np.uint16) % 32
     if extra:
         las["height"] = rng.integers(0, 100, size) * 0.5 - 3

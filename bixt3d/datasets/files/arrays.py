@@ -14,8 +14,10 @@ from bixt3d.datasets.files.array_layout import looks_organized
 from bixt3d.datasets.files.cloud import Cloud, as_array, as_column, share_largest, standard_cloud
 from bixt3d.datasets.files.columns import Points, named_columns, split_columns
 from bixt3d.datasets.files.fields import points_of_fields, structured_fields
+from bixt3d.datasets.files.mesh_points import sample_corners
 from bixt3d.datasets.files.pyg import from_pyg
-from bixt3d.datasets.files.reader import MESH_POINTS, check_points, cloud_of_mesh, read_file, sample_corners
+from bixt3d.datasets.files.reader import MESH_POINTS, check_points, read_file
+from bixt3d.datasets.files.trimesh_objects import points_of_scene
 from bixt3d.io.bounds import listed
 from bixt3d.types import InputError
 
@@ -174,9 +176,15 @@ def _from_open3d(geometry: Any, mesh_points: int) -> Cloud:
     return Cloud(xyz, columns)
 
 
+def _from_trimesh(mesh: Any, mesh_points: int) -> Cloud:
+    points, has_faces = points_of_scene(mesh, mesh_points)
+    check_points(points.xyz)
+    return Cloud(points.xyz, points.columns, from_mesh=has_faces, notes=points.notes)
+
+
 FROM_PACKAGE: dict[str, Callable[[Any, int], list[Cloud]]] = {
     "open3d": lambda geometry, mesh_points: [_from_open3d(geometry, mesh_points)],
-    "trimesh": lambda geometry, mesh_points: [cloud_of_mesh(geometry, mesh_points)],
+    "trimesh": lambda geometry, mesh_points: [_from_trimesh(geometry, mesh_points)],
     "torch_geometric": lambda data, _: from_pyg(data),
     "laspy": lambda las, _: [_from_laspy(las)],
 }

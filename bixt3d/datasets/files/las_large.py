@@ -101,5 +101,9 @@ def _notes(las: LasFile, wanted: Collection[str]) -> tuple[str, ...]:
 
 
 def all_points(values: Shaped[np.ndarray, " M"], extent: Extent) -> Shaped[np.ndarray, " N"]:
-    """Return the one value that all points of a large cloud share, once for each, without taking memory for them."""
-    return np.broadcast_to(values[:1], (extent.num_points,))
+    """Return the one value that all points of a large cloud share, once for each, without taking memory for them.
+
+    It has the type in which LAS stores it, as any conversion would take memory.
+    """
+    one = values[:1].astype(np.float32 if values.dtype.kind == "f" else np.min_scalar_type(int(values[0])))
+    return np.broadcast_to(one, (extent.num_points,))

@@ -39,6 +39,8 @@ def read_head(lines: Sequence[str], layout: Layout) -> Head:
             before.append(place)
     names = layout.split(lines[place])
     if _counts_columns(names, lines[place + 1 :], layout):
+        if all(map(is_comment, lines[place + 1 :])):
+            raise InputError("contains no points, but a header alone")
         return Head(names, place + 1)
     count = before.pop() if before and lines[before[-1]].strip().isdecimal() else None
     for one in before:

@@ -86,10 +86,10 @@ class Layout:
         return line.strip(" ,") if self.separator is None else line.strip(" ")
 
     def is_row(self, cells: Sequence[str]) -> bool:
-        """Return whether cells are a row of the table: three numbers at least, or numbers and gaps alone."""
+        """Return whether cells are a row of the table: at least three numbers, or numbers and gaps alone."""
         numbers = [self.number(cell) for cell in cells]
         found = sum(number is not None and number == number for number in numbers)
-        return found >= min(3, self.columns) or (found > 0 and None not in numbers)
+        return found >= min(3, self.columns) or (None not in numbers and (found > 0 or any(map(str.isalpha, cells))))
 
     def _score(self, cells: Sequence[str]) -> int:
         """Return 2 for a row of numbers, 1 for one with words, and 0 for what is no row of at least three numbers."""

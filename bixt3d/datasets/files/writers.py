@@ -33,6 +33,7 @@ class LabelledPoints:
         names: name of each label; an empty one for -1.
         columns: features of the points, as in the file that was read.
         source: the file that was read, if it has exactly these points in this order.
+        more: other predicted numbers of each point, by name, such as ``entropy``.
     """
 
     xyz: Float[np.ndarray, "N 3"]
@@ -41,6 +42,7 @@ class LabelledPoints:
     names: Mapping[int, str]
     columns: Columns = field(default_factory=dict)
     source: Path | None = None
+    more: Mapping[str, Float[np.ndarray, " N"]] = field(default_factory=dict)
 
 
 def write_points(
@@ -59,14 +61,15 @@ def write_points(
         WRITERS[path.suffix](path, points)
         return [path], ()
     own_colors = "rgb" in points.columns and points.columns["rgb"].shape[1] == 3
-    columns = _apart(points.columns, ("label", "confidence") if own_colors else ("label", "confidence", "rgb"))
+    new = ("label", "confidence", *points.more)
+    columns = _apart(points.columns, new if own_colors else (*new, "rgb"))
     if own_colors:
         extra = path.with_name(f"{path.stem}_colors.ply")
         write_ply(extra, points.xyz, {"rgb": as_bytes(rgb)}, ["the colors of the labels"])
     else:
         columns["rgb"] = as_bytes(rgb)
         comments = [*comments, "red green blue are the colors of the labels"]
-    columns |= {"label": points.label.astype("<i4"), "confidence": points.confidence.astype("<f4")}
+    columns |= {"label": points.label.astype("<i4"), "confidence": points.confidence.astype("<f4"), **points.more}
     names = [f"label {number} {name or 'none: the point has no position'}" for number, name in points.names.items()]
     write_ply(path, points.xyz, columns, [*comments, *names])
     return ([path, extra] if own_colors else [path]), ()
@@ -78,7 +81,7 @@ def _apart(columns: Columns, taken: Sequence[str]) -> dict[str, Shaped[np.ndarra
 
 
 def _write_las(path: Path, points: LabelledPoints) -> tuple[str, ...]:
-    labels = {"label": points.label, "confidence": points.confidence.astype("<f4", copy=False)}
+    labels = {"label": points.label, "confidence": points.confidence.astype("<f4", copy=False), **points.more}
     if points.source and points.source.suffix.lower() in LAS:
         return copy_las(path, points.source, labels, points.names)
     return write_las(path, points.xyz, {**_apart(points.columns, tuple(labels)), **labels}, points.names)

@@ -12,7 +12,7 @@ from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.datasets.transforms.feature_augment import change_contrast, drop_features, jitter_colors
 from bixt3d.types import NO_FEATURES, Features, InputError
 
-POINTWISE = ("xyz", "feats", "parts")
+POINTWISE = ("xyz", "feats", "parts", "labels")
 """Keys of a batch with one entry per point; all others have one per cloud and pass through unchanged."""
 
 

@@ -9,17 +9,17 @@ from torch import Tensor
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.types import Features
 
-BLOCK = 2**12
-"""Number of clouds that are summed at a time."""
+BLOCK = 2**20
+"""Number of points that are summed at a time."""
 
 FILL = {"normal": 0.0, "color": 0.5}
 """What a missing feature of a kind becomes; a scalar becomes its mean over the training set."""
 
 
-def fill_values(feats: Float[Tensor, "S N F"], features: Features) -> Float[Tensor, " F"]:
+def fill_values(feats: Float[Tensor, "*N F"], features: Features) -> Float[Tensor, " F"]:
     """Return the value of each column that stands for a missing feature: see ``FILL``."""
-    mean = sum(block.double().sum((0, 1)) for block in feats.split(BLOCK)) / (feats.shape[0] * feats.shape[1])
-    mean = mean.float()
+    rows = feats.flatten(0, -2)
+    mean = (sum(block.double().sum(0) for block in rows.split(BLOCK)) / len(rows)).float()
     for feature, columns in zip(features.columns, features.slices(), strict=True):
         if feature.kind in FILL:
             mean[columns] = FILL[feature.kind]

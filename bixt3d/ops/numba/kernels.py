@@ -249,8 +249,11 @@ def insert_block(keys, distance, order, near):
 
 @kernel
 @no_type_check
-def search_cloud(queries, cells, order, boxes, leaves, index):
-    """kNN of queries (G, P) in a k-d tree: write the indices, closest first."""
+def search_cloud(queries, cells, order, boxes, leaves, index, farthest=INFINITE):
+    """kNN of queries (G, P) in a k-d tree: write the indices, closest first, and -1 where there is no neighbor.
+
+    ``farthest``: the largest squared distance of a neighbor, as the bits of a float.
+    """
     num_blocks, _, block = cells.shape
     keys = np.empty(index.shape[1], np.int64)
     distance, near = np.empty(block, np.float32), np.empty(block, np.int64)
@@ -258,7 +261,7 @@ def search_cloud(queries, cells, order, boxes, leaves, index):
     gap_bits, distance_bits = gap.view(np.int32), distance.view(np.int32)
     for row in range(len(queries)):
         query = queries[row]
-        keys[:] = (INFINITE + 1 << 32) - 1
+        keys[:] = (farthest + 1 << 32) - 1
         todo[0, 0], todo[0, 1], todo[0, 2], gap[0], count = 1, 0, num_blocks, 0, 1
         while count > 0:
             count -= 1
@@ -278,4 +281,5 @@ def search_cloud(queries, cells, order, boxes, leaves, index):
             measure(query, cells[low], distance)
             insert_block(keys, distance_bits, order[low * block : (low + 1) * block], near)
         for i in range(index.shape[1]):
-            index[row, i] = keys[i] & 0xFFFFFFFF
+            found = keys[i] & 0xFFFFFFFF
+            index[row, i] = -1 if found == 0xFFFFFFFF else found

@@ -1,0 +1,1 @@
+"""Scenes: clouds of any size with a label for every point."""

@@ -1,0 +1,122 @@
+"""A set of scenes, of which training sees crops of equal size."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bixt3d.datasets.scenes.scene import Scene
+from bixt3d.types import NO_FEATURES, VOID, Features
+
+Shape = Literal["sphere", "cylinder"]
+
+
+@dataclass(frozen=True)
+class SceneSet:
+    """Scenes; its samples are crops: the nearest voxels of a random center.
+
+    Args:
+        scenes: the scenes.
+        class_names: names of the classes.
+        features: names and kinds of the columns of ``feats``.
+        num_points: voxels of a crop.
+        crops: crops of an epoch.
+        shape: ``sphere``: the nearest voxels; ``cylinder``: the nearest seen from above.
+        balance: probability that the center of a crop is drawn by class, all classes alike, not among all voxels.
+        device: device of the batches.
+    """
+
+    scenes: tuple[Scene, ...]
+    class_names: tuple[str, ...]
+    features: Features = NO_FEATURES
+    num_points: int = 4096
+    crops: int = 1000
+    shape: Shape = "sphere"
+    balance: float = 0.0
+    notes: tuple[str, ...] = ()
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __len__(self) -> int:
+        return self.crops
+
+    @cached_property
+    def counts(self) -> Int[np.ndarray, "S C"]:
+        """The number of voxels of each class in each scene."""
+        number = len(self.class_names)
+        return np.stack([np.bincount(one.label[one.label >= 0].numpy(), minlength=number) for one in self.scenes])
+
+    @property
+    def feats(self) -> Float[Tensor, "V F"]:
+        """The features of all voxels."""
+        return torch.cat([scene.feats for scene in self.scenes])
+
+    def subset(self, index: Int[Tensor, " B"]) -> "SceneSet":
+        """Return a set whose scenes are the crops at these indices."""
+        crops = [self.crop(self.draw_center(0, int(i))) for i in index]
+        return replace(self, scenes=tuple(crops), crops=len(crops))
+
+    def to(self, device: torch.device | str) -> "SceneSet":
+        """Return the same set with its batches on another device."""
+        return replace(self, device=torch.device(device))
+
+    def batches(self, indices: Iterable[Int[Tensor, " _"]], seed: int | None = None) -> Iterator[dict[str, Tensor]]:
+        """Yield a batch of crops for each index tensor; a crop depends on the seed and its index alone."""
+        for index in indices:
+            crops = [self.crop(self.draw_center(seed or 0, int(i))) for i in index]
+            batch = {"xyz": torch.stack([one.xyz for one in crops]), "feats": torch.stack([one.feats for one in crops])}
+            batch["labels"] = torch.stack([one.label for one in crops])
+            yield {name: tensor.to(self.device) for name, tensor in batch.items()} | {"index": index.to(self.device)}
+
+    def draw_center(self, seed: int, index: int) -> tuple[int, int]:
+        """Return a scene and one of its voxels."""
+        rng = np.random.default_rng((seed, index))
+        if rng.random() < self.balance:
+            present = np.flatnonzero(self.counts.sum(0))
+            label = int(rng.choice(present))
+            share = self.counts[:, label]
+            place = int(rng.choice(len(self.scenes), p=share / share.sum()))
+            return place, int(rng.choice(np.flatnonzero(self.scenes[place].label.numpy() == label)))
+        sizes = np.array([len(scene) for scene in self.scenes])
+        place = int(rng.choice(len(sizes), p=sizes / sizes.sum()))
+        return place, int(rng.integers(sizes[place]))
+
+    def crop(self, center: tuple[int, int]) -> Scene:
+        """Return ``num_points`` voxels around a voxel, repeated if the scene has fewer, as the model reads them."""
+        scene = self.scenes[center[0]]
+        index = nearest_voxels(scene, center[1], self.num_points, self.shape)
+        index = np.resize(index, self.num_points)
+        label = scene.label[index]
+        return Scene(
+            local_positions(scene, index, center[1]),
+            scene.feats[index],
+            label,
+            scene.floor[index],
+            torch.arange(len(index), dtype=torch.int32),
+            label.int(),
+            scene.name,
+        )
+
+
+def nearest_voxels(scene: Scene, center: int, count: int, shape: Shape) -> Int[np.ndarray, " M"]:
+    """Return the nearest voxels of one voxel, nearest first; all of them if there are not more than ``count``."""
+    tree = scene.tree if shape == "sphere" else scene.flat_tree
+    found = tree.query(tree.data[center], min(count, len(scene)))[1]
+    return np.atleast_1d(found)
+
+
+def local_positions(scene: Scene, index: Int[np.ndarray, " M"], center: int) -> Float[Tensor, "M 3"]:
+    """Return positions from the center of a window; heights are from the floor under the center."""
+    origin = scene.xyz[center].clone()
+    origin[2] = scene.floor[center]
+    return scene.xyz[index] - origin
+
+
+def class_shares(scenes: Sequence[Scene], num_classes: int) -> Float[np.ndarray, " C"]:
+    """Return the share of each class among the labelled points."""
+    count = sum(np.bincount(one.point_label[one.point_label != VOID].numpy(), minlength=num_classes) for one in scenes)
+    return count / max(1, count.sum())

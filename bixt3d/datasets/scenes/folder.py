@@ -1,0 +1,202 @@
+"""Scenes from a folder of people's own files, with a label for each point in a column."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from tqdm import tqdm
+
+from bixt3d.datasets.clouds.cache import Tensors, cache_folder, cached, short_hash, stamp
+from bixt3d.datasets.clouds.mapped import Allocate
+from bixt3d.datasets.clouds.point_labels import label_words
+from bixt3d.datasets.files.cloud import Cloud, with_features
+from bixt3d.datasets.files.reader import find_files, read_file
+from bixt3d.datasets.scenes.crops import SceneSet, Shape
+from bixt3d.datasets.scenes.scene import Scene, make_scene
+from bixt3d.datasets.scenes.source import SceneSource
+from bixt3d.io.bounds import LIST_BYTES, check_names, counted, listed, printable, read_plain, read_words
+from bixt3d.io.untrusted import check_different_names, read_yaml
+from bixt3d.io.writing import replace_file
+from bixt3d.types import VOID, InputError
+from bixt3d.version import __version__
+
+SPLITS = {"train": ("train", "training"), "test": ("test", "val", "validation", "testing")}
+CLASSES = "classes.yaml"
+KEYS = ("names", "labels", "label", "ignore")
+LAYOUT = "put labelled scenes into train/ and test/ (or val/), see data/README.md"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a set of scenes.
+
+    Args:
+        names: names of the classes, in the order of the logits.
+        of_word: the class of each label of the files; labels that are not there are ignored.
+    """
+
+    names: tuple[str, ...]
+    of_word: dict[str, int]
+
+    def codes(self, words: Sequence[str]) -> Int[np.ndarray, " W"]:
+        """Return the class of each label."""
+        return np.array([self.of_word.get(word, VOID) for word in words], np.int64)
+
+
+class SceneFolder(SceneSource):
+    """Files of any format in ``train/`` and ``test/`` (or ``val/``), with sub-folders or without; one file, one scene.
+
+    The labels are a column of the files, of whole numbers or words. ``classes.yaml`` in the folder may say what they
+    mean: ``names``: the classes; ``labels``: the class of each label (``2: ground``), all others are ignored;
+    ``label``: the column. Without it each label of the training files is a class.
+
+    Args:
+        root: the folder.
+        grid, num_points, crops, shape, balance, features: see `SceneSource`.
+        label: the column of the labels; by default found by its name: label, class, classification ...
+        ignore: labels of points that count nowhere, such as ``0`` or ``0,unlabelled``.
+    """
+
+    def __init__(  # noqa: PLR0913 (one argument for each line of a config)
+        self,
+        root: str = "data/my_scenes",
+        grid: float = 0.05,
+        num_points: int = 4096,
+        crops: int = 1000,
+        shape: Shape = "sphere",
+        balance: float = 0.0,
+        features: str = "",
+        label: str = "",
+        ignore: int | str = "",
+    ):
+        super().__init__(grid, num_points, crops, shape, balance, features)
+        self.root, self.label = root, label
+        self.ignore = {word.strip() for word in str(ignore).split(",") if word.strip()}
+
+    def load(self) -> tuple[SceneSet, SceneSet]:
+        """Return the training and the test set, in the order of the names of the files."""
+        root = Path(self.root).expanduser()
+        files = {split: _files_of(root, names) for split, names in SPLITS.items()}
+        label, classes = self._classes(root, files["train"])
+        check_names(classes.names, root)
+        sets = []
+        for split, paths in files.items():
+            with tqdm(paths, desc=f"reading {printable(root / split)}", unit="scene") as progress:
+                scenes = [self._scene(root, path, label, classes) for path in progress]
+            void = sum(int((one.point_label < 0).sum()) for one in scenes)
+            total = sum(len(one.point_label) for one in scenes)
+            notes = [f"{split}: {void / total:.1%} of {total:,} points have no class, and are ignored"] if void else []
+            sets.append(self.as_set(scenes, classes.names, tuple(notes)))
+        return sets[0], sets[1]
+
+    def _classes(self, root: Path, train: Sequence[Path]) -> tuple[str, Classes]:
+        """Return the column of the labels and the classes."""
+        path = root / CLASSES
+        if path.is_file():
+            return _read_classes(path, self.label, self.ignore)
+        words = sorted(self._words(root, train) - self.ignore, key=_rank)
+        if not words:
+            raise InputError(f"{printable(root)} has no labels that are not ignored")
+        return self.label, Classes(tuple(words), {word: place for place, word in enumerate(words)})
+
+    def _words(self, root: Path, train: Sequence[Path]) -> set[str]:
+        """Return the labels that occur in the training files; the list is kept until a file changes."""
+        key = short_hash(self.label, __version__, *map(_state, train))
+        path = cache_folder(root) / f"bixt3d_labels_{key}.json"
+        try:
+            words = json.loads(read_plain(path, LIST_BYTES))
+            if isinstance(words, list) and all(isinstance(word, str) for word in words):
+                return set(words)
+        except (OSError, ValueError):  # InputError is a ValueError: not there yet, or damaged
+            pass
+        found: set[str] = set()
+        with tqdm(train, desc=f"labels of {printable(root)}", unit="scene") as progress:
+            for one in progress:
+                found |= set(label_words(read_scene_file(one), self.label)[1])
+        replace_file(path, json.dumps(sorted(found)).encode())
+        return found
+
+    def _scene(self, root: Path, path: Path, label: str, classes: Classes) -> Scene:
+        settings = (str(self.grid), str(self.features), label, json.dumps(classes.of_word), __version__)
+        file = cache_folder(root) / f"bixt3d_scene_{short_hash(ascii(str(path)), *settings)}.safetensors"
+
+        def build(allocate: Allocate) -> None:
+            cloud = read_scene_file(path)
+            _, words, codes = label_words(cloud, label)
+            cloud = with_features(cloud, self.features)
+            labels = classes.codes(words)[codes]
+            made = make_scene(cloud.xyz, cloud.columns, labels, self.features, self.grid, cloud.name).tensors()
+            tensors = allocate({name: (one.dtype, tuple(one.shape)) for name, one in made.items()})
+            for name, one in made.items():
+                tensors[name].copy_(one)
+
+        tensors = cached(
+            file, build, lambda found: _fits(found, self.features.width, len(classes.names)), stamp([path])
+        )
+        return Scene(**tensors, name=printable(path.name))
+
+
+def read_scene_file(path: Path) -> Cloud:
+    """Read one scene. Raises InputError for a mesh, or for a file of several clouds."""
+    clouds = read_file(path)
+    if len(clouds) != 1 or clouds[0].from_mesh:
+        what = "is a mesh" if clouds[0].from_mesh else f"has {counted(len(clouds), 'cloud')}"
+        raise InputError(f"{printable(path)} {what}: a scene is one cloud of points")
+    return clouds[0]
+
+
+def _files_of(root: Path, names: Sequence[str]) -> list[Path]:
+    """Return the files of the first folder of these names. Raises InputError if there is none."""
+    for name in names:
+        if (root / name).is_dir():
+            return find_files([root / name])
+    raise InputError(f"there is no folder {printable(root / names[0])}: {LAYOUT}")
+
+
+def _state(path: Path) -> str:
+    status = path.stat()
+    return f"{ascii(str(path))} {status.st_size} {status.st_mtime_ns}"
+
+
+def _fits(tensors: Tensors, width: int, num_classes: int) -> bool:
+    """Return whether cached tensors are a scene."""
+    size = len(tensors["xyz"])
+    return (
+        size > 0
+        and tensors["xyz"].shape == (size, 3)
+        and tensors["feats"].shape == (size, width)
+        and tensors["label"].shape == tensors["floor"].shape == (size,)
+        and tensors["point_label"].shape == tensors["inverse"].shape
+        and int(tensors["inverse"].min()) >= 0
+        and int(tensors["inverse"].max()) < size
+        and int(tensors["label"].max()) < num_classes
+        and int(tensors["point_label"].max()) < num_classes
+        and bool(torch.isfinite(tensors["xyz"]).all() and torch.isfinite(tensors["feats"]).all())
+    )
+
+
+def _read_classes(path: Path, label: str, ignore: set[str]) -> tuple[str, Classes]:
+    given = read_yaml(read_words(path, LIST_BYTES), str(path))
+    if not isinstance(given, dict) or set(given) - set(KEYS) or "labels" not in given:
+        raise InputError(f"{printable(path)} should have the entry labels, and no others than {listed(KEYS)}")
+    labels = given["labels"]
+    if not isinstance(labels, dict) or not labels or not all(isinstance(name, str) for name in labels.values()):
+        raise InputError(f"{printable(path)} should have labels such as 2: ground")
+    names = given.get("names") or list(dict.fromkeys(labels.values()))
+    check_different_names(names, f"names of {path}")
+    if unknown := [name for name in labels.values() if name not in names]:
+        raise InputError(f"{printable(path)} has the label {unknown[0]!r}, which is not among its names")
+    more = given.get("ignore") or []
+    ignore = ignore | {str(word) for word in (more if isinstance(more, list) else [more])}
+    of_word = {str(word): names.index(name) for word, name in labels.items() if str(word) not in ignore}
+    return label or str(given.get("label") or ""), Classes(tuple(names), of_word)
+
+
+def _rank(word: str) -> tuple[bool, int, str]:
+    """Order labels: numbers by value, then words."""
+    is_number = word.lstrip("-").isdecimal()
+    return (not is_number, int(word) if is_number else 0, word)

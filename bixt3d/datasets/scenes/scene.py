@@ -1,0 +1,120 @@
+"""One scene: the voxels that a model reads, and the way back to every original point."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from bixt3d.datasets.files.feature_columns import columns_of, select_features
+from bixt3d.ops.voxels import voxel_grid
+from bixt3d.types import Feature, Features, InputError
+
+RESOLUTION = 1e6
+"""Steps per unit of length to which positions are rounded: those of a shifted copy of a scene are then the same."""
+
+HEIGHT = Feature("height", "scalar", 1)
+"""The feature that is computed if no column has it: height above the floor (see `heights`)."""
+
+CELL = 10
+"""Side of the cells in which `heights` looks for the floor, in voxels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A scene as a voxel grid.
+
+    Args:
+        xyz: mean position of the points in each voxel, from the lowest coordinates of the scene, in its units.
+        feats: mean features of each voxel.
+        label: most frequent label in each voxel; -1: ignored.
+        floor: height of the floor under each voxel (see `heights`).
+        inverse: the voxel of each original point.
+        point_label: label of each original point; -1: ignored.
+    """
+
+    xyz: Float[Tensor, "V 3"]
+    feats: Float[Tensor, "V F"]
+    label: Int[Tensor, " V"]
+    floor: Float[Tensor, " V"]
+    inverse: Int[Tensor, " N"]
+    point_label: Int[Tensor, " N"]
+    name: str = "the scene"
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name, as they are cached."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
+
+    @cached_property
+    def tree(self) -> Any:
+        """The k-d tree of the voxels."""
+        from scipy.spatial import KDTree
+
+        return KDTree(self.xyz.numpy())
+
+    @cached_property
+    def flat_tree(self) -> Any:
+        """The k-d tree of the voxels seen from above."""
+        from scipy.spatial import KDTree
+
+        return KDTree(self.xyz[:, :2].numpy())
+
+
+def make_scene(
+    xyz: Float[np.ndarray, "N 3"],
+    columns: Mapping[str, Shaped[np.ndarray, "N _"]],
+    label: Int[np.ndarray, " N"],
+    features: Features,
+    grid: float,
+    name: str = "the scene",
+    origin: Float[np.ndarray, "3"] | None = None,
+) -> Scene:
+    """Return the scene of labelled points: one voxel of side ``grid`` for all points in it.
+
+    ``columns``: features by name, unconverted. ``origin``: a corner of the grid, from which positions are measured; by
+    default the lowest coordinates. Raises InputError for a feature that is missing or not finite.
+    """
+    low = xyz.min(0) if origin is None else origin
+    points = torch.from_numpy(np.round((xyz - low) * RESOLUTION) / RESOLUTION)
+    try:
+        voxels = voxel_grid(points, grid)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    position = voxels.mean(points)
+    floor = position[:, 2] - heights(position, CELL * grid)
+    if HEIGHT in features.columns and not columns_of(HEIGHT, columns, name):
+        columns = {**columns, "height": (points[:, 2] - floor[voxels.inverse])[:, None].numpy()}
+    feats = select_features(columns, features, name) if features else np.zeros((len(xyz), 0), np.float32)
+    mean = voxels.mean(torch.from_numpy(feats).double())
+    for normal in features.slices("normal"):
+        mean[:, normal] = torch.nn.functional.normalize(mean[:, normal], dim=1)
+    labels = torch.from_numpy(label.astype(np.int64))
+    return Scene(
+        position.float(), mean.float(), voxels.majority(labels), floor.float(), voxels.inverse.int(), labels.int(), name
+    )
+
+
+def heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:
+    """Return the height of points above the lowest ones near by: in their own vertical cell and the eight around it."""
+    index = (points[:, :2] / cell).floor().long()
+    index -= index.amin(0)
+    sizes = index.amax(0) + 1
+    known, own = (index[:, 0] * sizes[1] + index[:, 1]).unique(return_inverse=True)
+    low = points.new_full((len(known),), torch.inf).scatter_reduce(0, own, points[:, 2], "amin")
+    row, column = known // sizes[1], known % sizes[1]
+    near = low.clone()
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            inside = (row + down >= 0) & (row + down < sizes[0]) & (column + right >= 0) & (column + right < sizes[1])
+            wanted = (row + down) * sizes[1] + column + right
+            place = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
+            there = inside & (known[place] == wanted)
+            near = torch.where(there, torch.minimum(near, low[place]), near)
+    return points[:, 2] - near[own]

@@ -1,0 +1,74 @@
+"""Label whole scenes with a segmenter: in one pass, or in overlapping windows whose probabilities are averaged."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bixt3d.datasets.scenes.crops import Shape, local_positions, nearest_voxels
+from bixt3d.datasets.scenes.scene import Scene
+
+EDGE = 0.05
+"""Weight of the voxel farthest from the center of its window; the center has weight 1."""
+
+
+@torch.inference_mode()
+def scene_probabilities(
+    model: nn.Module,
+    scene: Scene,
+    window: int,
+    shape: Shape,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], Any] | None = None,
+) -> Float[Tensor, "V C"]:
+    """Return the probability of each class for every voxel of a scene, on the CPU.
+
+    A scene of at most ``window`` voxels goes through the model in one pass, all others in windows of as many voxels,
+    made like the crops of training: the nearest voxels of one voxel. The next center is the voxel that is covered
+    least, until all are covered. Probabilities are averaged, weighted by the distance from the center of each window.
+
+    ``progress``: called with the number of voxels that are newly covered.
+    """
+    if len(scene) <= window:
+        index, center = np.arange(len(scene)), middle_voxel(scene)
+        probability = _run(model, scene, index, center, device)
+        if progress:
+            progress(len(scene))
+        return probability
+    weights, sums = np.zeros(len(scene)), None
+    while (center := int(weights.argmin())) >= 0 and weights[center] == 0:
+        index = nearest_voxels(scene, center, window, shape)
+        probability = _run(model, scene, index, center, device)
+        weight = _window_weights(scene, index, center, shape)
+        if sums is None:
+            sums = torch.zeros(len(scene), probability.shape[1])
+        sums[index] += probability * torch.from_numpy(weight[:, None]).float()
+        if progress:
+            progress(int((weights[index] == 0).sum()))
+        weights[index] += weight
+    return sums / torch.from_numpy(weights[:, None]).float()
+
+
+def middle_voxel(scene: Scene) -> int:
+    """Return the voxel nearest to the middle of the scene, seen from above."""
+    middle = (scene.xyz[:, :2].amin(0) + scene.xyz[:, :2].amax(0)) / 2
+    return int((scene.xyz[:, :2] - middle).square().sum(1).argmin())
+
+
+def _run(
+    model: nn.Module, scene: Scene, index: Int[np.ndarray, " M"], center: int, device: torch.device | str
+) -> Float[Tensor, "M C"]:
+    xyz, feats = local_positions(scene, index, center), scene.feats[index]
+    return model(xyz[None].to(device), feats[None].to(device)).float().softmax(2)[0].cpu()
+
+
+def _window_weights(scene: Scene, index: Int[np.ndarray, " M"], center: int, shape: Shape) -> Float[np.ndarray, " M"]:
+    """Return the weight of each voxel of a window: 1 at the center, ``EDGE`` at the farthest."""
+    axes = 2 if shape == "cylinder" else 3
+    offset = (scene.xyz[index, :axes] - scene.xyz[center, :axes]).double().numpy()
+    distance = np.sqrt((offset**2).sum(1))
+    return EDGE + (1 - EDGE) * (1 - distance / max(distance.max(), 1e-12)) ** 2

@@ -1,0 +1,125 @@
+"""Farthest points and neighbors of clouds of different sizes, given one after another, as PyG batches them.
+
+``batch``: the cloud of each point, in ascending order; None: one cloud. Computes in float32, per cloud as
+`farthest_points` and `knn` do, with the same result.
+"""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from bixt3d.ops._backend import is_installed
+from bixt3d.ops.neighbors import farthest_points, knn
+from bixt3d.ops.reference import squared_distances
+from bixt3d.types import InputError
+
+Batch = Tensor | None
+"""The cloud of each point (N,), in ascending order, or None."""
+
+
+def bounds_of(batch: Batch, number: int, num_clouds: int | None = None) -> list[int]:
+    """Return where each cloud starts, and the number of points at the end. Raises InputError for a wrong batch."""
+    if batch is None:
+        return [0, number]
+    if batch.shape != (number,) or batch.is_floating_point():
+        raise InputError(f"batch has the cloud of each of the {number} points, not shape {tuple(batch.shape)}")
+    if number and (int(batch[0]) < 0 or bool((batch[1:] < batch[:-1]).any())):
+        raise InputError("batch must be sorted, from 0 on")
+    counts = torch.bincount(batch.long(), minlength=num_clouds or 0)
+    return [0, *counts.cumsum(0).tolist()]
+
+
+def check_points(points: Tensor, what: str = "points") -> Tensor:
+    """Return points (N, P) in float32. Raises InputError for another shape, and for numbers that are not finite."""
+    points = points.detach()
+    points = points[:, None] if points.ndim == 1 else points
+    if points.ndim != 2:
+        raise InputError(f"{what} have the shape (N, P), not {tuple(points.shape)}")
+    points = points.float()
+    if not bool(points.isfinite().all()):
+        raise InputError("points must have finite coordinates: some are NaN or infinite")
+    return points
+
+
+def ragged_farthest_points(
+    points: Tensor, counts: list[int], batch: Batch = None, first: list[int] | None = None
+) -> Int[Tensor, " G"]:
+    """Choose ``counts[c]`` of the points (N, P) of each cloud by farthest point sampling; return their indices.
+
+    ``first``: the first point of each cloud; by default its first in order.
+    """
+    points = check_points(points)
+    bounds = bounds_of(batch, len(points), len(counts))
+    clouds = [points[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    for place, begin in enumerate(first or []):
+        if begin:  # the chosen first point goes to the front
+            clouds[place] = torch.cat([clouds[place][begin : begin + 1], clouds[place]])
+    if points.device.type == "cpu" and is_installed("numba"):
+        from bixt3d.ops.numba.ragged import farthest_points as sample
+
+        chosen = sample(clouds, counts)
+    else:
+        chosen = [
+            farthest_points(cloud[None], count)[0] if count else cloud.new_zeros(0, dtype=torch.int64)
+            for cloud, count in zip(clouds, counts, strict=True)
+        ]
+    for place, begin in enumerate(first or []):
+        if begin:
+            chosen[place] = torch.where(chosen[place] == 0, begin, chosen[place] - 1)
+    return torch.cat([index + start for index, start in zip(chosen, bounds, strict=False)])
+
+
+def ragged_knn(
+    queries: Tensor,
+    points: Tensor,
+    num_neighbors: int,
+    batch_queries: Batch = None,
+    batch_points: Batch = None,
+    radius: float = math.inf,
+) -> Int[Tensor, "M K"]:
+    """Find the nearest points (N, P) of every query (M, P) in its own cloud, closest first; -1: there are no more.
+
+    ``radius``: the largest distance of a neighbor.
+    """
+    if num_neighbors < 1:
+        raise InputError(f"asked for {num_neighbors} neighbors: at least 1 is needed")
+    queries, points = check_points(queries, "queries"), check_points(points)
+    if queries.shape[1] != points.shape[1]:
+        raise InputError(f"queries have {queries.shape[1]} axes, but points {points.shape[1]}")
+    number = 1 + max(
+        [int(batch[-1]) for batch in (batch_queries, batch_points) if batch is not None and len(batch)], default=0
+    )
+    ends = bounds_of(batch_queries, len(queries), number), bounds_of(batch_points, len(points), number)
+    rows, clouds = (
+        [part[a:b] for a, b in zip(at, at[1:], strict=False)] for part, at in zip((queries, points), ends, strict=True)
+    )
+    if points.device.type == "cpu" and is_installed("numba"):
+        from bixt3d.ops.numba.ragged import search
+
+        index = search(rows, clouds, num_neighbors, radius)
+    else:
+        index = torch.cat([_search(one, cloud, num_neighbors, radius) for one, cloud in zip(rows, clouds, strict=True)])
+    starts = torch.tensor(ends[1][:-1], device=points.device)
+    own = torch.repeat_interleave(starts, torch.tensor(np.diff(ends[0]), device=points.device))
+    return torch.where(index < 0, -1, index + own[:, None])
+
+
+def _search(queries: Tensor, points: Tensor, num_neighbors: int, radius: float) -> Tensor:
+    """Return the indices (M, K) of the neighbors of queries in one cloud, -1 where there are no more."""
+    found = queries.new_full((len(queries), num_neighbors), -1, dtype=torch.int64)
+    most = min(num_neighbors, len(points))
+    if not (most and len(queries)):
+        return found
+    index = knn(queries[None], points[None], most)[0]
+    near = squared_distances(queries[:, None], points[index]) <= squared_radius(radius)
+    found[:, :most] = torch.where(near, index, -1)
+    return found
+
+
+def squared_radius(radius: float) -> float:
+    """Return the square of a radius in float32; infinity for one that overflows."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(radius) * np.float32(radius))

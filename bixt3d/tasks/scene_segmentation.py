@@ -1,0 +1,167 @@
+"""Segmentation of scenes: settings, training step, evaluation and report."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bixt3d.datasets.scenes.crops import SceneSet, class_shares
+from bixt3d.datasets.scenes.source import SceneSource
+from bixt3d.engine.fabric import Fabric
+from bixt3d.engine.loop import Batch, Step, merge
+from bixt3d.inference.predictions import check_finite
+from bixt3d.inference.scenes import ScenePredictor
+from bixt3d.inference.windows import scene_probabilities
+from bixt3d.models.presets import MakeSegmenter
+from bixt3d.tasks.scene_input import describe_scenes, read_scenes
+from bixt3d.tasks.scene_metrics import (
+    CONVENTION,
+    SceneScores,
+    class_weights,
+    count_confusion,
+    lovasz_softmax,
+    score_confusion,
+)
+from bixt3d.tasks.scores import Evaluation, Score
+from bixt3d.tasks.settings import Run, Train
+from bixt3d.tasks.task import Task
+from bixt3d.types import InputError
+
+
+@dataclass
+class SceneTrain(Train):
+    """Settings of training and evaluation.
+
+    Args:
+        class_weights: class weights in the loss: share of the class to the power of minus this (0: none; 0.5: by the
+            square root; 1: all classes weigh the same).
+        lovasz: weight of the Lovász-softmax loss, which is added to the cross entropy.
+        window: evaluation: voxels of a window; a scene with fewer goes through the model in one pass (0: those of a
+            crop).
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: float = 0.0
+    lovasz: float = 0.0
+    window: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("class_weights", "lovasz", "window"):
+            if getattr(self, name) < 0:
+                raise InputError(f"train.{name} must not be negative, but is {getattr(self, name)}")
+
+
+@dataclass
+class SceneEvaluation(Evaluation):
+    """The predicted class of every voxel of every scene of a set, and the scores over all points."""
+
+    predicted: list[Int[Tensor, " _"]]
+    scores: SceneScores
+
+    def row(self) -> dict[str, float]:
+        scores = self.scores
+        return {"miou": scores.miou, "accuracy": scores.accuracy, "mean_accuracy": scores.mean_accuracy}
+
+    def facts(self) -> dict[str, Any]:
+        scores = self.scores
+        return {
+            "convention": CONVENTION,
+            "miou": scores.miou,
+            "overall_accuracy": scores.accuracy,
+            "mean_accuracy": scores.mean_accuracy,
+            "per_class": scores.per_class,
+            "recall": scores.recall,
+            "shares": scores.shares,
+        }
+
+    def text(self) -> str:
+        scores = self.scores
+        width = max([5, *(len(name) for name in scores.shares)])
+        lines = [f"{'class':{width}}      IoU   recall  share of the points"]
+        for name, share in scores.shares.items():
+            cells = [
+                f"{found[name]:8.2%}" if name in found else "       -" for found in (scores.per_class, scores.recall)
+            ]
+            lines.append(f"{name:{width}} {' '.join(cells)} {share:8.3%}")
+        if absent := [name for name in scores.shares if name not in scores.per_class]:
+            lines.append(f"absent from truth and prediction, and so not in the mean: {', '.join(absent)}")
+        words = f"mIoU {scores.miou:.2%}, overall accuracy {scores.accuracy:.2%}, mean class accuracy "
+        return "\n".join([*lines, f"{words}{scores.mean_accuracy:.2%}"])
+
+
+class SceneSegmentation(Task):
+    """Segment scenes: one class for every point of a cloud of any size."""
+
+    name = "scene segmentation"
+    program = "scenes"
+    example = "bixt3d train scenes --cfg rooms_small"
+    headline = {"miou": Score("miou"), "overall_accuracy": Score("accuracy")}
+    data, model, train = SceneSource, MakeSegmenter, SceneTrain
+    unit, votes = "crops", False
+    less_data = "lower --data.num_points or raise --data.grid"
+
+    def outputs(self, names: Mapping[str, Any]) -> tuple[int, ...]:
+        return len(names["class_names"]), 1
+
+    def describe_input(self, run: Run, scenes: SceneSet) -> dict[str, Any]:
+        return describe_scenes(run, scenes)
+
+    def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
+        return ScenePredictor(model, names["class_names"], **read_scenes(given, model, source))
+
+    def make_augment(self, run: Run, train: SceneSet, epoch: int) -> Callable[[Batch, int], Batch]:
+        alone = super().make_augment(run, train, epoch)
+
+        def augment(batch: Batch, step: int) -> Batch:
+            batch = alone(batch, step)
+            return batch | {"weight": (batch["labels"] >= 0).sum(1)}  # all labelled voxels have equal weight
+
+        return augment
+
+    def make_step(self, run: Run, train: SceneSet) -> Step:
+        shares = class_shares(train.scenes, len(train.class_names))
+        weights = class_weights(shares, run.train.class_weights).to(train.device)
+
+        def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+            logits, labels, weight = model(batch["xyz"], batch["feats"]).float(), batch["labels"], batch["weight"]
+            known = labels >= 0
+            losses = cross_entropy(
+                logits.flatten(0, 1),
+                labels.flatten(),
+                weights,
+                ignore_index=-1,
+                label_smoothing=run.train.label_smoothing,
+                reduction="none",
+            )
+            loss = losses.sum() / weight.sum().clamp(min=1)
+            if run.train.lovasz:
+                loss = loss + run.train.lovasz * lovasz_softmax(logits.softmax(2)[known], labels[known])
+            right = ((logits.detach().argmax(2) == labels) & known).sum(1) / weight.clamp(min=1)
+            return loss, right.sum()
+
+        return step
+
+    def evaluate(self, module: nn.Module, scenes: SceneSet, run: Run, fabric: Fabric, votes: int = 1) -> Evaluation:
+        module.eval()
+        number, window = len(scenes.class_names), run.train.window or run.data.num_points
+        mine = []
+        for scene in scenes.scenes[fabric.global_rank :: fabric.world_size]:
+            with fabric.autocast():
+                probability = scene_probabilities(module, scene, window, run.data.shape, device=fabric.device)
+            check_finite(probability, scene.name)
+            predicted = probability.argmax(1)
+            mine.append([predicted, count_confusion(scene.point_label, predicted[scene.inverse.long()], number)])
+        predicted, counts = map(list, zip(*merge(mine, fabric), strict=True))
+        return SceneEvaluation(predicted, score_confusion(sum(counts).numpy(), scenes.class_names))
+
+    def write_report(
+        self, folder: Path, evaluation: SceneEvaluation, test: SceneSet, run: Run, page: Mapping[str, Any]
+    ) -> None:
+        from bixt3d.viz.scenes import write_scene_report
+
+        write_scene_report(folder, evaluation.scores, evaluation.predicted, test, page, CONVENTION)

@@ -1,0 +1,67 @@
+"""The report of a scene segmenter: table of classes, confusion matrix, pictures, and an interactive page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
+
+from bixt3d.io.writing import replace_file
+from bixt3d.viz.image_report import ImageReport, write_image_report
+from bixt3d.viz.page import write_html
+from bixt3d.viz.parts import PartCloud, parts_png
+from bixt3d.viz.plots import confusion_png, draw_curves
+
+MAX_SCENES = 3
+"""Scenes in the pictures, spread over the set."""
+
+
+def write_scene_report(
+    folder: Path,
+    scores: Any,
+    predicted: Sequence[Int[Tensor, " _"]],
+    test: Any,
+    page: Mapping[str, Any],
+    remark: str = "",
+) -> None:
+    """Write curves, confusion matrix, pictures, ``scenes.html`` and ``report.html``.
+
+    ``scores``: see `SceneScores`; ``predicted``: the class of every voxel of the scenes of ``test``.
+    """
+    draw_curves(page["rows"], folder / "curves.png")
+    confusion = confusion_png(scores.confusion, test.class_names)
+    replace_file(folder / "confusion.png", confusion)
+    shown = [_show(test, predicted, i) for i in _spread(len(test.scenes))]
+    png, renderer = parts_png(shown, test.class_names, "z")
+    replace_file(folder / "predictions.png", png)
+    write_html(folder / "scenes.html", shown, test.class_names, page["title"], "z")
+    names = test.class_names
+    lines = [(name, scores.per_class.get(name), scores.recall.get(name), scores.shares[name]) for name in names]
+    report = ImageReport(
+        headline=[("mIoU", f"{scores.miou:.2%}"), ("overall accuracy", f"{scores.accuracy:.2%}")],
+        table=(("class", "IoU", "recall", "share of the points"), lines),
+        pictures=[("Scenes", f"Truth, prediction, errors. Drawn by {renderer}. scenes.html shows them in 3D.", png)],
+        about=f"Segmentation into {len(names):,} classes, tested on {len(test.scenes):,} scenes",
+        confusion=confusion,
+        remark=remark,
+        unit="scenes",
+        **page,
+    )
+    write_image_report(folder / "report.html", report)
+
+
+def _spread(total: int) -> list[int]:
+    """Return the indices of a few scenes, spread over the set."""
+    return np.unique(np.linspace(0, total - 1, min(MAX_SCENES, total)).round().astype(int)).tolist()
+
+
+def _show(test: Any, predicted: Sequence[Int[Tensor, " _"]], i: int) -> PartCloud:
+    """Return scene ``i`` for a picture: its voxels with a known class."""
+    scene = test.scenes[i]
+    known = scene.label >= 0
+    truth, found = scene.label[known].numpy(), predicted[i][known].numpy()
+    accuracy = float((truth == found).mean()) if len(truth) else 0.0
+    title = f"{scene.name}, {accuracy:.1%} of the voxels correct"
+    return PartCloud(scene.xyz[known].numpy(), found, range(len(test.class_names)), title, truth)

@@ -1,0 +1,171 @@
+"""Scenes: voxels and the way back, crops, folders, procedural rooms."""
+
+import numpy as np
+import pytest
+import torch
+
+from bixt3d.datasets import Rooms, SceneFolder
+from bixt3d.datasets.scenes.crops import SceneSet
+from bixt3d.datasets.scenes.room_layout import CLASSES
+from bixt3d.datasets.scenes.rooms import make_room_cloud
+from bixt3d.datasets.scenes.scanner import visible_points
+from bixt3d.datasets.scenes.scene import heights, make_scene
+from bixt3d.inference.windows import scene_probabilities
+from bixt3d.types import Features, InputError
+
+RGB = Features.parse("rgb,height")
+
+
+def cloud(number: int = 2000, seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    rng = np.random.default_rng(seed)
+    xyz = rng.random((number, 3)) * (10, 8, 3)
+    return xyz, {"rgb": rng.random((number, 3))}, (xyz[:, 2] > 1).astype(np.int64)
+
+
+def scene(seed: int = 0, size: float = 0.5):
+    return make_scene(*cloud(seed=seed), RGB, size)
+
+
+def scenes(**settings) -> SceneSet:
+    return SceneSet((scene(0), scene(1)), ("low", "high"), RGB, num_points=64, crops=10, **settings)
+
+
+def test_every_point_finds_its_voxel_and_its_own_label():
+    xyz, columns, label = cloud()
+    made = make_scene(xyz, columns, label, RGB, 0.5)
+    distance = np.abs(made.xyz[made.inverse.long()].numpy() - (xyz - xyz.min(0)))
+    assert distance.max() < 0.5
+    assert made.point_label.tolist() == label.tolist()
+    assert (made.label[made.inverse.long()] == made.point_label).float().mean() > 0.9
+
+
+def test_a_scene_at_map_coordinates_is_the_same_scene():
+    xyz, columns, label = cloud()
+    xyz = xyz.round(3)
+    near, far = (make_scene(xyz + shift, columns, label, RGB, 0.5) for shift in (0, np.array([500_000, 5_000_000, 99])))
+    assert all(torch.equal(one, far.tensors()[name]) for name, one in near.tensors().items())
+
+
+def test_height_is_above_the_lowest_points_near_by():
+    xyz = torch.tensor([[0.0, 0, 5], [0.5, 0, 7], [1.2, 0, 6], [30, 0, 100], [30, 0.1, 103]])
+    assert heights(xyz, 1.0).tolist() == [0, 2, 1, 0, 3]
+
+
+def test_a_crop_is_the_nearest_voxels_of_its_center_seen_from_the_floor_below_it():
+    from scipy.spatial.distance import cdist
+
+    for shape, axes in (("sphere", 3), ("cylinder", 2)):
+        made = scenes(shape=shape)
+        place, center = made.draw_center(5, 3)
+        crop, whole = made.crop((place, center)), made.scenes[place]
+        distance = cdist(whole.xyz[center : center + 1, :axes].double(), whole.xyz[:, :axes].double())[0]
+        expected = np.sort(distance)[:64]
+        found = (crop.xyz[:, :axes] - (0 if axes == 2 else torch.tensor([0, 0, 0]))).double()
+        lift = whole.xyz[center, 2] - whole.floor[center]
+        found = found - torch.tensor([0, 0, lift])[:axes]
+        np.testing.assert_allclose(np.sort(found.norm(dim=1)), expected, atol=1e-5)
+
+
+def test_crops_depend_on_seed_and_index_alone():
+    made = scenes()
+    (one,) = made.batches([torch.tensor([3, 4])], 7)
+    (other,) = made.batches([torch.tensor([4])], 7)
+    assert torch.equal(one["xyz"][1], other["xyz"][0]) and torch.equal(one["labels"][1], other["labels"][0])
+    (third,) = made.batches([torch.tensor([4])], 8)
+    assert not torch.equal(third["xyz"], other["xyz"])
+
+
+def test_a_small_scene_is_repeated_to_fill_a_crop():
+    made = SceneSet((make_scene(*cloud(20), RGB, 0.1),), ("low", "high"), RGB, num_points=64, crops=1)
+    (batch,) = made.batches([torch.tensor([0])], 0)
+    assert batch["xyz"].shape == (1, 64, 3) and len(batch["xyz"][0].unique(dim=0)) == 20
+
+
+def test_balanced_centers_come_from_all_classes_alike():
+    xyz, columns, _ = cloud(5000)
+    label = np.zeros(5000, np.int64)
+    label[:25] = 1
+    one = make_scene(xyz, columns, label, RGB, 0.02)
+    rates = {}
+    for balance in (0.0, 1.0):
+        made = SceneSet((one,), ("common", "rare"), RGB, 8, 10, balance=balance)
+        rates[balance] = np.mean([int(one.label[made.draw_center(0, i)[1]]) for i in range(300)])
+    assert rates[0.0] < 0.05 and 0.4 < rates[1.0] < 0.6
+
+
+class Copies(torch.nn.Module):
+    """Answers with the color of each voxel: windows of any size must agree."""
+
+    def forward(self, xyz: torch.Tensor, feats: torch.Tensor) -> torch.Tensor:
+        return 10 * feats[..., :3]
+
+
+@pytest.mark.parametrize("shape", ["sphere", "cylinder"])
+def test_windows_cover_every_voxel_and_agree_with_one_pass_where_the_model_sees_only_the_voxel(shape):
+    made = scene()
+    whole = scene_probabilities(Copies(), made, len(made), shape)
+    done = []
+    in_windows = scene_probabilities(Copies(), made, 100, shape, progress=done.append)
+    torch.testing.assert_close(in_windows, whole)
+    assert sum(done) == len(made)
+    torch.testing.assert_close(whole, (10 * made.feats[:, :3]).softmax(1))
+
+
+def write_scenes(root, words=("ground", "roof", "void")):
+    for split, seeds in (("train", (0, 1)), ("test", (2,))):
+        (root / split).mkdir(parents=True)
+        for seed in seeds:
+            xyz, columns, label = cloud(300, seed)
+            rows = [f"{x:.3f},{y:.3f},{z:.3f},{words[k]}" for (x, y, z), k in zip(xyz, label, strict=True)]
+            (root / split / f"{seed}.csv").write_text("\n".join(["x,y,z,class", *rows]))
+
+
+def test_a_folder_of_scenes_has_the_labels_of_its_training_files_as_classes(tmp_path):
+    write_scenes(tmp_path)
+    train, test = SceneFolder(str(tmp_path), grid=0.5, num_points=32, crops=4).load()
+    assert train.class_names == ("ground", "roof") and (len(train.scenes), len(test.scenes)) == (2, 1)
+    again, _ = SceneFolder(str(tmp_path), grid=0.5, num_points=32, crops=4).load()  # from the cache
+    assert torch.equal(again.scenes[1].xyz, train.scenes[1].xyz)
+
+
+def test_classes_yaml_names_classes_and_ignores_other_labels(tmp_path):
+    write_scenes(tmp_path)
+    (tmp_path / "classes.yaml").write_text("labels: {roof: building}\n")
+    with pytest.raises(InputError, match="2 or more|two or more|class"):
+        (tmp_path / "classes.yaml").write_text("label: [1]\n")
+        SceneFolder(str(tmp_path)).load()
+    (tmp_path / "classes.yaml").write_text("labels: {roof: building, other: car}\n")
+    train, _ = SceneFolder(str(tmp_path), grid=0.5).load()
+    assert train.class_names == ("building", "car")
+    assert set(train.scenes[0].point_label.tolist()) == {0, -1}
+    assert "have no class, and are ignored" in train.notes[0]
+
+
+def test_a_scene_without_the_feature_is_refused_by_name(tmp_path):
+    write_scenes(tmp_path)
+    with pytest.raises(InputError, match=r"0\.csv has no intensity"):
+        SceneFolder(str(tmp_path), features="intensity").load()
+
+
+def test_a_scanner_sees_no_point_behind_a_wall():
+    rng = np.random.default_rng(0)
+    wall = np.column_stack([np.full(20_000, 2.0), rng.uniform(-3, 3, (20_000, 2))])
+    behind = np.column_stack([np.full(20_000, 3.0), rng.uniform(-1, 1, (20_000, 2))])
+    seen = visible_points(np.concatenate([wall, behind]), np.zeros(3), 1.0)
+    assert len(seen) > 1000 and (seen < 20_000).mean() > 0.999
+
+
+def test_a_room_depends_on_its_seed_has_13_classes_in_all_and_lies_within_its_walls():
+    first, again = (make_room_cloud(np.random.default_rng(3)) for _ in range(2))
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    xyz, rgb, label = first
+    assert np.ptp(xyz, axis=0).max() < 8 and rgb.min() >= 0 and rgb.max() <= 1
+    assert {CLASSES[i] for i in np.unique(label)} >= {"ceiling", "floor", "wall"}
+
+
+def test_rooms_have_voxels_with_colors_and_heights():
+    train, test = Rooms(train_rooms=1, test_rooms=1, grid=0.3, features="rgb,height").load()
+    assert train.class_names == CLASSES and train.feats.shape[1] == 4
+    assert not torch.equal(train.scenes[0].xyz[:10], test.scenes[0].xyz[:10])
+    floor = train.scenes[0].label == CLASSES.index("floor")
+    assert train.scenes[0].feats[floor, 3].median() < 0.2

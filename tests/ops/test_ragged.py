@@ -1,0 +1,151 @@
+"""Clouds of different sizes one after another: the results of single clouds, and of torch-cluster."""
+
+import math
+
+import pytest
+import torch
+
+import bixt3d.pyg as pyg
+from bixt3d.ops import farthest_points, knn
+from bixt3d.ops.ragged import ragged_farthest_points, ragged_knn
+from bixt3d.types import InputError
+
+SIZES = ([1000], [5, 1, 300, 2, 47], [1] * 20, [0, 7, 0, 0, 3], [2500, 1])
+
+
+def clouds(sizes: list[int], axes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(sum(sizes))
+    points = (torch.rand(sum(sizes), axes, generator=generator) * 8).round() / 8  # many ties
+    return points, torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+
+
+def split(points: torch.Tensor, sizes: list[int]) -> list[torch.Tensor]:
+    return list(points.split(sizes))
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_farthest_points_are_those_of_each_cloud_alone(sizes):
+    points, batch = clouds(sizes)
+    counts = [math.ceil(size / 3) for size in sizes]
+    start, expected = 0, []
+    for cloud, count in zip(split(points, sizes), counts, strict=True):
+        expected += (farthest_points(cloud[None], count, "torch")[0] + start).tolist() if count else []
+        start += len(cloud)
+    assert ragged_farthest_points(points, counts, batch).tolist() == expected
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("k", [1, 4, 40])
+def test_neighbors_are_those_of_each_cloud_alone_and_minus_1_where_there_are_no_more(sizes, k):
+    points, batch = clouds(sizes)
+    start, rows = 0, []
+    for cloud in split(points, sizes):
+        most = min(k, len(cloud))
+        own = torch.full((len(cloud), k), -1)
+        if most:
+            own[:, :most] = knn(cloud[None], cloud[None], most, "torch")[0] + start
+        rows.append(own)
+        start += len(cloud)
+    assert torch.equal(ragged_knn(points, points, k, batch, batch), torch.cat(rows))
+
+
+def test_a_radius_keeps_the_neighbors_within_it_nearest_first():
+    points, batch = clouds([400, 30])
+    found = ragged_knn(points, points, 500, batch, batch, radius=0.5)
+    distance = (points[:, None] - points).square().sum(2)
+    within = (distance <= 0.25) & (batch[:, None] == batch)
+    assert torch.equal((found >= 0).sum(1), within.sum(1))
+    for row in (0, 200, 420):
+        kept = found[row][found[row] >= 0]
+        assert distance[row, kept].tolist() == sorted(distance[row, kept].tolist())
+
+
+def test_other_devices_compute_the_same_with_the_reference_operators(monkeypatch):
+    points, batch = clouds([50, 1, 9])
+    here = (
+        ragged_knn(points, points, 5, batch, batch, 1.0),
+        ragged_farthest_points(points, [7, 1, 3], batch, [4, 0, 2]),
+    )
+    monkeypatch.setattr("bixt3d.ops.ragged.is_installed", lambda _: False)
+    there = (
+        ragged_knn(points, points, 5, batch, batch, 1.0),
+        ragged_farthest_points(points, [7, 1, 3], batch, [4, 0, 2]),
+    )
+    assert all(torch.equal(one, other) for one, other in zip(here, there, strict=True))
+
+
+def test_a_random_start_is_a_point_of_its_cloud_and_the_rest_follows_from_it():
+    points, batch = clouds([60, 25])
+    torch.manual_seed(0)
+    chosen = pyg.fps(points, batch, 0.2)
+    assert len(chosen) == 12 + 5 and len(chosen.unique()) == 17
+    assert (batch[chosen[:12]] == 0).all() and (batch[chosen[12:]] == 1).all()
+    first = int(chosen[0])
+    moved = torch.cat([points[first : first + 1], points[:60]])
+    expected = farthest_points(moved[None], 12)[0]
+    assert torch.equal(moved[expected], points[chosen[:12]])
+
+
+@pytest.mark.parametrize("sizes", SIZES[:3], ids=str)
+@pytest.mark.cluster
+def test_results_are_those_of_torch_cluster(sizes):
+    torch_cluster = pytest.importorskip("torch_cluster", reason="torch-cluster is not built: make test-cluster")
+    points, batch = clouds(sizes)
+    points = torch.rand(points.shape, generator=torch.Generator().manual_seed(0))  # without ties
+    for ratio in (0.1, 0.25, 1.0):
+        assert torch.equal(
+            pyg.fps(points, batch, ratio, random_start=False), torch_cluster.fps(points, batch, ratio, False)
+        )
+    index = pyg.fps(points, batch, 0.3, random_start=False)
+    y, of_y = points[index], batch[index]
+    for k in (1, 3, 16):
+        assert torch.equal(pyg.knn(points, y, k, batch, of_y), torch_cluster.knn(points, y, k, batch, of_y))
+        assert torch.equal(pyg.knn_graph(points, k, batch), torch_cluster.knn_graph(points, k, batch))
+    for r in (0.5, 20.0):
+        ours, theirs = (one.radius(points, y, r, batch, of_y, 3000) for one in (pyg, torch_cluster))
+        assert sorted(ours.T.tolist()) == sorted(theirs.T.tolist())
+    assert torch.equal(pyg.nearest(points, y, batch, of_y), torch_cluster.nearest(points, y, batch, of_y))
+
+
+def test_graphs_have_no_loops_unless_asked_for_and_the_direction_that_is_asked_for():
+    points, batch = clouds([30, 3])
+    edges = pyg.knn_graph(points, 4, batch)
+    assert (edges[0] != edges[1]).all() and (batch[edges[0]] == batch[edges[1]]).all()
+    assert torch.bincount(edges[1]).tolist() == [4] * 30 + [2] * 3
+    assert torch.equal(pyg.knn_graph(points, 4, batch, flow="target_to_source"), edges.flip(0))
+    loops = pyg.radius_graph(points, 0.0, batch, loop=True)
+    assert (loops[0] == loops[1]).sum() == 33
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda x, b: pyg.fps(x, b.flip(0)), "sorted"),
+        (lambda x, b: pyg.fps(x, b, ratio=0.0), "ratio"),
+        (lambda x, b: pyg.knn(x, x, 0, b, b), "at least 1"),
+        (lambda x, b: pyg.knn(x, x[:, :2], 1, b, b), "axes"),
+        (lambda x, b: pyg.knn(x * math.nan, x, 1, b, b), "finite"),
+        (lambda x, b: pyg.knn(x, x, 1, b[:-1], b), "batch has the cloud"),
+        (lambda x, b: pyg.nearest(x, x[b == 0], b, b[b == 0]), "none in y"),
+    ],
+)
+def test_wrong_input_is_refused_in_a_sentence(call, sentence):
+    with pytest.raises(InputError, match=sentence):
+        call(*clouds([10, 10]))
+
+
+def test_a_pointnet2_of_pyg_trains_with_these_functions():
+    from torch_geometric.nn import MLP, PointNetConv, global_max_pool, knn_interpolate
+
+    pyg.use_in_pyg()
+    points, batch = clouds([128, 96])
+    torch.manual_seed(0)
+    conv = PointNetConv(MLP([3 + 3, 16, 16]), add_self_loops=False)
+    index = pyg.fps(points, batch, ratio=0.5)
+    row, col = pyg.radius(points, points[index], 2.0, batch, batch[index], max_num_neighbors=16)
+    feats = conv((points, points[index]), (points, points[index]), torch.stack([col, row]))
+    pooled = global_max_pool(feats, batch[index])
+    upsampled = knn_interpolate(feats, points[index], points, batch[index], batch, k=3)  # pyg-lib's knn inside
+    assert pooled.shape == (2, 16) and upsampled.shape == (224, 16)
+    (pooled.sum() + upsampled.sum()).backward()
+    assert all(one.grad is not None and one.grad.isfinite().all() for one in conv.parameters())
