@@ -73,6 +73,11 @@ def workplace(tmp_path_factory) -> Path:
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "meshes").mkdir()
     shutil.copy(folder / "scan.ply", folder / "meshes/other.ply")
+    for place in ("train/cup", "train/mug", "test/cup", "test/mug"):
+        (folder / "my_clouds" / place).mkdir(parents=True)
+        shutil.copy(folder / "scan.ply", folder / "my_clouds" / place / "1.ply")
+        (folder / "my_parts" / place).mkdir(parents=True)
+        np.savez(folder / "my_parts" / place / "1.npz", xyz=xyz, label=(xyz[:, 0] > 0).astype(int))
     return folder
 
 
