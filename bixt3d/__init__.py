@@ -131,22 +131,23 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
 
 _NAMES = {
     "types": "CloudSet Feature Features InputError Pyramid Tokens",
-    "ops": "bi_attention farthest_points gather interpolate knn neighbor_max neighbor_moments neighbor_sum similarity "
-    "sinusoid",
+    "ops": "bi_attention farthest_points gather interpolate knn neighbor_max neighbor_moments neighbor_sum "
+    "similarity sinusoid",
     "nn.attention": "BiAttention",
     "nn.refinement": "GroupRefinement Refinement",
     "nn.local_patch": "LocalPatchRefinement",
-    "tokenizers": "VoxelTokenizer ConvTokenizer GroupTokenizer ImageTokenizer PatchTokenizer PointTokenizer Tokenizer",
-    "models": "PointNet PointNet2 PointNet2Segmenter PointwiseSegmenter BixtClassifier BixtEncoder BixtImageClassifier BixtPreset CloudClassifier CloudSegmenter "
+    "tokenizers": "ConvTokenizer GroupTokenizer ImageTokenizer PatchTokenizer PointTokenizer Tokenizer VoxelTokenizer",
+    "models": "BixtClassifier BixtEncoder BixtImageClassifier BixtPreset CloudClassifier CloudSegmenter "
     "DecoderSegmenter Encoder FeatureModel ImageClassifier ImageSegmenter IterativeEncoder LinearSegmenter "
-    "ModelFeatures PointMLP PointMLPDecoder PointMLPElite PointMLPSegmenter SemanticFPNSegmenter SequentialEncoder "
-    "TokenSegmenter",
+    "ModelFeatures PointMLP PointMLPDecoder PointMLPElite PointMLPSegmenter PointNet PointNet2 PointNet2Segmenter "
+    "PointwiseSegmenter SemanticFPNSegmenter SequentialEncoder TokenSegmenter",
     "models.create": "create_model list_models",
     "models.official": "load_official_weights",
     "models.attention_maps": "attention_maps image_attention_maps",
-    "datasets": "Rooms SceneFolder SceneSet SceneSource Tiles CORRUPTIONS LEVELS CloudAugment CloudFolder CloudSource ImageAugment ImageFolder ImageSource "
-    "ModelNetHDF5 ModelNetMeshes ModelNetNormals PartFolder PartHDF5 PartSource SceneParse SegmentationAugment "
-    "SegmentationSource ShapeNetPart Shapes corrupt cut_and_mix stratified_split take_points",
+    "datasets": "CloudAugment CloudFolder CloudSource corrupt CORRUPTIONS cut_and_mix ImageAugment ImageFolder "
+    "ImageSource LEVELS ModelNetHDF5 ModelNetMeshes ModelNetNormals PartFolder PartHDF5 PartSource Rooms "
+    "SceneFolder SceneParse SceneSet SceneSource SegmentationAugment SegmentationSource ShapeNetPart Shapes "
+    "stratified_split take_points Tiles",
     "datasets.files.cloud": "Cloud",
     "datasets.files.pyg": "from_pyg to_pyg",
     "datasets.files.reader": "read_file",

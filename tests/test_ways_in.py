@@ -1,6 +1,7 @@
 """One cloud gives one answer: as an array or a tensor, from files of every kind, from objects of other packages."""
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,19 @@ def as_h5(path: Path, xyz: np.ndarray, columns: Columns) -> None:
             file[{"rgb": "color"}.get(name, name)] = values[:, 0] if values.shape[1] == 1 else values
 
 
+def as_records(path: Path, xyz: np.ndarray, columns: Columns) -> None:
+    rows = np.rec.fromarrays(table(xyz, columns).T, names=header(columns))
+    if path.suffix == ".npy":
+        np.save(path, rows)
+        return
+    with h5py.File(path, "w") as file:
+        file["scan/points"] = rows
+
+
+def as_channels(path: Path, xyz: np.ndarray, columns: Columns) -> None:
+    np.save(path, table(xyz, columns).T)
+
+
 def as_text(path: Path, xyz: np.ndarray, columns: Columns) -> None:
     comma = "," if path.suffix == ".csv" else " "
     head = comma.join(header(columns)) if path.suffix != ".xyz" else ""
@@ -132,6 +146,36 @@ def as_pcd(path: Path, xyz: np.ndarray, columns: Columns) -> None:
     path.write_bytes(head.encode() + rows.tobytes())
 
 
+def as_moved_pcd(path: Path, xyz: np.ndarray, columns: Columns) -> None:
+    """Write floats near the origin, which the VIEWPOINT in the header moves."""
+    origin = np.round(xyz.mean(0))
+    as_pcd(path, (xyz - origin).astype(np.float32), columns)
+    path.write_bytes(path.read_bytes().replace(b"VIEWPOINT 0 0 0", b"VIEWPOINT %f %f %f" % tuple(origin)))
+
+
+def as_glb(path: Path, xyz: np.ndarray, columns: Columns) -> None:
+    """Write floats near the origin, which a node moves: a mesh of points."""
+    origin = np.round(xyz.mean(0))
+    values = {"POSITION": (xyz - origin).astype("<f4")}
+    values |= {"COLOR_0": (RGB / 255).astype("<f4")} if "rgb" in columns else {}
+    values |= {"NORMAL": NORMAL.astype("<f4")} if "normal" in columns else {}
+    raw = b"".join(one.tobytes() for one in values.values())
+    tree = {
+        "asset": {"version": "2.0"},
+        "accessors": [
+            {"bufferView": i, "componentType": 5126, "count": 40, "type": "VEC3"} for i in range(len(values))
+        ],
+        "bufferViews": [{"buffer": 0, "byteOffset": 480 * i, "byteLength": 480} for i in range(len(values))],
+        "buffers": [{"byteLength": len(raw)}],
+        "meshes": [{"primitives": [{"mode": 0, "attributes": {name: i for i, name in enumerate(values)}}]}],
+        "nodes": [{"mesh": 0, "translation": origin.tolist()}],
+    }
+    text = json.dumps(tree).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(raw), b"BIN\0") + raw
+    path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+
+
 def as_ply(path: Path, xyz: np.ndarray, columns: Columns) -> None:
     write_ply(path, xyz, columns)
 
@@ -155,6 +199,11 @@ FILES: list[tuple[str, Callable[[Path, np.ndarray, Columns], None], tuple[str, .
     ("a.npy", as_npy, ("", "rgb", "normal")),  # columns without names: what their numbers can only be
     ("a.npz", as_npz, FEATURES),
     ("a.h5", as_h5, FEATURES),
+    ("records.npy", as_records, FEATURES),
+    ("records.h5", as_records, FEATURES),
+    ("channels.npy", as_channels, ("", "rgb", "normal")),
+    ("moved.pcd", as_moved_pcd, ("", "rgb", "normal")),
+    ("a.glb", as_glb, ("", "rgb", "normal")),
     ("a.txt", as_text, FEATURES),
     ("a.csv", as_text, FEATURES),
     ("a.xyz", as_text, ("", "rgb", "normal")),
@@ -194,16 +243,23 @@ def pyg(xyz: np.ndarray, columns: Columns) -> Data:
     return Data(pos=torch.from_numpy(xyz), **{name: torch.from_numpy(values) for name, values in columns.items()})
 
 
+def frame(xyz: np.ndarray, columns: Columns) -> Any:
+    return pytest.importorskip("pandas").DataFrame(table(xyz, columns), columns=header(columns))
+
+
 OBJECTS: list[tuple[Callable[[np.ndarray, Columns], Any], tuple[str, ...]]] = [
     (lambda xyz, columns: Cloud(xyz, columns), FEATURES),
     (pyg, FEATURES),
     (lambda xyz, columns: trimesh.PointCloud(xyz, columns.get("rgb")), ("", "rgb")),
     (open3d_cloud, ("", "rgb", "normal")),
     (open3d_tensors, FEATURES),
+    (frame, FEATURES),
+    (lambda xyz, columns: np.rec.fromarrays(table(xyz, columns).T, names=header(columns)), FEATURES),
 ]
+NAMES_OF_OBJECTS = ("Cloud", "PyG", "trimesh", "Open3D", "Open3D.t", "pandas", "records")
 OBJECT_CASES = [
     pytest.param(make, features, id=f"{name}-{features or 'xyz'}")
-    for (make, known), name in zip(OBJECTS, ("Cloud", "PyG", "trimesh", "Open3D", "Open3D.t"), strict=True)
+    for (make, known), name in zip(OBJECTS, NAMES_OF_OBJECTS, strict=True)
     for features in known
 ]
 PLACES = pytest.mark.parametrize("place", [np.zeros(3), FAR], ids=["near", "far"])

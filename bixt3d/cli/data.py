@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(["usage: bixt3d data ACTION FOLDER ...", ""]))
         print("\n".join(f"  {name:<{width}}  {text}" for name, text in ACTIONS.items()))
         print(f"\n{LAYOUTS}")
-        return 0
+        sys.exit(0)
     if action not in ACTIONS:
         raise InputError(f"there is no action '{printable(action)}'" + nearest(action, ACTIONS))
     arguments = make_parser(action).parse_args(argv[1:])

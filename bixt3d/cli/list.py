@@ -12,7 +12,7 @@ from bixt3d.cli.download import SETS
 from bixt3d.cli.parser import Parser
 from bixt3d.io.named_configs import known_configs
 
-SELF_MADE = ("Shapes",)
+SELF_MADE = ("Shapes", "Rooms", "Tiles")
 """Procedural data sets, which need no files."""
 DEFAULT_SETS = {"ShapeNetPart": "shapenetpart"}
 """The data set that a class reads by default."""
@@ -64,7 +64,7 @@ def read_config(name: str, text: str, settings: dict[str, Any]) -> Config:
         if line.startswith("   "):  # the command
             break
         about.append(line.strip())
-    task = re.search(r"train[_ ](cls|partseg|imgcls|imgseg)\b", "\n".join(comment))
+    task = re.search(r"train[_ ](cls|partseg|scenes|imgcls|imgseg)\b", "\n".join(comment))
     model = settings["model"]["class_path"]
     return Config(name, task[1] if task else "?", " ".join(about), data_words(settings["data"]), model)
 
@@ -96,9 +96,9 @@ def configs_text() -> str:
 def models_text() -> str:
     """Return the models of `create_model`: cloud models of the configs, and image presets of the paper's tables."""
     from bixt3d.cli.runs import table
-    from bixt3d.models.image_presets import PRESETS
+    from bixt3d.models.image_preset_table import PRESETS
 
-    clouds = [["NAME", "CLASS"], *([c.name, c.model] for c in read_configs() if c.task in ("cls", "partseg"))]
+    clouds = [["NAME", "CLASS"], *([c.name, c.model] for c in read_configs() if c.task in ("cls", "partseg", "scenes"))]
     heads = {"classes": "classifier", "linear": "segmenter, linear", "fpn": "segmenter, Semantic FPN"}
     images = [["NAME", "WHAT", "ENCODER", "TOKENS", "PIXELS", "REPORTED TOP-1", "WEIGHTS"]]
     for name, preset in PRESETS.items():

@@ -23,6 +23,8 @@ from bixt3d.types import InputError
 T = TypeVar("T")
 START_TIMEOUT = timedelta(minutes=10)
 """Timeout for all processes of a run to start."""
+MAX_THREADS = 4096
+"""More CPU threads than any machine has use for."""
 APPEARS_WITHIN = 45.0
 """Seconds until all machines see a new file on a shared file system."""
 
@@ -72,6 +74,8 @@ class Runtime:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise InputError(f"runtime.{name} must be at least 1, not {count}")
+        if self.threads and self.threads > MAX_THREADS:  # they would all be started
+            raise InputError(f"runtime.threads must be at most {MAX_THREADS}, not {self.threads}")
 
 
 def start(runtime: Runtime) -> Fabric:

@@ -10,6 +10,7 @@ EXTRAS = {
     "viz": PICTURES,
     "train": TRAINING,
     "images": ("PIL", "timm", "torchvision"),
+    "draco": ("DracoPy",),
     "lidar": ("laspy", "lazrs", "pye57"),
     "pyg": ("torch_geometric",),
     "export": ("fvcore", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),

@@ -10,6 +10,7 @@ from typing import Any
 from bixt3d.config import SettingsParser
 from bixt3d.engine.folder import RECORD, Record, check_free, newest_to_resume, read_record
 from bixt3d.engine.launch import was_launched
+from bixt3d.tasks.settings import check_seed
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
 
@@ -88,6 +89,8 @@ def parse_seeds(text: str) -> list[int]:
         seeds = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise InputError(f"--seeds takes whole numbers with commas, such as 0,1,2, not '{text}'") from error
+    for seed in seeds:
+        check_seed(seed)
     if len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds {text} names a seed twice: its second run would replace the first")
     return seeds

@@ -87,6 +87,15 @@ class Run:
     optim: Optim
     runtime: Runtime
 
+    def __post_init__(self):
+        check_seed(self.seed)
+
+
+def check_seed(seed: int) -> None:
+    """Raise InputError for a seed that generators of random numbers do not take."""
+    if not -(2**31) <= seed < 2**31:
+        raise InputError(f"a seed must be between -2147483648 and 2147483647, not {seed}")
+
 
 def make_run(parser: SettingsParser, settings: Any, model: bool = True) -> Run:
     """Instantiate the classes that parsed settings name.

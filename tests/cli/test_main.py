@@ -24,7 +24,7 @@ import sys
 from contextlib import suppress
 from bixt3d.cli.main import COMMANDS, start
 commands = [[name] for name in COMMANDS]
-commands += [[verb, task] for verb in ("train", "test") for task in ("cls", "partseg", "imgcls", "imgseg")]
+commands += [[verb, task] for verb in ("train", "test") for task in ("cls", "partseg", "scenes", "imgcls", "imgseg")]
 start(["--help"])
 for command in commands:
     with suppress(SystemExit):
@@ -55,8 +55,8 @@ def test_mistakes_of_the_command_line_are_answered_without_torch():
     ("command", "sentence"),
     [
         (["trian"], "there is no command 'trian'; did you mean 'train'?"),
-        (["train"], "say what to train: bixt3d train cls|partseg|imgcls|imgseg ..."),
-        (["train", "--cfg", "shapes_cls"], "say what to train: bixt3d train cls|partseg|imgcls|imgseg ..."),
+        (["train"], "say what to train: bixt3d train cls|partseg|scenes|imgcls|imgseg ..."),
+        (["train", "--cfg", "shapes_cls"], "say what to train: bixt3d train cls|partseg|scenes|imgcls|imgseg ..."),
         (["train", "clss"], "there is no task 'clss'; did you mean 'cls'?"),
         (["export"], "the following arguments are required: RUN"),
         (["export", "a", "b"], "'b' is one argument too many"),
@@ -106,7 +106,7 @@ def test_a_program_of_the_checkout_is_its_subcommand(tool):
 def test_every_subcommand_but_those_that_only_tell_has_a_program_in_the_checkout():
     with_task = {"train", "test"}
     expected = {f"{verb}_{task}" for verb in with_task for task in TASKS}
-    expected |= set(COMMANDS) - with_task - {"download", "info", "list", "compare"}
+    expected |= set(COMMANDS) - with_task - {"data", "download", "info", "list", "compare"}
     assert {tool.stem for tool in TOOLS} == expected
 
 

@@ -1,3 +1,4 @@
+import os
 import pickle
 from pathlib import Path
 
@@ -64,9 +65,20 @@ def test_the_seed_decides_about_the_points_and_the_global_generator_does_not(mes
 def test_meshes_are_sampled_once(meshes):
     first = sampled(meshes).load()[0]
     for path in meshes.rglob("*.off"):
-        path.write_text("never read again")
+        found = path.stat()
+        path.write_text("x" * found.st_size)
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
     assert torch.equal(sampled(meshes, features="").load()[0].xyz, first.xyz)
     assert sampled(meshes, features="").load()[0].feats.shape == (2, 200, 0)
+
+
+def test_a_changed_mesh_is_noticed(meshes):
+    first = sampled(meshes).load()[0].xyz.clone()
+    path = meshes / "ModelNet10/raw/bed/train/bed_0001.off"
+    path.write_text(path.read_text().replace("1 1 5", "9 9 5"))
+    again = sampled(meshes).load()[0].xyz
+    assert not torch.equal(again[0], first[0]) and torch.equal(again[1], first[1])
+    assert len(list(meshes.rglob("*.safetensors"))) == 2  # train and test: the old one is gone
 
 
 def test_a_new_mesh_is_noticed(meshes):

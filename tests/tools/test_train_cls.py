@@ -227,6 +227,12 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
         (["--model.tokenizer.features=normal"], "reads normal, but the data set gives none"),
         (["--runtime.devices=0"], "runtime.devices must be at least 1"),
         (["--runtime.threads=-1"], "runtime.threads must be at least 1"),
+        (["--runtime.threads=1000000000"], "runtime.threads must be at most 4096, not 1000000000"),
+        (
+            ["--seed=99999999999999999999"],
+            "a seed must be between -2147483648 and 2147483647, not 99999999999999999999",
+        ),
+        (["--seeds=0,99999999999999999999"], "a seed must be between -2147483648 and 2147483647, not 999999"),
         (["--seeds=a,b"], "--seeds takes whole numbers"),
         (["--seeds="], "--seeds takes whole numbers"),
         (["--seeds=1,1"], "names a seed twice"),

@@ -1,32 +1,37 @@
-"""Caches of clouds that are slow to read or to sample: .safetensors files, mapped into memory."""
+"""Caches of data sets of clouds: .safetensors files, mapped into memory."""
 
 import hashlib
 import os
 import sys
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, distributed
 from tqdm import tqdm
 
+from bixt3d.datasets.clouds.mapped import (
+    Allocate,
+    Build,
+    Layout,
+    Tensors,
+    in_memory,
+    read_mapped,
+    size_of,
+    write_mapped,
+)
 from bixt3d.datasets.files.feature_columns import unit_normals
-from bixt3d.io.bounds import open_plain
-from bixt3d.io.writing import remove_leftovers, write_whole
+from bixt3d.io.memory import memory_limit
+from bixt3d.io.writing import remove_leftovers
 from bixt3d.types import InputError
 
-LONGEST_HEADER = 10_000
-"""Bytes of the header of a cache: it names a few tensors."""
-
-Tensors = Mapping[str, Tensor]
+LARGEST_IN_MEMORY = 0.4
+"""Part of the machine's memory that a split may take without being mapped from disk."""
 
 
-def cached(path: Path, build: Callable[[], Tensors], fits: Callable[[Tensors], bool]) -> Tensors:
+def cached(path: Path, build: Build, fits: Callable[[Tensors], bool], source: str = "") -> Tensors:
     """Return the tensors of a .safetensors file; if it is missing, damaged or does not fit, write it first.
 
     They are memory-mapped, copy on write: all processes of a machine share one copy, and see none of each other's
@@ -34,36 +39,84 @@ def cached(path: Path, build: Callable[[], Tensors], fits: Callable[[Tensors], b
 
     Args:
         path: the file.
-        build: returns the tensors to write.
+        build: fills the tensors to write.
         fits: returns whether the tensors of an existing file are the right ones.
+        source: what they are made from, such as the `stamp` of files: a cache of another source is written again.
     """
     try:
-        tensors = _mapped(path)
+        tensors = read_mapped(path, source)
         if fits(tensors):
             return tensors
-    except (InputError, KeyError):  # damaged, or of another program
+    except (InputError, KeyError):  # damaged, of other files, or of another program
         pass
     if (old := path.with_suffix(".npz")).is_file():
         tqdm.write(f"{old} is a cache of an earlier version, which is no longer read: delete it", file=sys.stderr)
     remove_leftovers(path.parent, path.name)
-    _store(path, build())
-    return _mapped(path)
+    write_mapped(path, build, source)
+    return read_mapped(path, source)
 
 
 def cached_clouds(
-    path: Path, build: Callable[[], Float[np.ndarray, "S N 6"]], shape: tuple[int, int]
+    path: Path, clouds: Callable[[], Iterable[Float[np.ndarray, "N 6"]]], shape: tuple[int, int], source: str = ""
 ) -> tuple[Float[Tensor, "S N 3"], Float[Tensor, "S N 3"]]:
-    """Return positions and unit normals of clouds, whose points ``build`` returns; see `cached`."""
+    """Return positions and unit normals of the clouds that ``clouds`` yields, one by one; see `cached`."""
+    vectors = (torch.float32, (*shape, 3))
 
-    def split() -> Tensors:
-        points = build()
-        normal = torch.empty(len(points), points.shape[1], 3)
-        for place, cloud in enumerate(points):  # one by one: a set may take half of the memory
-            normal[place] = torch.from_numpy(unit_normals(cloud[:, 3:]))
-        return {"xyz": torch.from_numpy(points[..., :3]), "normal": normal}
+    def build(allocate: Allocate) -> None:
+        tensors = allocate({"xyz": vectors, "normal": vectors})
+        for place, cloud in enumerate(clouds()):
+            tensors["xyz"][place] = torch.from_numpy(cloud[:, :3])
+            tensors["normal"][place] = torch.from_numpy(unit_normals(cloud[:, 3:]))
 
-    clouds = cached(path, split, lambda tensors: are_clouds(tensors, shape))
-    return clouds["xyz"], clouds["normal"]
+    found = cached(path, build, lambda tensors: are_clouds(tensors, shape), source)
+    return found["xyz"], found["normal"]
+
+
+def shared(
+    path: Callable[[], Path],
+    layout: Layout,
+    fill: Callable[[Tensors], None],
+    fits: Callable[[Tensors], bool],
+    source: str,
+) -> tuple[Tensors, tuple[str, ...]]:
+    """Return tensors that are quick to read, and a note on where they are.
+
+    If the run has several processes, or they would take more than `LARGEST_IN_MEMORY` of the memory, they are cached
+    and mapped (see `cached`); else they are in the memory of this process, and nothing is written.
+    Raises InputError if they are too large and cannot be cached.
+    """
+    too_large = size_of(layout) > LARGEST_IN_MEMORY * memory_limit()
+    note = ()
+    if too_large or several_processes():
+        size = f"{size_of(layout) / 1e9:.1f} GB"
+        try:
+            place = path()
+            found = cached(place, lambda allocate: fill(allocate(layout)), fits, source)
+            return found, (f"{size} of the data set are mapped from {place}",)
+        except InputError as error:  # it cannot be written; or the data are wrong, which is raised again below
+            if too_large:
+                raise
+            note = (f"{error}: each process reads {size} into its own memory",)
+    return in_memory(lambda allocate: fill(allocate(layout))), note
+
+
+def several_processes() -> bool:
+    """Return whether this process is one of several of a run."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def stamp(paths: Sequence[Path], *words: str) -> str:
+    """Return a hash of the sizes and times of files, and of words; ``""`` if all files are missing: any cache fits."""
+    found = [_stat(path) for path in paths]
+    return short_hash(*found, *words) if any(found) else ""
+
+
+def _stat(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def are_clouds(tensors: Tensors, shape: tuple[int, int]) -> bool:
@@ -76,44 +129,25 @@ def are_clouds(tensors: Tensors, shape: tuple[int, int]) -> bool:
 
 def are_finite(values: Float[Tensor, "*N"]) -> bool:
     """Return whether all values are finite, without a mask of their size."""
-    return bool(torch.stack(values.aminmax()).isfinite().all())
+    return not values.numel() or bool(torch.stack(values.aminmax()).isfinite().all())
 
 
-def _mapped(path: Path) -> dict[str, Tensor]:
-    """Map the tensors of a file into memory. Raises InputError if it is missing or damaged."""
-    with open_plain(path) as file:
-        if int.from_bytes(file.read(8), "little") > LONGEST_HEADER:
-            raise InputError(f"{path} is no cache of clouds")
-    try:
-        with safe_open(path, "pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (it is no mapping)
-            if (stored.metadata() or {})["checksum"] != _checksum(tensors):
-                raise ValueError("its content has another checksum")
-    except Exception as error:  # noqa: BLE001 (safetensors and PyTorch raise many types for damaged files)
-        raise InputError(f"{path} is no cache of clouds, or it is damaged") from error
-    return tensors
+def fit_layout(layout: Layout, limits: Mapping[str, range], tensors: Tensors) -> bool:
+    """Return whether the tensors have this layout, finite values, and integers within their ``limits``."""
+    for name, (dtype, shape) in layout.items():
+        values = tensors[name]
+        if (values.dtype, tuple(values.shape)) != (dtype, shape):
+            return False
+        if values.is_floating_point() and not are_finite(values):
+            return False
+        if name in limits and not are_within(values, limits[name]):
+            return False
+    return True
 
 
-def _store(path: Path, tensors: Tensors) -> None:
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-
-    def write(temporary: Path) -> None:
-        temporary.touch()
-        mode = temporary.stat().st_mode & 0o777
-        try:
-            save_file(tensors, temporary, {"checksum": _checksum(tensors)})
-        except SafetensorError as error:  # a full disk
-            raise OSError(str(error)) from error
-        temporary.chmod(mode)  # safetensors writes files that only their owner can read
-
-    write_whole(path, write)
-
-
-def _checksum(tensors: Tensors) -> str:
-    number = 0
-    for name in sorted(tensors):
-        number = zlib.crc32(tensors[name].view(-1).view(torch.uint8).numpy(), number)
-    return f"{number:08x}"
+def are_within(values: Int[Tensor, "*N"] | UInt8[Tensor, "*N"], limits: range) -> bool:
+    """Return whether all values are in a range."""
+    return bool(values.min() >= limits.start and values.max() < limits.stop)
 
 
 def cache_folder(root: Path) -> Path:
@@ -123,7 +157,13 @@ def cache_folder(root: Path) -> Path:
         return root
     home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "bixt3d"
     folder = home / f"{root.name}_{short_hash(str(root.resolve()))}"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{root} is read-only, and {folder} cannot be made for its cache ({error.strerror}): set XDG_CACHE_HOME to "
+            "a folder that is writable"
+        ) from error
     return folder
 
 

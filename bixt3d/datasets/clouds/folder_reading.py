@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from bixt3d.datasets.clouds.cache import Tensors, are_finite, cache_folder, cached, short_hash
+from bixt3d.datasets.clouds.cache import are_finite, cache_folder, cached, short_hash
+from bixt3d.datasets.clouds.mapped import Allocate, Tensors
 from bixt3d.datasets.clouds.point_labels import label_words
 from bixt3d.datasets.clouds.preparing import prepare_cloud, up_axis, with_model_features
 from bixt3d.datasets.files.cloud import Cloud
@@ -125,7 +127,7 @@ def read_folder(root: Path, paths: Sequence[Path], reading: Reading, kind: str) 
             and are_finite(xyz)
         )
 
-    tensors = cached(path, lambda: _read_all(root, paths, reading), fits)
+    tensors = cached(path, partial(_read_all, root, paths, reading), fits)
     for old in folder.glob(f"bixt3d_{kind}_{settings}_*.safetensors"):
         if old != path:  # of the folder as it was before
             old.unlink(missing_ok=True)
@@ -133,7 +135,7 @@ def read_folder(root: Path, paths: Sequence[Path], reading: Reading, kind: str) 
     return ReadClouds(*(tensors[name] for name in ("xyz", "feats", "file_index", "code")), words, notes)
 
 
-def _read_all(root: Path, paths: Sequence[Path], reading: Reading) -> dict[str, Tensor]:
+def _read_all(root: Path, paths: Sequence[Path], reading: Reading, allocate: Allocate) -> None:
     findings, rows, codes = Findings(), defaultdict(list), {}
     with tqdm(paths, desc=f"reading {printable(root)}", unit="file") as progress:
         for place, path in enumerate(progress):
@@ -151,8 +153,12 @@ def _read_all(root: Path, paths: Sequence[Path], reading: Reading) -> dict[str, 
                     rows[name].append(tensor)
     check_faults(findings.faults, len(paths), root, reading.skip_broken)
     text = json.dumps([list(codes), findings.texts(reading)]).encode()
-    tensors = {name: torch.stack(rows.pop(name)) for name in list(rows)}
-    return tensors | {"text": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+    layout = {name: (its[0].dtype, (len(its), *its[0].shape)) for name, its in rows.items()}
+    tensors = allocate({**layout, "text": (torch.uint8, (len(text),))})
+    tensors["text"].copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+    for name, its in rows.items():
+        for place, row in enumerate(its):
+            tensors[name][place] = row
 
 
 def read_clouds(path: Path, num_points: int = 0) -> list[Cloud]:

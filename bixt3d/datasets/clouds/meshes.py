@@ -1,6 +1,7 @@
 """ModelNet10 and ModelNet40 as meshes, sampled by PyTorch Geometric."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from bixt3d.datasets.clouds.cache import cache_folder, cached_clouds, check_stored, short_hash
+from bixt3d.datasets.clouds.cache import cache_folder, cached_clouds, check_stored, short_hash, stamp
 from bixt3d.datasets.clouds.source import CloudSource, only_normals
 from bixt3d.datasets.download.archives import missing_data
 from bixt3d.datasets.files.off import read_off
@@ -71,13 +72,14 @@ class ModelNetMeshes(CloudSource):
         folder = raw.parent if raw.name == "raw" else raw
         cache = cache_folder(folder) / f"bixt3d_modelnet{self.name}_meshes_{split}_{short_hash(*words)}.safetensors"
         shape = (len(paths), self.stored_points)
-        xyz, normal = cached_clouds(cache, lambda: sample_meshes(paths, self.stored_points, self.seed), shape)
+        clouds = partial(sample_meshes, paths, self.stored_points, self.seed)
+        xyz, normal = cached_clouds(cache, clouds, shape, stamp(paths))
         label = torch.tensor([names.index(path.parent.parent.name) for path in paths])
         return CloudSet(xyz, normal[..., : self.features.width], label, tuple(names), features=self.features)
 
 
-def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np.ndarray, "S N 6"]:
-    """Sample points, with the normals of their faces, from every mesh by PyTorch Geometric's `SamplePoints`.
+def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Iterator[Float[np.ndarray, "N 6"]]:
+    """Yield points, with the normals of their faces, of every mesh, sampled by PyTorch Geometric's `SamplePoints`.
 
     Each cloud is normalized to the unit sphere. Raises InputError for a file that is not a mesh.
     """
@@ -86,10 +88,9 @@ def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np
     from torch_geometric.transforms import SamplePoints
 
     sample = SamplePoints(num_points, include_normals=True)
-    clouds = np.empty((len(paths), num_points, 6), np.float32)
     with torch.random.fork_rng(devices=[]), tqdm(paths, desc="sampling meshes") as progress:
         torch.random.default_generator.manual_seed(seed)  # SamplePoints draws from the global CPU generator
-        for cloud, path in zip(clouds, progress, strict=True):
+        for path in progress:
             try:
                 mesh = read_off(path)
                 face = torch.from_numpy(mesh.corner_index).t().contiguous()
@@ -97,6 +98,5 @@ def sample_meshes(paths: Sequence[Path], num_points: int, seed: int) -> Float[np
             except (ValueError, IndexError, RuntimeError) as error:
                 fault = shortened(printable(error))
                 raise InputError(f"{path} is not a mesh that can be sampled: {fault}") from error
-            cloud[:, :3] = normalize_clouds(graph.pos.unsqueeze(0), str(path)).squeeze(0).numpy()
-            cloud[:, 3:] = graph.normal.numpy()
-    return clouds
+            xyz = normalize_clouds(graph.pos.unsqueeze(0), str(path)).squeeze(0)
+            yield torch.cat([xyz, graph.normal], 1).float().numpy()

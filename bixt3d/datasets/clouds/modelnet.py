@@ -1,6 +1,8 @@
 """ModelNet10 and ModelNet40 as point clouds: HDF5 files, or text files with normals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,13 +11,31 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from bixt3d.datasets.clouds.cache import cache_folder, cached_clouds, check_stored, short_hash
-from bixt3d.datasets.clouds.reading import largest_colors, read_clouds, read_file_list, read_lines
+from bixt3d.datasets.clouds.cache import (
+    cache_folder,
+    cached_clouds,
+    check_stored,
+    fit_layout,
+    shared,
+    short_hash,
+    stamp,
+)
+from bixt3d.datasets.clouds.reading import (
+    cache_of_files,
+    clouds_layout,
+    fill_clouds,
+    largest_colors,
+    read_file_list,
+    read_lines,
+    say_missing,
+)
 from bixt3d.datasets.clouds.source import CloudSource, only_normals
 from bixt3d.datasets.download.archives import missing_data
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.io.bounds import printable, read_plain, shortened
 from bixt3d.types import CloudSet, InputError
+
+SPLITS = ("train", "test")
 
 
 class ModelNetHDF5(CloudSource):
@@ -47,13 +67,27 @@ class ModelNetHDF5(CloudSource):
         root = Path(self.root).expanduser()
         _check_present(root, "train_files.txt", "modelnet40")
         names = read_lines(root / "shape_names.txt")
-        paths = [read_file_list(root / f"{split}_files.txt") for split in ("train", "test")]
+        paths = [read_file_list(root / f"{split}_files.txt") for split in SPLITS]
         most, notes = largest_colors([*paths[0], *paths[1]], self.features)
-        train, test = (
-            read_clouds(some, self.num_points, self.features, len(names), "shape_names.txt", most) for some in paths
+        train, test = (self._read(root, split, some, names, most) for split, some in zip(SPLITS, paths, strict=True))
+        return replace(train, notes=(*notes, *train.notes)), replace(test, notes=(*notes, *test.notes))
+
+    def _read(
+        self, root: Path, split: str, paths: Sequence[Path], names: list[str], most: Mapping[str, float]
+    ) -> CloudSet:
+        layout = clouds_layout(paths, self.num_points, self.features)
+        fill = partial(fill_clouds, paths, self.features, (len(names), "shape_names.txt"), most)
+        source = stamp(paths, str(len(names)), str(most))
+        found, notes = shared(
+            partial(cache_of_files, root, split, paths, self.features),
+            layout,
+            fill,
+            partial(fit_layout, layout, {"label": range(len(names))}),
+            source,
         )
-        train, test = (CloudSet(*clouds, tuple(names), features=self.features, notes=notes) for clouds in (train, test))
-        return train, test
+        say_missing(paths, found["missing"])
+        sizes = (found["xyz"], found["feats"], found["label"], tuple(names))
+        return CloudSet(*sizes, features=self.features, notes=notes)
 
 
 class ModelNetNormals(CloudSource):
@@ -102,17 +136,16 @@ class ModelNetNormals(CloudSource):
         key = short_hash(*listed, str(self.stored_points))
         cache = cache_folder(root) / f"bixt3d_{self.subset}_{split}_{key}.safetensors"
         shape = (len(paths), self.stored_points)
-        xyz, normal = cached_clouds(cache, lambda: _read_texts(paths, self.stored_points), shape)
+        clouds = partial(_read_texts, paths, self.stored_points)
+        xyz, normal = cached_clouds(cache, clouds, shape, stamp(paths))
         label = torch.tensor([names.index(name) for name in classes])
         return CloudSet(xyz, normal[..., : self.features.width], label, tuple(names), features=self.features)
 
 
-def _read_texts(paths: Sequence[Path], num_points: int) -> Float[np.ndarray, "S N 6"]:
-    clouds = np.empty((len(paths), num_points, 6), np.float32)
+def _read_texts(paths: Sequence[Path], num_points: int) -> Iterator[Float[np.ndarray, "N 6"]]:
     with tqdm(paths, desc=f"reading {paths[0].parents[1]}") as progress:
-        for cloud, path in zip(clouds, progress, strict=True):
-            cloud[:] = _read_text(path, num_points)
-    return clouds
+        for path in progress:
+            yield _read_text(path, num_points)
 
 
 def _read_text(path: Path, num_points: int) -> Float[np.ndarray, "N 6"]:

@@ -1,6 +1,7 @@
 """Part segmentation from HDF5 files: your own sets, or ShapeNetPart in PointNet's format (``hdf5_data``)."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +11,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bixt3d.datasets.clouds import shapenetpart
+from bixt3d.datasets.clouds.cache import fit_layout, shared, stamp
+from bixt3d.datasets.clouds.mapped import Tensors
 from bixt3d.datasets.clouds.placed import placed_blocks
-from bixt3d.datasets.clouds.reading import largest_colors, read_clouds, read_file_list, read_json, read_lines
+from bixt3d.datasets.clouds.reading import (
+    cache_of_files,
+    clouds_layout,
+    fill_clouds,
+    largest_colors,
+    read_file_list,
+    read_json,
+    read_lines,
+    say_missing,
+)
 from bixt3d.datasets.clouds.source import PartSource
 from bixt3d.datasets.download.archives import missing_data
 from bixt3d.datasets.files.hdf5 import find_dataset, open_hdf5
@@ -55,12 +67,15 @@ class PartHDF5(PartSource):
     def load(self) -> tuple[CloudSet, CloudSet]:
         """Return the training and the test set: clouds in the order of the files, points shuffled."""
         train = self._read("train", "val") if self.include_val else self._read("train")
-        return _shuffle_points(train), _shuffle_points(self._read("test"))
+        return train, self._read("test")
 
     def full_clouds(self) -> Iterator[tuple[Float[Tensor, "N 3"], Float[Tensor, "N F"], Int[Tensor, " N"]]]:
         """Yield xyz, feats and parts of every test cloud with all points, in the order of the file."""
         test = self._read("test")
-        yield from zip(test.xyz, test.feats, test.parts, strict=True)
+        for here, order in _orders(*test.parts.shape):
+            back = order.argsort(dim=1)
+            vectors = (each[here].take_along_dim(back.unsqueeze(2), dim=1) for each in (test.xyz, test.feats))
+            yield from zip(*vectors, test.parts[here].gather(1, back), strict=True)
 
     def _read(self, *splits: str) -> CloudSet:
         root = Path(self.root).expanduser()
@@ -68,9 +83,25 @@ class PartHDF5(PartSource):
         class_parts = _read_class_parts(root)
         part_names = _read_part_names(root, class_parts)
         most, notes = largest_colors([path for split in SPLITS for path in _files(root, split)], self.features)
-        xyz, feats, label = read_clouds(paths, self.num_points, self.features, len(class_parts), "the set", most)
-        parts = _read_parts(paths, xyz.shape[1], label, class_parts)
-        return CloudSet(xyz, feats, label, tuple(class_parts), parts, part_names, class_parts, self.features, notes)
+        layout = clouds_layout(paths, self.num_points, self.features)
+        layout = {**layout, "parts": (torch.int64, layout["xyz"][1][:2])}
+
+        def fill(tensors: Tensors) -> None:
+            fill_clouds(paths, self.features, (len(class_parts), "the set"), most, tensors)
+            _fill_parts(paths, tensors, class_parts)
+            _shuffle_points(tensors)
+
+        found, more_notes = shared(
+            partial(cache_of_files, root, "_".join(("parts", *splits)), paths, self.features),
+            layout,
+            fill,
+            partial(fit_layout, layout, {"label": range(len(class_parts)), "parts": range(VOID, len(part_names))}),
+            stamp(paths, str(class_parts), str(most)),
+        )
+        say_missing(paths, found["missing"])
+        sizes = (found["xyz"], found["feats"], found["label"], tuple(class_parts))
+        names = (found["parts"], part_names, class_parts)
+        return CloudSet(*sizes, *names, self.features, (*notes, *more_notes))
 
 
 def _files(root: Path, split: str) -> list[Path]:
@@ -128,17 +159,15 @@ def _read_part_names(root: Path, class_parts: ClassParts) -> tuple[str, ...]:
     return tuple(name_of[part] for part in range(num_parts))
 
 
-def _read_parts(
-    paths: Sequence[Path], num_points: int, label: Int[Tensor, " S"], class_parts: ClassParts
-) -> Int[Tensor, "S N"]:
+def _fill_parts(paths: Sequence[Path], tensors: Tensors, class_parts: ClassParts) -> None:
     owner = torch.empty(sum(len(ids) for ids in class_parts.values()), dtype=torch.int64)
     for number, ids in enumerate(class_parts.values()):
         owner[list(ids)] = number
-    parts, start = torch.empty(len(label), num_points, dtype=torch.int64), 0
+    label, parts, start = tensors["label"], tensors["parts"], 0
     for path in paths:
         with open_hdf5(path) as file:
             pid = find_dataset(file, "pid")
-            size = (find_dataset(file, "data").shape[0], num_points)
+            size = (find_dataset(file, "data").shape[0], parts.shape[1])
             if pid.shape != size or pid.dtype.kind not in "iu":
                 raise InputError(f"{path} must contain pid of shape {size} as integers, not {pid.dtype} {pid.shape}")
             for place, block, _ in placed_blocks(pid):
@@ -150,16 +179,20 @@ def _read_parts(
                 good_mask = (known_mask & own_mask) | (parts[here] == VOID)
                 check_each(good_mask.all(dim=1), str(path), fault, place.start)
         start += size[0]
-    return parts
 
 
-def _shuffle_points(clouds: CloudSet) -> CloudSet:
+def _shuffle_points(tensors: Tensors) -> None:
     """Shuffle the points of every cloud in place, always in the same way: files may have them sorted."""
-    generator = torch.Generator().manual_seed(0)
-    for chunk in torch.arange(len(clouds)).split(64):  # in place: a set may take half of the memory
-        here = slice(int(chunk[0]), int(chunk[-1]) + 1)
-        order = torch.rand(len(chunk), clouds.xyz.shape[1], generator=generator).argsort(dim=1, stable=True)
-        for vectors in (clouds.xyz, clouds.feats):
+    parts = tensors["parts"]
+    for here, order in _orders(*parts.shape):
+        for vectors in (tensors["xyz"], tensors["feats"]):
             vectors[here] = vectors[here].take_along_dim(order.unsqueeze(2), dim=1)
-        clouds.parts[here] = clouds.parts[here].gather(1, order)
-    return clouds
+        parts[here] = parts[here].gather(1, order)
+
+
+def _orders(num_clouds: int, num_points: int) -> Iterator[tuple[slice, Int[Tensor, "S N"]]]:
+    """Yield a few clouds at a time, and the order of their points."""
+    generator = torch.Generator().manual_seed(0)
+    for start in range(0, num_clouds, 64):
+        here = slice(start, min(start + 64, num_clouds))
+        yield here, torch.rand(here.stop - start, num_points, generator=generator).argsort(dim=1, stable=True)

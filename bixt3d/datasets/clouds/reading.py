@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from bixt3d.datasets.clouds.cache import cache_folder, short_hash
+from bixt3d.datasets.clouds.mapped import Layout, Tensors
 from bixt3d.datasets.clouds.placed import placed_blocks
 from bixt3d.datasets.files.cloud import NO_POSITION
 from bixt3d.datasets.files.feature_columns import UNITS, color_notes, feature_numbers, largest_of
@@ -60,18 +62,9 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read as JSON ({reason}): fetch or write it again") from error
 
 
-def read_clouds(
-    paths: Sequence[Path],
-    num_points: int,
-    features: Features,
-    num_classes: int,
-    classes_in: str,
-    most: Mapping[str, float],
-) -> tuple[Float[Tensor, "S N 3"], Float[Tensor, "S N F"], Int[Tensor, " S"]]:
-    """Return normalized positions, features and labels of all clouds in HDF5 files.
+def clouds_layout(paths: Sequence[Path], num_points: int, features: Features) -> Layout:
+    """Return the layout of ``xyz``, ``feats`` and ``label`` of all clouds in HDF5 files, and of `say_missing`.
 
-    ``most``: the result of `largest_colors` for all files of the set, of all splits. ``classes_in``: where the classes
-    are listed, for errors. Files are read block by block into one tensor, so a set needs less than twice its size.
     Raises InputError for a damaged file, clouds of fewer than ``num_points`` points, or of different sizes.
     """
     sizes = [_cloud_sizes(path, features) for path in paths]
@@ -84,18 +77,49 @@ def read_clouds(
             )
         if size != first_size:
             raise InputError(f"the clouds of {path} have {size} points, but those of {paths[0]} have {first_size}")
-    label = torch.cat([_read_labels(path, num_classes, classes_in) for path in paths])
-    xyz = torch.empty(len(label), first_size, 3)
-    feats = torch.empty(len(label), first_size, features.width)
+    num_clouds = sum(count for count, _ in sizes)
+    return {
+        "xyz": (torch.float32, (num_clouds, first_size, 3)),
+        "feats": (torch.float32, (num_clouds, first_size, features.width)),
+        "label": (torch.int64, (num_clouds,)),
+        "missing": (torch.int64, (len(paths), 2)),
+    }
+
+
+def fill_clouds(
+    paths: Sequence[Path], features: Features, classes: tuple[int, str], most: Mapping[str, float], tensors: Tensors
+) -> None:
+    """Fill the tensors of `clouds_layout` with normalized positions, features and labels, block by block.
+
+    ``classes``: their number, and where they are listed, for errors. ``most``: the result of `largest_colors` for all
+    files of the set, of all splits.
+    """
+    labels = [_read_labels(path, *classes) for path in paths]
+    torch.cat(labels, out=tensors["label"])
     start = 0
-    for path, (count, _) in zip(paths, sizes, strict=True):
+    for path, count, missing in zip(paths, map(len, labels), tensors["missing"], strict=True):
+        xyz, feats = (tensors[name][start : start + count] for name in ("xyz", "feats"))
         with open_hdf5(path) as file:
-            _fill_positions(find_dataset(file, "data"), xyz[start : start + count], str(path))
+            num_missing = _fill_positions(find_dataset(file, "data"), xyz, str(path))
+            missing.copy_(torch.tensor([num_missing, xyz[..., 0].numel()]))
             for feature, columns in zip(features.columns, features.slices(), strict=True):
-                dataset, place = _find_feature(file, feature), feats[start : start + count, :, columns]
+                dataset, place = _find_feature(file, feature), feats[..., columns]
                 _fill_feature(dataset, feature, place, str(path), most.get(feature.name))
         start += count
-    return xyz, feats, label
+
+
+def say_missing(paths: Sequence[Path], missing: Int[Tensor, "S 2"]) -> None:
+    """Print how many points of each file have no position, from a cache too."""
+    for path, (number, total) in zip(paths, missing.tolist(), strict=True):
+        if number:
+            fault = f"{number} of the {total} points of {path} are {NO_POSITION}"
+            tqdm.write(f"{fault}: other points of their clouds take their place", file=sys.stderr)
+
+
+def cache_of_files(root: Path, split: str, paths: Sequence[Path], features: Features) -> Path:
+    """Return the path of the cache of a split that HDF5 files contain."""
+    key = short_hash(*(path.name for path in paths), str(features))
+    return cache_folder(root) / f"bixt3d_hdf5_{split}_{key}.safetensors"
 
 
 def _cloud_sizes(path: Path, features: Features) -> tuple[int, int]:
@@ -129,15 +153,14 @@ def _read_labels(path: Path, num_classes: int, classes_in: str) -> Int[Tensor, "
     return label
 
 
-def _fill_positions(data: Any, xyz: Float[Tensor, "S N 3"], path: str) -> None:
+def _fill_positions(data: Any, xyz: Float[Tensor, "S N 3"], path: str) -> int:
+    """Fill positions; return how many points have none."""
     num_missing = 0
     for place, block, missing in placed_blocks(data):
         # in double precision until they are centred: float32 has steps of 0.5 m at 5,000 km
         xyz[place] = normalize_clouds(torch.from_numpy(block.astype(np.float64)), path, place.start)
         num_missing += missing
-    if num_missing:
-        fault = f"{num_missing} of the {xyz[..., 0].numel()} points of {path} are {NO_POSITION}"
-        tqdm.write(f"{fault}: other points of their clouds take their place", file=sys.stderr)
+    return num_missing
 
 
 def largest_colors(paths: Sequence[Path], features: Features) -> tuple[dict[str, float], tuple[str, ...]]:

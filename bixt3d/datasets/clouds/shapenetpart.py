@@ -1,6 +1,7 @@
 """ShapeNetPart as text files with normals: 16 categories, 50 parts, a different number of points in each shape."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -11,14 +12,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bixt3d.datasets.clouds.cache import (
-    Tensors,
     are_clouds,
     are_finite,
+    are_within,
     cache_folder,
     cached,
     check_stored,
     short_hash,
+    stamp,
 )
+from bixt3d.datasets.clouds.mapped import Allocate, Tensors
 from bixt3d.datasets.clouds.reading import check_once, read_json
 from bixt3d.datasets.clouds.source import PartSource, only_normals
 from bixt3d.datasets.download.archives import missing_data
@@ -112,14 +115,16 @@ class ShapeNetPart(PartSource):
             return are_clouds(tensors, shape) and parts.shape == shape and _are_parts(parts, torch.int64)
 
         path = self._cache(f"{'_'.join(splits)}_{self.stored_points}_points", shapes, str(self.sample_seed))
-        found = cached(path, lambda: self._draw(splits, shape), fits)
+        found = cached(path, partial(self._draw, splits, shape), fits, stamp(self._texts(shapes)))
         label = torch.tensor([_class_number(shape) for shape in shapes])
         feats = found["normal"][..., : self.features.width]
         sizes = (found["parts"], PART_NAMES, CLASS_PARTS)
         return CloudSet(found["xyz"], feats, label, tuple(CLASS_PARTS), *sizes, self.features)
 
-    def _draw(self, splits: Sequence[str], shape: tuple[int, int]) -> dict[str, Tensor]:
-        xyz, normal, parts = torch.empty(*shape, 3), torch.empty(*shape, 3), torch.empty(shape, dtype=torch.int64)
+    def _draw(self, splits: Sequence[str], shape: tuple[int, int], allocate: Allocate) -> None:
+        vectors = (torch.float32, (*shape, 3))
+        tensors = allocate({"xyz": vectors, "normal": vectors, "parts": (torch.int64, shape)})
+        xyz, normal, parts = (tensors[name] for name in ("xyz", "normal", "parts"))
         originals = chain.from_iterable(map(self._originals, splits))
         for place, (name, its_points, its_parts) in enumerate(originals):
             rng = np.random.default_rng([self.sample_seed, int(short_hash(name), 16)])
@@ -128,15 +133,15 @@ class ShapeNetPart(PartSource):
             index = torch.from_numpy(np.concatenate([once, again]))
             xyz[place], normal[place] = its_points[index].split(3, dim=1)
             parts[place] = its_parts[index]
-        return {"xyz": xyz, "normal": normal, "parts": parts}
 
     def _originals(self, split: str) -> Iterator[tuple[str, Float[Tensor, "N 6"], UInt8[Tensor, " N"]]]:
         """Yield the name ``synset/shape``, the points with normals, and the parts of every shape of a split."""
         shapes = self._listed(split)
         if not shapes:
             return
-        root, path = Path(self.root).expanduser(), self._cache(split, shapes)
-        stored = cached(path, lambda: _read_texts(root, shapes), lambda tensors: _fits(tensors, len(shapes)))
+        texts = self._texts(shapes)
+        build = partial(_read_texts, texts)
+        stored = cached(self._cache(split, shapes), build, lambda found: _fits(found, len(shapes)), stamp(texts))
         sizes = stored["sizes"].tolist()
         yield from zip(shapes, stored["points"].split(sizes), stored["parts"].split(sizes), strict=True)
 
@@ -146,6 +151,9 @@ class ShapeNetPart(PartSource):
             raise missing_data(root, "synsetoffset2category.txt", "shapenetpart", "shapes_partseg")
         only_normals(self.features, self.root)
         return _read_list(root / f"train_test_split/shuffled_{split}_file_list.json")
+
+    def _texts(self, shapes: Sequence[str]) -> list[Path]:
+        return [Path(self.root).expanduser() / f"{shape}.txt" for shape in shapes]
 
     def _cache(self, name: str, shapes: Sequence[str], *drawn: str) -> Path:
         folder = cache_folder(Path(self.root).expanduser())
@@ -170,12 +178,23 @@ def _read_list(path: Path) -> list[str]:
     return shapes
 
 
-def _read_texts(root: Path, shapes: Sequence[str]) -> dict[str, Tensor]:
-    with tqdm(shapes, desc=f"reading {root}") as progress:
-        points, parts = zip(*(_read_text(root / f"{shape}.txt") for shape in progress), strict=True)
-    sizes = torch.tensor([len(its) for its in parts])
-    points, parts = (torch.from_numpy(np.concatenate(arrays)) for arrays in (points, parts))
-    return {"points": points, "parts": parts, "sizes": sizes}
+def _read_texts(paths: Sequence[Path], allocate: Allocate) -> None:
+    with tqdm(paths, desc=f"reading {paths[0].parents[1]}") as progress:
+        texts = [_read_text(path) for path in progress]
+    sizes = [len(parts) for _, parts in texts]
+    num_points = sum(sizes)
+    tensors = allocate(
+        {
+            "points": (torch.float32, (num_points, 6)),
+            "parts": (torch.uint8, (num_points,)),
+            "sizes": (torch.int64, (len(sizes),)),
+        }
+    )
+    tensors["sizes"].copy_(torch.tensor(sizes))
+    places = zip(tensors["points"].split(sizes), tensors["parts"].split(sizes), strict=True)
+    for (points, parts), text in zip(places, texts, strict=True):
+        points.copy_(torch.from_numpy(text[0]))
+        parts.copy_(torch.from_numpy(text[1]))
 
 
 def _fits(tensors: Tensors, num_shapes: int) -> bool:
@@ -191,7 +210,7 @@ def _fits(tensors: Tensors, num_shapes: int) -> bool:
 
 
 def _are_parts(parts: Tensor, dtype: torch.dtype) -> bool:
-    return parts.dtype == dtype and bool(parts.min() >= 0 and parts.max() < len(PART_NAMES))
+    return parts.dtype == dtype and are_within(parts, range(len(PART_NAMES)))
 
 
 def _read_text(path: Path) -> tuple[Float[np.ndarray, "N 6"], UInt8[np.ndarray, " N"]]:

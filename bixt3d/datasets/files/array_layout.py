@@ -8,8 +8,8 @@ from jaxtyping import Float, Shaped
 from bixt3d.datasets.files.cloud import has_position
 from bixt3d.types import InputError
 
-MAX_CHANNELS, MANY_POINTS, WIDE = 9, 64, 16
-"""Channels come first in at most 9 rows of at least 64 numbers. Tables of more than 16 columns have many more rows."""
+MAX_CHANNELS, WIDE = 9, 16
+"""Channels come first in at most 9 rows of more than 16 numbers. Tables of more than 16 columns have many more rows."""
 
 SAMPLES, LINES = 4000, 40
 """Pairs of points, and rows and columns, that are looked at to tell an organized cloud from several clouds."""
@@ -61,7 +61,7 @@ def find_layout(xyz: Shaped[np.ndarray, "..."], is_set: bool = False) -> Layout:
 
 def _of_two(shape: tuple[int, ...]) -> Layout:
     rows, columns = shape
-    if (rows == 3 and columns > 3) or (4 <= rows <= MAX_CHANNELS and columns >= MANY_POINTS):
+    if (rows == 3 and columns > 3) or (4 <= rows <= MAX_CHANNELS and columns > WIDE):
         return Layout((columns,), False, 0, (f"{shape} taken as {rows} channels of {columns} points",))
     if columns >= 3 and not _is_table(rows, columns):
         raise _no_points(shape)
@@ -74,7 +74,7 @@ def _of_three(xyz: Shaped[np.ndarray, "A B C"], is_set: bool) -> Layout:
         return Layout((first, 1), False, 2)
     if third == 1 and 3 <= second <= MAX_CHANNELS:
         return Layout((first, 1), False, 1)
-    if (second == 3 and third > 3) or (4 <= second <= MAX_CHANNELS and third >= MANY_POINTS):
+    if (second == 3 and third > 3) or (4 <= second <= MAX_CHANNELS and third > WIDE):
         note = f"{shape} taken as {first} clouds, each of {second} channels of {third} points"
         return Layout((first, third), True, 1, (note,))
     if third >= 3 and _is_table(second, third):

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from bixt3d.datasets.files.cloud import FARTHEST, Cloud, has_position, no_positions, share_largest, standard_cloud
 from bixt3d.datasets.files.columns import Points, named_columns
 from bixt3d.datasets.files.e57 import read_e57
+from bixt3d.datasets.files.gltf import read_gltf
 from bixt3d.datasets.files.hdf5_clouds import read_hdf5
 from bixt3d.datasets.files.las import read_las
 from bixt3d.datasets.files.mesh_bounds import check_mesh, without_materials
@@ -24,8 +25,8 @@ from bixt3d.types import InputError
 READERS = {".pcd": read_pcd, ".npy": read_arrays, ".npz": read_arrays, ".h5": read_hdf5, ".hdf5": read_hdf5}
 READERS |= dict.fromkeys((".xyz", ".xyzn", ".xyzrgb", ".pts", ".asc", ".txt", ".csv", ".tsv"), read_text)
 READERS |= {".las": read_las, ".laz": read_las, ".e57": read_e57}
-MESHES = (".ply", ".obj", ".off", ".stl", ".gltf", ".glb")
-SUFFIXES = (*MESHES, *READERS)
+MESHES, SCENES = (".ply", ".obj", ".off", ".stl"), (".gltf", ".glb")
+SUFFIXES = (*MESHES, *SCENES, *READERS)
 """Supported file extensions, in lower case."""
 
 UPS = {".las": "z", ".laz": "z", ".e57": "z"}
@@ -43,11 +44,9 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool =
 
     Formats: ply, pcd, xyz, xyzn, xyzrgb, pts, asc, txt, csv, tsv, npy, npz, h5, las, laz, e57; meshes (ply, obj, off,
     stl, gltf, glb) are sampled at ``num_points`` points uniformly by area, always the same ones. Positions stay as they
-    are; see `normalize_clouds`.
-    Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see `Cloud.kept`. Raises InputError
-    if the file is missing, of an unknown format or damaged, or if all its points coincide.
-
-    ``viewpoint``: move the points of a .pcd by the pose of the sensor in its header.
+    are; see `normalize_clouds`. Points without a position (NaN, infinite) are dropped, and counted in ``notes``; see
+    `Cloud.kept`. ``viewpoint``: move the points of a .pcd by the pose of the sensor in its header. Raises InputError if
+    the file is missing, of an unknown format or damaged, or if all its points coincide.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,10 +57,7 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool =
     try:
         if not path.stat().st_size:
             raise InputError("is empty")
-        if suffix in MESHES:
-            found, num_faces = _read_mesh(path, num_points)
-        else:
-            found, num_faces = (read_pcd(path, viewpoint) if suffix == ".pcd" else READERS[suffix](path)), 0
+        found, num_faces = _read(path, num_points, viewpoint)
         for points in found:
             check_points(points.xyz)
     except InputError as error:
@@ -73,18 +69,22 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool =
     names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
     clouds = [
         Cloud(
-            points.xyz,
-            points.columns,
-            name,
-            num_faces > 0,
-            points.up or UPS.get(suffix),
-            points.notes,
-            num_faces=num_faces,
-            words=points.words,
+            *(one.xyz, one.columns, name, num_faces > 0, one.up or UPS.get(suffix), one.notes),
+            **{"num_faces": num_faces, "words": one.words},
         )
-        for name, points in zip(names, found, strict=True)
+        for name, one in zip(names, found, strict=True)
     ]
     return share_largest([standard_cloud(cloud) for cloud in clouds])
+
+
+def _read(path: Path, num_points: int, viewpoint: bool) -> tuple[list[Points], int]:
+    """Return the clouds of a file, and the number of triangles that one was sampled from."""
+    suffix = path.suffix.lower()
+    if suffix in SCENES:
+        return _read_scene(path, num_points)
+    if suffix in MESHES:
+        return _read_mesh(path, num_points)
+    return (read_pcd(path, viewpoint) if suffix == ".pcd" else READERS[suffix](path)), 0
 
 
 def find_files(places: Sequence[str | Path]) -> list[Path]:
@@ -131,10 +131,17 @@ def check_corners(xyz: Float[np.ndarray, "N 3"]) -> None:
         raise InputError(f"has all its {len(xyz)} corners in one place")
 
 
+def _read_scene(path: Path, num_points: int) -> tuple[list[Points], int]:
+    """Return the points of a glTF file, and its number of triangles."""
+    found = read_gltf(path)
+    given = (found.corners, num_points, found.colors)
+    points = sample_corners(*given) if len(found.corners) else Points(found.xyz, found.columns)
+    return [points._replace(notes=found.notes, up="y")], len(found.corners)
+
+
 _HINT = "it is damaged, or its format does not match its extension"
 _HINTS = {
     ".ply": "it is damaged, or no PLY file, or a binary one with faces of several sizes (export it as triangles)",
-    ".gltf": "it is damaged, or a file that it refers to is missing",
 }
 
 
@@ -145,8 +152,8 @@ def _read_mesh(path: Path, num_points: int) -> tuple[list[Points], int]:
     suffix, raw = path.suffix.lower(), read_plain(path)
     raw = without_materials(raw) if suffix == ".obj" else raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        resolver = check_mesh(raw, path)
-        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], resolver=resolver, process=False, skip_materials=True)
+        check_mesh(raw, path)
+        scene = trimesh.load_scene(io.BytesIO(raw), suffix[1:], process=False, skip_materials=True)
         pieces = scene.dump()
         meshes = [piece for piece in pieces if isinstance(piece, trimesh.Trimesh) and len(piece.faces)]
         corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces] for mesh in meshes]

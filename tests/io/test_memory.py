@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bixt3d.engine.memory import memory_limit
+from bixt3d.io.memory import memory_limit
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 MB = 2**20
