@@ -78,7 +78,13 @@ def label_points(
     needed[inverse.numpy()] = True
     report = _points_of(progress, len(inverse), int(needed.sum())) if progress else None
     probability = scene_probabilities(
-        predictor.model, scene, predictor.window, predictor.shape, device=predictor.device, needed=needed, progress=report
+        predictor.model,
+        scene,
+        predictor.window,
+        predictor.shape,
+        device=predictor.device,
+        needed=needed,
+        progress=report,
     )
     check_finite(probability, cloud.name)
     confidence, labels = probability.max(1)
