@@ -45,7 +45,7 @@ class Tile:
         ones = np.ones(len(points), np.int64)
         self.blocks.append((points, CLASSES.index(name), number * ones, total * ones))
 
-    def count(self, area: float) -> int:
+    def count(self, area: float | int) -> int:
         """Return the number of pulses on an area."""
         return int(self.rng.poisson(max(area, 0) * self.density))
 
