@@ -133,23 +133,26 @@ def take_folder(folder: Path, record: Record, config: str, stack: contextlib.Exi
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Lock a run folder, so that no other process trains in it. Raises InputError if another one does."""
+def lock(folder: Path, name: str = RECORD, act: str = "train") -> Iterator[None]:
+    """Lock a run folder, so that no other process trains in it. Raises InputError if another one does.
+
+    ``name``: the file that is locked; ``act``: what is done in the folder.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
     try:
-        file = (folder / RECORD).open("r+")
+        file = (folder / name).open("r+")
     except OSError as error:
-        raise InputError(f"{folder} cannot be trained in: {error.strerror} ({RECORD})") from error
+        raise InputError(f"{folder} cannot be {act}ed in: {error.strerror} ({name})") from error
     with file:  # the lock ends with this process, or where it closes this file
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise InputError(f"another process trains in {folder} now: stop it first, or wait") from error
+                raise InputError(f"another process {act}s in {folder} now: stop it first, or wait") from error
         yield
 
 

@@ -1,7 +1,9 @@
 """Predictor of scenes: one class for every point of clouds of any size."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,13 @@ from torch import Tensor, nn
 
 from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud, with_features
+from bixt3d.datasets.files.las_large import is_large
 from bixt3d.datasets.scenes.crops import Shape
-from bixt3d.datasets.scenes.scene import HEIGHT, make_scene
-from bixt3d.inference.predictions import BasePrediction, check_finite, percent_lines
+from bixt3d.datasets.scenes.parts import Parts
+from bixt3d.datasets.scenes.scene import HEIGHT
+from bixt3d.inference.predictions import BasePrediction, percent_lines
 from bixt3d.inference.predictor import BasePredictor
-from bixt3d.inference.windows import scene_probabilities
+from bixt3d.inference.scene_blocks import BLOCK, CHUNK, Labels, label_cloud, label_las
 from bixt3d.io.bounds import listed
 from bixt3d.types import VOID, Features, InputError, feature_name
 
@@ -57,9 +61,12 @@ class ScenePredictor(BasePredictor):
         window: voxels that the model reads at a time; a scene with fewer goes through it in one pass.
         shape: shape of a window, ``sphere`` or ``cylinder``.
         fill: values of the features that a scene may lack; None: a missing feature is refused.
+
+    ``block``: points that are labelled at a time, at most: larger scenes are cut into overlapping blocks.
     """
 
     task = "scene segmentation"
+    block = BLOCK
 
     def __init__(
         self,
@@ -91,39 +98,60 @@ class ScenePredictor(BasePredictor):
     ) -> ScenePrediction | list[ScenePrediction]:
         """Return the class of every point: one ScenePrediction for a single scene, a list for several.
 
-        Takes clouds as `Predictor.predict` does: arrays, files, PyG data and so on, z up. Raises InputError for a
-        missing feature. ``progress``: called with the number of voxels done.
+        Takes clouds as `Predictor.predict` does: arrays, files, PyG data and so on, z up. The path of a LAS or LAZ file
+        of more than ``block`` points is read in parts, by way of a temporary folder. Raises InputError for a missing
+        feature. ``progress``: called with the number of points done.
         """
         for name in features or {}:
             if feature_name(name) not in self.features.names:
                 raise InputError(f"this model reads {self.features or 'no features'}, not {name}: leave it out")
+        if isinstance(scenes, str | Path) and features is None and batch is None and self.is_large(Path(scenes)):
+            with TemporaryDirectory(prefix="bixt3d_", ignore_cleanup_errors=True) as folder:
+                found = self.predict_las(Path(scenes), Path(folder), progress)[0]
+                copies = (one.clone() for one in (found.confidence, found.entropy))
+                return replace(found, labels=found.labels.long(), **dict(zip(Labels._fields[1:], copies, strict=True)))
         single, given = as_clouds(scenes, features, batch)
         answers = [self.label(cloud, progress) for cloud in given]
         return answers[0] if single else answers
 
+    def is_large(self, path: Path) -> bool:
+        """Return whether a file is a LAS or LAZ of more than ``block`` points, for `predict_las`."""
+        return is_large(path, self.block)
+
     def label(self, cloud: Cloud, progress: Callable[[int], Any] | None = None) -> ScenePrediction:
         """Return the class of every point of one cloud."""
         cloud = self.prepare(cloud)
-        unlabelled = np.full(len(cloud), VOID)
-        scene = make_scene(cloud.xyz, cloud.columns, unlabelled, self.features, self.grid, cloud.name)
-        probability = scene_probabilities(
-            self.model, scene, self.window, self.shape, device=self.device, progress=progress
-        )
-        check_finite(probability, cloud.name)
-        confidence, labels = probability.max(1)
-        entropy = -(probability * probability.clamp(min=1e-12).log()).sum(1) / np.log(max(2, probability.shape[1]))
-        inverse = scene.inverse.long()
-        labels, confidence, entropy = labels[inverse], confidence[inverse], entropy[inverse]
-        counts = labels.bincount(minlength=len(self.class_names))
-        order = counts.argsort(descending=True, stable=True).tolist()
-        return ScenePrediction(
-            torch.from_numpy(cloud.for_original(labels.numpy(), VOID)),
-            self.class_names,
-            torch.from_numpy(cloud.for_original(confidence.numpy(), np.nan)),
-            torch.from_numpy(cloud.for_original(entropy.numpy(), np.nan)),
-            {self.class_names[i]: int(counts[i]) / len(labels) for i in order},
-            self._notes(cloud),
-        )
+        label, confidence, entropy = label_cloud(self, cloud, progress)
+        shares = self._shares(np.bincount(label, minlength=len(self.class_names)))
+        label = cloud.for_original(label, VOID)
+        confidence, entropy = (cloud.for_original(values, np.nan) for values in (confidence, entropy))
+        return self._prediction((label, confidence, entropy), shares, cloud.notes, cloud.columns)
+
+    def predict_las(
+        self, path: Path, folder: Path, progress: Callable[[int], Any] | None = None
+    ) -> tuple[ScenePrediction, Parts]:
+        """Return the class of every point of a LAS or LAZ file of any size, in bounded memory.
+
+        The tensors are mapped from files in ``folder``, where an interrupted call goes on. Returns also the parts of
+        the file, whose `Parts.sample` is for pictures.
+        """
+        labels, few, parts = label_las(self, path, folder, progress)
+        counts = np.zeros(len(self.class_names), np.int64)
+        for first in range(0, parts.total, CHUNK):
+            counts += np.bincount(labels.label[first : first + CHUNK], minlength=len(counts))
+        return self._prediction(labels, self._shares(counts), few.notes, map(feature_name, parts.unread)), parts
+
+    def _shares(self, counts: Int[np.ndarray, " C"]) -> dict[str, float]:
+        order = np.argsort(-counts, kind="stable").tolist()
+        return {self.class_names[i]: int(counts[i]) / int(counts.sum()) for i in order}
+
+    def _prediction(
+        self, labels: Sequence[np.ndarray], shares: dict[str, float], notes: tuple[str, ...], columns: Iterable[str]
+    ) -> ScenePrediction:
+        unread = [name for name in columns if name not in self.features.names]
+        notes = (*notes, f"{listed(unread)} not read") if unread else notes
+        label, confidence, entropy = map(torch.from_numpy, labels)
+        return ScenePrediction(label, self.class_names, confidence, entropy, shares, notes)
 
     def prepare(self, cloud: Cloud) -> Cloud:
         """Return the cloud with the features that the model reads; missing ones are filled if it was trained so."""
@@ -134,7 +162,3 @@ class ScenePredictor(BasePredictor):
                 note = f"no {name}: filled with {listed([f'{value:.3g}' for value in values])}, as in feature dropout"
                 cloud = replace(cloud, columns={**cloud.columns, name: filled}, notes=(*cloud.notes, note))
         return cloud
-
-    def _notes(self, cloud: Cloud) -> tuple[str, ...]:
-        unread = [name for name in cloud.columns if name not in self.features.names]
-        return (*cloud.notes, f"{listed(unread)} not read") if unread else cloud.notes

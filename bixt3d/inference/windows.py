@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bixt3d.datasets.scenes.crops import Shape, local_positions, nearest_voxels
@@ -23,6 +23,7 @@ def scene_probabilities(
     shape: Shape,
     *,
     device: torch.device | str = "cpu",
+    needed: Bool[np.ndarray, " V"] | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> Float[Tensor, "V C"]:
     """Return the probability of each class for every voxel of a scene, on the CPU.
@@ -31,15 +32,17 @@ def scene_probabilities(
     made like the crops of training: the nearest voxels of one voxel. The next center is the voxel that is covered
     least, until all are covered. Probabilities are averaged, weighted by the distance from the center of each window.
 
-    ``progress``: called with the number of voxels that are newly covered.
+    ``needed``: the voxels that must be covered, others lie around them and may get zeros; default: all. ``progress``:
+    called with the number of these that are newly covered.
     """
+    needed = np.ones(len(scene), bool) if needed is None else needed
     if len(scene) <= window:
         index, center = np.arange(len(scene)), middle_voxel(scene)
         probability = _run(model, scene, index, center, device)
         if progress:
-            progress(len(scene))
+            progress(int(needed.sum()))
         return probability
-    weights, sums = np.zeros(len(scene)), None
+    weights, sums = np.where(needed, 0.0, np.inf), None
     while (center := int(weights.argmin())) >= 0 and weights[center] == 0:
         index = nearest_voxels(scene, center, window, shape)
         probability = _run(model, scene, index, center, device)

@@ -95,7 +95,7 @@ def _check_numbers(num_classes: Any, num_categories: Any) -> None:
 
 def _outputs(shown: str, kind: Kind, num_classes: int | None, num_categories: int | None) -> list[int]:
     """Return the numbers with which a model is built. Raises InputError if one is missing, or does not apply."""
-    if kind != "partseg" and num_categories is not None:
+    if kind not in ("partseg", "scenes") and num_categories is not None:
         raise InputError(f"{shown} is no part segmenter, and has no num_categories: leave it out")
     if num_classes is None:
         of_parts = " (parts of all categories) and num_categories" if kind == "partseg" else ""
@@ -106,7 +106,7 @@ def _outputs(shown: str, kind: Kind, num_classes: int | None, num_categories: in
             "as in create_model('shapenetpart_encdec', num_classes=50, num_categories=16)"
         )
     if kind == "scenes":
-        return [num_classes, 1]
+        return [num_classes, num_categories or 1]
     return [num_classes] if num_categories is None else [num_classes, num_categories]
 
 

@@ -206,6 +206,8 @@ TEXT = in_text()
         (TEXT.replace(b"end_header", b"end"), "has a header without end_header"),
         (TEXT.replace(b"element vertex", b"element corner").replace(b"float x", b"float u"), "has no vertices"),
         (ply("ascii", ("vertex", XYZ[:2], VERTICES[:, :2].tolist())), "has no columns x, y, z"),
+        (ply("ascii", ("vertex", XYZ, []), ("face", CORNERS, [])), "has no vertices"),
+        (in_body(TEXT, b"3 2 3 7", b"3.5 2 3 7"), "it ends or is damaged in row"),
         (b"plyformat", "does not begin with 'ply'"),
     ],
 )

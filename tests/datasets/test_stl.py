@@ -82,6 +82,12 @@ def test_what_is_cut_or_damaged_is_refused(tmp_path, content, sentence):
         read(tmp_path / "a.stl", content)
 
 
+def test_an_invalid_float_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "a.stl").write_bytes(binary()[:96] + b"\1\0\x80\x7f" + binary()[100:])  # a signaling NaN
+    with pytest.raises(InputError, match="has 36 corners, 1 of which contain NaN"):
+        read_file(tmp_path / "a.stl")
+
+
 def test_triangles_without_area_take_no_points_and_do_no_harm(tmp_path):
     flat = struct.pack("<12fH", *[0.0] * 12, 0)
     (tmp_path / "a.stl").write_bytes(binary(13) + flat)

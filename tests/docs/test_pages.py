@@ -12,6 +12,7 @@ import pytest
 from bixt3d import CloudSource, ImageSource, SegmentationSource
 from bixt3d.cli.choice import find
 from bixt3d.cli.main import COMMANDS, call
+from bixt3d.datasets.scenes.tiles import write_tile
 from bixt3d.io.known_classes import known_classes
 from bixt3d.io.named_configs import config_file
 from bixt3d.tasks import TASKS, find_task
@@ -70,6 +71,7 @@ def workplace(tmp_path_factory) -> Path:
         "ply\nformat ascii 1.0\nelement vertex 300\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
         + (folder / "scan.xyz").read_text()
     )
+    write_tile(folder / "survey.laz", seed=0)
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "meshes").mkdir()
     shutil.copy(folder / "scan.ply", folder / "meshes/other.ply")
@@ -98,7 +100,7 @@ def test_a_command_runs(command, workplace, tmp_path, monkeypatch, capsys):
         call([verb, *words])
         assert capsys.readouterr().out
         return
-    config = words[words.index("--cfg") + 1]
+    config = words[words.index("--cfg") + 1] if "--cfg" in words else ""
     if config.startswith("shapes") and "--runtime.devices" not in words:  # several processes end the one they began in
         monkeypatch.chdir(tmp_path)
         call([verb, *words, *SMALL])

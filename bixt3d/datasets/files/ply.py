@@ -27,6 +27,8 @@ def read_ply(path: Path) -> Polygons:
     raw = read_plain(path)
     rows, notes = read_rows(raw, read_header(raw))
     vertex = _vertex_place(rows)
+    if not rows[vertex][0].count:
+        raise InputError("has no vertices")
     points, lists = _points(rows[vertex][1])
     sizes, corners, face_rgb = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
     for place, (element, columns) in enumerate(rows):

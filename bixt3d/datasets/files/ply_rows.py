@@ -158,12 +158,12 @@ def _free_rows(body: _Body, place: int, element: Element) -> tuple[Columns, int]
             place += skip
             if place > len(body.units):
                 raise IndexError
+        return _columns(body, np.array(starts, np.int64), element)[0], place
     except (IndexError, ValueError, OverflowError, struct.error) as error:
         name = f"'{printable(shortened(element.name))}'"
         raise InputError(
             f"announces {element.count} rows of {name}, but it ends or is damaged in row {len(starts)}"
         ) from error
-    return _columns(body, np.array(starts, np.int64), element)[0], place
 
 
 def _columns(body: _Body, starts: Int[np.ndarray, " N"], element: Element) -> tuple[Columns, Int[np.ndarray, " N"]]:

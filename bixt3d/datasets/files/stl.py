@@ -45,7 +45,8 @@ def _read_binary(raw: bytes, announced: int) -> Polygons:
     facets = np.frombuffer(raw, FACET, stored, HEAD)
     if facets["attributes"].any():
         notes += ("the attribute bytes of its triangles not read",)
-    return _polygons(facets["corners"].astype(np.float64), notes)
+    with np.errstate(invalid="ignore"):  # damaged files contain invalid floats
+        return _polygons(facets["corners"].astype(np.float64), notes)
 
 
 def _read_text(text: bytes) -> Polygons:

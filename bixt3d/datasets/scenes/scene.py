@@ -82,7 +82,7 @@ def make_scene(
     default the lowest coordinates. Raises InputError for a feature that is missing or not finite.
     """
     low = xyz.min(0) if origin is None else origin
-    points = torch.from_numpy(np.round((xyz - low) * RESOLUTION) / RESOLUTION)
+    points = torch.from_numpy(from_origin(xyz, low))
     try:
         voxels = voxel_grid(points, grid)
     except InputError as error:
@@ -99,6 +99,11 @@ def make_scene(
     return Scene(
         position.float(), mean.float(), voxels.majority(labels), floor.float(), voxels.inverse.int(), labels.int(), name
     )
+
+
+def from_origin(xyz: Float[np.ndarray, "N 3"], origin: Float[np.ndarray, "3"]) -> Float[np.ndarray, "N 3"]:
+    """Return positions from an origin, rounded as `RESOLUTION` says."""
+    return np.round((xyz - origin) * RESOLUTION) / RESOLUTION
 
 
 def heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:

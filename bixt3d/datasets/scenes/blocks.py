@@ -1,0 +1,80 @@
+"""Blocks: rectangles of a large scene, seen from above, that are labelled one after the other."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf, pi, sqrt
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from bixt3d.datasets.scenes.scene import CELL
+
+SAMPLE = 200_000
+"""Points from which blocks are planned."""
+FLOOR = 2 * CELL
+"""Least margin in voxels: the floor under a voxel depends on points as far away (see `heights`)."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rectangle: lowest (included) and highest (excluded) x and y, infinite at the border of the scene."""
+
+    low: tuple[float, float] = (-inf, -inf)
+    high: tuple[float, float] = (inf, inf)
+
+    def holds(self, xyz: Float[np.ndarray, "N 3"], margin: float = 0.0) -> Bool[np.ndarray, " N"]:
+        """Return the mask of points in the rectangle, or at most ``margin`` outside of it."""
+        found = np.ones(len(xyz), bool)
+        for axis in range(2):
+            if self.low[axis] > -inf:
+                found &= xyz[:, axis] >= self.low[axis] - margin
+            if self.high[axis] < inf:
+                found &= xyz[:, axis] < self.high[axis] + margin
+        return found
+
+
+def sample_index(total: int) -> np.ndarray:
+    """Return the indices of the points from which blocks are planned: a fixed random sample, in order."""
+    if total <= SAMPLE:
+        return np.arange(total)
+    return np.unique(np.random.default_rng(0).integers(0, total, SAMPLE))
+
+
+def plan_blocks(xyz: Float[np.ndarray, "S 3"], total: int, most: int, grid: float) -> list[Block]:
+    """Return blocks of at most ``most`` points each, as a sample of the points of the scene tells.
+
+    A block with more is halved along its longer side, between two columns of voxels, so that no voxel is in two blocks.
+    Blocks that are as narrow as their margins stay whole.
+
+    Args:
+        xyz: sample of the points, from the lowest coordinates of the scene.
+        total: number of points of the scene.
+        most: number of points of a block.
+        grid: side of a voxel.
+    """
+    return list(_halves(Block(), xyz[:, :2], most * len(xyz) / total, grid))
+
+
+def _halves(block: Block, xy: Float[np.ndarray, "S 2"], most: float, grid: float) -> Iterator[Block]:
+    if len(xy) > most:
+        axis = int(np.ptp(xy, axis=0).argmax())
+        cut = round(float(np.median(xy[:, axis])) / grid) * grid
+        if min(cut - xy[:, axis].min(), xy[:, axis].max() - cut) > FLOOR * grid:
+            low, high = list(block.low), list(block.high)
+            low[axis] = high[axis] = cut
+            below = xy[:, axis] < cut
+            yield from _halves(Block(block.low, tuple(high)), xy[below], most, grid)
+            yield from _halves(Block(tuple(low), block.high), xy[~below], most, grid)
+            return
+    yield block
+
+
+def margin_of(xyz: Float[np.ndarray, "S 3"], number: int, window: int, grid: float) -> float:
+    """Return how far outside of a block the model sees: the radius of a window on flat ground.
+
+    At most an eighth of the side of the ``number`` blocks, and at least what `heights` needs.
+    """
+    if number == 1:
+        return 0.0
+    side = sqrt(float(np.prod(np.ptp(xyz[:, :2], axis=0))) / number)
+    return max(FLOOR * grid, min(sqrt(window / pi) * grid, side / 8))

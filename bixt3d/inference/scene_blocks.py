@@ -1,0 +1,179 @@
+"""Label scenes of any size: whole, in blocks of a cloud in memory, or in blocks of a LAS or LAZ file on disk."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.scenes.blocks import margin_of, plan_blocks, sample_index
+from bixt3d.datasets.scenes.parts import Parts, sort_las
+from bixt3d.datasets.scenes.scene import from_origin, make_scene
+from bixt3d.engine.folder import lock
+from bixt3d.inference.predictions import check_finite
+from bixt3d.inference.windows import scene_probabilities
+from bixt3d.io.bounds import printable
+from bixt3d.io.writing import write_whole
+from bixt3d.types import VOID
+from bixt3d.version import __version__
+
+BLOCK = 2_000_000
+"""Points of a block, at most; scenes with fewer are labelled as a whole."""
+CHUNK = 4_000_000
+"""Points whose results are written at a time."""
+LOCK = "lock"
+ORIGIN = np.zeros(3)
+
+Progress = Callable[[int], Any] | None
+
+
+class Labels(NamedTuple):
+    """Class, its probability and the entropy of all probabilities (0 to 1) of points."""
+
+    label: Int[np.ndarray, " N"]
+    confidence: Float[np.ndarray, " N"]
+    entropy: Float[np.ndarray, " N"]
+
+
+def label_cloud(predictor: Any, cloud: Cloud, progress: Progress = None) -> Labels:
+    """Label a cloud in memory, with the features that the model reads; in blocks if it is large."""
+    if len(cloud) <= predictor.block:
+        return label_points(predictor, cloud, np.ones(len(cloud), bool), cloud.xyz.min(0), progress)
+    xyz = from_origin(cloud.xyz, cloud.xyz.min(0))
+    sample = xyz[sample_index(len(xyz))]
+    blocks = plan_blocks(sample, len(xyz), predictor.block, predictor.grid)
+    margin = margin_of(sample, len(blocks), predictor.window, predictor.grid)
+    found = Labels(np.empty(len(xyz), np.int64), *(np.empty(len(xyz), np.float32) for _ in range(2)))
+    for block in blocks:
+        index = np.flatnonzero(block.holds(xyz, margin))
+        columns = {name: cloud.columns[name][index] for name in cloud.columns if name in predictor.features.names}
+        part = replace(cloud, xyz=xyz[index], columns=columns)
+        core = block.holds(part.xyz)
+        for whole, values in zip(found, label_points(predictor, part, core, ORIGIN, progress), strict=True):
+            whole[index[core]] = values
+    return found
+
+
+def label_points(
+    predictor: Any,
+    cloud: Cloud,
+    core: Bool[np.ndarray, " N"],
+    origin: Float[np.ndarray, "3"],
+    progress: Progress = None,
+) -> Labels:
+    """Label some points of a cloud (the mask ``core``); the others lie around them.
+
+    ``origin``: lowest coordinates of the scene; ``progress``: called with the number of points done.
+    """
+    unlabelled = np.full(len(cloud), VOID)
+    scene = make_scene(cloud.xyz, cloud.columns, unlabelled, predictor.features, predictor.grid, cloud.name, origin)
+    inverse = scene.inverse.long()[torch.from_numpy(core)]
+    needed = np.zeros(len(scene), bool)
+    needed[inverse.numpy()] = True
+    report = _points_of(progress, len(inverse), int(needed.sum())) if progress else None
+    probability = scene_probabilities(
+        predictor.model,
+        scene,
+        predictor.window,
+        predictor.shape,
+        device=predictor.device,
+        needed=needed,
+        progress=report,
+    )
+    check_finite(probability, cloud.name)
+    confidence, labels = probability.max(1)
+    entropy = -(probability * probability.clamp(min=1e-12).log()).sum(1) / np.log(max(2, probability.shape[1]))
+    return Labels(*(values[inverse].numpy() for values in (labels, confidence, entropy)))
+
+
+def _points_of(progress: Callable[[int], Any], points: int, voxels: int) -> Callable[[int], None]:
+    """Return a function of newly done voxels that reports as many points, all in all ``points``."""
+    done = 0
+
+    def report(number: int) -> None:
+        nonlocal done
+        before, done = done, done + number
+        progress(points * done // voxels - points * before // voxels)
+
+    return report
+
+
+def label_las(predictor: Any, path: Path, folder: Path, progress: Progress = None) -> tuple[Labels, Cloud, Parts]:
+    """Label a LAS or LAZ file in bounded memory; the results are arrays mapped from files in ``folder``.
+
+    What is done is kept in the folder: after an interruption the same call goes on where it was. Returns also a cloud
+    without points, whose notes say what was filled or converted, and the parts of the file. Raises InputError if the
+    file is damaged or lacks a feature, or if another process works in the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LOCK).touch()
+    with lock(folder, LOCK, "work"):
+        sizes = (predictor.grid, predictor.window, predictor.block)
+        parts = sort_las(path, folder, _key(predictor, path), predictor.features, sizes)
+        kinds = np.min_scalar_type(-max(1, len(predictor.class_names))), np.dtype("f4"), np.dtype("f4")
+        files = [(folder / name, kind) for name, kind in zip(Labels._fields, kinds, strict=True)]
+        for file, kind in files:
+            with file.open("ab") as opened:
+                opened.truncate(parts.total * kind.itemsize)
+        for number in range(len(parts.blocks)):
+            _label_block(predictor, parts, number, files, progress, printable(path.name))
+        empty = predictor.prepare(_few(parts, printable(path.name)))
+        return Labels(*(np.memmap(file, kind, "c") for file, kind in files)), empty, parts
+
+
+def _label_block(
+    predictor: Any, parts: Parts, number: int, files: list[tuple[Path, np.dtype]], progress: Progress, name: str
+) -> None:
+    """Write the results of a block to the files, and a file that says so; or report the points if it is there."""
+    mark = parts.folder / f"done_{number}"
+    if mark.is_file():
+        if progress:
+            progress(int(mark.read_text()))
+        return
+    index, cloud, core = parts.read(number, name)
+    if core.any():
+        found = label_points(predictor, predictor.prepare(cloud), core, ORIGIN, progress)
+        del cloud
+        for (file, kind), values in zip(files, found, strict=True):
+            _scatter(file, kind, index[core], values, parts.total)
+    write_whole(mark, lambda temporary: temporary.write_text(str(int(core.sum()))))
+
+
+def _scatter(file: Path, kind: np.dtype, index: Int[np.ndarray, " N"], values: Any, total: int) -> None:
+    """Write the values of some points, whose indices are in order, to the file of all; a part is mapped at a time."""
+    for first in range(0, total, CHUNK):
+        here = slice(*np.searchsorted(index, (first, first + CHUNK)))
+        if here.start < here.stop:
+            mapped = np.memmap(file, kind, "r+", first * kind.itemsize, (min(CHUNK, total - first),))
+            mapped[index[here] - first] = values[here]
+            mapped.flush()
+
+
+def _few(parts: Parts, name: str) -> Cloud:
+    """Return the first points of a file, with the columns that were kept."""
+    for number in range(len(parts.blocks)):
+        if parts.path(number).is_file():
+            points = np.fromfile(parts.path(number), parts.dtype, 1000)
+            largest = {"rgb": parts.most} if "rgb" in parts.columns else {}
+            columns = {one: np.ascontiguousarray(points[f"column {one}"]) for one in parts.columns}
+            return Cloud(np.ascontiguousarray(points["xyz"]), columns, name, notes=parts.notes, largest=largest)
+    raise AssertionError("a file has points")
+
+
+def _key(predictor: Any, path: Path) -> str:
+    """Return a hash of the file's state, the weights and all settings: what the results depend on."""
+    status = path.stat()
+    facts = {"file": [str(path.absolute()), status.st_size, status.st_mtime_ns], "version": __version__}
+    facts |= {"classes": predictor.class_names, "grid": predictor.grid, "window": predictor.window}
+    facts |= {"shape": predictor.shape, "fill": {name: list(values) for name, values in predictor.fill.items()}}
+    facts |= {"features": str(predictor.features), "block": predictor.block, "model": repr(predictor.model)}
+    found = hashlib.sha256(json.dumps(facts).encode())
+    for name, tensor in predictor.model.state_dict().items():
+        found.update(name.encode() + tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
