@@ -19,8 +19,9 @@ RUNS = 10
 """Number of places of a large file that `read_runs` reads."""
 
 
-def is_large(path: Path, most: int = LARGE) -> bool:
-    """Return whether a file is a LAS or LAZ with so many points that not all should be read at once."""
+def is_large(path: Path, most: int | None = None) -> bool:
+    """Return whether a file is a LAS or LAZ of more than ``most`` points, by default `LARGE`."""
+    most = LARGE if most is None else most
     if path.suffix.lower() not in LAS or not path.is_file():
         return False
     try:
