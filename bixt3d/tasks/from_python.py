@@ -34,7 +34,7 @@ def train(
 
     Args:
         config: name of a config, path of a yaml file, or a mapping of settings.
-        task: ``cls``, ``partseg``, ``scenes``, ``imgcls``, ``imgseg``, or a Task; by default that of the config's model.
+        task: ``cls``, ``partseg``, ``scenes``, ``imgcls``, ``imgseg``, or a Task; by default that of its model.
         run_dir: folder of the run, new or empty; by default one under ``runs/``.
         seeds: several seeds: a run for each, with mean and standard deviation.
         trust: import classes outside bixt3d that the config names, which runs their code.
