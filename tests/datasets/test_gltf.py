@@ -203,6 +203,8 @@ def test_instances_on_the_gpu_are_meshes_of_their_own(tmp_path):
     turned = TRIANGLES[..., [1, 0, 2]] * [-1, 1, 1] + [0, 0, 6]
     expected = np.concatenate([TRIANGLES + [0, 0, 1], 2 * TRIANGLES + [10, 0, 1], turned])
     np.testing.assert_allclose(found.corners, expected, atol=1e-6)
+    del attributes["TRANSLATION"], attributes["ROTATION"], attributes["SCALE"]
+    assert np.array_equal(read(tmp_path, writer).corners, np.tile(TRIANGLES + [0, 0, 1], (3, 1, 1)))
 
 
 def test_a_mesh_of_points_is_a_cloud_with_features(tmp_path):
@@ -243,11 +245,13 @@ def test_what_is_not_read_is_said(tmp_path):
     )
 
 
-@pytest.mark.parametrize("uri", ["my box.bin", "my%20box.bin", "sub/b.bin", "sub\\b.bin", "data:,", "data:;base64,"])
+@pytest.mark.parametrize(
+    "uri", ["my box.bin", "my%20box.bin", "sub/b.bin", "sub\\b.bin", "u\u0308.bin", "data:,", "data:;base64,"]
+)
 def test_buffers_lie_beside_the_file_or_in_it(tmp_path, uri):
     writer = square().nodes({"mesh": 0})
     (tmp_path / "sub").mkdir()
-    for name in ("my box.bin", "sub/b.bin"):
+    for name in ("my box.bin", "sub/b.bin", "\u00fc.bin"):
         (tmp_path / name).write_bytes(writer.raw)
     if uri == "data:,":
         uri += "".join(f"%{byte:02x}" for byte in writer.raw)

@@ -49,6 +49,7 @@ TEXTURE = "its texture not read"
         (BOX.replace("\n", "\r"), ()),
         ("\ufeff" + BOX, ()),
         (BOX.encode("utf-16"), ()),
+        (BOX.upper(), ()),
         (BOX.replace("\n", " # 1 2 3 \\\n"), ()),
         ("# W\u00fcrfel\\\n".encode("latin-1") + BOX.encode(), ()),
         (BOX.replace("f ", "f \\\n").replace("v 2 ", "v 2 \\ \n"), ()),
@@ -95,6 +96,12 @@ def test_a_concave_face_keeps_its_area(tmp_path):
 def test_faces_of_one_or_two_corners_are_left_out_and_noted(tmp_path):
     (tmp_path / "a.obj").write_text(V + "f 1 2\nf 3\n" + F)
     assert read_file(tmp_path / "a.obj", 10)[0].notes == ("2 faces of fewer than three corners left out",)
+
+
+def test_a_face_of_one_corner_for_each_vertex_is_a_cloud(tmp_path):
+    (tmp_path / "a.obj").write_text(V + "".join(f"f {place}\n" for place in range(1, 9)))
+    (cloud,) = read_file(tmp_path / "a.obj")
+    assert np.array_equal(cloud.xyz, VERTICES) and cloud.notes == ("8 faces of fewer than three corners left out",)
 
 
 @pytest.mark.parametrize(("most", "width"), [(1, 6), (255, 6), (1, 7)])

@@ -94,6 +94,9 @@ BINARY = ply("binary_little_endian", *BOX)
     [
         (in_text(comment="W\u00fcrfel"), ""),
         (in_text(comment="end_header"), ""),
+        (b"\xef\xbb\xbf" + in_text(), ""),
+        (b"\xef\xbb\xbf" + BINARY, ""),
+        (in_text(lambda raw: raw.decode().encode("utf-16")), ""),
         (in_text(end="\r\n"), ""),
         (in_text(end="\r"), ""),
         (ply("binary_big_endian", *BOX, comment="a").replace(b"\n", b"\r\n", 10), ""),

@@ -58,6 +58,7 @@ def refused(folder: Path, text: str | bytes, name: str = "a.csv") -> str:
         ("X Coordinate", "Y Coordinate", "Z Coordinate"),
         ("PointX", "PointY", "PointZ"),
         ("pos_x", "pos_y", "pos_z"),
+        ("PtX", "PtY", "PtZ"),
         ("xyz_1", "xyz_2", "xyz_3"),
         ("Easting", "Northing", "Elevation"),
         ("easting [m]", "northing [m]", "height [m]"),
@@ -177,6 +178,17 @@ def test_comments_are_skipped_alone_behind_numbers_and_among_rows(tmp_path, mark
     text = "\n".join([f"{mark} by hand 1 2 3", *(f"{line} {mark} p" for line in lines[:9]), f"{mark} q", *lines[9:]])
     assert np.array_equal(points(tmp_path, text, "a.xyz").xyz, XYZ)
     assert np.array_equal(points(tmp_path, text.replace(f" {mark} p", ""), "a.xyz").xyz, XYZ)
+
+
+@pytest.mark.parametrize("mark", ["#", "//"])
+def test_a_comment_may_touch_the_number_before_it(tmp_path, mark):
+    lines = rows(XYZ, sep=" ").splitlines()
+    for touched in (lines[:3], lines[5:9], lines):
+        text = "\n".join(f"{line}{mark}1 2" if line in touched else line for line in lines)
+        found = points(tmp_path, text, "a.xyz")
+        assert np.array_equal(found.xyz, XYZ) and not found.notes
+    kept = points(tmp_path, "1 2 3 1.#QNAN wall1#2\n4 5 7 6 wall1#3\n", "a.xyz")
+    assert kept.words == {"column5": ("wall1#2", "wall1#3")} and np.isnan(kept.columns["column4"][0])
 
 
 def test_exponents_signs_and_marks_of_the_end_of_old_programs(tmp_path):

@@ -25,7 +25,21 @@ QUALIFIERS = {
     "local",
     "location",
 }
-QUALIFIERS |= {"map", "point", "points", "pos", "position", "positions", "utm", "value", "vertex", "world", "xyz"}
+QUALIFIERS |= {
+    "map",
+    "point",
+    "points",
+    "pos",
+    "pt",
+    "pts",
+    "position",
+    "positions",
+    "utm",
+    "value",
+    "vertex",
+    "world",
+    "xyz",
+}
 LENGTHS = {"m", "mm", "cm", "km", "ft", "feet", "foot", "in", "inch", "meter", "meters", "metre", "metres", "usft"}
 """Words in the name of a column that do not change which axis it is: ``Points:0``, ``x_coordinate``, ``Easting_m``."""
 
@@ -68,7 +82,7 @@ def plain_name(name: str) -> str:
     """Return the name of a column in lower case without units and words such as ``coordinate``."""
     name = re.sub(r"[\[(<{/].*", "", name.strip().strip("\"'"))
     name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name).lower()  # pointX, XCoord
-    name = re.sub(r"^(coords?|pos|points?)(?=[xyz]$)", "", name)
+    name = re.sub(r"^(coords?|pos|points?|pts?)(?=[xyz]$)", "", name)
     words = [word for word in re.split(r"[\s_\-.:,*]+", name) if word]
     return " ".join(word for word in words if word not in QUALIFIERS | LENGTHS)
 

@@ -74,7 +74,8 @@ def _instances(
         for name, index in found["attributes"].items()
         if name in widths
     }
-    for row in range(min(map(len, given.values()), default=0)):
+    counts = [data.tree["accessors"][index]["count"] for index in found["attributes"].values()]
+    for row in range(min(counts, default=0)):
         yield transform @ _matrix({name: values[row] for name, values in given.items()})
 
 

@@ -1,5 +1,6 @@
 """Limits of meshes, and the files that a glTF refers to."""
 
+import unicodedata
 import urllib.parse
 from pathlib import Path
 
@@ -20,7 +21,9 @@ class Resolver:
 
     def __getitem__(self, name: str) -> bytes:
         """Return the bytes of a file, which is read once. Raises InputError if it is missing or outside the folder."""
-        for spelled in (name, urllib.parse.unquote(name), urllib.parse.unquote(name).replace("\\", "/")):
+        plain = urllib.parse.unquote(name)
+        forms = [unicodedata.normalize(form, plain) for form in ("NFC", "NFD")]  # macOS decomposes letters
+        for spelled in (name, plain, plain.replace("\\", "/"), *forms):
             path = (self.folder / spelled).resolve()
             if ":" in name or not path.is_relative_to(self.folder):
                 raise InputError(

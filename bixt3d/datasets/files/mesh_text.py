@@ -21,9 +21,14 @@ def read_mesh_text(path: Path) -> bytes:
 
 def plain_text(raw: bytes) -> bytes:
     """Return a text with lines that end with a line feed, without a byte order mark; UTF-16 becomes UTF-8."""
+    return without_mark(raw).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def without_mark(raw: bytes) -> bytes:
+    """Return a file without a byte order mark; a text in UTF-16 becomes UTF-8."""
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raw = raw.decode("utf-16", errors="replace").encode()
-    return raw.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return raw.removeprefix(codecs.BOM_UTF8)
 
 
 def without_commas(text: bytes) -> tuple[bytes, tuple[str, ...]]:

@@ -27,7 +27,9 @@ def read_obj(path: Path) -> Polygons:
         raise InputError("is not text: it is damaged, or no OBJ file")
     if b"#" in text:
         text = re.sub(rb"#[^\n]*", b"", text)
-    lines = Lines(_joined(text))
+    lines = Lines(text := _joined(text))
+    if not len(lines.where(b"v")):
+        lines = Lines(text.lower())  # V and F
     vertices, faces = lines.where(b"v"), lines.where(*FACES)
     if not len(vertices):
         raise InputError("contains no vertices: it is damaged, or no OBJ file")
@@ -145,7 +147,7 @@ def _check_last(lines: Lines, faces: Int[np.ndarray, " F"], ends_in_line: bool) 
     """Raise InputError if the last line is a face that seems cut: too short, or shorter or of another form than all."""
     last = lines.text(faces[-1:]).split()
     fault = f"ends in the middle of a face, in {lines.at(faces[-1])}: it is damaged"
-    if len(last) < 3:
+    if len(last) < 3 and (len(faces) == 1 or lines.sizes[faces[:-1]].max() >= 3):
         raise InputError(fault)
     if ends_in_line and len(faces) > 2:
         others = {word.count(b"/") for word in lines.text(faces[:-1]).split()}

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from bixt3d.datasets.files.columns import MAX_COLUMNS, Points, each_once
 from bixt3d.datasets.files.fields import points_of_fields
 from bixt3d.datasets.files.lzf import LZF_RATIO, expand_lzf
+from bixt3d.datasets.files.mesh_text import without_mark
 from bixt3d.datasets.files.pcd_rows import read_rows
 from bixt3d.io.bounds import counted, read_plain
 from bixt3d.types import InputError
@@ -39,7 +40,7 @@ def read_pcd(path: Path, viewpoint: bool = True) -> list[Points]:
     ``viewpoint``: move the points by the pose of the sensor in the header, as PCL's viewer and CloudCompare do.
     """
     try:
-        kind, header, body = _split(read_plain(path))
+        kind, header, body = _split(without_mark(read_plain(path)))
         layout = _layout(header, kind, len(body))
         columns, notes = _BODIES[kind](body, layout.dtype, layout.num_points)
     except InputError:
@@ -87,7 +88,7 @@ def _split(raw: bytes) -> tuple[str, dict[str, list[str]], bytes]:
     if end is None:
         raise ValueError("no line DATA")
     header: dict[str, list[str]] = {}
-    for line in raw[: end.start()].removeprefix(b"\xef\xbb\xbf").decode("latin-1").splitlines():
+    for line in raw[: end.start()].decode("latin-1").splitlines():
         key, *values = line.partition("#")[0].split() or ["#"]
         header[key.upper()] = values
     return end[1].decode().lower(), header, raw[end.end() :]

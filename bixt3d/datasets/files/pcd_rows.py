@@ -26,7 +26,7 @@ def read_rows(
     if 2 * num_values > len(text) + 1:  # a number takes a digit and a blank at least
         raise ValueError("a point takes more numbers than there are")
     if rows and "," in rows[0]:
-        decimal = len(rows[0].split()) == num_values
+        decimal = len(rows[0].split()) == num_values and not re.search(r",\s", rows[0])
         rows = [row.replace(",", "." if decimal else " ") for row in rows]
     notes = ()
     if num_points is not None:

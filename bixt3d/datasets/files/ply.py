@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from bixt3d.datasets.files.columns import TRIPLES, named_columns
+from bixt3d.datasets.files.mesh_text import without_mark
 from bixt3d.datasets.files.ply_header import read_header
 from bixt3d.datasets.files.ply_rows import Columns, Lists, Rows, read_rows
 from bixt3d.datasets.files.polygons import Polygons
@@ -24,7 +25,7 @@ def read_ply(path: Path) -> Polygons:
 
     Raises InputError for a damaged file.
     """
-    raw = read_plain(path)
+    raw = without_mark(read_plain(path))
     rows, notes = read_rows(raw, read_header(raw))
     vertex = _vertex_place(rows)
     if not rows[vertex][0].count:

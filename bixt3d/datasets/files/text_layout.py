@@ -27,6 +27,8 @@ _MARK = rf"(#(?![0-9a-f]{{6}}\b)(?!{_ERROR[1:]})|//|!|%)"
 _COMMENT = re.compile(rf"\s*({_MARK}|;(?=\s*[^\W\d]))", re.IGNORECASE)
 _SUSPECT = re.compile(r"[#/!%;]")
 _BEHIND = re.compile(rf"(?<=[\d.])[\s,;\"]+{_MARK}.*|(?<=[\d.])\s*;\s*(?=$|[^\W\d]).*", re.IGNORECASE)
+_GLUED = re.compile(r"((?:^|[\s,;|])[-+]?\d(?:[\d.,]*\d)?(?:[ed][-+]?\d+)?)(#|//).*", re.IGNORECASE)
+"""A comment right behind a number: ``3.5# edge``."""
 _TIME = r"\d+(:\d+)+(\.\d+)?Z?"
 _DATE = re.compile(rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{1,4}}([ T]{_TIME})?|{_TIME}")
 _COLOR = re.compile(r"(#|0x)[0-9a-fA-F]{6}")
@@ -82,7 +84,9 @@ class Layout:
             return line.strip(" ,") if self.separator is None else line.strip(" ")
         if _COMMENT.match(line):
             return ""
-        line = line if '"' in line or self.separator == ";" and ";" in line else _BEHIND.sub("", line)
+        if '"' not in line:
+            line = _GLUED.sub(r"\1", line)
+            line = line if self.separator == ";" and ";" in line else _BEHIND.sub("", line)
         return line.strip(" ,") if self.separator is None else line.strip(" ")
 
     def is_row(self, cells: Sequence[str]) -> bool:
