@@ -171,8 +171,10 @@ def test_depth_maps_and_voxel_grids_are_no_points(array):
 
 def test_a_photo_is_no_cloud(tmp_path):
     photo = (127 * (1 + np.sin(camera(48, 64)))).astype(np.uint8)
-    with pytest.raises(InputError, match=r"a.npy has bytes of shape \(48, 64, 3\), as an image"):
-        read(tmp_path / "a.npy", data=photo)
+    noisy = np.random.default_rng(0).integers(0, 255, (48, 64, 4)).astype(np.uint8)
+    for bytes_ in (photo, photo.transpose(2, 0, 1), noisy):
+        with pytest.raises(InputError, match=rf"a.npy has bytes of shape \({bytes_.shape[0]}, .*, as an image"):
+            read(tmp_path / "a.npy", data=bytes_)
 
 
 def test_a_table_of_many_columns_is_points_as_long_as_it_has_many_more_rows(tmp_path):

@@ -104,6 +104,7 @@ BINARY = ply("binary_little_endian", *BOX)
         (in_text(lambda raw: raw.replace(b"comment", b"obj_info"), comment="num_cols 3"), ""),
         (in_text(lambda raw: in_body(raw, b".", b",")), "decimal commas read as points"),
         (in_text(lambda raw: in_body(raw, b" ", b"\n")), ""),
+        (in_text(lambda raw: in_body(raw, b" ", b", ")), ""),
         (in_text(lambda raw: in_body(raw, b" ", b"\t  ")), ""),
         (in_text(lambda raw: in_body(raw, b"\n", b" ")), ""),
         (in_text(lambda raw: raw + b"the end\n"), "1 line behind its last row not read"),

@@ -126,6 +126,11 @@ def test_numbers_of_rows_that_pandas_and_r_write_are_no_positions(tmp_path, sep)
     assert len(found.xyz) == 40 and np.array_equal(found.columns["rgb"], RGB)
     assert len(points(tmp_path, "0 1 2\n1 2 3\n4 5 6\n").xyz) == 3  # may well be a point
     assert "counts its rows in the first column" in refused(tmp_path, rows(IDS, XYZ))
+    assert "has rising integers in the first column" in refused(tmp_path, rows(100 + 3 * IDS, XYZ))
+    for header, own in ((",0,1,2,label", (index, XYZ)), ("0,1,2,label", (XYZ,))):
+        text = header + "\n" + rows(*own).replace("\n", ",car\n")
+        found = points(tmp_path, text)
+        assert np.array_equal(found.xyz, XYZ) and found.words == {"label": ("car",)}
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,11 @@ def _of_two(shape: tuple[int, ...]) -> Layout:
 
 def _of_three(xyz: Shaped[np.ndarray, "A B C"], is_set: bool) -> Layout:
     first, second, third = shape = xyz.shape
+    if xyz.dtype == np.uint8 and not is_set and min(sorted(shape)[1:]) > WIDE and {first, third} & {3, 4}:
+        raise InputError(
+            f"has bytes of shape {shape}, as an image: a point takes three coordinates (if it has these, write them "
+            "as another type)"
+        )
     if second == 1 and third >= 3:  # as OpenCV writes points
         return Layout((first, 1), False, 2)
     if third == 1 and 3 <= second <= MAX_CHANNELS:
@@ -79,8 +84,6 @@ def _of_three(xyz: Shaped[np.ndarray, "A B C"], is_set: bool) -> Layout:
         return Layout((first, third), True, 1, (note,))
     if third >= 3 and _is_table(second, third):
         if not is_set and looks_organized(xyz[..., :3]):
-            if xyz.dtype == np.uint8:
-                raise InputError(f"has bytes of shape {shape}, as an image: a point takes three coordinates")
             return Layout((first, second), False, 2, (f"{shape} taken for one organized cloud, not for {first}",))
         return Layout((first, second), True, 2, (f"{shape} taken as points in rows",) * (second == third == 3))
     if 3 <= first <= MAX_CHANNELS and min(second, third) > WIDE:

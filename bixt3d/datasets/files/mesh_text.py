@@ -32,7 +32,8 @@ def without_mark(raw: bytes) -> bytes:
 
 
 def without_commas(text: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """Return numbers with decimal points, and a note if they had decimal commas."""
+    """Return numbers with decimal points and blanks between, and a note if they had decimal commas."""
+    text = re.sub(rb",(?=\s)", b" ", text) if b"," in text else text
     found = re.sub(rb"(?<=\d),(?=\d)", b".", text) if b"," in text else text
     return found, (DECIMAL_COMMA,) if found != text else ()
 

@@ -51,9 +51,16 @@ def read_head(lines: Sequence[str], layout: Layout) -> Head:
 
 
 def _counts_columns(names: Sequence[str], after: Sequence[str], layout: Layout) -> bool:
-    """Return whether the first row of numbers is 0, 1, 2, ...: the header of pandas for columns without names."""
+    """Return whether the first row of numbers is 0, 1, 2, ...: the header of pandas for columns without names.
+
+    Names such as ``label`` may follow, of columns that were added later.
+    """
+    is_indexed = is_index_name(names[0])
+    added = [name for name in names[3 + is_indexed :] if not name.isdecimal()]
+    if all(layout.number(name) is None for name in added):
+        names = names[: len(names) - len(added)]
     counted_from = [str(place) for place in range(len(names))]
-    if is_index_name(names[0]) and list(names[1:]) == counted_from[:-1] and len(names) > 3:
+    if is_indexed and list(names[1:]) == counted_from[:-1] and len(names) > 3:
         return True
     some = [layout.split(line) for line in islice((one for one in after if not is_comment(one)), 100)]
     broken = any(not cell.isdecimal() for cells in some for cell in cells[:3])

@@ -102,8 +102,13 @@ def _kept(columns: Sequence[TextColumn], head: Head) -> tuple[list[int], list[st
     names = head.names or [""] * len(columns)
     kept = [place for place, name in enumerate(names) if name or not columns[place].is_empty()]
     if head.names is None:
-        if sum(not columns[place].is_words() for place in kept) > 3 and columns[kept[0]].counts_rows():
+        numeric = [columns[place] for place in kept if not columns[place].is_words()]
+        if len(numeric) > 3 and columns[kept[0]].counts_rows():
             raise InputError("counts its rows in the first column: name the columns x, y, z in its first line")
+        if len(numeric) > 3 and numeric[0].rises() and not any(column.is_whole() for column in numeric[1:4]):
+            raise InputError(
+                "has rising integers in the first column, as numbers of points: name the columns in its first line"
+            )
         return kept, []
     if not is_index_name(names[0]) or 0 not in kept:
         return kept, []
