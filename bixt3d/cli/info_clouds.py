@@ -18,7 +18,7 @@ FAR = 10_000
 SPACED, NEAREST = 1000, 1_000_000
 """Points whose nearest neighbor is searched for the spacing, among at most so many consecutive points."""
 UP_WORDS = {".pcd": "as depth cameras write such files", ".e57": "as scanners write such files"}
-UP_WORDS |= dict.fromkeys(LAS, "as survey files have it")
+UP_WORDS |= dict.fromkeys(LAS, "as survey files have it") | dict.fromkeys((".gltf", ".glb"), "as glTF defines it")
 METRIC = (".e57", ".gltf", ".glb")
 """Formats that define their unit as metres."""
 CLASSES = 8

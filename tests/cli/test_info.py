@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import trimesh
 from PIL import Image
 from safetensors.torch import load_file
 from written_runs import write_run_folder, write_seeds
@@ -105,6 +106,13 @@ def test_a_mesh_says_its_faces_and_what_is_guessed(tmp_path, capsys):
     assert "a mesh (.off) points 10,000, spread over its faces for reading faces 2 triangles" in said
     assert "normal normal, 3 x float64 0 to 1" in said
     assert "units not said; perhaps metres" in said and "up the file does not say" in said
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".gltf"])
+def test_a_gltf_says_the_unit_and_the_axis_that_its_format_defines(tmp_path, capsys, suffix):
+    path = tmp_path / f"box{suffix}"
+    trimesh.creation.box().export(path, file_type="glb")  # the content says which of the two it is
+    assert "units metres, as the format defines up y, as glTF defines it" in told(capsys, path)
 
 
 def test_a_cloud_of_a_map_says_columns_bounds_and_the_guess(tmp_path, capsys):
