@@ -81,7 +81,8 @@ def write_las_copy(
     found = copy_las(file, source, {}, names, {"classification": _classification(source, label, predictor, codes)})
     shown = listed([f"{name} {code}" for name, code in codes.items()])
     other = "" if len(codes) == len(names) else ", all other points keep theirs"
-    what = "" if predictor.las_codes or arguments.classes else ", the numbers of the classes in the run"
+    by_number = not predictor.las_codes and all(names.get(code) == name for name, code in codes.items())
+    what = " (their numbers in the run, as its training labels were no LAS classification)" if by_number else ""
     return (*found, f"classification replaced: {shown}{what}{other}")
 
 
