@@ -19,13 +19,13 @@ RUNS = 10
 """Number of places of a large file that `read_runs` reads."""
 
 
-def is_large(path: Path, most: int = LARGE) -> bool:
+def is_large(path: Path, most: int | None = None) -> bool:
     """Return whether a file is a LAS or LAZ with so many points that not all should be read at once."""
     if path.suffix.lower() not in LAS or not path.is_file():
         return False
     try:
         with open_las(path) as las:
-            return len(las) > most
+            return len(las) > (LARGE if most is None else most)
     except InputError:
         return False  # whoever reads it says why
 
