@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from bixt3d import models
 from bixt3d.datasets.clouds.given import as_pair
 from bixt3d.errors import check_path
+from bixt3d.models.create import kind_of
 from bixt3d.models.presets import read_model_config
 from bixt3d.tasks import TASKS, find_task, training
 from bixt3d.tasks.task import Task
@@ -34,7 +34,7 @@ def train(
 
     Args:
         config: name of a config, path of a yaml file, or a mapping of settings.
-        task: ``cls``, ``partseg``, ``imgcls``, ``imgseg``, or a Task; by default the one whose models the config names.
+        task: ``cls``, ``partseg``, ``scenes``, ``imgcls``, ``imgseg``, or a Task; by default that of its model.
         run_dir: folder of the run, new or empty; by default one under ``runs/``.
         seeds: several seeds: a run for each, with mean and standard deviation.
         trust: import classes outside bixt3d that the config names, which runs their code.
@@ -87,10 +87,11 @@ def choose_task(task: Task | str | None, config: str) -> Task:
     if isinstance(task, Task):
         return task
     if task is None:
-        described = read_model_config(config)["model"]
-        path = described.get("class_path", "") if isinstance(described, dict) else described
-        kind = getattr(models, str(path).rpartition(".")[2], None)
-        found = [one for one in known if isinstance(kind, type) and issubclass(kind, get_args(one.model)[1])]
+        try:
+            kind = kind_of(read_model_config(config))
+        except InputError:  # a class that bixt3d does not know
+            kind = None
+        found = [one for one in known if one.program == kind]
     else:
         found = [one for one in known if task in (one.program, one.name)]
     if not found:

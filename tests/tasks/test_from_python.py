@@ -64,7 +64,7 @@ def test_a_task_is_found_by_its_names_or_is_given():
     own = find_task("part segmentation")
     assert choose_task(own, "") is own
     assert choose_task("partseg", "").name == choose_task("part segmentation", "").name == "part segmentation"
-    with pytest.raises(InputError, match="there is no task 'parts'; task is one of 'cls', 'partseg', 'imgcls', 'img"):
+    with pytest.raises(InputError, match="there is no task 'parts'; task is one of 'cls', 'partseg', 'scenes', 'img"):
         choose_task("parts", "")
     with pytest.raises(InputError, match="the config's model is not one of bixt3d: give its task; task is one of"):
         choose_task(None, "{model: {class_path: mine.Model}}")

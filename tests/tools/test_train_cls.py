@@ -240,7 +240,7 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
         (["--resume=nowhere"], "nowhere is no run folder"),
         (["--resume"], "no classification run under runs/ yet: make one with `bixt3d train cls"),
         (["--run_dir"], "--run_dir: expected one argument"),
-        (["--run_dir=in_the_way"], "could not write in_the_way"),
+        (["--run_dir=in_the_way"], "in_the_way is a file"),
         (["--run_dir=in_the_way/deeper"], "could not write in_the_way/deeper"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

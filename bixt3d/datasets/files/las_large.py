@@ -20,12 +20,13 @@ RUNS = 10
 
 
 def is_large(path: Path, most: int | None = None) -> bool:
-    """Return whether a file is a LAS or LAZ with so many points that not all should be read at once."""
+    """Return whether a file is a LAS or LAZ of more than ``most`` points, by default `LARGE`."""
+    most = LARGE if most is None else most
     if path.suffix.lower() not in LAS or not path.is_file():
         return False
     try:
         with open_las(path) as las:
-            return len(las) > (LARGE if most is None else most)
+            return len(las) > most
     except InputError:
         return False  # whoever reads it says why
 
