@@ -12,6 +12,7 @@ import pytest
 from bixt3d import CloudSource, ImageSource, SegmentationSource
 from bixt3d.cli.choice import find
 from bixt3d.cli.main import COMMANDS, call
+from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.datasets.scenes.tiles import write_tile
 from bixt3d.io.known_classes import known_classes
 from bixt3d.io.named_configs import config_file
@@ -149,7 +150,9 @@ def test_configs_and_programs_that_a_page_names_are_there(page):
 
 def test_settings_that_pages_name_are_settings():
     known = {action.dest for name in TASKS for action in find_task(name).make_parser("")._actions}
-    sources = [one for one in known_classes() if issubclass(one, CloudSource | ImageSource | SegmentationSource)]
+    sources = [
+        one for one in known_classes() if issubclass(one, CloudSource | SceneSource | ImageSource | SegmentationSource)
+    ]
     known |= {f"data.{name}" for one in sources for name in inspect.signature(one).parameters}
     named = {
         (page, setting)
