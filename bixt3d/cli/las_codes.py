@@ -37,7 +37,7 @@ def codes_of(predictor: ScenePredictor, arguments: Namespace) -> dict[str, int]:
 
 
 def _read_classes(path: Path) -> dict[str, int | None]:
-    given = read_yaml(read_words(path, LIST_BYTES), str(path))
+    given = read_yaml(read_words(path, LIST_BYTES), str(path), settings=False)
     chosen = dict.fromkeys(map(str, given)) if isinstance(given, list) else given
     if (
         not isinstance(chosen, dict)

@@ -102,7 +102,7 @@ class SceneFolder(SceneSource):
         """Return the column of the labels and the classes."""
         path = root / CLASSES
         if path.is_file():
-            return _read_classes(path, self.label, self.ignore)
+            return read_classes(path, self.label, self.ignore)
         words = sorted(self._words(root, train) - self.ignore, key=_rank)
         if not words:
             raise InputError(f"{printable(root)} has no labels that are not ignored")
@@ -184,8 +184,9 @@ def _fits(tensors: Tensors, width: int, num_classes: int) -> bool:
     )
 
 
-def _read_classes(path: Path, label: str, ignore: set[str]) -> tuple[str, Classes]:
-    given = read_yaml(read_words(path, LIST_BYTES), str(path))
+def read_classes(path: Path, label: str, ignore: set[str]) -> tuple[str, Classes]:
+    """Read ``classes.yaml``: return the column of the labels and the classes, without the labels to ``ignore``."""
+    given = read_yaml(read_words(path, LIST_BYTES), str(path), settings=False)
     if not isinstance(given, dict) or set(given) - set(KEYS) or "labels" not in given:
         raise InputError(f"{printable(path)} should have the entry labels, and no others than {listed(KEYS)}")
     labels = given["labels"]
