@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from bixt3d.cli.data_clouds import SeenCloud, duplicates, see_cloud
+from bixt3d.cli.data_clouds import SeenCloud, duplicates, see_cloud, usable
+from bixt3d.cli.data_scenes import scene_commands, scene_lines
 from bixt3d.datasets.clouds.folder_files import Listing, list_folder
 from bixt3d.datasets.clouds.folder_reading import fault_of, read_clouds
 from bixt3d.datasets.clouds.part_folder import WHOLE
-from bixt3d.datasets.clouds.point_labels import NAMES
 from bixt3d.datasets.clouds.poses import Poses, find_poses
 from bixt3d.datasets.transforms.invariants import INVARIANTS
 from bixt3d.io.bounds import counted, listed, printable
-from bixt3d.types import Feature, InputError
+from bixt3d.types import InputError
 
 FEW = 10
 """Training clouds below which a class is reported as small."""
@@ -36,6 +36,12 @@ class Found:
     parts: bool
     clouds: list[SeenCloud] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def scenes(self) -> bool:
+        """Whether the clouds are scenes: large, with labels of points, in no class folders."""
+        large = sum(cloud.voxels > 0 for cloud in self.clouds)
+        return self.parts and 2 * large > len(self.clouds) and all(cloud.label == WHOLE for cloud in self.clouds)
 
     def of(self, split: str) -> list[SeenCloud]:
         """Return the clouds of a split."""
@@ -107,7 +113,11 @@ def overview(found: Found, poses: Poses | None) -> list[str]:
         if spacing:
             least, middle, most = _three(spacing, "{:.3g}")
             lines.append(f"spacing  {least} to {most}, median {middle}: distance of neighboring points")
-    lines.append(f"pose     {poses.words() if poses else 'not known: no class has three clouds to compare'}")
+    if found.scenes:
+        labels = sum((cloud.labels for cloud in clouds), Counter())
+        lines += scene_lines(spacing, [cloud.voxels for cloud in clouds], found.root, labels)
+    else:
+        lines.append(f"pose     {poses.words() if poses else 'not known: no class has three clouds to compare'}")
     formats = Counter(entry.path.suffix.lower() for entry in found.listing.entries)
     lines.append("formats  " + ", ".join(f"{ending} {number}" for ending, number in sorted(formats.items())))
     return lines
@@ -177,7 +187,9 @@ def warnings(found: Found) -> list[str]:
     lines += _some(across) + _some(conflicts)
     lines += [f"{counted(within, 'pair')} of duplicates within a class and split"] if within else []
     counts = Counter(cloud.label for cloud in found.of("train"))
-    if small := [f"{name} ({number})" for name, number in sorted(counts.items()) if number < FEW]:
+    if not found.scenes and (
+        small := [f"{name} ({number})" for name, number in sorted(counts.items()) if number < FEW]
+    ):
         lines.append(f"fewer than {FEW} clouds to train on: {listed(small)}")
     tested = {cloud.label for cloud in found.of("test")}
     if untested := sorted(set(counts) - tested):
@@ -213,6 +225,11 @@ def obstacle(found: Found) -> str | None:
 
 def advice(found: Found, poses: Poses | None, label: str) -> list[str]:
     """Return the commands to use, and which columns could be read too."""
+    features = usable(found.clouds)
+    if found.scenes:
+        spacing = [cloud.spacing for cloud in found.clouds if cloud.spacing]
+        commands = scene_commands(found.root, label, spacing, features, found.clouds[0].path)
+        return ["to train, test and predict scenes:", *(f"  {line}" for line in commands)]
     task, config = ("partseg", "folder_partseg") if found.parts else ("cls", "folder_cls")
     words = ["bixt3d", "train", task, "--cfg", config, "--data.root", str(found.root)]
     invariant = [str(INVARIANTS)] if poses and poses.rotate == "so3" else []
@@ -225,23 +242,7 @@ def advice(found: Found, poses: Poses | None, label: str) -> list[str]:
     lines = ["to train, test and predict:", "  " + shlex.join(words), f"  bixt3d test {task}"]
     test = found.root / "test" if (found.root / "test").is_dir() else found.root
     lines.append("  " + shlex.join(["bixt3d", "predict", str(test)]))
-    if features := usable(found):
+    if features:
         names = ",".join([*invariant, *features])
         lines.append(f"every cloud has {listed(features)}: the model reads them with --data.features {names}")
     return lines
-
-
-def usable(found: Found) -> list[str]:
-    """Return the columns that all clouds have, and that can be features: no labels, and not always the same number."""
-    names = [name for name in found.clouds[0].columns if all(name in cloud.columns for cloud in found.clouds)]
-    names = [name for name in names if name.lower().removeprefix("scalar_") not in NAMES]
-    good = []
-    for name in names:
-        ranges = [cloud.columns[name] for cloud in found.clouds]
-        try:
-            fits = Feature.parse(name).width == found.clouds[0].widths[name]
-        except InputError:  # not a valid name of a feature
-            continue
-        if fits and min(low for low, _ in ranges) < max(high for _, high in ranges):
-            good.append(name)
-    return good

@@ -11,10 +11,12 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from bixt3d.datasets.clouds.point_labels import label_words
+from bixt3d.cli.data_scenes import LARGE, count_voxels
+from bixt3d.datasets.clouds.point_labels import NAMES, label_words
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.io.bounds import open_plain
+from bixt3d.types import Feature, InputError
 
 SOME = 256
 """Points of a cloud that are kept for the comparison of poses, and whose neighbors are measured."""
@@ -35,6 +37,7 @@ class SeenCloud:
         shape: numbers that describe its geometry, in whatever order the points are.
         digest: hash of its file.
         labels: number of points of each label.
+        voxels: number of voxels of the side that is proposed for its spacing; 0: not counted.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class SeenCloud:
     shape: Float[ndarray, " Q"]
     digest: str
     labels: Counter = field(default_factory=Counter)
+    voxels: int = 0
 
 
 def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, column: str) -> SeenCloud:
@@ -60,6 +64,7 @@ def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, col
     if parts:
         own, words, codes = label_words(cloud, column)
         labels = Counter(dict(zip(words, np.bincount(codes, minlength=len(words)).tolist(), strict=True)))
+    spacing = None if cloud.from_mesh else _spacing(cloud.xyz, chosen)
     columns = {name: values for name, values in cloud.columns.items() if not (cloud.from_mesh and name == "normal")}
     return SeenCloud(
         path=path,
@@ -68,7 +73,8 @@ def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, col
         label=label,
         size=cloud.num_faces if cloud.from_mesh else len(cloud),
         extent=float(np.ptp(cloud.xyz, axis=0).max()),
-        spacing=None if cloud.from_mesh else _spacing(cloud.xyz, chosen),
+        spacing=spacing,
+        voxels=count_voxels(cloud.xyz, spacing) if parts and len(cloud) >= LARGE else 0,
         columns={name: _range(values) for name, values in columns.items() if name != own},
         widths={name: values.shape[-1] for name, values in columns.items()},
         some=xyz[chosen],
@@ -116,3 +122,19 @@ def duplicates(clouds: Sequence[SeenCloud]) -> Iterator[tuple[SeenCloud, SeenClo
                 one, other = group[first], group[place]
                 same = one.digest == other.digest
                 yield one, other, "the same file" if same else "the same geometry"
+
+
+def usable(clouds: Sequence[SeenCloud]) -> list[str]:
+    """Return the columns that all clouds have, and that can be features: no labels, and not always the same number."""
+    names = [name for name in clouds[0].columns if all(name in cloud.columns for cloud in clouds)]
+    names = [name for name in names if name.lower().removeprefix("scalar_") not in NAMES]
+    good = []
+    for name in names:
+        ranges = [cloud.columns[name] for cloud in clouds]
+        try:
+            fits = Feature.parse(name).width == clouds[0].widths[name]
+        except InputError:  # not a valid name of a feature
+            continue
+        if fits and min(low for low, _ in ranges) < max(high for _, high in ranges):
+            good.append(name)
+    return good

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from bixt3d.cli.data_scenes import LARGE, count_voxels, grid_words
+from bixt3d.datasets.clouds.point_labels import find_label
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.las import open_las
 from bixt3d.datasets.files.las_crs import crs_of
@@ -54,6 +56,7 @@ def cloud_facts(
         "greatest": dict(zip("xyz", most.tolist(), strict=True)),
         "size": dict(zip("xyz", (most - least).tolist(), strict=True)),
         "spacing": f"{spacing:.3g} (median distance to the nearest point)" if spacing is not None else None,
+        "grid": grid_of(clouds, spacing, total),
         "units": units_words(least, most, suffix, las["units"]),
         "system": las["name"] or None,
         "up": f"{first.up}, {UP_WORDS[suffix]}" if first.up else "the file does not say; see --up of bixt3d predict",
@@ -66,6 +69,15 @@ def cloud_facts(
             "spacing": spacing,
         },
     }
+
+
+def grid_of(clouds: Sequence[Cloud], spacing: float | None, total: int | None) -> str | None:
+    """Return the proposed side of a voxel, and how many voxels there are; None for small clouds and meshes."""
+    sizes = [len(cloud) for cloud in clouds]
+    if not spacing or (total or min(sizes)) < LARGE:
+        return None
+    voxels = [count_voxels(cloud.xyz, spacing) for cloud in clouds]
+    return grid_words(spacing, [round(sum(voxels) * total / sum(sizes))] if total else voxels)
 
 
 def las_facts(path: Path) -> dict[str, str]:
@@ -129,16 +141,24 @@ def range_words(name: str, clouds: Sequence[Cloud]) -> str:
     """Return the range of a column as text, the shares of its classes, and what is missing."""
     own, bounds = [cloud.columns[name] for cloud in clouds if name in cloud.columns], range_of(name, clouds)
     words = [f"{bounds[0]:.6g} to {bounds[1]:.6g}" if bounds else "no finite number"]
-    if name == "classification" and all(values.dtype == np.uint8 for values in own):
-        counts = sum(np.bincount(values.ravel(), minlength=256) for values in own)
-        order = [one for one in np.argsort(-counts, kind="stable").tolist() if counts[one]]
-        shares = ", ".join(f"{one}: {counts[one] / counts.sum():.1%}" for one in order[:CLASSES])
+    if name == find_label(clouds[0].columns) and are_classes(own):
+        found, counts = np.unique(np.concatenate([values.ravel() for values in own]), return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        shares = ", ".join(f"{int(found[one])}: {counts[one] / counts.sum():.1%}" for one in order[:CLASSES])
         words.append(f"({shares}{', ...' if len(order) > CLASSES else ''})")
     if lost := sum(int((~np.isfinite(values)).sum()) for values in own):
         words.append(f"({lost:,} not finite)")
     if len(own) < len(clouds):
         words.append(f"(only in {len(own)} of {len(clouds)} clouds)")
     return " ".join(words)
+
+
+def are_classes(own: Sequence[np.ndarray]) -> bool:
+    """Return whether the values of a column can be labels: whole numbers from -1 to 255."""
+    return all(
+        values.shape[1] == 1 and values.min() >= -1 and values.max() <= 255 and (values == np.round(values)).all()
+        for values in own
+    )
 
 
 def count_words(sizes: Sequence[int], num_clouds: int) -> str:

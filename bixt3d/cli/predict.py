@@ -11,7 +11,7 @@ CLOUDS = ".ply .obj .off .stl .glb .gltf .xyz .xyzn .xyzrgb .pts .asc .txt .csv 
 CLOUDS += ".las .laz .e57"
 IMAGES = ".jpg .jpeg .png .bmp .webp"
 UPS = ("y", "z", "-y", "-z")
-FORMATS = ("ply", "las", "laz", "csv", "npz", "npy")
+FORMATS = ("ply", "las", "laz", "csv", "txt", "npz", "npy")
 """Formats, repeated here because help must not import torch."""
 DESCRIPTION = "Predict the classes of your clouds, meshes and images, or the parts of their points and pixels."
 EPILOG = f"""clouds and meshes: {CLOUDS}
@@ -73,8 +73,21 @@ def make_parser() -> Parser:
         "--format",
         type=formats,
         help="formats of the labelled points: one or more of ply (all columns, exact coordinates, label "
-        "and confidence), las and laz (the same; a copy of a LAS or LAZ with two more dimensions), csv and npz "
-        "(x y z, label, name, confidence), npy (labels alone); default: las or laz for these, else ply",
+        "and confidence), las and laz (the same; a copy of a LAS or LAZ with new dimensions), csv, txt and npz "
+        "(x y z, label, confidence), npy (labels alone); default: las or laz for these, else ply",
+    )
+    parser.add_argument(
+        "--write",
+        choices=("extra", "classification"),
+        help="how LAS and LAZ files of scenes are labelled: by new dimensions label, confidence and entropy (extra, "
+        "default), or by their classification, in the codes of the training labels",
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="YAML",
+        help="classes to write as classification, such as [building, wire], or with codes, {building: 6}; all other "
+        "points keep theirs",
     )
     return parser
 
@@ -86,6 +99,12 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         raise InputError(f"--top must be at least 1, not {arguments.top}")
     if arguments.format and not arguments.out:
         raise InputError("--format needs --out FOLDER")
+    if arguments.write and not arguments.out:
+        raise InputError("--write needs --out FOLDER")
+    if arguments.write == "classification" and set(arguments.format or ()) - {"las", "laz"}:
+        raise InputError("--write classification is for LAS and LAZ: leave out --format, or give las or laz")
+    if arguments.classes and arguments.write != "classification":
+        raise InputError("--classes needs --write classification")
     return arguments
 
 

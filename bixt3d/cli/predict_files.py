@@ -92,8 +92,12 @@ def newest(of_images: bool) -> Path:
     return newest_run(Path("runs"), wanted, "run on images" if of_images else "run", example)
 
 
-def check(arguments: Namespace, predictor: CloudPredictor | BaseImagePredictor, paths: Sequence[Path] = ()) -> None:
+def check(
+    arguments: Namespace, predictor: CloudPredictor | ScenePredictor | BaseImagePredictor, paths: Sequence[Path] = ()
+) -> None:
     """Raise InputError for options that do not fit the run."""
+    if arguments.write and not isinstance(predictor, ScenePredictor):
+        raise InputError("--write is for models of scenes, and this run is none: leave it out")
     if isinstance(predictor, BaseImagePredictor):
         if arguments.category or arguments.up or arguments.format:
             raise InputError("--up, --category and --format are for clouds, and this run reads images: leave them out")

@@ -1,72 +1,161 @@
 """Predict scenes: print the share of each class; write every point with its class back in the format of its file."""
 
 import json
+import shutil
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from bixt3d.cli.las_codes import check_codes, write_las_copy
 from bixt3d.cli.predict_clouds import title
 from bixt3d.cli.predict_images import FreeName
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import read_file
+from bixt3d.datasets.files.writers import LAS, LabelledPoints, write_points
 from bixt3d.datasets.images.reading import ENDINGS
+from bixt3d.datasets.scenes.parts import PLAN
 from bixt3d.inference.scenes import ScenePrediction, ScenePredictor
 from bixt3d.io.bounds import printable
 from bixt3d.types import InputError
 
+Shown = tuple[np.ndarray, np.ndarray]
+"""Positions and labels of the points of a picture."""
+
 
 def predict_scene_file(path: Path, predictor: ScenePredictor, arguments: Namespace, name: FreeName) -> None:
-    """Predict all scenes of a file."""
+    """Predict all scenes of a file; a large LAS or LAZ in parts."""
     if path.suffix.lower() in ENDINGS and path.exists():
         raise InputError(f"{printable(path)} is an image, but the run reads scenes; see --checkpoint")
+    check_codes(path, predictor, arguments)
+    if predictor.is_large(path):
+        predict_large_file(path, predictor, arguments, name)
+        return
     for cloud in read_file(path):
         if cloud.from_mesh:
             raise InputError(f"{printable(path)} is a mesh: a scene is a cloud of points")
-        with tqdm(unit=" voxels", unit_scale=True, leave=False, disable=None) as progress:
-            try:
-                prediction = predictor.predict(cloud, progress=progress.update)
-            except InputError as error:
-                raise InputError(f"{printable(path.parent / cloud.name)}: {error}") from error
-        facts = {"file": str(path), "name": cloud.name, "points": cloud.num_original, **prediction.facts()}
-        facts["notes"] = list(prediction.notes)
+        with shown_progress(path.parent / cloud.name, len(cloud)) as progress:
+            prediction = predictor.predict(cloud, progress=progress.update)
+        facts = facts_of(path, cloud.name, prediction)
         if arguments.out:
-            files, pictures, notes = write_scene(path, arguments, name(cloud.name), cloud, prediction)
-            facts["point_files"], facts["out"] = files, files + pictures
-            facts["notes"] += notes
-        lines = [title(facts), *prediction.table(arguments.top)]
-        lines += [f"written: {printable(', '.join(facts['out']))}"] if arguments.out else []
-        tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
+            base, source = arguments.out / name(cloud.name), cloud.original or cloud
+            chosen = slice(None) if cloud.kept is None else cloud.kept
+            shown = cloud.xyz - cloud.xyz.min(0), prediction.labels.numpy()[chosen]
+            facts |= write_scene(base, path, predictor, arguments, prediction, source, shown, cloud.kept is not None)
+        say(facts, prediction, arguments)
 
 
-def write_scene(
-    path: Path, arguments: Namespace, stem: str, cloud: Cloud, prediction: ScenePrediction
-) -> tuple[list[str], list[str], list[str]]:
-    """Write the points with their classes, a picture and a page; return their paths, and notes."""
-    from bixt3d.datasets.files.writers import LAS, LabelledPoints, write_points
+def predict_large_file(path: Path, predictor: ScenePredictor, arguments: Namespace, name: FreeName) -> None:
+    """Predict a LAS or LAZ file in parts, which are kept in the folder of the results until these are written."""
+    formats = set(arguments.format or ()) - {one[1:] for one in LAS}
+    if formats:
+        raise InputError(f"{printable(path)} is so large that --format las and laz alone are written")
+    shown_name = printable(path.name)
+    if not arguments.out:
+        with shown_progress(path) as progress:
+            prediction = predictor.predict(path, progress=progress.update)
+        say(facts_of(path, shown_name, prediction), prediction, arguments)
+        return
+    base = arguments.out / name(shown_name)
+    folder = base.with_name(f".{base.name}.bixt3d_parts")
+    with kept(folder):
+        with shown_progress(path) as progress:
+            prediction, parts = predictor.predict_las(path, folder, progress.update)
+        index, xyz = parts.sample()
+        facts = facts_of(path, shown_name, prediction)
+        shown = xyz, prediction.labels.numpy()[index].astype(np.int64)
+        facts |= write_scene(base, path, predictor, arguments, prediction, None, shown)
+    say(facts, prediction, arguments)
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Remove a folder of parts when all is written; after an interruption it stays, and a line says so."""
+    try:
+        yield
+    except BaseException:
+        if (folder / PLAN).is_file():
+            print(f"what is done is kept in {printable(folder)}: the same command goes on from there", file=sys.stderr)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def shown_progress(path: Path, total: int | None = None) -> Iterator[Any]:
+    """Show the progress in points, and name the file in errors."""
+    if total is None:
+        from bixt3d.datasets.files.las import open_las
+
+        with open_las(path) as las:
+            total = len(las)
+    with tqdm(total=total, unit=" points", unit_scale=True, leave=False, disable=None) as progress:
+        try:
+            yield progress
+        except InputError as error:
+            text, place = printable(error), printable(path)
+            raise InputError(text if text.startswith(place) else f"{place}: {text}") from error
+
+
+def facts_of(path: Path, name: str, prediction: ScenePrediction) -> dict[str, Any]:
+    """Return what is known of a prediction."""
+    return {"file": str(path), "name": name, **prediction.facts(), "notes": list(prediction.notes)}
+
+
+def say(facts: dict[str, Any], prediction: ScenePrediction, arguments: Namespace) -> None:
+    """Print a prediction."""
+    lines = [title(facts), *prediction.table(arguments.top)]
+    lines += [f"written: {printable(', '.join(facts['out']))}"] if arguments.out else []
+    tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
+
+
+def write_scene(  # noqa: PLR0913 (what is written, of what, how)
+    base: Path,
+    path: Path,
+    predictor: ScenePredictor,
+    arguments: Namespace,
+    prediction: ScenePrediction,
+    source: Cloud | None,
+    shown: Shown,
+    has_void: bool = False,
+) -> dict[str, Any]:
+    """Write the points with their classes, a picture and a page; return their paths, and all notes.
+
+    ``source``: the cloud with all points; None: a large LAS file, which is copied.
+    """
     from bixt3d.viz.clouds import color_points
     from bixt3d.viz.page import write_html
     from bixt3d.viz.parts import PartCloud, draw_parts
 
-    base, source = arguments.out / stem, cloud.original or cloud
     names = dict(enumerate(prediction.class_names))
-    names = names if cloud.kept is None else {-1: "", **names}
-    label, confidence = prediction.labels.numpy(), prediction.confidence.numpy()
-    entropy = {"entropy": prediction.entropy.numpy().astype(np.float32)}
-    points = LabelledPoints(source.xyz, label, confidence, names, source.columns, path, entropy)
+    label, confidence, entropy = (one.numpy() for one in (prediction.labels, prediction.confidence, prediction.entropy))
     ending = path.suffix.lower()
     formats = arguments.format or (ending[1:] if ending in LAS else "ply",)
-    chosen = slice(None) if cloud.kept is None else cloud.kept
-    low = cloud.xyz.min(0)
-    shown = PartCloud((cloud.xyz - low).astype(np.float32), label[chosen], range(len(names)), cloud.name)
     *files, png, page = (base.with_name(f"{base.name}.{one}") for one in (*formats, "png", "html"))
+    cloud = PartCloud(shown[0].astype(np.float32), shown[1], range(len(names)), printable(path.name))
+    notes: dict[str, None] = dict.fromkeys(prediction.notes)
+    written: list[Path] = []
     try:
-        written = [write_points(file, points, color_points(np.maximum(label, 0))) for file in files]
-        draw_parts(png, [shown], prediction.class_names, "z")
-        write_html(page, [shown], prediction.class_names, cloud.name, "z")
+        for file in files:
+            if file.suffix in LAS and ending in LAS:
+                paths, found = [file], write_las_copy(file, path, predictor, arguments, (label, confidence, entropy))
+            else:
+                own = {-1: "", **names} if has_void else names
+                points = LabelledPoints(
+                    source.xyz, label, confidence, own, source.columns, path, {"entropy": entropy.astype(np.float32)}
+                )
+                paths, found = write_points(file, points, color_points(np.maximum(label, 0)))
+            written += paths
+            notes |= dict.fromkeys(found)
+        draw_parts(png, [cloud], prediction.class_names, "z")
+        write_html(page, [cloud], prediction.class_names, printable(path.name), "z")
     except OSError as error:
         raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error
-    notes = dict.fromkeys(note for _, found in written for note in found)
-    return [str(file) for paths, _ in written for file in paths], [str(png), str(page)], list(notes)
+    files = [str(file) for file in written]
+    return {"point_files": files, "out": [*files, str(png), str(page)], "notes": list(notes)}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.las_large import is_large
-from bixt3d.datasets.scenes.crops import Shape
+from bixt3d.datasets.scenes.crops import Shape, las_codes
 from bixt3d.datasets.scenes.parts import Parts
 from bixt3d.datasets.scenes.scene import HEIGHT
 from bixt3d.inference.predictions import BasePrediction, percent_lines
@@ -61,6 +61,7 @@ class ScenePredictor(BasePredictor):
         window: voxels that the model reads at a time; a scene with fewer goes through it in one pass.
         shape: shape of a window, ``sphere`` or ``cylinder``.
         fill: values of the features that a scene may lack; None: a missing feature is refused.
+        codes: LAS classification of each class; None: the numbers that are its names, if they are.
 
     ``block``: points that are labelled at a time, at most: larger scenes are cut into overlapping blocks.
     """
@@ -76,9 +77,11 @@ class ScenePredictor(BasePredictor):
         window: int,
         shape: Shape = "sphere",
         fill: Mapping[str, Sequence[float]] | None = None,
+        codes: Sequence[int] | None = None,
     ):
         self.model, self.class_names = model.eval(), tuple(class_names)
         self.grid, self.window, self.shape, self.fill = grid, window, shape, fill or {}
+        self.las_codes = tuple(codes) if codes else las_codes([[name] for name in self.class_names])
 
     @property
     def features(self) -> Features:

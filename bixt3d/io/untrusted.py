@@ -50,10 +50,11 @@ def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number")
 
 
-def read_yaml(text: str, source: str) -> Any:
+def read_yaml(text: str, source: str, settings: bool = True) -> Any:
     """Parse yaml. Raises InputError if it is damaged or too large; ``source`` names it in errors.
 
-    Python tags, names with dots, and aliases that expand to too many values are refused.
+    Python tags, names with dots, and aliases that expand to too many values are refused. ``settings``: False for a
+    file that is none: its names may have dots, and whole numbers become text.
     """
     _check_length(text, MAX_YAML, source)
     try:
@@ -64,9 +65,17 @@ def read_yaml(text: str, source: str) -> Any:
     except Exception as error:  # PyYAML raises many types for damaged text
         reason = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())[:200]
         raise InputError(f"{source} contains no settings in yaml: {printable(reason)}") from error
+    values = values if settings else _text_names(values)
     check_plain(values, source)
-    _check_dots(values, source)
+    if settings:
+        _check_dots(values, source)
     return values
+
+
+def _text_names(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {str(name) if type(name) is int else name: _text_names(value) for name, value in values.items()}
+    return [_text_names(value) for value in values] if isinstance(values, list) else values
 
 
 def _check_dots(values: Any, source: str) -> None:

@@ -19,13 +19,15 @@ def describe_scenes(run: Any, scenes: SceneSet) -> dict[str, Any]:
     data, fill = run.data, fill_of(run, scenes)
     given = {"grid": data.grid, "window": run.train.window or data.num_points, "shape": data.shape, "up": data.up}
     given["features"] = str(data.features)
+    if scenes.codes:
+        given["las_codes"] = list(scenes.codes)
     return given if fill is None else given | {"fill": fill_by_name(fill, data.features)}
 
 
-def read_scenes(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
+def read_scenes(given: Any, model: nn.Module, num_classes: int, source: str) -> dict[str, Any]:
     """Return the arguments of a scene predictor from a saved description. Raises InputError if it is invalid."""
-    fill = ("fill",) if isinstance(given, dict) and "fill" in given else ()
-    check_keys(given, ("grid", "window", "shape", "up", "features", *fill), source)
+    more = [name for name in ("fill", "las_codes") if isinstance(given, dict) and name in given]
+    check_keys(given, ("grid", "window", "shape", "up", "features", *more), source)
     grid = given["grid"]
     if type(grid) not in (int, float) or not 1e-9 < grid < 1e9:
         raise InputError(f"grid of {source} should be the side of a voxel, not {str(grid)[:40]}")
@@ -36,5 +38,12 @@ def read_scenes(given: Any, model: nn.Module, source: str) -> dict[str, Any]:
         "grid": float(grid),
         "window": check_count(given["window"], f"window of {source}", 1, MAX_TOKENS),
         "shape": given["shape"],
-        "fill": read_fill(given["fill"], features, source) if fill else None,
+        "fill": read_fill(given["fill"], features, source) if "fill" in more else None,
+        "codes": _read_codes(given["las_codes"], num_classes, source) if "las_codes" in more else None,
     }
+
+
+def _read_codes(codes: Any, num_classes: int, source: str) -> list[int]:
+    if not isinstance(codes, list) or len(codes) != num_classes:
+        raise InputError(f"las_codes of {source} should be {num_classes} numbers")
+    return [check_count(code, f"las_codes of {source}", 0, 255) for code in codes]

@@ -112,7 +112,9 @@ class SceneSegmentation(Task):
         return describe_scenes(run, scenes)
 
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
-        return ScenePredictor(model, names["class_names"], **read_scenes(given, model, source))
+        return ScenePredictor(
+            model, names["class_names"], **read_scenes(given, model, len(names["class_names"]), source)
+        )
 
     def make_augment(self, run: Run, train: SceneSet, epoch: int) -> Callable[[Batch, int], Batch]:
         alone = super().make_augment(run, train, epoch)

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from bixt3d.cli import data
+from bixt3d.cli.choice import find
 from bixt3d.datasets import ModelNetHDF5, PartHDF5
 from bixt3d.datasets.clouds.poses import find_poses
 from bixt3d.datasets.shapes.shapes import make_shape
+from bixt3d.tasks.command import parse_command
 from bixt3d.types import VOID, InputError
 
 RNG = np.random.default_rng(0)
@@ -82,6 +84,24 @@ def test_check_counts_the_labels_of_parts(tmp_path: Path, capsys):
     said = capsys.readouterr().out
     assert ["object", "7", "75.0%", "75.0%"] in [line.split() for line in said.splitlines()]
     assert f"bixt3d train partseg --cfg folder_partseg --data.root {tmp_path}" in said
+
+
+def test_check_of_scenes_says_grid_and_points_without_a_class_and_the_command(tmp_path: Path, capsys):
+    for split, number in (("train", 25_000), ("test", 20_000)):
+        (tmp_path / split).mkdir()
+        xyz = np.stack(np.divmod(np.arange(number), 100), 1) / 10
+        np.savez(tmp_path / split / "1.npz", xyz=np.c_[xyz, 0 * xyz[:, :1]], label=np.arange(number) % 4)
+    (tmp_path / "classes.yaml").write_text("labels: {0: ground, 1: grass, 3: tree}")
+    assert data.main(["check", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "grid     0.3 for scenes (3 x the spacing): " in said and " voxels" in said
+    assert "no class 25.0% of the points: labels 2" in said
+    command = (
+        f"bixt3d train scenes --cfg folder_scenes --data.root {tmp_path} --data.grid 0.3 --model.tokenizer.size 1.2"
+    )
+    assert command in said
+    words = next(line for line in said.splitlines() if command in line).split()[3:]
+    assert parse_command(find("scenes"), None, words)
 
 
 def turned(xyz: np.ndarray, upright: bool) -> np.ndarray:

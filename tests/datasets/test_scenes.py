@@ -169,3 +169,12 @@ def test_rooms_have_voxels_with_colors_and_heights():
     assert not torch.equal(train.scenes[0].xyz[:10], test.scenes[0].xyz[:10])
     floor = train.scenes[0].label == CLASSES.index("floor")
     assert train.scenes[0].feats[floor, 3].median() < 0.2
+
+
+def test_numbers_in_classes_yaml_are_the_las_classification_of_the_classes(tmp_path):
+    write_scenes(tmp_path, words=("2", "4", "7"))
+    (tmp_path / "classes.yaml").write_text("labels: {2: ground, 3: plants, 4: plants}\nignore: [7]\n")
+    train, _ = SceneFolder(str(tmp_path), grid=0.5).load()
+    assert (train.class_names, train.codes) == (("ground", "plants"), (2, 3))
+    (tmp_path / "classes.yaml").write_text("labels: {2: ground, four: plants}\n")
+    assert SceneFolder(str(tmp_path), grid=0.5).load()[0].codes is None

@@ -12,6 +12,7 @@ import pytest
 from bixt3d import CloudSource, ImageSource, SegmentationSource
 from bixt3d.cli.choice import find
 from bixt3d.cli.main import COMMANDS, call
+from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.datasets.scenes.tiles import write_tile
 from bixt3d.io.known_classes import known_classes
 from bixt3d.io.named_configs import config_file
@@ -55,6 +56,16 @@ def commands(page: str) -> list[str]:
 EVERY = [(page, command) for page in NAMES if page != RESULTS for command in commands(page)]
 
 
+def make_scans(folder: Path) -> None:
+    """Do what the page on scenes says, up to a run."""
+    exec(blocks("docs/scenes.md", "python")[0], {})
+    (folder / "my_scans/classes.yaml").write_text(blocks("docs/scenes.md", "yaml")[0])
+    (folder / "keep.yaml").write_text("[building, car]")
+    (train,) = [line for line in commands("docs/scenes.md") if line.startswith("bixt3d train")]
+    tiny = ["--data.grid=2", "--data.num_points=512", "--data.crops=4", "--train.epochs=1", "--model.encoder.depth=1"]
+    call([*shlex.split(train)[1:], *tiny])
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
     """Return a folder with the run and the files that pages speak of."""
@@ -72,6 +83,9 @@ def workplace(tmp_path_factory) -> Path:
         + (folder / "scan.xyz").read_text()
     )
     write_tile(folder / "survey.laz", seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_scans(folder)
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "meshes").mkdir()
     shutil.copy(folder / "scan.ply", folder / "meshes/other.ply")
@@ -136,7 +150,9 @@ def test_configs_and_programs_that_a_page_names_are_there(page):
 
 def test_settings_that_pages_name_are_settings():
     known = {action.dest for name in TASKS for action in find_task(name).make_parser("")._actions}
-    sources = [one for one in known_classes() if issubclass(one, CloudSource | ImageSource | SegmentationSource)]
+    sources = [
+        one for one in known_classes() if issubclass(one, CloudSource | SceneSource | ImageSource | SegmentationSource)
+    ]
     known |= {f"data.{name}" for one in sources for name in inspect.signature(one).parameters}
     named = {
         (page, setting)

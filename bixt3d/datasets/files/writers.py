@@ -147,19 +147,28 @@ def _ply_numbers(values: Shaped[np.ndarray, "N W"], feature: str) -> Shaped[np.n
 def _write_csv(path: Path, points: LabelledPoints) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["x", "y", "z", "label", "name", "confidence"])
-    confidence = [f"{value:.6g}" for value in points.confidence.tolist()]
+    writer.writerow(["x", "y", "z", "label", "name", "confidence", *points.more])
+    numbers = [[f"{value:.6g}" for value in values.tolist()] for values in (points.confidence, *points.more.values())]
     labels = points.label.tolist()
     names = [points.names[label] for label in labels]
-    writer.writerows(zip(*points.xyz.T.tolist(), labels, names, confidence, strict=True))
+    writer.writerows(zip(*points.xyz.T.tolist(), labels, names, *numbers, strict=True))
     replace_file(path, text.getvalue().encode())
+
+
+def _write_txt(path: Path, points: LabelledPoints) -> None:
+    values = {"label": points.label, "confidence": points.confidence, **points.more}
+    rows = zip(*points.xyz.T.tolist(), *(one.tolist() for one in values.values()), strict=True)
+    names = [f"# label {number}: {name or 'none, the point has no position'}" for number, name in points.names.items()]
+    lines = [" ".join(f"{one:.6g}" if place > 3 else repr(one) for place, one in enumerate(row)) for row in rows]
+    replace_file(path, "\n".join(["# x y z " + " ".join(values), *names, *lines, ""]).encode())
 
 
 def _write_npz(path: Path, points: LabelledPoints) -> None:
     content = io.BytesIO()
     name = np.array([points.names[label] for label in points.label.tolist()])
     confidence = points.confidence.astype(np.float32)
-    np.savez_compressed(content, xyz=points.xyz, label=points.label, name=name, confidence=confidence)
+    arrays = {"xyz": points.xyz, "label": points.label, "name": name, "confidence": confidence, **points.more}
+    np.savez_compressed(content, **arrays)
     replace_file(path, content.getvalue())
 
 
@@ -170,7 +179,7 @@ def _write_npy(path: Path, points: LabelledPoints) -> None:
 
 
 WRITERS: dict[str, Callable[[Path, LabelledPoints], None]]
-WRITERS = {".csv": _write_csv, ".npz": _write_npz, ".npy": _write_npy}
+WRITERS = {".csv": _write_csv, ".txt": _write_txt, ".npz": _write_npz, ".npy": _write_npy}
 LAS = (".las", ".laz")
 FORMATS = ("ply", "las", "laz", *(suffix[1:] for suffix in WRITERS))
-"""Formats of labelled points: ply, las, laz (all features), csv, npz (x y z, label, name, confidence), npy (labels)."""
+"""Formats of labelled points: ply, las, laz (all features), csv, txt, npz (x y z, label, confidence), npy (labels)."""

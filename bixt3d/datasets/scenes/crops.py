@@ -28,6 +28,8 @@ class SceneSet:
         crops: crops of an epoch.
         shape: ``sphere``: the nearest voxels; ``cylinder``: the nearest seen from above.
         balance: probability that the center of a crop is drawn by class, all classes alike, not among all voxels.
+        notes: what was found, changed or left out.
+        codes: LAS classification of each class, if the labels were such.
         device: device of the batches.
     """
 
@@ -39,6 +41,7 @@ class SceneSet:
     shape: Shape = "sphere"
     balance: float = 0.0
     notes: tuple[str, ...] = ()
+    codes: tuple[int, ...] | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __len__(self) -> int:
@@ -100,6 +103,15 @@ class SceneSet:
             label.int(),
             scene.name,
         )
+
+
+def las_codes(words: Sequence[Sequence[str]]) -> tuple[int, ...] | None:
+    """Return the LAS classification of each class: the first of its labels; None if some are no numbers from 0 to 255.
+
+    ``words``: the labels of each class.
+    """
+    are_codes = all(of and all(word.isdecimal() and int(word) < 256 for word in of) for of in words)
+    return tuple(int(of[0]) for of in words) if are_codes else None
 
 
 def nearest_voxels(scene: Scene, center: int, count: int, shape: Shape) -> Int[np.ndarray, " M"]:

@@ -15,7 +15,7 @@ from bixt3d.datasets.clouds.mapped import Allocate
 from bixt3d.datasets.clouds.point_labels import label_words
 from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.reader import find_files, read_file
-from bixt3d.datasets.scenes.crops import SceneSet, Shape
+from bixt3d.datasets.scenes.crops import SceneSet, Shape, las_codes
 from bixt3d.datasets.scenes.scene import Scene, make_scene
 from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.io.bounds import LIST_BYTES, check_names, counted, listed, printable, read_plain, read_words
@@ -41,6 +41,11 @@ class Classes:
 
     names: tuple[str, ...]
     of_word: dict[str, int]
+
+    @property
+    def las_codes(self) -> tuple[int, ...] | None:
+        """The LAS classification of each class, if the labels are such: the first of its labels."""
+        return las_codes([[word for word, own in self.of_word.items() if own == k] for k in range(len(self.names))])
 
     def codes(self, words: Sequence[str]) -> Int[np.ndarray, " W"]:
         """Return the class of each label."""
@@ -90,14 +95,14 @@ class SceneFolder(SceneSource):
             void = sum(int((one.point_label < 0).sum()) for one in scenes)
             total = sum(len(one.point_label) for one in scenes)
             notes = [f"{split}: {void / total:.1%} of {total:,} points have no class, and are ignored"] if void else []
-            sets.append(self.as_set(scenes, classes.names, tuple(notes)))
+            sets.append(self.as_set(scenes, classes.names, tuple(notes), classes.las_codes))
         return sets[0], sets[1]
 
     def _classes(self, root: Path, train: Sequence[Path]) -> tuple[str, Classes]:
         """Return the column of the labels and the classes."""
         path = root / CLASSES
         if path.is_file():
-            return _read_classes(path, self.label, self.ignore)
+            return read_classes(path, self.label, self.ignore)
         words = sorted(self._words(root, train) - self.ignore, key=_rank)
         if not words:
             raise InputError(f"{printable(root)} has no labels that are not ignored")
@@ -179,8 +184,9 @@ def _fits(tensors: Tensors, width: int, num_classes: int) -> bool:
     )
 
 
-def _read_classes(path: Path, label: str, ignore: set[str]) -> tuple[str, Classes]:
-    given = read_yaml(read_words(path, LIST_BYTES), str(path))
+def read_classes(path: Path, label: str, ignore: set[str]) -> tuple[str, Classes]:
+    """Read ``classes.yaml``: return the column of the labels and the classes, without the labels to ``ignore``."""
+    given = read_yaml(read_words(path, LIST_BYTES), str(path), settings=False)
     if not isinstance(given, dict) or set(given) - set(KEYS) or "labels" not in given:
         raise InputError(f"{printable(path)} should have the entry labels, and no others than {listed(KEYS)}")
     labels = given["labels"]

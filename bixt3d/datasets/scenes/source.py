@@ -45,8 +45,13 @@ class SceneSource(ABC):
     def load(self) -> tuple[SceneSet, SceneSet]:
         """Return the training and the test set. Raises InputError if the data are missing or damaged."""
 
-    def as_set(self, scenes: list, class_names: tuple[str, ...], notes: tuple[str, ...] = ()) -> SceneSet:
+    def as_set(
+        self,
+        scenes: list,
+        class_names: tuple[str, ...],
+        notes: tuple[str, ...] = (),
+        codes: tuple[int, ...] | None = None,
+    ) -> SceneSet:
         """Return the set of these scenes with the settings of the source."""
-        return SceneSet(
-            tuple(scenes), class_names, self.features, self.num_points, self.crops, self.shape, self.balance, notes
-        )
+        settings = (self.features, self.num_points, self.crops, self.shape, self.balance)
+        return SceneSet(tuple(scenes), class_names, *settings, notes, codes)

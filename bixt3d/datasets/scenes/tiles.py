@@ -94,7 +94,7 @@ class Tiles(SceneSource):
             [self.make(split, index) for index in range(number)]
             for split, number in enumerate((self.train_tiles, self.test_tiles))
         )
-        return self.as_set(train, CLASSES), self.as_set(test, CLASSES)
+        return self.as_set(train, CLASSES, codes=LAS_CODES), self.as_set(test, CLASSES, codes=LAS_CODES)
 
     def make(self, split: int, index: int) -> Scene:
         """Return one tile; ``split``: 0 for training, 1 for testing."""

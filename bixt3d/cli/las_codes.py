@@ -1,0 +1,101 @@
+"""Copies of LAS and LAZ files with predicted classes: as new dimensions, or as their classification."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, Shaped, UInt8
+
+from bixt3d.datasets.files.las import open_las
+from bixt3d.datasets.files.las_large import LAS
+from bixt3d.datasets.files.las_writing import copy_las
+from bixt3d.inference.scenes import ScenePredictor
+from bixt3d.io.bounds import LIST_BYTES, listed, printable, read_words
+from bixt3d.io.untrusted import read_yaml
+from bixt3d.types import VOID, InputError
+
+FIVE_BITS = 31
+"""Largest classification of point formats 0 to 5."""
+MOST = 255
+"""Largest classification of all others."""
+
+Labels = tuple[Shaped[np.ndarray, " N"], Shaped[np.ndarray, " N"], Shaped[np.ndarray, " N"]]
+
+
+def codes_of(predictor: ScenePredictor, arguments: Namespace) -> dict[str, int]:
+    """Return the classification of each class that is to be written. Raises InputError for wrong ``--classes``."""
+    names = predictor.class_names
+    all_codes = dict(zip(names, predictor.las_codes or range(len(names)), strict=True))
+    if arguments.classes:
+        chosen = _read_classes(arguments.classes)
+        if unknown := [name for name in chosen if name not in names]:
+            raise InputError(f"{printable(arguments.classes)} names {unknown[0]}, but the classes are {listed(names)}")
+        all_codes = {name: all_codes[name] if code is None else code for name, code in chosen.items()}
+    if wrong := [name for name, code in all_codes.items() if not 0 <= code <= MOST]:
+        raise InputError(f"the classification of {wrong[0]} must be from 0 to {MOST}, not {all_codes[wrong[0]]}")
+    return all_codes
+
+
+def _read_classes(path: Path) -> dict[str, int | None]:
+    given = read_yaml(read_words(path, LIST_BYTES), str(path), settings=False)
+    chosen = dict.fromkeys(map(str, given)) if isinstance(given, list) else given
+    if (
+        not isinstance(chosen, dict)
+        or not chosen
+        or not all(code is None or type(code) is int for code in chosen.values())
+    ):
+        raise InputError(f"{printable(path)} should list classes (- building), or give their codes (building: 6)")
+    return {str(name): code for name, code in chosen.items()}
+
+
+def check_codes(path: Path, predictor: ScenePredictor, arguments: Namespace) -> None:
+    """Raise InputError if the classification of a file cannot be written, before anything is predicted."""
+    if arguments.write != "classification":
+        return
+    codes = codes_of(predictor, arguments)
+    if path.suffix.lower() not in LAS:
+        raise InputError(f"{printable(path)} has no LAS classification: leave out --write classification")
+    with open_las(path) as las:
+        most = FIVE_BITS if las.header.point_format < 6 else MOST
+        if too_large := [name for name, code in codes.items() if code > most]:
+            name = too_large[0]
+            raise InputError(
+                f"{printable(path)} has point format {las.header.point_format}: its classification is at most {most}, "
+                f"but {name} is {codes[name]}: give other codes by --classes, or leave out --write"
+            )
+
+
+def write_las_copy(
+    file: Path, source: Path, predictor: ScenePredictor, arguments: Namespace, labels: Labels
+) -> tuple[str, ...]:
+    """Write a copy of a LAS or LAZ file with labels, confidence and entropy, or with another classification."""
+    label, confidence, entropy = labels
+    names = dict(enumerate(predictor.class_names))
+    if arguments.write != "classification":
+        if label.dtype.itemsize < 8:  # of a large file: all are at least 0
+            label = label.view(f"u{label.dtype.itemsize}")
+        elif label.min() < 0:
+            names = {VOID: "", **names}
+        return copy_las(file, source, {"label": label, "confidence": confidence, "entropy": entropy}, names)
+    codes = codes_of(predictor, arguments)
+    found = copy_las(file, source, {}, names, {"classification": _classification(source, label, predictor, codes)})
+    shown = listed([f"{name} {code}" for name, code in codes.items()])
+    other = "" if len(codes) == len(names) else ", all other points keep theirs"
+    by_number = not predictor.las_codes and all(names.get(code) == name for name, code in codes.items())
+    what = " (their numbers in the run, as its training labels were no LAS classification)" if by_number else ""
+    return (*found, f"classification replaced: {shown}{what}{other}")
+
+
+def _classification(
+    source: Path, label: Int[np.ndarray, " N"], predictor: ScenePredictor, codes: dict[str, int]
+) -> UInt8[np.ndarray, " N"]:
+    """Return the new classification of each point; that of the file where its class is not to be written."""
+    table = np.array([*(codes.get(name, -1) for name in predictor.class_names), -1])  # the last: no position
+    first = 0
+    with open_las(source) as las:
+        found = np.empty(len(las), np.uint8)
+        for chunk in las.chunks(["classification"]):
+            here = slice(first, first := first + len(chunk.xyz))
+            new, old = table[label[here]], chunk.columns["classification"][:, 0]
+            found[here] = np.where(new < 0, old, new)
+    return found

@@ -1,0 +1,168 @@
+"""Scenes in blocks: bounded parts of large files and clouds, with the labels of one path, also after interruptions."""
+
+import numpy as np
+import pytest
+import torch
+
+laspy = pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 'bixt3d[lidar]'")
+
+from scene_runs import load_scene_run, write_survey  # noqa: E402
+
+from bixt3d.datasets.files.reader import read_file  # noqa: E402
+from bixt3d.datasets.scenes.blocks import FLOOR, Block, plan_blocks  # noqa: E402
+from bixt3d.datasets.scenes.scene import from_origin, make_scene  # noqa: E402
+from bixt3d.inference.windows import scene_probabilities  # noqa: E402
+from bixt3d.types import InputError  # noqa: E402
+
+ALL = 10**9
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return write_survey(tmp_path_factory.mktemp("survey") / "survey.laz")
+
+
+def same(one, other) -> bool:
+    pairs = ((getattr(one, name), getattr(other, name)) for name in ("labels", "confidence", "entropy"))
+    return all(torch.equal(left.double(), right.double()) for left, right in pairs)
+
+
+def test_every_point_is_in_one_block_and_no_voxel_in_two():
+    xyz = from_origin(np.random.default_rng(0).random((5000, 3)) * (300, 200, 9), np.zeros(3))
+    blocks = plan_blocks(xyz, len(xyz), 700, 0.7)
+    held = np.stack([block.holds(xyz) for block in blocks])
+    assert len(blocks) == 8 and (held.sum(0) == 1).all() and held.sum(1).max() <= 700
+    voxels = [set(map(tuple, np.floor(xyz[mask] / 0.7).astype(int))) for mask in held]
+    assert sum(map(len, voxels)) == len(set.union(*voxels))
+
+
+def test_a_block_that_is_as_narrow_as_its_margins_stays_whole():
+    xyz = np.random.default_rng(0).random((5000, 3)) * (FLOOR, FLOOR, 9)
+    assert plan_blocks(xyz, len(xyz), 10, 1.0) == [Block()]
+
+
+def test_blocks_follow_the_points_of_a_street():
+    along = np.linspace(0, 2000, 4000)
+    xyz = np.column_stack([along, along / 2, np.zeros(4000)])
+    blocks = plan_blocks(xyz, 4_000_000, 1_000_000, 0.5)
+    assert [int(block.holds(xyz).sum()) for block in blocks] == pytest.approx([1000] * 4, abs=3)
+
+
+def test_a_file_in_one_block_has_the_labels_and_notes_of_the_cloud_in_memory(run, survey, tmp_path):
+    predictor = load_scene_run(run, ALL)
+    in_memory, (on_disk, _) = predictor.predict(survey), predictor.predict_las(survey, tmp_path)
+    assert same(in_memory, on_disk) and len(in_memory.labels.unique()) > 1
+    assert (in_memory.notes, in_memory.shares) == (on_disk.notes, on_disk.shares)
+
+
+def test_a_file_in_blocks_has_the_labels_of_the_cloud_in_blocks_and_of_the_path_alone(run, survey, tmp_path):
+    predictor = load_scene_run(run, 1500)
+    (on_disk, parts), in_memory = predictor.predict_las(survey, tmp_path), predictor.predict(read_file(survey)[0])
+    assert len(parts.blocks) > 3 and same(in_memory, on_disk)
+    found = predictor.predict(str(survey))
+    assert same(found, on_disk) and found.labels.dtype == torch.long
+
+
+def test_windows_that_hold_the_scene_give_the_labels_of_one_pass(run, survey):
+    predictor = load_scene_run(run, ALL, window=10**6)
+    cloud = predictor.prepare(read_file(survey)[0])
+    scene = make_scene(cloud.xyz, cloud.columns, np.full(len(cloud), -1), predictor.features, 1.0)
+    one_pass = scene_probabilities(predictor.model, scene, len(scene), "cylinder").argmax(1)[scene.inverse.long()]
+    assert torch.equal(predictor.predict(survey).labels, one_pass)
+
+
+def shifted(source, path, offset):
+    """Write a copy 500 km to the east and 5000 km to the north, with another offset of its coordinates."""
+    las = laspy.read(source)
+    other = laspy.LasData(laspy.LasHeader(point_format=las.header.point_format, version=str(las.header.version)))
+    other.header.scales, other.header.offsets = las.header.scales, las.header.offsets + offset
+    other.points = laspy.ScaleAwarePointRecord(
+        las.points.array.copy(), las.point_format, other.header.scales, other.header.offsets
+    )
+    for place, axis in enumerate("XYZ"):
+        other[axis] = las[axis] + round(((500_000, 5_000_000, 0)[place] - offset[place]) / las.header.scales[place])
+    other.update_header()
+    other.write(path)
+    return path
+
+
+@pytest.mark.parametrize("block", [1500, ALL])
+def test_a_copy_at_other_coordinates_has_the_same_labels(run, survey, tmp_path, block):
+    predictor = load_scene_run(run, block)
+    far = shifted(survey, tmp_path / "far.las", np.array([499_000.0, 4_999_099.5, 0]))
+    assert read_file(far)[0].xyz[0, 1] - read_file(survey)[0].xyz[0, 1] == pytest.approx(5_000_000)
+    assert same(predictor.predict_las(survey, tmp_path / "a")[0], predictor.predict_las(far, tmp_path / "b")[0])
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("when", [1, 3000])
+def test_what_was_interrupted_goes_on_where_it_was_and_gives_the_same(run, survey, tmp_path, when):
+    predictor, done = load_scene_run(run, 1500), []
+    whole, _ = predictor.predict_las(survey, tmp_path / "whole")
+
+    def progress(number):
+        done.append(number)
+        if sum(done) >= when:
+            raise StopError
+
+    with pytest.raises(StopError):
+        predictor.predict_las(survey, tmp_path / "parts", progress)
+    marks = sorted((tmp_path / "parts").glob("done_*"))
+    assert len(marks) == (when > 1) * len(marks)
+    states = [mark.stat().st_mtime_ns for mark in marks]
+    done.clear()
+    again, _ = predictor.predict_las(survey, tmp_path / "parts", done.append)
+    assert same(whole, again) and sum(done) == len(whole.labels)
+    assert states == [mark.stat().st_mtime_ns for mark in marks]
+
+
+@pytest.mark.parametrize("what", ["weights", "file", "settings"])
+def test_parts_of_other_weights_of_a_changed_file_or_of_other_settings_are_made_anew(run, survey, tmp_path, what):
+    predictor = load_scene_run(run, 1500)
+    source = tmp_path / "survey.laz"
+    source.write_bytes(survey.read_bytes())
+    before, _ = predictor.predict_las(source, tmp_path / "parts")
+    before = before.confidence.clone()
+    if what == "weights":
+        torch.nn.init.zeros_(predictor.model.head.weight)
+    elif what == "file":
+        write_survey(source, seed=1)
+    else:
+        predictor.window = 64
+    after, _ = predictor.predict_las(source, tmp_path / "parts")
+    fresh, _ = predictor.predict_las(source, tmp_path / "fresh")
+    assert same(after, fresh) and not torch.equal(before, after.confidence)
+
+
+def test_label_changes_across_the_borders_of_blocks_are_no_more_frequent_than_inside(run, survey, tmp_path):
+    """Pairs of near points: how often do their labels differ, on both sides of a border and elsewhere?"""
+    from scipy.spatial import KDTree
+
+    predictor = load_scene_run(run, 1500)
+    found, parts = predictor.predict_las(survey, tmp_path)
+    xyz = read_file(survey)[0].xyz
+    xyz = from_origin(xyz, xyz.min(0))
+    block = np.stack([one.holds(xyz) for one in parts.blocks]).argmax(0)
+    pairs = KDTree(xyz).query_pairs(2.0, output_type="ndarray")
+    differ = np.not_equal(*found.labels.numpy()[pairs.T])
+    across = np.not_equal(*block[pairs.T])
+    assert across.sum() > 300 and 0.01 < differ[~across].mean() < 0.9
+    assert differ[across].mean() < differ[~across].mean() + 3 * np.sqrt(differ.mean() / across.sum())
+
+
+def test_a_file_without_the_feature_or_damaged_is_refused_by_name(run, tmp_path):
+    predictor = load_scene_run(run, 1500, features="reflectance")
+    survey = write_survey(tmp_path / "survey.las")
+    with pytest.raises(InputError, match=r"survey\.las has no reflectance"):
+        predictor.predict_las(survey, tmp_path / "parts")
+    survey.write_bytes(survey.read_bytes()[:-5000])
+    with pytest.raises(InputError, match=r"survey\.las .*cut off"):
+        predictor.predict_las(survey, tmp_path / "parts")

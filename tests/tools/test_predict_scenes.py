@@ -1,0 +1,184 @@
+"""``bixt3d predict`` of scenes: files go back as they came, each point with label, confidence and entropy."""
+
+import json
+
+import numpy as np
+import pytest
+
+laspy = pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 'bixt3d[lidar]'")
+
+from las_files import WKT, make_las, write_las_file  # noqa: E402
+from scene_runs import CLASSES, write_scene_run, write_survey  # noqa: E402
+
+from bixt3d import load_run  # noqa: E402
+from bixt3d.cli.main import call  # noqa: E402
+from bixt3d.datasets.files.las import open_las  # noqa: E402
+from bixt3d.datasets.files.las_header import EXTRA_BYTES, LASZIP  # noqa: E402
+from bixt3d.datasets.files.reader import read_file  # noqa: E402
+from bixt3d.inference.scenes import ScenePredictor  # noqa: E402
+from bixt3d.types import InputError  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_scene_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return write_survey(tmp_path_factory.mktemp("survey") / "survey.laz")
+
+
+def records(path) -> list:
+    with open_las(path) as las:
+        return [one for one in las.all_records if one.key not in (LASZIP, EXTRA_BYTES)]
+
+
+def predict(*words) -> int:
+    return call(["predict", *map(str, words)])
+
+
+@pytest.mark.parametrize("point_format", [3, 6, 8])
+@pytest.mark.parametrize("block", [60, 10**9])
+def test_a_las_comes_back_bit_for_bit_with_three_dimensions_more(
+    tmp_path, run, monkeypatch, capsys, point_format, block
+):
+    monkeypatch.setattr(ScenePredictor, "block", block)
+    source = write_las_file(tmp_path / "a.laz", make_las(point_format, wkt=WKT))
+    predict(source, "--checkpoint", run, "--out", tmp_path / "out", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    old, new = laspy.read(source), laspy.read(tmp_path / "out/a_prediction.laz")
+    assert list(new.point_format.dimension_names) == [
+        *old.point_format.dimension_names,
+        "label",
+        "confidence",
+        "entropy",
+    ]
+    assert all(np.array_equal(old[name], new[name]) for name in old.point_format.dimension_names)
+    assert (old.header.scales == new.header.scales).all() and (old.header.offsets == new.header.offsets).all()
+    assert records(source) == [one for one in records(tmp_path / "out/a_prediction.laz") if one.key != ("bixt3d", 1)]
+    assert facts["points"] == len(new) == 200 and new.label.dtype == np.uint8
+    found = load_run(run)
+    assert np.array_equal(found.predict(source).labels, new.label)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")) == []
+
+
+def test_an_interrupted_prediction_goes_on_and_gives_the_same_bytes(tmp_path, run, survey, monkeypatch, capsys):
+    monkeypatch.setattr(ScenePredictor, "block", 1500)
+
+    def stop(number):
+        nonlocal left
+        left -= number
+        if left < 0:
+            raise KeyboardInterrupt
+
+    predict(survey, "--checkpoint", run, "--out", tmp_path / "whole")
+    folder, left = tmp_path / "parts/.survey_prediction.bixt3d_parts", 4000
+    with pytest.raises(KeyboardInterrupt):
+        load_run(run).predict_las(survey, folder, stop)
+    marks = {path: path.stat().st_mtime_ns for path in folder.glob("done_*")}
+    assert marks
+    predict(survey, "--checkpoint", run, "--out", tmp_path / "parts")
+    one, other = ((tmp_path / name / "survey_prediction.laz").read_bytes() for name in ("whole", "parts"))
+    assert one == other and not folder.exists()
+
+
+def test_a_failed_prediction_says_where_its_parts_are(tmp_path, run, survey, monkeypatch, capsys):
+    monkeypatch.setattr(ScenePredictor, "block", 1500)
+    monkeypatch.setattr("bixt3d.cli.predict_scenes.write_scene", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        predict(survey, "--checkpoint", run, "--out", tmp_path)
+    assert "survey_prediction.bixt3d_parts: the same command goes on" in capsys.readouterr().err
+    assert (tmp_path / ".survey_prediction.bixt3d_parts").is_dir()
+
+
+@pytest.mark.parametrize("block", [1500, 10**9])
+def test_the_classification_is_replaced_by_the_codes_of_the_training_labels(
+    tmp_path, survey, monkeypatch, capsys, block
+):
+    monkeypatch.setattr(ScenePredictor, "block", block)
+    run = write_scene_run(tmp_path / "run", las_codes=[2, 5, 6])
+    predict(survey, "--checkpoint", run, "--out", tmp_path, "--write", "classification")
+    assert "classification replaced: ground 2, vegetation 5, building 6" in capsys.readouterr().out
+    old, new = laspy.read(survey), laspy.read(tmp_path / "survey_prediction.laz")
+    assert np.array_equal(new.classification, np.array([2, 5, 6])[load_run(run).predict(survey).labels])
+    assert list(new.point_format.dimension_names) == list(old.point_format.dimension_names)
+    others = [name for name in old.point_format.dimension_names if name != "classification"]
+    assert all(np.array_equal(old[name], new[name]) for name in others)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [("[building]", 2, "building 2 (their numbers in the run"), ("{building: 6}", 6, "building 6, all other")],
+)
+def test_only_chosen_classes_are_replaced(tmp_path, run, survey, capsys, text, code, said):
+    (tmp_path / "keep.yaml").write_text(text)
+    more = ("--write", "classification", "--classes", tmp_path / "keep.yaml")
+    predict(survey, "--checkpoint", run, "--out", tmp_path, *more)
+    out = capsys.readouterr().out
+    assert f"classification replaced: {said}" in out and "all other points keep theirs" in out
+    old, new = laspy.read(survey), laspy.read(tmp_path / "survey_prediction.laz")
+    building = load_run(run).predict(survey).labels.numpy() == CLASSES.index("building")
+    assert 0 < building.sum() < len(building)
+    assert np.array_equal(new.classification, np.where(building, code, old.classification))
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_predicted(tmp_path, run, survey, capsys):
+    given = ("--checkpoint", run, "--out", tmp_path / "out", "--write", "classification")
+    (tmp_path / "cloud.xyz").write_text("0 0 0\n1 1 1\n")
+    old = write_las_file(tmp_path / "old.las", make_las(3))
+    classes = {"wrong.yaml": "[tree]", "none.yaml": "3", "large.yaml": "{building: 64}"}
+    for name, text in classes.items():
+        (tmp_path / name).write_text(text)
+    cases = [
+        ((tmp_path / "cloud.xyz", *given), "has no LAS classification"),
+        ((survey, *given, "--classes", tmp_path / "wrong.yaml"), "names tree, but the classes are ground, vegetation"),
+        ((survey, *given, "--classes", tmp_path / "none.yaml"), "should list classes"),
+        ((old, *given, "--classes", tmp_path / "large.yaml"), "classification is at most 31, but building is 64"),
+    ]
+    for words, sentence in cases:
+        assert predict(*words) == 1
+        assert sentence in capsys.readouterr().err
+    for words, sentence in (
+        ((*given, "--format", "ply"), "--write classification is for LAS and LAZ"),
+        ((*given[:4], "--classes", tmp_path / "wrong.yaml"), "--classes needs --write classification"),
+        ((*given[:2], "--write", "extra"), "--write needs --out"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            predict(survey, *words)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_every_format_has_a_row_for_each_point_and_minus_1_where_there_is_no_position(tmp_path, capsys):
+    run = write_scene_run(tmp_path / "run", features="")
+    xyz = np.random.default_rng(0).random((50, 3)).astype(np.float32) * 20
+    xyz[7] = np.nan
+    np.save(tmp_path / "cloud.npy", xyz)
+    formats = "ply,las,csv,txt,npz,npy"
+    predict(
+        tmp_path / "cloud.npy", "--checkpoint", run, "--out", tmp_path / "out", "--format", formats.replace("las,", "")
+    )
+    base = tmp_path / "out/cloud_prediction"
+    label = np.load(f"{base}.npy")
+    assert (label == -1).nonzero()[0].tolist() == [7] and len(label) == 50
+    with np.load(f"{base}.npz") as found:
+        assert np.array_equal(found["label"], label) and np.array_equal(found["xyz"], xyz, equal_nan=True)
+        confidence, entropy = found["confidence"], found["entropy"]
+    rows = np.loadtxt(f"{base}.txt")
+    assert np.array_equal(rows[:, :3], xyz, equal_nan=True) and np.array_equal(rows[:, 3], label)
+    np.testing.assert_allclose(rows[:, 4:], np.column_stack([confidence, entropy]), rtol=1e-5)
+    head, *lines = (tmp_path / "out/cloud_prediction.csv").read_text().splitlines()
+    assert (
+        head == "x,y,z,label,name,confidence,entropy" and [int(line.split(",")[3]) for line in lines] == label.tolist()
+    )
+    ply = read_file(f"{base}.ply")[0].original
+    assert np.array_equal(ply.columns["label"][:, 0], label) and "entropy" in ply.columns
+    assert read_file(f"{base}.txt")[0].columns["label"].shape == (49, 1)
+
+
+def test_a_large_file_is_written_as_las_alone(tmp_path, run, survey, monkeypatch, capsys):
+    monkeypatch.setattr(ScenePredictor, "block", 1500)
+    assert predict(survey, "--checkpoint", run, "--out", tmp_path, "--format", "ply") == 1
+    assert "--format las and laz alone are written" in capsys.readouterr().err
+    assert predict(survey, "--checkpoint", run) == 0
+    assert "7809 points" in capsys.readouterr().out
