@@ -170,7 +170,8 @@ def test_a_batch_of_one_cloud_again_and_again_spoils_no_gradient(name: str, kind
 
 
 # PointMLP, untrained, is ill-conditioned: weights rounded to bfloat16 turn even its gradient in float32 by 35 degrees
-COSINES = dict.fromkeys(MODELS, 0.95) | dict.fromkeys(["grouping", "part tokens, grouping", "part decoder"], 0.75)
+GROUPED = ["grouping", "sequential", "part tokens, grouping", "part decoder"]
+COSINES = dict.fromkeys(MODELS, 0.95) | dict.fromkeys(GROUPED, 0.75)
 COSINES |= {"PointMLP": 0.6, "PointMLP, center": 0.2, "PointMLP-elite": 0.5, "part PointMLP": 0.6}
 
 
