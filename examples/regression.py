@@ -6,7 +6,6 @@
     report: runs/height/report.html
     $ python examples/regression.py test runs/height
     mean absolute error 0.7844
-    ...
 
 Without --train.epochs it trains for about a minute. `PYTHONPATH=examples bixt3d predict FILE --checkpoint runs/height
 --trust` predicts: with --trust, commands import the task of a run from its file.
@@ -20,18 +19,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from bixt3d import (
-    BasePrediction,
-    Cloud,
-    CloudPredictor,
-    CloudSet,
-    CloudSource,
-    Evaluation,
-    InputError,
-    Run,
-    Score,
-    Task,
-)
+from bixt3d import BasePrediction, Cloud, CloudPredictor, CloudSet, CloudSource, Evaluation, Run, Score, Task
 from bixt3d.cli.program import run_program
 from bixt3d.datasets import take_points
 from bixt3d.engine.loop import Batch, Step, predict_all
@@ -39,6 +27,7 @@ from bixt3d.models.presets import MakeClassifier
 from bixt3d.tasks.inputs import read_clouds
 from bixt3d.tasks.testing import test
 from bixt3d.tasks.training import train
+from bixt3d.types import InputError
 
 
 def height_error(model: nn.Module, batch: Batch) -> Tensor:

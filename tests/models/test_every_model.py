@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from statistics import median
 
 import pytest
 import torch
@@ -169,22 +170,28 @@ def test_a_batch_of_one_cloud_again_and_again_spoils_no_gradient(name: str, kind
     assert gradients(with_random_weights((MODELS | DEEP)[name]()), xyz).isfinite().all()
 
 
-# PointMLP, untrained, is ill-conditioned: weights rounded to bfloat16 turn even its gradient in float32 by 35 degrees
-GROUPED = ["grouping", "sequential", "part tokens, grouping", "part decoder"]
-COSINES = dict.fromkeys(MODELS, 0.95) | dict.fromkeys(GROUPED, 0.75)
-COSINES |= {"PointMLP": 0.6, "PointMLP, center": 0.2, "PointMLP-elite": 0.5, "part PointMLP": 0.6}
+# Rounding moves maxima over neighbors from one neighbor to another: models that group neighbors turn most. PointMLP,
+# untrained, is ill-conditioned: weights rounded to bfloat16 turn even its gradient in float32 by 35 degrees
+COSINES = dict.fromkeys(SMOOTH, 0.97) | dict.fromkeys(["grouping", "part tokens, grouping"], 0.8)
+COSINES |= {"sequential": 0.85, "part decoder": 0.85, "part PointMLP": 0.85}
+COSINES |= {"PointMLP": 0.65, "PointMLP, center": 0.2, "PointMLP-elite": 0.6}
 
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_gradients_in_bfloat16_point_where_those_of_float32_do(name: str):
-    model, other = (with_random_weights(MODELS[name]()) for _ in range(2))
-    for part in (*model.modules(), *other.modules()):
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-    other.load_state_dict(model.state_dict())
+    """The median over five draws of weights: where neighbors are grouped, draws differ by up to 0.3."""
     xyz = torch.cat([scale * clouds_of("copies", 4) for scale in (0.2, 0.4, 0.6, 0.8)])
-    found, expected = gradients(other, xyz, bfloat16=True), gradients(model, xyz)
-    assert cosine_similarity(found, expected, dim=0) > COSINES[name]
+    cosines = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        model, other = (with_random_weights(MODELS[name]()) for _ in range(2))
+        for part in (*model.modules(), *other.modules()):
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
+        other.load_state_dict(model.state_dict())
+        found, expected = gradients(other, xyz, bfloat16=True), gradients(model, xyz)
+        cosines.append(float(cosine_similarity(found, expected, dim=0)))
+    assert median(cosines) > COSINES[name]
 
 
 @pytest.mark.parametrize("name", ["hierarchy", "PointMLP", "part PointMLP"])

@@ -1,16 +1,20 @@
-"""Scene segmenters without training, and surveys for them."""
+"""Scene segmenters without training, or with little, and surveys for them."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
 from bixt3d.datasets.files.las_new import write_las
+from bixt3d.datasets.scenes.crops import SceneSet
+from bixt3d.datasets.scenes.scene import make_scene
 from bixt3d.datasets.scenes.tile_layout import LAS_CODES
 from bixt3d.datasets.scenes.tiles import make_tile_cloud
 from bixt3d.engine.checkpoint import save_weights
 from bixt3d.inference.runs import load_run
+from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.tasks.task import FORMAT
 
 CONFIG = """
@@ -56,6 +60,24 @@ def load_scene_run(folder: Path, block: int, **given):
     predictor = load_run(write_scene_run(folder, **given))
     predictor.block = block
     return predictor
+
+
+def train_a_little(predictor, steps: int = 80) -> None:
+    """Train the model of a predictor on made-up tiles, until its labels follow the scene and not the random weights."""
+    of_class = np.array([0, 1, 2, 2, 2, 2, 0])  # ground, vegetation, anything else; water is ground
+    scenes = []
+    for seed in (1, 2):
+        xyz, columns, label = make_tile_cloud(np.random.default_rng(seed), 64.0, 1.5)
+        scenes.append(make_scene(xyz, columns, of_class[label], predictor.features, predictor.grid))
+    crops = SceneSet(tuple(scenes), CLASSES, predictor.features, 256, 8 * steps, predictor.shape, 0.5)
+    fit_feature_scales(predictor.model, crops.feats)
+    optimizer = torch.optim.AdamW(predictor.model.train().parameters(), 5e-3)
+    for batch in crops.batches(torch.arange(8 * steps).split(8)):
+        loss = cross_entropy(predictor.model(batch["xyz"], batch["feats"]).flatten(0, 1), batch["labels"].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    predictor.model.eval()
 
 
 def write_survey(path: Path, side: float = 64.0, density: float = 1.5, seed: int = 0) -> Path:
