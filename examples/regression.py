@@ -6,9 +6,9 @@
     report: runs/height/report.html
     $ python examples/regression.py test runs/height
     mean absolute error 0.7844
+    ...
 
-Without --train.epochs it trains for about a minute. `PYTHONPATH=examples bixt3d predict FILE --checkpoint runs/height
---trust` predicts: with --trust, commands import the task of a run from its file.
+`PYTHONPATH=examples bixt3d predict FILE --checkpoint runs/height --trust` predicts: --trust imports the task's file.
 """
 
 import sys

@@ -19,7 +19,7 @@ from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import read_file
 from bixt3d.datasets.files.writers import LAS, LabelledPoints, write_points
 from bixt3d.datasets.images.reading import ENDINGS
-from bixt3d.datasets.scenes.parts import PLAN
+from bixt3d.datasets.scenes.las_blocks import PLAN
 from bixt3d.inference.scenes import ScenePrediction, ScenePredictor
 from bixt3d.io.bounds import printable
 from bixt3d.types import InputError

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.scenes.blocks import margin_of, plan_blocks, sample_index
-from bixt3d.datasets.scenes.parts import Parts, sort_las
+from bixt3d.datasets.scenes.las_blocks import LasBlocks, sort_las
 from bixt3d.datasets.scenes.scene import from_origin, make_scene
 from bixt3d.engine.folder import lock
 from bixt3d.inference.predictions import check_finite
@@ -104,7 +104,7 @@ def _points_of(progress: Callable[[int], Any], points: int, voxels: int) -> Call
     return report
 
 
-def label_las(predictor: Any, path: Path, folder: Path, progress: Progress = None) -> tuple[Labels, Cloud, Parts]:
+def label_las(predictor: Any, path: Path, folder: Path, progress: Progress = None) -> tuple[Labels, Cloud, LasBlocks]:
     """Label a LAS or LAZ file in bounded memory; the results are arrays mapped from files in ``folder``.
 
     What is done is kept in the folder: after an interruption the same call goes on where it was. Returns also a cloud
@@ -128,7 +128,7 @@ def label_las(predictor: Any, path: Path, folder: Path, progress: Progress = Non
 
 
 def _label_block(
-    predictor: Any, parts: Parts, number: int, files: list[tuple[Path, np.dtype]], progress: Progress, name: str
+    predictor: Any, parts: LasBlocks, number: int, files: list[tuple[Path, np.dtype]], progress: Progress, name: str
 ) -> None:
     """Write the results of a block to the files, and a file that says so; or report the points if it is there."""
     mark = parts.folder / f"done_{number}"
@@ -155,7 +155,7 @@ def _scatter(file: Path, kind: np.dtype, index: Int[np.ndarray, " N"], values: A
             mapped.flush()
 
 
-def _few(parts: Parts, name: str) -> Cloud:
+def _few(parts: LasBlocks, name: str) -> Cloud:
     """Return the first points of a file, with the columns that were kept."""
     for number in range(len(parts.blocks)):
         if parts.path(number).is_file():

@@ -15,7 +15,7 @@ from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.las_large import is_large
 from bixt3d.datasets.scenes.crops import Shape, las_codes
-from bixt3d.datasets.scenes.parts import Parts
+from bixt3d.datasets.scenes.las_blocks import LasBlocks
 from bixt3d.datasets.scenes.scene import HEIGHT
 from bixt3d.inference.predictions import BasePrediction, percent_lines
 from bixt3d.inference.predictor import BasePredictor
@@ -132,11 +132,11 @@ class ScenePredictor(BasePredictor):
 
     def predict_las(
         self, path: Path, folder: Path, progress: Callable[[int], Any] | None = None
-    ) -> tuple[ScenePrediction, Parts]:
+    ) -> tuple[ScenePrediction, LasBlocks]:
         """Return the class of every point of a LAS or LAZ file of any size, in bounded memory.
 
         The tensors are mapped from files in ``folder``, where an interrupted call goes on. Returns also the parts of
-        the file, whose `Parts.sample` is for pictures.
+        the file, whose `LasBlocks.sample` is for pictures.
         """
         labels, few, parts = label_las(self, path, folder, progress)
         counts = np.zeros(len(self.class_names), np.int64)

@@ -69,6 +69,16 @@ def log_frequency(label: Int[Tensor, " S"], num_classes: int) -> Float[Tensor, "
     return (torch.bincount(label, minlength=num_classes) / len(label)).clamp(min=1e-9).log()
 
 
+def frequency_weights(counts: Int[Tensor, " C"], power: float) -> Float[Tensor, " C"]:
+    """Return a weight for each class: its frequency to the power of ``-power``, with mean 1 over the counted examples.
+
+    Classes without an example weigh 0.
+    """
+    counts = counts.double()
+    weight = torch.where(counts > 0, counts.clamp(min=1) ** -power, 0)
+    return (weight * counts.sum() / (weight * counts).sum()).float()
+
+
 @torch.no_grad()
 def count_correct(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
     """Return the number of correct predictions, as a tensor on the device."""

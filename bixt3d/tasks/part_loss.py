@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from bixt3d.tasks.class_metrics import frequency_weights
 from bixt3d.tasks.settings import Train
 from bixt3d.types import VOID, InputError
 
@@ -29,13 +30,8 @@ class PartTrain(Train):
 
 
 def part_weights(parts: Int[Tensor, "S N"], num_parts: int, balance: float) -> Float[Tensor, " P"]:
-    """Return the weight of each part: its frequency to the power of ``-balance``, with mean 1 over labelled points.
-
-    Parts without a point weigh 0.
-    """
-    counts = torch.bincount(parts[parts != VOID], minlength=num_parts).double()
-    weight = torch.where(counts > 0, counts.clamp(min=1) ** -balance, 0)
-    return (weight * counts.sum() / (weight * counts).sum()).float()
+    """Return the weight of each part by its labelled points, see `frequency_weights`."""
+    return frequency_weights(torch.bincount(parts[parts != VOID], minlength=num_parts), balance)
 
 
 def part_loss(

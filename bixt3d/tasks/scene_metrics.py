@@ -66,16 +66,6 @@ def _mean(values: dict[str, float]) -> float:
     return float(np.mean(list(values.values()))) if values else 0.0
 
 
-def class_weights(shares: Float[np.ndarray, " C"], power: float) -> Float[Tensor, " C"]:
-    """Return the weight of each class in the loss: its share to the power ``-power``; the mean over points is 1.
-
-    A class without points has weight 1.
-    """
-    there = shares > 0
-    weight = np.where(there, np.where(there, shares, 1.0) ** -power, 1.0)
-    return torch.from_numpy(np.where(there, weight / max((weight * shares).sum(), 1e-12), 1.0)).float()
-
-
 def lovasz_softmax(probability: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Float[Tensor, ""]:
     """Return the Lovász-softmax loss, a surrogate of 1 - mIoU over the classes present (Berman et al. 2018).
 

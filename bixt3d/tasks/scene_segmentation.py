@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bixt3d.datasets.scenes.crops import SceneSet, class_shares
+from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, merge
@@ -17,11 +18,11 @@ from bixt3d.inference.predictions import check_finite
 from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.inference.windows import scene_probabilities
 from bixt3d.models.presets import MakeSegmenter
+from bixt3d.tasks.class_metrics import frequency_weights
 from bixt3d.tasks.scene_input import describe_scenes, read_scenes
 from bixt3d.tasks.scene_metrics import (
     CONVENTION,
     SceneScores,
-    class_weights,
     count_confusion,
     lovasz_softmax,
     score_confusion,
@@ -37,21 +38,21 @@ class SceneTrain(Train):
     """Settings of training and evaluation.
 
     Args:
-        class_weights: class weights in the loss: share of the class to the power of minus this (0: none; 0.5: by the
-            square root; 1: all classes weigh the same).
+        balance: weights against rare classes: a point weighs by the frequency of its class in the training set to the
+            power of minus ``balance``; 0: all points alike, 0.5: by the inverse root, 1: all classes alike.
         lovasz: weight of the Lovász-softmax loss, which is added to the cross entropy.
         window: evaluation: voxels of a window; a scene with fewer goes through the model in one pass (0: those of a
             crop).
     """
 
     label_smoothing: float = 0.0
-    class_weights: float = 0.0
+    balance: float = 0.0
     lovasz: float = 0.0
     window: int = 0
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("class_weights", "lovasz", "window"):
+        for name in ("balance", "lovasz", "window"):
             if getattr(self, name) < 0:
                 raise InputError(f"train.{name} must not be negative, but is {getattr(self, name)}")
 
@@ -126,8 +127,7 @@ class SceneSegmentation(Task):
         return augment
 
     def make_step(self, run: Run, train: SceneSet) -> Step:
-        shares = class_shares(train.scenes, len(train.class_names))
-        weights = class_weights(shares, run.train.class_weights).to(train.device)
+        weights = frequency_weights(torch.from_numpy(train.counts.sum(0)), run.train.balance).to(train.device)
 
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             logits, labels, weight = model(batch["xyz"], batch["feats"]).float(), batch["labels"], batch["weight"]

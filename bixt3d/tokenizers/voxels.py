@@ -43,9 +43,8 @@ class VoxelTokenizer(Tokenizer):
 
     def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Pyramid:
         (points,) = self.points(xyz, feats)
-        own, table = group_by_voxel(xyz, self.size)
-        count = torch.zeros_like(xyz[..., 0].flatten()).index_add(0, own, torch.ones_like(own, dtype=xyz.dtype))
-        count = count[: int(own.max()) + 1, None]
+        own, count, table = group_by_voxel(xyz, self.size)
+        count = count[:, None].to(xyz.dtype)
         center = xyz.new_zeros(len(count), 3).index_add(0, own, xyz.flatten(0, 1)) / count
         offset = (xyz.flatten(0, 1) - center[own]).view_as(xyz) / self.size
         local = self.local(torch.cat([points.feats, offset.to(points.feats.dtype)], -1)).flatten(0, 1)
@@ -57,18 +56,20 @@ class VoxelTokenizer(Tokenizer):
         return points, Tokens(tokens + position.feats, center[table])
 
 
-def group_by_voxel(xyz: Float[Tensor, "B N 3"], size: float) -> tuple[Int[Tensor, " BN"], Int[Tensor, "B M"]]:
-    """Return the voxel of every point, counted over the batch, and the voxels of every cloud.
+def group_by_voxel(
+    xyz: Float[Tensor, "B N 3"], size: float
+) -> tuple[Int[Tensor, " BN"], Int[Tensor, " V"], Int[Tensor, "B M"]]:
+    """Return the voxel of every point, numbered over the batch; the points of each voxel; the voxels of every cloud.
 
-    M is the largest number of voxels of a cloud; the others repeat theirs, in order.
+    M is the largest number of voxels of a cloud; the others repeat theirs, in order. The host waits for V and M.
     """
     cells = (xyz / size).floor().long()
     cells = (cells - cells.amin((0, 1))).clamp(max=MAX_CELLS - 1).unbind(2)
     cloud = torch.arange(len(xyz), device=xyz.device)[:, None]
     key = ((cloud * MAX_CELLS + cells[0]) * MAX_CELLS + cells[1]) * MAX_CELLS + cells[2]
-    _, own = key.flatten().unique(return_inverse=True)
+    _, own, inside = key.flatten().unique(return_inverse=True, return_counts=True)
     per_cloud = own.view(len(xyz), -1)
     first, last = per_cloud.amin(1, keepdim=True), per_cloud.amax(1, keepdim=True)
     count = last - first + 1
     place = torch.arange(int(count.max()), device=xyz.device)
-    return own, first + place % count
+    return own, inside, first + place % count

@@ -164,7 +164,7 @@ def test_a_room_depends_on_its_seed_has_13_classes_in_all_and_lies_within_its_wa
 
 
 def test_rooms_have_voxels_with_colors_and_heights():
-    train, test = Rooms(train_rooms=1, test_rooms=1, grid=0.3, features="rgb,height").load()
+    train, test = Rooms(train_scenes=1, test_scenes=1, grid=0.3, features="rgb,height").load()
     assert train.class_names == CLASSES and train.feats.shape[1] == 4
     assert not torch.equal(train.scenes[0].xyz[:10], test.scenes[0].xyz[:10])
     floor = train.scenes[0].label == CLASSES.index("floor")

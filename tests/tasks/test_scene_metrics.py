@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score
 
-from bixt3d.tasks.scene_metrics import class_weights, count_confusion, lovasz_softmax, score_confusion
+from bixt3d.tasks.class_metrics import frequency_weights
+from bixt3d.tasks.scene_metrics import count_confusion, lovasz_softmax, score_confusion
 
 NAMES = ("a", "b", "c", "d", "e")
 
@@ -30,12 +31,13 @@ def test_ignored_points_count_nowhere():
 
 
 def test_weights_balance_the_classes_and_their_mean_over_points_is_1():
-    shares = np.array([0.9, 0.1, 0.0])
-    assert class_weights(shares, 0.0).tolist() == [1, 1, 1]
-    weight = class_weights(shares, 1.0)
-    assert float(weight[0]) * 0.9 == pytest.approx(float(weight[1]) * 0.1, rel=1e-5)
-    assert float((weight[:2] * torch.tensor([0.9, 0.1])).sum()) == pytest.approx(1, rel=1e-5)
-    assert weight[2] == 1
+    counts = torch.tensor([900, 100, 0])
+    assert frequency_weights(counts, 0.0).tolist() == [1, 1, 0]
+    weight = frequency_weights(counts, 1.0)
+    assert float(weight[0]) * 900 == pytest.approx(float(weight[1]) * 100, rel=1e-5)
+    assert float((weight * counts).sum()) / 1000 == pytest.approx(1, rel=1e-5)
+    root = frequency_weights(counts, 0.5)
+    assert float(root[1] / root[0]) == pytest.approx(3, rel=1e-5)
 
 
 def test_the_lovasz_loss_of_hard_predictions_is_1_minus_the_mean_iou_of_the_classes_present():

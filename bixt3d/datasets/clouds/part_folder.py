@@ -11,7 +11,7 @@ from torch import Tensor
 from bixt3d.datasets.clouds.cache import check_stored
 from bixt3d.datasets.clouds.folder_files import Listing, list_folder
 from bixt3d.datasets.clouds.folder_reading import ReadClouds, Reading, read_clouds, read_folder
-from bixt3d.datasets.clouds.point_labels import label_words
+from bixt3d.datasets.clouds.point_labels import label_order, label_words
 from bixt3d.datasets.clouds.preparing import prepare_cloud, up_axis, with_model_features
 from bixt3d.datasets.clouds.source import PartSource
 from bixt3d.datasets.files.cloud import Cloud
@@ -147,7 +147,9 @@ def number_parts(
     class_parts, part_names = {}, []
     for category, name in enumerate(names):
         found = clouds.code[label == category].unique().long().tolist()
-        own = sorted((code for code in found if clouds.words[code] not in ignore), key=lambda c: _rank(clouds.words[c]))
+        own = sorted(
+            (code for code in found if clouds.words[code] not in ignore), key=lambda c: label_order(clouds.words[c])
+        )
         if not own:
             raise InputError(f"no point of {name} has a label that is not ignored")
         table[category, own] = torch.arange(len(own)) + len(part_names)
@@ -155,8 +157,3 @@ def number_parts(
         words = [clouds.words[code] for code in own]
         part_names += words if len(names) == 1 else [f"{name}/{word}" for word in words]
     return table, class_parts, tuple(part_names)
-
-
-def _rank(word: str) -> tuple[bool, int, str]:
-    is_number = word.lstrip("-").isdecimal()
-    return (not is_number, int(word) if is_number else 0, word)

@@ -71,3 +71,9 @@ def _are_whole(values: np.ndarray) -> bool:
     if values.dtype.kind != "f":
         return True
     return bool(np.isfinite(values).all() and (values == values.round()).all() and np.abs(values).max(initial=0) < 1e9)
+
+
+def label_order(word: str) -> tuple[bool, int, str]:
+    """Return the key to sort labels by: numbers by value, then words."""
+    is_number = word.lstrip("-").isdecimal()
+    return (not is_number, int(word) if is_number else 0, word)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bixt3d.datasets.scenes.scene import Scene
-from bixt3d.types import NO_FEATURES, VOID, Features
+from bixt3d.types import NO_FEATURES, Features
 
 Shape = Literal["sphere", "cylinder"]
 
@@ -53,6 +53,11 @@ class SceneSet:
         number = len(self.class_names)
         return np.stack([np.bincount(one.label[one.label >= 0].numpy(), minlength=number) for one in self.scenes])
 
+    @cached_property
+    def sizes(self) -> Int[np.ndarray, " S"]:
+        """The number of voxels of each scene."""
+        return np.array([len(scene) for scene in self.scenes])
+
     @property
     def feats(self) -> Float[Tensor, "V F"]:
         """The features of all voxels."""
@@ -84,9 +89,8 @@ class SceneSet:
             share = self.counts[:, label]
             place = int(rng.choice(len(self.scenes), p=share / share.sum()))
             return place, int(rng.choice(np.flatnonzero(self.scenes[place].label.numpy() == label)))
-        sizes = np.array([len(scene) for scene in self.scenes])
-        place = int(rng.choice(len(sizes), p=sizes / sizes.sum()))
-        return place, int(rng.integers(sizes[place]))
+        place = int(rng.choice(len(self.sizes), p=self.sizes / self.sizes.sum()))
+        return place, int(rng.integers(self.sizes[place]))
 
     def crop(self, center: tuple[int, int]) -> Scene:
         """Return ``num_points`` voxels around a voxel, repeated if the scene has fewer, as the model reads them."""
@@ -126,9 +130,3 @@ def local_positions(scene: Scene, index: Int[np.ndarray, " M"], center: int) -> 
     origin = scene.xyz[center].clone()
     origin[2] = scene.floor[center]
     return scene.xyz[index] - origin
-
-
-def class_shares(scenes: Sequence[Scene], num_classes: int) -> Float[np.ndarray, " C"]:
-    """Return the share of each class among the labelled points."""
-    count = sum(np.bincount(one.point_label[one.point_label != VOID].numpy(), minlength=num_classes) for one in scenes)
-    return count / max(1, count.sum())

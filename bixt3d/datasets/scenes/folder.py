@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from bixt3d.datasets.clouds.cache import Tensors, cache_folder, cached, short_hash, stamp
 from bixt3d.datasets.clouds.mapped import Allocate
-from bixt3d.datasets.clouds.point_labels import label_words
+from bixt3d.datasets.clouds.point_labels import label_order, label_words
 from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.reader import find_files, read_file
 from bixt3d.datasets.scenes.crops import SceneSet, Shape, las_codes
@@ -103,14 +103,14 @@ class SceneFolder(SceneSource):
         path = root / CLASSES
         if path.is_file():
             return read_classes(path, self.label, self.ignore)
-        words = sorted(self._words(root, train) - self.ignore, key=_rank)
+        words = sorted(self._words(root, train) - self.ignore, key=label_order)
         if not words:
             raise InputError(f"{printable(root)} has no labels that are not ignored")
         return self.label, Classes(tuple(words), {word: place for place, word in enumerate(words)})
 
     def _words(self, root: Path, train: Sequence[Path]) -> set[str]:
         """Return the labels that occur in the training files; the list is kept until a file changes."""
-        key = short_hash(self.label, __version__, *map(_state, train))
+        key = short_hash(self.label, __version__, stamp(train), *(ascii(str(one)) for one in train))
         path = cache_folder(root) / f"bixt3d_labels_{key}.json"
         try:
             words = json.loads(read_plain(path, LIST_BYTES))
@@ -162,11 +162,6 @@ def _files_of(root: Path, names: Sequence[str]) -> list[Path]:
     raise InputError(f"there is no folder {printable(root / names[0])}: {LAYOUT}")
 
 
-def _state(path: Path) -> str:
-    status = path.stat()
-    return f"{ascii(str(path))} {status.st_size} {status.st_mtime_ns}"
-
-
 def _fits(tensors: Tensors, width: int, num_classes: int) -> bool:
     """Return whether cached tensors are a scene."""
     size = len(tensors["xyz"])
@@ -200,9 +195,3 @@ def read_classes(path: Path, label: str, ignore: set[str]) -> tuple[str, Classes
     ignore = ignore | {str(word) for word in (more if isinstance(more, list) else [more])}
     of_word = {str(word): names.index(name) for word, name in labels.items() if str(word) not in ignore}
     return label or str(given.get("label") or ""), Classes(tuple(names), of_word)
-
-
-def _rank(word: str) -> tuple[bool, int, str]:
-    """Order labels: numbers by value, then words."""
-    is_number = word.lstrip("-").isdecimal()
-    return (not is_number, int(word) if is_number else 0, word)

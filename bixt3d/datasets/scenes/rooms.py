@@ -5,12 +5,9 @@ from jaxtyping import Float, Int
 from numpy.random import Generator
 
 from bixt3d.datasets.files.surface import sample_surface
-from bixt3d.datasets.scenes.crops import SceneSet, Shape
 from bixt3d.datasets.scenes.room_layout import CLASSES, Room, make_room
 from bixt3d.datasets.scenes.scanner import visible_points, with_range_noise
-from bixt3d.datasets.scenes.scene import Scene, make_scene
-from bixt3d.datasets.scenes.source import SceneSource
-from bixt3d.types import InputError
+from bixt3d.datasets.scenes.source import ProceduralScenes
 
 SPACING = 0.02
 """Distance between the points on the surfaces of which the scanner sees some, in metres."""
@@ -56,43 +53,14 @@ def _surface(
     return points @ upright.T, normals @ upright.T, rgb, label
 
 
-class Rooms(SceneSource):
+class Rooms(ProceduralScenes):
     """Procedural rooms with the 13 classes of S3DIS, scanned from two or three places; units are metres.
 
-    Args:
-        train_rooms: rooms in the training set.
-        test_rooms: rooms in the test set.
-        seed: seed of the rooms.
-        grid, num_points, crops, shape, balance, features: see `SceneSource`; columns: ``rgb``, and ``height``.
+    Columns: ``rgb``, and ``height``. The arguments are those of `ProceduralScenes`.
     """
 
-    def __init__(  # noqa: PLR0913 (one argument for each line of a config)
-        self,
-        train_rooms: int = 24,
-        test_rooms: int = 8,
-        seed: int = 0,
-        grid: float = 0.05,
-        num_points: int = 4096,
-        crops: int = 1000,
-        shape: Shape = "sphere",
-        balance: float = 0.0,
-        features: str = "",
-    ):
-        super().__init__(grid, num_points, crops, shape, balance, features)
-        if min(train_rooms, test_rooms) < 1 or seed < 0:
-            raise InputError("train_rooms and test_rooms must be positive, and seed not negative")
-        self.train_rooms, self.test_rooms, self.seed = train_rooms, test_rooms, seed
+    class_names = CLASSES
 
-    def load(self) -> tuple[SceneSet, SceneSet]:
-        """Return the training and the test set; a room depends only on the seed, its split and its index."""
-        train, test = (
-            [self.make(split, index) for index in range(number)]
-            for split, number in enumerate((self.train_rooms, self.test_rooms))
-        )
-        return self.as_set(train, CLASSES), self.as_set(test, CLASSES)
-
-    def make(self, split: int, index: int) -> Scene:
-        """Return one room; ``split``: 0 for training, 1 for testing."""
-        xyz, rgb, label = make_room_cloud(np.random.default_rng((self.seed, split, index)))
-        name = f"{('train', 'test')[split]} room {index}"
-        return make_scene(xyz, {"rgb": rgb}, label, self.features, self.grid, name)
+    def make(self, rng: Generator) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+        xyz, rgb, label = make_room_cloud(rng)
+        return xyz, {"rgb": rgb}, label

@@ -1,9 +1,12 @@
-"""Base class of data sets of scenes."""
+"""Base classes of data sets of scenes."""
 
 from abc import ABC, abstractmethod
 from typing import Literal
 
+import numpy as np
+
 from bixt3d.datasets.scenes.crops import SceneSet, Shape
+from bixt3d.datasets.scenes.scene import Scene, make_scene
 from bixt3d.types import Features, InputError
 
 
@@ -55,3 +58,52 @@ class SceneSource(ABC):
         """Return the set of these scenes with the settings of the source."""
         settings = (self.features, self.num_points, self.crops, self.shape, self.balance)
         return SceneSet(tuple(scenes), class_names, *settings, notes, codes)
+
+
+class ProceduralScenes(SceneSource):
+    """Base class of generated scenes: derive from it, set ``class_names``, and define `make`.
+
+    A scene depends only on the seed, its split and its index. ``codes``: LAS classification of each class, or None.
+
+    Args:
+        train_scenes: scenes in the training set.
+        test_scenes: scenes in the test set.
+        seed: seed of the scenes.
+        grid, num_points, crops, shape, balance, features: see `SceneSource`.
+    """
+
+    class_names: tuple[str, ...]
+    codes: tuple[int, ...] | None = None
+
+    def __init__(  # noqa: PLR0913 (one argument for each line of a config)
+        self,
+        train_scenes: int = 24,
+        test_scenes: int = 8,
+        seed: int = 0,
+        grid: float = 0.05,
+        num_points: int = 4096,
+        crops: int = 1000,
+        shape: Shape = "sphere",
+        balance: float = 0.0,
+        features: str = "",
+    ):
+        super().__init__(grid, num_points, crops, shape, balance, features)
+        if min(train_scenes, test_scenes) < 1 or seed < 0:
+            raise InputError("train_scenes and test_scenes must be positive, and seed not negative")
+        self.train_scenes, self.test_scenes, self.seed = train_scenes, test_scenes, seed
+
+    @abstractmethod
+    def make(self, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+        """Return the points of a scene (N, 3), its columns by name, and the class of each point."""
+
+    def load(self) -> tuple[SceneSet, SceneSet]:
+        """Return the training and the test set."""
+        train, test = (
+            [self._scene(split, index) for index in range(number)]
+            for split, number in enumerate((self.train_scenes, self.test_scenes))
+        )
+        return tuple(self.as_set(scenes, self.class_names, codes=self.codes) for scenes in (train, test))
+
+    def _scene(self, split: int, index: int) -> Scene:
+        made = self.make(np.random.default_rng((self.seed, split, index)))
+        return make_scene(*made, self.features, self.grid, f"{('train', 'test')[split]} scene {index}")

@@ -5,9 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from bixt3d.datasets.scenes.crops import SceneSet, Shape
-from bixt3d.datasets.scenes.scene import Scene, make_scene
-from bixt3d.datasets.scenes.source import SceneSource
+from bixt3d.datasets.scenes.source import ProceduralScenes
 from bixt3d.datasets.scenes.tile_layout import (
     CLASSES,
     INTENSITY,
@@ -20,7 +18,6 @@ from bixt3d.datasets.scenes.tile_layout import (
     add_line,
     add_tree,
 )
-from bixt3d.types import InputError
 
 ORIGIN = (448_000.0, 5_411_000.0, 212.0)
 """Lowest corner of the first tile, in metres: coordinates as in UTM."""
@@ -60,47 +57,17 @@ def make_tile_cloud(
     return (points[order] + corner).round(DIGITS), columns, label[order]
 
 
-class Tiles(SceneSource):
+class Tiles(ProceduralScenes):
     """Procedural aerial tiles of 64 m: ground, vegetation, buildings, cars, poles, wires and water; units are metres.
 
-    Args:
-        train_tiles: tiles in the training set.
-        test_tiles: tiles in the test set.
-        seed: seed of the tiles.
-        grid, num_points, crops, shape, balance, features: see `SceneSource`; columns: ``intensity``,
-            ``return_number``, ``number_of_returns``, and ``height``.
+    Columns: ``intensity``, ``return_number``, ``number_of_returns``, and ``height``. The arguments are those of
+    `ProceduralScenes`; take ``grid=0.5`` and ``shape="cylinder"``.
     """
 
-    def __init__(  # noqa: PLR0913 (one argument for each line of a config)
-        self,
-        train_tiles: int = 24,
-        test_tiles: int = 8,
-        seed: int = 0,
-        grid: float = 0.5,
-        num_points: int = 4096,
-        crops: int = 1000,
-        shape: Shape = "cylinder",
-        balance: float = 0.0,
-        features: str = "",
-    ):
-        super().__init__(grid, num_points, crops, shape, balance, features)
-        if min(train_tiles, test_tiles) < 1 or seed < 0:
-            raise InputError("train_tiles and test_tiles must be positive, and seed not negative")
-        self.train_tiles, self.test_tiles, self.seed = train_tiles, test_tiles, seed
+    class_names, codes = CLASSES, LAS_CODES
 
-    def load(self) -> tuple[SceneSet, SceneSet]:
-        """Return the training and the test set; a tile depends only on the seed, its split and its index."""
-        train, test = (
-            [self.make(split, index) for index in range(number)]
-            for split, number in enumerate((self.train_tiles, self.test_tiles))
-        )
-        return self.as_set(train, CLASSES, codes=LAS_CODES), self.as_set(test, CLASSES, codes=LAS_CODES)
-
-    def make(self, split: int, index: int) -> Scene:
-        """Return one tile; ``split``: 0 for training, 1 for testing."""
-        xyz, columns, label = make_tile_cloud(np.random.default_rng((self.seed, split, index)))
-        name = f"{('train', 'test')[split]} tile {index}"
-        return make_scene(xyz, columns, label, self.features, self.grid, name)
+    def make(self, rng: np.random.Generator) -> tuple[np.ndarray, Columns, np.ndarray]:
+        return make_tile_cloud(rng)
 
 
 def write_tile(path: Path, seed: int, split: int = 1, index: int = 0) -> None:

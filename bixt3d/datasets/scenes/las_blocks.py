@@ -26,7 +26,7 @@ PLAN, SHOWN = "plan.json", "sample.npy"
 
 
 @dataclass(frozen=True)
-class Parts:
+class LasBlocks:
     """The points of a LAS or LAZ file in blocks on disk.
 
     Args:
@@ -75,7 +75,7 @@ class Parts:
         return sample_index(self.total), np.load(self.folder / SHOWN)
 
 
-def sort_las(path: Path, folder: Path, key: str, features: Features, sizes: tuple[float, int, int]) -> Parts:
+def sort_las(path: Path, folder: Path, key: str, features: Features, sizes: tuple[float, int, int]) -> LasBlocks:
     """Sort the points of a file into blocks, or return the parts that are there if they have the same key.
 
     ``features``: of the points, which are kept beside positions; ``sizes``: side of a voxel, voxels of a window, points
@@ -95,7 +95,7 @@ def sort_las(path: Path, folder: Path, key: str, features: Features, sizes: tupl
             blocks = plan_blocks(sample, len(las), size, grid)
             margin = margin_of(sample, len(blocks), window, grid)
             unread = tuple(name for name in las.dims.names if name not in names)
-            parts = Parts(folder, key, len(las), margin, tuple(blocks), {}, unread, most, las.notes)
+            parts = LasBlocks(folder, key, len(las), margin, tuple(blocks), {}, unread, most, las.notes)
             parts = _sort(las, parts, names, low)
     except InputError as error:
         raise InputError(f"{printable(path)} {error}") from error
@@ -104,7 +104,7 @@ def sort_las(path: Path, folder: Path, key: str, features: Features, sizes: tupl
     return parts
 
 
-def _read_plan(folder: Path, key: str) -> Parts | None:
+def _read_plan(folder: Path, key: str) -> LasBlocks | None:
     try:
         plan: dict[str, Any] = json.loads((folder / PLAN).read_text())
         if plan["key"] != key:
@@ -112,7 +112,7 @@ def _read_plan(folder: Path, key: str) -> Parts | None:
         plan |= {"blocks": tuple(Block(tuple(one["low"]), tuple(one["high"])) for one in plan["blocks"])}
         columns = {name: (kind, width) for name, (kind, width) in plan["columns"].items()}
         more = {"folder": folder, "columns": columns, "unread": tuple(plan["unread"]), "notes": tuple(plan["notes"])}
-        return Parts(**plan | more)
+        return LasBlocks(**plan | more)
     except (OSError, ValueError, TypeError, KeyError):  # not there yet, or of another version
         return None
 
@@ -137,7 +137,7 @@ def _bounds(las: LasFile, names: list[str]) -> tuple[Float[np.ndarray, "3"], Flo
     return low, from_origin(np.concatenate(some), low), most
 
 
-def _sort(las: LasFile, parts: Parts, names: list[str], low: Float[np.ndarray, "3"]) -> Parts:
+def _sort(las: LasFile, parts: LasBlocks, names: list[str], low: Float[np.ndarray, "3"]) -> LasBlocks:
     """Write the points to the files of their blocks."""
     first = 0
     for chunk in _chunks(las, names, "sorting"):
@@ -145,7 +145,7 @@ def _sort(las: LasFile, parts: Parts, names: list[str], low: Float[np.ndarray, "
         columns = dict(chunk.columns) | colors
         if not first:
             kinds = {name: (values.dtype.str, values.shape[1]) for name, values in columns.items()}
-            parts = Parts(**vars(parts) | {"columns": kinds, "notes": parts.notes + notes})
+            parts = LasBlocks(**vars(parts) | {"columns": kinds, "notes": parts.notes + notes})
         points = np.empty(len(chunk.xyz), parts.dtype)
         points["index"] = np.arange(first, first := first + len(points))
         points["xyz"] = xyz = from_origin(chunk.xyz, low)

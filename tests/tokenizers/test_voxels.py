@@ -1,0 +1,61 @@
+"""One token per voxel: which points it pools, and what a batch of clouds with different numbers of voxels gets."""
+
+import pytest
+import torch
+
+from bixt3d.tokenizers import PointTokenizer, VoxelTokenizer
+from bixt3d.tokenizers.voxels import group_by_voxel
+from bixt3d.types import InputError
+
+
+def tokenizer(size: float = 0.5) -> VoxelTokenizer:
+    torch.manual_seed(0)
+    return VoxelTokenizer(16, PointTokenizer(8, temperature=100.0, scale=12.0), size).eval()
+
+
+def test_voxels_are_those_of_each_cloud_and_smaller_clouds_repeat_theirs():
+    xyz = torch.tensor([[[0.1, 0, 0], [0.2, 0, 0], [0.9, 0, 0]], [[5.0, 5, 5], [5.1, 5, 5], [5.2, 5, 5]]])
+    own, count, table = group_by_voxel(xyz, 0.5)
+    assert own.tolist() == [0, 0, 1, 2, 2, 2] and count.tolist() == [2, 1, 3]
+    assert table.tolist() == [[0, 1], [2, 2]]
+
+
+def test_a_token_lies_at_the_mean_of_its_points_and_pools_their_maximum_and_mean():
+    model, xyz = tokenizer(), torch.rand(1, 200, 3, generator=torch.Generator().manual_seed(1))
+    points, tokens = model(xyz)
+    own, _, _ = group_by_voxel(xyz, 0.5)
+    for voxel in (0, 5):
+        inside = own == voxel
+        center = xyz[0, inside].mean(0)
+        torch.testing.assert_close(tokens.pos[0, voxel], center)
+        rows = torch.cat([points.feats[0, inside], (xyz[0, inside] - center) / 0.5], 1)
+        local = model.local(rows)
+        (position,) = model.position(center[None, None])
+        expected = model.pooled(torch.cat([local.amax(0), local.mean(0)])) + position.feats[0, 0]
+        torch.testing.assert_close(tokens.feats[0, voxel], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_cloud_has_the_same_tokens_alone_and_in_a_batch():
+    model, xyz = (
+        tokenizer(),
+        torch.rand(3, 100, 3, generator=torch.Generator().manual_seed(2)) * torch.tensor([[[1.0]], [[2.0]], [[0.4]]]),
+    )
+    _, together = model(xyz)
+    for cloud, pos, feats in zip(xyz, together.pos, together.feats, strict=True):
+        _, alone = model(cloud[None])
+        number = alone.pos.shape[1]
+        torch.testing.assert_close(pos[:number], alone.pos[0])
+        torch.testing.assert_close(feats[:number], alone.feats[0], rtol=1e-4, atol=1e-5)
+        assert {tuple(one) for one in pos[number:].tolist()} <= {tuple(one) for one in pos[:number].tolist()}
+
+
+def test_gradients_reach_every_parameter():
+    model = tokenizer().train()
+    _, tokens = model(torch.rand(2, 60, 3))
+    tokens.feats.square().sum().backward()
+    assert all(one.grad is not None and one.grad.abs().sum() > 0 for name, one in model.named_parameters())
+
+
+def test_a_side_of_0_is_refused():
+    with pytest.raises(InputError, match="must be positive"):
+        tokenizer(0.0)

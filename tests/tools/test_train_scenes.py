@@ -1,0 +1,65 @@
+"""Runs on scenes: they train, resume, are tested and predict, with weights for rare classes and the Lovász loss."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bixt3d import load_run
+from bixt3d.cli import test as test_command
+from bixt3d.cli import train as train_command
+from bixt3d.datasets.scenes.tiles import make_tile_cloud
+from bixt3d.tasks.scene_segmentation import SceneSegmentation
+
+TINY = """
+data:
+  class_path: Tiles
+  init_args: {train_scenes: 1, test_scenes: 1, grid: 2.0, num_points: 256, crops: 8, shape: cylinder, features: height}
+augment: {rotate: z, shuffle: true}
+model:
+  class_path: TokenSegmenter
+  init_args:
+    tokenizer: {class_path: PointTokenizer, init_args: {dim: 16, temperature: 100, scale: 3.0}}
+    encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: tokens}}
+    use_category: false
+optim: {name: adamw, lr: 5.0e-3}
+train: {epochs: 2, batch_size: 4}
+runtime: {accelerator: cpu, threads: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SceneSegmentation, "write_report", lambda *_: None)  # it takes longer than the run
+        train_command.main(
+            ["scenes", f"--cfg={TINY}", f"--run_dir={folder}", "--train.balance=0.5", "--train.lovasz=1"]
+        )
+    return folder
+
+
+def test_a_run_is_scored_over_all_points_and_tested_with_the_same_result(run, monkeypatch):
+    monkeypatch.setattr(SceneSegmentation, "write_report", lambda *_: None)
+    result = json.loads((run / "result.json").read_text())
+    assert test_command.main(["scenes", str(run)])["miou"] == result["miou"]
+    assert sum(result["shares"].values()) == pytest.approx(1) and 0 < result["miou"] < 1
+
+
+def test_a_run_predicts_a_class_for_every_point_in_their_order(run):
+    predictor = load_run(run)
+    xyz, _, label = make_tile_cloud(np.random.default_rng((0, 1, 0)))
+    prediction = predictor.predict(xyz)
+    assert len(prediction.labels) == len(xyz)
+    again = predictor.predict(xyz[::-1].copy())
+    assert (again.labels.flip(0) == prediction.labels).float().mean() > 0.99
+    result = json.loads((run / "result.json").read_text())
+    accuracy = float((prediction.labels.numpy() == label).mean())
+    assert accuracy == pytest.approx(result["overall_accuracy"], abs=1e-9)
+
+
+def test_a_report_shows_classes_confusion_and_scenes(run, tmp_path):
+    test_command.main(["scenes", str(run), f"--out={tmp_path}"])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"report.html", "scenes.html", "predictions.png", "confusion.png", "result.json"} <= names
+    assert "vegetation" in (tmp_path / "report.html").read_text()
