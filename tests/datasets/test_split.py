@@ -1,6 +1,9 @@
 import pytest
 import torch
 
+from bixt3d.datasets.clouds.folder import CloudFolder
+from bixt3d.datasets.clouds.given import GivenClouds
+from bixt3d.datasets.clouds.part_folder import PartFolder
 from bixt3d.datasets.clouds.split import stratified_split
 from bixt3d.types import InputError
 
@@ -43,3 +46,10 @@ def test_the_global_generator_is_left_alone():
 def test_a_fraction_that_leaves_one_side_empty_is_refused(fraction):
     with pytest.raises(InputError, match="between 0 and 1"):
         stratified_split(torch.zeros(4, dtype=torch.int64), fraction, seed=0)
+
+
+@pytest.mark.parametrize("source", [CloudFolder, PartFolder, GivenClouds], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("wrong", [{"test_fraction": 1.0}, {"test_fraction": -0.1}, {"seed": -1}], ids=str)
+def test_an_impossible_split_is_refused_when_the_source_is_made(source, wrong):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} must"):
+        source(**wrong)

@@ -9,7 +9,8 @@ from bixt3d.datasets.clouds.cache import check_stored
 from bixt3d.datasets.clouds.folder_files import list_folder
 from bixt3d.datasets.clouds.folder_reading import Reading, read_folder
 from bixt3d.datasets.clouds.source import CloudSource
-from bixt3d.types import CloudSet, InputError
+from bixt3d.datasets.clouds.split import check_split
+from bixt3d.types import CloudSet
 
 
 class CloudFolder(CloudSource):
@@ -43,10 +44,7 @@ class CloudFolder(CloudSource):
         skip_broken: bool = False,
     ):
         super().__init__(num_points, features, val_fraction)
-        if not 0 <= test_fraction < 1:
-            raise InputError(f"test_fraction must be at least 0 and below 1, not {test_fraction}")
-        if not 0 <= seed < 2**63:
-            raise InputError(f"data.seed must not be negative, not {seed}")
+        check_split(test_fraction, seed)
         self.root, self.up, self.stored_points = root, up, stored_points
         self.test_fraction, self.seed, self.skip_broken = test_fraction, seed, skip_broken
 

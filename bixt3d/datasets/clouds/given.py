@@ -8,7 +8,7 @@ import torch
 from bixt3d.datasets.clouds.cache import check_stored
 from bixt3d.datasets.clouds.preparing import prepare_cloud, with_model_features
 from bixt3d.datasets.clouds.source import CloudSource
-from bixt3d.datasets.clouds.split import stratified_split
+from bixt3d.datasets.clouds.split import check_split, stratified_split
 from bixt3d.datasets.files.cloud import Cloud, as_array, standard_cloud
 from bixt3d.types import CloudSet, InputError
 
@@ -41,6 +41,7 @@ class GivenClouds(CloudSource):
         seed: int = 0,
     ):
         super().__init__(num_points, features, val_fraction)
+        check_split(test_fraction, seed)
         self.up, self.stored_points, self.test_fraction, self.seed = up, stored_points, test_fraction, seed
         self.data: Any = None
 

@@ -14,6 +14,7 @@ from bixt3d.datasets.clouds.folder_reading import ReadClouds, Reading, read_clou
 from bixt3d.datasets.clouds.point_labels import label_order, label_words
 from bixt3d.datasets.clouds.preparing import prepare_cloud, up_axis, with_model_features
 from bixt3d.datasets.clouds.source import PartSource
+from bixt3d.datasets.clouds.split import check_split
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.io.bounds import counted, listed
 from bixt3d.types import VOID, CloudSet, InputError
@@ -57,10 +58,7 @@ class PartFolder(PartSource):
         skip_broken: bool = False,
     ):
         super().__init__(num_points, features, val_fraction)
-        if not 0 <= test_fraction < 1:
-            raise InputError(f"test_fraction must be at least 0 and below 1, not {test_fraction}")
-        if not 0 <= seed < 2**63:
-            raise InputError(f"data.seed must not be negative, not {seed}")
+        check_split(test_fraction, seed)
         self.root, self.up, self.label, self.stored_points = root, up, label, stored_points
         self.ignore = {word.strip() for word in str(ignore).split(",") if word.strip()}
         self.test_fraction, self.seed, self.skip_broken = test_fraction, seed, skip_broken

@@ -33,3 +33,11 @@ def stratified_split(
         val_mask[member_index[torch.randperm(num_clouds, generator=generator)[:num_val]]] = True
     train_index, val_index = (~val_mask).nonzero().squeeze(1), val_mask.nonzero().squeeze(1)
     return train_index.to(label.device), val_index.to(label.device)
+
+
+def check_split(test_fraction: float, seed: int) -> None:
+    """Raise InputError for a share of test clouds, or the seed that draws them, that is impossible."""
+    if not 0 <= test_fraction < 1:
+        raise InputError(f"test_fraction must be at least 0 and below 1, not {test_fraction}")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"data.seed must not be negative, not {seed}")
