@@ -104,6 +104,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.ops import neighbor_sum as neighbor_sum
     from bixt3d.ops import similarity as similarity
     from bixt3d.ops import sinusoid as sinusoid
+    from bixt3d.ops import voxel_grid as voxel_grid
     from bixt3d.tasks.classification import Classification as Classification
     from bixt3d.tasks.from_python import train as train
     from bixt3d.tasks.image_classification import ImageClassification as ImageClassification
@@ -133,7 +134,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
 _NAMES = {
     "types": "CloudSet Feature Features InputError Pyramid Tokens",
     "ops": "bi_attention farthest_points gather interpolate knn neighbor_max neighbor_moments neighbor_sum "
-    "similarity sinusoid",
+    "similarity sinusoid voxel_grid",
     "nn.attention": "BiAttention",
     "nn.refinement": "GroupRefinement Refinement",
     "nn.local_patch": "LocalPatchRefinement",

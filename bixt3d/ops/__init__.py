@@ -5,8 +5,10 @@ from bixt3d.ops.interpolate import interpolate
 from bixt3d.ops.neighborhoods import neighbor_max, neighbor_moments, neighbor_sum
 from bixt3d.ops.neighbors import farthest_points, gather, knn
 from bixt3d.ops.sinusoid import sinusoid
+from bixt3d.ops.voxels import VoxelGrid, voxel_grid
 
 __all__ = [
+    "VoxelGrid",
     "bi_attention",
     "farthest_points",
     "gather",
@@ -17,4 +19,5 @@ __all__ = [
     "neighbor_sum",
     "similarity",
     "sinusoid",
+    "voxel_grid",
 ]
