@@ -94,6 +94,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.nn.local_patch import LocalPatchRefinement as LocalPatchRefinement
     from bixt3d.nn.refinement import GroupRefinement as GroupRefinement
     from bixt3d.nn.refinement import Refinement as Refinement
+    from bixt3d.ops import VoxelGrid as VoxelGrid
     from bixt3d.ops import bi_attention as bi_attention
     from bixt3d.ops import farthest_points as farthest_points
     from bixt3d.ops import gather as gather
@@ -134,7 +135,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
 _NAMES = {
     "types": "CloudSet Feature Features InputError Pyramid Tokens",
     "ops": "bi_attention farthest_points gather interpolate knn neighbor_max neighbor_moments neighbor_sum "
-    "similarity sinusoid voxel_grid",
+    "similarity sinusoid voxel_grid VoxelGrid",
     "nn.attention": "BiAttention",
     "nn.refinement": "GroupRefinement Refinement",
     "nn.local_patch": "LocalPatchRefinement",

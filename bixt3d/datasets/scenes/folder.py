@@ -27,7 +27,7 @@ from bixt3d.version import __version__
 SPLITS = {"train": ("train", "training"), "test": ("test", "val", "validation", "testing")}
 CLASSES = "classes.yaml"
 KEYS = ("names", "labels", "label", "ignore")
-LAYOUT = "put labelled scenes into train/ and test/ (or val/), see data/README.md"
+LAYOUT = "put labelled scenes into train/ and test/ (or val/), see docs/scenes.md"
 
 
 @dataclass(frozen=True)
