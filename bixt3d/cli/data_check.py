@@ -96,7 +96,7 @@ def overview(found: Found, poses: Poses | None) -> list[str]:
         f"{found.root}: {counted(len(clouds), 'cloud')} in {counted(files, 'file')}, {_groups(len(names), kind)}",
         "",
     ]
-    rows = [[kind, "train", "test", "points: least", "median", "greatest"]]
+    rows = [[kind, "train", "test", "points: min", "median", "max"]]
     for name in names:
         own = [cloud for cloud in clouds if cloud.label == name]
         splits = Counter(cloud.split for cloud in own)
@@ -145,7 +145,7 @@ def _three(values: Sequence[float | int], number_format: str = "{:,.0f}") -> lis
 
 def column_rows(found: Found) -> list[list[str]]:
     """Return a row for each column: its name, in how many clouds it is, its range."""
-    rows = [["column", "clouds", "least", "greatest"]]
+    rows = [["column", "clouds", "min", "max"]]
     times = Counter(name for cloud in found.clouds for name in cloud.columns)
     for name, number in times.most_common():
         ranges = [cloud.columns[name] for cloud in found.clouds if name in cloud.columns]

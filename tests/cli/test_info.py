@@ -121,7 +121,7 @@ def test_a_cloud_of_a_map_says_columns_bounds_and_the_guess(tmp_path, capsys):
     (tmp_path / "far.xyz").write_text(with_header)
     said = told(capsys, tmp_path / "far.xyz")
     assert "a cloud (.xyz) points 2 columns intensity float64 7 to 9" in said
-    assert "least x 512701.25, y 5403550, z 100" in said and "size x 1, y 2, z 3" in said
+    assert "min x 512701.25, y 5403550, z 100" in said and "size x 1, y 2, z 3" in said
     assert "coordinates of a map" in said
 
 
@@ -209,7 +209,7 @@ def test_a_large_survey_is_described_by_runs_of_its_points(tmp_path, capsys, mon
     part = told(capsys, path)
     assert "bounds as its header says; columns and spacing of 1,000 points in 10 places" in part
     assert part[: part.index("columns")] == whole[: whole.index("columns")] and "points 3,000" in part
-    assert part[part.index("least") : part.index("spacing")] == whole[whole.index("least") : whole.index("spacing")]
+    assert part[part.index("min") : part.index("spacing")] == whole[whole.index("min") : whole.index("spacing")]
 
 
 def test_degrees_are_guessed_and_said(tmp_path, capsys):
