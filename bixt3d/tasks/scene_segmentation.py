@@ -152,12 +152,15 @@ class SceneSegmentation(Task):
         module.eval()
         number, window = len(scenes.class_names), run.train.window or run.data.num_points
         mine = []
-        for scene in scenes.scenes[fabric.global_rank :: fabric.world_size]:
+        for place in range(fabric.global_rank, len(scenes.scenes), fabric.world_size):
+            scene = scenes.scenes[place]
             with fabric.autocast():
                 probability = scene_probabilities(module, scene, window, run.data.shape, device=fabric.device)
             check_finite(probability, scene.name)
             predicted = probability.argmax(1)
-            mine.append([predicted, count_confusion(scene.point_label, predicted[scene.inverse.long()], number)])
+            mine.append(
+                [predicted.short(), count_confusion(scene.point_label, predicted[scene.inverse.long()], number)]
+            )
         predicted, counts = map(list, zip(*merge(mine, fabric), strict=True))
         return SceneEvaluation(predicted, score_confusion(sum(counts).numpy(), scenes.class_names))
 

@@ -1,24 +1,23 @@
 """Scenes from a folder of people's own files, with a label for each point in a column."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Int
 from tqdm import tqdm
 
-from bixt3d.datasets.clouds.cache import Tensors, cache_folder, cached, short_hash, stamp
-from bixt3d.datasets.clouds.mapped import Allocate
+from bixt3d.datasets.clouds.cache import cache_folder, short_hash, stamp
 from bixt3d.datasets.clouds.point_labels import label_order, label_words
-from bixt3d.datasets.files.cloud import Cloud, with_features
+from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import find_files, read_file
-from bixt3d.datasets.scenes.crops import SceneSet, Shape, las_codes
-from bixt3d.datasets.scenes.scene import Scene, make_scene
-from bixt3d.datasets.scenes.source import SceneSource
-from bixt3d.io.bounds import LIST_BYTES, check_names, counted, listed, printable, read_plain, read_words
+from bixt3d.datasets.scenes.crops import Shape, las_codes
+from bixt3d.datasets.scenes.files import SceneFiles, SceneList
+from bixt3d.datasets.scenes.stored import Labelled, SceneFile
+from bixt3d.io.bounds import LIST_BYTES, counted, listed, printable, read_plain, read_words
 from bixt3d.io.untrusted import check_different_names, read_yaml
 from bixt3d.io.writing import replace_file
 from bixt3d.types import VOID, InputError
@@ -52,7 +51,7 @@ class Classes:
         return np.array([self.of_word.get(word, VOID) for word in words], np.int64)
 
 
-class SceneFolder(SceneSource):
+class SceneFolder(SceneFiles):
     """Files of any format in ``train/`` and ``test/`` (or ``val/``), with sub-folders or without; one file, one scene.
 
     The labels are a column of the files, of whole numbers or words. ``classes.yaml`` in the folder may say what they
@@ -62,6 +61,7 @@ class SceneFolder(SceneSource):
     Args:
         root: the folder.
         grid, num_points, crops, shape, balance, features: see `SceneSource`.
+        labels: the class of each label, such as ``{2: ground}``, in place of ``classes.yaml``.
         label: the column of the labels; by default found by its name: label, class, classification ...
         ignore: labels of points that count nowhere, such as ``0`` or ``0,unlabelled``.
     """
@@ -76,30 +76,27 @@ class SceneFolder(SceneSource):
         balance: float = 0.0,
         features: str = "",
         label: str = "",
+        labels: dict[int | str, str] | None = None,
         ignore: int | str = "",
     ):
-        super().__init__(grid, num_points, crops, shape, balance, features)
-        self.root, self.label = root, label
+        super().__init__(root, grid, num_points, crops, shape, balance, features)
+        self.label, self.labels = label, labels
         self.ignore = {word.strip() for word in str(ignore).split(",") if word.strip()}
 
-    def load(self) -> tuple[SceneSet, SceneSet]:
-        """Return the training and the test set, in the order of the names of the files."""
-        root = Path(self.root).expanduser()
+    def find(self, root: Path) -> SceneList:
         files = {split: _files_of(root, names) for split, names in SPLITS.items()}
         label, classes = self._classes(root, files["train"])
-        check_names(classes.names, root)
-        sets = []
-        for split, paths in files.items():
-            with tqdm(paths, desc=f"reading {printable(root / split)}", unit="scene") as progress:
-                scenes = [self._scene(root, path, label, classes) for path in progress]
-            void = sum(int((one.point_label < 0).sum()) for one in scenes)
-            total = sum(len(one.point_label) for one in scenes)
-            notes = [f"{split}: {void / total:.1%} of {total:,} points have no class, and are ignored"] if void else []
-            sets.append(self.as_set(scenes, classes.names, tuple(notes), classes.las_codes))
-        return sets[0], sets[1]
+        train, test = (
+            [SceneFile(printable(path.name), (path,), partial(_read_labelled, path, label, classes)) for path in paths]
+            for paths in files.values()
+        )
+        key = f"{label} {json.dumps(classes.of_word)}"
+        return SceneList(root, classes.names, train, test, (), classes.las_codes, key)
 
     def _classes(self, root: Path, train: Sequence[Path]) -> tuple[str, Classes]:
         """Return the column of the labels and the classes."""
+        if self.labels:
+            return self.label, classes_of({str(word): name for word, name in self.labels.items()}, self.ignore)
         path = root / CLASSES
         if path.is_file():
             return read_classes(path, self.label, self.ignore)
@@ -125,24 +122,11 @@ class SceneFolder(SceneSource):
         replace_file(path, json.dumps(sorted(found)).encode())
         return found
 
-    def _scene(self, root: Path, path: Path, label: str, classes: Classes) -> Scene:
-        settings = (str(self.grid), str(self.features), label, json.dumps(classes.of_word), __version__)
-        file = cache_folder(root) / f"bixt3d_scene_{short_hash(ascii(str(path)), *settings)}.safetensors"
 
-        def build(allocate: Allocate) -> None:
-            cloud = read_scene_file(path)
-            _, words, codes = label_words(cloud, label)
-            cloud = with_features(cloud, self.features)
-            labels = classes.codes(words)[codes]
-            made = make_scene(cloud.xyz, cloud.columns, labels, self.features, self.grid, cloud.name).tensors()
-            tensors = allocate({name: (one.dtype, tuple(one.shape)) for name, one in made.items()})
-            for name, one in made.items():
-                tensors[name].copy_(one)
-
-        tensors = cached(
-            file, build, lambda found: _fits(found, self.features.width, len(classes.names)), stamp([path])
-        )
-        return Scene(**tensors, name=printable(path.name))
+def _read_labelled(path: Path, label: str, classes: Classes) -> Labelled:
+    cloud = read_scene_file(path)
+    _, words, codes = label_words(cloud, label)
+    return cloud, classes.codes(words)[codes]
 
 
 def read_scene_file(path: Path) -> Cloud:
@@ -162,23 +146,6 @@ def _files_of(root: Path, names: Sequence[str]) -> list[Path]:
     raise InputError(f"there is no folder {printable(root / names[0])}: {LAYOUT}")
 
 
-def _fits(tensors: Tensors, width: int, num_classes: int) -> bool:
-    """Return whether cached tensors are a scene."""
-    size = len(tensors["xyz"])
-    return (
-        size > 0
-        and tensors["xyz"].shape == (size, 3)
-        and tensors["feats"].shape == (size, width)
-        and tensors["label"].shape == tensors["floor"].shape == (size,)
-        and tensors["point_label"].shape == tensors["inverse"].shape
-        and int(tensors["inverse"].min()) >= 0
-        and int(tensors["inverse"].max()) < size
-        and int(tensors["label"].max()) < num_classes
-        and int(tensors["point_label"].max()) < num_classes
-        and bool(torch.isfinite(tensors["xyz"]).all() and torch.isfinite(tensors["feats"]).all())
-    )
-
-
 def read_classes(path: Path, label: str, ignore: set[str]) -> tuple[str, Classes]:
     """Read ``classes.yaml``: return the column of the labels and the classes, without the labels to ``ignore``."""
     given = read_yaml(read_words(path, LIST_BYTES), str(path), settings=False)
@@ -193,5 +160,12 @@ def read_classes(path: Path, label: str, ignore: set[str]) -> tuple[str, Classes
         raise InputError(f"{printable(path)} has the label {unknown[0]!r}, which is not among its names")
     more = given.get("ignore") or []
     ignore = ignore | {str(word) for word in (more if isinstance(more, list) else [more])}
-    of_word = {str(word): names.index(name) for word, name in labels.items() if str(word) not in ignore}
-    return label or str(given.get("label") or ""), Classes(tuple(names), of_word)
+    return label or str(given.get("label") or ""), classes_of(labels, ignore, names)
+
+
+def classes_of(labels: Mapping[str, str], ignore: set[str], names: Sequence[str] = ()) -> Classes:
+    """Return classes from the class of each label; ``names``: their order, by default that of the labels."""
+    names = list(names or dict.fromkeys(labels.values()))
+    return Classes(
+        tuple(names), {str(word): names.index(one) for word, one in labels.items() if str(word) not in ignore}
+    )
