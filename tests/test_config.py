@@ -182,6 +182,8 @@ def test_there_are_configs():
 def small_cloud_size(settings) -> int:
     """Return few points, but enough for all groups and neighbors of a config."""
     largest = [int(size) for size in re.findall(r"(?:num_groups|num_neighbors)'?[=:] ?(\d+)", str(settings.model))]
+    if "VoxelTokenizer" in str(settings.model):
+        return 512
     if "Segmenter" in settings.model.class_path:
         return settings.data.init_args.num_points
     reduces = "PointMLP" in settings.model.class_path or re.search(r"reduce'?[=:] ?[2-9]", str(settings.model))

@@ -76,6 +76,8 @@ class SceneFiles(SceneSource):
         for split, files in (("train", found.train), ("test", found.test)):
             number = len(found.class_names)
             scenes = StoredScenes(split, tuple(files), folder, self.features, self.grid, number, found.key)
+            if not scenes.counts.sum():
+                raise InputError(f"no point of the {split} scenes of {printable(found.root)} has one of the classes")
             notes = scenes.notes + (found.notes if split == "train" else ())
             sets.append(self.as_set(scenes, found.class_names, notes, found.codes))
         return sets[0], sets[1]

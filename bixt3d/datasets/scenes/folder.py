@@ -1,7 +1,7 @@
 """Scenes from a folder of people's own files, with a label for each point in a column."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,9 +61,9 @@ class SceneFolder(SceneFiles):
     Args:
         root: the folder.
         grid, num_points, crops, shape, balance, features: see `SceneSource`.
-        labels: the class of each label, such as ``{2: ground}``, in place of ``classes.yaml``.
         label: the column of the labels; by default found by its name: label, class, classification ...
         ignore: labels of points that count nowhere, such as ``0`` or ``0,unlabelled``.
+        classes: the labels of each class, in place of ``classes.yaml``: ``{ground: 2, vegetation: [3, 4, 5]}``.
     """
 
     def __init__(  # noqa: PLR0913 (one argument for each line of a config)
@@ -76,11 +76,11 @@ class SceneFolder(SceneFiles):
         balance: float = 0.0,
         features: str = "",
         label: str = "",
-        labels: dict[int | str, str] | None = None,
         ignore: int | str = "",
+        classes: dict[str, int | str | list[int | str]] | None = None,
     ):
         super().__init__(root, grid, num_points, crops, shape, balance, features)
-        self.label, self.labels = label, labels
+        self.label, self.classes = label, classes or {}
         self.ignore = {word.strip() for word in str(ignore).split(",") if word.strip()}
 
     def find(self, root: Path) -> SceneList:
@@ -95,8 +95,8 @@ class SceneFolder(SceneFiles):
 
     def _classes(self, root: Path, train: Sequence[Path]) -> tuple[str, Classes]:
         """Return the column of the labels and the classes."""
-        if self.labels:
-            return self.label, classes_of({str(word): name for word, name in self.labels.items()}, self.ignore)
+        if self.classes:
+            return self.label, Classes(tuple(self.classes), self._given_classes())
         path = root / CLASSES
         if path.is_file():
             return read_classes(path, self.label, self.ignore)
@@ -104,6 +104,15 @@ class SceneFolder(SceneFiles):
         if not words:
             raise InputError(f"{printable(root)} has no labels that are not ignored")
         return self.label, Classes(tuple(words), {word: place for place, word in enumerate(words)})
+
+    def _given_classes(self) -> dict[str, int]:
+        """Return the class of each label of the setting ``classes``."""
+        of_word: dict[str, int] = {}
+        for place, (name, words) in enumerate(self.classes.items()):
+            for word in map(str, words if isinstance(words, list) else [words]):
+                if of_word.setdefault(word, place) != place:
+                    raise InputError(f"data.classes has the label {printable(word)} twice, the second time as {name}")
+        return {word: place for word, place in of_word.items() if word not in self.ignore}
 
     def _words(self, root: Path, train: Sequence[Path]) -> set[str]:
         """Return the labels that occur in the training files; the list is kept until a file changes."""
@@ -160,12 +169,5 @@ def read_classes(path: Path, label: str, ignore: set[str]) -> tuple[str, Classes
         raise InputError(f"{printable(path)} has the label {unknown[0]!r}, which is not among its names")
     more = given.get("ignore") or []
     ignore = ignore | {str(word) for word in (more if isinstance(more, list) else [more])}
-    return label or str(given.get("label") or ""), classes_of(labels, ignore, names)
-
-
-def classes_of(labels: Mapping[str, str], ignore: set[str], names: Sequence[str] = ()) -> Classes:
-    """Return classes from the class of each label; ``names``: their order, by default that of the labels."""
-    names = list(names or dict.fromkeys(labels.values()))
-    return Classes(
-        tuple(names), {str(word): names.index(one) for word, one in labels.items() if str(word) not in ignore}
-    )
+    of_word = {str(word): names.index(name) for word, name in labels.items() if str(word) not in ignore}
+    return label or str(given.get("label") or ""), Classes(tuple(names), of_word)

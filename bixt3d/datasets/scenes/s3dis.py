@@ -101,7 +101,8 @@ def _read_room(paths: tuple[Path, ...], name: str) -> Labelled:
     if not tables:
         raise InputError(f"{name} of S3DIS has no objects in its folder Annotations")
     points = np.concatenate(tables)
-    return labelled(points[:, :3], {"rgb": points[:, 3:]}, np.concatenate(labels), name, map(printable, notes))
+    notes = [printable(note) for note in notes]
+    return labelled(points[:, :3], {"rgb": points[:, 3:]}, np.concatenate(labels), name, notes)
 
 
 def read_object(path: Path) -> tuple[Float[np.ndarray, "N 6"], list[str]]:

@@ -30,7 +30,7 @@ class SemanticKITTI(SceneFiles):
     """Scans of SemanticKITTI with 19 classes; sequence 08, for validation, is the test set. Units are metres.
 
     ``dataset/sequences/00/velodyne/000000.bin`` and ``labels/000000.label``. Column: ``intensity`` (the remission, 0 to
-    1). Take ``shape="cylinder"`` and ``grid=0.1``. 23,201 scans take about 60 GB of caches.
+    1). Take ``shape="cylinder"`` and ``grid=0.1``. The caches of the 23,201 scans take about as much space as they do.
 
     Args:
         root: the folder of ``dataset/sequences`` or ``sequences``.

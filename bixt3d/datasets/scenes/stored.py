@@ -26,7 +26,7 @@ OPEN = 20_000_000
 MAX_NOTES = 6
 """Number of different notes on files that are printed; the others are counted."""
 
-Labelled = tuple[Cloud, Int[np.ndarray, " N"]]
+Labelled = tuple[Cloud, Int[np.ndarray, " _"]]
 """A cloud and the class of each of its points; -1: ignored."""
 
 
