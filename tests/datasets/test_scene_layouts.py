@@ -148,8 +148,12 @@ def test_rooms_of_s3dis_are_their_objects_in_the_order_of_the_classes(tmp_path):
     assert label == 4 * [0] + 3 * [8] + 6 * [1] + 2 * [12]  # ceiling, chair, floor, stairs: by name of the file
     expected = [[10 * number / 255, 0, 1] for number in (4, 3, 6, 2) for _ in range(number)]
     np.testing.assert_allclose(feats, expected, atol=1e-6)
-    assert train.notes[0] == "train: colors taken for 0 to 255: in 2 of 2 scenes"
-    assert train.notes[1] == "Area_2, Area_3, Area_4, Area_6 not there: published figures use all six areas"
+    assert train.notes == test.notes
+    assert train.notes == (
+        "Area_2, Area_3, Area_4, Area_6 not there: published figures use all six areas",
+        "train: colors taken for 0 to 255: in 2 of 2 scenes",
+        "test: colors taken for 0 to 255",
+    )
 
 
 def test_any_area_of_s3dis_may_be_the_test_set(tmp_path):
@@ -181,12 +185,12 @@ def test_a_broken_line_of_s3dis_is_mended_or_dropped(line, right):
 def test_broken_lines_are_noted_with_their_number(tmp_path):
     path = write_s3dis(tmp_path) / ALIGNED / "Area_5/hallway_6/Annotations/ceiling_1.txt"
     path.write_bytes(b"1 1 1 9 9 9\n22.350 6.692 3.048 185\x00187 182\n2 2 2 9 9 9\n3 3 3 \xff\xff\n")
-    _, test = S3DIS(str(tmp_path), **FINE, features="rgb").load()
+    train, test = S3DIS(str(tmp_path), **FINE, features="rgb").load()
     feats, label = values(test)
     assert label[:4] == [0, 0, 0, 8]  # the fourth line is gone
     np.testing.assert_allclose(feats[1], np.array([185, 187, 182]) / 255, atol=1e-6)
     where = "test: Area_5/hallway_6/Annotations/ceiling_1.txt has the broken line"
-    assert [note for note in test.notes if "broken" in note] == [
+    assert [note for note in train.notes if "broken" in note] == [  # training prints these
         rf"{where} 2, '22.350 6.692 3.048 185\x00187 182': read as '22.350 6.692 3.048 185 187 182'",
         rf"{where} 4, '3 3 3 ÿÿ': dropped",
     ]
@@ -226,7 +230,7 @@ def test_arrays_of_pointcept_are_read_and_their_label_minus_1_is_ignored(tmp_pat
     feats, label = values(test)
     assert label == [0, 12, -1, 5, 5, 3, 8, -1]
     np.testing.assert_allclose(feats, np.tile([0.2, 0.2, 0.2, 0, 0, 1], (8, 1)), atol=1e-6)
-    assert train.notes[0] == "train: 25.0% of 8 points have no class, and are ignored"
+    assert train.notes[1] == "train: 25.0% of 8 points have no class, and are ignored"
 
 
 @pytest.mark.parametrize(
@@ -309,8 +313,9 @@ def test_scans_of_semantickitti_have_19_classes_by_the_lower_16_bits_of_their_la
     names += "other-ground building fence vegetation trunk terrain pole traffic-sign"
     assert train.class_names == tuple(names.split())
     assert train.notes == (
-        "train: 25.0% of 32 points have no class, and are ignored",
         "sequences 01, 02, 03, 04, 05, 06, 07, 09 not there: published figures use 00 to 10",
+        "train: 25.0% of 32 points have no class, and are ignored",
+        "test: 25.0% of 16 points have no class, and are ignored",
     )
 
 
@@ -434,7 +439,7 @@ def test_a_folder_says_what_was_changed_in_its_files(tmp_path):
         (tmp_path / split / "a.csv").write_text(f"x,y,z,label,red,green,blue\n{rows}\nnan,1,1,1,0,0,0\n")
     train, _ = SceneFolder(str(tmp_path), features="rgb").load()
     assert "train: 1 of its 5 points dropped: NaN, infinite or beyond 1e+18" in train.notes
-    assert json.dumps(train.notes).count("colors taken for 0 to 255") == 1
+    assert json.dumps(train.notes).count("colors taken for 0 to 255") == 2  # train and test
 
 
 def test_a_set_without_any_label_that_is_a_class_is_refused(tmp_path):

@@ -72,15 +72,14 @@ class SceneFiles(SceneSource):
         """Return the training and the test set."""
         found = self.find(Path(self.root).expanduser())
         check_names(found.class_names, found.root)
-        folder, sets = cache_folder(found.root), []
+        folder, number, sets = cache_folder(found.root), len(found.class_names), []
         for split, files in (("train", found.train), ("test", found.test)):
-            number = len(found.class_names)
-            scenes = StoredScenes(split, tuple(files), folder, self.features, self.grid, number, found.key)
-            if not scenes.counts.sum():
+            sets.append(StoredScenes(split, tuple(files), folder, self.features, self.grid, number, found.key))
+            if not sets[-1].counts.sum():
                 raise InputError(f"no point of the {split} scenes of {printable(found.root)} has one of the classes")
-            notes = scenes.notes + (found.notes if split == "train" else ())
-            sets.append(self.as_set(scenes, found.class_names, notes, found.codes))
-        return sets[0], sets[1]
+        notes = (*found.notes, *sets[0].notes, *sets[1].notes)
+        train, test = (self.as_set(scenes, found.class_names, notes, found.codes) for scenes in sets)
+        return train, test
 
 
 def labelled(
