@@ -208,7 +208,7 @@ def test_a_config_parses_builds_its_model_and_predicts(path):
         assert logits.shape == shape
         assert logits.isfinite().all()
         return
-    xyz = torch.randn(2, small_cloud_size(settings), 3)
+    xyz = torch.randn(2, small_cloud_size(settings), 3) * (10 if task.program == "scenes" else 1)  # in voxels
     feats = torch.randn(2, xyz.shape[1], Features.parse(settings.data.init_args.get("features")).width)
     with torch.inference_mode():
         if task.program == "cls":

@@ -73,7 +73,7 @@ class StoredScenes(Sequence[Scene]):
     def __getitem__(self, place: int) -> Scene:
         if place not in self.opened:
             tensors = {name: tensor for name, tensor in self._tensors(place).items() if name != "notes"}
-            self.opened[place] = Scene(**tensors, name=self.files[place].name)
+            self.opened[place] = Scene(**tensors, grid=self.grid, name=self.files[place].name)
             while len(self.opened) > 1 and sum(map(len, self.opened.values())) > OPEN:
                 self.opened.popitem(last=False)
         self.opened.move_to_end(place)
