@@ -1,6 +1,7 @@
 """Clouds of different sizes one after another: the results of single clouds, and of torch-cluster."""
 
 import math
+import os
 
 import pytest
 import torch
@@ -47,6 +48,32 @@ def test_neighbors_are_those_of_each_cloud_alone_and_minus_1_where_there_are_no_
         rows.append(own)
         start += len(cloud)
     assert torch.equal(ragged_knn(points, points, k, batch, batch), torch.cat(rows))
+
+
+@pytest.mark.parametrize("num_clouds", [*map(int, os.environ.get("BIXT3D_CLOUDS", "1,30").split(","))])
+def test_up_to_1000_clouds_of_up_to_5000_points_have_the_results_of_single_clouds(num_clouds):
+    """BIXT3D_CLOUDS=1000 takes a minute."""
+    generator = torch.Generator().manual_seed(num_clouds)
+    sizes = (5001 * torch.rand(num_clouds, generator=generator) ** 3).long()
+    sizes[0], sizes[num_clouds // 2 :: 7] = 5000, 0 if num_clouds > 1 else 5000
+    points = torch.randn(int(sizes.sum()), 3, generator=generator)
+    points[::3] = points[::3].round()  # many ties
+    batch = torch.repeat_interleave(torch.arange(num_clouds), sizes)
+    counts = (sizes * 0.02).ceil().long().tolist()
+    neighbors, within = (ragged_knn(points, points, 16, batch, batch, radius) for radius in (math.inf, 0.3))
+    chosen, start = ragged_farthest_points(points, counts, batch).split(counts), 0
+    for size, count, own in zip(sizes.tolist(), counts, chosen, strict=True):
+        cloud, rows = points[None, start : start + size], slice(start, start + size, 50)
+        if size:
+            assert torch.equal(own - start, farthest_points(cloud, count, "torch")[0])
+            most = min(16, size)
+            index = knn(cloud[:, ::50], cloud, most, "torch")[0]
+            near = (cloud[0, index] - cloud[0, ::50, None]).square().sum(2) <= 0.3**2
+            assert torch.equal(neighbors[rows, :most], index + start) and (neighbors[rows, most:] < 0).all()
+            assert torch.equal(within[rows, :most], torch.where(near, index + start, -1))
+            alone = knn(cloud, cloud, most)[0] + start
+            assert torch.equal(neighbors[start : start + size, :most], alone)
+        start += size
 
 
 def test_a_radius_keeps_the_neighbors_within_it_nearest_first():
