@@ -71,8 +71,8 @@ def voxel_grid(points: Float[Tensor, "N 3"], size: float, batch: Int[Tensor, " N
     """Group points by the cubes of side ``size`` that they lie in; the origin is a corner of the grid.
 
     ``batch``: the cloud of each point, from 0 on, as PyG has it; clouds share no voxel, and ``grid.first(batch)`` is
-    the cloud of each voxel. Sorts once, in linear memory. Raises InputError for a size that is not positive, for no points,
-    for coordinates that are not finite, and for a grid of more than 2^62 cells.
+    the cloud of each voxel. Sorts once, in linear memory. Raises InputError for a size that is not positive, for no
+    points, for coordinates that are not finite, and for a grid of more than 2^62 cells.
 
     Example:
         >>> grid = voxel_grid(torch.tensor([[0.1, 0, 0], [5.0, 0, 0], [0.2, 0, 0]]), 1.0)
