@@ -38,7 +38,10 @@ def sampling_sizes(how: How) -> list[tuple[int, int, int]]:
 
 def neighbor_sizes(how: How) -> list[tuple[int, int, int, int]]:
     """Return numbers of clouds, of queries, of points, and of neighbors."""
-    return [(2, 16, 64, 4)] if how.small else [(32, 512, 1024, 24), (32, 2048, 2048, 32), (1, 10_000, 100_000, 32)]
+    if how.small:
+        return [(2, 16, 64, 4)]
+    million = [(1, 100_000, 1_000_000, 16)] if how.on_gpu else []
+    return [(32, 512, 1024, 24), (32, 2048, 2048, 32), (1, 10_000, 100_000, 32), *million]
 
 
 def sampling_case(num_clouds: int, size: int, num_points: int, how: How) -> Case:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bixt3d.ops._backend import is_installed
+from bixt3d.ops._backend import choose_point_backend, is_installed
 from bixt3d.ops.neighbors import farthest_points, knn
 from bixt3d.ops.reference import squared_distances
 from bixt3d.types import InputError
@@ -101,6 +101,10 @@ def ragged_knn(
         from bixt3d.ops.numba.ragged import search
 
         return search(rows, clouds, num_neighbors, radius)
+    if points.shape[1] <= 3 and choose_point_backend("auto", points[None], False, num_neighbors) == "triton":
+        from bixt3d.ops.triton import grid_knn
+
+        return grid_knn.search(queries, points, num_neighbors, batch_queries, batch_points, radius)
     found = [_search(one, cloud, num_neighbors, radius) for one, cloud in zip(rows, clouds, strict=True)]
     return torch.cat([torch.where(index < 0, -1, index + start) for index, start in zip(found, ends[1], strict=False)])
 
