@@ -3,7 +3,6 @@
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from math import pi
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +56,7 @@ def scene_commands(root: Path, label: str, spacing: Sequence[float], features: S
     read = [name for name in READ if name in features]
     words = ["bixt3d", "train", "scenes", "--cfg", "folder_scenes", "--data.root", str(root)]
     if spacing:
-        grid = proposed_grid(float(np.median(spacing)))
-        words += ["--data.grid", f"{grid:g}", "--model.tokenizer.size", f"{4 * grid:g}"]
-        words += ["--model.tokenizer.points.scale", f"{pi / 4 / grid:.3g}"]
+        words += ["--data.grid", f"{proposed_grid(float(np.median(spacing))):g}"]
     words += ["--data.shape", "cylinder"] if path.suffix.lower() in LAS else []
     words += ["--data.features", ",".join([*read, "height"])] if read else []
     words += ["--data.label", label] if label else []

@@ -1,6 +1,8 @@
 """Label whole scenes with a segmenter: in one pass, or in overlapping windows whose probabilities are averaged."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ from torch import Tensor, nn
 
 from bixt3d.datasets.scenes.crops import Shape, local_positions, nearest_voxels
 from bixt3d.datasets.scenes.scene import Scene
+from bixt3d.datasets.transforms.augment import rotate, rotation_matrices
+from bixt3d.types import Features
 
 EDGE = 0.05
 """Weight of the voxel farthest from the center of its window; the center has weight 1."""
@@ -24,6 +28,7 @@ def scene_probabilities(
     *,
     device: torch.device | str = "cpu",
     needed: Bool[np.ndarray, " V"] | None = None,
+    votes: int = 1,
     progress: Callable[[int], Any] | None = None,
 ) -> Float[Tensor, "V C"]:
     """Return the probability of each class for every voxel of a scene, on the CPU.
@@ -32,20 +37,22 @@ def scene_probabilities(
     made like the crops of training: the nearest voxels of one voxel. The next center is the voxel that is covered
     least, until all are covered. Probabilities are averaged, weighted by the distance from the center of each window.
 
-    ``needed``: the voxels that must be covered, others lie around them and may get zeros; default: all. ``progress``:
-    called with the number of these that are newly covered.
+    ``needed``: the voxels that must be covered, others lie around them and may get zeros; default: all. ``votes``:
+    test-time augmentation, the mean over as many turns about z. ``progress``: called with the number of needed voxels
+    that are newly covered.
     """
+    read = partial(_run, model, scene, device=device, votes=votes)
     needed = np.ones(len(scene), bool) if needed is None else needed
     if len(scene) <= window:
         index, center = np.arange(len(scene)), middle_voxel(scene)
-        probability = _run(model, scene, index, center, device)
+        probability = read(index, center)
         if progress:
             progress(int(needed.sum()))
         return probability
     weights, sums = np.where(needed, 0.0, np.inf), None
     while (center := int(weights.argmin())) >= 0 and weights[center] == 0:
         index = nearest_voxels(scene, center, window, shape)
-        probability = _run(model, scene, index, center, device)
+        probability = read(index, center)
         weight = _window_weights(scene, index, center, shape)
         if sums is None:
             sums = torch.zeros(len(scene), probability.shape[1])
@@ -63,10 +70,27 @@ def middle_voxel(scene: Scene) -> int:
 
 
 def _run(
-    model: nn.Module, scene: Scene, index: Int[np.ndarray, " M"], center: int, device: torch.device | str
+    model: nn.Module,
+    scene: Scene,
+    index: Int[np.ndarray, " M"],
+    center: int,
+    *,
+    device: torch.device | str,
+    votes: int,
 ) -> Float[Tensor, "M C"]:
-    xyz, feats = local_positions(scene, index, center), scene.feats[index]
-    return model(xyz[None].to(device), feats[None].to(device)).float().softmax(2)[0].cpu()
+    xyz, feats = local_positions(scene, index, center)[None].to(device), scene.feats[index][None].to(device)
+    turns = [2 * math.pi * vote / votes for vote in range(votes)]
+    views = [_turned(xyz, feats, Features.of(model), turn) if turn else (xyz, feats) for turn in turns]
+    return (sum(model(*view).float().softmax(2)[0] for view in views) / votes).cpu()
+
+
+def _turned(
+    xyz: Float[Tensor, "1 M 3"], feats: Float[Tensor, "1 M F"], features: Features, angle: float
+) -> tuple[Float[Tensor, "1 M 3"], Float[Tensor, "1 M F"]]:
+    """Turn positions and normals about z."""
+    quaternion = torch.tensor([[math.cos(angle / 2), 0, 0, math.sin(angle / 2)]], device=xyz.device)
+    turn = partial(rotate, rotation_matrices(quaternion))
+    return turn(xyz), features.apply(feats, "normal", turn)
 
 
 def _window_weights(scene: Scene, index: Int[np.ndarray, " M"], center: int, shape: Shape) -> Float[np.ndarray, " M"]:

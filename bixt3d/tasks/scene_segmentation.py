@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bixt3d.datasets.scenes.crops import SceneSet
+from bixt3d.datasets.scenes.mix import mix_scenes
 from bixt3d.datasets.scenes.source import SceneSource
+from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, merge
 from bixt3d.inference.predictions import check_finite
@@ -41,6 +43,7 @@ class SceneTrain(Train):
         balance: weights against rare classes: a point weighs by the frequency of its class in the training set to the
             power of minus ``balance``; 0: all points alike, 0.5: by the inverse root, 1: all classes alike.
         lovasz: weight of the Lovász-softmax loss, which is added to the cross entropy.
+        mix: probability that a crop is laid over another one (Mix3D, see `mix_scenes`).
         window: evaluation: voxels of a window; a scene with fewer goes through the model in one pass (0: those of a
             crop).
     """
@@ -48,6 +51,7 @@ class SceneTrain(Train):
     label_smoothing: float = 0.0
     balance: float = 0.0
     lovasz: float = 0.0
+    mix: float = 0.0
     window: int = 0
 
     def __post_init__(self):
@@ -55,6 +59,8 @@ class SceneTrain(Train):
         for name in ("balance", "lovasz", "window"):
             if getattr(self, name) < 0:
                 raise InputError(f"train.{name} must not be negative, but is {getattr(self, name)}")
+        if not 0 <= self.mix <= 1:
+            raise InputError(f"train.mix must be between 0 and 1, not {self.mix}")
 
 
 @dataclass
@@ -103,7 +109,7 @@ class SceneSegmentation(Task):
     example = "bixt3d train scenes --cfg rooms_small"
     headline = {"miou": Score("miou"), "overall_accuracy": Score("accuracy")}
     data, model, train = SceneSource, MakeSegmenter, SceneTrain
-    unit, votes = "crops", False
+    unit = "crops"
     less_data = "lower --data.num_points or raise --data.grid"
 
     def outputs(self, names: Mapping[str, Any]) -> tuple[int, ...]:
@@ -117,11 +123,16 @@ class SceneSegmentation(Task):
             model, names["class_names"], **read_scenes(given, model, len(names["class_names"]), source)
         )
 
+    def mixes(self, run: Run) -> bool:
+        return run.train.mix > 0
+
     def make_augment(self, run: Run, train: SceneSet, epoch: int) -> Callable[[Batch, int], Batch]:
         alone = super().make_augment(run, train, epoch)
 
         def augment(batch: Batch, step: int) -> Batch:
             batch = alone(batch, step)
+            if run.train.mix:
+                batch = mix_scenes(batch, run.train.mix, Draws(batch["index"], "mix", run.seed, epoch))
             return batch | {"weight": (batch["labels"] >= 0).sum(1)}  # all labelled voxels have equal weight
 
         return augment
@@ -154,7 +165,9 @@ class SceneSegmentation(Task):
         mine = []
         for scene in scenes.scenes[fabric.global_rank :: fabric.world_size]:
             with fabric.autocast():
-                probability = scene_probabilities(module, scene, window, run.data.shape, device=fabric.device)
+                probability = scene_probabilities(
+                    module, scene, window, run.data.shape, device=fabric.device, votes=votes
+                )
             check_finite(probability, scene.name)
             predicted = probability.argmax(1)
             mine.append([predicted, count_confusion(scene.point_label, predicted[scene.inverse.long()], number)])

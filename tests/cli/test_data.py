@@ -96,9 +96,7 @@ def test_check_of_scenes_says_grid_and_points_without_a_class_and_the_command(tm
     said = capsys.readouterr().out
     assert "grid     0.3 for scenes (3 x the spacing): " in said and " voxels" in said
     assert "no class 25.0% of the points: labels 2" in said
-    command = (
-        f"bixt3d train scenes --cfg folder_scenes --data.root {tmp_path} --data.grid 0.3 --model.tokenizer.size 1.2"
-    )
+    command = f"bixt3d train scenes --cfg folder_scenes --data.root {tmp_path} --data.grid 0.3"
     assert command in said
     words = next(line for line in said.splitlines() if command in line).split()[3:]
     assert parse_command(find("scenes"), None, words)

@@ -6,10 +6,12 @@ import torch
 
 from bixt3d.datasets import Rooms, SceneFolder
 from bixt3d.datasets.scenes.crops import SceneSet
+from bixt3d.datasets.scenes.mix import mix_scenes
 from bixt3d.datasets.scenes.room_layout import CLASSES
 from bixt3d.datasets.scenes.rooms import make_room_cloud
 from bixt3d.datasets.scenes.scanner import visible_points
 from bixt3d.datasets.scenes.scene import heights, make_scene
+from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.inference.windows import scene_probabilities
 from bixt3d.types import Features, InputError
 
@@ -60,7 +62,7 @@ def test_a_crop_is_the_nearest_voxels_of_its_center_seen_from_the_floor_below_it
         crop, whole = made.crop((place, center)), made.scenes[place]
         distance = cdist(whole.xyz[center : center + 1, :axes].double(), whole.xyz[:, :axes].double())[0]
         expected = np.sort(distance)[:64]
-        found = (crop.xyz[:, :axes] - (0 if axes == 2 else torch.tensor([0, 0, 0]))).double()
+        found = (crop.xyz[:, :axes] * whole.grid).double()
         lift = whole.xyz[center, 2] - whole.floor[center]
         found = found - torch.tensor([0, 0, lift])[:axes]
         np.testing.assert_allclose(np.sort(found.norm(dim=1)), expected, atol=1e-5)
@@ -109,6 +111,52 @@ def test_windows_cover_every_voxel_and_agree_with_one_pass_where_the_model_sees_
     torch.testing.assert_close(in_windows, whole)
     assert sum(done) == len(made)
     torch.testing.assert_close(whole, (10 * made.feats[:, :3]).softmax(1))
+
+
+class Place(torch.nn.Module):
+    """Answers with positions: turned views must differ, and their mean over a full turn must not."""
+
+    features = RGB
+
+    def forward(self, xyz: torch.Tensor, feats: torch.Tensor) -> torch.Tensor:
+        return torch.stack([xyz[..., 0], -xyz[..., 0], xyz[..., 2]], 2)
+
+
+def test_votes_average_turns_about_the_vertical_axis():
+    made = scene()
+    one, two, four = (scene_probabilities(Place(), made, len(made), "sphere", votes=votes) for votes in (1, 2, 4))
+    torch.testing.assert_close(two[:, 0], two[:, 1])  # x and -x
+    assert (one - two).abs().max() > 0.1 and (two - four).abs().max() > 0.1
+
+
+def test_models_read_positions_in_voxels():
+    xyz, columns, label = cloud()
+    small, large = (
+        SceneSet((make_scene(xyz * size, columns, label, Features.parse("rgb"), size),), ("a", "b"), num_points=32)
+        for size in (0.5, 2.0)
+    )
+    (one,), (other,) = (made.batches([torch.tensor([0, 1])], 3) for made in (small, large))
+    torch.testing.assert_close(one["xyz"], other["xyz"], rtol=0, atol=1e-4)
+    assert torch.equal(one["labels"], other["labels"])
+
+
+def crops(count: int = 3) -> dict[str, torch.Tensor]:
+    xyz = torch.rand(count, 10, 3) + torch.arange(10)[:, None]  # each point farther from the axis than the one before
+    number = torch.arange(count * 10).view(count, 10)
+    return {"xyz": xyz, "feats": number[..., None].float(), "labels": number, "index": torch.arange(count)}
+
+
+def test_mixed_crops_hold_the_inner_halves_of_two_crops():
+    batch = crops()
+    mixed = mix_scenes(batch, 1.0, Draws(batch["index"], "mix"))
+    assert mixed["labels"][0].tolist() == [10, 11, 12, 13, 14, 0, 1, 2, 3, 4]
+    assert mixed["labels"][1].tolist() == [20, 21, 22, 23, 24, 10, 11, 12, 13, 14]
+    assert torch.equal(mixed["xyz"][0, 5:], batch["xyz"][0, :5]) and torch.equal(
+        mixed["feats"][..., 0].long(), mixed["labels"]
+    )
+    assert mixed["index"].tolist() == [1, 2]
+    alone = mix_scenes(batch, 0.0, Draws(batch["index"], "mix"))
+    assert all(torch.equal(alone[key], batch[key][1:]) for key in batch)
 
 
 def write_scenes(root, words=("ground", "roof", "void")):

@@ -105,7 +105,7 @@ class SceneSet:
             scene.floor[index],
             torch.arange(len(index), dtype=torch.int32),
             label.int(),
-            scene.name,
+            name=scene.name,
         )
 
 
@@ -126,7 +126,7 @@ def nearest_voxels(scene: Scene, center: int, count: int, shape: Shape) -> Int[n
 
 
 def local_positions(scene: Scene, index: Int[np.ndarray, " M"], center: int) -> Float[Tensor, "M 3"]:
-    """Return positions from the center of a window; heights are from the floor under the center."""
+    """Return positions as models read them, in voxels: from the center of a window, and from the floor under it."""
     origin = scene.xyz[center].clone()
     origin[2] = scene.floor[center]
-    return scene.xyz[index] - origin
+    return (scene.xyz[index] - origin) / scene.grid

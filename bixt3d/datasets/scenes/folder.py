@@ -142,7 +142,7 @@ class SceneFolder(SceneSource):
         tensors = cached(
             file, build, lambda found: _fits(found, self.features.width, len(classes.names)), stamp([path])
         )
-        return Scene(**tensors, name=printable(path.name))
+        return Scene(**tensors, grid=self.grid, name=printable(path.name))
 
 
 def read_scene_file(path: Path) -> Cloud:

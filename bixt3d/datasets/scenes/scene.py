@@ -35,6 +35,7 @@ class Scene:
         floor: height of the floor under each voxel (see `heights`).
         inverse: the voxel of each original point.
         point_label: label of each original point; -1: ignored.
+        grid: side of a voxel.
     """
 
     xyz: Float[Tensor, "V 3"]
@@ -43,6 +44,7 @@ class Scene:
     floor: Float[Tensor, " V"]
     inverse: Int[Tensor, " N"]
     point_label: Int[Tensor, " N"]
+    grid: float = 1.0
     name: str = "the scene"
 
     def __len__(self) -> int:
@@ -50,7 +52,7 @@ class Scene:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, as they are cached."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
+        return {one.name: value for one in fields(self) if isinstance(value := getattr(self, one.name), Tensor)}
 
     @cached_property
     def tree(self) -> Any:
@@ -96,9 +98,8 @@ def make_scene(
     for normal in features.slices("normal"):
         mean[:, normal] = torch.nn.functional.normalize(mean[:, normal], dim=1)
     labels = torch.from_numpy(label.astype(np.int64))
-    return Scene(
-        position.float(), mean.float(), voxels.majority(labels), floor.float(), voxels.inverse.int(), labels.int(), name
-    )
+    tensors = (position.float(), mean.float(), voxels.majority(labels), floor.float())
+    return Scene(*tensors, voxels.inverse.int(), labels.int(), grid, name)
 
 
 def from_origin(xyz: Float[np.ndarray, "N 3"], origin: Float[np.ndarray, "3"]) -> Float[np.ndarray, "N 3"]:
