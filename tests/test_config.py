@@ -253,11 +253,11 @@ def test_settings_as_saved_are_the_settings(path, tmp_path):
     parser = task_of(path).make_parser("a test")
     settings = parser.parse_args(config_arguments(path))
     settings.pop("cfg")
-    (tmp_path / "config.yaml").write_text(parser.dump(settings))
+    (tmp_path / "config.yaml").write_text(parser.dump(settings, skip_unset=False))
     again = parser.parse_args([f"--cfg={tmp_path / 'config.yaml'}"])
     again.pop("cfg")
     assert again == settings
-    assert parser.dump(again) == parser.dump(settings)
+    assert parser.dump(again, skip_unset=False) == parser.dump(settings, skip_unset=False)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
