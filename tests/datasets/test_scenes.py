@@ -53,6 +53,29 @@ def test_height_is_above_the_lowest_points_near_by():
     assert heights(xyz, 1.0).tolist() == [0, 2, 1, 0, 3]
 
 
+def ground(slope: float) -> torch.Tensor:
+    """Return a grid of points, 20 x 20 cells of side 1, on a plane that rises with x."""
+    x, y = torch.meshgrid(torch.arange(0, 20, 0.1), torch.arange(0, 20, 0.1), indexing="ij")
+    return torch.stack([x.flatten(), y.flatten(), slope * x.flatten()], 1).double() + 0.05
+
+
+def test_the_floor_follows_a_slope():
+    xyz = ground(0.6)
+    inside = ((xyz[:, :2] > 3) & (xyz[:, :2] < 17)).all(1)
+    found = heights(xyz, 1.0)[inside]
+    assert found.amax() - found.amin() < 1e-4 and found.abs().amax() < 0.6  # of the slope across half a cell
+
+
+def test_the_floor_is_below_objects_and_above_stray_points():
+    xyz = ground(0.0)
+    table = ((xyz[:, :2] > 8.2) & (xyz[:, :2] < 9.8)).all(1)
+    xyz[table, 2] += 2
+    xyz[::61, 2] -= 30
+    found = heights(xyz, 1.0)
+    assert found.round(decimals=6).unique().tolist() == [-30, -28, 0, 2]
+    assert bool((found[table] >= -28).all()) and (found > 1.9).sum() > 200
+
+
 def test_a_crop_is_the_nearest_voxels_of_its_center_seen_from_the_floor_below_it():
     from scipy.spatial.distance import cdist
 

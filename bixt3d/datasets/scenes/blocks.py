@@ -7,11 +7,11 @@ from math import inf, pi, sqrt
 import numpy as np
 from jaxtyping import Bool, Float
 
-from bixt3d.datasets.scenes.scene import CELL
+from bixt3d.datasets.scenes.scene import CELL, REACH
 
 SAMPLE = 200_000
 """Points from which blocks are planned."""
-FLOOR = 2 * CELL
+FLOOR = int(REACH * CELL)
 """Least margin in voxels: the floor under a voxel depends on points as far away (see `heights`)."""
 
 

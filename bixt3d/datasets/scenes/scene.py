@@ -20,8 +20,8 @@ RESOLUTION = 1e6
 HEIGHT = Feature("height", "scalar", 1)
 """The feature that is computed if no column has it: height above the floor (see `heights`)."""
 
-CELL = 10
-"""Side of the cells in which `heights` looks for the floor, in voxels."""
+CELL, LOW, REACH = 10, 0.05, 3.5
+"""Of the floor: side of its cells in voxels, quantile of their heights, cells between a floor and its points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,19 +108,40 @@ def from_origin(xyz: Float[np.ndarray, "N 3"], origin: Float[np.ndarray, "3"]) -
 
 
 def heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:
-    """Return the height of points above the lowest ones near by: in their own vertical cell and the eight around it."""
-    index = (points[:, :2] / cell).floor().long()
-    index -= index.amin(0)
-    sizes = index.amax(0) + 1
-    known, own = (index[:, 0] * sizes[1] + index[:, 1]).unique(return_inverse=True)
-    low = points.new_full((len(known),), torch.inf).scatter_reduce(0, own, points[:, 2], "amin")
-    row, column = known // sizes[1], known % sizes[1]
-    near = low.clone()
+    """Return the height of points above the floor, which follows slopes and not objects narrower than two cells.
+
+    The low points of square cells (the `LOW` quantile of their heights, so that a few points below the floor, as in
+    many scans, do not count), opened (the lowest of nine cells, then the highest of nine), and interpolated between the
+    centers of cells. A floor depends on points up to `REACH` cells away.
+    """
+    place = points[:, :2] / cell
+    index = place.floor().long()
+    corner = index.amin(0)
+    index -= corner
+    width = int(index[:, 1].max()) + 1
+    known, own, count = (index[:, 0] * width + index[:, 1]).unique(return_inverse=True, return_counts=True)
+    by_height = points[:, 2].argsort(stable=True)
+    order = by_height[own[by_height].argsort(stable=True)]
+    start = count.cumsum(0) - count
+    low = points[order[start + ((count - 1) * LOW).long()], 2]
+    near = _near_cells(known, width)
+    floor = low[near].amin(1)[near].amax(1)
+    beside = place - place.floor() - 0.5  # from the center of the cell
+    x, y = beside.sign().long().unbind(1)
+    along, across = beside.abs().unbind(1)
+    corners = [floor[near[own, 3 * (1 + row) + 1 + column]] for row in (0 * x, x) for column in (0 * y, y)]
+    first, second = (torch.lerp(corners[row], corners[row + 1], across) for row in (0, 2))
+    return points[:, 2] - torch.lerp(first, second, along)
+
+
+def _near_cells(known: Int[Tensor, " V"], width: int) -> Int[Tensor, "V 9"]:
+    """Return the nine cells around each cell, row by row; in place of one without points the cell itself."""
+    row, column = known // width, known % width
+    near = []
     for down in (-1, 0, 1):
         for right in (-1, 0, 1):
-            inside = (row + down >= 0) & (row + down < sizes[0]) & (column + right >= 0) & (column + right < sizes[1])
-            wanted = (row + down) * sizes[1] + column + right
+            wanted = (row + down) * width + column + right
             place = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
-            there = inside & (known[place] == wanted)
-            near = torch.where(there, torch.minimum(near, low[place]), near)
-    return points[:, 2] - near[own]
+            there = (known[place] == wanted) & (column + right >= 0) & (column + right < width)
+            near.append(torch.where(there, place, torch.arange(len(known))))
+    return torch.stack(near, 1)

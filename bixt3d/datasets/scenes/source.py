@@ -22,7 +22,7 @@ class SceneSource(ABC):
             above (aerial scans).
         balance: probability that the center of a crop is drawn by class, all classes alike, not among all voxels.
         features: features that the model reads besides positions, such as ``rgb,height``; ``height`` is computed:
-            above the lowest points near by.
+            above the floor (see `heights`).
     """
 
     up: Literal["z"] = "z"
