@@ -51,8 +51,9 @@ def make_parser(name: str) -> Parser:
         choices=("last", "best"),
         help="weights of the last epoch (default), or of the best on the validation split",
     )
-    if TASKS[name].unit == "clouds":
+    if TASKS[name].unit != "images":
         parser.add_argument("--votes", metavar="10", help="test-time augmentation (TTA): average this many votes")
+    if TASKS[name].unit == "clouds":
         parser.add_argument("--without", metavar="rgb", help="leave features out, after --augment.feature_dropout")
     if name in MORE:
         parser.add_argument(f"--{MORE[name][0]}", action="store_true", help=MORE[name][1])

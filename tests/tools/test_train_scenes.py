@@ -46,6 +46,13 @@ def test_a_run_is_scored_over_all_points_and_tested_with_the_same_result(run, mo
     assert sum(result["shares"].values()) == pytest.approx(1) and 0 < result["miou"] < 1
 
 
+def test_a_test_averages_votes_and_records_them(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(SceneSegmentation, "write_report", lambda *_: None)
+    facts = test_command.main(["scenes", str(run), "--votes=3", f"--out={tmp_path}"])
+    assert facts["votes"] == 3 and json.loads((tmp_path / "result.json").read_text())["votes"] == 3
+    assert facts["miou"] != json.loads((run / "result.json").read_text())["miou"]
+
+
 def test_a_run_predicts_a_class_for_every_point_in_their_order(run):
     predictor = load_run(run)
     xyz, _, label = make_tile_cloud(np.random.default_rng((0, 1, 0)))
