@@ -102,7 +102,7 @@ class Classification(Task):
     ) -> None:
         from bixt3d.io.writing import replace_file
         from bixt3d.viz.clouds import draw_clouds
-        from bixt3d.viz.plots import draw_confusion, draw_curves
+        from bixt3d.viz.plots import draw_confusion, draw_curves, reliability_png
         from bixt3d.viz.report import ClassificationReport, write_class_report
 
         confusion = evaluation.scores.confusion
@@ -126,6 +126,7 @@ class Classification(Task):
             mistakes=mistakes,
             samples=samples,
             corruptions=more.get("corruptions"),
+            reliability=reliability_png(evaluation.scores.calibration.numpy()),
             up=run.data.up,
             **page,
         )

@@ -1,4 +1,4 @@
-"""Plots as PNG: training curves, confusion matrix, accuracy under corruption, comparison of runs.
+"""Plots as PNG: training curves, confusion matrix, accuracy under corruption, calibration, comparison of runs.
 
 Each ``*_png`` returns the bytes of a picture, each ``draw_*`` writes them to a file, whole or not at all.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from bixt3d.io.writing import replace_file
 from bixt3d.viz.picture import INK, to_png
@@ -137,6 +137,30 @@ def corruptions_png(accuracies: Mapping[str, Sequence[float]], clean: float) -> 
     axes.set_xticks(range(len(values)), ["clean", *map(str, range(1, len(values)))])
     axes.set_xlabel("level of corruption", color=INK)
     _write_ends(axes, ends)
+    return to_png(figure)
+
+
+def reliability_png(bins: Float[np.ndarray, "3 M"]) -> bytes:
+    """Return a reliability diagram: accuracy by confidence, in bins of equal width, beside the share of predictions.
+
+    ``bins``: for each bin the number of predictions, the sum of their confidences, and the number of correct ones.
+    """
+    from matplotlib.figure import Figure
+
+    (count, confidence, right), num = bins, bins.shape[1]
+    known, centers = count > 0, 100 * (np.arange(num) + 0.5) / num
+    figure = Figure(figsize=(8.2, 3.7), layout="constrained")
+    accuracy, share = figure.subplots(1, 2)
+    accuracy.bar(centers[known], 100 * right[known] / count[known], 92 / num, color=_TEST, zorder=3)
+    accuracy.plot(100 * confidence[known] / count[known], 100 * right[known] / count[known], "o", color=INK, zorder=4)
+    accuracy.plot([0, 100], [0, 100], "--", color=_TRAIN, linewidth=1.2, zorder=5)
+    share.bar(centers, 100 * count / max(count.sum(), 1), 92 / num, color=_TRAIN, zorder=3)
+    for axes, title in ((accuracy, "Accuracy in %"), (share, "Share of the predictions in %")):
+        axes.set_title(title, loc="left", color=INK, fontweight="bold")
+        _style(axes)
+        axes.set(xlim=(0, 100))
+        axes.set_xlabel("confidence in %", color=INK)
+    accuracy.set(ylim=(0, 100))
     return to_png(figure)
 
 
