@@ -126,6 +126,9 @@ class SceneSegmentation(Task):
             model, names["class_names"], **read_scenes(given, model, len(names["class_names"]), source)
         )
 
+    def test_size(self, test: SceneSet) -> tuple[int, str]:
+        return sum(len(scene.point_label) for scene in test.scenes), "points"
+
     def mixes(self, run: Run) -> bool:
         return run.train.mix > 0
 

@@ -147,6 +147,10 @@ class Task(ABC):
         """Return the training and the test set."""
         return run.data.load()
 
+    def test_size(self, test: Examples) -> tuple[int, str]:
+        """Return how many units an evaluation goes through, and what they are: ``inference_<unit>_per_second``."""
+        return len(test), self.unit
+
     def mixes(self, run: Run) -> bool:
         """Say whether training mixes examples (MixUp, CutMix): each batch then begins with the example before it."""
         return False

@@ -1,4 +1,4 @@
-"""Plots as PNG: training curves, confusion matrix, accuracy under corruption, calibration, comparison of runs.
+"""Plots as PNG: training curves, confusion matrix, accuracy under corruption, calibration.
 
 Each ``*_png`` returns the bytes of a picture, each ``draw_*`` writes them to a file, whole or not at all.
 """
@@ -161,29 +161,6 @@ def reliability_png(bins: Float[np.ndarray, "3 M"]) -> bytes:
         axes.set(xlim=(0, 100))
         axes.set_xlabel("confidence in %", color=INK)
     accuracy.set(ylim=(0, 100))
-    return to_png(figure)
-
-
-def comparison_png(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, percent: bool = True) -> bytes:
-    """Return a plot of one score of several runs: pairs of epoch and value by name of the run."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(8.2, max(4.2, 0.32 * len(curves))), layout="constrained")
-    axes, ends = figure.subplots(), []
-    for place, (name, pairs) in enumerate(curves.items()):
-        color, dash = _SEVERAL[place % len(_SEVERAL)], ("-", "--", ":")[place // len(_SEVERAL) % 3]
-        epochs, values = zip(*pairs, strict=True)
-        values = [100 * value if percent else value for value in values]
-        axes.plot(epochs, values, dash, color=color, linewidth=1.6, zorder=3)
-        axes.plot(epochs[-1], values[-1], "o", color=color, markersize=4.5, zorder=4)
-        last = f"{values[-1]:.1f} %" if percent else f"{values[-1]:.3f}"
-        ends.append((values[-1], f"{name} {last}", color))
-    axes.set_title(title, loc="left", color=INK, fontweight="bold")
-    _style(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10), min_n_ticks=1))
-    axes.set_xlabel("epoch", color=INK)
-    _write_ends(axes, ends)
     return to_png(figure)
 
 
