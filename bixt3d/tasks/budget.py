@@ -11,6 +11,7 @@ from bixt3d.config import SettingsParser
 from bixt3d.engine.ending import Stop
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Examples
+from bixt3d.io.bounds import counted
 from bixt3d.tasks.epochs import make_training_state, train_one_epoch
 from bixt3d.tasks.finishing import say
 from bixt3d.tasks.sets import split_sets
@@ -41,8 +42,8 @@ def fit_budget(
     settings.train.steps = steps
     say(
         fabric,
-        f"budget of {run.train.budget}: {steps:,} steps, as {number} steps took {per_step:.3g} s each; the time of "
-        "evaluation is not counted",
+        f"budget of {run.train.budget}: {counted(steps, 'step')}, as {number} steps took {per_step:.3g} s each; "
+        "the time of evaluation is not counted",
     )
     return replace(run, train=replace(run.train, steps=steps))
 

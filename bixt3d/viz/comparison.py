@@ -40,19 +40,27 @@ def cost_png(
     ``panels``: the cost of each run, by the title of its axis; ``scores``: mean and standard deviation by name of run.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, factor = Figure(figsize=(5.6 * len(panels), 4.4), layout="constrained"), 100 if percent else 1
-    for axes, (words, costs) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    for axes, (title_of_cost, costs) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
         for place, (name, cost) in enumerate(costs.items()):
             mean, deviation = (factor * value for value in scores[name])
             color = _SEVERAL[place % len(_SEVERAL)]
             axes.errorbar(cost, mean, deviation or None, fmt="o", color=color, markersize=6, capsize=3, zorder=3)
-            axes.annotate(
-                name, (cost, mean), (7, 5), textcoords="offset points", color=color, fontsize=9, parse_math=False
-            )
+            left = cost**2 > min(costs.values()) * max(costs.values())  # in the right half: the name ends at the point
+            place, align = ((-7, 5), "right") if left else ((7, 5), "left")
+            words = {"textcoords": "offset points", "ha": align, "color": color, "fontsize": 9, "parse_math": False}
+            axes.annotate(name, (cost, mean), place, **words)
         _style(axes)
         axes.set_xscale("log")
-        axes.margins(x=0.25, y=0.15)
-        axes.set_xlabel(words, color=INK)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(min(costs.values()) / 2.5, max(costs.values()) * 2.5)
+        axes.margins(y=0.15)
+        axes.set_xlabel(title_of_cost, color=INK)
         axes.set_title(title, loc="left", color=INK, fontweight="bold")
     return to_png(figure)

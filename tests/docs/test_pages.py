@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bixt3d import CloudSource, ImageSource, SegmentationSource
+from bixt3d.cli import compare_run
 from bixt3d.cli.choice import find
 from bixt3d.cli.main import COMMANDS, call
 from bixt3d.datasets.scenes.source import SceneSource
@@ -109,6 +110,10 @@ def test_a_command_runs(command, workplace, tmp_path, monkeypatch, capsys):
     verb, *words = shlex.split(command)[1:]
     assert verb in COMMANDS
     if verb == "download":
+        return
+    if words[:1] == ["run"]:
+        given, settings = compare_run.make_parser().parse_known_args(words[1:])
+        assert [plan.state for plan in compare_run.make_plans(given, settings)] == ["new"] * len(given.cfgs)
         return
     if verb != "train":
         call([verb, *words])
