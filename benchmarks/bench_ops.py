@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from bench_case import Case, How, Row, Run, Target
 from bench_measure import CannotRunError, measure, not_run
+from bench_ragged import bench_ragged
 from torch import Tensor
 
 from bixt3d.ops import farthest_points, gather, knn
@@ -19,11 +20,12 @@ EXACT = ("torch", "numba", "triton", "auto")
 
 
 def bench_ops(how: How) -> Iterator[list[Row]]:
-    """Measure all point operators."""
+    """Measure all point operators, on dense batches and on clouds of different sizes."""
     for num_clouds, size, num_points in sampling_sizes(how):
         yield measure(sampling_case(num_clouds, size, num_points, how), how)
     for num_clouds, groups, size, num_neighbors in neighbor_sizes(how):
         yield measure(neighbor_case(num_clouds, groups, size, num_neighbors, how), how)
+    yield from bench_ragged(how)
 
 
 def sampling_sizes(how: How) -> list[tuple[int, int, int]]:
@@ -36,7 +38,10 @@ def sampling_sizes(how: How) -> list[tuple[int, int, int]]:
 
 def neighbor_sizes(how: How) -> list[tuple[int, int, int, int]]:
     """Return numbers of clouds, of queries, of points, and of neighbors."""
-    return [(2, 16, 64, 4)] if how.small else [(32, 512, 1024, 24), (32, 2048, 2048, 32), (1, 10_000, 100_000, 32)]
+    if how.small:
+        return [(2, 16, 64, 4)]
+    million = [(1, 100_000, 1_000_000, 16)] if how.on_gpu else []
+    return [(32, 512, 1024, 24), (32, 2048, 2048, 32), (1, 10_000, 100_000, 32), *million]
 
 
 def sampling_case(num_clouds: int, size: int, num_points: int, how: How) -> Case:

@@ -11,6 +11,7 @@ from bixt3d.version import __version__ as __version__
 if TYPE_CHECKING:  # for editors and type checkers; the table below is for Python, and a test checks that they are equal
     from bixt3d.datasets import CORRUPTIONS as CORRUPTIONS
     from bixt3d.datasets import LEVELS as LEVELS
+    from bixt3d.datasets import S3DIS as S3DIS
     from bixt3d.datasets import CloudAugment as CloudAugment
     from bixt3d.datasets import CloudFolder as CloudFolder
     from bixt3d.datasets import CloudSource as CloudSource
@@ -25,12 +26,14 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.datasets import PartHDF5 as PartHDF5
     from bixt3d.datasets import PartSource as PartSource
     from bixt3d.datasets import Rooms as Rooms
+    from bixt3d.datasets import ScanNet as ScanNet
     from bixt3d.datasets import SceneFolder as SceneFolder
     from bixt3d.datasets import SceneParse as SceneParse
     from bixt3d.datasets import SceneSet as SceneSet
     from bixt3d.datasets import SceneSource as SceneSource
     from bixt3d.datasets import SegmentationAugment as SegmentationAugment
     from bixt3d.datasets import SegmentationSource as SegmentationSource
+    from bixt3d.datasets import SemanticKITTI as SemanticKITTI
     from bixt3d.datasets import ShapeNetPart as ShapeNetPart
     from bixt3d.datasets import Shapes as Shapes
     from bixt3d.datasets import Tiles as Tiles
@@ -149,8 +152,8 @@ _NAMES = {
     "models.attention_maps": "attention_maps image_attention_maps",
     "datasets": "CloudAugment CloudFolder CloudSource corrupt CORRUPTIONS cut_and_mix GivenClouds ImageAugment "
     "ImageFolder ImageSource LEVELS ModelNetHDF5 ModelNetMeshes ModelNetNormals PartFolder PartHDF5 PartSource Rooms "
-    "SceneFolder SceneParse SceneSet SceneSource SegmentationAugment SegmentationSource ShapeNetPart Shapes "
-    "stratified_split take_points Tiles",
+    "S3DIS ScanNet SceneFolder SceneParse SceneSet SceneSource SegmentationAugment SegmentationSource SemanticKITTI "
+    "ShapeNetPart Shapes stratified_split take_points Tiles",
     "datasets.files.cloud": "Cloud",
     "datasets.files.pyg": "from_pyg to_pyg",
     "datasets.files.reader": "read_file",

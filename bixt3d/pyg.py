@@ -12,10 +12,10 @@ Example:
     >>> row, col = radius(pos, pos[index], 0.2, batch, batch[index], max_num_neighbors=64)
 """
 
-import math
 import sys
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,9 +42,7 @@ def fps(
     if len(ratios) != len(sizes) or not all(0 < one <= 1 for one in ratios):
         raise InputError(f"ratio must be above 0 and at most 1, one number or one for each of {len(sizes)} clouds")
     # in float32, as torch-cluster rounds
-    counts = [
-        math.ceil(float(torch.tensor(size, dtype=torch.float32) * one)) for size, one in zip(sizes, ratios, strict=True)
-    ]
+    counts = np.ceil(np.float32(sizes) * np.float32(ratios)).astype(int).tolist()
     first = [int(torch.randint(size, ())) if size else 0 for size in sizes] if random_start else None
     return ragged_farthest_points(x, counts, batch, first)
 
@@ -126,8 +124,15 @@ def nearest(x: Tensor, y: Tensor, batch_x: Tensor | None = None, batch_y: Tensor
 
 
 def _pairs(found: Tensor) -> Tensor:
-    row, place = (found >= 0).nonzero(as_tuple=True)
-    return torch.stack([row, found[row, place]])
+    """Return the pairs (2, E) of rows and what was found for them (M, K), without -1."""
+    if found.device.type != "cpu":
+        row, place = (found >= 0).nonzero(as_tuple=True)
+        return torch.stack([row, found[row, place]])
+    # by numpy: torch's threads would wait for each other
+    pairs = np.empty((2, *found.shape), np.int64)
+    pairs[0], pairs[1] = np.arange(len(found))[:, None], found.numpy()
+    pairs, is_found = pairs.reshape(2, -1), pairs[1].ravel() >= 0
+    return torch.from_numpy(pairs if is_found.all() else pairs[:, is_found])
 
 
 def _without_loops(pairs: Tensor, most: int) -> Tensor:

@@ -66,11 +66,13 @@ def read_config(name: str, text: str, settings: dict[str, Any]) -> Config:
         about.append(line.strip())
     task = re.search(r"train[_ ](cls|partseg|scenes|imgcls|imgseg)\b", "\n".join(comment))
     model = settings["model"]["class_path"]
-    return Config(name, task[1] if task else "?", " ".join(about), data_words(settings["data"]), model)
+    return Config(name, task[1] if task else "?", " ".join(about), data_words(settings.get("data")), model)
 
 
-def data_words(data: dict[str, Any]) -> str:
-    """Return the folder of a config's data, and the command that downloads it."""
+def data_words(data: dict[str, Any] | None) -> str:
+    """Return the folder of a config's data, and the command that downloads it; None: a config of a model alone."""
+    if data is None:
+        return "those of the config before it"
     root = (data.get("init_args") or {}).get("root", "")
     if data["class_path"] in SELF_MADE:
         return "no data: a procedural set, generated in memory"

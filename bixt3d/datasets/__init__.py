@@ -15,6 +15,9 @@ from bixt3d.datasets.images.transforms import ImageAugment, SegmentationAugment
 from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.folder import SceneFolder
 from bixt3d.datasets.scenes.rooms import Rooms
+from bixt3d.datasets.scenes.s3dis import S3DIS
+from bixt3d.datasets.scenes.scannet import ScanNet
+from bixt3d.datasets.scenes.semantickitti import SemanticKITTI
 from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.datasets.scenes.tiles import Tiles
 from bixt3d.datasets.shapes.shapes import Shapes
@@ -39,11 +42,14 @@ __all__ = [
     "PartSource",
     "SegmentationAugment",
     "Rooms",
+    "S3DIS",
+    "ScanNet",
     "SceneFolder",
     "SceneParse",
     "SceneSet",
     "SceneSource",
     "SegmentationSource",
+    "SemanticKITTI",
     "ShapeNetPart",
     "Shapes",
     "Tiles",

@@ -133,7 +133,8 @@ def kind_of(settings: Mapping[str, Any]) -> Kind:
     for one in known_classes():
         for kind, (base, _) in KINDS.items():
             if one.__name__ == name and issubclass(one, base):
-                return "scenes" if kind == "partseg" and _reads_no_category(model) else kind
+                of_scenes = getattr(one, "reads_category", None) is False or _reads_no_category(model)
+                return "scenes" if kind == "partseg" and of_scenes else kind
     names = [one.__name__ for one in known_classes() if issubclass(one, tuple(base for base, _ in KINDS.values()))]
     hint = nearest(name, names)
     hint = hint if "did you mean" in hint else ": import your own class, and build it as its constructor says"

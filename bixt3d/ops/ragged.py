@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bixt3d.ops._backend import is_installed
+from bixt3d.ops._backend import choose_point_backend, is_installed
 from bixt3d.ops.neighbors import farthest_points, knn
 from bixt3d.ops.reference import squared_distances
 from bixt3d.types import InputError
@@ -26,10 +26,11 @@ def bounds_of(batch: Batch, number: int, num_clouds: int | None = None) -> list[
         return [0, number]
     if batch.shape != (number,) or batch.is_floating_point():
         raise InputError(f"batch has the cloud of each of the {number} points, not shape {tuple(batch.shape)}")
-    if number and (int(batch[0]) < 0 or bool((batch[1:] < batch[:-1]).any())):
+    clouds = batch.cpu().numpy()  # torch's threads would busy-wait on cores that the kernels need
+    if number and (clouds[0] < 0 or (clouds[1:] < clouds[:-1]).any()):
         raise InputError("batch must be sorted, from 0 on")
-    counts = torch.bincount(batch.long(), minlength=num_clouds or 0)
-    return [0, *counts.cumsum(0).tolist()]
+    num_clouds = max(num_clouds or 0, int(clouds[-1]) + 1 if number else 0)
+    return np.searchsorted(clouds, np.arange(num_clouds + 1)).tolist()
 
 
 def check_points(points: Tensor, what: str = "points") -> Tensor:
@@ -39,7 +40,7 @@ def check_points(points: Tensor, what: str = "points") -> Tensor:
     if points.ndim != 2:
         raise InputError(f"{what} have the shape (N, P), not {tuple(points.shape)}")
     points = points.float()
-    if not bool(points.isfinite().all()):
+    if not (np.isfinite(points.numpy()) if points.device.type == "cpu" else points.isfinite()).all():
         raise InputError("points must have finite coordinates: some are NaN or infinite")
     return points
 
@@ -99,12 +100,13 @@ def ragged_knn(
     if points.device.type == "cpu" and is_installed("numba"):
         from bixt3d.ops.numba.ragged import search
 
-        index = search(rows, clouds, num_neighbors, radius)
-    else:
-        index = torch.cat([_search(one, cloud, num_neighbors, radius) for one, cloud in zip(rows, clouds, strict=True)])
-    starts = torch.tensor(ends[1][:-1], device=points.device)
-    own = torch.repeat_interleave(starts, torch.tensor(np.diff(ends[0]), device=points.device))
-    return torch.where(index < 0, -1, index + own[:, None])
+        return search(rows, clouds, num_neighbors, radius)
+    if points.shape[1] <= 3 and choose_point_backend("auto", points[None], False, num_neighbors) == "triton":
+        from bixt3d.ops.triton import grid_knn
+
+        return grid_knn.search(queries, points, num_neighbors, batch_queries, batch_points, radius)
+    found = [_search(one, cloud, num_neighbors, radius) for one, cloud in zip(rows, clouds, strict=True)]
+    return torch.cat([torch.where(index < 0, -1, index + start) for index, start in zip(found, ends[1], strict=False)])
 
 
 def _search(queries: Tensor, points: Tensor, num_neighbors: int, radius: float) -> Tensor:

@@ -14,7 +14,7 @@ MAX_CELLS = 2**62
 
 @dataclass(frozen=True)
 class VoxelGrid:
-    """The occupied voxels of a cloud, in the order of their coordinates (x first, then y, then z).
+    """The occupied voxels of clouds, cloud by cloud, in the order of their coordinates (x first, then y, then z).
 
     Args:
         inverse: the voxel of each point.
@@ -40,6 +40,17 @@ class VoxelGrid:
         sums = values.new_zeros(len(self), *values.shape[1:]).index_add_(0, self.inverse, values)
         return sums / self.count.view(-1, *[1] * (values.ndim - 1))
 
+    def max(self, values: Shaped[Tensor, "N ..."]) -> Shaped[Tensor, "V ..."]:
+        """Return the largest value in each voxel; equal ones share its gradient."""
+        index = self.inverse.view(-1, *[1] * (values.ndim - 1)).expand_as(values)
+        return values.new_zeros(len(self), *values.shape[1:]).scatter_reduce(
+            0, index, values, "amax", include_self=False
+        )
+
+    def unpool(self, values: Shaped[Tensor, "V ..."]) -> Shaped[Tensor, "N ..."]:
+        """Return for each point the values of its voxel."""
+        return values[self.inverse]
+
     def majority(self, labels: Int[Tensor, " N"]) -> Int[Tensor, " V"]:
         """Return the most frequent label in each voxel, of ties the lowest; negative labels count only if alone."""
         lowest = int(labels.min()) if len(labels) else 0
@@ -56,11 +67,12 @@ class VoxelGrid:
         return label[order[first]].to(labels.dtype)
 
 
-def voxel_grid(points: Float[Tensor, "N 3"], size: float) -> VoxelGrid:
+def voxel_grid(points: Float[Tensor, "N 3"], size: float, batch: Int[Tensor, " N"] | None = None) -> VoxelGrid:
     """Group points by the cubes of side ``size`` that they lie in; the origin is a corner of the grid.
 
-    Sorts once, in linear memory. Raises InputError for a size that is not positive, for no points, for coordinates
-    that are not finite, and for a grid of more than 2^62 cells.
+    ``batch``: the cloud of each point, from 0 on, as PyG has it; clouds share no voxel, and ``grid.first(batch)`` is
+    the cloud of each voxel. Sorts once, in linear memory. Raises InputError for a size that is not positive, for no
+    points, for coordinates that are not finite, and for a grid of more than 2^62 cells.
 
     Example:
         >>> grid = voxel_grid(torch.tensor([[0.1, 0, 0], [5.0, 0, 0], [0.2, 0, 0]]), 1.0)
@@ -73,12 +85,16 @@ def voxel_grid(points: Float[Tensor, "N 3"], size: float) -> VoxelGrid:
         raise InputError("a voxel grid needs at least one point")
     if not points.isfinite().all():
         raise InputError("points must have finite coordinates: some are NaN or infinite")
+    if batch is not None and int(batch.min()) < 0:
+        raise InputError("batch must be from 0 on")
     cells = (points / size).floor()
     cells -= cells.amin(0)
     sizes = [int(most) + 1 for most in cells.amax(0).tolist()]
-    if sizes[0] * sizes[1] * sizes[2] > MAX_CELLS:
+    num_clouds = 1 if batch is None else int(batch.max()) + 1
+    if num_clouds * sizes[0] * sizes[1] * sizes[2] > MAX_CELLS:
         raise InputError(f"a grid of voxels of side {size:g} would have {' x '.join(map(str, sizes))} cells: too many")
     x, y, z = cells.long().unbind(1)
+    x = x if batch is None else batch * sizes[0] + x
     key, order = ((x * sizes[1] + y) * sizes[2] + z).sort(stable=True)
     _, inverse, count = key.unique_consecutive(return_inverse=True, return_counts=True)
     back = torch.empty_like(order)

@@ -48,6 +48,7 @@ def finish_run(
     """
     began, speed = time.perf_counter(), f"{task.unit}_per_second"
     evaluation = task.evaluate(module, sets.test, run, fabric)
+    passed = time.perf_counter() - began
     number, unit = task.test_size(sets.test)
     facts = {
         "seed": run.seed,
@@ -56,7 +57,7 @@ def finish_run(
         **spent,
         **({"budget": run.train.budget} if run.train.budget else {}),
         speed: statistics.median(row[speed] for row in log.rows),
-        f"inference_{unit}_per_second": number / (time.perf_counter() - began),
+        f"inference_{unit}_per_second": number / passed,
         "peak_memory": peak_memory(fabric),
         "best_on_test": {
             name: {"value": row[f"test_{score.column}"], "epoch": int(row["epoch"])}

@@ -169,7 +169,8 @@ class SceneSegmentation(Task):
         module.eval()
         number, window = len(scenes.class_names), run.train.window or run.data.num_points
         mine = []
-        for scene in scenes.scenes[fabric.global_rank :: fabric.world_size]:
+        for place in range(fabric.global_rank, len(scenes.scenes), fabric.world_size):
+            scene = scenes.scenes[place]
             with fabric.autocast():
                 probability = scene_probabilities(
                     module, scene, window, run.data.shape, device=fabric.device, votes=votes
@@ -178,7 +179,7 @@ class SceneSegmentation(Task):
             confidence, predicted = probability.max(1)
             voxel, label = scene.inverse.long(), scene.point_label
             bins = calibration_bins(confidence[voxel], predicted[voxel] == label, label >= 0)
-            mine.append([predicted, count_confusion(label, predicted[voxel], number), bins])
+            mine.append([predicted.short(), count_confusion(label, predicted[voxel], number), bins])
         predicted, counts, bins = map(list, zip(*merge(mine, fabric), strict=True))
         return SceneEvaluation(predicted, score_confusion(sum(counts).numpy(), scenes.class_names), sum(bins))
 

@@ -24,6 +24,9 @@ PALETTE = (
 SIDE, WIDTH = 2.3, 9.0
 """Inches: the side of a cloud among many, and the least width of a picture."""
 
+ELEVATION = 25.0
+"""Elevation of the camera above a cloud, in degrees."""
+
 Colors = Int[np.ndarray, "S N"] | Float[np.ndarray, "S N"] | Float[np.ndarray, "S N 3"]
 """Colors of points: index in PALETTE (modulo its length), or values for a color map, or RGB in 0..1."""
 
@@ -83,7 +86,7 @@ def clouds_png(
 
 
 def project(
-    xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y", azimuth: float = 35.0, elevation: float = 25.0
+    xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y", azimuth: float = 35.0, elevation: float = ELEVATION
 ) -> Float[np.ndarray, "N 3"]:
     """Rotate points into camera axes: right, up, towards the viewer. Angles in degrees.
 
@@ -111,14 +114,14 @@ def color_points(colors: Int[np.ndarray, " N"] | Float[np.ndarray, "*N"]) -> Flo
 
 
 def frame(
-    xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y"
+    xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y", elevation: float = ELEVATION
 ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "2"], float]:
     """Return points in camera axes (right, up, near) in units of the cloud's radius, and the square that frames them.
 
     The camera is five radii away. The square is given by its center and half its side, on the plane through the center
     of the cloud.
     """
-    points = project(xyz, up)
+    points = project(xyz, up, elevation=elevation)
     points = points - (points.max(axis=0) + points.min(axis=0)) / 2
     points = points / max(np.linalg.norm(points, axis=1).max(), 1e-9)
     flat = points[:, :2] * perspective(points)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bixt3d.io.writing import replace_file
-from bixt3d.viz.clouds import PALETTE, color_points
+from bixt3d.viz.clouds import ELEVATION, PALETTE, color_points
 from bixt3d.viz.picture import Canvas, text_width
 from bixt3d.viz.scene import render_clouds, show_clouds
 
@@ -72,7 +72,12 @@ def draw_parts(path: Path, clouds: Sequence[PartCloud], part_names: Sequence[str
     return renderer
 
 
-def parts_png(clouds: Sequence[PartCloud], part_names: Sequence[str], up: Literal["y", "z"] = "y") -> tuple[bytes, str]:
+def parts_png(
+    clouds: Sequence[PartCloud],
+    part_names: Sequence[str],
+    up: Literal["y", "z"] = "y",
+    elevation: float = ELEVATION,
+) -> tuple[bytes, str]:
     """Return a picture of clouds as PNG, and the renderer, as `render_clouds` does.
 
     If the truth of all clouds is known, each has a row: truth, prediction, errors, legend. Otherwise prediction and
@@ -85,7 +90,9 @@ def parts_png(clouds: Sequence[PartCloud], part_names: Sequence[str], up: Litera
     each = len(panels) // len(clouds)
     columns = 1 if with_truth else min(3, len(clouds))
     side = max(_SIDE, (_WIDTH // columns - _LEGEND) // each)
-    images, renderer = render_clouds([cloud.xyz for cloud, _ in panels], [rgb for _, rgb in panels], up, side)
+    images, renderer = render_clouds(
+        [cloud.xyz for cloud, _ in panels], [rgb for _, rgb in panels], up, side, elevation
+    )
     cell, top = each * side + _LEGEND, _HEAD if with_truth else 0
     canvas = Canvas(columns * cell, top + -(-len(clouds) // columns) * (_TITLE + side))
     for place, head in enumerate(("truth", "prediction", "errors") if with_truth else ()):

@@ -81,13 +81,15 @@ def fonts() -> list[str]:
 
 
 def to_png(figure: Any) -> bytes:
-    """Return a matplotlib figure as PNG, in at most 256 colors."""
+    """Return a matplotlib figure as PNG, in at most 256 colors: those of small areas, as in a legend, are kept."""
     from PIL import Image
 
     full, small = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # visible as a box in the picture
         figure.savefig(full, format="png", dpi=DPI, facecolor="white")
-    picture = Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a quarter of the bytes
+    picture = (
+        Image.open(full).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
+    )
     picture.save(small, format="png", optimize=True, dpi=(DPI, DPI))
     return small.getvalue()

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bixt3d.types import InputError
-from bixt3d.viz.clouds import draw_points, frame
+from bixt3d.viz.clouds import ELEVATION, draw_points, frame
 from bixt3d.viz.picture import DPI
 
 LIBRARIES = "sudo apt-get install libvulkan1 mesa-vulkan-drivers libgl1 libegl1 libgomp1 libusb-1.0-0"
@@ -38,7 +38,11 @@ def renderer() -> tuple[Literal["open3d", "matplotlib"], str]:
 
 
 def render_clouds(
-    clouds: Sequence[Float[np.ndarray, "_ 3"]], rgb: Sequence[Float[np.ndarray, "_ 3"]], up: Up = "y", size: int = 330
+    clouds: Sequence[Float[np.ndarray, "_ 3"]],
+    rgb: Sequence[Float[np.ndarray, "_ 3"]],
+    up: Up = "y",
+    size: int = 330,
+    elevation: float = ELEVATION,
 ) -> tuple[list[UInt8[np.ndarray, "_ _ 3"]], str]:
     """Render a square picture of every cloud, with the camera of `clouds.project`; return them and the renderer.
 
@@ -51,11 +55,13 @@ def render_clouds(
     if not problem:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out.npy"
-            problem = _draw_with_open3d(clouds, rgb, up, size, out)
+            problem = _draw_with_open3d(clouds, rgb, up, size, out, elevation)
             if not problem:
                 return list(np.load(out)), "Open3D"
     pairs = zip(clouds, rgb, strict=True)
-    return [_draw_with_matplotlib(xyz, color, up, size) for xyz, color in pairs], f"matplotlib, because {problem}"
+    return [
+        _draw_with_matplotlib(xyz, color, up, size, elevation) for xyz, color in pairs
+    ], f"matplotlib, because {problem}"
 
 
 def has_display() -> bool:
@@ -107,10 +113,12 @@ def _choose(num_points: int) -> Any:
     return np.random.default_rng(0).choice(num_points, MAX_POINTS, replace=False)
 
 
-def _draw_with_open3d(clouds: Sequence[Any], rgb: Sequence[Any], up: Up, size: int, out: Path) -> str:
+def _draw_with_open3d(
+    clouds: Sequence[Any], rgb: Sequence[Any], up: Up, size: int, out: Path, elevation: float = ELEVATION
+) -> str:
     job: dict[str, Any] = {"num": len(clouds), "size": size, "out": str(out)}
     for place, (xyz, color) in enumerate(zip(clouds, rgb, strict=True)):
-        points, middle, half = frame(xyz, up)
+        points, middle, half = frame(xyz, up, elevation)
         job |= {f"points{place}": points, f"middle{place}": middle, f"half{place}": half, f"rgb{place}": color}
     return _run_open3d("render", job, out.parent, timeout=60.0 + 10 * len(clouds))
 
@@ -144,12 +152,12 @@ def _advice() -> str:
     return f"get what it needs with `{LIBRARIES}`" if sys.platform == "linux" else "update the graphics driver"
 
 
-def _draw_with_matplotlib(xyz: Any, rgb: Any, up: Up, size: int) -> UInt8[np.ndarray, "_ _ 3"]:
+def _draw_with_matplotlib(xyz: Any, rgb: Any, up: Up, size: int, elevation: float) -> UInt8[np.ndarray, "_ _ 3"]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(size / DPI, size / DPI), dpi=DPI)
     canvas = FigureCanvasAgg(figure)
-    draw_points(figure.add_axes((0, 0, 1, 1)), *frame(xyz, up), rgb, fade=0.3)
+    draw_points(figure.add_axes((0, 0, 1, 1)), *frame(xyz, up, elevation), rgb, fade=0.3)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

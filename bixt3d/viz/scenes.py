@@ -14,6 +14,10 @@ from bixt3d.viz.page import write_html
 from bixt3d.viz.parts import PartCloud, parts_png
 from bixt3d.viz.plots import confusion_png, draw_curves
 
+ELEVATION = 45.0
+"""Elevation of the camera, in degrees."""
+CEILING, FULL = 0.9, 0.15
+"""Points higher than this share of the height are a ceiling, and left out, if they are more than this share of all."""
 MAX_SCENES = 3
 """Scenes in the pictures, spread over the set."""
 
@@ -34,7 +38,7 @@ def write_scene_report(
     confusion = confusion_png(scores.confusion, test.class_names)
     replace_file(folder / "confusion.png", confusion)
     shown = [_show(test, predicted, i) for i in _spread(len(test.scenes))]
-    png, renderer = parts_png(shown, test.class_names, "z")
+    png, renderer = parts_png(shown, test.class_names, "z", ELEVATION)
     replace_file(folder / "predictions.png", png)
     write_html(folder / "scenes.html", shown, test.class_names, page["title"], "z")
     names = test.class_names
@@ -42,7 +46,13 @@ def write_scene_report(
     report = ImageReport(
         headline=[("mIoU", f"{scores.miou:.2%}"), ("overall accuracy", f"{scores.accuracy:.2%}")],
         table=(("class", "IoU", "recall", "share of the points"), lines),
-        pictures=[("Scenes", f"Truth, prediction, errors. Drawn by {renderer}. scenes.html shows them in 3D.", png)],
+        pictures=[
+            (
+                "Scenes",
+                f"Truth, prediction, errors, ceilings left out. Drawn by {renderer}. scenes.html shows them in 3D.",
+                png,
+            )
+        ],
         about=f"Segmentation into {len(names):,} classes, tested on {len(test.scenes):,} scenes",
         confusion=confusion,
         remark=remark,
@@ -58,10 +68,13 @@ def _spread(total: int) -> list[int]:
 
 
 def _show(test: Any, predicted: Sequence[Int[Tensor, " _"]], i: int) -> PartCloud:
-    """Return scene ``i`` for a picture: its voxels with a known class."""
-    scene = test.scenes[i]
+    """Return scene ``i`` for a picture: its voxels with a known class, without a ceiling that would hide them."""
+    scene, found = test.scenes[i], predicted[i].cpu()
     known = scene.label >= 0
-    truth, found = scene.label[known].numpy(), predicted[i][known].numpy()
-    accuracy = float((truth == found).mean()) if len(truth) else 0.0
-    title = f"{scene.name}, {accuracy:.1%} of the voxels correct"
-    return PartCloud(scene.xyz[known].numpy(), found, range(len(test.class_names)), title, truth)
+    right = (scene.label == found)[known].float()
+    height = scene.xyz[:, 2] - scene.xyz[:, 2].amin()
+    high = height > CEILING * height.amax()
+    shown = known & ~high if high.float().mean() > FULL else known
+    title = f"{scene.name}, {float(right.mean()) if len(right) else 0.0:.1%} of all {len(right):,} voxels correct"
+    xyz, truth, found = scene.xyz[shown].numpy(), scene.label[shown].numpy(), found[shown].numpy()
+    return PartCloud(xyz, found, range(len(test.class_names)), title, truth)

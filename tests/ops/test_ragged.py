@@ -1,6 +1,8 @@
 """Clouds of different sizes one after another: the results of single clouds, and of torch-cluster."""
 
 import math
+import os
+import sys
 
 import pytest
 import torch
@@ -47,6 +49,32 @@ def test_neighbors_are_those_of_each_cloud_alone_and_minus_1_where_there_are_no_
         rows.append(own)
         start += len(cloud)
     assert torch.equal(ragged_knn(points, points, k, batch, batch), torch.cat(rows))
+
+
+@pytest.mark.parametrize("num_clouds", [*map(int, os.environ.get("BIXT3D_CLOUDS", "1,30").split(","))])
+def test_up_to_1000_clouds_of_up_to_5000_points_have_the_results_of_single_clouds(num_clouds):
+    """BIXT3D_CLOUDS=1000 takes a minute."""
+    generator = torch.Generator().manual_seed(num_clouds)
+    sizes = (5001 * torch.rand(num_clouds, generator=generator) ** 3).long()
+    sizes[0], sizes[num_clouds // 2 :: 7] = 5000, 0 if num_clouds > 1 else 5000
+    points = torch.randn(int(sizes.sum()), 3, generator=generator)
+    points[::3] = points[::3].round()  # many ties
+    batch = torch.repeat_interleave(torch.arange(num_clouds), sizes)
+    counts = (sizes * 0.02).ceil().long().tolist()
+    neighbors, within = (ragged_knn(points, points, 16, batch, batch, radius) for radius in (math.inf, 0.3))
+    chosen, start = ragged_farthest_points(points, counts, batch).split(counts), 0
+    for size, count, own in zip(sizes.tolist(), counts, chosen, strict=True):
+        cloud, rows = points[None, start : start + size], slice(start, start + size, 50)
+        if size:
+            assert torch.equal(own - start, farthest_points(cloud, count, "torch")[0])
+            most = min(16, size)
+            index = knn(cloud[:, ::50], cloud, most, "torch")[0]
+            near = (cloud[0, index] - cloud[0, ::50, None]).square().sum(2) <= 0.3**2
+            assert torch.equal(neighbors[rows, :most], index + start) and (neighbors[rows, most:] < 0).all()
+            assert torch.equal(within[rows, :most], torch.where(near, index + start, -1))
+            alone = knn(cloud, cloud, most)[0] + start
+            assert torch.equal(neighbors[start : start + size, :most], alone)
+        start += size
 
 
 def test_a_radius_keeps_the_neighbors_within_it_nearest_first():
@@ -134,18 +162,68 @@ def test_wrong_input_is_refused_in_a_sentence(call, sentence):
         call(*clouds([10, 10]))
 
 
-def test_a_pointnet2_of_pyg_trains_with_these_functions():
-    from torch_geometric.nn import MLP, PointNetConv, global_max_pool, knn_interpolate
+class PointNet2(torch.nn.Module):
+    """The segmentation example of torch_geometric: set abstraction, global pooling, feature propagation."""
+
+    def __init__(self):
+        super().__init__()
+        from torch_geometric.nn import MLP, PointNetConv
+
+        self.sa1 = PointNetConv(MLP([3 + 3, 16, 16]), add_self_loops=False)
+        self.sa2 = PointNetConv(MLP([16 + 3, 32]), add_self_loops=False)
+        self.sa3, self.fp3 = MLP([32 + 3, 32]), MLP([32 + 32, 32])
+        self.fp2, self.fp1 = MLP([32 + 16, 16]), MLP([16 + 3, 8])
+
+    def forward(self, pos: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        import torch_geometric.nn as pyg_nn  # at each call: functions may have been replaced
+
+        levels = [(pos, pos, batch)]
+        for conv, ratio, r in ((self.sa1, 0.5, 0.3), (self.sa2, 0.25, 0.6)):
+            x, pos, batch = levels[-1]
+            index = pyg_nn.fps(pos, batch, ratio=ratio, random_start=False)
+            row, col = pyg_nn.radius(pos, pos[index], r, batch, batch[index], max_num_neighbors=64)
+            feats = conv((x, x[index]), (pos, pos[index]), torch.stack([col, row]))
+            levels.append((feats, pos[index], batch[index]))
+        x, pos, batch = levels[-1]
+        feats = pyg_nn.global_max_pool(self.sa3(torch.cat([x, pos], 1)), batch)
+        place = pos.new_zeros(len(feats), 3), torch.arange(len(feats))
+        for mlp, k in ((self.fp3, 1), (self.fp2, 3), (self.fp1, 3)):
+            x, pos, batch = levels.pop()
+            feats = pyg_nn.knn_interpolate(feats, place[0], pos, place[1], batch, k=k)
+            feats, place = mlp(torch.cat([feats, x], 1)), (pos, batch)
+        return feats
+
+
+def run_pointnet2() -> list[torch.Tensor]:
+    """Return logits and gradients of the example, in float64."""
+    torch.manual_seed(0)
+    points, batch = torch.rand(224, 3).double(), torch.arange(224) // 128
+    model = PointNet2().double()
+    logits = model(points, batch)
+    logits.square().sum().backward()
+    return [logits.detach(), *(one.grad for one in model.parameters())]
+
+
+def test_the_pointnet2_example_of_pyg_trains_with_these_functions():
+    pyg.use_in_pyg()
+    logits, *grads = run_pointnet2()
+    assert logits.shape == (224, 8)
+    assert all(one is not None and one.isfinite().all() for one in grads) and any(one.any() for one in grads)
+
+
+@pytest.mark.cluster
+def test_the_pointnet2_example_of_pyg_has_the_same_logits_and_gradients_with_torch_cluster(monkeypatch):
+    torch_cluster = pytest.importorskip("torch_cluster", reason="torch-cluster is not built: make test-cluster")
+    import torch_geometric.nn as pyg_nn
 
     pyg.use_in_pyg()
-    points, batch = clouds([128, 96])
-    torch.manual_seed(0)
-    conv = PointNetConv(MLP([3 + 3, 16, 16]), add_self_loops=False)
-    index = pyg.fps(points, batch, ratio=0.5)
-    row, col = pyg.radius(points, points[index], 2.0, batch, batch[index], max_num_neighbors=16)
-    feats = conv((points, points[index]), (points, points[index]), torch.stack([col, row]))
-    pooled = global_max_pool(feats, batch[index])
-    upsampled = knn_interpolate(feats, points[index], points, batch[index], batch, k=3)  # pyg-lib's knn inside
-    assert pooled.shape == (2, 16) and upsampled.shape == (224, 16)
-    (pooled.sum() + upsampled.sum()).backward()
-    assert all(one.grad is not None and one.grad.isfinite().all() for one in conv.parameters())
+    ours, calls = run_pointnet2(), []
+
+    def counted(function):
+        return lambda *arguments, **named: calls.append(function.__name__) or function(*arguments, **named)
+
+    for module, name in ((pyg_nn, "fps"), (pyg_nn, "radius"), (sys.modules[pyg_nn.knn_interpolate.__module__], "knn")):
+        assert vars(module)[name] is getattr(pyg, name)
+        monkeypatch.setattr(module, name, counted(getattr(torch_cluster, name)))
+    torch.testing.assert_close(run_pointnet2(), ours)
+    assert calls == ["fps", "radius"] * 2 + ["knn"] * 3

@@ -27,8 +27,8 @@ with pytest.MonkeyPatch.context() as patch:
     if not ON_GPU:
         patch.setenv("TRITON_INTERPRET", "1")
     from bixt3d.ops.triton import farthest_points as sample_kernels
+    from bixt3d.ops.triton import grid_knn, neighborhoods, trial
     from bixt3d.ops.triton import knn as knn_kernels
-    from bixt3d.ops.triton import neighborhoods, trial
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")  # Triton 3.6
 DEFAULT_BLOCKS = knn_kernels.BLOCK_QUERIES, knn_kernels.BLOCK_POINTS
@@ -39,7 +39,7 @@ find = partial(knn, backend="triton")
 @pytest.fixture(autouse=True, scope="module")
 def interpreter() -> Iterator[None]:
     """Run the kernels in the interpreter if there is no GPU; skip where Triton 3.6 does not support numpy (2.4)."""
-    for kernels in (sample_kernels, knn_kernels, neighborhoods):
+    for kernels in (sample_kernels, knn_kernels, grid_knn, neighborhoods):
         assert kernels.INTERPRETED == (not ON_GPU), "the kernels were imported before this file was"  # noqa: SIM300
     with pytest.MonkeyPatch.context() as patch:
         if not ON_GPU:
@@ -68,6 +68,7 @@ def larger_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     if not ON_GPU:
         monkeypatch.setattr(knn_kernels, "BLOCK_QUERIES", 128)
         monkeypatch.setattr(knn_kernels, "BLOCK_POINTS", 512)
+        monkeypatch.setattr(grid_knn, "BLOCK_QUERIES", 512)
 
 
 def check_samples(points: Tensor, num_points: int) -> None:
@@ -368,6 +369,7 @@ def no_kernel(*arguments) -> Tensor:
     [
         (sample_kernels, "farthest_points", lambda points, count: torch.zeros(len(points), count).long(), "of 300 poi"),
         (knn_kernels, "knn", choose_others, "among 300 points they find other neighbors"),
+        (grid_knn, "knn", partial(choose_others, right=grid_knn.knn), "among 300 points they find other neighbors"),
         (knn_kernels, "knn", no_kernel, "RuntimeError: PTXAS error: no such GPU"),
     ],
 )
@@ -407,7 +409,7 @@ def test_compiled_kernels_have_no_fused_multiply_adds_and_fit_in_the_registers_o
     )
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    shared = {"sample": True, "step": True, "nearest": False, "largest": False, "moments": True}
+    shared = {"sample": True, "step": True, "nearest": False, "grid": False, "largest": False, "moments": True}
     expected = [f"{kernel}_kernel 0 0 {memory}" for kernel, memory in shared.items()] * 2
     assert found.stdout.splitlines() == [*expected, "True"]
 

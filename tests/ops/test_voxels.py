@@ -40,6 +40,34 @@ def test_first_mean_and_majority_are_those_of_the_points_in_each_voxel():
         assert grid.majority(labels)[voxel] == mode(labels[inside].numpy()).mode  # of ties the lowest
 
 
+def test_maxima_are_those_of_each_voxel_and_unpooling_gives_each_point_the_values_of_its_voxel():
+    xyz = points()
+    grid = voxel_grid(xyz, 0.8)
+    largest = grid.unpool(grid.max(xyz))
+    assert largest.shape == xyz.shape
+    for voxel in range(len(grid)):
+        inside = grid.inverse == voxel
+        assert (largest[inside] == xyz[inside].amax(0)).all()
+    assert grid.max(grid.inverse).tolist() == list(range(len(grid)))  # whole numbers, too
+    values = torch.tensor([3.0, 5, 4, -7], requires_grad=True)
+    voxel_grid(torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0.2, 0, 0], [5, 0, 0]]), 1.0).max(values).sum().backward()
+    assert values.grad.tolist() == [0, 1, 0, 1]
+
+
+def test_clouds_of_a_batch_have_the_voxels_that_they_have_alone():
+    xyz, batch = points(), torch.arange(500) // 200
+    grid = voxel_grid(xyz, 0.8, batch)
+    alone = [voxel_grid(cloud, 0.8) for cloud in xyz.split(200)]
+    ends = torch.tensor([0, *map(len, alone)]).cumsum(0)
+    assert torch.equal(grid.inverse, torch.cat([one.inverse + end for one, end in zip(alone, ends, strict=False)]))
+    assert torch.equal(grid.max(xyz), torch.cat([one.max(own) for one, own in zip(alone, xyz.split(200), strict=True)]))
+    assert grid.first(batch).tolist() == torch.arange(3).repeat_interleave(ends.diff()).tolist()
+    shuffled = torch.randperm(500)
+    assert torch.equal(voxel_grid(xyz[shuffled], 0.8, batch[shuffled]).inverse, grid.inverse[shuffled])
+    with pytest.raises(InputError, match="batch must be from 0 on"):
+        voxel_grid(xyz, 0.8, batch - 1)
+
+
 def test_unknown_labels_win_only_where_no_other_is():
     grid = voxel_grid(torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0.2, 0, 0], [5, 0, 0]]), 1.0)
     assert grid.majority(torch.tensor([-1, -1, 3, -1])).tolist() == [3, -1]

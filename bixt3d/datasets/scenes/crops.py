@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -11,9 +12,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bixt3d.datasets.scenes.scene import Scene
+from bixt3d.datasets.scenes.stored import StoredScenes
 from bixt3d.types import NO_FEATURES, Features
 
 Shape = Literal["sphere", "cylinder"]
+MOST_FEATS = 50_000_000
+"""Largest number of voxels whose features are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class SceneSet:
         device: device of the batches.
     """
 
-    scenes: tuple[Scene, ...]
+    scenes: Sequence[Scene]
     class_names: tuple[str, ...]
     features: Features = NO_FEATURES
     num_points: int = 4096
@@ -50,18 +54,23 @@ class SceneSet:
     @cached_property
     def counts(self) -> Int[np.ndarray, "S C"]:
         """The number of voxels of each class in each scene."""
+        if isinstance(self.scenes, StoredScenes):
+            return self.scenes.counts
         number = len(self.class_names)
         return np.stack([np.bincount(one.label[one.label >= 0].numpy(), minlength=number) for one in self.scenes])
 
     @cached_property
     def sizes(self) -> Int[np.ndarray, " S"]:
         """The number of voxels of each scene."""
+        if isinstance(self.scenes, StoredScenes):
+            return self.scenes.sizes
         return np.array([len(scene) for scene in self.scenes])
 
     @property
     def feats(self) -> Float[Tensor, "V F"]:
-        """The features of all voxels."""
-        return torch.cat([scene.feats for scene in self.scenes])
+        """The features of all voxels; of a set of more than `MOST_FEATS`, those of scenes spread over it."""
+        step = ceil(self.sizes.sum() / MOST_FEATS)
+        return torch.cat([self.scenes[place].feats for place in range(0, len(self.scenes), step)])
 
     def subset(self, index: Int[Tensor, " B"]) -> "SceneSet":
         """Return a set whose scenes are the crops at these indices."""

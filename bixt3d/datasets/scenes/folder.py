@@ -3,22 +3,21 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Int
 from tqdm import tqdm
 
-from bixt3d.datasets.clouds.cache import Tensors, cache_folder, cached, short_hash, stamp
-from bixt3d.datasets.clouds.mapped import Allocate
+from bixt3d.datasets.clouds.cache import cache_folder, short_hash, stamp
 from bixt3d.datasets.clouds.point_labels import label_order, label_words
-from bixt3d.datasets.files.cloud import Cloud, with_features
+from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import find_files, read_file
-from bixt3d.datasets.scenes.crops import SceneSet, Shape, las_codes
-from bixt3d.datasets.scenes.scene import Scene, make_scene
-from bixt3d.datasets.scenes.source import SceneSource
-from bixt3d.io.bounds import LIST_BYTES, check_names, counted, listed, printable, read_plain, read_words
+from bixt3d.datasets.scenes.crops import Shape, las_codes
+from bixt3d.datasets.scenes.files import SceneFiles, SceneList
+from bixt3d.datasets.scenes.stored import Labelled, SceneFile
+from bixt3d.io.bounds import LIST_BYTES, counted, listed, printable, read_plain, read_words
 from bixt3d.io.untrusted import check_different_names, read_yaml
 from bixt3d.io.writing import replace_file
 from bixt3d.types import VOID, InputError
@@ -52,7 +51,7 @@ class Classes:
         return np.array([self.of_word.get(word, VOID) for word in words], np.int64)
 
 
-class SceneFolder(SceneSource):
+class SceneFolder(SceneFiles):
     """Files of any format in ``train/`` and ``test/`` (or ``val/``), with sub-folders or without; one file, one scene.
 
     The labels are a column of the files, of whole numbers or words. ``classes.yaml`` in the folder may say what they
@@ -64,6 +63,7 @@ class SceneFolder(SceneSource):
         grid, num_points, crops, shape, balance, features: see `SceneSource`.
         label: the column of the labels; by default found by its name: label, class, classification ...
         ignore: labels of points that count nowhere, such as ``0`` or ``0,unlabelled``.
+        classes: the labels of each class, in place of ``classes.yaml``: ``{ground: 2, vegetation: [3, 4, 5]}``.
     """
 
     def __init__(  # noqa: PLR0913 (one argument for each line of a config)
@@ -77,29 +77,26 @@ class SceneFolder(SceneSource):
         features: str = "",
         label: str = "",
         ignore: int | str = "",
+        classes: dict[str, int | str | list[int | str]] | None = None,
     ):
-        super().__init__(grid, num_points, crops, shape, balance, features)
-        self.root, self.label = root, label
+        super().__init__(root, grid, num_points, crops, shape, balance, features)
+        self.label, self.classes = label, classes or {}
         self.ignore = {word.strip() for word in str(ignore).split(",") if word.strip()}
 
-    def load(self) -> tuple[SceneSet, SceneSet]:
-        """Return the training and the test set, in the order of the names of the files."""
-        root = Path(self.root).expanduser()
+    def find(self, root: Path) -> SceneList:
         files = {split: _files_of(root, names) for split, names in SPLITS.items()}
         label, classes = self._classes(root, files["train"])
-        check_names(classes.names, root)
-        sets = []
-        for split, paths in files.items():
-            with tqdm(paths, desc=f"reading {printable(root / split)}", unit="scene") as progress:
-                scenes = [self._scene(root, path, label, classes) for path in progress]
-            void = sum(int((one.point_label < 0).sum()) for one in scenes)
-            total = sum(len(one.point_label) for one in scenes)
-            notes = [f"{split}: {void / total:.1%} of {total:,} points have no class, and are ignored"] if void else []
-            sets.append(self.as_set(scenes, classes.names, tuple(notes), classes.las_codes))
-        return sets[0], sets[1]
+        train, test = (
+            [SceneFile(printable(path.name), (path,), partial(_read_labelled, path, label, classes)) for path in paths]
+            for paths in files.values()
+        )
+        key = f"{label} {json.dumps(classes.of_word)}"
+        return SceneList(root, classes.names, train, test, (), classes.las_codes, key)
 
     def _classes(self, root: Path, train: Sequence[Path]) -> tuple[str, Classes]:
         """Return the column of the labels and the classes."""
+        if self.classes:
+            return self.label, Classes(tuple(self.classes), self._given_classes())
         path = root / CLASSES
         if path.is_file():
             return read_classes(path, self.label, self.ignore)
@@ -107,6 +104,15 @@ class SceneFolder(SceneSource):
         if not words:
             raise InputError(f"{printable(root)} has no labels that are not ignored")
         return self.label, Classes(tuple(words), {word: place for place, word in enumerate(words)})
+
+    def _given_classes(self) -> dict[str, int]:
+        """Return the class of each label of the setting ``classes``."""
+        of_word: dict[str, int] = {}
+        for place, (name, words) in enumerate(self.classes.items()):
+            for word in map(str, words if isinstance(words, list) else [words]):
+                if of_word.setdefault(word, place) != place:
+                    raise InputError(f"data.classes has the label {printable(word)} twice, the second time as {name}")
+        return {word: place for word, place in of_word.items() if word not in self.ignore}
 
     def _words(self, root: Path, train: Sequence[Path]) -> set[str]:
         """Return the labels that occur in the training files; the list is kept until a file changes."""
@@ -125,24 +131,11 @@ class SceneFolder(SceneSource):
         replace_file(path, json.dumps(sorted(found)).encode())
         return found
 
-    def _scene(self, root: Path, path: Path, label: str, classes: Classes) -> Scene:
-        settings = (str(self.grid), str(self.features), label, json.dumps(classes.of_word), __version__)
-        file = cache_folder(root) / f"bixt3d_scene_{short_hash(ascii(str(path)), *settings)}.safetensors"
 
-        def build(allocate: Allocate) -> None:
-            cloud = read_scene_file(path)
-            _, words, codes = label_words(cloud, label)
-            cloud = with_features(cloud, self.features)
-            labels = classes.codes(words)[codes]
-            made = make_scene(cloud.xyz, cloud.columns, labels, self.features, self.grid, cloud.name).tensors()
-            tensors = allocate({name: (one.dtype, tuple(one.shape)) for name, one in made.items()})
-            for name, one in made.items():
-                tensors[name].copy_(one)
-
-        tensors = cached(
-            file, build, lambda found: _fits(found, self.features.width, len(classes.names)), stamp([path])
-        )
-        return Scene(**tensors, grid=self.grid, name=printable(path.name))
+def _read_labelled(path: Path, label: str, classes: Classes) -> Labelled:
+    cloud = read_scene_file(path)
+    _, words, codes = label_words(cloud, label)
+    return cloud, classes.codes(words)[codes]
 
 
 def read_scene_file(path: Path) -> Cloud:
@@ -160,23 +153,6 @@ def _files_of(root: Path, names: Sequence[str]) -> list[Path]:
         if (root / name).is_dir():
             return find_files([root / name])
     raise InputError(f"there is no folder {printable(root / names[0])}: {LAYOUT}")
-
-
-def _fits(tensors: Tensors, width: int, num_classes: int) -> bool:
-    """Return whether cached tensors are a scene."""
-    size = len(tensors["xyz"])
-    return (
-        size > 0
-        and tensors["xyz"].shape == (size, 3)
-        and tensors["feats"].shape == (size, width)
-        and tensors["label"].shape == tensors["floor"].shape == (size,)
-        and tensors["point_label"].shape == tensors["inverse"].shape
-        and int(tensors["inverse"].min()) >= 0
-        and int(tensors["inverse"].max()) < size
-        and int(tensors["label"].max()) < num_classes
-        and int(tensors["point_label"].max()) < num_classes
-        and bool(torch.isfinite(tensors["xyz"]).all() and torch.isfinite(tensors["feats"]).all())
-    )
 
 
 def read_classes(path: Path, label: str, ignore: set[str]) -> tuple[str, Classes]:

@@ -1,6 +1,7 @@
 """Base classes of data sets of scenes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -50,14 +51,14 @@ class SceneSource(ABC):
 
     def as_set(
         self,
-        scenes: list,
+        scenes: Sequence[Scene],
         class_names: tuple[str, ...],
         notes: tuple[str, ...] = (),
         codes: tuple[int, ...] | None = None,
     ) -> SceneSet:
         """Return the set of these scenes with the settings of the source."""
         settings = (self.features, self.num_points, self.crops, self.shape, self.balance)
-        return SceneSet(tuple(scenes), class_names, *settings, notes, codes)
+        return SceneSet(scenes, class_names, *settings, notes, codes)
 
 
 class ProceduralScenes(SceneSource):
@@ -99,7 +100,7 @@ class ProceduralScenes(SceneSource):
     def load(self) -> tuple[SceneSet, SceneSet]:
         """Return the training and the test set."""
         train, test = (
-            [self._scene(split, index) for index in range(number)]
+            tuple(self._scene(split, index) for index in range(number))
             for split, number in enumerate((self.train_scenes, self.test_scenes))
         )
         return tuple(self.as_set(scenes, self.class_names, codes=self.codes) for scenes in (train, test))

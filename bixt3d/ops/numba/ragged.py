@@ -21,27 +21,27 @@ def farthest_points(clouds: list[Tensor], counts: list[int]) -> list[Tensor]:
 
 
 def search(rows: list[Tensor], clouds: list[Tensor], num_neighbors: int, radius: float) -> Tensor:
-    """Return the indices (M, K) of the neighbors of all queries in their own clouds, -1 where there are no more."""
-    index = np.full((sum(map(len, rows)), num_neighbors), -1, np.int64)
+    """Return the indices (M, K) of the neighbors of all queries in their own clouds, -1 where there are no more.
+
+    Indices count the points of all clouds, one after another.
+    """
+    index = np.empty((sum(map(len, rows)), num_neighbors), np.int64)
     with np.errstate(over="ignore"):
         farthest = int((np.float32(radius) * np.float32(radius)).view(np.int32))
-    there = [place for place, (some, cloud) in enumerate(zip(rows, clouds, strict=True)) if len(some) and len(cloud)]
-    trees = run_in_threads(
-        split_cloud, [np.ascontiguousarray(clouds[place].numpy()) for place in there], [SEARCH_BLOCK] * len(there)
-    )
-    starts = np.concatenate([[0], np.cumsum([len(some) for some in rows])])
-    jobs = []
-    for place, tree in zip(there, trees, strict=True):
-        most = min(num_neighbors, len(clouds[place]))
-        queries = np.ascontiguousarray(rows[place].numpy())
-        for first in range(0, len(queries), ROWS):
-            chunk = queries[first : first + ROWS]
-            jobs.append((chunk, tree, index[starts[place] + first :][: len(chunk)], most))
+    searched, jobs, row, start = [], [], 0, 0
+    for some, cloud in zip(rows, clouds, strict=True):
+        found = index[row : row + len(some)]
+        if len(some) and len(cloud):
+            queries = np.ascontiguousarray(some.numpy())
+            for first in range(0, len(queries), ROWS):
+                jobs.append((len(searched), queries[first : first + ROWS], found[first : first + ROWS], start))
+            searched.append(np.ascontiguousarray(cloud.numpy()))
+        found[len(found) if len(cloud) else 0 :] = -1
+        row, start = row + len(some), start + len(cloud)
+    trees = run_in_threads(lambda cloud: split_cloud(cloud, SEARCH_BLOCK), searched)
 
-    def find(queries: np.ndarray, tree: tuple, found: np.ndarray, most: int) -> None:
-        own = np.empty((len(queries), most), np.int64)
-        search_cloud(queries, *tree, own, farthest)
-        found[:, :most] = own
+    def find(tree: int, queries: np.ndarray, found: np.ndarray, start: int) -> None:
+        search_cloud(queries, *trees[tree], found, farthest, start)
 
     if jobs:
         run_in_threads(find, *zip(*jobs, strict=True))

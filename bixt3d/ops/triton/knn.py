@@ -1,8 +1,9 @@
 """k nearest neighbors on a GPU: brute force over all points of a cloud, without a matrix of distances.
 
-A program is one warp. It loops over blocks of points for a few queries, each with an unsorted list of the k nearest so
-far. While a block has a point that is closer than the farthest in the list, the closest such point replaces the
-farthest. Points come in the order of their indices, so ties go to the lower index.
+Large clouds are searched by a grid of cells (see grid_knn.py). A program is one warp. It loops over blocks of points
+for a few queries, each with an unsorted list of the k nearest so far. While a block has a point that is closer than the
+farthest in the list, the closest such point replaces the farthest. Points come in the order of their indices, so ties
+go to the lower index.
 """
 
 from typing import no_type_check
@@ -14,6 +15,7 @@ from torch import Tensor
 from triton.language.standard import _elementwise_max as _max
 from triton.language.standard import _elementwise_min as _min  # tl.min cannot be interpreted if only our kernels are
 
+from bixt3d.ops.triton import grid_knn
 from bixt3d.ops.triton.distances import EXACT, load_axes, squared_distance
 
 INTERPRETED: bool = triton.knobs.runtime.interpret
@@ -22,6 +24,9 @@ INTERPRETED: bool = triton.knobs.runtime.interpret
 BLOCK_QUERIES, BLOCK_POINTS = 4, 128
 """Queries of a program, and points of a block. More queries share the loads of points, but wait for the slowest update
 of a list."""
+
+GRID_POINTS = 2**16
+"""Points of a cloud from which it is searched by a grid of cells; not measured on a GPU."""
 
 _FAR: tl.constexpr = tl.constexpr(0x7FFFFFFF)  # larger than the bits of any distance, infinity included
 
@@ -88,6 +93,8 @@ def launch_of(num_axes: int, num_neighbors: int) -> dict:
 def knn(queries: Tensor, points: Tensor, num_neighbors: int) -> Tensor:
     """Return indices (B, G, K) of the points (B, N, P) nearest to queries (B, G, P): those of the reference."""
     (num_clouds, num_queries, num_axes), size = queries.shape, points.shape[1]
+    if size >= GRID_POINTS and grid_knn.can_search(queries, points):
+        return grid_knn.knn(queries, points, num_neighbors)
     points = points.float().mT.contiguous()
     index = points.new_empty(num_clouds, num_queries, num_neighbors, dtype=torch.int64)
     grid = (num_clouds * triton.cdiv(num_queries, BLOCK_QUERIES),)

@@ -16,7 +16,7 @@ from triton.backends import nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from bixt3d.ops.triton import farthest_points, knn, neighborhoods
+from bixt3d.ops.triton import farthest_points, grid_knn, knn, neighborhoods
 from bixt3d.ops.triton.bi_attention import constants_of
 from bixt3d.ops.triton.bi_attention_kernels import backward_kernel, configs_for, forward_kernel
 
@@ -57,7 +57,10 @@ def attention_types(function, dtype: str) -> dict[str, str]:
 def point_types(function) -> dict[str, str]:
     """Return the argument types of a kernel of points: float32 points, values and distances, int64 indices."""
     tensors = dict.fromkeys(("points", "queries", "nearest", "values", "offsets", "largest"), "*fp32")
-    tensors |= dict.fromkeys(("index", "keys", "neighbor_index"), "*i64") | {"winner": "*i32"}
+    tensors |= dict.fromkeys(("index", "keys", "neighbor_index", "order", "rows", "starts", "ends"), "*i64") | {
+        "winner": "*i32",
+        "farthest": "*i32",
+    }
     tensors |= dict.fromkeys(("sums", "squares"), "*fp64")
     return {name: tensors.get(name, "i32") for name in function.arg_names}
 
@@ -98,6 +101,7 @@ def point_kernels(num_points: int, num_axes: int, num_neighbors: int) -> Iterato
         farthest_points.sample_kernel: farthest_points.launch_of(num_points, num_axes),
         farthest_points.step_kernel: farthest_points.step_launch_of(num_axes),
         knn.nearest_kernel: knn.launch_of(num_axes, num_neighbors),
+        grid_knn.grid_kernel: grid_knn.launch_of(num_neighbors),
         neighborhoods.largest_kernel: neighborhoods.launch_of(torch.float32),
         neighborhoods.moments_kernel: neighborhoods.launch_of(torch.float32),
     }
