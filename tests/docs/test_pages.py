@@ -17,6 +17,7 @@ from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.datasets.scenes.tiles import write_tile
 from bixt3d.io.known_classes import known_classes
 from bixt3d.io.named_configs import config_file
+from bixt3d.models.features import FeatureModel
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.command import parse_command
@@ -159,6 +160,8 @@ def test_settings_that_pages_name_are_settings():
         one for one in known_classes() if issubclass(one, CloudSource | SceneSource | ImageSource | SegmentationSource)
     ]
     known |= {f"data.{name}" for one in sources for name in inspect.signature(one).parameters}
+    models = [one for one in known_classes() if issubclass(one, FeatureModel)]
+    known |= {f"model.{name}" for one in models for name in inspect.signature(one).parameters}
     named = {
         (page, setting)
         for page in NAMES
