@@ -191,6 +191,19 @@ def write_scenes(root, words=("ground", "roof", "void")):
             (root / split / f"{seed}.csv").write_text("\n".join(["x,y,z,class", *rows]))
 
 
+def test_labels_may_lie_beside_the_points(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.txt").write_text("0 0 0 5 1 2 3\nnan 0 0 5 1 2 3\n9 0 0 5 1 2 3\n")
+        (tmp_path / split / "a.labels").write_text("4\n7\n2\n")
+    train, _ = SceneFolder(str(tmp_path), grid=0.5, num_points=2, crops=1).load()
+    assert train.class_names == ("2", "4") and train.scenes[0].point_label.tolist() == [1, 0]
+    for text, words in (("4\n7\n", "has 2 labels for 3 points"), ("4\nx\n7\n", "one whole number a line")):
+        (tmp_path / "train" / "a.labels").write_text(text)
+        with pytest.raises(InputError, match=words):
+            SceneFolder(str(tmp_path), grid=0.5, num_points=2, crops=1).load()
+
+
 def test_a_folder_of_scenes_has_the_labels_of_its_training_files_as_classes(tmp_path):
     write_scenes(tmp_path)
     train, test = SceneFolder(str(tmp_path), grid=0.5, num_points=32, crops=4).load()

@@ -1,8 +1,9 @@
 """Scenes from a folder of people's own files, with a label for each point in a column."""
 
 import json
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -54,9 +55,10 @@ class Classes:
 class SceneFolder(SceneFiles):
     """Files of any format in ``train/`` and ``test/`` (or ``val/``), with sub-folders or without; one file, one scene.
 
-    The labels are a column of the files, of whole numbers or words. ``classes.yaml`` in the folder may say what they
-    mean: ``names``: the classes; ``labels``: the class of each label (``2: ground``), all others are ignored;
-    ``label``: the column. Without it each label of the training files is a class.
+    The labels are a column of the files, of whole numbers or words, or lie beside them: ``a.labels`` for ``a.txt``.
+    ``classes.yaml`` in the folder may say what they mean: ``names``: the classes; ``labels``: the class of each label
+    (``2: ground``), all others are ignored; ``label``: the column. Without it each label of the training files is a
+    class.
 
     Args:
         root: the folder.
@@ -87,7 +89,10 @@ class SceneFolder(SceneFiles):
         files = {split: _files_of(root, names) for split, names in SPLITS.items()}
         label, classes = self._classes(root, files["train"])
         train, test = (
-            [SceneFile(printable(path.name), (path,), partial(_read_labelled, path, label, classes)) for path in paths]
+            [
+                SceneFile(printable(path.name), with_labels_of(path), partial(_read_labelled, path, label, classes))
+                for path in paths
+            ]
             for paths in files.values()
         )
         key = f"{label} {json.dumps(classes.of_word)}"
@@ -144,7 +149,29 @@ def read_scene_file(path: Path) -> Cloud:
     if len(clouds) != 1 or clouds[0].from_mesh:
         what = "is a mesh" if clouds[0].from_mesh else f"has {counted(len(clouds), 'cloud')}"
         raise InputError(f"{printable(path)} {what}: a scene is one cloud of points")
-    return clouds[0]
+    (cloud,), (_, *beside) = clouds, with_labels_of(path)
+    return with_labels(cloud, beside[0]) if beside else cloud
+
+
+def with_labels_of(path: Path) -> tuple[Path, ...]:
+    """Return a file, and the file of the labels of its points, if there is one: ``a.labels`` beside ``a.txt``."""
+    labels = path.with_suffix(".labels")
+    return (path, labels) if labels.is_file() else (path,)
+
+
+def with_labels(cloud: Cloud, path: Path) -> Cloud:
+    """Return a cloud with a column of labels from a file of one whole number a line, as Semantic3D has them."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # of a text that is no number
+            labels = np.fromstring(read_plain(path), np.int64, sep="\n")
+    except (ValueError, DeprecationWarning) as error:
+        raise InputError(f"{printable(path)} should have one whole number a line: {error}") from error
+    if len(labels) != cloud.num_original:
+        total = counted(cloud.num_original, "point")
+        raise InputError(f"{printable(path)} has {counted(len(labels), 'label')} for {total}")
+    kept = labels if cloud.kept is None else labels[cloud.kept]
+    return replace(cloud, columns={**cloud.columns, "label": kept[:, None]})
 
 
 def _files_of(root: Path, names: Sequence[str]) -> list[Path]:
