@@ -163,6 +163,14 @@ def test_models_read_positions_in_voxels():
     assert torch.equal(one["labels"], other["labels"])
 
 
+def test_stray_points_far_above_are_read_at_the_largest_height():
+    xyz, columns, label = cloud()
+    xyz[0, 2] = 1e4
+    stray = SceneSet((make_scene(xyz, columns, label, RGB, 0.5),), ("a", "b"), RGB, num_points=10**4, crops=1)
+    (batch,) = stray.batches([torch.tensor([0])], 0)
+    assert batch["xyz"][..., 2].amax() == 256 and batch["feats"][..., 3].amax() == 128
+
+
 def crops(count: int = 3) -> dict[str, torch.Tensor]:
     xyz = torch.rand(count, 10, 3) + torch.arange(10)[:, None]  # each point farther from the axis than the one before
     number = torch.arange(count * 10).view(count, 10)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bixt3d.datasets.scenes.scene import Scene
+from bixt3d.datasets.scenes.scene import HIGHEST, Scene
 from bixt3d.datasets.scenes.stored import StoredScenes
 from bixt3d.types import NO_FEATURES, Features
 
@@ -138,4 +138,6 @@ def local_positions(scene: Scene, index: Int[np.ndarray, " M"], center: int) -> 
     """Return positions as models read them, in voxels: from the center of a window, and from the floor under it."""
     origin = scene.xyz[center].clone()
     origin[2] = scene.floor[center]
-    return (scene.xyz[index] - origin) / scene.grid
+    local = (scene.xyz[index] - origin) / scene.grid
+    local[:, 2].clamp_(-HIGHEST, HIGHEST)
+    return local

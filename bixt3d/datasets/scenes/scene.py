@@ -20,6 +20,9 @@ RESOLUTION = 1e6
 HEIGHT = Feature("height", "scalar", 1)
 """The feature that is computed if no column has it: height above the floor (see `heights`)."""
 
+HIGHEST = 256
+"""Largest height that models read, in voxels: a few stray points far above would rule batch norm's statistics."""
+
 CELL, LOW, REACH = 10, 0.05, 3.5
 """Of the floor: side of its cells in voxels, quantile of their heights, cells between a floor and its points."""
 
@@ -92,7 +95,8 @@ def make_scene(
     position = voxels.mean(points)
     floor = position[:, 2] - heights(position, CELL * grid)
     if HEIGHT in features.columns and not columns_of(HEIGHT, columns, name):
-        columns = {**columns, "height": (points[:, 2] - floor[voxels.inverse])[:, None].numpy()}
+        height = (points[:, 2] - floor[voxels.inverse]).clamp(-HIGHEST * grid, HIGHEST * grid)
+        columns = {**columns, "height": height[:, None].numpy()}
     feats = select_features(columns, features, name) if features else np.zeros((len(xyz), 0), np.float32)
     mean = voxels.mean(torch.from_numpy(feats).double())
     for normal in features.slices("normal"):
