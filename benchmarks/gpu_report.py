@@ -29,7 +29,7 @@ from gpu_report_page import training, write_report
 
 WORK = ROOT / "runs" / "gpu_report"
 """What stays on the machine: installed packages, caches, runs to resume."""
-GRACE = 12.0
+GRACE = 15.0
 """Seconds that a step has to end by itself after its limit, and that are kept for the report."""
 
 
@@ -173,7 +173,13 @@ def machine(env: dict[str, str], packed: Path) -> str:
 
 def take(step: Step, command: list[str], limit: float, env: dict[str, str], failed: set[str], log: Path) -> dict:
     """Run one step until it ends or its limit is reached; returns its row of the report."""
-    row = {"name": step.name, "command": shlex.join(command), "limit": round(limit), "seconds": 0.0, "output": []}
+    row = {
+        "name": step.name,
+        "command": shlex.join(command),
+        "limit": max(0, round(limit)),
+        "seconds": 0.0,
+        "output": [],
+    }
     if reason := reason_against(step, command, limit, failed):
         return row | {"status": reason}
     folder = WORK / step.name
@@ -193,7 +199,7 @@ def take(step: Step, command: list[str], limit: float, env: dict[str, str], fail
         code = process.wait(limit)
         row["status"] = f"failed with exit code {code}" if code else "passed"
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # pytest prints its failures, training saves its state
+        os.killpg(process.pid, signal.SIGINT)  # pytest prints its failures, training saves its state
         row["status"] = f"cut after {limit:.0f} s"
         try:
             process.wait(GRACE - 2)
