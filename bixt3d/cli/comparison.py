@@ -1,7 +1,8 @@
-"""A table of runs of one task, and a plot of their scores by epoch."""
+"""A table of runs of one task, and plots of their scores by epoch and by cost."""
 
 import csv
 import io
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,14 @@ from typing import Any
 from bixt3d.cli.runs import RunFolder, duration
 from bixt3d.errors import InputError
 from bixt3d.io.bounds import listed, printable, shortened
+from bixt3d.io.error_messages import first_line
 
 Row = dict[str, Any]
 """A row of the table by column; None: not known yet."""
+
+
+AVERAGED = ("seconds", "steps", "peak_memory", "expected_calibration_error")
+"""What a row has of result.json as the mean over the seeds, besides scores and speeds."""
 
 
 def check_one_task(runs: Sequence[RunFolder]) -> None:
@@ -46,7 +52,8 @@ def row_of(run: RunFolder) -> Row:
         one.result["best_on_test"][first]["value"] for one in own if first in (one.result.get("best_on_test") or ())
     ]
     row[f"best_{first}"] = statistics.mean(best) if len(best) == len(own) else None
-    for key in ("seconds", *{key for one in own for key in one.result if key.endswith("_per_second")}):
+    speeds = (key for one in own for key in one.result if key.endswith("_per_second"))
+    for key in dict.fromkeys((*AVERAGED, *speeds)):
         values = [one.result[key] for one in own if key in one.result]
         row[key] = statistics.mean(values) if len(values) == len(own) else None
     row["seeds"] = " ".join(str(one.settings.get("seed", "?")) for one in own)
@@ -54,39 +61,77 @@ def row_of(run: RunFolder) -> Row:
     return row
 
 
-def markdown(runs: Sequence[RunFolder], rows: Sequence[Row]) -> str:
-    """Return the table in Markdown."""
-    headline, first = runs[0].headline, next(iter(runs[0].headline))
-    speed = next((key for row in rows for key in row if key.endswith("_per_second")), None)
-    unit = speed.removesuffix("_per_second") + "/s" if speed else "speed"
-    scores = [name.replace("_", " ") for name in headline]
-    lines = [["run", "model", "parameters", "epochs", *scores, "best on test*", "time", unit, "seed", "commit"]]
-    for run, row in zip(runs, rows, strict=True):
-        number_format = headline[first].number_format
-        scored = "" if run.finished or run.seeds else f" (epoch {run.scored_epoch})"
-        words = [score_words(row, name, score.number_format) for name, score in headline.items()]
-        values = [word + scored * (word != "-") for word in words]
-        best = row[f"best_{first}"]
-        lines.append(
-            [
-                row["run"],
-                row["model"],
-                f"{row['parameters']:,}" if row["parameters"] else "-",
-                str(row["epochs"]) if run.finished else f"{row['epochs']} of {run.planned}, unfinished",
-                *values,
-                f"{best:{number_format}}" if best is not None else "-",
-                duration(row["seconds"]),
-                f"{row[speed]:,.0f}" if speed and row.get(speed) else "-",
-                row["seeds"],
-                row["commit"],
-            ]
-        )
+def flops_of(run: RunFolder) -> int | None:
+    """Return the FLOPs of a run's model on one example, as ``bixt3d cost`` counts them; None, and why, if it cannot."""
+    from bixt3d.cli.cost_tables import describe
+    from bixt3d.engine.checkpoint import load_metadata
+
+    own = (run.runs_of_seeds() or [run])[0]
+    try:
+        names = load_metadata(own.folder / "model.safetensors")
+        outputs = len(json.loads(names.get("part_names") or names["class_names"]))
+        return describe(str(own.folder / "config.yaml"), None, outputs)["flops"]
+    except (InputError, OSError, RuntimeError, TypeError, LookupError) as error:
+        print(f"the FLOPs of {run.folder} cannot be counted: {first_line(error)}")
+        return None
+
+
+def markdown(runs: Sequence[RunFolder], rows: Sequence[Row], best: bool = True) -> str:
+    """Return the table in Markdown; ``best``: with the score of the best epoch on the test set."""
+    found = columns(runs, rows)
+    if not best:
+        del found["best on test*"]
+    optional = {name for name in found if name in OPTIONAL or name.startswith("inference ")}
+    found = {name: cells for name, cells in found.items() if name not in optional or set(cells) != {"-"}}
+    lines = [list(found), *zip(*found.values(), strict=True)]
     shown = [[printable(shortened(word, 200)).replace("|", "\\|") for word in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     shown.insert(1, ["-" * width for width in widths])
     return "\n".join(
         f"| {' | '.join(word.ljust(width) for word, width in zip(line, widths, strict=True))} |" for line in shown
     )
+
+
+OPTIONAL = ("FLOPs", "steps", "ECE", "peak memory")
+"""Columns that are left out if no run has them."""
+
+
+def columns(runs: Sequence[RunFolder], rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the columns of the table by title: a text for each run."""
+    headline, first = runs[0].headline, next(iter(runs[0].headline))
+
+    def cells(key: str, number_format: str, unit: str = "", factor: float = 1.0) -> list[str]:
+        values = [row.get(key) for row in rows]
+        return ["-" if value is None else f"{value * factor:{number_format}}{unit}" for value in values]
+
+    found = {
+        "run": [row["run"] for row in rows],
+        "model": [row["model"] for row in rows],
+        "parameters": cells("parameters", ",.0f"),
+        "FLOPs": cells("flops", ",.4g", " M", 1e-6),
+        "epochs": [
+            str(row["epochs"]) if run.finished else f"{row['epochs']} of {run.planned}, unfinished"
+            for run, row in zip(runs, rows, strict=True)
+        ],
+        "steps": cells("steps", ",.0f"),
+    }
+    epochs = ["" if run.finished or run.seeds else f" (epoch {run.scored_epoch})" for run in runs]
+    for name, score in headline.items():
+        words = [score_words(row, name, score.number_format) for row in rows]
+        found[name.replace("_", " ")] = [
+            word + epoch * (word != "-") for word, epoch in zip(words, epochs, strict=True)
+        ]
+    found["best on test*"] = cells(f"best_{first}", headline[first].number_format)
+    found["ECE"] = cells("expected_calibration_error", ".2%")
+    found["time"] = [duration(row["seconds"]) for row in rows]
+    speeds = dict.fromkeys(key for row in rows for key in row if key.endswith("_per_second"))
+    trained = [key for key in speeds if not key.startswith("inference_")]
+    for key in [*trained[:1], *(key for key in speeds if key.startswith("inference_"))]:
+        found[key.removesuffix("_per_second").replace("_", " ") + "/s"] = cells(key, ",.0f")
+    if not trained:
+        found["speed"] = ["-"] * len(rows)
+    found["peak memory"] = cells("peak_memory", ",.2f", " GB", 1e-9)
+    return found | {key: [row[f"{key}s" if key == "seed" else key] for row in rows] for key in ("seed", "commit")}
 
 
 def score_words(row: Mapping[str, Any], name: str, number_format: str) -> str:
@@ -97,13 +142,11 @@ def score_words(row: Mapping[str, Any], name: str, number_format: str) -> str:
     return f"{value:{number_format}}" + (f" +- {deviation:{number_format}}" if deviation is not None else "")
 
 
-def notes_on(runs: Sequence[RunFolder]) -> list[str]:
+def notes_on(runs: Sequence[RunFolder], best: bool = True) -> list[str]:
     """Return the notes below the table."""
     name = next(iter(runs[0].headline)).replace("_", " ")
-    lines = [
-        "",
-        f"Scores: last epoch, test set. *: {name} of the best epoch on the test set, which is too optimistic.",
-    ]
+    too_good = f" *: {name} of the best epoch on the test set, which is too optimistic." * best
+    lines = ["", f"Scores: last epoch, test set.{too_good}"]
     own = [(run.runs_of_seeds() or [run])[0].settings.get("data") for run in runs]
     different = [run.folder for run, data in zip(runs, own, strict=True) if data != own[0]]
     if different:
@@ -120,9 +163,12 @@ def curve(run: RunFolder, column: str) -> list[tuple[float, float]]:
 
 
 def write(out: Path, runs: Sequence[RunFolder], rows: Sequence[Row], text: str) -> None:
-    """Write table.md, table.csv and, if an epoch was evaluated, curves.png. Raises InputError on failure."""
+    """Write table.md, table.csv and, if an epoch was evaluated, curves.png; cost.png if FLOPs are counted.
+
+    Raises InputError on failure.
+    """
     from bixt3d.io.writing import write_whole
-    from bixt3d.viz.plots import comparison_png
+    from bixt3d.viz.comparison import comparison_png, cost_png
 
     names = list(dict.fromkeys(name for row in rows for name in row))
     content = io.StringIO()
@@ -137,10 +183,24 @@ def write(out: Path, runs: Sequence[RunFolder], rows: Sequence[Row], text: str) 
     curves = {title: pairs for title, pairs in curves.items() if pairs}
     files = {"table.md": f"{text}\n".encode(), "table.csv": content.getvalue().encode()}
     if curves:
-        percent = score.number_format.endswith("%")
-        title = f"{next(iter(runs[0].headline)).replace('_', ' ').capitalize()} on the test set"
-        title += " in %" if percent else ""
-        files["curves.png"] = comparison_png(curves, title, percent)
+        percent, name = score.number_format.endswith("%"), next(iter(runs[0].headline))
+        words = f"{name.replace('_', ' ').capitalize()} on the test set" + " in %" * percent
+        files["curves.png"] = comparison_png(curves, words, percent)
+        known = {
+            title: row for title, row in zip(titles, rows, strict=True) if row.get("flops") and row[name] is not None
+        }
+        if known:
+            scores = {title: (row[name], row[f"{name}_deviation"] or 0.0) for title, row in known.items()}
+            files["cost.png"] = cost_png(costs_of(known), scores, words, percent)
     for name, data in files.items():
         write_whole(out / name, lambda path, data=data: path.write_bytes(data))
     print(f"written: {', '.join(str(out / name) for name in files)}")
+
+
+def costs_of(rows: Mapping[str, Row]) -> dict[str, dict[str, float]]:
+    """Return the costs of runs for `cost_png`, given their rows by title: FLOPs, and the time of inference."""
+    panels = {"FLOPs of one example in millions": {title: row["flops"] / 1e6 for title, row in rows.items()}}
+    for key in dict.fromkeys(key for row in rows.values() for key in row if key.startswith("inference_")):
+        words = f"inference of 1000 {key.removeprefix('inference_').removesuffix('_per_second')} in s"
+        panels[words] = {title: 1000 / row[key] for title, row in rows.items() if row.get(key)}
+    return panels

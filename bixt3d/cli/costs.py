@@ -21,6 +21,7 @@ from bixt3d.models.decoder import DecoderBlock
 from bixt3d.nn.attention import BiAttention
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.ops import similarity
+from bixt3d.tokenizers import GroupTokenizer
 from bixt3d.types import Tokens
 
 
@@ -78,7 +79,7 @@ def count_cost(model: nn.Module, *inputs: Tensor) -> Cost:
 
 def count_point_work(model: nn.Module, *inputs: Tensor) -> list[PointWork]:
     """Count the distances and gathered elements of a model on one cloud, by the sizes of its groups and decoder."""
-    works: list[PointWork] = []
+    works = _search_for_outliers(model, inputs)
 
     def add(operator: str, distances: int, copied: int = 0) -> None:
         works.append(PointWork(operator, 1, distances, copied))
@@ -108,6 +109,11 @@ def count_point_work(model: nn.Module, *inputs: Tensor) -> list[PointWork]:
     ]
 
 
+def _search_for_outliers(model: nn.Module, inputs: Sequence[Tensor]) -> list[PointWork]:
+    tokenizers = [part for part in model.modules() if isinstance(part, GroupTokenizer) and part.outliers]
+    return [PointWork("nearest neighbors", 1, inputs[0].shape[1] ** 2, 0) for _ in tokenizers]
+
+
 def _add_up(works: list[PointWork]) -> PointWork:
     distances, copied = sum(work.distances for work in works), sum(work.copied for work in works)
     return PointWork(works[0].operator, len(works), distances, copied)
@@ -120,6 +126,8 @@ def _without_numbers(model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[tup
     for part in copy.modules():
         if type(part) in (BiAttention, GroupBlock):
             part.__class__ = {BiAttention: _ExplicitAttention, GroupBlock: _IdleGroupBlock}[type(part)]
+        if isinstance(part, GroupTokenizer):
+            part.outliers = 0.0  # they are found by numbers
     with torch.no_grad():
         yield copy, tuple(one.to("meta") for one in inputs)
 

@@ -51,11 +51,16 @@ def make_parser(name: str) -> Parser:
         choices=("last", "best"),
         help="weights of the last epoch (default), or of the best on the validation split",
     )
-    if TASKS[name].unit == "clouds":
+    if TASKS[name].unit != "images":
         parser.add_argument("--votes", metavar="10", help="test-time augmentation (TTA): average this many votes")
+    if TASKS[name].unit == "clouds":
         parser.add_argument("--without", metavar="rgb", help="leave features out, after --augment.feature_dropout")
     if name in MORE:
         parser.add_argument(f"--{MORE[name][0]}", action="store_true", help=MORE[name][1])
+    if name == "cls":
+        parser.add_argument(
+            "--baseline", metavar="RUN", help="with --corrupted: report errors relative to this run (mCE)"
+        )
     parser.add_argument("--help_settings", action="store_true", help="print the help of all settings")
     return parser
 

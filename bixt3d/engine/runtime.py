@@ -18,6 +18,7 @@ from bixt3d.engine.launch import Processes, launch
 from bixt3d.engine.memory import keep_freed_memory
 from bixt3d.engine.watch import TIMEOUT, watch, watch_no_longer
 from bixt3d.io.extras import TRAINING, need
+from bixt3d.io.memory import peak_of_process
 from bixt3d.types import InputError
 
 T = TypeVar("T")
@@ -212,6 +213,13 @@ def compiled(runtime: Runtime, module: nn.Module) -> nn.Module:
     if not (runtime.compile or runtime.cuda_graphs):
         return module
     return torch.compile(module, dynamic=False, mode="reduce-overhead" if runtime.cuda_graphs else None)
+
+
+def peak_memory(fabric: Fabric) -> int:
+    """Return the most bytes that this process has used: tensors on a GPU, else its memory, data set and all."""
+    if fabric.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(fabric.device)
+    return peak_of_process()
 
 
 def device_name(fabric: Fabric) -> str:

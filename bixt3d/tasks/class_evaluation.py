@@ -11,6 +11,7 @@ from bixt3d.datasets import take_points
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, predict_all
+from bixt3d.tasks.calibration import calibration_facts, calibration_text
 from bixt3d.tasks.class_metrics import ClassScores, score_classes
 from bixt3d.tasks.scores import Evaluation
 from bixt3d.tasks.settings import Run
@@ -30,7 +31,7 @@ class ClassEvaluation(Evaluation):
 
     def facts(self) -> dict[str, Any]:
         names = ("overall_accuracy", "mean_accuracy", "per_class")
-        return {name: getattr(self.scores, name) for name in names}
+        return {name: getattr(self.scores, name) for name in names} | calibration_facts(self.scores.calibration)
 
     def text(self) -> str:
         scores, counts = self.scores, self.scores.confusion.sum(1)
@@ -39,9 +40,8 @@ class ClassEvaluation(Evaluation):
         for name, count in zip(scores.class_names, counts, strict=True):
             accuracy = f"{scores.per_class[name]:9.2%}" if name in scores.per_class else "        -"
             lines.append(f"{name:{width}}  {count:6d} {accuracy}")
-        return "\n".join(
-            [*lines, f"overall accuracy {scores.overall_accuracy:.2%}, mean class accuracy {scores.mean_accuracy:.2%}"]
-        )
+        lines.append(f"overall accuracy {scores.overall_accuracy:.2%}, mean class accuracy {scores.mean_accuracy:.2%}")
+        return "\n".join([*lines, calibration_text(scores.calibration)])
 
     def pictures(self) -> dict[str, bytes]:
         """Return additional pictures for the report, as PNG by file name."""

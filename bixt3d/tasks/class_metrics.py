@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from bixt3d.tasks.calibration import bins_of_logits
+
 
 @dataclass(frozen=True)
 class ClassScores:
@@ -21,6 +23,7 @@ class ClassScores:
         per_class: recall of each class that occurs.
         confusion: the confusion matrix: ``confusion[truth, prediction]`` counts examples.
         class_names: names of its rows and columns.
+        calibration: predictions by their confidence, see `calibration_bins`.
     """
 
     overall_accuracy: float
@@ -29,6 +32,7 @@ class ClassScores:
     per_class: dict[str, float]
     confusion: np.ndarray
     class_names: tuple[str, ...]
+    calibration: Float[Tensor, "3 15"]
 
 
 def score_classes(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], class_names: tuple[str, ...]) -> ClassScores:
@@ -46,6 +50,7 @@ def score_classes(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], class
         per_class=recall,
         confusion=confusion,
         class_names=class_names,
+        calibration=bins_of_logits(logits, labels),
     )
 
 

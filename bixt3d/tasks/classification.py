@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from bixt3d.inference.clouds import Predictor
 from bixt3d.models.presets import MakeClassifier
 from bixt3d.tasks.class_evaluation import ClassEvaluation, evaluate_classes
 from bixt3d.tasks.class_metrics import count_correct, log_frequency, smooth_cross_entropy
-from bixt3d.tasks.corrupted import evaluate_corrupted
+from bixt3d.tasks.corrupted import evaluate_corrupted, read_baseline, relative_errors
 from bixt3d.tasks.inputs import read_clouds
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.settings import Run, Train
@@ -54,7 +55,11 @@ class Classification(Task):
     example = "bixt3d train cls --cfg shapes_cls"
     headline = {"overall_accuracy": Score("accuracy"), "mean_accuracy": Score("mean_accuracy")}
     data, model, train = CloudSource, MakeClassifier, ClassTrain
+    has_baseline = True
     more = "corrupted", "score corrupted clouds too: seven corruptions, five levels of each, after ModelNet-C"
+
+    def relative_to(self, place: Path) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        return partial(relative_errors, read_baseline(place))
 
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
         return Predictor(model, names["class_names"], **read_clouds(given, model, source))
@@ -102,7 +107,7 @@ class Classification(Task):
     ) -> None:
         from bixt3d.io.writing import replace_file
         from bixt3d.viz.clouds import draw_clouds
-        from bixt3d.viz.plots import draw_confusion, draw_curves
+        from bixt3d.viz.plots import draw_confusion, draw_curves, reliability_png
         from bixt3d.viz.report import ClassificationReport, write_class_report
 
         confusion = evaluation.scores.confusion
@@ -126,6 +131,7 @@ class Classification(Task):
             mistakes=mistakes,
             samples=samples,
             corruptions=more.get("corruptions"),
+            reliability=reliability_png(evaluation.scores.calibration.numpy()),
             up=run.data.up,
             **page,
         )

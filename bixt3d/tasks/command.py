@@ -44,7 +44,7 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
         asked, rest = place.parse_known_args(argv)
     except ArgumentError as error:
         raise InputError(str(error)) from error
-    parser = task.make_parser(description)
+    own, parser = list(rest), task.make_parser(description)
     parser.prog = task.command("train")
     for name, text in {
         "run_dir": "run folder, new or without files of another run (default: runs/NAME-TIME)",
@@ -68,11 +68,26 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
     settings = parser.parse_args(rest)
     if settings.data is None or settings.model is None:
         raise InputError(f"no data set and model given: name a config, as in `{task.example}`")
+    settle_length(settings, {word.split("=")[0] for word in own}, where.record is not None)
     config = settings.cfg[-1] if settings.get("cfg") else None  # None also for settings that are not in a file
     where.name = task.program if config is None else Path(str(config)).stem
     for unsaved in ("cfg", "run_dir", "resume", "seeds"):
         settings.pop(unsaved, None)
     return where, parser, settings
+
+
+def settle_length(settings: Any, given: set[str], resumed: bool) -> None:
+    """Let the length that the command line gives, budget or steps, replace that of the config.
+
+    Raises InputError for both, and for a budget of a run to resume.
+    """
+    if "--train.budget" in given:
+        if resumed or "--train.steps" in given:
+            why = "a run to resume has its number of steps" if resumed else "--train.steps sets the length too"
+            raise InputError(f"{why}: leave --train.budget out")
+        settings.train.steps = None
+    elif given & {"--train.steps", "--train.epochs"}:
+        settings.train.budget = None
 
 
 def parse_saved(parser: SettingsParser, saved: Sequence[str]) -> None:

@@ -1,17 +1,20 @@
-"""Evaluate the robustness of a classifier: its accuracy on corrupted clouds, for each corruption and severity level."""
+"""Evaluate the robustness of a classifier: accuracy on corrupted clouds by corruption and level, and its errors."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from bixt3d.datasets import CORRUPTIONS, LEVELS, corrupt
 from bixt3d.engine.fabric import Fabric
+from bixt3d.io.bounds import printable
 from bixt3d.tasks.class_evaluation import ClassEvaluation, evaluate_classes
+from bixt3d.tasks.finishing import read_result
 from bixt3d.tasks.settings import Run
-from bixt3d.types import CloudSet
+from bixt3d.types import CloudSet, InputError
 
 
 @dataclass
@@ -52,3 +55,34 @@ def evaluate_corrupted(
     clean = evaluate_classes(module, clouds, run, fabric, votes)
     found = {name: [accuracy(name, level) for level in LEVELS] for name in CORRUPTIONS}
     return CorruptedEvaluation(clean.logits, clean.scores, found)
+
+
+def read_baseline(place: Path) -> dict[str, Any]:
+    """Return the result of a baseline on corrupted clouds: of a run folder, a folder of results, or a result.json.
+
+    Raises InputError if there is none.
+    """
+    for path in (place / "test/result.json", place / "result.json", place):
+        result = read_result(path)
+        if result and isinstance(result.get("corruptions"), dict):
+            return result
+    raise InputError(
+        f"{printable(place)} has no scores on corrupted clouds: make them with "
+        f"`bixt3d test {printable(place)} --corrupted`"
+    )
+
+
+def relative_errors(baseline: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return corruption errors relative to a baseline, and their mean (mCE), as ModelNet-C defines them.
+
+    The error of a corruption is the sum of ``1 - accuracy`` over its levels, divided by that of the baseline; below 1
+    is better than the baseline. Raises InputError if the baseline was tested on others, or makes no error.
+    """
+    own, other = result["corruptions"], baseline["corruptions"]
+    if own.keys() != other.keys() or result["per_class"].keys() != baseline.get("per_class", {}).keys():
+        raise InputError("the baseline was tested on other classes or corruptions: test both runs on the same data")
+    sums = {name: (sum(1 - share for share in own[name]), sum(1 - share for share in other[name])) for name in own}
+    if perfect := [name for name, (_, of_baseline) in sums.items() if not of_baseline > 0]:
+        raise InputError(f"the baseline makes no error under {perfect[0]}: nothing is relative to that")
+    errors = {name: error / of_baseline for name, (error, of_baseline) in sums.items()}
+    return {"corruption_errors": errors, "mean_corruption_error": statistics.fmean(errors.values())}

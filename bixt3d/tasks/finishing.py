@@ -3,7 +3,8 @@
 import json
 import shlex
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.ending import on_rank_zero
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.report import RunLog
+from bixt3d.engine.runtime import peak_memory
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.sets import Sets
 from bixt3d.tasks.settings import Run
@@ -38,16 +40,25 @@ def finish_run(
     module: nn.Module,
     sets: Sets,
     log: RunLog,
-    seconds: float,
+    spent: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Evaluate the last epoch and write result.json, pictures and report; return the content of result.json."""
-    evaluation, speed = task.evaluate(module, sets.test, run, fabric), f"{task.unit}_per_second"
+    """Evaluate the last epoch and write result.json, pictures and report; return the content of result.json.
+
+    ``spent``: seconds and steps of the run.
+    """
+    began, speed = time.perf_counter(), f"{task.unit}_per_second"
+    evaluation = task.evaluate(module, sets.test, run, fabric)
+    passed = time.perf_counter() - began
+    number, unit = task.test_size(sets.test)
     facts = {
         "seed": run.seed,
         "weights": "last",
         "epochs": len(log.rows),
-        "seconds": seconds,
+        **spent,
+        **({"budget": run.train.budget} if run.train.budget else {}),
         speed: statistics.median(row[speed] for row in log.rows),
+        f"inference_{unit}_per_second": number / passed,
+        "peak_memory": peak_memory(fabric),
         "best_on_test": {
             name: {"value": row[f"test_{score.column}"], "epoch": int(row["epoch"])}
             for name, score in task.headline.items()

@@ -16,6 +16,7 @@ from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImagePredictor
 from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageClassifier
+from bixt3d.tasks.calibration import calibration_facts, calibration_text
 from bixt3d.tasks.class_metrics import ClassScores, count_correct, score_classes
 from bixt3d.tasks.image_metrics import top_k_accuracy
 from bixt3d.tasks.image_task import ImageTask, pixels_of
@@ -58,6 +59,7 @@ class ImageClassEvaluation(Evaluation):
             "top5": self.top5,
             "mean_accuracy": scores.mean_accuracy,
             "per_class": scores.per_class,
+            **calibration_facts(scores.calibration),
         }
 
     def text(self) -> str:
@@ -69,7 +71,8 @@ class ImageClassEvaluation(Evaluation):
             for name, count in zip(scores.class_names, counts, strict=True):
                 accuracy = f"{scores.per_class[name]:9.2%}" if name in scores.per_class else "        -"
                 lines.append(f"{name:{width}}  {count:6d} {accuracy}")
-        return "\n".join([*lines, f"top-1 {scores.overall_accuracy:.2%}, top-5 {self.top5:.2%}"])
+        lines.append(f"top-1 {scores.overall_accuracy:.2%}, top-5 {self.top5:.2%}")
+        return "\n".join([*lines, calibration_text(scores.calibration)])
 
 
 class ImageClassification(ImageTask):

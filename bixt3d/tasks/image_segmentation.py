@@ -18,6 +18,7 @@ from bixt3d.engine.loop import Batch, Step, predict_all
 from bixt3d.inference.images import ImageSegmentationPredictor, segment
 from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageSegmenter
+from bixt3d.tasks.calibration import calibration_bins, calibration_facts, calibration_text
 from bixt3d.tasks.image_metrics import CONVENTION, SegmentScores, count_pixels, score_segments
 from bixt3d.tasks.image_task import ImageTask
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
@@ -51,6 +52,7 @@ class SegmentEvaluation(Evaluation):
     loss: float
     module: nn.Module
     window: int | None
+    calibration: Tensor
 
     def row(self) -> dict[str, float]:
         scores = self.scores
@@ -70,6 +72,7 @@ class SegmentEvaluation(Evaluation):
             "pixel_accuracy": scores.accuracy,
             "mean_accuracy": scores.mean_accuracy,
             "per_class": scores.per_class,
+            **calibration_facts(self.calibration),
         }
 
     def text(self) -> str:
@@ -82,6 +85,7 @@ class SegmentEvaluation(Evaluation):
                 f"mIoU {scores.miou:.2%}, pixel accuracy {scores.accuracy:.2%}, mean class accuracy "
                 f"{scores.mean_accuracy:.2%}",
                 f"({CONVENTION})",
+                calibration_text(self.calibration),
             ]
         )
 
@@ -134,14 +138,18 @@ class ImageSegmentation(ImageTask):
     ) -> SegmentEvaluation:
         num_classes, window = len(images.class_names), run.train.window
 
-        def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
             logits, labels = segment(model, batch["image"], window), batch["labels"]
             loss = cross_entropy(logits, labels, ignore_index=-1, reduction="none").sum((1, 2))
-            return count_pixels(logits.argmax(1), labels, num_classes), loss
+            predicted = logits.argmax(1)
+            confidence = logits.softmax(1).amax(1)
+            pixels = (one.flatten(1) for one in (confidence, predicted == labels, labels >= 0))
+            return count_pixels(predicted, labels, num_classes), loss, calibration_bins(*pixels)
 
-        counts, loss = predict_all(module, images, run.train.eval_batch_size, forward, fabric)
+        counts, loss, bins = predict_all(module, images, run.train.eval_batch_size, forward, fabric)
         mean_loss = float(loss.sum() / counts[:, 2].sum().clamp(min=1))
-        return SegmentEvaluation(score_segments(counts, images.class_names), mean_loss, module, window)
+        scores = score_segments(counts, images.class_names)
+        return SegmentEvaluation(scores, mean_loss, module, window, bins.sum(0).cpu())
 
     def write_report(
         self, folder: Path, evaluation: SegmentEvaluation, test: ImageSet, run: Run, page: Mapping[str, Any]

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bixt3d.tasks.calibration import calibration_facts, calibration_text
 from bixt3d.tasks.part_metrics import CONVENTION, PART_CONVENTION, POINTMLP_CONVENTION, PartScores
 from bixt3d.tasks.scores import Evaluation
 
@@ -22,6 +23,7 @@ class PartEvaluation(Evaluation):
     scores: PartScores
     part_names: Sequence[str]
     class_parts: Mapping[str, Sequence[int]]
+    calibration: Float[Tensor, "3 15"]
     loss: float | None = None  # None for points that are not in the model's input
 
     def row(self) -> dict[str, float]:
@@ -44,6 +46,7 @@ class PartEvaluation(Evaluation):
                 "instance_miou": scores.pointmlp_instance_miou,
                 "class_miou": scores.pointmlp_class_miou,
             },
+            **calibration_facts(self.calibration),
         }
 
     def per_part(self) -> dict[str, dict[str, float | None]]:
@@ -72,5 +75,6 @@ class PartEvaluation(Evaluation):
                 f"({POINTMLP_CONVENTION})",
                 f"part IoU: {PART_CONVENTION}",
                 f"point accuracy {scores.accuracy:.2%}",
+                calibration_text(self.calibration),
             ]
         )

@@ -64,6 +64,14 @@ def choose_parts(
     return logits.masked_fill(~mask[category][:, None], -torch.inf).argmax(-1)
 
 
+def part_confidence(
+    probability: Float[Tensor, "B N P"], category: Int[Tensor, " B"], mask: Bool[Tensor, "C P"]
+) -> Float[Tensor, "B N"]:
+    """Return the probability of the part that `choose_parts` chooses, among the parts of the category."""
+    own = probability * mask[category][:, None]
+    return own.amax(-1) / own.sum(-1).clamp(min=torch.finfo(own.dtype).tiny)
+
+
 def score_parts(
     predicted: Sequence[Int[Tensor, " _"]],
     predicted_freely: Sequence[Int[Tensor, " _"]],

@@ -18,10 +18,11 @@ from bixt3d.engine.loop import Batch, Step, check_outputs, merge, predict_all
 from bixt3d.inference.clouds import PartPredictor
 from bixt3d.models.presets import MakeSegmenter
 from bixt3d.ops import interpolate
+from bixt3d.tasks.calibration import calibration_bins
 from bixt3d.tasks.inputs import check_parts, read_clouds
 from bixt3d.tasks.part_evaluation import PartEvaluation
 from bixt3d.tasks.part_loss import PartTrain, mean_of_labelled, part_loss, part_weights
-from bixt3d.tasks.part_metrics import choose_parts, parts_mask, score_parts
+from bixt3d.tasks.part_metrics import choose_parts, part_confidence, parts_mask, score_parts
 from bixt3d.tasks.scores import Evaluation, Score
 from bixt3d.tasks.settings import Run
 from bixt3d.tasks.task import Task
@@ -71,11 +72,12 @@ class PartSegmentation(Task):
 
     def evaluate(self, module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1) -> Evaluation:
         shown = take_points({"xyz": clouds.xyz, "parts": clouds.parts}, run.data.num_points)
-        *parts, loss = predict_parts(module, clouds, run, fabric, votes)
+        *parts, loss, bins = predict_parts(module, clouds, run, fabric, votes)
         predicted, free, truth = (list(labels) for labels in (*parts, shown["parts"]))
         scores = score_parts(predicted, free, truth, clouds.label, clouds.class_names, clouds.class_parts)
         names = clouds.part_names, clouds.class_parts
-        return PartEvaluation(list(shown["xyz"]), predicted, truth, scores, *names, float(loss.mean()))
+        bins = bins.sum(0).cpu()
+        return PartEvaluation(list(shown["xyz"]), predicted, truth, scores, *names, bins, float(loss.mean()))
 
     def evaluate_more(self, module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int) -> Evaluation:
         return evaluate_fully(module, clouds, run, fabric, votes)
@@ -101,18 +103,21 @@ class PartSegmentation(Task):
 
 def predict_parts(
     model: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric, votes: int = 1
-) -> tuple[Int[Tensor, "S N"], Int[Tensor, "S N"], Float[Tensor, " S"]]:
-    """Return the parts of input points, within the category and among all parts, and the loss of every cloud.
+) -> tuple[Int[Tensor, "S N"], Int[Tensor, "S N"], Float[Tensor, " S"], Float[Tensor, "S 3 15"]]:
+    """Return the parts of input points, within the category and among all parts, loss and calibration of every cloud.
 
     ``votes`` > 1 is test-time augmentation: it averages probabilities.
     """
     mask, void = _mask(clouds), bool((clouds.parts == VOID).any())
 
-    def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         log_probability, parts = _log_probability(model, batch, run, votes), batch["parts"][:, : run.data.num_points]
         losses = -log_probability.gather(2, parts[:, :, None].clamp(min=0))
         loss = mean_of_labelled(losses[:, :, 0], parts) if void else losses.mean((1, 2))
-        return choose_parts(log_probability, batch["label"], mask), log_probability.argmax(2), loss
+        own = choose_parts(log_probability, batch["label"], mask)
+        confidence = part_confidence(log_probability.exp(), batch["label"], mask)
+        bins = calibration_bins(confidence, own == parts, parts != VOID)
+        return own, log_probability.argmax(2), loss, bins
 
     return predict_all(model, clouds, run.train.eval_batch_size, forward, fabric)
 
@@ -129,10 +134,12 @@ def evaluate_fully(module: nn.Module, clouds: CloudSet, run: Run, fabric: Fabric
             seen = _log_probability(module, batch, run, votes).exp()
         check_outputs(seen)
         every = interpolate(points[i].to(seen.device)[None], batch["xyz"][:, : run.data.num_points], seen)
-        mine.append([choose_parts(every, batch["label"], mask)[0].cpu(), every[0].argmax(1).cpu()])
-    predicted, freely = map(list, zip(*merge(mine, fabric), strict=True))
+        own, known = choose_parts(every, batch["label"], mask)[0].cpu(), truth[i] != VOID
+        confidence = part_confidence(every, batch["label"], mask)[0].cpu()
+        mine.append([own, every[0].argmax(1).cpu(), calibration_bins(confidence, own == truth[i], known)])
+    predicted, freely, bins = map(list, zip(*merge(mine, fabric), strict=True))
     scores = score_parts(predicted, freely, truth, clouds.label, clouds.class_names, clouds.class_parts)
-    return PartEvaluation(points, predicted, truth, scores, clouds.part_names, clouds.class_parts)
+    return PartEvaluation(points, predicted, truth, scores, clouds.part_names, clouds.class_parts, sum(bins))
 
 
 def _mask(clouds: CloudSet) -> Tensor:

@@ -20,6 +20,7 @@ from bixt3d.inference.predictions import check_finite
 from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.inference.windows import scene_probabilities
 from bixt3d.models.presets import MakeSegmenter
+from bixt3d.tasks.calibration import calibration_bins, calibration_facts, calibration_text
 from bixt3d.tasks.class_metrics import frequency_weights
 from bixt3d.tasks.scene_input import describe_scenes, read_scenes
 from bixt3d.tasks.scene_metrics import (
@@ -69,6 +70,7 @@ class SceneEvaluation(Evaluation):
 
     predicted: list[Int[Tensor, " _"]]
     scores: SceneScores
+    calibration: Tensor
 
     def row(self) -> dict[str, float]:
         scores = self.scores
@@ -84,6 +86,7 @@ class SceneEvaluation(Evaluation):
             "per_class": scores.per_class,
             "recall": scores.recall,
             "shares": scores.shares,
+            **calibration_facts(self.calibration),
         }
 
     def text(self) -> str:
@@ -98,7 +101,7 @@ class SceneEvaluation(Evaluation):
         if absent := [name for name in scores.shares if name not in scores.per_class]:
             lines.append(f"absent from truth and prediction, and so not in the mean: {', '.join(absent)}")
         words = f"mIoU {scores.miou:.2%}, overall accuracy {scores.accuracy:.2%}, mean class accuracy "
-        return "\n".join([*lines, f"{words}{scores.mean_accuracy:.2%}"])
+        return "\n".join([*lines, f"{words}{scores.mean_accuracy:.2%}", calibration_text(self.calibration)])
 
 
 class SceneSegmentation(Task):
@@ -122,6 +125,9 @@ class SceneSegmentation(Task):
         return ScenePredictor(
             model, names["class_names"], **read_scenes(given, model, len(names["class_names"]), source)
         )
+
+    def test_size(self, test: SceneSet) -> tuple[int, str]:
+        return sum(len(scene.point_label) for scene in test.scenes), "points"
 
     def mixes(self, run: Run) -> bool:
         return run.train.mix > 0
@@ -170,12 +176,12 @@ class SceneSegmentation(Task):
                     module, scene, window, run.data.shape, device=fabric.device, votes=votes
                 )
             check_finite(probability, scene.name)
-            predicted = probability.argmax(1)
-            mine.append(
-                [predicted.short(), count_confusion(scene.point_label, predicted[scene.inverse.long()], number)]
-            )
-        predicted, counts = map(list, zip(*merge(mine, fabric), strict=True))
-        return SceneEvaluation(predicted, score_confusion(sum(counts).numpy(), scenes.class_names))
+            confidence, predicted = probability.max(1)
+            voxel, label = scene.inverse.long(), scene.point_label
+            bins = calibration_bins(confidence[voxel], predicted[voxel] == label, label >= 0)
+            mine.append([predicted.short(), count_confusion(label, predicted[voxel], number), bins])
+        predicted, counts, bins = map(list, zip(*merge(mine, fabric), strict=True))
+        return SceneEvaluation(predicted, score_confusion(sum(counts).numpy(), scenes.class_names), sum(bins))
 
     def write_report(
         self, folder: Path, evaluation: SceneEvaluation, test: SceneSet, run: Run, page: Mapping[str, Any]

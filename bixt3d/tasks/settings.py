@@ -1,6 +1,7 @@
 """The settings that all tasks share."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -26,6 +27,8 @@ class Train:
         eval_every: evaluate every this many epochs, and after the last.
         steps: updates of the whole run, in place of epochs; may end within an epoch.
         epoch_steps: fewest updates of an epoch: it passes over a smaller training set several times.
+        budget: time of training without evaluation, such as 15m, 90s or 1h, in place of epochs: some steps are
+            measured before the run, and set ``steps``, so that the schedule of the learning rate ends with the budget.
         init: initial weights, for fine-tuning: a run folder, its model.safetensors, or for images the authors' .pth.
             Loads the tensors that fit, and lists the others.
     """
@@ -37,6 +40,7 @@ class Train:
     eval_every: int = 1
     steps: int | None = None
     epoch_steps: int = 1
+    budget: str | None = None
     init: str | None = None
 
     def __post_init__(self):
@@ -44,6 +48,8 @@ class Train:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise InputError(f"train.{name} must be at least 1, not {count}")
+        if self.budget is not None:
+            seconds_of(self.budget)
         if not 0 <= self.label_smoothing <= 0.5:
             raise InputError(f"train.label_smoothing must be between 0 and 0.5, not {self.label_smoothing}")
 
@@ -69,6 +75,15 @@ class Train:
         """Return the epochs that are left after ``steps_done`` updates, on a training set of this size."""
         left = max(0, self.num_steps(num_examples) - steps_done)
         return math.ceil(left / self.steps_per_epoch(num_examples))
+
+
+def seconds_of(budget: str) -> float:
+    """Return the seconds of a budget of time such as 15m, 90s or 1h. Raises InputError if it is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h)", str(budget).strip())
+    seconds = float(found[1]) * {"s": 1, "h": 3600}.get(found[2], 60) if found else 0.0
+    if not seconds:
+        raise InputError(f"a budget of time is a number with s, m or h, such as 15m, not '{budget}'")
+    return seconds
 
 
 @dataclass(frozen=True)

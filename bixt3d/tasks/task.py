@@ -49,6 +49,7 @@ class Task(ABC):
         augmentation: type of the setting ``augment``.
         votes: whether evaluation can average votes (test-time augmentation).
         more: name and help of an option of the test command that calls `evaluate_more`; None: no such option.
+        has_baseline: whether the results of ``more`` can be relative to those of a baseline, see `relative_to`.
         less_data: advice for a data set that does not fit in memory.
         name_keys: keys of `names`, which are saved with the weights.
         train_column: column of metrics.csv for the accuracy that a `Step` counts.
@@ -65,6 +66,7 @@ class Task(ABC):
     augmentation: type = CloudAugment
     votes: bool = True
     more: tuple[str, str] | None = None
+    has_baseline: bool = False
     less_data: str = "lower --data.num_points"
     name_keys: tuple[str, ...] = ("class_names",)
     train_column: str = "train_accuracy"
@@ -122,6 +124,13 @@ class Task(ABC):
         """Score a model with the additional metrics of the option ``more``; results extend those of `evaluate`."""
         raise NotImplementedError
 
+    def relative_to(self, place: Path) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """Read the result of a baseline; return a function that gives entries of a result which relate it to that.
+
+        Raises InputError if there is no such result.
+        """
+        raise NotImplementedError
+
     def write_results(
         self, folder: Path, evaluation: Evaluation, test: Examples, run: Run, page: Mapping[str, Any]
     ) -> None:
@@ -146,6 +155,10 @@ class Task(ABC):
     def load(self, run: Run) -> tuple[Examples, Examples]:
         """Return the training and the test set."""
         return run.data.load()
+
+    def test_size(self, test: Examples) -> tuple[int, str]:
+        """Return how many units an evaluation goes through, and what they are: ``inference_<unit>_per_second``."""
+        return len(test), self.unit
 
     def mixes(self, run: Run) -> bool:
         """Say whether training mixes examples (MixUp, CutMix): each batch then begins with the example before it."""

@@ -28,6 +28,7 @@ from bixt3d.tasks.task import Task
 from bixt3d.types import CloudSet, Features, InputError
 
 WITHOUT = "features to leave out, such as rgb,intensity, of a model trained with --augment.feature_dropout"
+BASELINE = "with --corrupted: run of a baseline, tested so too; its errors divide those of this run (mCE of ModelNet-C)"
 
 RUNTIME = ("accelerator", "precision", "attention", "points", "deterministic")
 """Runtime settings that testing takes from a run's file: not the number of processes or threads."""
@@ -40,6 +41,7 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
     where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task)
     checkpoint = weights_file(where.checkpoint or newest_of(task), where.weights)
     rows = read_rows(checkpoint.parent / "metrics.csv")
+    relate = task.relative_to(where.baseline) if where.baseline else None
     trained = open_run(task, parser, checkpoint, rest, where.without)
     path, run, fabric, model, examples = trained.path, trained.run, trained.fabric, trained.model, trained.test
     evaluate = task.evaluate_more if where.more else task.evaluate
@@ -53,11 +55,14 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
     if task.more:
         facts[task.more[0]] = where.more
     result = task.describe_result(evaluation, model, fabric, facts)
+    if relate:
+        result |= {"baseline": str(where.baseline), **relate(result)}
     if fabric.is_global_zero:
         best = path.stem == "best_on_val"
         options = ["--weights best"] if best else []
         options += [f"--votes {where.votes}"] if task.votes else []
         options += [f"--{task.more[0]}"] if where.more else []
+        options += [f"--baseline {where.baseline}"] if relate else []
         options += [f"--without {where.without}"] if where.without else []
         page = {
             "title": " ".join([f"{path.parent.name}, evaluated", *options]),
@@ -70,6 +75,8 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
         out = where.out or path.parent / name
         task.write_results(out, evaluation, examples, run, page)
         print(evaluation.text())
+        if relate:
+            print(f"mean corruption error {result['mean_corruption_error']:.3f} (1: that of {where.baseline})")
         print(f"checkpoint: {path} ({words_of(path)}){f', votes: {where.votes}' if task.votes else ''}")
         print(f"report: {out / 'report.html'}")
     finish(fabric)
@@ -84,10 +91,26 @@ def parse_place(parser: SettingsParser, argv: Sequence[str], task: Task) -> tupl
     if argv and not argv[0].startswith("-"):
         argv = ["--checkpoint", *argv]
     place = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_options(place, parser, task)
+    try:
+        where, rest = place.parse_known_args(argv)
+    except ArgumentError as error:
+        raise InputError(str(error)) from error
+    if "--help" in rest or "-h" in rest:
+        parser.parse_args(["--help"])
+    if where.votes < 1:
+        raise InputError(f"--votes must be at least 1, not {where.votes}")
+    if where.baseline and not where.more:
+        raise InputError(f"--baseline is for --{task.more[0]}: give both")
+    return where, rest
+
+
+def add_options(place: ArgumentParser, parser: SettingsParser, task: Task) -> None:
+    """Add the options of testing to the parser that reads them, and to the one that prints the help."""
     place.add_argument("--checkpoint", type=Path)
     place.add_argument("--out", type=Path)
     place.add_argument("--weights", choices=("last", "best"), default="last")
-    place.set_defaults(votes=1, more=False, without="")
+    place.set_defaults(votes=1, more=False, without="", baseline=None)
     parser.add_argument("--checkpoint", help="RUN: run folder, or its model.safetensors (default: the newest run)")
     parser.add_argument("--out", help="folder for the results (default: test/ in the run folder)")
     parser.add_argument("--weights", help="last: of the last epoch (default); best: of the best epoch on validation")
@@ -103,15 +126,9 @@ def parse_place(parser: SettingsParser, argv: Sequence[str], task: Task) -> tupl
         option, words = task.more
         place.add_argument(f"--{option}", dest="more", action="store_true")
         parser.add_argument(f"--{option}", help=words)
-    try:
-        where, rest = place.parse_known_args(argv)
-    except ArgumentError as error:
-        raise InputError(str(error)) from error
-    if "--help" in rest or "-h" in rest:
-        parser.parse_args(["--help"])
-    if where.votes < 1:
-        raise InputError(f"--votes must be at least 1, not {where.votes}")
-    return where, rest
+    if task.has_baseline:
+        place.add_argument("--baseline", type=Path)
+        parser.add_argument("--baseline", help=BASELINE)
 
 
 @dataclass

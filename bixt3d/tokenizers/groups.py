@@ -7,8 +7,9 @@ from torch import Tensor
 from bixt3d.nn.grouping import GroupBlock
 from bixt3d.nn.mlp import ChannelsLastBatchNorm
 from bixt3d.ops._backend import without_autocast
+from bixt3d.tokenizers.outliers import move_outliers
 from bixt3d.tokenizers.points import PointTokenizer, Tokenizer
-from bixt3d.types import Pyramid
+from bixt3d.types import InputError, Pyramid
 
 
 class GroupTokenizer(Tokenizer):
@@ -26,6 +27,9 @@ class GroupTokenizer(Tokenizer):
         num_post: residual blocks on every group.
         ratio: hidden width of the residual blocks, as a multiple of ``dim``.
         use_xyz: group coordinates together with features.
+        outliers: statistical outlier removal: a point whose mean distance to its 8 nearest neighbors is more than this
+            multiple of the median of its cloud, such as 2, is replaced by the nearest of them that is no outlier.
+            Farthest point sampling would choose nearly all outliers as centroids. 0: off.
 
     Example:
         >>> tokenizer = GroupTokenizer(dim=32, points=PointTokenizer(dim=8), num_groups=16)
@@ -44,8 +48,12 @@ class GroupTokenizer(Tokenizer):
         num_post: int = 1,
         ratio: float = 1.0,
         use_xyz: bool = False,
+        outliers: float = 0.0,
     ):
         super().__init__()
+        if not (outliers == 0 or outliers > 1):
+            raise InputError(f"outliers is 0 or a multiple of the median distance, more than 1, not {outliers}")
+        self.outliers = outliers
         self.dim, self.level_dims = dim, [points.dim, dim]
         self.points, self.norm, self.features = points, ChannelsLastBatchNorm(points.dim), points.features
         like_points = {"num_features": points.num_features, "temperature": points.temperature, "scale": points.scale}
@@ -63,6 +71,8 @@ class GroupTokenizer(Tokenizer):
         )
 
     def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Pyramid:
+        if self.outliers:
+            xyz, feats = move_outliers(xyz, feats, self.outliers)
         with without_autocast(xyz):  # groups are differences of neighbors
             (points,) = self.points(xyz, feats)
             normed = replace(points, feats=self.norm(points.feats))

@@ -1,4 +1,4 @@
-"""Plots as PNG: training curves, confusion matrix, accuracy under corruption, comparison of runs.
+"""Plots as PNG: training curves, confusion matrix, accuracy under corruption, calibration.
 
 Each ``*_png`` returns the bytes of a picture, each ``draw_*`` writes them to a file, whole or not at all.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from bixt3d.io.writing import replace_file
 from bixt3d.viz.picture import INK, to_png
@@ -140,26 +140,27 @@ def corruptions_png(accuracies: Mapping[str, Sequence[float]], clean: float) -> 
     return to_png(figure)
 
 
-def comparison_png(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, percent: bool = True) -> bytes:
-    """Return a plot of one score of several runs: pairs of epoch and value by name of the run."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+def reliability_png(bins: Float[np.ndarray, "3 M"]) -> bytes:
+    """Return a reliability diagram: accuracy by confidence, in bins of equal width, beside the share of predictions.
 
-    figure = Figure(figsize=(8.2, max(4.2, 0.32 * len(curves))), layout="constrained")
-    axes, ends = figure.subplots(), []
-    for place, (name, pairs) in enumerate(curves.items()):
-        color, dash = _SEVERAL[place % len(_SEVERAL)], ("-", "--", ":")[place // len(_SEVERAL) % 3]
-        epochs, values = zip(*pairs, strict=True)
-        values = [100 * value if percent else value for value in values]
-        axes.plot(epochs, values, dash, color=color, linewidth=1.6, zorder=3)
-        axes.plot(epochs[-1], values[-1], "o", color=color, markersize=4.5, zorder=4)
-        last = f"{values[-1]:.1f} %" if percent else f"{values[-1]:.3f}"
-        ends.append((values[-1], f"{name} {last}", color))
-    axes.set_title(title, loc="left", color=INK, fontweight="bold")
-    _style(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10), min_n_ticks=1))
-    axes.set_xlabel("epoch", color=INK)
-    _write_ends(axes, ends)
+    ``bins``: for each bin the number of predictions, the sum of their confidences, and the number of correct ones.
+    """
+    from matplotlib.figure import Figure
+
+    (count, confidence, right), num = bins, bins.shape[1]
+    known, centers = count > 0, 100 * (np.arange(num) + 0.5) / num
+    figure = Figure(figsize=(8.2, 3.7), layout="constrained")
+    accuracy, share = figure.subplots(1, 2)
+    accuracy.bar(centers[known], 100 * right[known] / count[known], 92 / num, color=_TEST, zorder=3)
+    accuracy.plot(100 * confidence[known] / count[known], 100 * right[known] / count[known], "o", color=INK, zorder=4)
+    accuracy.plot([0, 100], [0, 100], "--", color=_TRAIN, linewidth=1.2, zorder=5)
+    share.bar(centers, 100 * count / max(count.sum(), 1), 92 / num, color=_TRAIN, zorder=3)
+    for axes, title in ((accuracy, "Accuracy in %"), (share, "Share of the predictions in %")):
+        axes.set_title(title, loc="left", color=INK, fontweight="bold")
+        _style(axes)
+        axes.set(xlim=(0, 100))
+        axes.set_xlabel("confidence in %", color=INK)
+    accuracy.set(ylim=(0, 100))
     return to_png(figure)
 
 

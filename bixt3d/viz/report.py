@@ -59,6 +59,7 @@ class ClassificationReport(Report):
         mistakes: wrong predictions to show as pictures; the page puts the most confident first.
         samples: correct predictions to show, in this order.
         corruptions: plot of the accuracy on corrupted clouds as PNG, or None.
+        reliability: reliability diagram as PNG, or None.
     """
 
     confusion: Int[np.ndarray, "C C"]
@@ -66,6 +67,7 @@ class ClassificationReport(Report):
     mistakes: Sequence[PredictedCloud]
     samples: Sequence[PredictedCloud]
     corruptions: bytes | None = None
+    reliability: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def write_class_report(path: Path, report: ClassificationReport) -> None:
         num_mistakes=int(report.confusion.sum() - np.trace(report.confusion)),
         confusion=_embed(confusion_png(report.confusion, report.class_names)),
         corruptions=report.corruptions and _embed(report.corruptions),
+        reliability=report.reliability and _embed(report.reliability),
         mistakes=[(cloud, _picture(cloud, report.up)) for cloud in mistakes],
         samples=[(cloud, _picture(cloud, report.up)) for cloud in report.samples],
     )

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from bixt3d import CloudSource, ImageSource, SegmentationSource
+from bixt3d.cli import compare_run
 from bixt3d.cli.choice import find
 from bixt3d.cli.main import COMMANDS, call
 from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.datasets.scenes.tiles import write_tile
 from bixt3d.io.known_classes import known_classes
 from bixt3d.io.named_configs import config_file
+from bixt3d.models.features import FeatureModel
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.command import parse_command
@@ -110,6 +112,10 @@ def test_a_command_runs(command, workplace, tmp_path, monkeypatch, capsys):
     assert verb in COMMANDS
     if verb == "download":
         return
+    if words[:1] == ["run"]:
+        given, settings = compare_run.make_parser().parse_known_args(words[1:])
+        assert [plan.state for plan in compare_run.make_plans(given, settings)] == ["new"] * len(given.cfgs)
+        return
     if verb != "train":
         call([verb, *words])
         assert capsys.readouterr().out
@@ -154,6 +160,8 @@ def test_settings_that_pages_name_are_settings():
         one for one in known_classes() if issubclass(one, CloudSource | SceneSource | ImageSource | SegmentationSource)
     ]
     known |= {f"data.{name}" for one in sources for name in inspect.signature(one).parameters}
+    models = [one for one in known_classes() if issubclass(one, FeatureModel)]
+    known |= {f"model.{name}" for one in models for name in inspect.signature(one).parameters}
     named = {
         (page, setting)
         for page in NAMES

@@ -10,6 +10,7 @@ import torch
 from bixt3d.cli import test as test_command
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.tasks.classification import Classification
+from bixt3d.tasks.corrupted import relative_errors
 from bixt3d.tasks.part_segmentation import PartSegmentation
 from bixt3d.types import CloudSet, InputError
 
@@ -179,3 +180,29 @@ def test_nonsense_is_refused_with_one_sentence(tiny_run, tmp_path, monkeypatch, 
     with pytest.raises(InputError, match=sentence) as caught:
         test_command.main(["cls", *named, *arguments])
     assert "\n" not in str(caught.value)
+
+
+def test_errors_on_corrupted_clouds_are_relative_to_those_of_a_baseline(tmp_path):
+    own = {"per_class": {"bed": 1.0}, "corruptions": {"jitter": [0.9, 0.7], "scale": [0.8, 0.8]}}
+    baseline = {"per_class": {"bed": 0.5}, "corruptions": {"jitter": [0.8, 0.4], "scale": [0.9, 0.9]}}
+    found = relative_errors(baseline, own)
+    assert found["corruption_errors"] == {"jitter": pytest.approx(0.5), "scale": pytest.approx(2.0)}
+    assert found["mean_corruption_error"] == pytest.approx(1.25)
+    with pytest.raises(InputError, match="the baseline makes no error under scale"):
+        relative_errors(baseline | {"corruptions": {"jitter": [0.8, 0.4], "scale": [1.0, 1.0]}}, own)
+    with pytest.raises(InputError, match="tested on other classes or corruptions"):
+        relative_errors(baseline | {"per_class": {"car": 0.5}}, own)
+
+
+def test_a_run_is_tested_relative_to_a_baseline(tiny_run, tmp_path, capsys, monkeypatch, with_pictures):
+    monkeypatch.setattr("bixt3d.tasks.corrupted.LEVELS", (1,))
+    monkeypatch.setattr(Classification, "write_report", lambda *_: None)
+    command = ["cls", str(tiny_run), "--corrupted", f"--out={tmp_path / 'base/test'}"]
+    with pytest.raises(InputError, match="base has no scores on corrupted clouds: make them with `bixt3d test .*base"):
+        test_command.main([*command, f"--baseline={tmp_path / 'base'}"])
+    with pytest.raises(InputError, match="--baseline is for --corrupted: give both"):
+        test_command.main(["cls", str(tiny_run), f"--baseline={tmp_path / 'base'}"])
+    test_command.main(command)
+    result = test_command.main([*command[:3], f"--out={tmp_path / 'own'}", f"--baseline={tmp_path / 'base'}"])
+    assert result["mean_corruption_error"] == 1 and set(result["corruption_errors"]) == set(result["corruptions"])
+    assert f"mean corruption error 1.000 (1: that of {tmp_path / 'base'})" in capsys.readouterr().out

@@ -57,8 +57,11 @@ def test_the_result_says_what_was_reached_and_by_which_convention(tiny_part_run)
         "per_part",
         "part_convention",
         "pointmlp",
+        "expected_calibration_error",
+        "calibration_convention",
     }
     run = {"task", "seed", "epochs", "seconds", "clouds_per_second", "parameters", "device", "version", "best_on_test"}
+    run |= {"steps", "inference_clouds_per_second", "peak_memory"}
     assert figures | run | {"torch", "commit", "weights"} == set(result)
     assert (result["task"], result["convention"]) == ("part segmentation", CONVENTION)
     assert set(result["pointmlp"]) == {"convention", "instance_miou", "class_miou"}

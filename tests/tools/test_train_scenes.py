@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from bixt3d import load_run
 from bixt3d.cli import test as test_command
 from bixt3d.cli import train as train_command
 from bixt3d.datasets.scenes.tiles import make_tile_cloud
+from bixt3d.tasks.calibration import calibration_bins, calibration_error
 from bixt3d.tasks.scene_segmentation import SceneSegmentation
 
 TINY = """
@@ -46,6 +48,13 @@ def test_a_run_is_scored_over_all_points_and_tested_with_the_same_result(run, mo
     assert sum(result["shares"].values()) == pytest.approx(1) and 0 < result["miou"] < 1
 
 
+def test_a_test_averages_votes_and_records_them(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(SceneSegmentation, "write_report", lambda *_: None)
+    facts = test_command.main(["scenes", str(run), "--votes=3", f"--out={tmp_path}"])
+    assert facts["votes"] == 3 and json.loads((tmp_path / "result.json").read_text())["votes"] == 3
+    assert facts["miou"] != json.loads((run / "result.json").read_text())["miou"]
+
+
 def test_a_run_predicts_a_class_for_every_point_in_their_order(run):
     predictor = load_run(run)
     xyz, _, label = make_tile_cloud(np.random.default_rng((0, 1, 0)))
@@ -56,6 +65,8 @@ def test_a_run_predicts_a_class_for_every_point_in_their_order(run):
     result = json.loads((run / "result.json").read_text())
     accuracy = float((prediction.labels.numpy() == label).mean())
     assert accuracy == pytest.approx(result["overall_accuracy"], abs=1e-9)
+    bins = calibration_bins(prediction.confidence, prediction.labels == torch.from_numpy(label))
+    assert calibration_error(bins) == pytest.approx(result["expected_calibration_error"], abs=1e-5)
 
 
 def test_a_report_shows_classes_confusion_and_scenes(run, tmp_path):

@@ -1,0 +1,171 @@
+"""``bixt3d compare run``: configs trained under one budget, skipped or resumed, and compared in one table."""
+
+import csv
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+from same_runs import state_of
+
+from bixt3d.cli import compare, side_by_side
+from bixt3d.cli.compare_run import length_of
+from bixt3d.cli.main import call
+from bixt3d.tasks import training
+from bixt3d.tasks.classification import Classification
+from bixt3d.types import InputError
+
+SMALLER = (
+    "model:\n  init_args:\n    encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_latents: 2}}\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    """Draw no report: it takes longer than all the rest."""
+    monkeypatch.setattr(Classification, "write_report", lambda *_: None)
+
+
+@pytest.fixture
+def compare_run(tiny, tmp_path, monkeypatch):
+    """Return a function that compares two small models; each trains in this process, not in one of its own."""
+    (tmp_path / "small.yaml").write_text(SMALLER)
+    started = []
+
+    def start(command, threads, log, running):
+        started.append(command)
+        call(list(command))
+        return 0
+
+    monkeypatch.setattr(side_by_side, "start", start)
+
+    def run(*more: str) -> list[list[str]]:
+        started.clear()
+        cfgs = [str(tiny), f"{tiny}+{tmp_path / 'small.yaml'}"]
+        compare.main(["run", "--cfgs", *cfgs, "--out", str(tmp_path / "out"), "--budget", "tiny", *more])
+        return started
+
+    return run
+
+
+def result_of(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_two_configs_are_trained_with_two_seeds_and_stand_in_one_table(compare_run, tmp_path, capsys):
+    assert len(compare_run("--seeds", "0,1", "--train.batch_size", "8")) == 2
+    out, said = tmp_path / "out", capsys.readouterr().out
+    names = ["table.md", "table.csv", "curves.png", "cost.png"]
+    assert all((out / name).is_file() for name in names) and (out / "table.md").read_text() in said
+    with (out / "table.csv").open(newline="") as file:
+        rows = {Path(row["run"]).name: row for row in csv.DictReader(file)}
+    assert list(rows) == ["tiny", "tiny+small"]
+    for name, row in rows.items():
+        results = [result_of(out / name / f"seed{seed}") for seed in (0, 1)]
+        for key in ("overall_accuracy", "mean_accuracy"):
+            values = [result[key] for result in results]
+            assert float(row[key]) == pytest.approx(sum(values) / 2)
+            assert float(row[f"{key}_deviation"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+        for key in ("clouds_per_second", "inference_clouds_per_second", "peak_memory", "expected_calibration_error"):
+            assert float(row[key]) == pytest.approx(statistics.mean(result[key] for result in results))
+        assert {result["steps"] for result in results} == {4} and float(row["steps"]) == 4
+        assert int(row["parameters"]) == results[0]["parameters"] and float(row["peak_memory"]) > 1e7
+    assert 0 < int(rows["tiny+small"]["flops"]) < int(rows["tiny"]["flops"])
+    assert "best" not in said and "Budget of training for each seed: tiny." in said
+
+
+def test_what_is_finished_is_skipped_and_what_was_stopped_is_resumed(compare_run, tmp_path, monkeypatch, capsys):
+    whole, save = training.save_checkpoint, []
+
+    def stop_in_the_second_config(path, state):
+        whole(path, state)
+        save.append(path)
+        if len(save) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_checkpoint", stop_in_the_second_config)
+        with pytest.raises(KeyboardInterrupt):
+            compare_run()
+    capsys.readouterr()
+    (command,) = compare_run()
+    folder = tmp_path / "out/tiny+small"
+    assert command[:3] == ["train", "cls", f"--resume={folder}"]
+    assert "tiny: finished, skipped" in capsys.readouterr().out and result_of(folder / "seed0")["steps"] == 4
+    assert compare_run() == []
+    assert [command[3] for command in compare_run("--seeds=0,1")] == ["--seeds=0,1"] * 2
+    with pytest.raises(InputError, match=r"has a run of train.batch_size 16, not 8: name another --out"):
+        compare_run("--train.batch_size=8")
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--train.epochs=3"], "--train.epochs is not for all runs"),
+        (["--seeds=0,0"], "names a seed twice"),
+        (["--budget=15 parsecs"], "--budget is a time such as 15m, 90s or 1h, or a number of steps such as 2000"),
+        (["--jobs=0"], "--jobs must be at least 1"),
+        (["--data.rot=x"], "unknown setting 'data.rot'"),
+        (["--cfgs", "shapes_cls", "shapes_partseg"], "configs of one task can be compared, but shapes_cls does class"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence_before_anything_is_trained(compare_run, tmp_path, more, sentence):
+    with pytest.raises(InputError) as caught:
+        compare_run(*more)
+    assert sentence in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_a_run_that_fails_does_not_stop_the_others(compare_run, tmp_path, monkeypatch):
+    inside = side_by_side.start
+
+    def fail_first(command, *more):
+        return inside(command, *more) if command[-1].endswith("small") else 2
+
+    monkeypatch.setattr(side_by_side, "start", fail_first)
+    with pytest.raises(InputError, match=r"1 of 2 configs did not end: tiny; .* the same command goes on"):
+        compare_run()
+    assert result_of(tmp_path / "out/tiny+small/seed0")["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("budget", "setting"),
+    [("15m", "--train.budget=15m"), ("2000", "--train.steps=2000"), ("2000 steps", "--train.steps=2000")],
+)
+def test_a_budget_is_a_time_or_a_number_of_steps(budget, setting):
+    assert length_of(budget) == setting
+
+
+def test_a_budget_of_time_measures_the_number_of_steps_and_changes_nothing_else(train, tmp_path, capsys):
+    timed = train(tmp_path / "timed", "--train.budget=0.05s")
+    result = result_of(timed)
+    steps, measured, seconds = re.search(
+        r"budget of 0.05s: (\d+) steps?, as (\d+) steps took (\S+) s each", capsys.readouterr().out
+    ).groups()
+    assert result["steps"] == int(steps) == max(1, int(0.05 / float(seconds))) and int(measured) >= 4
+    counted = train(tmp_path / "counted", f"--train.steps={steps}")
+    one, other = state_of(timed), state_of(counted)
+    assert one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+    assert (result["budget"], result_of(counted).get("budget")) == ("0.05s", None)
+    assert call(["train", "cls", f"--resume={timed}", f"--train.steps={int(steps) + 1}"]) == timed
+    assert result_of(timed)["steps"] == int(steps) + 1 and "budget" not in result_of(timed)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--train.budget=3s", "--train.steps=5"], "--train.steps sets the length too: leave --train.budget out"),
+        (["--train.budget=3"], "a budget of time is a number with s, m or h, such as 15m, not '3'"),
+        (["--train.budget=0s"], "a budget of time is a number with s, m or h"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_budget_that_cannot_be_is_a_sentence(train, tmp_path, options, sentence):
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        train(tmp_path / "run", *options)
+
+
+def test_a_run_to_resume_takes_no_budget(tiny_run):
+    with pytest.raises(InputError, match="a run to resume has its number of steps: leave --train.budget out"):
+        call(["train", "cls", f"--resume={tiny_run}", "--train.budget=9s"])
