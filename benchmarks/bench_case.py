@@ -50,6 +50,7 @@ class Case:
 class How:
     """Where and how often to measure. ``seconds``: what the turns of one variant may take; at least one is taken.
 
+    ``skip``: regular expression of variants to leave out; ``keep_going``: give a wrong variant a row, and go on.
     ``copy_rate``: bytes per second, read and written; ``matrix_rate``: operations per second of bfloat16 products.
     """
 
@@ -59,6 +60,8 @@ class How:
     seconds: float = 10.0
     copy_rate: float | None = None
     matrix_rate: float | None = None
+    skip: str | None = None
+    keep_going: bool = False
     buffer: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
 
     @property

@@ -79,17 +79,24 @@ def how_on(device: torch.device, repeats: int, small: bool) -> How:
 def measure(case: Case, how: How) -> list[Row]:
     """Return a row for each variant: checked, then timed in turns; or the reason why it did not run.
 
-    Raises AssertionError if the result of a variant is wrong.
+    Raises AssertionError if the result of a variant is wrong, unless ``how.keep_going``: then its row says so.
     """
     columns: dict[str, Row] = {}
     right: dict[str, Timer] = {}
     for name, run in case.variants.items():
+        if how.skip and re.search(how.skip, name):
+            columns[name] = {"note": "not run: left out by --skip"}
+            continue
         try:
             _check(case, name, run())
             columns[name] = case.more(name) | _gpu_memory(run, how)
             right[name] = partial(time_calls, run, how=how, clock=case.clock)
         except REASONS as reason:
             columns[name] = {"note": f"not run: {first_line(reason)}"}
+        except Exception as error:
+            if not how.keep_going:
+                raise
+            columns[name] = {"note": f"FAILED: {type(error).__name__}: {first_line(error)}", "wrong": True}
     if case.apart is None or how.small:
         return summarize(case, _take_turns(right, how), columns, how)
     with ExitStack() as processes:

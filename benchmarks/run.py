@@ -1,6 +1,6 @@
 """Measure what everything costs here, beside what one would take in its place.
 
-    python benchmarks/run.py [--suite ops|attention|train|models|scale]... [--threads 2] [--out benchmarks/cpu]
+    python benchmarks/run.py [--suite ops|attention|train|models|scale|scenes]... [--threads 2] [--out benchmarks/cpu]
 
 Every variant of a case runs in the same process on the same data, and is compared with a reference before it is timed.
 A variant that cannot run here has a row that says why.
@@ -11,6 +11,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +24,7 @@ from bench_measure import how_on
 from bench_models import bench_models
 from bench_ops import bench_ops
 from bench_scale import bench_scale
+from bench_scenes import bench_scenes
 from bench_train import bench_train
 
 from bixt3d.cli.program import run_program
@@ -36,6 +38,7 @@ SUITES: dict[str, Callable[[How], Iterator[list[Row]]]] = {
     "train": bench_train,
     "models": bench_models,
     "scale": bench_scale,
+    "scenes": bench_scenes,
 }
 """In the order in which they run: up to `train`, the C library must not keep freed memory."""
 
@@ -64,20 +67,27 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     torch.zeros(8).exp()  # the first multi-threaded exp of a process is sometimes inaccurate; this one is not
     torch.manual_seed(0)
     how = how_on(choose_device(given.device), given.repeats or (1 if given.small else 7), given.small)
+    how = replace(how, skip=given.skip, keep_going=given.keep_going)
     facts = describe(how, sys.argv[1:] if argv is None else argv)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
-    rows = []
+    found = {**facts, "rows": []}
     for suite in SUITES:
         for table in SUITES[suite](how) if suite in (given.suite or SUITES) else ():
             print_case(table)
-            rows += [{"suite": suite, **row} for row in table]
-    print(f"\n{count_targets(rows)}")
-    found = {**facts, "rows": rows}
+            found["rows"] += [{"suite": suite, **row} for row in table]
+            write(given, facts, found)
+    print(f"\n{count_targets(found['rows'])}")
+    if wrong := [f"{row['case']}, {row['variant']}: {row['note']}" for row in found["rows"] if "wrong" in row]:
+        raise AssertionError("\n".join(wrong))
+    return found
+
+
+def write(given: argparse.Namespace, facts: dict[str, str], found: dict[str, Any]) -> None:
+    """Write what was found so far to the files that were asked for."""
     for path in filter(None, (given.json, given.out and Path(f"{given.out}.json"))):
         write_json(path, found)
     if given.out:
-        write_text(Path(f"{given.out}.md"), markdown(facts, rows))
-    return found
+        write_text(Path(f"{given.out}.md"), markdown(facts, found["rows"]))
 
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -88,6 +98,8 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads; default: as many as PyTorch takes")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that everything runs: no measurement")
+    parser.add_argument("--skip", metavar="REGEX", help="leave out variants whose name contains this")
+    parser.add_argument("--keep-going", action="store_true", help="go on after a wrong variant, and fail at the end")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md: benchmarks/README.md says what for")
     given = parser.parse_args(argv)

@@ -25,7 +25,7 @@ CPU = How(torch.device("cpu"), repeats=2)
 SMALL = replace(CPU, small=True)
 
 COMPILABLE = ("PointMLP", "PointMLP-elite", "grouping")
-CASES = {"ops": 5, "attention": 4, "train": 4, "models": 5, "scale": 3}
+CASES = {"ops": 5, "attention": 4, "train": 4, "models": 5, "scale": 3, "scenes": 1}
 NOT_RUN_ON_A_CPU = {
     "ops": {
         "cluster",
@@ -39,6 +39,7 @@ NOT_RUN_ON_A_CPU = {
     "train": {f"{name}, {how}" for name in COMPILABLE for how in ("compiled", "CUDA graphs")},
     "models": set(),
     "scale": set(),
+    "scenes": set(),
 }
 
 
@@ -93,6 +94,23 @@ def test_a_wrong_variant_ends_the_benchmark_before_anything_is_timed():
     with pytest.raises(AssertionError, match="one: 'other' gives a wrong result: 1 is right"):
         measure(case(variants), CPU)
     assert calls == ["timed"]  # its own check
+
+
+def test_a_wrong_variant_may_have_a_row_and_the_program_fails_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    variants = {"reference": lambda: 1, "other": lambda: 2, "broken": lambda: 1 // 0, "left": lambda: 1}
+    monkeypatch.setitem(bench.SUITES, "ops", lambda how: (measure(case(variants), how) for _ in range(2)))
+    arguments = ["--small", "--device=cpu", "--suite=ops", "--keep-going", "--skip=^le", f"--json={tmp_path / 'rows'}"]
+    with pytest.raises(AssertionError, match="^(one, (other|broken): FAILED: .*\\s?){4}$"):
+        bench.main(arguments)
+    rows = json.loads((tmp_path / "rows").read_text())["rows"]
+    assert [row.get("note", "timed") for row in rows] == 2 * [
+        "timed",
+        "FAILED: AssertionError: one: 'other' gives a wrong result: 1 is right",
+        "FAILED: ZeroDivisionError: integer division or modulo by zero",
+        "not run: left out by --skip",
+    ]
 
 
 @pytest.mark.parametrize("backend", ["auto", "cluster"])
