@@ -72,7 +72,7 @@ def read_config(name: str, text: str, settings: dict[str, Any]) -> Config:
 def data_words(data: dict[str, Any] | None) -> str:
     """Return the folder of a config's data, and the command that downloads it; None: a config of a model alone."""
     if data is None:
-        return "those of the config before it"
+        return "the data of the config before it"
     root = (data.get("init_args") or {}).get("root", "")
     if data["class_path"] in SELF_MADE:
         return "no data: a procedural set, generated in memory"
