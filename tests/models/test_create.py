@@ -86,7 +86,7 @@ def test_every_config_and_preset_is_listed_once_and_has_one_kind():
 
 
 def test_names_are_found_by_a_part_or_a_pattern():
-    assert bixt3d.list_models("grouping") == ["modelnet10_grouping", "modelnet40_grouping"]
+    assert bixt3d.list_models("grouping") == ["modelnet10_grouping", "modelnet40_grouping", "scenes_grouping"]
     assert set(bixt3d.list_models("bixt_*_ft384")) < set(bixt3d.list_models("ft384", "imgcls"))
     with pytest.raises(InputError, match="no kind of model 'parts'; .*'?partseg"):
         bixt3d.list_models(kind="parts")

@@ -61,4 +61,7 @@ def test_two_processes_train_as_one_does_with_the_same_batches_augmentation_and_
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_two_processes_evaluate_to_the_last_digit_as_one_does(found, task):
-    assert found[2][task]["evaluation"] == found[1][task]["evaluation"]
+    alone, together = found[1][task]["evaluation"], found[2][task]["evaluation"]
+    errors = [[one.pop("expected_calibration_error") for one in facts] for facts in (alone, together)]
+    assert together == alone
+    assert errors[1] == pytest.approx(errors[0], abs=1e-6)  # of probabilities, which depend on the size of batches

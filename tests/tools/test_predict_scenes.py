@@ -181,4 +181,4 @@ def test_a_large_file_is_written_as_las_alone(tmp_path, run, survey, monkeypatch
     assert predict(survey, "--checkpoint", run, "--out", tmp_path, "--format", "ply") == 1
     assert "--format las and laz alone are written" in capsys.readouterr().err
     assert predict(survey, "--checkpoint", run) == 0
-    assert "7809 points" in capsys.readouterr().out
+    assert f"{len(read_file(survey)[0])} points" in capsys.readouterr().out
