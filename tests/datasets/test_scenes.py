@@ -10,7 +10,7 @@ from bixt3d.datasets.scenes.mix import mix_scenes
 from bixt3d.datasets.scenes.room_layout import CLASSES
 from bixt3d.datasets.scenes.rooms import make_room_cloud
 from bixt3d.datasets.scenes.scanner import visible_points
-from bixt3d.datasets.scenes.scene import heights, make_scene
+from bixt3d.datasets.scenes.scene import MADE, heights, make_scene
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.inference.windows import scene_probabilities
 from bixt3d.types import Features, InputError
@@ -57,6 +57,13 @@ def ground(slope: float) -> torch.Tensor:
     """Return a grid of points, 20 x 20 cells of side 1, on a plane that rises with x."""
     x, y = torch.meshgrid(torch.arange(0, 20, 0.1), torch.arange(0, 20, 0.1), indexing="ij")
     return torch.stack([x.flatten(), y.flatten(), slope * x.flatten()], 1).double() + 0.05
+
+
+def test_scenes_that_are_made_otherwise_have_another_number_in_their_caches():
+    one = make_scene(*cloud(), RGB, 0.5)
+    sums = [float(tensor.double().sum()) for tensor in (one.xyz, one.feats, one.floor, one.label)]
+    assert (MADE, len(one)) == (2, 1243)  # if a figure here changes, raise MADE
+    assert sums == pytest.approx([13037.112, 3514.85, 175.954, 817.0], rel=1e-5)
 
 
 def test_the_floor_follows_a_slope():
@@ -203,9 +210,13 @@ def test_labels_may_lie_beside_the_points(tmp_path):
     for split in ("train", "test"):
         (tmp_path / split).mkdir()
         (tmp_path / split / "a.txt").write_text("0 0 0 5 1 2 3\nnan 0 0 5 1 2 3\n9 0 0 5 1 2 3\n")
-        (tmp_path / split / "a.labels").write_text("4\n7\n2\n")
+        (tmp_path / split / "a.labels").write_text("5\n7\n2\n")
+    source = SceneFolder(str(tmp_path), grid=0.5, num_points=2, crops=1)
+    assert source.load()[0].class_names == ("2", "5")
+    for split in ("train", "test"):
+        (tmp_path / split / "a.labels").write_text("44\n7\n2\n")
     train, _ = SceneFolder(str(tmp_path), grid=0.5, num_points=2, crops=1).load()
-    assert train.class_names == ("2", "4") and train.scenes[0].point_label.tolist() == [1, 0]
+    assert train.class_names == ("2", "44") and train.scenes[0].point_label.tolist() == [1, 0]
     for text, words in (("4\n7\n", "has 2 labels for 3 points"), ("4\nx\n7\n", "one whole number a line")):
         (tmp_path / "train" / "a.labels").write_text(text)
         with pytest.raises(InputError, match=words):

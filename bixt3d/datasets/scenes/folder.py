@@ -121,7 +121,8 @@ class SceneFolder(SceneFiles):
 
     def _words(self, root: Path, train: Sequence[Path]) -> set[str]:
         """Return the labels that occur in the training files; the list is kept until a file changes."""
-        key = short_hash(self.label, __version__, stamp(train), *(ascii(str(one)) for one in train))
+        files = [file for one in train for file in with_labels_of(one)]
+        key = short_hash(self.label, __version__, stamp(files), *(ascii(str(one)) for one in files))
         path = cache_folder(root) / f"bixt3d_labels_{key}.json"
         try:
             words = json.loads(read_plain(path, LIST_BYTES))

@@ -23,6 +23,9 @@ HEIGHT = Feature("height", "scalar", 1)
 HIGHEST = 256
 """Largest height that models read, in voxels: a few stray points far above would rule batch norm's statistics."""
 
+MADE = 2
+"""The number of this way to make scenes; caches of another one are made again."""
+
 CELL, LOW, REACH = 10, 0.05, 3.5
 """Of the floor: side of its cells in voxels, quantile of their heights, cells between a floor and its points."""
 

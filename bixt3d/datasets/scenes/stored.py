@@ -16,7 +16,7 @@ from tqdm import tqdm
 from bixt3d.datasets.clouds.cache import Tensors, cached, short_hash, stamp
 from bixt3d.datasets.clouds.mapped import Allocate
 from bixt3d.datasets.files.cloud import Cloud, with_features
-from bixt3d.datasets.scenes.scene import Scene, make_scene
+from bixt3d.datasets.scenes.scene import MADE, Scene, make_scene
 from bixt3d.io.bounds import counted
 from bixt3d.types import Features
 from bixt3d.version import __version__
@@ -132,7 +132,7 @@ class StoredScenes(Sequence[Scene]):
 
     @property
     def _settings(self) -> str:
-        return "\n".join((str(self.grid), str(self.features), self.key, __version__))
+        return "\n".join((str(self.grid), str(self.features), self.key, str(MADE), __version__))
 
     def _tensors(self, place: int) -> Tensors:
         """Return the tensors of a scene and its notes, from its cache if its files have not changed."""
