@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bixt3d.viz.picture import INK, to_png
-from bixt3d.viz.plots import _SEVERAL, _style, _write_ends
+from bixt3d.viz.plots import SEVERAL, style_axes, write_ends
 
 
 def comparison_png(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, percent: bool = True) -> bytes:
@@ -14,7 +14,7 @@ def comparison_png(curves: Mapping[str, Sequence[tuple[float, float]]], title: s
     figure = Figure(figsize=(8.2, max(4.2, 0.32 * len(curves))), layout="constrained")
     axes, ends = figure.subplots(), []
     for place, (name, pairs) in enumerate(curves.items()):
-        color, dash = _SEVERAL[place % len(_SEVERAL)], ("-", "--", ":")[place // len(_SEVERAL) % 3]
+        color, dash = SEVERAL[place % len(SEVERAL)], ("-", "--", ":")[place // len(SEVERAL) % 3]
         epochs, values = zip(*pairs, strict=True)
         values = [100 * value if percent else value for value in values]
         axes.plot(epochs, values, dash, color=color, linewidth=1.6, zorder=3)
@@ -22,10 +22,10 @@ def comparison_png(curves: Mapping[str, Sequence[tuple[float, float]]], title: s
         last = f"{values[-1]:.1f} %" if percent else f"{values[-1]:.3f}"
         ends.append((values[-1], f"{name} {last}", color))
     axes.set_title(title, loc="left", color=INK, fontweight="bold")
-    _style(axes)
+    style_axes(axes)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10), min_n_ticks=1))
     axes.set_xlabel("epoch", color=INK)
-    _write_ends(axes, ends)
+    write_ends(axes, ends)
     return to_png(figure)
 
 
@@ -48,13 +48,13 @@ def cost_png(
     ):
         for place, (name, cost) in enumerate(costs.items()):
             mean, deviation = (factor * value for value in scores[name])
-            color = _SEVERAL[place % len(_SEVERAL)]
+            color = SEVERAL[place % len(SEVERAL)]
             axes.errorbar(cost, mean, deviation or None, fmt="o", color=color, markersize=6, capsize=3, zorder=3)
             left = cost**2 > min(costs.values()) * max(costs.values())  # in the right half: the name ends at the point
             place, align = ((-7, 5), "right") if left else ((7, 5), "left")
             words = {"textcoords": "offset points", "ha": align, "color": color, "fontsize": 9, "parse_math": False}
             axes.annotate(name, (cost, mean), place, **words)
-        _style(axes)
+        style_axes(axes)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")

@@ -18,7 +18,7 @@ Row = Mapping[str, object]
 """A row of metrics.csv: numbers, or numbers as text; absent, None, empty or not finite: not measured."""
 
 _RULE, _TRAIN, _VAL, _TEST = "#d0d7de", "#6e7781", "#c25500", "#0072b2"
-_SEVERAL = ("#0072b2", "#c25500", "#117733", "#882255", "#6e7781", "#8f6a00", "#5b4bb5")
+SEVERAL = ("#0072b2", "#c25500", "#117733", "#882255", "#6e7781", "#8f6a00", "#5b4bb5")
 _LOSSES = (("loss", "train", _TRAIN, "-"), ("val_loss", "val", _VAL, "-"), ("test_loss", "test", _TEST, "-"))
 _ACCURACIES = (
     ("train_accuracy", "train", _TRAIN, "-"),
@@ -76,17 +76,17 @@ def _draw_lines(axes: Any, rows: Sequence[Row], panel: str) -> None:
     words = "Accuracy and mIoU in %" if any("miou" in key for row in rows for key in row) else "Accuracy in %"
     title = words if panel == "accuracy" else panel.replace("_", " ").capitalize()
     axes.set_title(title, loc="left", color=INK, fontweight="bold")
-    _style(axes)
+    style_axes(axes)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10), min_n_ticks=1))
     axes.set_xlabel("epoch", color=INK)
     if not ends:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=_TRAIN)
         return
-    _write_ends(axes, ends)
+    write_ends(axes, ends)
 
 
-def _style(axes: Any) -> None:
+def style_axes(axes: Any) -> None:
     """Remove spines and ticks, and draw a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_RULE)
@@ -95,7 +95,7 @@ def _style(axes: Any) -> None:
     axes.margins(x=0.02)
 
 
-def _write_ends(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
+def write_ends(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
     """Label each line beside the axes, at the height of its last value and in its color."""
     low, high = axes.get_ylim()
     ends = sorted(ends, key=lambda end: end[0])
@@ -130,13 +130,13 @@ def corruptions_png(accuracies: Mapping[str, Sequence[float]], clean: float) -> 
     ends = []
     for place, (name, line) in enumerate(sorted(accuracies.items(), key=lambda entry: -entry[1][-1])):
         values = [100 * share for share in (clean, *line)]
-        axes.plot(values, "o-", color=_SEVERAL[place % len(_SEVERAL)], markersize=4, linewidth=1.6, zorder=3)
-        ends.append((values[-1], f"{name.replace('_', ' ')} {values[-1]:.1f} %", _SEVERAL[place % len(_SEVERAL)]))
+        axes.plot(values, "o-", color=SEVERAL[place % len(SEVERAL)], markersize=4, linewidth=1.6, zorder=3)
+        ends.append((values[-1], f"{name.replace('_', ' ')} {values[-1]:.1f} %", SEVERAL[place % len(SEVERAL)]))
     axes.set_title("Accuracy in %", loc="left", color=INK, fontweight="bold")
-    _style(axes)
+    style_axes(axes)
     axes.set_xticks(range(len(values)), ["clean", *map(str, range(1, len(values)))])
     axes.set_xlabel("level of corruption", color=INK)
-    _write_ends(axes, ends)
+    write_ends(axes, ends)
     return to_png(figure)
 
 
@@ -157,7 +157,7 @@ def reliability_png(bins: Float[np.ndarray, "3 M"]) -> bytes:
     share.bar(centers, 100 * count / max(count.sum(), 1), 92 / num, color=_TRAIN, zorder=3)
     for axes, title in ((accuracy, "Accuracy in %"), (share, "Share of the predictions in %")):
         axes.set_title(title, loc="left", color=INK, fontweight="bold")
-        _style(axes)
+        style_axes(axes)
         axes.set(xlim=(0, 100))
         axes.set_xlabel("confidence in %", color=INK)
     accuracy.set(ylim=(0, 100))

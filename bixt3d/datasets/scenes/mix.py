@@ -1,7 +1,6 @@
 """Mix of two scenes, an augmentation."""
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
 from bixt3d.datasets.transforms.augment import select_points
@@ -17,19 +16,10 @@ def mix_scenes(batch: dict[str, Tensor], rate: float, draws: Draws) -> dict[str,
     """
     count = batch["xyz"].shape[1]
     near = batch["xyz"][..., :2].square().sum(2).argsort(1)
-    mixed = draws.uniform("mixed")[1:] < rate
-    previous = {key: value[:-1] for key, value in batch.items()}
-    own = {key: value[1:] for key, value in batch.items()}
-    inner = _halves(own, near[1:], count - count // 2), _halves(previous, near[:-1], count // 2)
-    return own | {
-        key: torch.where(_like(mixed, own[key]), torch.cat([inner[0][key], inner[1][key]], 1), own[key])
-        for key in ("xyz", "feats", "labels")
-    }
-
-
-def _halves(batch: dict[str, Tensor], near: Tensor, count: int) -> dict[str, Tensor]:
-    return select_points(batch, near[:, :count])
-
-
-def _like(mixed: Bool[Tensor, " B"], values: Tensor) -> Tensor:
-    return mixed.view(-1, *[1] * (values.ndim - 1))
+    own, previous = ({key: value[part] for key, value in batch.items()} for part in (slice(1, None), slice(-1)))
+    middle = select_points(own, near[1:, : count - count // 2])
+    other = select_points(previous, near[:-1, : count // 2])
+    mixed = (draws.uniform("mixed")[1:] < rate)[:, None]
+    points = {key: torch.cat([middle[key], other[key]], 1) for key in ("xyz", "feats", "labels")}
+    masks = {"xyz": mixed[..., None], "feats": mixed[..., None], "labels": mixed}
+    return own | {key: torch.where(masks[key], value, own[key]) for key, value in points.items()}
