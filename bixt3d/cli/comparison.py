@@ -64,7 +64,7 @@ def row_of(run: RunFolder) -> Row:
 def flops_of(run: RunFolder) -> int | None:
     """Return the FLOPs of a run's model on one example, as ``bixt3d cost`` counts them; None, and why, if it cannot."""
     from bixt3d.cli.cost_tables import describe
-    from bixt3d.engine.checkpoint import load_metadata
+    from bixt3d.io.weights import load_metadata
 
     own = (run.runs_of_seeds() or [run])[0]
     try:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import bixt3d.models
 from bixt3d.cli.costs import Cost, count_cost, count_point_work
 from bixt3d.cli.paper_tables import Row
-from bixt3d.inference.described import without_pretrained
 from bixt3d.models.create import create_model
+from bixt3d.models.described import without_pretrained
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_preset_table import PRESETS
 from bixt3d.models.image_segmenter import ImageSegmenter

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bixt3d.engine.checkpoint import load_metadata, write_text
+from bixt3d.engine.checkpoint import write_text
 from bixt3d.io.named_configs import nearest
+from bixt3d.io.weights import load_metadata
 from bixt3d.io.writing import remove_leftovers, write_whole
 from bixt3d.types import InputError
 

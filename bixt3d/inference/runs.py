@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bixt3d.engine.checkpoint import load_metadata, load_weights
 from bixt3d.engine.folder import RECORD, newest_run, weights_file
 from bixt3d.errors import check_path
-from bixt3d.inference.described import build_described
 from bixt3d.inference.predictor import move
 from bixt3d.io.bounds import printable
 from bixt3d.io.error_messages import first_line
 from bixt3d.io.importing import import_from
 from bixt3d.io.untrusted import read_json
+from bixt3d.io.weights import load_metadata, load_weights
+from bixt3d.models.described import build_described
 from bixt3d.tasks import find_task
 from bixt3d.tasks.task import FORMAT, Task
 from bixt3d.types import InputError

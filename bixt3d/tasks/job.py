@@ -12,12 +12,13 @@ from typing import Any
 from torch import Tensor
 from torch.distributed import get_rank, is_initialized
 
-from bixt3d.engine.checkpoint import fit_weights, load_checkpoint, must_fit, write_text
+from bixt3d.engine.checkpoint import load_checkpoint, must_fit, write_text
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.folder import RECORD, lock, make_folder, record_now, take_folder
 from bixt3d.engine.loop import TrainingState, merge
 from bixt3d.io.bounds import counted
 from bixt3d.io.importing import copy_imported
+from bixt3d.io.weights import fit_weights
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.finishing import read_result, say
 from bixt3d.tasks.sets import Sets

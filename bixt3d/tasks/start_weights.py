@@ -5,10 +5,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from bixt3d.engine.checkpoint import alike, load_weights
 from bixt3d.engine.folder import weights_file
 from bixt3d.io.bounds import printable
 from bixt3d.io.untrusted import read_json
+from bixt3d.io.weights import alike, load_weights
 from bixt3d.models.image_classifier import ImageClassifier
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.nn.feature_scale import FeatureScale

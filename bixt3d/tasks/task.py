@@ -13,13 +13,14 @@ from torch import nn
 from bixt3d.config import SettingsParser, follow_features, make_settings_parser
 from bixt3d.datasets import CloudAugment
 from bixt3d.datasets.transforms.draws import Draws
-from bixt3d.engine.checkpoint import save_weights, write_json
+from bixt3d.engine.checkpoint import write_json
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Examples, Step
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import commit
 from bixt3d.engine.runtime import Runtime, device_name
 from bixt3d.io.untrusted import check_different_names, read_yaml
+from bixt3d.io.weights import save_weights
 from bixt3d.tasks.inputs import check_features, describe_clouds, fill_of
 from bixt3d.tasks.results import write_plain_report
 from bixt3d.tasks.scores import Evaluation, Score

@@ -17,10 +17,10 @@ from bixt3d.engine.folder import weights_file, words_of
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import finish, rank_zero_first, start
-from bixt3d.inference.described import without_pretrained
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.error_messages import enough_memory
 from bixt3d.io.untrusted import read_yaml
+from bixt3d.models.described import without_pretrained
 from bixt3d.tasks.backends import choose_backends
 from bixt3d.tasks.inputs import check_features
 from bixt3d.tasks.settings import Run, make_run

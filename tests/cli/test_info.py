@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from written_runs import write_run_folder, write_seeds
 
 from bixt3d.cli.info import main
-from bixt3d.engine.checkpoint import save_weights
+from bixt3d.io.weights import save_weights
 
 SQUARE = "OFF\n4 1 0\n0 0 0\n2 0 0\n2 3 0\n0 3 0\n4 0 1 2 3\n"
 
@@ -74,7 +74,7 @@ def test_scalars_come_with_the_statistics_of_their_training_set(tmp_path, capsys
     weights, name = load_file(path), "tokenizer.feature_scale.mean"
     name = next(key for key in weights if key.endswith(".mean") and len(weights[key]) == 4)
     weights[name] = torch.tensor([0.0, 0, 0, 12.5])
-    from bixt3d.engine.checkpoint import load_metadata
+    from bixt3d.io.weights import load_metadata
 
     metadata = load_metadata(path)
     metadata.pop("checksum")

@@ -9,16 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from bixt3d.engine.checkpoint import (
-    fit_weights,
-    load_checkpoint,
-    load_weights,
-    must_fit,
-    save_checkpoint,
-    save_weights,
-    write_json,
-    write_text,
-)
+from bixt3d.engine.checkpoint import load_checkpoint, must_fit, save_checkpoint, write_json, write_text
+from bixt3d.io.weights import fit_weights, load_weights, save_weights
 from bixt3d.io.writing import host_name, write_whole
 from bixt3d.types import InputError
 

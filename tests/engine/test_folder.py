@@ -12,7 +12,6 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from bixt3d.engine.checkpoint import save_weights
 from bixt3d.engine.ending import on_rank_zero
 from bixt3d.engine.folder import (
     OF_A_RUN,
@@ -30,6 +29,7 @@ from bixt3d.engine.folder import (
     weights_file,
     words_of,
 )
+from bixt3d.io.weights import save_weights
 from bixt3d.io.writing import host_name, remove_leftovers
 from bixt3d.types import InputError
 

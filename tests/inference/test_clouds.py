@@ -14,8 +14,8 @@ from written_runs import write_run
 from bixt3d import load_run
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.transforms.normals import estimate_normals
-from bixt3d.engine.checkpoint import save_weights
 from bixt3d.inference.clouds import PartPredictor, Predictor
+from bixt3d.io.weights import save_weights
 from bixt3d.models.create import create_model
 from bixt3d.models.segmenter import CloudSegmenter
 from bixt3d.types import Features, InputError

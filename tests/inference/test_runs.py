@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 import bixt3d
 from bixt3d.datasets.images.transforms import MEAN, STD
-from bixt3d.engine.checkpoint import checksum, load_weights, save_weights
 from bixt3d.inference.runs import load_run, read_run
+from bixt3d.io.weights import checksum, load_weights, save_weights
 from bixt3d.models import BixtClassifier
 from bixt3d.models.create import create_model
 from bixt3d.tasks import TASKS, find_task

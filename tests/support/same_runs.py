@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights
+from bixt3d.engine.checkpoint import load_checkpoint
 from bixt3d.engine.report import read_rows
+from bixt3d.io.weights import load_weights
 
 
 def state_of(folder: Path) -> dict[str, torch.Tensor]:

@@ -12,8 +12,8 @@ from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.scene import make_scene
 from bixt3d.datasets.scenes.tile_layout import LAS_CODES
 from bixt3d.datasets.scenes.tiles import make_tile_cloud
-from bixt3d.engine.checkpoint import save_weights
 from bixt3d.inference.runs import load_run
+from bixt3d.io.weights import save_weights
 from bixt3d.nn.feature_scale import fit_feature_scales
 from bixt3d.tasks.task import FORMAT
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from torch import nn
 
-from bixt3d.engine.checkpoint import save_weights
+from bixt3d.io.weights import save_weights
 from bixt3d.tasks.inputs import NORMALIZATION, describe_images
 from bixt3d.tasks.task import FORMAT
 

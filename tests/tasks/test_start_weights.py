@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bixt3d.engine.checkpoint import save_weights
+from bixt3d.io.weights import save_weights
 from bixt3d.models import (
     BixtClassifier,
     BixtEncoder,

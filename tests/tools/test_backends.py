@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from bixt3d.datasets import Shapes
-from bixt3d.engine.checkpoint import load_weights
 from bixt3d.engine.optim import Optim
 from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import Runtime
+from bixt3d.io.weights import load_weights
 from bixt3d.models.classifier import BixtClassifier
 from bixt3d.models.create import create_model
 from bixt3d.models.encoder import BixtEncoder, EncoderLayer

@@ -21,8 +21,8 @@ from written_runs import write_run
 from bixt3d.cli import predict, predict_files
 from bixt3d.datasets.files.reader import find_files, read_file
 from bixt3d.datasets.files.writers import write_ply
-from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.inference.runs import load_run
+from bixt3d.io.weights import load_weights, save_weights
 from bixt3d.models.create import create_model
 from bixt3d.types import InputError
 from bixt3d.viz.clouds import PALETTE

@@ -13,8 +13,8 @@ from PIL import Image
 from written_runs import write_run
 
 from bixt3d.cli import predict
-from bixt3d.engine.checkpoint import load_weights, save_weights
 from bixt3d.inference.runs import load_run
+from bixt3d.io.weights import load_weights, save_weights
 from bixt3d.models.create import create_model
 from bixt3d.types import InputError
 from bixt3d.viz.images import class_colors

@@ -10,7 +10,7 @@ import torch
 from bixt3d.cli import test as test_command
 from bixt3d.datasets.clouds.shapenetpart import ShapeNetPart
 from bixt3d.datasets.shapes.shapes import CLASS_NAMES, CLASS_PARTS
-from bixt3d.engine.checkpoint import load_weights, save_weights
+from bixt3d.io.weights import load_weights, save_weights
 from bixt3d.tasks import part_segmentation
 from bixt3d.tasks.part_segmentation import PartEvaluation
 from bixt3d.types import InputError

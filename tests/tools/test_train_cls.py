@@ -14,8 +14,8 @@ import torch
 
 from bixt3d.cli import train as train_command
 from bixt3d.datasets.shapes.shapes import Shapes
-from bixt3d.engine.checkpoint import load_weights
 from bixt3d.engine.report import read_rows
+from bixt3d.io.weights import load_weights
 from bixt3d.models.encoder import BixtEncoder
 from bixt3d.tasks import training
 from bixt3d.tasks.classification import Classification

@@ -12,8 +12,9 @@ from PIL import Image
 
 from bixt3d.cli import test as test_command
 from bixt3d.cli import train as train_command
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights
+from bixt3d.engine.checkpoint import load_checkpoint
 from bixt3d.engine.report import read_rows
+from bixt3d.io.weights import load_weights
 from bixt3d.tasks import training
 from bixt3d.tasks.image_classification import ImageClassification
 from bixt3d.types import InputError

@@ -8,7 +8,7 @@ import torch
 
 from bixt3d.cli import train as command
 from bixt3d.datasets import Shapes
-from bixt3d.engine.checkpoint import load_weights
+from bixt3d.io.weights import load_weights
 from bixt3d.tasks.classification import Classification
 from bixt3d.types import CloudSet, InputError
 

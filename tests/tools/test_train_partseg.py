@@ -10,8 +10,9 @@ import pytest
 
 from bixt3d.cli import train as train_command
 from bixt3d.datasets.shapes.shapes import CLASS_NAMES, CLASS_PARTS, PART_NAMES
-from bixt3d.engine.checkpoint import load_checkpoint, load_weights
+from bixt3d.engine.checkpoint import load_checkpoint
 from bixt3d.engine.report import read_rows
+from bixt3d.io.weights import load_weights
 from bixt3d.tasks import training
 from bixt3d.tasks.part_metrics import CONVENTION, POINTMLP_CONVENTION
 from bixt3d.types import InputError

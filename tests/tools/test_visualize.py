@@ -11,7 +11,7 @@ from PIL import Image
 
 from bixt3d.cli import test as test_command
 from bixt3d.cli import visualize, visualize_clouds
-from bixt3d.engine.checkpoint import load_weights, save_weights
+from bixt3d.io.weights import load_weights, save_weights
 from bixt3d.types import InputError
 from bixt3d.viz import scene
 from bixt3d.viz.parts import PartCloud

@@ -10,7 +10,7 @@ import pytest
 from bixt3d.cli import export, predict, visualize
 from bixt3d.cli import test as test_command
 from bixt3d.cli.main import call
-from bixt3d.engine.checkpoint import load_weights, save_weights
+from bixt3d.io.weights import load_weights, save_weights
 from bixt3d.tasks.classification import Classification
 from bixt3d.types import InputError
 

@@ -14,10 +14,10 @@ from torch.nn.modules.module import (
 )
 
 from bixt3d.config import BUILDING, SettingsParser, follow_features
-from bixt3d.engine.checkpoint import check_fit, fit_weights
 from bixt3d.io.bounds import printable
 from bixt3d.io.known_classes import class_paths, known_classes
 from bixt3d.io.untrusted import check_keys
+from bixt3d.io.weights import check_fit, fit_weights
 from bixt3d.types import Features, InputError
 
 LARGEST = 2**20
