@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is for Pytho
     from bixt3d.inference.predictions import BasePrediction as BasePrediction
     from bixt3d.inference.predictions import PartPrediction as PartPrediction
     from bixt3d.inference.predictions import Prediction as Prediction
+    from bixt3d.inference.runs import load_pretrained as load_pretrained
     from bixt3d.inference.runs import load_run as load_run
     from bixt3d.inference.runs import read_run as read_run
     from bixt3d.inference.scenes import ScenePrediction as ScenePrediction
@@ -170,7 +171,7 @@ _NAMES = {
     "tasks.from_python": "train",
     "inference.scenes": "ScenePrediction ScenePredictor",
     "tasks.scene_segmentation": "SceneSegmentation",
-    "inference.runs": "load_run read_run",
+    "inference.runs": "load_pretrained load_run read_run",
     "inference.clouds": "CloudPredictor PartPredictor Predictor",
     "inference.images": "ImagePrediction ImagePredictor ImageSegmentationPredictor SegmentationPrediction",
     "inference.predictions": "BasePrediction PartPrediction Prediction",

@@ -21,6 +21,7 @@ FASTER_OR_NICER = {"open3d", "py7zr", "torch_cluster", "triton"}
 """Used where they are installed, and never needed."""
 IMPORTED_AS = {
     "docstring-parser": ["docstring_parser"],
+    "huggingface-hub": ["huggingface_hub"],
     "lightning-fabric": ["lightning_fabric"],
     "onnxscript": ["onnxscript", "onnx_ir"],
     "pillow": ["PIL"],

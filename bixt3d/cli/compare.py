@@ -31,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = make_parser().parse_args(argv[argv[:1] == ["show"] :])
     from bixt3d.cli.comparison import check_one_task, markdown, notes_on, row_of, write
     from bixt3d.cli.runs import read_folder
+    from bixt3d.io.pretrained import find_run
 
-    runs = [read_folder(place) for place in dict.fromkeys(arguments.runs)]
+    runs = [read_folder(find_run(place)) for place in dict.fromkeys(arguments.runs)]
     check_one_task(runs)
     rows = [row_of(run) for run in runs]
     text = "\n".join([markdown(runs, rows), *notes_on(runs)])

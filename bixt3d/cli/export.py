@@ -19,7 +19,9 @@ def make_parser() -> Parser:
     parser = Parser(
         "export", "Export a trained run to one file, ONNX or torch.export, with its preprocessing inside.", EPILOG
     )
-    parser.add_argument("run", metavar="RUN", help="run folder, or its model.safetensors")
+    parser.add_argument(
+        "run", metavar="RUN", help="run folder, its model.safetensors, or the name of pretrained weights"
+    )
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -40,13 +42,13 @@ def make_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> Path:
     """Export a run; returns the file."""
     where = make_parser().parse_args(argv)
-    from bixt3d.engine.folder import weights_file, words_of
+    from bixt3d.engine.folder import shown_weights, weights_file
     from bixt3d.inference.export import export_run
     from bixt3d.io.error_messages import enough_memory
 
-    weights = weights_file(Path(where.run), where.weights)
+    weights = weights_file(where.run, where.weights)
     with enough_memory("export on a larger machine, or a run of a smaller model or with a lower --data.num_points"):
         out, found = export_run(weights, where.format, where.out, where.trust)
-    print(f"weights: {weights} ({words_of(weights)})\ncompared with the model: {found}")
+    print(f"weights: {shown_weights(weights)}\ncompared with the model: {found}")
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return out

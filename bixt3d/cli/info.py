@@ -17,7 +17,12 @@ Facts = dict[str, Any]
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("info", "Describe runs, and files of clouds, meshes or images.", OFFLINE)
-    parser.add_argument("places", nargs="+", metavar="RUN_OR_FILE", help="run folder, its model.safetensors, or a file")
+    parser.add_argument(
+        "places",
+        nargs="+",
+        metavar="RUN_OR_FILE",
+        help="run folder, its model.safetensors, name of pretrained weights, or a file",
+    )
     parser.add_argument(
         "--json", action="store_true", help="print one line of JSON for each, with numbers under details"
     )
@@ -45,6 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def facts_of(place: Path, trust: bool = False) -> Facts:
     """Return the facts about a run or a file, in JSON types. Raises InputError if it is neither."""
+    from bixt3d.io.pretrained import find_run
+
+    run = find_run(place)
+    if run != place:
+        from bixt3d.cli.info_runs import run_facts
+
+        return {"place": str(place)} | run_facts(run, trust, str(place))
     if place.is_dir() or place.suffix.lower() == ".safetensors":
         from bixt3d.cli.info_runs import run_facts
 

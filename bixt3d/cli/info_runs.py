@@ -15,18 +15,25 @@ NAMES_SHOWN = 8
 WEIGHTS = {"model.safetensors": "the last epoch", "best_on_val.safetensors": "the epoch that was best on validation"}
 
 
-def run_facts(place: Path, trust: bool = False) -> dict[str, Any]:
-    """Return the facts about a run: a folder, or a file of weights alone. Raises InputError."""
+def run_facts(place: Path, trust: bool = False, name: str = "") -> dict[str, Any]:
+    """Return the facts about a run: a folder, or a file of weights alone. ``name``: see `next_steps`.
+
+    Raises InputError.
+    """
     folder = read_folder(place) if place.is_dir() else None
     if folder is None:
         saved = read_run(place, trust=trust)
-        return {"what": "the weights of a run"} | model_facts(saved) | next_steps(place, saved.task.name, None, trust)
+        return (
+            {"what": "the weights of a run"}
+            | model_facts(saved)
+            | next_steps(place, saved.task.name, None, trust, name)
+        )
     if folder.seeds:
         return several_facts(folder)
     facts = {"what": f"a run, {folder.state}", "task": folder.task}
     if (place / "model.safetensors").is_file():
         facts |= model_facts(read_run(place, trust=trust))
-    facts |= training_facts(folder) | file_facts(place) | next_steps(place, folder.task, folder, trust)
+    facts |= training_facts(folder) | file_facts(place) | next_steps(place, folder.task, folder, trust, name)
     return facts | {"details": facts.get("details", {}) | {"epochs": folder.epochs, "result": folder.result}}
 
 
@@ -135,9 +142,9 @@ def several_facts(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def next_steps(place: Path, task: str, run: RunFolder | None, trust: bool) -> dict[str, list[str]]:
-    """Return the next commands; ``run`` None: a file of weights alone."""
-    name, flag = shlex.quote(str(place)), " --trust" if trust else ""
+def next_steps(place: Path, task: str, run: RunFolder | None, trust: bool, name: str = "") -> dict[str, list[str]]:
+    """Return the next commands; ``run`` None: a file of weights alone; ``name``: of weights by name."""
+    name, flag = shlex.quote(name or str(place)), " --trust" if trust else ""
     short = next((word for word, choice in TASKS.items() if choice.task == task), None)
     steps = []
     if run and short and not run.finished:

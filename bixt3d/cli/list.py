@@ -1,4 +1,4 @@
-"""``bixt3d list configs|models|runs``."""
+"""``bixt3d list configs|models|runs``, and ``bixt3d list models --pretrained``."""
 
 import re
 import shutil
@@ -33,13 +33,16 @@ def make_parser() -> Parser:
     parser = Parser("list", "List the configs and models of bixt3d, or your runs.")
     parser.add_argument("what", choices=("configs", "models", "runs"), help="what to list")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="where runs are (default: runs)")
+    parser.add_argument("--pretrained", action="store_true", help="list the trained weights that come with bixt3d")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a list."""
     arguments = make_parser().parse_args(argv)
-    if arguments.what == "runs":
+    if arguments.pretrained:
+        print(pretrained_text(arguments.what))
+    elif arguments.what == "runs":
         print(runs_text(arguments.folder))
     else:
         print({"configs": configs_text, "models": models_text}[arguments.what]())
@@ -119,6 +122,26 @@ def models_text() -> str:
             table(images),
         ]
     )
+
+
+def pretrained_text(what: str) -> str:
+    """Return the trained weights that come with bixt3d. Raises InputError if others than models are to be listed."""
+    from bixt3d.cli.runs import read_folder, table
+    from bixt3d.errors import InputError
+    from bixt3d.inference.runs import read_run
+    from bixt3d.io.bounds import listed
+    from bixt3d.io.pretrained import known_pretrained
+
+    if what != "models":
+        raise InputError(f"--pretrained is for models: bixt3d list models --pretrained, not {what}")
+    rows = [["NAME", "TASK", "SCORE ON TEST", "CLASSES"]]
+    for name, folder in known_pretrained().items():
+        run, names = read_folder(folder), read_run(folder).names["class_names"]
+        score = next(iter(run.headline))
+        words = f"{score.replace('_', ' ')} {run.score_words(score)}"
+        rows.append([name, run.task, words, f"{len(names)}: {listed(names, 5)}"])
+    lines = ["bixt3d predict FILE --checkpoint NAME, load_pretrained(NAME); bixt3d info NAME describes them", ""]
+    return "\n".join([*lines, table(rows)])
 
 
 def runs_text(root: Path) -> str:

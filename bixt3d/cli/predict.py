@@ -38,7 +38,8 @@ def make_parser() -> Parser:
         "--checkpoint",
         type=Path,
         metavar="RUN",
-        help="run folder, or its model.safetensors (default: the newest run)",
+        help="run folder, its model.safetensors, or a name of pretrained weights (default: the newest run; without any "
+        "shapes-cls for clouds and meshes, each taken for one object, and aerial-scenes for LAS and LAZ)",
     )
     parser.add_argument(
         "--weights",

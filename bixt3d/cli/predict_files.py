@@ -9,20 +9,19 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from bixt3d.cli.choice import find
+from bixt3d.cli.default_weights import choose_weights
 from bixt3d.cli.predict_clouds import folder_category, predict_file
 from bixt3d.cli.predict_images import find_images, predict_image
 from bixt3d.cli.predict_scenes import predict_scene_file
-from bixt3d.datasets.files.reader import SUFFIXES, find_files
-from bixt3d.datasets.images.reading import ENDINGS
-from bixt3d.engine.folder import newest_run, weights_file, words_of
+from bixt3d.datasets.files.reader import find_files
+from bixt3d.engine.folder import shown_weights, weights_file
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
 from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import load_run
 from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.io.bounds import printable
 from bixt3d.io.error_messages import enough_memory
-from bixt3d.tasks import find_task
+from bixt3d.io.pretrained import is_named
 from bixt3d.types import InputError
 
 DRAWN = (Predictor, PartPredictor, ScenePredictor, ImagePredictor, ImageSegmentationPredictor)
@@ -31,10 +30,11 @@ DRAWN = (Predictor, PartPredictor, ScenePredictor, ImagePredictor, ImageSegmenta
 
 def predict_all(arguments: Namespace) -> int:
     """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
-    run = arguments.checkpoint or newest(any(map(names_images, arguments.places)))
-    weights = weights_file(Path(run), arguments.weights)
-    if not arguments.checkpoint or weights.with_name("best_on_val.safetensors").is_file():
-        print(f"weights: {weights} ({words_of(weights)})", file=sys.stderr)
+    run = arguments.checkpoint or choose_weights(arguments.places)
+    weights = weights_file(run, arguments.weights)
+    of_run = not arguments.checkpoint or weights.with_name("best_on_val.safetensors").is_file()
+    if of_run and not is_named(weights):
+        print(f"weights: {shown_weights(weights)}", file=sys.stderr)
     predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
     of_images = isinstance(predictor, BaseImagePredictor)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
@@ -55,13 +55,6 @@ def predict_all(arguments: Namespace) -> int:
     return 1 if faults else 0
 
 
-def names_images(place: str) -> bool:
-    """Return whether a path is an image, or a folder with images and no clouds."""
-    path = Path(place)
-    endings = {one.suffix.lower() for one in (path.rglob("*") if path.is_dir() else [path])}
-    return bool(endings & set(ENDINGS)) and not endings & set(SUFFIXES)
-
-
 def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) -> tuple[list[Path], int]:
     """Return the files, and the number of places without files, which it reports. Raises InputError without any."""
     paths: dict[Path, None] = {}
@@ -79,17 +72,6 @@ def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) 
     for error in faults:
         say_fault(error)
     return list(paths), len(faults)
-
-
-def newest(of_images: bool) -> Path:
-    """Return the folder of the newest run on images, or on clouds."""
-
-    def wanted(name: str) -> bool:
-        task = find_task(name)
-        return task is not None and (task.unit == "images") == of_images
-
-    example = find("imgcls" if of_images else "cls").example
-    return newest_run(Path("runs"), wanted, "run on images" if of_images else "run", example)
 
 
 def check(

@@ -44,7 +44,12 @@ def make_parser(name: str) -> Parser:
     """Return the parser of a task's help; `tasks.testing` parses the settings of a run."""
     what = TASKS[name].what
     parser = Parser(f"test {name}", f"Evaluate {what} on its test set.", TEXT.format(name=name, always=ALWAYS))
-    parser.add_argument("run", metavar="RUN", nargs="?", help="run folder, or its weights (default: the newest run)")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        nargs="?",
+        help="run folder, its weights, or a name of pretrained ones (default: the newest run)",
+    )
     parser.add_argument("--out", metavar="FOLDER", help="folder for the results (default: test/ in the run folder)")
     parser.add_argument(
         "--weights",

@@ -118,7 +118,9 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Draw clouds or images of a run; returns the files written."""
     arguments, rest = parse(sys.argv[1:] if argv is None else argv)
     from bixt3d.io.error_messages import enough_memory
+    from bixt3d.io.pretrained import find_run
 
+    arguments.run = arguments.run and find_run(arguments.run)
     if arguments.files:
         from bixt3d.cli.visualize_files import draw
     else:

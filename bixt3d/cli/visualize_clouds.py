@@ -15,8 +15,9 @@ from bixt3d.cli import visualize_images
 from bixt3d.cli.visualize_choice import check_drawn, check_latents, choose, to_numpy
 from bixt3d.datasets import CloudSource
 from bixt3d.datasets.files.writers import as_bytes, write_ply
-from bixt3d.engine.folder import weights_file, words_of
+from bixt3d.engine.folder import shown_weights, weights_file
 from bixt3d.inference.runs import newest_of, read_run
+from bixt3d.io.pretrained import results_folder
 from bixt3d.models.attention_maps import attention_maps
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.tasks.part_segmentation import PartEvaluation, show_cloud
@@ -56,7 +57,7 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
     if is_about_images(arguments, rest):
         return visualize_images.main(arguments, rest)
     shown = predict(arguments, rest)
-    out = arguments.out or shown.path.parent / "pictures"
+    out = arguments.out or results_folder(shown.path) / "pictures"
     try:
         out.mkdir(parents=True, exist_ok=True)
         files = draw_all(shown, out)
@@ -77,9 +78,9 @@ def choose_weights(arguments: Namespace) -> None:
     run = arguments.run or (visualize_images.find_run() if arguments.image else find_run())
     arguments.run = weights_file(run, arguments.weights)
     if arguments.weights == "best":
-        arguments.out = arguments.out or run / "pictures_best"
+        arguments.out = arguments.out or arguments.run.parent / "pictures_best"
     arguments.weights = None
-    print(f"weights: {arguments.run} ({words_of(arguments.run)})", flush=True)
+    print(f"weights: {shown_weights(arguments.run)}", flush=True)
 
 
 def is_about_images(arguments: Namespace, rest: Sequence[str]) -> bool:

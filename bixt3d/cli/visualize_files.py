@@ -6,14 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bixt3d.cli.default_weights import choose_weights
 from bixt3d.cli.predict_clouds import draw_shown, show
-from bixt3d.cli.predict_files import free_name, newest
+from bixt3d.cli.predict_files import free_name
 from bixt3d.cli.visualize_choice import check_latents, to_numpy
 from bixt3d.datasets.files.reader import MESH_POINTS, read_file
-from bixt3d.engine.folder import weights_file, words_of
+from bixt3d.engine.folder import shown_weights, weights_file
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor
 from bixt3d.inference.runs import load_run
 from bixt3d.io.bounds import printable
+from bixt3d.io.pretrained import results_folder
 from bixt3d.types import InputError
 from bixt3d.viz.attention import choose_latents, draw_attention
 from bixt3d.viz.page import write_html
@@ -22,7 +24,9 @@ from bixt3d.viz.parts import show_parts
 
 def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
     """Draw all clouds of the files; returns the files written."""
-    weights = weights_file(arguments.run or newest(of_images=False), arguments.weights or "last")
+    weights = weights_file(
+        arguments.run or choose_weights([str(path) for path in arguments.files]), arguments.weights or "last"
+    )
     predictor = load_run(weights, trust="--trust" in rest)
     if not isinstance(predictor, CloudPredictor):
         raise InputError(f"{weights} is no model of clouds: choose another --checkpoint")
@@ -30,8 +34,8 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
         predictor.check_category(arguments.category)
     elif arguments.category:
         raise InputError("--category is for models of parts, and this run has none: leave it out")
-    print(f"weights: {weights} ({words_of(weights)})", flush=True)
-    out, name = arguments.out or weights.parent / "pictures", partial(free_name, taken=set())
+    print(f"weights: {shown_weights(weights)}", flush=True)
+    out, name = arguments.out or results_folder(weights) / "pictures", partial(free_name, taken=set())
     missing = [path for path in arguments.files if not path.exists()]
     if missing:
         raise InputError(f"there is no file {missing[0]}")

@@ -21,6 +21,7 @@ from bixt3d.inference.images import (
 )
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.named_configs import nearest
+from bixt3d.io.pretrained import name_of, results_folder
 from bixt3d.models.attention_maps import image_attention_maps
 from bixt3d.models.create import create_model
 from bixt3d.models.image_preset_table import PRESETS
@@ -129,7 +130,7 @@ def open_images(arguments: Namespace, rest: Sequence[str]) -> tuple[NamedPredict
     if saved.task.unit != "images":
         raise InputError(f"{saved.path} comes from a run on clouds, and --image is for runs on images")
     shots = named_shots(arguments)
-    return NamedPredictor(saved.load(), saved.path.parent.name, saved.path.parent), shots
+    return NamedPredictor(saved.load(), *name_and_folder(saved.path)), shots
 
 
 def find_run() -> Path:
@@ -162,7 +163,12 @@ def open_test_images(arguments: Namespace, run: Path, rest: Sequence[str]) -> tu
     if arguments.worst:
         index = [index[place] for place in rank(task, trained, index)][: arguments.count]
     shots = [take_shot(test, place) for place in index]
-    return NamedPredictor(predictor, trained.path.parent.name, trained.path.parent), shots
+    return NamedPredictor(predictor, *name_and_folder(trained.path)), shots
+
+
+def name_and_folder(weights: Path) -> tuple[str, Path]:
+    """Return the name of weights for titles, and the folder of their results."""
+    return Path(name_of(weights)).name, results_folder(weights)
 
 
 def rank(task: Any, trained: TrainedRun, index: Sequence[int]) -> list[int]:

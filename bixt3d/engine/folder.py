@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bixt3d.engine.checkpoint import write_text
 from bixt3d.io.named_configs import nearest
+from bixt3d.io.pretrained import find_run, is_named, known_pretrained, name_of
 from bixt3d.io.weights import load_metadata
 from bixt3d.io.writing import remove_leftovers, write_whole
 from bixt3d.types import InputError
@@ -17,6 +18,10 @@ from bixt3d.types import InputError
 RECORD = "run.json"
 OF_A_RUN = (RECORD, "config.yaml", "metrics.csv", "checkpoint.pt", "result.json", "report.html", "tensorboard")
 """What a run writes, apart from weights and pictures."""
+
+
+class NoRunError(InputError):
+    """There is no run of the wanted kind."""
 
 
 @dataclass(frozen=True)
@@ -182,20 +187,23 @@ def newest_run(root: Path, wanted: Callable[[str], bool], kind: str, how: str) -
 def _newest(folders: Iterable[Path], root: Path, wanted: Callable[[str], bool], kind: str, how: str) -> Path:
     records = {folder: record for folder in folders if (record := read_record(folder)) and wanted(record.task)}
     if not records:
-        raise InputError(f"there is no {kind} under {root}/ yet: make one with `{how}`")
+        raise NoRunError(f"there is no {kind} under {root}/ yet: make one with `{how}`")
     return max(records, key=lambda folder: (datetime.fromisoformat(records[folder].began), folder))
 
 
-def weights_file(run: Path, which: str = "last") -> Path:
+def weights_file(run: str | Path, which: str = "last") -> Path:
     """Return the weights file of a run folder: ``last`` epoch, or ``best`` epoch on the validation split.
 
-    The path of a file is returned as it is. Raises InputError if the run has none, or has several seeds.
+    ``run``: a folder, a name of weights (see `find_run`), or a file, whose path is returned as it is. Raises InputError
+    if the run has none, or has several seeds.
     """
+    run = find_run(run)
     if not run.is_dir():
         if which == "best":
             raise InputError(f"--weights best needs a run folder, and {run} is none: leave it out")
         if not run.exists():
-            near = nearest(run.name, [path.parent.name for path in run.parent.glob(f"*/{RECORD}")])
+            runs = (path.parent.name for path in run.parent.glob(f"*/{RECORD}"))
+            near = nearest(run.name, [*runs, *known_pretrained()])
             raise InputError(f"there is no run folder or weights file {run}" + (near if "did you mean" in near else ""))
         return run
     seeds = sorted(str(path.parent) for path in run.glob("seed*/model.safetensors"))
@@ -209,4 +217,11 @@ def weights_file(run: Path, which: str = "last") -> Path:
 
 def words_of(path: Path) -> str:
     """Return in words which weights of a run a file contains."""
+    if is_named(path):
+        return "pretrained"
     return {"model": "last", "best_on_val": "best on validation"}.get(path.stem, path.name)
+
+
+def shown_weights(path: Path) -> str:
+    """Return weights as text: their path, or their name, and which of a run they are."""
+    return f"{name_of(path) if is_named(path) else path} ({words_of(path)})"

@@ -22,6 +22,7 @@ from bixt3d.inference.graphs import as_graph
 from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import SavedRun, read_run
 from bixt3d.io.extras import need
+from bixt3d.io.pretrained import results_folder
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.types import InputError
 from bixt3d.version import __version__
@@ -40,8 +41,9 @@ def export_run(
 ) -> tuple[Path, str]:
     """Export a run, compare the file with the model, and write it; return its path and the result of the comparison.
 
-    ``out``: path of the file; None: beside the run's weights. ``trust``: see `load_run`. Raises InputError, and writes
-    nothing, if there is no such run, a package is missing, or the output differs too much from the predictor's.
+    ``out``: path of the file; None: beside the run's weights, for weights by name in ``runs/NAME``. ``trust``: see
+    `load_run`. Raises InputError, and writes nothing, if there is no such run, a package is missing, or the output
+    differs too much from the predictor's.
     """
     if kind not in SUFFIX:
         raise InputError(f"unknown format '{kind}': choose {' or '.join(SUFFIX)}")
@@ -54,8 +56,7 @@ def export_run(
         graph, example_inputs(predictor, 2), free_sizes(predictor), describe(saved, predictor)
     )
     found = compare(call, graph, predictor)
-    weights = Path(run) / "model" if Path(run).is_dir() else Path(run)
-    out = out or weights.with_suffix(SUFFIX[kind])
+    out = out or results_folder(saved.path) / saved.path.with_suffix(SUFFIX[kind]).name
     write_whole(out, lambda temporary: temporary.write_bytes(content))
     return out, found
 

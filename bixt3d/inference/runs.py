@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bixt3d.engine.folder import RECORD, newest_run, weights_file
 from bixt3d.errors import check_path
@@ -14,9 +14,11 @@ from bixt3d.inference.predictor import move
 from bixt3d.io.bounds import printable
 from bixt3d.io.error_messages import first_line
 from bixt3d.io.importing import import_from
+from bixt3d.io.pretrained import find_pretrained
 from bixt3d.io.untrusted import read_json
 from bixt3d.io.weights import load_metadata, load_weights
 from bixt3d.models.described import build_described
+from bixt3d.models.sharing import SharedModel
 from bixt3d.tasks import find_task
 from bixt3d.tasks.task import FORMAT, Task
 from bixt3d.types import InputError
@@ -48,9 +50,12 @@ class SavedRun:
 
     def load_model(self) -> nn.Module:
         """Return the model with its weights. Raises InputError for an unknown class or weights that do not fit."""
-        weights: dict[str, Tensor] = load_weights(self.path)[0]
+        weights, metadata = load_weights(self.path)
         outputs, features = self.task.outputs(self.names), self.input.get("features") or ""
-        return build_described(self.model, self.task.model, outputs, features, weights, str(self.path), self.trust)
+        model = build_described(self.model, self.task.model, outputs, features, weights, str(self.path), self.trust)
+        if isinstance(model, SharedModel):
+            model.metadata = metadata
+        return model
 
     def load(self, device: str | torch.device = "cpu") -> Any:
         """Return the predictor of the task, with the model on a device."""
@@ -104,14 +109,29 @@ def import_from_run(folder: Path) -> None:
 
 
 def load_run(run: str | Path, device: str | torch.device = "cpu", trust: bool = False) -> Any:
-    """Load a trained model from a run folder, or from its ``model.safetensors`` alone; return its predictor.
+    """Load a trained model from a run folder, from its ``model.safetensors`` alone, or by name; return its predictor.
 
     For clouds that is a Predictor (classification) or PartPredictor, for images an ImagePredictor or
-    ImageSegmentationPredictor. Only this file is read; nothing is imported or downloaded. ``trust``: import classes of
+    ImageSegmentationPredictor. Names: see `load_pretrained`. Only this file is read; nothing is imported, or downloaded
+    unless the name is one of the Hugging Face hub. ``trust``: import classes of
     models and tasks that are not bixt3d's, which runs their code. Raises InputError if there is no such run, or if its
     weights do not fit its description.
     """
     return read_run(run, trust=trust).load(device)
+
+
+def load_pretrained(name: str, device: str | torch.device = "cpu", trust: bool = False) -> Any:
+    """Load trained weights by name; return their predictor, as `load_run` does.
+
+    ``name``: one of `list_models(pretrained=True)`, which come with bixt3d and need no network, or
+    ``hf-hub:USER/MODEL`` of the Hugging Face hub. Raises InputError for another name.
+
+    Example:
+        >>> load_pretrained("shapes-cls").class_names[:3]
+        ('airplane', 'bed', 'bottle')
+    """
+    check_path(name=name)
+    return load_run(find_pretrained(str(name)), device, trust)
 
 
 def import_task(named: str | None, path: Path, trust: bool) -> Task:

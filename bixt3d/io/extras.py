@@ -15,6 +15,7 @@ EXTRAS = {
     "pyg": ("torch_geometric",),
     "export": ("fvcore", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "psb": ("py7zr",),
+    "hub": ("huggingface_hub",),
 }
 """The packages of each extra, by their import names."""
 

@@ -9,6 +9,7 @@ from bixt3d.config import follow_features, is_text
 from bixt3d.errors import check_path
 from bixt3d.io.known_classes import known_classes
 from bixt3d.io.named_configs import known_configs, nearest
+from bixt3d.io.pretrained import known_pretrained
 from bixt3d.models.classifier import CloudClassifier
 from bixt3d.models.features import FeatureModel
 from bixt3d.models.image_classifier import ImageClassifier
@@ -73,6 +74,8 @@ def create_model(
                 raise InputError(f"'{text}' is a model of images, which has no {what}: leave it out")
         return _create_preset(text, num_classes, pretrained, changes)
     shown = "the model of this config" if is_text(text) else f"'{text}'"
+    if text in known_pretrained():
+        raise InputError(f"{shown} names trained weights: load them with load_pretrained({shown})")
     if shown.startswith("'") and "/" not in text and Path(text).suffix == "" and text not in known_configs():
         raise InputError(f"there is no model {shown}" + nearest(text, list_models()))
     if pretrained:
@@ -110,8 +113,10 @@ def _outputs(shown: str, kind: Kind, num_classes: int | None, num_categories: in
     return [num_classes] if num_categories is None else [num_classes, num_categories]
 
 
-def list_models(pattern: str = "", kind: str | None = None) -> list[str]:
+def list_models(pattern: str = "", kind: str | None = None, pretrained: bool = False) -> list[str]:
     """Return the names that `create_model` accepts: configs, then image presets.
+
+    ``pretrained``: return those that `load_pretrained` accepts instead: the trained weights that come with bixt3d.
 
     ``pattern``: a substring of the names, or a wildcard pattern such as ``bixt_*_ft384``. ``kind``: cls, partseg
     or scenes (clouds), imgcls or imgseg (images); None: all. Raises InputError for another kind.
@@ -121,7 +126,12 @@ def list_models(pattern: str = "", kind: str | None = None) -> list[str]:
     if kind not in (None, *KINDS):
         raise InputError(f"there is no kind of model '{kind}'" + nearest(str(kind), KINDS))
     pattern = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
-    configs = [name for name in known_configs() if kind is None or kind_of(read_model_config(name)) == kind]
+    files = known_configs()
+    if pretrained:
+        files = {name: folder / "config.yaml" for name, folder in known_pretrained().items()}
+    configs = [name for name, path in files.items() if kind is None or kind_of(read_model_config(path)) == kind]
+    if pretrained:
+        return [name for name in configs if fnmatch(name, pattern)]
     presets = [name for name, one in PRESETS.items() if kind in (None, "imgcls" if one.head == "classes" else "imgseg")]
     return [name for name in (*configs, *presets) if fnmatch(name, pattern)]
 

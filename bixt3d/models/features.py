@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bixt3d.errors import check_whole
+from bixt3d.models.sharing import SharedModel
 from bixt3d.types import InputError, Tokens
 
 
@@ -25,11 +26,11 @@ class ModelFeatures(NamedTuple):
     pooled: Float[Tensor, "B D"]
 
 
-class FeatureModel(nn.Module):
+class FeatureModel(SharedModel):
     """Base class of models: `forward_features` returns features, `reset_classifier` replaces the head.
 
-    ``head_name``: path of the module that `reset_classifier` replaces; ``num_classes``: number of its outputs (for a
-    part segmenter, the parts of all categories).
+    `SharedModel` loads, saves and shares its weights. ``head_name``: path of the module that `reset_classifier`
+    replaces; ``num_classes``: number of its outputs (for a part segmenter, the parts of all categories).
 
     With 0 classes the head is `nn.Identity`, and ``forward`` returns the features that a head would read: (B, D) for
     classifiers, (B, N, D), one vector for each point, for part segmenters, and (B, D, X, Y) for image segmenters.

@@ -13,12 +13,13 @@ from torch import nn
 from bixt3d.config import SettingsParser
 from bixt3d.datasets.transforms.feature_augment import without_features
 from bixt3d.engine.fabric import Fabric
-from bixt3d.engine.folder import weights_file, words_of
+from bixt3d.engine.folder import shown_weights, weights_file, words_of
 from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import finish, rank_zero_first, start
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.error_messages import enough_memory
+from bixt3d.io.pretrained import name_of, results_folder
 from bixt3d.io.untrusted import read_yaml
 from bixt3d.models.described import without_pretrained
 from bixt3d.tasks.backends import choose_backends
@@ -65,19 +66,19 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
         options += [f"--baseline {where.baseline}"] if relate else []
         options += [f"--without {where.without}"] if where.without else []
         page = {
-            "title": " ".join([f"{path.parent.name}, evaluated", *options]),
+            "title": " ".join([f"{Path(name_of(path)).name}, evaluated", *options]),
             "result": result,
             "rows": rows,
-            "command": " ".join([task.command("test"), str(path.parent), *options]),
+            "command": " ".join([task.command("test"), name_of(path), *options]),
             "settings": trained.config,
         }
         name = "_".join(["test", *["best"] * best, *Features.parse(where.without).names])
-        out = where.out or path.parent / name
+        out = where.out or results_folder(path) / name
         task.write_results(out, evaluation, examples, run, page)
         print(evaluation.text())
         if relate:
             print(f"mean corruption error {result['mean_corruption_error']:.3f} (1: that of {where.baseline})")
-        print(f"checkpoint: {path} ({words_of(path)}){f', votes: {where.votes}' if task.votes else ''}")
+        print(f"checkpoint: {shown_weights(path)}{f', votes: {where.votes}' if task.votes else ''}")
         print(f"report: {out / 'report.html'}")
     finish(fabric)
     return result
