@@ -67,8 +67,9 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder for files: for each cloud its points with labels (see --format), a .png and a .html; for "
-        "each image a .png and, from a segmenter, a .png of the class number of each pixel",
+        help="folder for files, or for a single cloud the file, such as out.laz: for each cloud its points with labels "
+        "(see --format), a .png and a .html; for each image a .png and, from a segmenter, a .png of the class number of "
+        "each pixel",
     )
     parser.add_argument(
         "--format",

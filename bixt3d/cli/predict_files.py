@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from bixt3d.cli.default_weights import choose_weights
+from bixt3d.cli.predict import FORMATS
 from bixt3d.cli.predict_clouds import folder_category, predict_file
 from bixt3d.cli.predict_images import find_images, predict_image
 from bixt3d.cli.predict_scenes import predict_scene_file
@@ -38,11 +39,12 @@ def predict_all(arguments: Namespace) -> int:
     predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
     of_images = isinstance(predictor, BaseImagePredictor)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
+    name = None if of_images else one_name(arguments, paths)
     check(arguments, predictor, paths)
     predict = (
         predict_image if of_images else predict_scene_file if isinstance(predictor, ScenePredictor) else predict_file
     )
-    name = partial(free_name, taken=set())
+    name = name or partial(free_name, taken=set())
     for path in tqdm(paths, unit="file", disable=True if len(paths) == 1 else None):  # None: only on a terminal
         try:
             with enough_memory(f"give a smaller file than {path}{', or leave out --out' if arguments.out else ''}"):
@@ -53,6 +55,30 @@ def predict_all(arguments: Namespace) -> int:
     if arguments.out and isinstance(predictor, PartPredictor):
         say_who_drew()
     return 1 if faults else 0
+
+
+def one_name(arguments: Namespace, paths: Sequence[Path]) -> Callable[[str], str] | None:
+    """If ``--out`` is a file such as out.laz, set its folder and format; return the function that names the file.
+
+    None for a folder. Raises InputError for several files, and for one that would replace the file it is made from.
+    """
+    out = arguments.out
+    if not out or out.is_dir() or out.suffix[1:] not in FORMATS:
+        return None
+    if len(paths) > 1 or arguments.format:
+        raise InputError(f"--out {printable(out)} is one file: for several files or formats name a folder")
+    if out.exists() and out.samefile(paths[0]):
+        raise InputError(f"--out {printable(out)} would replace the file that is predicted: choose another name")
+    taken: list[str] = []
+
+    def name(cloud: str) -> str:
+        if taken:
+            raise InputError(f"--out {printable(out)} is one file, and {paths[0]} holds several clouds: name a folder")
+        taken.append(cloud)
+        return out.stem
+
+    arguments.out, arguments.format = out.parent, (out.suffix[1:],)
+    return name
 
 
 def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) -> tuple[list[Path], int]:

@@ -16,7 +16,6 @@ from bixt3d.io.pretrained import find_run, known_pretrained
 from bixt3d.io.untrusted import check_different_names, read_json
 from bixt3d.io.weights import load_weights, save_weights
 from bixt3d.io.writing import write_whole
-from bixt3d.models.described import build_described
 from bixt3d.types import InputError
 
 M = TypeVar("M", bound="SharedModel")
@@ -63,6 +62,8 @@ class SharedModel(nn.Module):
             >>> model(torch.rand(1, 512, 3)).shape
             torch.Size([1, 10])
         """
+        from bixt3d.models.described import build_described  # not at the top: it needs the parser of settings
+
         check_path(place=place)
         text = str(place)
         remote = is_repository(text) and not Path(text).exists()

@@ -1,0 +1,165 @@
+"""Weights that come with bixt3d: found by name, described by their cards, reproduced by the command that these print."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import bixt3d
+from bixt3d.cli.main import call
+from bixt3d.io import named_configs
+from bixt3d.io.pretrained import find_run, known_pretrained, name_of, results_folder
+from bixt3d.io.weights import load_metadata
+from bixt3d.tasks import find_task
+from bixt3d.types import InputError
+
+NAMES = list(known_pretrained())
+TEXTS = ("README.md", "config.yaml", "metrics.csv", "result.json", "run.json")
+OF_A_MACHINE = re.compile(r"(?<![\w.])/(root|home|work|tmp|mnt|Users)/")
+
+
+def test_there_are_weights_of_objects_parts_and_scenes():
+    assert {"shapes-cls", "shapes-parts", "modelnet10-small", "rooms-scenes", "aerial-scenes"} <= {*NAMES}
+    assert NAMES == bixt3d.list_models(pretrained=True)
+    assert bixt3d.list_models("small", kind="cls", pretrained=True) == ["modelnet10-small"]
+    assert {"aerial-scenes", "rooms-scenes"} <= {*bixt3d.list_models(kind="scenes", pretrained=True)}
+    assert not {*NAMES} & {*bixt3d.list_models()}
+
+
+def test_all_of_them_together_are_small_enough_for_the_wheel():
+    files = [path for folder in known_pretrained().values() for path in folder.iterdir()]
+    assert {path.name for path in files} == {*TEXTS, "model.safetensors"}
+    assert 10_000_000 < sum(path.stat().st_size for path in files) <= 25_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_file_names_a_place_of_the_machine_it_was_made_on(name: str):
+    folder = known_pretrained()[name]
+    texts = [(folder / one).read_text(encoding="utf-8") for one in TEXTS]
+    assert not [
+        found[0]
+        for text in (*texts, str(load_metadata(folder / "model.safetensors")))
+        for found in OF_A_MACHINE.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_has_the_figures_of_its_run_and_the_command_that_reproduces_them(name: str):
+    folder = known_pretrained()[name]
+    card, result = (folder / "README.md").read_text(encoding="utf-8"), json.loads((folder / "result.json").read_text())
+    task = find_task(result["task"])
+    for score in task.headline:
+        assert f"| {score.replace('_', ' ')} | {100 * result[score]:.2f} |" in card
+    assert f"\nbixt3d test {task.program} {name}\n" in card
+    assert f"commit {result['commit']}," in card and f"Seed {result['seed']}, {result['device']}," in card
+    for title in (
+        "## Trained on",
+        "Licence of the data:",
+        "## Figures",
+        "Convention:",
+        "For:",
+        "Limits:",
+        "Licence of",
+    ):
+        assert title in card
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["library_name"] == "bixt3d" and head["license"] in ("apache-2.0", "other")
+    values = [one["value"] for one in head["model-index"][0]["results"][0]["metrics"]]
+    assert values == [round(result[score], 6) for score in task.headline]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_hub_reads_a_card(name: str):
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.ModelCard.load(known_pretrained()[name] / "README.md")
+    assert card.data.model_name == name and card.data.library_name == "bixt3d" and card.data.eval_results
+    assert card.data.license != "other" or card.data.license_link
+
+
+@pytest.mark.parametrize("name", ["shapes-cls", "shapes-parts"])
+def test_the_command_on_a_card_reproduces_its_figures(name: str, tmp_path, monkeypatch, capsys):
+    """The pictures of the report are not drawn."""
+    monkeypatch.chdir(tmp_path)
+    card = (known_pretrained()[name] / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^bixt3d (test .*)$", card, re.MULTILINE)
+    given = json.loads((known_pretrained()[name] / "result.json").read_text())
+    monkeypatch.setattr(type(find_task(given["task"])), "write_report", lambda *_: None)
+    result = call(command.split())
+    assert (tmp_path / "runs" / name / "test" / "result.json").is_file()
+    assert [*tmp_path.rglob("*")] and not [*known_pretrained()[name].glob("test*")]
+    for score in find_task(given["task"]).headline:
+        assert f"{result[score]:.4f}" == f"{given[score]:.4f}"
+    assert f"checkpoint: {name} (pretrained)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_load_by_name_as_predictor_and_as_model(name: str):
+    predictor = bixt3d.load_pretrained(name)
+    assert repr(predictor) == repr(bixt3d.load_run(known_pretrained()[name]))
+    model = type(predictor.model).from_pretrained(name)
+    assert not model.training
+    own = predictor.model.state_dict()
+    assert all(torch.equal(value, own[key]) for key, value in model.state_dict().items())
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match="no pretrained weights 'modelnet10_small'; did you mean 'modelnet10-small'"):
+        bixt3d.load_pretrained("modelnet10_small")
+    with pytest.raises(InputError, match="no run folder or weights file shapes-clss; did you mean 'shapes-cls'"):
+        bixt3d.load_run("shapes-clss")
+    with pytest.raises(InputError, match=r"trained weights: load them with load_pretrained\('shapes-cls'\)"):
+        bixt3d.create_model("shapes-cls", 3)
+    with pytest.raises(InputError, match="holds a BixtClassifier, which is no DecoderSegmenter"):
+        bixt3d.DecoderSegmenter.from_pretrained("shapes-cls")
+
+
+def test_a_folder_that_exists_comes_before_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_run("shapes-cls") == known_pretrained()["shapes-cls"]
+    (tmp_path / "shapes-cls").mkdir()
+    assert find_run("shapes-cls") == Path("shapes-cls")
+    weights = known_pretrained()["rooms-scenes"] / "model.safetensors"
+    assert (name_of(weights), results_folder(weights)) == ("rooms-scenes", Path("runs/rooms-scenes"))
+    own = tmp_path / "run/model.safetensors"
+    assert (name_of(own), results_folder(own)) == (str(own.parent), own.parent)
+    kept = Path("hub/models--user--some--model/snapshots/0a1b/model.safetensors")
+    assert (name_of(kept), results_folder(kept)) == ("hf-hub:user/some--model", Path("runs/user--some--model"))
+
+
+def test_a_checkout_and_a_wheel_find_them_in_the_same_place():
+    package = Path(bixt3d.__file__).parent
+    assert named_configs.shipped("pretrained") == package / "pretrained"
+    assert 'pretrained/*/*"' in (package.parent / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_new_runs_start_from_a_name(tmp_path):
+    small = {"train_per_class": 1, "test_per_class": 1}
+    run = bixt3d.train(
+        "shapes_cls", data=small, train={"epochs": 1, "steps": 1, "init": "shapes-cls"}, run_dir=tmp_path / "run"
+    )
+    old, new = (bixt3d.load_run(one).model.state_dict() for one in ("shapes-cls", run))
+    change = max(
+        float((old[key] - new[key]).abs().max()) for key in old if old[key].is_floating_point() and "running" not in key
+    )
+    assert change < 0.01  # one small step
+
+
+def test_commands_take_a_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savetxt("cloud.xyz", np.random.default_rng(0).normal(size=(50, 3)))
+    call(["predict", "cloud.xyz", "--checkpoint", "modelnet10-small", "--json"])
+    said = capsys.readouterr()
+    assert json.loads(said.out)["class"] in bixt3d.load_pretrained("modelnet10-small").class_names
+    call(["info", "shapes-parts"])
+    said = capsys.readouterr().out
+    assert "shapes-parts: a run, finished" in said and "bixt3d test partseg shapes-parts" in said
+    call(["list", "models", "--pretrained"])
+    assert re.search(r"modelnet10-small +classification +overall accuracy 93.94%", capsys.readouterr().out)
+    call(["compare", "show", "shapes-cls", "modelnet10-small"])
+    assert "modelnet10-small" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--pretrained is for models"):
+        call(["list", "runs", "--pretrained"])
