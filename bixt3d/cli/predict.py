@@ -68,8 +68,8 @@ def make_parser() -> Parser:
         "--out",
         type=Path,
         help="folder for files, or for a single cloud the file, such as out.laz: for each cloud its points with labels "
-        "(see --format), a .png and a .html; for each image a .png and, from a segmenter, a .png of the class number of "
-        "each pixel",
+        "(see --format), a .png and a .html; for each image a .png and, from a segmenter, a .png of the number of the "
+        "class of each pixel",
     )
     parser.add_argument(
         "--format",

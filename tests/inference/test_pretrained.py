@@ -1,4 +1,4 @@
-"""Weights that come with bixt3d: found by name, described by their cards, reproduced by the command that these print."""
+"""Weights that come with bixt3d: found by name, described by cards, whose commands reproduce the figures."""
 
 import json
 import re
@@ -24,7 +24,7 @@ OF_A_MACHINE = re.compile(r"(?<![\w.])/(root|home|work|tmp|mnt|Users)/")
 
 def test_there_are_weights_of_objects_parts_and_scenes():
     assert {"shapes-cls", "shapes-parts", "modelnet10-small", "rooms-scenes", "aerial-scenes"} <= {*NAMES}
-    assert NAMES == bixt3d.list_models(pretrained=True)
+    assert bixt3d.list_models(pretrained=True) == NAMES
     assert bixt3d.list_models("small", kind="cls", pretrained=True) == ["modelnet10-small"]
     assert {"aerial-scenes", "rooms-scenes"} <= {*bixt3d.list_models(kind="scenes", pretrained=True)}
     assert not {*NAMES} & {*bixt3d.list_models()}
@@ -70,6 +70,15 @@ def test_a_card_has_the_figures_of_its_run_and_the_command_that_reproduces_them(
     assert head["library_name"] == "bixt3d" and head["license"] in ("apache-2.0", "other")
     values = [one["value"] for one in head["model-index"][0]["results"][0]["metrics"]]
     assert values == [round(result[score], 6) for score in task.headline]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_has_the_score_of_the_card(name: str):
+    page = (Path(bixt3d.__file__).parents[1] / "docs/pretrained.md").read_text(encoding="utf-8")
+    result = json.loads((known_pretrained()[name] / "result.json").read_text())
+    score = next(iter(find_task(result["task"]).headline))
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    assert row.endswith(f"| {score.replace('_', ' ')} {100 * result[score]:.2f} |")
 
 
 @pytest.mark.parametrize("name", NAMES)
