@@ -3,9 +3,10 @@
     python benchmarks/release.py NAME RUN [--verify]
 
 NAME has an entry in benchmarks/releases.yaml: what it was trained on and its licence, what it is for, and its limits;
-all else on the card is taken from the run. Weights are stored as they were evaluated (float32; those of the
-exponential moving average, if the run has one); paths of this machine are replaced by those of the config. --verify
-runs the command on the card that reproduces the figures, and compares them.
+all else on the card is taken from the run. Weights are stored as they were evaluated (float32; those of the exponential
+moving average, if the run has one); paths of this machine are replaced by those of the config. The table of
+docs/pretrained.md is written anew. --verify runs the command on the card that reproduces the figures, and compares
+them.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from bixt3d.io.weights import load_weights, save_weights
 
 ROOT = Path(__file__).parents[1]
 PRETRAINED = ROOT / "bixt3d" / "pretrained"
+PAGE = ROOT / "docs" / "pretrained.md"
 COPIED = ("metrics.csv", "result.json", "run.json")
 OF_A_MACHINE = re.compile(r"(?<![\w.])/(root|home|work|tmp|mnt|Users)/")
 IN_ALL = 25_000_000
@@ -110,6 +112,7 @@ def release(name: str, run: Path, verify: bool = False) -> Path:
             check_figures(folder, found)
         shutil.rmtree(PRETRAINED / name, ignore_errors=True)
         shutil.copytree(folder, PRETRAINED / name)
+    write_table(entries)
     return PRETRAINED / name
 
 
@@ -136,7 +139,7 @@ def card(name: str, entry: Mapping[str, Any], run: RunFolder, folder: Path) -> s
     program, names = saved.task.program, saved.names["class_names"]
     average = float((run.settings.get("optim") or {}).get("ema") or 0)
     rows = [
-        f"| {key.replace('_', ' ')} | {100 * result[key]:.2f} |"
+        f"| {words_of(key)} | {100 * result[key]:.2f} |"
         for key in (*run.headline, "accuracy", "expected_calibration_error")
         if key in result
     ]
@@ -162,6 +165,11 @@ def card(name: str, entry: Mapping[str, Any], run: RunFolder, folder: Path) -> s
     return f"---\n{front_matter(name, entry, run, program)}\n---\n{CARD.format(**values)}"
 
 
+def words_of(score: str) -> str:
+    """Return the name of a score as text."""
+    return score.replace("_", " ").replace("miou", "mIoU")
+
+
 def front_matter(name: str, entry: Mapping[str, Any], run: RunFolder, program: str) -> str:
     """Return the yaml at the head of the card, with the figures as evaluation results."""
     from huggingface_hub import EvalResult, ModelCardData
@@ -174,7 +182,7 @@ def front_matter(name: str, entry: Mapping[str, Any], run: RunFolder, program: s
             dataset_name=entry["data_name"],
             dataset_split="test",
             metric_type="accuracy" if "accuracy" in key or key.startswith("top") else "mean_iou",
-            metric_name=key.replace("_", " "),
+            metric_name=words_of(key),
             metric_value=round(float(run.result[key]), 6),
         )
         for key in run.headline
@@ -191,6 +199,20 @@ def front_matter(name: str, entry: Mapping[str, Any], run: RunFolder, program: s
         pipeline_tag=HUB_TASKS.get(program),
     )
     return data.to_yaml()
+
+
+def write_table(entries: Mapping[str, Any]) -> None:
+    """Write the table of all released weights into the page on them."""
+    rows = []
+    for name in (one for one in entries if (PRETRAINED / one).is_dir()):
+        run = read_folder(PRETRAINED / name)
+        score = next(iter(run.headline))
+        words = f"{words_of(score)} {100 * run.result[score]:.2f}"
+        rows.append(f"| `{name}` | {entries[name]['tells']} | {entries[name]['data_name']} | {words} |\n")
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(
+        re.sub(r"(?<=\|---\|---\|---\|---\|\n)(\| `.*\n)+", lambda _: "".join(rows), text), encoding="utf-8"
+    )
 
 
 def check_release(folder: Path) -> None:

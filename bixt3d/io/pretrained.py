@@ -10,7 +10,7 @@ from bixt3d.io.named_configs import nearest, shipped
 
 def known_pretrained() -> dict[str, Path]:
     """Return the folders of the weights that come with bixt3d, by name."""
-    return {path.parent.name: path.parent for path in sorted(shipped("pretrained").glob(f"*/{WEIGHTS}"))}
+    return {path.parent.name: path.parent for path in sorted(shipped("pretrained").resolve().glob(f"*/{WEIGHTS}"))}
 
 
 def find_pretrained(name: str) -> Path:
@@ -32,7 +32,7 @@ def find_run(place: str | Path) -> Path:
 def name_of(weights: Path) -> str:
     """Return the name of weights by name; of all others the folder."""
     folder = weights.parent
-    if folder in known_pretrained().values():
+    if folder.resolve() in known_pretrained().values():
         return folder.name
     return HUB + found if (found := _repository(folder)) else str(folder)
 

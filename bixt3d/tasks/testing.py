@@ -19,7 +19,7 @@ from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import finish, rank_zero_first, start
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.error_messages import enough_memory
-from bixt3d.io.pretrained import name_of, results_folder
+from bixt3d.io.pretrained import is_named, name_of, results_folder
 from bixt3d.io.untrusted import read_yaml
 from bixt3d.models.described import without_pretrained
 from bixt3d.tasks.backends import choose_backends
@@ -48,7 +48,7 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
     evaluate = task.evaluate_more if where.more else task.evaluate
     with enough_memory(f"lower --train.eval_batch_size (it is {run.train.eval_batch_size}), which changes no result"):
         evaluation = evaluate(model, examples, run, fabric, where.votes)
-    facts = {"checkpoint": str(path), "weights": words_of(path)}
+    facts = {"checkpoint": name_of(path) if is_named(path) else str(path), "weights": words_of(path)}
     if where.without:
         facts["without"] = where.without
     if task.votes:

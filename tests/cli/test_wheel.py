@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from bixt3d.io.named_configs import known_configs
+from bixt3d.io.pretrained import known_pretrained
 
 ROOT = Path(__file__).parents[2]
 SMALL = "--data.train_per_class=2 --data.test_per_class=1 --data.num_points=64 --model.encoder.depth=1 "
@@ -74,7 +75,11 @@ def test_the_wheel_holds_package_and_configs_and_nothing_else(wheel: Path):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"bixt3d"}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bixt3d").rglob("*.py")}
     configs = {f"bixt3d/cfgs/{name}.yaml" for name in known_configs()}
-    assert modules | configs | {"bixt3d/data/README.md", "bixt3d/py.typed"} <= set(names)
+    weights = {
+        f"bixt3d/pretrained/{name}/{one}" for name in known_pretrained() for one in ("model.safetensors", "README.md")
+    }
+    assert modules | configs | weights | {"bixt3d/data/README.md", "bixt3d/py.typed"} <= set(names)
+    assert len(weights) >= 10
     assert len(configs) > 20 and not [name for name in names if name.endswith((".npz", ".h5", ".pyc"))]
 
 
@@ -86,6 +91,7 @@ def test_bixt3d_alone_trains_tests_predicts_draws_and_exports(installed: Run):
     assert "bixt3d train cls --cfg runs/a/config.yaml" in (folder / "runs/a/report.html").read_text()
     np.savetxt(folder / "cloud.xyz", np.random.default_rng(0).normal(size=(100, 3)))
     lines = ["test", "predict cloud.xyz --out predictions"]  # of the newest run, whatever its task
+    lines += ["predict cloud.xyz --checkpoint shapes-cls", "list models --pretrained"]  # no network, no training
     lines += ["visualize runs/a --count 1", "export runs/a --format torch"]
     said = installed(code=f"from bixt3d.cli.main import call\nfor line in {lines}: call(line.split())")
     assert "report: runs/a/test/report.html" in said
