@@ -6,6 +6,7 @@ from typing import Any
 
 from bixt3d.cli.choice import TASKS
 from bixt3d.cli.runs import RunFolder, duration, read_folder
+from bixt3d.engine.folder import RECORD
 from bixt3d.inference.runs import SavedRun, read_run
 from bixt3d.io.bounds import listed, shortened
 from bixt3d.nn.feature_scale import FeatureScale
@@ -21,7 +22,7 @@ def run_facts(place: Path, trust: bool = False, name: str = "") -> dict[str, Any
     Raises InputError.
     """
     folder = read_folder(place) if place.is_dir() else None
-    if folder is None:
+    if folder is None or not ((place / RECORD).is_file() or folder.rows or folder.result):  # as save_pretrained writes
         saved = read_run(place, trust=trust)
         return (
             {"what": "the weights of a run"}

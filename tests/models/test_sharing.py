@@ -30,7 +30,8 @@ def test_a_saved_folder_is_read_as_a_model_as_a_run_and_by_the_commands(model, t
     assert bixt3d.FeatureModel.from_pretrained(folder)(xyz).equal(model(xyz))
     assert bixt3d.load_run(folder).model(xyz).equal(model(xyz))
     call(["info", str(folder)])
-    assert "classes  3: bed, car, mug" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "saved: the weights of a run" in said and "classes 3: bed, car, mug" in said and "--resume" not in said
     head = yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---")[1])
     assert head == {"library_name": "bixt3d", "tags": ["bixt", "point-cloud"]}
 
