@@ -70,6 +70,7 @@ def test_what_is_not_clear_is_refused_in_one_sentence(tmp_path, monkeypatch):
 
 def test_a_single_cloud_is_written_to_the_file_that_out_names(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bixt3d.cli.predict_clouds.draw_shown", lambda *_: "nobody")
     for name in ("a.xyz", "b.xyz"):
         np.savetxt(name, np.random.default_rng(0).normal(size=(50, 3)))
     predict.main(["a.xyz", "--out", "new/out.csv"])

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -144,9 +143,3 @@ def test_only_the_hub_needs_its_library(model, monkeypatch, tmp_path):
         model.push_to_hub("user/model")
     with pytest.raises(InputError, match=r"huggingface_hub, which is not installed: pip install 'bixt3d\[hub\]'"):
         bixt3d.load_pretrained("hf-hub:user/model")
-
-
-def test_a_folder_may_be_a_path_or_text(model, tmp_path):
-    assert model.save_pretrained(str(tmp_path / "a")) == Path(tmp_path / "a")
-    with pytest.raises(InputError, match="folder is a path"):
-        model.save_pretrained(3)
