@@ -10,11 +10,11 @@ import torch
 from tqdm import tqdm
 
 from bixt3d.cli.default_weights import choose_weights
-from bixt3d.cli.predict import FORMATS
 from bixt3d.cli.predict_clouds import folder_category, predict_file
 from bixt3d.cli.predict_images import find_images, predict_image
 from bixt3d.cli.predict_scenes import predict_scene_file
 from bixt3d.datasets.files.reader import find_files
+from bixt3d.datasets.files.writers import FORMATS, LAS
 from bixt3d.engine.folder import shown_weights, weights_file
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
 from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
@@ -69,6 +69,8 @@ def one_name(arguments: Namespace, paths: Sequence[Path]) -> Callable[[str], str
         raise InputError(f"--out {printable(out)} is one file: for several files or formats name a folder")
     if out.exists() and out.samefile(paths[0]):
         raise InputError(f"--out {printable(out)} would replace the file that is predicted: choose another name")
+    if arguments.write == "classification" and out.suffix not in LAS:
+        raise InputError(f"--write classification is for LAS and LAZ, and --out {printable(out)} is neither")
     taken: list[str] = []
 
     def name(cloud: str) -> str:

@@ -82,6 +82,7 @@ def test_a_single_cloud_is_written_to_the_file_that_out_names(tmp_path, monkeypa
             "--out out.csv is one file: for several files or formats name a folder",
         ),
         (["a.xyz", "--out", "out.csv", "--format", "ply"], "--out out.csv is one file: for several files or formats"),
+        (["a.xyz", "--out", "out.csv", "--write", "classification"], "for LAS and LAZ, and --out out.csv is neither"),
         (["b.xyz", "--out", "new/../b.xyz"], "could not make the folder new/../b.xyz"),
     ):
         with pytest.raises(InputError, match=sentence):
