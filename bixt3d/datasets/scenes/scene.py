@@ -100,6 +100,7 @@ def make_scene(
     if HEIGHT in features.columns and not columns_of(HEIGHT, columns, name):
         height = (points[:, 2] - floor[voxels.inverse]).clamp(-HIGHEST * grid, HIGHEST * grid)
         columns = {**columns, "height": height[:, None].numpy()}
+    del points  # of a large scene: they would be in memory beside its features
     feats = select_features(columns, features, name) if features else np.zeros((len(xyz), 0), np.float32)
     mean = voxels.mean(torch.from_numpy(feats).double())
     for normal in features.slices("normal"):
