@@ -197,7 +197,7 @@ def small_cloud_size(settings) -> int:
     largest = [int(size) for size in re.findall(r"(?:groups|num_neighbors)'?[=:] ?\[?(\d+)", str(settings.model))]
     if "crops" in settings.data.init_args:
         return 512
-    if "Segmenter" in settings.model.class_path:
+    if re.search("Segmenter.*(Group|Decoder)|PointMLPSegmenter", str(settings.model)):
         return settings.data.init_args.num_points
     reduces = "PointMLP" in settings.model.class_path or re.search(r"reduce'?[=:] ?[2-9]", str(settings.model))
     return min(settings.data.init_args.num_points, max([32, *largest]) + 8 if not reduces else max([512, *largest]))
