@@ -49,7 +49,7 @@ def select_features(columns: Columns, features: Features, where: str) -> Float[n
             raise InputError(f"{where} has no {feature.name} (it has {known})")
         values = np.concatenate([columns[name] for name in names], -1)
         found.append(feature_numbers(values, feature, where))
-    return np.concatenate(found, -1).astype(np.float32)
+    return np.concatenate(found, -1, dtype=np.float32)
 
 
 def feature_numbers(

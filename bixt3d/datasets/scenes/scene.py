@@ -104,14 +104,18 @@ def make_scene(
     mean = voxels.mean(torch.from_numpy(feats).double())
     for normal in features.slices("normal"):
         mean[:, normal] = torch.nn.functional.normalize(mean[:, normal], dim=1)
-    labels = torch.from_numpy(label.astype(np.int64))
+    labels = torch.from_numpy(label.astype(np.int64, copy=False))
     tensors = (position.float(), mean.float(), voxels.majority(labels), floor.float())
     return Scene(*tensors, voxels.inverse.int(), labels.int(), grid, name)
 
 
 def from_origin(xyz: Float[np.ndarray, "N 3"], origin: Float[np.ndarray, "3"]) -> Float[np.ndarray, "N 3"]:
     """Return positions from an origin, rounded as `RESOLUTION` says."""
-    return np.round((xyz - origin) * RESOLUTION) / RESOLUTION
+    found = xyz - origin
+    found *= RESOLUTION
+    np.round(found, out=found)
+    found /= RESOLUTION
+    return found
 
 
 def heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:
