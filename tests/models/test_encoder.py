@@ -248,8 +248,8 @@ def test_latents_have_the_given_deviation_before_training(std):
 
 
 def test_equal_latents_are_refused():
-    with pytest.raises(InputError, match="latent_std must be positive, not 0.0: equal latents stay equal"):
-        BixtEncoder(**SMALL, latent_std=0.0)
+    with pytest.raises(InputError, match="latent_std must be positive, not 0: equal latents stay equal"):
+        BixtEncoder(**SMALL, latent_std=0)
 
 
 def test_a_wrong_number_of_token_widths_is_refused():
