@@ -194,7 +194,7 @@ def test_there_are_configs():
 
 def small_cloud_size(settings) -> int:
     """Return few points, but enough for all groups and neighbors of a config."""
-    largest = [int(size) for size in re.findall(r"(?:num_groups|num_neighbors)'?[=:] ?(\d+)", str(settings.model))]
+    largest = [int(size) for size in re.findall(r"(?:groups|num_neighbors)'?[=:] ?\[?(\d+)", str(settings.model))]
     if "crops" in settings.data.init_args:
         return 512
     if re.search("Segmenter.*(Group|Decoder)|PointMLPSegmenter", str(settings.model)):

@@ -43,11 +43,13 @@ def check_fit(tokenizer: Tokenizer | ImageTokenizer, encoder: Encoder) -> None:
         )
 
 
-def make_latents(num_latents: int, dim: int) -> nn.Parameter:
-    """Return new latents, shared by all clouds, initialized as by the authors: truncated normal, deviation 0.02."""
+def make_latents(num_latents: int, dim: int, std: float = 0.02) -> nn.Parameter:
+    """Return new latents, shared by all clouds, from a truncated normal distribution."""
     if min(num_latents, dim) < 1:
         raise InputError(f"an encoder needs at least 1 latent of width 1, not {num_latents} of width {dim}")
-    return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, num_latents, dim), std=0.02))
+    if not std > 0:
+        raise InputError(f"latent_std must be positive, not {std}: equal latents stay equal")
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, num_latents, dim), std=std))
 
 
 def stochastic_depth_rates(last: float, depth: int) -> list[float]:
@@ -118,6 +120,8 @@ class BixtEncoder(Encoder):
         drop_path_cross: stochastic depth rate of the last layer's cross-attention; linear from 0 at the first layer.
         drop_path_self: the same for latent self-attention.
         layer_scale: initial value of LayerScale on every residual branch; None: no LayerScale.
+        latent_std: standard deviation of the latents before training, 0.02 in the paper's code. Larger ones keep the
+            latents different from each other after the first layer.
 
     Example:
         >>> tokens = PointTokenizer(dim=32)(torch.rand(2, 128, 3), torch.empty(2, 128, 0))
@@ -142,6 +146,7 @@ class BixtEncoder(Encoder):
         drop_path_cross: float = 0.0,
         drop_path_self: float = 0.0,
         layer_scale: float | None = None,
+        latent_std: float = 0.02,
     ):
         super().__init__()
         self.reads, self.dim, self.token_dims = reads, dim, self._widths(token_dim or dim, depth)
@@ -150,7 +155,7 @@ class BixtEncoder(Encoder):
             stochastic_depth_rates(drop_path_cross, depth),
             stochastic_depth_rates(drop_path_self, depth),
         )
-        self.latents = make_latents(num_latents, dim)
+        self.latents = make_latents(num_latents, dim, latent_std)
         self.kept = self._kept(keep_layers or [], depth)
         self.level_dims = []
         self.layers = nn.ModuleList()

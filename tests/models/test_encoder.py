@@ -241,6 +241,17 @@ def test_tokens_may_have_a_width_of_their_own(make: Callable[..., Encoder]):
     assert latents.shape == (2, 5, 24) and pyramid[-1].feats.shape == (2, 32, 8)
 
 
+@pytest.mark.parametrize("std", [0.02, 1.0])
+def test_latents_have_the_given_deviation_before_training(std):
+    latents = BixtEncoder(dim=192, depth=1, latent_std=std).latents
+    assert latents.std().item() == pytest.approx(std, rel=0.15)
+
+
+def test_equal_latents_are_refused():
+    with pytest.raises(InputError, match="latent_std must be positive, not 0.0: equal latents stay equal"):
+        BixtEncoder(**SMALL, latent_std=0.0)
+
+
 def test_a_wrong_number_of_token_widths_is_refused():
     with pytest.raises(InputError, match="2 token widths given for an encoder of 3 layers"):
         BixtEncoder(**SMALL, token_dim=[8, 8])

@@ -1,12 +1,14 @@
 """``bixt3d compare run``: configs trained under one budget, skipped or resumed, and compared in one table."""
 
 import csv
+import itertools
 import json
 import re
 import statistics
 from pathlib import Path
 
 import pytest
+import torch
 from same_runs import state_of
 
 from bixt3d.cli import compare, side_by_side
@@ -150,6 +152,15 @@ def test_a_budget_of_time_measures_the_number_of_steps_and_changes_nothing_else(
     assert (result["budget"], result_of(counted).get("budget")) == ("0.05s", None)
     assert call(["train", "cls", f"--resume={timed}", f"--train.steps={int(steps) + 1}"]) == timed
     assert result_of(timed)["steps"] == int(steps) + 1 and "budget" not in result_of(timed)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the processor does not wait for a GPU")
+def test_other_work_on_the_machine_takes_no_steps_from_a_budget_on_one_thread(train, tmp_path, monkeypatch, capsys):
+    clock = itertools.count(step=1000.0)
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    train(tmp_path / "run", "--train.budget=0.05s", "--runtime.threads=1")
+    seconds = re.search(r"steps? took (\S+) s each", capsys.readouterr().out)[1]
+    assert float(seconds) < 100
 
 
 @pytest.mark.parametrize(
