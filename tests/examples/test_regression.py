@@ -99,33 +99,19 @@ def test_the_exported_file_computes_the_same_heights_and_says_what_they_are(run,
     np.testing.assert_allclose(session.run(None, {"xyz": xyz})[0][:, 0], expected, atol=1e-4, rtol=1e-4)
 
 
-PROGRAM = """
-import sys
-from bixt3d.cli import predict
-from bixt3d.types import InputError
-
-folder, *arguments = sys.argv[1:]
-for trust in (["--trust"], [], ["--trust"]):
-    try:
-        predict.main([*arguments, *trust])
-    except InputError as error:
-        print(error)
-    sys.path.append(folder)
-"""
-
-
 def test_a_program_that_has_not_imported_the_task_does_so_with_trust_alone(run, cloud, tmp_path):
     """The task lies in a file of its own that the program does not know."""
-    (folder := tmp_path / "own").mkdir()
-    shutil.copy(regression.__file__, folder)
-    command = [sys.executable, "-c", PROGRAM, folder, str(cloud), f"--checkpoint={run}"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    nowhere, untrusted, _, height = done.stdout.splitlines()
-    assert "cannot be imported (No module named 'regression'): its module must be in a folder" in nowhere
-    assert "the task 'regression.HeightRegression', which is not bixt3d's: import it before, or let" in untrusted
-    assert "height: " in height
+    root = Path(__file__).parents[2]
+    shutil.copy(regression.__file__, tmp_path / "regression.py")
+    for paths, trust, code, said in [
+        (tmp_path, (), 2, "the task 'regression.HeightRegression', which is not bixt3d's: import it before, or let"),
+        (tmp_path, ("--trust",), 0, "height: "),
+        (root, ("--trust",), 2, "cannot be imported (No module named 'regression'): its module must be in a folder"),
+    ]:
+        command = [sys.executable, root / "tools/predict.py", str(cloud), f"--checkpoint={run}", *trust]
+        environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{paths}"}
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code and said in done.stdout + done.stderr, done.stderr
 
 
 def test_the_task_of_the_program_that_runs_is_named_as_others_import_it(monkeypatch):
