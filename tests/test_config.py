@@ -194,10 +194,10 @@ def test_there_are_configs():
 
 def small_cloud_size(settings) -> int:
     """Return few points, but enough for all groups and neighbors of a config."""
-    largest = [int(size) for size in re.findall(r"(?:num_groups|num_neighbors)'?[=:] ?(\d+)", str(settings.model))]
+    largest = [int(size) for size in re.findall(r"(?:groups|num_neighbors)'?[=:] ?\[?(\d+)", str(settings.model))]
     if "crops" in settings.data.init_args:
         return 512
-    if "Segmenter" in settings.model.class_path:
+    if re.search("Segmenter.*(Group|Decoder)|PointMLPSegmenter", str(settings.model)):
         return settings.data.init_args.num_points
     reduces = "PointMLP" in settings.model.class_path or re.search(r"reduce'?[=:] ?[2-9]", str(settings.model))
     return min(settings.data.init_args.num_points, max([32, *largest]) + 8 if not reduces else max([512, *largest]))

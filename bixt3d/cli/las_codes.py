@@ -1,14 +1,16 @@
 """Copies of LAS and LAZ files with predicted classes: as new dimensions, or as their classification."""
 
 from argparse import Namespace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Int
 
 from bixt3d.datasets.files.las import open_las
 from bixt3d.datasets.files.las_large import LAS
-from bixt3d.datasets.files.las_writing import copy_las
+from bixt3d.datasets.files.las_writing import Numbers, copy_las
+from bixt3d.inference.scene_blocks import NumbersOnDisk
 from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.io.bounds import LIST_BYTES, listed, printable, read_words
 from bixt3d.io.untrusted import read_yaml
@@ -19,7 +21,21 @@ FIVE_BITS = 31
 MOST = 255
 """Largest classification of all others."""
 
-Labels = tuple[Shaped[np.ndarray, " N"], Shaped[np.ndarray, " N"], Shaped[np.ndarray, " N"]]
+
+@dataclass(frozen=True)
+class Codes:
+    """The classification of each point, ``table[labels]``, made when a slice is taken; negative: as in the file."""
+
+    table: Int[np.ndarray, " C"]
+    labels: Numbers
+
+    dtype = np.dtype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, place: slice) -> Int[np.ndarray, " _"]:
+        return self.table[self.labels[place]]
 
 
 def codes_of(predictor: ScenePredictor, arguments: Namespace) -> dict[str, int]:
@@ -66,36 +82,22 @@ def check_codes(path: Path, predictor: ScenePredictor, arguments: Namespace) -> 
 
 
 def write_las_copy(
-    file: Path, source: Path, predictor: ScenePredictor, arguments: Namespace, labels: Labels
+    file: Path, source: Path, predictor: ScenePredictor, arguments: Namespace, labels: tuple[Numbers, Numbers, Numbers]
 ) -> tuple[str, ...]:
     """Write a copy of a LAS or LAZ file with labels, confidence and entropy, or with another classification."""
     label, confidence, entropy = labels
     names = dict(enumerate(predictor.class_names))
     if arguments.write != "classification":
-        if label.dtype.itemsize < 8:  # of a large file: all are at least 0
-            label = label.view(f"u{label.dtype.itemsize}")
+        if isinstance(label, NumbersOnDisk):  # all are at least 0
+            label = replace(label, dtype=np.dtype(f"u{label.dtype.itemsize}"))
         elif label.min() < 0:
             names = {VOID: "", **names}
         return copy_las(file, source, {"label": label, "confidence": confidence, "entropy": entropy}, names)
     codes = codes_of(predictor, arguments)
-    found = copy_las(file, source, {}, names, {"classification": _classification(source, label, predictor, codes)})
+    table = np.array([*(codes.get(name, -1) for name in predictor.class_names), -1])  # the last: no position
+    found = copy_las(file, source, {}, names, {"classification": Codes(table, label)})
     shown = listed([f"{name} {code}" for name, code in codes.items()])
     other = "" if len(codes) == len(names) else ", all other points keep theirs"
     by_number = not predictor.las_codes and all(names.get(code) == name for name, code in codes.items())
     what = " (their numbers in the run, as its training labels were no LAS classification)" if by_number else ""
     return (*found, f"classification replaced: {shown}{what}{other}")
-
-
-def _classification(
-    source: Path, label: Int[np.ndarray, " N"], predictor: ScenePredictor, codes: dict[str, int]
-) -> UInt8[np.ndarray, " N"]:
-    """Return the new classification of each point; that of the file where its class is not to be written."""
-    table = np.array([*(codes.get(name, -1) for name in predictor.class_names), -1])  # the last: no position
-    first = 0
-    with open_las(source) as las:
-        found = np.empty(len(las), np.uint8)
-        for chunk in las.chunks(["classification"]):
-            here = slice(first, first := first + len(chunk.xyz))
-            new, old = table[label[here]], chunk.columns["classification"][:, 0]
-            found[here] = np.where(new < 0, old, new)
-    return found

@@ -20,6 +20,8 @@ from bixt3d.datasets.files.reader import read_file
 from bixt3d.datasets.files.writers import LAS, LabelledPoints, write_points
 from bixt3d.datasets.images.reading import ENDINGS
 from bixt3d.datasets.scenes.las_blocks import PLAN
+from bixt3d.engine.memory import return_freed_memory
+from bixt3d.inference.scene_blocks import NumbersOnDisk, numbers_in
 from bixt3d.inference.scenes import ScenePrediction, ScenePredictor
 from bixt3d.io.bounds import printable
 from bixt3d.types import InputError
@@ -33,6 +35,7 @@ def predict_scene_file(path: Path, predictor: ScenePredictor, arguments: Namespa
     if path.suffix.lower() in ENDINGS and path.exists():
         raise InputError(f"{printable(path)} is an image, but the run reads scenes; see --checkpoint")
     check_codes(path, predictor, arguments)
+    return_freed_memory()
     if predictor.is_large(path):
         predict_large_file(path, predictor, arguments, name)
         return
@@ -66,10 +69,10 @@ def predict_large_file(path: Path, predictor: ScenePredictor, arguments: Namespa
     with kept(folder):
         with shown_progress(path) as progress:
             prediction, parts = predictor.predict_las(path, folder, progress.update)
-        index, xyz = parts.sample()
+        (index, xyz), found = parts.sample(), numbers_in(folder, predictor)
         facts = facts_of(path, shown_name, prediction)
-        shown = xyz, prediction.labels.numpy()[index].astype(np.int64)
-        facts |= write_scene(base, path, predictor, arguments, prediction, None, shown)
+        shown = xyz, found[0].take(index).astype(np.int64)
+        facts |= write_scene(base, path, predictor, arguments, prediction, found, shown)
     say(facts, prediction, arguments)
 
 
@@ -121,20 +124,23 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
     predictor: ScenePredictor,
     arguments: Namespace,
     prediction: ScenePrediction,
-    source: Cloud | None,
+    source: Cloud | list[NumbersOnDisk],
     shown: Shown,
     has_void: bool = False,
 ) -> dict[str, Any]:
     """Write the points with their classes, a picture and a page; return their paths, and all notes.
 
-    ``source``: the cloud with all points; None: a large LAS file, which is copied.
+    ``source``: the cloud with all points; or the results of a large LAS file, which is copied.
     """
     from bixt3d.viz.clouds import color_points
     from bixt3d.viz.page import write_html
     from bixt3d.viz.parts import PartCloud, draw_parts
 
     names = dict(enumerate(prediction.class_names))
-    label, confidence, entropy = (one.numpy() for one in (prediction.labels, prediction.confidence, prediction.entropy))
+    in_memory = isinstance(source, Cloud)
+    label, confidence, entropy = (
+        (one.numpy() for one in (prediction.labels, prediction.confidence, prediction.entropy)) if in_memory else source
+    )
     ending = path.suffix.lower()
     formats = arguments.format or (ending[1:] if ending in LAS else "ply",)
     *files, png, page = (base.with_name(f"{base.name}.{one}") for one in (*formats, "png", "html"))

@@ -165,13 +165,16 @@ def _add_gradients(
 ) -> None:
     """Accumulate the gradients of a step's micro-batches, and add its loss to the sums.
 
-    ``number``: examples of the step, over all processes.
+    ``number``: examples of the step, over all processes; with weights they are counted, as a step may have fewer.
     """
     sizes = [len(next(iter(batch.values()))) for batch in batches]
     weights = [batch["weight"].sum() if "weight" in batch else size for batch, size in zip(batches, sizes, strict=True)]
-    weight = sum(weights) if "weight" in batches[0] else number
-    if isinstance(weight, Tensor) and fabric.world_size > 1:
-        torch.distributed.all_reduce(weight)  # Fabric's all_reduce begins with a barrier, which synchronises the host
+    weight = number
+    if "weight" in batches[0]:
+        totals = torch.stack([sum(weights), torch.full_like(weights[0], sum(sizes))])
+        if fabric.world_size > 1:
+            torch.distributed.all_reduce(totals)  # Fabric's begins with a barrier, which synchronises the host
+        weight, number = totals
     losses, right = [], []
     for place, (batch, own) in enumerate(zip(batches, weights, strict=True), 1):
         share = own / weight if isinstance(weight, int) else own / weight.clamp(min=1)

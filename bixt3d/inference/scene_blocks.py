@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.scenes.blocks import margin_of, plan_blocks, sample_index
@@ -39,6 +39,43 @@ class Labels(NamedTuple):
     label: Int[np.ndarray, " N"]
     confidence: Float[np.ndarray, " N"]
     entropy: Float[np.ndarray, " N"]
+
+
+@dataclass(frozen=True)
+class NumbersOnDisk:
+    """A number for each point of a large file, on disk: slices are read when they are taken.
+
+    Of an array that is mapped from a file, all that was ever read counts as memory of the process.
+    """
+
+    path: Path
+    dtype: np.dtype
+
+    def __len__(self) -> int:
+        return self.path.stat().st_size // self.dtype.itemsize
+
+    def __getitem__(self, place: slice) -> Shaped[np.ndarray, " _"]:
+        first, end, _ = place.indices(len(self))
+        return np.fromfile(self.path, self.dtype, end - first, offset=first * self.dtype.itemsize)
+
+    def take(self, index: Int[np.ndarray, " M"]) -> Shaped[np.ndarray, " M"]:
+        """Return the numbers of some points, whose indices are in order."""
+        return np.concatenate([self[first : first + CHUNK][index[here] - first] for first, here in self._parts(index)])
+
+    def put(self, index: Int[np.ndarray, " M"], values: Shaped[np.ndarray, " M"]) -> None:
+        """Write the numbers of some points, whose indices are in order; a part of the file is mapped at a time."""
+        for first, here in self._parts(index):
+            shape = (min(CHUNK, len(self) - first),)
+            mapped = np.memmap(self.path, self.dtype, "r+", first * self.dtype.itemsize, shape)
+            mapped[index[here] - first] = values[here]
+            mapped.flush()
+
+    def _parts(self, index: Int[np.ndarray, " M"]) -> Iterator[tuple[int, slice]]:
+        """Yield the start of each part of the file that has some of the points, and which these are."""
+        for first in range(0, len(self), CHUNK):
+            here = slice(*np.searchsorted(index, (first, first + CHUNK)))
+            if here.start < here.stop:
+                yield first, here
 
 
 def label_cloud(predictor: Any, cloud: Cloud, progress: Progress = None) -> Labels:
@@ -104,8 +141,14 @@ def _points_of(progress: Callable[[int], Any], points: int, voxels: int) -> Call
     return report
 
 
-def label_las(predictor: Any, path: Path, folder: Path, progress: Progress = None) -> tuple[Labels, Cloud, LasBlocks]:
-    """Label a LAS or LAZ file in bounded memory; the results are arrays mapped from files in ``folder``.
+def numbers_in(folder: Path, predictor: Any) -> list[NumbersOnDisk]:
+    """Return the results of `label_las` in a folder, in the order of `Labels`."""
+    kinds = np.min_scalar_type(-max(1, len(predictor.class_names))), np.dtype("f4"), np.dtype("f4")
+    return [NumbersOnDisk(folder / name, kind) for name, kind in zip(Labels._fields, kinds, strict=True)]
+
+
+def label_las(predictor: Any, path: Path, folder: Path, progress: Progress = None) -> tuple[Cloud, LasBlocks]:
+    """Label a LAS or LAZ file in bounded memory; the results are files in ``folder`` (see `numbers_in`).
 
     What is done is kept in the folder: after an interruption the same call goes on where it was. Returns also a cloud
     without points, whose notes say what was filled or converted, and the parts of the file. Raises InputError if the
@@ -116,20 +159,15 @@ def label_las(predictor: Any, path: Path, folder: Path, progress: Progress = Non
     with lock(folder, LOCK, "work"):
         sizes = (predictor.grid, predictor.window, predictor.block)
         parts = sort_las(path, folder, _key(predictor, path), predictor.features, sizes)
-        kinds = np.min_scalar_type(-max(1, len(predictor.class_names))), np.dtype("f4"), np.dtype("f4")
-        files = [(folder / name, kind) for name, kind in zip(Labels._fields, kinds, strict=True)]
-        for file, kind in files:
-            with file.open("ab") as opened:
-                opened.truncate(parts.total * kind.itemsize)
+        for found in numbers_in(folder, predictor):
+            with found.path.open("ab") as opened:
+                opened.truncate(parts.total * found.dtype.itemsize)
         for number in range(len(parts.blocks)):
-            _label_block(predictor, parts, number, files, progress, printable(path.name))
-        empty = predictor.prepare(_few(parts, printable(path.name)))
-        return Labels(*(np.memmap(file, kind, "c") for file, kind in files)), empty, parts
+            _label_block(predictor, parts, number, progress, printable(path.name))
+        return predictor.prepare(_few(parts, printable(path.name))), parts
 
 
-def _label_block(
-    predictor: Any, parts: LasBlocks, number: int, files: list[tuple[Path, np.dtype]], progress: Progress, name: str
-) -> None:
+def _label_block(predictor: Any, parts: LasBlocks, number: int, progress: Progress, name: str) -> None:
     """Write the results of a block to the files, and a file that says so; or report the points if it is there."""
     mark = parts.folder / f"done_{number}"
     if mark.is_file():
@@ -140,19 +178,9 @@ def _label_block(
     if core.any():
         found = label_points(predictor, predictor.prepare(cloud), core, ORIGIN, progress)
         del cloud
-        for (file, kind), values in zip(files, found, strict=True):
-            _scatter(file, kind, index[core], values, parts.total)
+        for numbers, values in zip(numbers_in(parts.folder, predictor), found, strict=True):
+            numbers.put(index[core], values)
     write_whole(mark, lambda temporary: temporary.write_text(str(int(core.sum()))))
-
-
-def _scatter(file: Path, kind: np.dtype, index: Int[np.ndarray, " N"], values: Any, total: int) -> None:
-    """Write the values of some points, whose indices are in order, to the file of all; a part is mapped at a time."""
-    for first in range(0, total, CHUNK):
-        here = slice(*np.searchsorted(index, (first, first + CHUNK)))
-        if here.start < here.stop:
-            mapped = np.memmap(file, kind, "r+", first * kind.itemsize, (min(CHUNK, total - first),))
-            mapped[index[here] - first] = values[here]
-            mapped.flush()
 
 
 def _few(parts: LasBlocks, name: str) -> Cloud:

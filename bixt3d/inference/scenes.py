@@ -19,7 +19,7 @@ from bixt3d.datasets.scenes.las_blocks import LasBlocks
 from bixt3d.datasets.scenes.scene import HEIGHT
 from bixt3d.inference.predictions import BasePrediction, percent_lines
 from bixt3d.inference.predictor import BasePredictor
-from bixt3d.inference.scene_blocks import BLOCK, CHUNK, Labels, label_cloud, label_las
+from bixt3d.inference.scene_blocks import BLOCK, CHUNK, Labels, label_cloud, label_las, numbers_in
 from bixt3d.io.bounds import listed
 from bixt3d.types import VOID, Features, InputError, feature_name
 
@@ -138,11 +138,12 @@ class ScenePredictor(BasePredictor):
         The tensors are mapped from files in ``folder``, where an interrupted call goes on. Returns also the parts of
         the file, whose `LasBlocks.sample` is for pictures.
         """
-        labels, few, parts = label_las(self, path, folder, progress)
-        counts = np.zeros(len(self.class_names), np.int64)
+        few, parts = label_las(self, path, folder, progress)
+        found, counts = numbers_in(folder, self), np.zeros(len(self.class_names), np.int64)
         for first in range(0, parts.total, CHUNK):
-            counts += np.bincount(labels.label[first : first + CHUNK], minlength=len(counts))
-        return self._prediction(labels, self._shares(counts), few.notes, map(feature_name, parts.unread)), parts
+            counts += np.bincount(found[0][first : first + CHUNK], minlength=len(counts))
+        mapped = [np.memmap(one.path, one.dtype, "c") for one in found]
+        return self._prediction(mapped, self._shares(counts), few.notes, map(feature_name, parts.unread)), parts
 
     def _shares(self, counts: Int[np.ndarray, " C"]) -> dict[str, float]:
         order = np.argsort(-counts, kind="stable").tolist()

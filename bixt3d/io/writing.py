@@ -5,7 +5,7 @@ import errno
 import glob
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,12 @@ def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> 
             temporary.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write bytes to a file atomically: if that raises OSError, an old file stays unchanged."""
+def replace_file(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write bytes, or parts of them, to a file atomically: if that raises OSError, an old file stays unchanged."""
     temporary = temporary_name(path)
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            file.writelines([content] if isinstance(content, bytes) else content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -44,7 +44,9 @@ class PointMLPDecoder(nn.Module):
         dims: widths of the decoder's steps, from the coarsest level to the finest.
         num_blocks: for each step, residual blocks on every point.
         ratio: hidden width of the residual blocks, as a multiple of their width.
-        context_dim: width of the global context, which max-pools the features of every level.
+        context_dim: width of the global context, which max-pools the features of every level; 0: no context. A maximum
+            over all points grows with their number, so models of scenes, which read windows of several sizes, do
+            without.
         category_dim: width of the category's embedding; 0: the category is not read.
         dropout: dropout rate before the last linear layer.
     """
@@ -69,9 +71,9 @@ class PointMLPDecoder(nn.Module):
                 f"a decoder of {steps + 1} levels takes {steps} steps, but dims has {len(dims)} numbers and num_blocks "
                 f"{len(num_blocks)}"
             )
-        if min(context_dim, *dims, category_dim + 1) < 1:
+        if min(context_dim + 1, *dims, category_dim + 1) < 1:
             raise InputError(
-                f"dims and context_dim of a decoder must be at least 1 and category_dim at least 0, not {list(dims)}, "
+                f"dims of a decoder must be at least 1, context_dim and category_dim at least 0, not {list(dims)}, "
                 f"{context_dim} and {category_dim}"
             )
         self.num_categories, self.reads_category = num_categories, category_dim > 0
@@ -80,8 +82,12 @@ class PointMLPDecoder(nn.Module):
         for skip_dim, out_dim, num in zip(reversed(level_dims[:-1]), dims, num_blocks, strict=True):
             self.blocks.append(DecoderBlock(dim, skip_dim, out_dim, num, ratio))
             dim = out_dim
-        self.level_context = nn.ModuleList([LinearBatchNormReLU(level_dim, context_dim) for level_dim in level_dims])
-        self.context = LinearBatchNormReLU(context_dim * len(level_dims), context_dim)
+        self.has_context = context_dim > 0
+        if self.has_context:
+            self.level_context = nn.ModuleList(
+                [LinearBatchNormReLU(level_dim, context_dim) for level_dim in level_dims]
+            )
+            self.context = LinearBatchNormReLU(context_dim * len(level_dims), context_dim)
         if self.reads_category:
             self.category = nn.Sequential(
                 LinearBatchNormReLU(num_categories, category_dim), LinearBatchNormReLU(category_dim, category_dim)
@@ -103,12 +109,14 @@ class PointMLPDecoder(nn.Module):
         tokens = pyramid[-1]
         for block, fine in zip(self.blocks, pyramid[-2::-1], strict=True):
             tokens = Tokens(block(fine, tokens), fine.pos)
-        maxima = [layer(level.feats).amax(1) for layer, level in zip(self.level_context, pyramid, strict=True)]
-        shared = [self.context(torch.cat(maxima, -1))]
+        shared = []
+        if self.has_context:
+            maxima = [layer(level.feats).amax(1) for layer, level in zip(self.level_context, pyramid, strict=True)]
+            shared.append(self.context(torch.cat(maxima, -1)))
         if self.reads_category:
-            shared.append(self.category(nn.functional.one_hot(category, self.num_categories).to(maxima[0].dtype)))
+            shared.append(self.category(nn.functional.one_hot(category, self.num_categories).to(tokens.feats.dtype)))
         linear, norm, dropout, last = self.head  # what all points of a cloud share is multiplied once
         dim = tokens.feats.shape[2]
         weight_feats, weight_shared = linear.weight.split([dim, linear.in_features - dim], 1)
-        bias = torch.cat(shared, -1) @ weight_shared.T + linear.bias
+        bias = torch.cat(shared, -1) @ weight_shared.T + linear.bias if shared else linear.bias[None]
         return last(dropout(norm(tokens.feats @ weight_feats.T + bias[:, None])))

@@ -55,6 +55,8 @@ class VoxelGrid:
         """Return the most frequent label in each voxel, of ties the lowest; negative labels count only if alone."""
         lowest = int(labels.min()) if len(labels) else 0
         span = int(labels.max()) - lowest + 1 if len(labels) else 1
+        if span == 1:
+            return labels.new_full((len(self),), lowest)
         pairs, count = (self.inverse * span + (labels - lowest)).unique(return_counts=True)
         voxel, label = pairs // span, pairs % span + lowest
         # sort by voxel, then known before unknown, then count: the best of each voxel comes first
@@ -87,16 +89,21 @@ def voxel_grid(points: Float[Tensor, "N 3"], size: float, batch: Int[Tensor, " N
         raise InputError("points must have finite coordinates: some are NaN or infinite")
     if batch is not None and int(batch.min()) < 0:
         raise InputError("batch must be from 0 on")
-    cells = (points / size).floor()
+    key, order = _cell_numbers(points, size, batch).sort(stable=True)
+    _, inverse, count = key.unique_consecutive(return_inverse=True, return_counts=True)
+    back = torch.empty_like(order)
+    back[order] = inverse
+    return VoxelGrid(back, order, count.cumsum(0) - count, count)
+
+
+def _cell_numbers(points: Float[Tensor, "N 3"], size: float, batch: Int[Tensor, " N"] | None) -> Int[Tensor, " N"]:
+    """Return the number of the cell of each point, in the order of clouds and coordinates."""
+    cells = (points / size).floor_()
     cells -= cells.amin(0)
     sizes = [int(most) + 1 for most in cells.amax(0).tolist()]
     num_clouds = 1 if batch is None else int(batch.max()) + 1
     if num_clouds * sizes[0] * sizes[1] * sizes[2] > MAX_CELLS:
         raise InputError(f"a grid of voxels of side {size:g} would have {' x '.join(map(str, sizes))} cells: too many")
-    x, y, z = cells.long().unbind(1)
+    x, y, z = (cells[:, axis].long() for axis in range(3))
     x = x if batch is None else batch * sizes[0] + x
-    key, order = ((x * sizes[1] + y) * sizes[2] + z).sort(stable=True)
-    _, inverse, count = key.unique_consecutive(return_inverse=True, return_counts=True)
-    back = torch.empty_like(order)
-    back[order] = inverse
-    return VoxelGrid(back, order, count.cumsum(0) - count, count)
+    return (x * sizes[1] + y) * sizes[2] + z

@@ -55,7 +55,10 @@ def train_one_epoch(
     done = state.schedule.last_epoch
     last = epoch - 1 + run.train.num_epochs(len(train), done)
     plan = plan[: run.train.num_steps(len(train)) - done]
-    batches = train.batches(chain.from_iterable(plan), mix_key(run.seed, epoch))
+    key = mix_key(run.seed, epoch)
+    if isinstance(train, SceneSet):
+        plan = train.with_fewer_crops(plan, key, int(task.mixes(run)))
+    batches = train.batches(chain.from_iterable(plan), key)
     steps = in_steps(batches, plan, task.make_augment(run, train, epoch))
     step, clip_norm = task.make_step(run, train), run.optim.clip_norm
     sizes, sums = (

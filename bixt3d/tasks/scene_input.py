@@ -17,7 +17,7 @@ MAX_TOKENS = 2**22
 def describe_scenes(run: Any, scenes: SceneSet) -> dict[str, Any]:
     """Return the description of a data set's scenes that is saved with weights."""
     data, fill = run.data, fill_of(run, scenes)
-    given = {"grid": data.grid, "window": run.train.window or data.num_points, "shape": data.shape, "up": data.up}
+    given = {"grid": data.grid, "window": run.train.window or data.crop_sizes[-1], "shape": data.shape, "up": data.up}
     given["features"] = str(data.features)
     if scenes.codes:
         given["las_codes"] = list(scenes.codes)

@@ -45,8 +45,8 @@ class SceneTrain(Train):
             power of minus ``balance``; 0: all points alike, 0.5: by the inverse root, 1: all classes alike.
         lovasz: weight of the Lovász-softmax loss, which is added to the cross entropy.
         mix: probability that a crop is laid over another one (Mix3D, see `mix_scenes`).
-        window: evaluation: voxels of a window; a scene with fewer goes through the model in one pass (0: those of a
-            crop).
+        window: evaluation: voxels of a window; a scene with fewer goes through the model in one pass (0: those of the
+            largest crops).
     """
 
     label_smoothing: float = 0.0
@@ -132,6 +132,9 @@ class SceneSegmentation(Task):
     def mixes(self, run: Run) -> bool:
         return run.train.mix > 0
 
+    def sample_size(self, run: Run, batch: Batch) -> int:
+        return batch["xyz"].shape[1]
+
     def make_augment(self, run: Run, train: SceneSet, epoch: int) -> Callable[[Batch, int], Batch]:
         alone = super().make_augment(run, train, epoch)
 
@@ -167,7 +170,7 @@ class SceneSegmentation(Task):
 
     def evaluate(self, module: nn.Module, scenes: SceneSet, run: Run, fabric: Fabric, votes: int = 1) -> Evaluation:
         module.eval()
-        number, window = len(scenes.class_names), run.train.window or run.data.num_points
+        number, window = len(scenes.class_names), run.train.window or run.data.crop_sizes[-1]
         mine = []
         for place in range(fabric.global_rank, len(scenes.scenes), fabric.world_size):
             scene = scenes.scenes[place]

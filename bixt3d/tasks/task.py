@@ -165,6 +165,10 @@ class Task(ABC):
         """Say whether training mixes examples (MixUp, CutMix): each batch then begins with the example before it."""
         return False
 
+    def sample_size(self, run: Run, batch: Batch) -> int:
+        """Return the points of each sample in an augmented batch."""
+        return run.data.num_points
+
     def make_augment(self, run: Run, train: Examples, epoch: int) -> Callable[[Batch, int], Batch]:
         """Return the augmentation of a training batch on the device: a function of batch and number of the step."""
 
@@ -173,7 +177,7 @@ class Task(ABC):
         def augment(batch: Batch, step: int) -> Batch:
             draws = Draws(batch["index"], "train", run.seed, epoch)
             more = () if fill is None else (fill,)  # an augmentation of the user's own may not take it
-            return run.augment(batch, run.data.num_points, draws, run.data.features, *more)
+            return run.augment(batch, self.sample_size(run, batch), draws, run.data.features, *more)
 
         return augment
 

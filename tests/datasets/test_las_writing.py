@@ -110,6 +110,9 @@ def test_a_dimension_is_changed_where_that_is_asked_for_and_nothing_else(tmp_pat
     copy_las(tmp_path / "b.las", source, {}, changed={"classification": LABEL})
     old, new = laspy.read(source), laspy.read(tmp_path / "b.las")
     assert np.array_equal(new.classification, LABEL)
+    copy_las(tmp_path / "b.las", source, {}, changed={"classification": np.where(LABEL[0] == LABEL, -1, LABEL)})
+    kept = np.where(LABEL[0] == LABEL, old.classification, LABEL)
+    assert np.array_equal(laspy.read(tmp_path / "b.las").classification, kept)
     assert all(np.array_equal(new[name], old[name]) for name in old.point_format.dimension_names if name[:2] != "cl")
     for changed, words in (({"classification": LABEL + 90}, "cannot hold"), ({"nir": LABEL}, "no dimension nir")):
         with pytest.raises(InputError, match=words):

@@ -29,7 +29,7 @@ def scene(seed: int = 0, size: float = 0.5):
 
 
 def scenes(**settings) -> SceneSet:
-    return SceneSet((scene(0), scene(1)), ("low", "high"), RGB, num_points=64, crops=10, **settings)
+    return SceneSet((scene(0), scene(1)), ("low", "high"), RGB, **{"num_points": 64, "crops": 10} | settings)
 
 
 def test_every_point_finds_its_voxel_and_its_own_label():
@@ -89,7 +89,7 @@ def test_a_crop_is_the_nearest_voxels_of_its_center_seen_from_the_floor_below_it
     for shape, axes in (("sphere", 3), ("cylinder", 2)):
         made = scenes(shape=shape)
         place, center = made.draw_center(5, 3)
-        crop, whole = made.crop((place, center)), made.scenes[place]
+        crop, whole = made.crop((place, center), 64), made.scenes[place]
         distance = cdist(whole.xyz[center : center + 1, :axes].double(), whole.xyz[:, :axes].double())[0]
         expected = np.sort(distance)[:64]
         found = (crop.xyz[:, :axes] * whole.grid).double()
@@ -105,6 +105,44 @@ def test_crops_depend_on_seed_and_index_alone():
     assert torch.equal(one["xyz"][1], other["xyz"][0]) and torch.equal(one["labels"][1], other["labels"][0])
     (third,) = made.batches([torch.tensor([4])], 8)
     assert not torch.equal(third["xyz"], other["xyz"])
+
+
+def test_batches_of_larger_crops_have_fewer_of_them():
+    made, planned = scenes(num_points=(16, 64)), [4, 6] * 3
+    for uncounted in (0, 1):  # the crop before a batch, for a mix
+        plan = [[torch.arange(count + uncounted)] for count in planned]
+        fewer = [index for (index,) in made.with_fewer_crops(plan, 5, uncounted)]
+        shapes = [batch["xyz"].shape for batch in made.batches(fewer, 5)]
+        sizes = [size for _, size, _ in shapes]
+        assert set(sizes[:3]) == set(sizes[3:]) == {16, 32, 64}
+        expected = [count * 16 // size + uncounted for count, size in zip(planned, sizes, strict=True)]
+        assert [count for count, *_ in shapes] == expected == [len(index) for index in fewer]
+
+
+def test_the_size_of_crops_depends_on_seed_and_number_of_the_batch_alone():
+    made = scenes(num_points=(16, 64))
+    sizes = [[made.draw_size(seed, number) for number in range(60)] for seed in (1, 1, 2)]
+    assert sizes[0] == sizes[1] != sizes[2]
+    (one,) = made.batches([torch.tensor([3])], 7)
+    assert one["xyz"].shape[1] == made.draw_size(7, 0)
+
+
+def test_crops_of_one_size_keep_their_plan():
+    fewer = scenes().with_fewer_crops([[torch.arange(3)], [torch.arange(4)]], 5)
+    assert [[len(index) for index in step] for step in fewer] == [[3], [4]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sentence"),
+    [
+        (0, "data.num_points must be positive, not 0"),
+        ((64, 16), "the second number of data.num_points must be 64, 128, 256 ..., not 16"),
+        ((64, 100), "not 100"),
+    ],
+)
+def test_other_sizes_of_crops_are_refused(sizes, sentence: str):
+    with pytest.raises(InputError, match=sentence):
+        Rooms(num_points=sizes)
 
 
 def test_a_small_scene_is_repeated_to_fill_a_crop():

@@ -5,10 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+TESTS = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.slow
 
@@ -16,6 +17,7 @@ PROGRAM = '''
 import atexit, json, os, signal, sys, time
 from pathlib import Path
 import torch
+from forks import end_fork, fork_others
 from lightning_fabric.utilities import distributed
 from bixt3d.engine import launch, runtime, watch
 from bixt3d.engine.ending import Stop
@@ -26,7 +28,7 @@ from bixt3d.cli.program import run_program
 from bixt3d.types import InputError
 
 launch.POLL_SECONDS, watch.TICK, watch.PATIENCE, runtime.APPEARS_WITHIN = 0.1, 0.1, 20, 1.0
-rank = int(os.environ.get("RANK", 0))
+join = runtime.init_process_group
 
 # as NCCL does, with gloo: a group is destroyed together, and without a watch Lightning would do so at the very end
 destroy, initialized = torch.distributed.destroy_process_group, torch.distributed.init_process_group
@@ -49,33 +51,34 @@ def outcome(pid, what, folder, errors):
                 os.kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), (folder / "output").read_text(), found
 
-# each case begins in a fork of this process, which has imported everything; its second process is started as ever
-root, *cases = sys.argv[1:]
-if "RANK" in os.environ:
-    what, folder = cases[0], Path(root)
-else:
+def run_cases(root, cases):
+    """Run one case after the other, each in a fork, and write what came of it."""
+    global what, folder
     for what in cases:
-        folder = Path(root) / what.replace(" ", "_")
+        folder = root / what.replace(" ", "_")
         for place in "01":
             (folder / place).mkdir(parents=True)
         errors, writes = os.pipe()
         if not (pid := os.fork()):
             os.dup2(writes, 2), os.dup2(os.open(folder / "output", os.O_WRONLY | os.O_CREAT), 1)
             os.close(writes), os.close(errors)
-            sys.argv[1:] = [str(folder), what]
-            break
+            fork_others(begin)
+            end_fork(begin)
         os.close(writes)
-        print(json.dumps([what, *outcome(pid, what, folder, errors)]), flush=True)
-    else:
-        sys.exit()
+        (folder / "outcome.json").write_text(json.dumps(outcome(pid, what, folder, errors)))
 
-if what == "child dies at start" and rank == 1:
-    os._exit(3)
-if what == "first dies at start":
-    join = runtime.init_process_group
-    runtime.init_process_group = lambda fabric: os.kill(os.getpid(), signal.SIGKILL) if rank == 0 else join(fabric)
-if what == "first stopped at start" and rank == 0:
-    runtime.init_process_group = lambda fabric: os.kill(os.getpid(), signal.SIGTERM)
+def begin():
+    """Run a process of a case."""
+    global rank
+    rank = int(os.environ.get("RANK", 0))
+    runtime.init_process_group = join
+    if what == "child dies at start" and rank == 1:
+        os._exit(3)
+    if what == "first dies at start":
+        runtime.init_process_group = lambda fabric: os.kill(os.getpid(), signal.SIGKILL) if rank == 0 else join(fabric)
+    if what == "first stopped at start" and rank == 0:
+        runtime.init_process_group = lambda fabric: os.kill(os.getpid(), signal.SIGTERM)
+    run_program(main)
 
 def train(fabric):
     sums, module = EpochSums(fabric.device), torch.nn.Linear(1, 1)
@@ -109,16 +112,15 @@ def main():
         print("done", flush=True)
     finish(fabric)
 
-code = 0
-try:
-    run_program(main)
-except SystemExit as ended:
-    code = ended.code or 0
-if rank == 0:  # a fork: destructors of C++ would end it with SIGABRT, for threads of its parent that it has not
-    atexit._run_exitfuncs()
-    sys.stdout.flush(), sys.stderr.flush()
-    os._exit(code)
-sys.exit(code)
+root, *cases = sys.argv[1:]
+LANES = 3  # so many cases run at a time
+lanes = []
+for lane in range(LANES):
+    if pid := os.fork():
+        lanes.append(pid)
+    else:
+        end_fork(lambda: run_cases(Path(root), cases[lane::LANES]))
+sys.exit(any([os.waitpid(pid, 0)[1] for pid in lanes]))
 '''
 
 
@@ -139,20 +141,16 @@ OTHERS = ("nothing", "in private", "nan")
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
-    """Return exit code, output and errors of each case, three of which run at a time."""
+    """Return exit code, output and errors of each case. All processes are forks of one."""
     folder = tmp_path_factory.mktemp("runs")
     (program := folder / "program.py").write_text(PROGRAM)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-
-    def run(cases: list[str]) -> str:
-        command = [sys.executable, str(program), str(folder), *cases]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    with ThreadPoolExecutor() as threads:
-        said = "".join(threads.map(run, [[*FAILS, *OTHERS][first::3] for first in range(3)]))
-    return {what: (code, output, errors) for what, code, output, errors in map(json.loads, said.splitlines())}
+    path = os.pathsep.join(map(str, (TESTS.parent, TESTS / "support")))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    cases = [*FAILS, *OTHERS]
+    command = [sys.executable, str(program), str(folder), *cases]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return {what: json.loads((folder / what.replace(" ", "_") / "outcome.json").read_text()) for what in cases}
 
 
 @pytest.mark.parametrize("what", FAILS)

@@ -1,5 +1,7 @@
 """Scenes in blocks: bounded parts of large files and clouds, with the labels of one path, also after interruptions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,13 @@ from scene_runs import load_scene_run, train_a_little, write_survey  # noqa: E40
 from bixt3d.datasets.files.reader import read_file  # noqa: E402
 from bixt3d.datasets.scenes.blocks import FLOOR, Block, margin_of, plan_blocks  # noqa: E402
 from bixt3d.datasets.scenes.scene import from_origin, make_scene  # noqa: E402
+from bixt3d.inference import scene_blocks  # noqa: E402
+from bixt3d.inference.scene_blocks import NumbersOnDisk  # noqa: E402
 from bixt3d.inference.windows import scene_probabilities  # noqa: E402
 from bixt3d.types import Features, InputError  # noqa: E402
 
 ALL = 10**9
+STATUS = Path("/proc/self/status")
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +30,11 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory):
     return write_survey(tmp_path_factory.mktemp("survey") / "survey.laz")
+
+
+def mapped_files() -> int:
+    """Return how much of mapped files is in memory, in KiB."""
+    return int(STATUS.read_text().split("RssFile:")[1].split()[0])
 
 
 def same(one, other) -> bool:
@@ -113,6 +123,29 @@ def test_a_copy_at_other_coordinates_has_the_same_labels(run, survey, tmp_path, 
     far = shifted(survey, tmp_path / "far.las", np.array([499_000.0, 4_999_099.5, 0]))
     assert read_file(far)[0].xyz[0, 1] - read_file(survey)[0].xyz[0, 1] == pytest.approx(5_000_000)
     assert same(predictor.predict_las(survey, tmp_path / "a")[0], predictor.predict_las(far, tmp_path / "b")[0])
+
+
+def test_numbers_on_disk_are_those_of_an_array(tmp_path, monkeypatch):
+    monkeypatch.setattr(scene_blocks, "CHUNK", 4)
+    array, numbers = np.zeros(10, np.float32), NumbersOnDisk(tmp_path / "numbers", np.dtype("f4"))
+    array.tofile(numbers.path)
+    index = np.array([0, 1, 3, 8, 9])  # none of the second part
+    array[index] = values = np.arange(1, 6, dtype=np.float32)
+    numbers.put(index, values)
+    assert len(numbers) == 10 and np.array_equal(numbers[:], array) and np.array_equal(numbers[2:5], array[2:5])
+    assert np.array_equal(numbers.take(index), values)
+
+
+@pytest.mark.skipif(not STATUS.is_file(), reason="this system does not tell how much of mapped files is in memory")
+def test_numbers_on_disk_that_were_read_or_written_are_not_in_memory(tmp_path):
+    numbers = NumbersOnDisk(tmp_path / "numbers", np.dtype("u1"))
+    with numbers.path.open("wb") as file:
+        file.truncate(32 * 2**20)
+    before = mapped_files()
+    assert not any(numbers[first : first + 2**20].any() for first in range(0, len(numbers), 2**20))
+    index = np.arange(0, len(numbers), 1000)
+    numbers.put(index, np.ones(len(index), np.uint8))
+    assert numbers.take(index).all() and mapped_files() - before < 4 * 2**10
 
 
 class StopError(Exception):

@@ -18,7 +18,7 @@ def build(level_dims: tuple[int, ...] = DIMS, category_dim: int = 5, **settings)
     """Return a tiny decoder for 7 parts of 3 categories, in evaluation."""
     steps = len(level_dims) - 1
     blocks = {"dims": (10, 9, 11)[:steps], "num_blocks": (1, 2, 0)[:steps], "ratio": 0.5} | settings
-    return PointMLPDecoder(7, 3, level_dims, **blocks, context_dim=3, category_dim=category_dim).eval()
+    return PointMLPDecoder(7, 3, level_dims, category_dim=category_dim, **{"context_dim": 3} | blocks).eval()
 
 
 def pyramid(level_dims: tuple[int, ...] = DIMS, num_clouds: int = 2) -> Pyramid:
@@ -99,6 +99,16 @@ def test_the_context_of_every_level_reaches_all_points_of_its_cloud_and_no_other
         changed = (*levels[:place], Tokens(feats, level.pos), *levels[place + 1 :])
         difference = (decoder(changed, CATEGORY) - before).abs().amax(2)
         assert difference[0].min() > 0 and difference[1].max() == 0
+
+
+@pytest.mark.parametrize("category_dim", [0, 5])
+def test_without_a_context_no_point_changes_another_far_away(category_dim: int):
+    decoder, levels = build(category_dim=category_dim, context_dim=0), pyramid()
+    before = decoder(levels, CATEGORY)
+    levels[0].feats[0, -1] += 10
+    difference = (decoder(levels, CATEGORY) - before).abs().amax(2)
+    assert difference[0, -1] > 0 and difference[0, :-1].max() == 0
+    assert not any("context" in name for name, _ in decoder.named_parameters())
 
 
 @pytest.mark.parametrize("category_dim", [0, 5])

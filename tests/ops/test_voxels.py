@@ -71,6 +71,7 @@ def test_clouds_of_a_batch_have_the_voxels_that_they_have_alone():
 def test_unknown_labels_win_only_where_no_other_is():
     grid = voxel_grid(torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0.2, 0, 0], [5, 0, 0]]), 1.0)
     assert grid.majority(torch.tensor([-1, -1, 3, -1])).tolist() == [3, -1]
+    assert grid.majority(torch.tensor([-1, -1, -1, -1])).tolist() == [-1, -1]
 
 
 def test_a_cloud_moved_by_whole_numbers_has_the_same_voxels():

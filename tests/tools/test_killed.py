@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import forks
 import pytest
 from same_runs import assert_same_run
 
@@ -20,15 +21,16 @@ from bixt3d.engine.report import read_rows
 from bixt3d.tasks.classification import Classification
 
 PROGRAM = """
-import atexit, json, os, sys
+import json, os, sys
 import numba, sklearn.metrics, torch._inductor.config, torch.utils.tensorboard  # what training imports when it begins
 from bixt3d.cli.main import run
 from bixt3d.tasks import classification, training
+from forks import end_fork, fork_others
 classification.Classification.write_report = lambda *_: None
 
-if "RANK" in os.environ:  # the second process of a run
+def train():
     run("train", "cls")
-    sys.exit()
+
 for line in sys.stdin:
     arguments, outputs = json.loads(line)
     if not (pid := os.fork()):
@@ -40,14 +42,9 @@ else:
 os.setsid()
 for number, path in enumerate([os.devnull, *outputs]):
     os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
-sys.argv[1:], code = arguments, 0
-try:
-    run("train", "cls")
-except SystemExit as ended:
-    code = ended.code
-atexit._run_exitfuncs()
-sys.stdout.flush(), sys.stderr.flush()
-os._exit(code or 0)  # a fork: destructors of C++ would wait for threads of its parent that it has not
+sys.argv[1:] = arguments
+fork_others(train)
+end_fork(train)
 """
 """A program that forks one that is `bixt3d train cls`, without pictures, for each line that it reads."""
 KILLS = {1: "1,1,0", 2: "1,0,1"}
@@ -77,7 +74,8 @@ class Programs:
         (program := folder / "program.py").write_text(PROGRAM)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         command = [sys.executable, "-W", "ignore", str(program)]
-        self.parent = subprocess.Popen(command, **pipes, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        path = os.pathsep.join([str(Path(forks.__file__).parent), *sys.path])
+        self.parent = subprocess.Popen(command, **pipes, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path})
 
     def start(self, *arguments: object) -> int:
         """Start a program, and return its process, which leads a group of its own."""

@@ -16,7 +16,8 @@ from bixt3d.tasks.scene_segmentation import SceneSegmentation
 TINY = """
 data:
   class_path: Tiles
-  init_args: {train_scenes: 1, test_scenes: 1, grid: 2.0, num_points: 256, crops: 8, shape: cylinder, features: height}
+  init_args:
+    {train_scenes: 1, test_scenes: 1, grid: 2.0, num_points: [128, 256], crops: 8, shape: cylinder, features: height}
 augment: {rotate: z, shuffle: true}
 model:
   class_path: TokenSegmenter
@@ -57,6 +58,7 @@ def test_a_test_averages_votes_and_records_them(run, tmp_path, monkeypatch):
 
 def test_a_run_predicts_a_class_for_every_point_in_their_order(run):
     predictor = load_run(run)
+    assert predictor.window == 256  # the largest crops
     xyz, _, label = make_tile_cloud(np.random.default_rng((0, 1, 0)))
     prediction = predictor.predict(xyz)
     assert len(prediction.labels) == len(xyz)

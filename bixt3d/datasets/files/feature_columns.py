@@ -48,8 +48,8 @@ def select_features(columns: Columns, features: Features, where: str) -> Float[n
             known = listed(sorted(set(map(feature_name, columns)))) if columns else "no features"
             raise InputError(f"{where} has no {feature.name} (it has {known})")
         values = np.concatenate([columns[name] for name in names], -1)
-        found.append(feature_numbers(values, feature, where))
-    return np.concatenate(found, -1).astype(np.float32)
+        found.append(feature_numbers(values, feature, where).astype(np.float32))
+    return np.concatenate(found, -1)
 
 
 def feature_numbers(

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
@@ -18,7 +18,19 @@ LABELS = ("bixt3d", 1)
 """The record with the names of the labels, a line each: number, blank, name."""
 MAX_BYTES = 2**16 - 1
 
-Values = Mapping[str, Shaped[np.ndarray, " N"]]
+
+@runtime_checkable
+class Numbers(Protocol):
+    """A number for each point, of which slices are taken: an array, or numbers that are on disk or made on demand."""
+
+    dtype: np.dtype
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: slice) -> Shaped[np.ndarray, " _"]: ...
+
+
+Values = Mapping[str, Numbers]
 
 
 def copy_las(
@@ -33,7 +45,7 @@ def copy_las(
         path, source: the new file, and the one that is copied.
         new: numbers for each point, in the order of the file, by the names of their dimensions (extra bytes).
         names: names of the labels, for a record that says them.
-        changed: new values of dimensions that the file has, such as ``classification``.
+        changed: new values of dimensions that the file has, such as ``classification``; negative: as in the file.
     """
     with open_las(source) as las:
         wrong = [name for name, values in (*new.items(), *(changed or {}).items()) if len(values) != len(las)]
@@ -192,6 +204,7 @@ def _change(records: Shaped[np.ndarray, " N"], las: LasFile, values: Values) -> 
             raise InputError(f"the file has no dimension {name} that can be changed")
         field = las.dims.standard[name]
         try:
+            numbers = np.where(numbers < 0, np.asarray(record[field]), numbers)
             record[field][:] = numbers
             kept = np.asarray(record[field])
         except (OverflowError, ValueError):
@@ -200,7 +213,7 @@ def _change(records: Shaped[np.ndarray, " N"], las: LasFile, values: Values) -> 
             raise InputError(f"{name} of point format {las.header.point_format} cannot hold {np.max(numbers)}")
 
 
-def las_numbers(values: Shaped[np.ndarray, " N"]) -> Shaped[np.ndarray, " N"]:
+def las_numbers(values: Numbers) -> Numbers:
     """Return numbers in a dtype of LAS; 64-bit integers in the smallest that holds them."""
     kind = values.dtype.str[1:]
     if values.dtype.kind == "b":

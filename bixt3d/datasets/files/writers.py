@@ -3,9 +3,11 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
@@ -18,6 +20,8 @@ PLY_TYPES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "
 PLY_TYPES |= {"f4": "float", "f8": "double"}
 TRIPLES = {"normal": ("nx", "ny", "nz"), "rgb": ("red", "green", "blue")}
 """The usual PLY names of the columns of these features."""
+ROWS = 100_000
+"""Points that are written at a time."""
 
 Columns = Mapping[str, Shaped[np.ndarray, "N _"]]
 
@@ -99,21 +103,32 @@ def write_ply(
     comments: Sequence[str] = (),
 ) -> None:
     """Write points with features as a binary PLY file: positions as double; 64-bit integers as int or double."""
-    fields = {axis: xyz[:, place].astype("<f8") for place, axis in enumerate("xyz")}
+    fields = {axis: xyz[:, place].astype("<f8", copy=False) for place, axis in enumerate("xyz")}
     for feature, values in columns.items():
         values = _ply_numbers(values.reshape(len(xyz), -1), feature)
         for name, column in zip(_ply_names(feature, values.shape[1]), values.T, strict=True):
             while name in fields:
                 name += "_"
             fields[name] = column
-    table = np.empty(len(xyz), dtype=[(name, values.dtype) for name, values in fields.items()])
-    for name, values in fields.items():
-        table[name] = values
+    dtype = np.dtype([(name, values.dtype) for name, values in fields.items()])
     head = ["ply", "format binary_little_endian 1.0"]
     head += ["comment " + " ".join(re.sub(r"[^ -~]", "?", line).split()) for line in comments]
     head += [f"element vertex {len(xyz)}"]
     head += [f"property {PLY_TYPES[values.dtype.str[1:]]} {name}" for name, values in fields.items()]
-    replace_file(path, "\n".join([*head, "end_header", ""]).encode() + table.tobytes())
+
+    def parts() -> Iterator[bytes]:
+        yield "\n".join([*head, "end_header", ""]).encode()
+        for part in _parts(len(xyz)):
+            table = np.empty(part.stop - part.start, dtype)
+            for name, values in fields.items():
+                table[name] = values[part]
+            yield table.tobytes()
+
+    replace_file(path, parts())
+
+
+def _parts(total: int) -> Iterator[slice]:
+    return (slice(first, min(first + ROWS, total)) for first in range(0, total, ROWS))
 
 
 def _ply_names(feature: str, width: int) -> Sequence[str]:
@@ -135,7 +150,7 @@ def _ply_numbers(values: Shaped[np.ndarray, "N W"], feature: str) -> Shaped[np.n
         return values.astype(np.uint8)
     kind = values.dtype.str[1:]
     if kind in PLY_TYPES:
-        return values.astype(f"<{kind}")
+        return values.astype(f"<{kind}", copy=False)
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
     if values.dtype.itemsize < 4:  # float16
@@ -145,27 +160,39 @@ def _ply_numbers(values: Shaped[np.ndarray, "N W"], feature: str) -> Shaped[np.n
 
 
 def _write_csv(path: Path, points: LabelledPoints) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["x", "y", "z", "label", "name", "confidence", *points.more])
-    numbers = [[f"{value:.6g}" for value in values.tolist()] for values in (points.confidence, *points.more.values())]
-    labels = points.label.tolist()
-    names = [points.names[label] for label in labels]
-    writer.writerows(zip(*points.xyz.T.tolist(), labels, names, *numbers, strict=True))
-    replace_file(path, text.getvalue().encode())
+    def lines(rows: Iterable[Sequence[Any]]) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        return text.getvalue().encode()
+
+    head = ["x", "y", "z", "label", "name", "confidence", *points.more]
+    rows = (
+        [(x, y, z, label, points.names[label], *(f"{one:.6g}" for one in more)) for x, y, z, label, *more in part]
+        for part in _rows(points)
+    )
+    replace_file(path, map(lines, chain([[head]], rows)))
 
 
 def _write_txt(path: Path, points: LabelledPoints) -> None:
-    values = {"label": points.label, "confidence": points.confidence, **points.more}
-    rows = zip(*points.xyz.T.tolist(), *(one.tolist() for one in values.values()), strict=True)
-    names = [f"# label {number}: {name or 'none, the point has no position'}" for number, name in points.names.items()]
-    lines = [" ".join(f"{one:.6g}" if place > 3 else repr(one) for place, one in enumerate(row)) for row in rows]
-    replace_file(path, "\n".join(["# x y z " + " ".join(values), *names, *lines, ""]).encode())
+    head = ["# x y z " + " ".join(("label", "confidence", *points.more))]
+    head += [f"# label {number}: {name or 'none, the point has no position'}" for number, name in points.names.items()]
+    lines = (
+        [" ".join(f"{one:.6g}" if place > 3 else repr(one) for place, one in enumerate(row)) for row in part]
+        for part in _rows(points)
+    )
+    replace_file(path, ("\n".join([*part, ""]).encode() for part in chain([head], lines)))
+
+
+def _rows(points: LabelledPoints) -> Iterator[Iterable[tuple[Any, ...]]]:
+    """Yield the rows of some points at a time: x, y, z, label, confidence and so on."""
+    columns = (*points.xyz.T, points.label, points.confidence, *points.more.values())
+    return (zip(*(one[part].tolist() for one in columns), strict=True) for part in _parts(len(points.xyz)))
 
 
 def _write_npz(path: Path, points: LabelledPoints) -> None:
     content = io.BytesIO()
-    name = np.array([points.names[label] for label in points.label.tolist()])
+    present = np.unique(points.label)
+    name = np.array([points.names[label] for label in present.tolist()])[present.searchsorted(points.label)]
     confidence = points.confidence.astype(np.float32)
     arrays = {"xyz": points.xyz, "label": points.label, "name": name, "confidence": confidence, **points.more}
     np.savez_compressed(content, **arrays)

@@ -1,8 +1,9 @@
-"""A set of scenes, of which training sees crops of equal size."""
+"""A set of scenes, of which training sees crops: the crops of a batch have equal size."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from math import ceil
 from typing import Literal
 
@@ -13,9 +14,11 @@ from torch import Tensor
 
 from bixt3d.datasets.scenes.scene import HIGHEST, Scene
 from bixt3d.datasets.scenes.stored import StoredScenes
-from bixt3d.types import NO_FEATURES, Features
+from bixt3d.types import NO_FEATURES, Features, InputError
 
 Shape = Literal["sphere", "cylinder"]
+CropSize = int | tuple[int, int]
+"""Voxels of a crop: one number, or the smallest and the largest, see `sizes_of_crops`."""
 MOST_FEATS = 50_000_000
 """Largest number of voxels whose features are looked at together."""
 
@@ -28,7 +31,7 @@ class SceneSet:
         scenes: the scenes.
         class_names: names of the classes.
         features: names and kinds of the columns of ``feats``.
-        num_points: voxels of a crop.
+        num_points: voxels of a crop; of two numbers, every batch draws a size, see `draw_size`.
         crops: crops of an epoch.
         shape: ``sphere``: the nearest voxels; ``cylinder``: the nearest seen from above.
         balance: probability that the center of a crop is drawn by class, all classes alike, not among all voxels.
@@ -40,7 +43,7 @@ class SceneSet:
     scenes: Sequence[Scene]
     class_names: tuple[str, ...]
     features: Features = NO_FEATURES
-    num_points: int = 4096
+    num_points: CropSize = 4096
     crops: int = 1000
     shape: Shape = "sphere"
     balance: float = 0.0
@@ -50,6 +53,11 @@ class SceneSet:
 
     def __len__(self) -> int:
         return self.crops
+
+    @cached_property
+    def crop_sizes(self) -> tuple[int, ...]:
+        """The sizes of crops, smallest first."""
+        return sizes_of_crops(self.num_points)
 
     @cached_property
     def counts(self) -> Int[np.ndarray, "S C"]:
@@ -74,7 +82,7 @@ class SceneSet:
 
     def subset(self, index: Int[Tensor, " B"]) -> "SceneSet":
         """Return a set whose scenes are the crops at these indices."""
-        crops = [self.crop(self.draw_center(0, int(i))) for i in index]
+        crops = [self.crop(self.draw_center(0, int(i)), self.crop_sizes[-1]) for i in index]
         return replace(self, scenes=tuple(crops), crops=len(crops))
 
     def to(self, device: torch.device | str) -> "SceneSet":
@@ -82,9 +90,13 @@ class SceneSet:
         return replace(self, device=torch.device(device))
 
     def batches(self, indices: Iterable[Int[Tensor, " _"]], seed: int | None = None) -> Iterator[dict[str, Tensor]]:
-        """Yield a batch of crops for each index tensor; a crop depends on the seed and its index alone."""
-        for index in indices:
-            crops = [self.crop(self.draw_center(seed or 0, int(i))) for i in index]
+        """Yield a batch of crops for each index tensor.
+
+        A crop depends on the seed and its index alone, its size on the seed and the number of the batch.
+        """
+        for number, index in enumerate(indices):
+            size = self.draw_size(seed or 0, number)
+            crops = [self.crop(self.draw_center(seed or 0, int(i)), size) for i in index]
             batch = {"xyz": torch.stack([one.xyz for one in crops]), "feats": torch.stack([one.feats for one in crops])}
             batch["labels"] = torch.stack([one.label for one in crops])
             yield {name: tensor.to(self.device) for name, tensor in batch.items()} | {"index": index.to(self.device)}
@@ -101,11 +113,30 @@ class SceneSet:
         place = int(rng.choice(len(self.sizes), p=self.sizes / self.sizes.sum()))
         return place, int(rng.integers(self.sizes[place]))
 
-    def crop(self, center: tuple[int, int]) -> Scene:
-        """Return ``num_points`` voxels around a voxel, repeated if the scene has fewer, as the model reads them."""
+    def draw_size(self, seed: int, number: int) -> int:
+        """Return the voxels of each crop in a batch, by its number; the sizes take turns, in random order."""
+        turn, place = divmod(number, len(self.crop_sizes))
+        return int(np.random.default_rng((seed, turn, 1)).permutation(self.crop_sizes)[place])
+
+    def with_fewer_crops(
+        self, plan: Sequence[Sequence[Int[Tensor, " _"]]], seed: int, uncounted: int = 0
+    ) -> list[list[Int[Tensor, " _"]]]:
+        """Return the batches of each step with as many voxels as they would have in the smallest crops, or one crop.
+
+        ``uncounted``: crops at the start of each batch that are left out of it later.
+        """
+        numbers = count()
+
+        def fewer(index: Int[Tensor, " _"]) -> Int[Tensor, " _"]:
+            voxels = (len(index) - uncounted) * self.crop_sizes[0]
+            return index[: uncounted + max(1, voxels // self.draw_size(seed, next(numbers)))]
+
+        return [[fewer(index) for index in step] for step in plan]
+
+    def crop(self, center: tuple[int, int], size: int) -> Scene:
+        """Return ``size`` voxels around a voxel, repeated if the scene has fewer, as the model reads them."""
         scene = self.scenes[center[0]]
-        index = nearest_voxels(scene, center[1], self.num_points, self.shape)
-        index = np.resize(index, self.num_points)
+        index = np.resize(nearest_voxels(scene, center[1], size, self.shape), size)
         label = scene.label[index]
         return Scene(
             local_positions(scene, index, center[1]),
@@ -116,6 +147,24 @@ class SceneSet:
             label.int(),
             name=scene.name,
         )
+
+
+def sizes_of_crops(num_points: CropSize) -> tuple[int, ...]:
+    """Return the sizes of crops: a number; of two numbers, the first, doubled until it is the second.
+
+    Raises InputError for other numbers.
+    """
+    first, last = (num_points, num_points) if isinstance(num_points, int) else num_points
+    if first < 1:
+        raise InputError(f"data.num_points must be positive, not {first}")
+    sizes = [first]
+    while sizes[-1] < last:
+        sizes.append(2 * sizes[-1])
+    if sizes[-1] != last:
+        raise InputError(
+            f"the second number of data.num_points must be {first}, {2 * first}, {4 * first} ..., not {last}"
+        )
+    return tuple(sizes)
 
 
 def las_codes(words: Sequence[Sequence[str]]) -> tuple[int, ...] | None:

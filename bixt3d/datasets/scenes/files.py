@@ -11,7 +11,7 @@ from jaxtyping import Int, Shaped
 from bixt3d.datasets.clouds.cache import cache_folder
 from bixt3d.datasets.files.cloud import Cloud, standard_cloud
 from bixt3d.datasets.files.numpy_files import load_arrays
-from bixt3d.datasets.scenes.crops import SceneSet, Shape
+from bixt3d.datasets.scenes.crops import CropSize, SceneSet, Shape
 from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.datasets.scenes.stored import Labelled, SceneFile, StoredScenes
 from bixt3d.io.bounds import check_names, listed, printable
@@ -55,7 +55,7 @@ class SceneFiles(SceneSource):
         self,
         root: str,
         grid: float = 0.05,
-        num_points: int = 4096,
+        num_points: CropSize = 4096,
         crops: int = 1000,
         shape: Shape = "sphere",
         balance: float = 0.0,

@@ -15,7 +15,7 @@ from bixt3d.datasets.clouds.cache import cache_folder, short_hash, stamp
 from bixt3d.datasets.clouds.point_labels import label_order, label_words
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import find_files, read_file
-from bixt3d.datasets.scenes.crops import Shape, las_codes
+from bixt3d.datasets.scenes.crops import CropSize, Shape, las_codes
 from bixt3d.datasets.scenes.files import SceneFiles, SceneList
 from bixt3d.datasets.scenes.stored import Labelled, SceneFile
 from bixt3d.io.bounds import LIST_BYTES, counted, listed, printable, read_plain, read_words
@@ -72,7 +72,7 @@ class SceneFolder(SceneFiles):
         self,
         root: str = "data/my_scenes",
         grid: float = 0.05,
-        num_points: int = 4096,
+        num_points: CropSize = 4096,
         crops: int = 1000,
         shape: Shape = "sphere",
         balance: float = 0.0,

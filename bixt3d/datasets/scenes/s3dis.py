@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from bixt3d.datasets.scenes.crops import Shape
+from bixt3d.datasets.scenes.crops import CropSize, Shape
 from bixt3d.datasets.scenes.files import SceneFiles, SceneList, folders_of, labelled, read_arrays
 from bixt3d.datasets.scenes.room_layout import CLASSES
 from bixt3d.datasets.scenes.stored import Labelled, SceneFile
@@ -41,7 +41,7 @@ class S3DIS(SceneFiles):
         root: str = "data/" + FOLDER,
         test_area: int = 5,
         grid: float = 0.04,
-        num_points: int = 4096,
+        num_points: CropSize = 4096,
         crops: int = 1000,
         shape: Shape = "sphere",
         balance: float = 0.0,

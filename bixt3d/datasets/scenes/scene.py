@@ -100,18 +100,23 @@ def make_scene(
     if HEIGHT in features.columns and not columns_of(HEIGHT, columns, name):
         height = (points[:, 2] - floor[voxels.inverse]).clamp(-HIGHEST * grid, HIGHEST * grid)
         columns = {**columns, "height": height[:, None].numpy()}
+    del points  # of a large scene: they would be in memory beside its features
     feats = select_features(columns, features, name) if features else np.zeros((len(xyz), 0), np.float32)
     mean = voxels.mean(torch.from_numpy(feats).double())
     for normal in features.slices("normal"):
         mean[:, normal] = torch.nn.functional.normalize(mean[:, normal], dim=1)
-    labels = torch.from_numpy(label.astype(np.int64))
+    labels = torch.from_numpy(label.astype(np.int64, copy=False))
     tensors = (position.float(), mean.float(), voxels.majority(labels), floor.float())
     return Scene(*tensors, voxels.inverse.int(), labels.int(), grid, name)
 
 
 def from_origin(xyz: Float[np.ndarray, "N 3"], origin: Float[np.ndarray, "3"]) -> Float[np.ndarray, "N 3"]:
     """Return positions from an origin, rounded as `RESOLUTION` says."""
-    return np.round((xyz - origin) * RESOLUTION) / RESOLUTION
+    found = xyz - origin
+    found *= RESOLUTION
+    np.round(found, out=found)
+    found /= RESOLUTION
+    return found
 
 
 def heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:

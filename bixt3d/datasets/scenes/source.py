@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from bixt3d.datasets.scenes.crops import SceneSet, Shape
+from bixt3d.datasets.scenes.crops import CropSize, SceneSet, Shape, sizes_of_crops
 from bixt3d.datasets.scenes.scene import Scene, make_scene
 from bixt3d.types import Features, InputError
 
@@ -16,7 +16,8 @@ class SceneSource(ABC):
 
     Args:
         grid: side of a voxel, in the units of the scenes: the model reads one token for all points of a voxel.
-        num_points: voxels of a crop, the sample of training.
+        num_points: voxels of a crop, the sample of training. Two numbers, such as ``[4096, 16384]``: each batch has
+            crops of one size (4096, 8192 or 16384), and fewer of the larger ones, so that it has as many voxels.
         crops: crops of an epoch.
         shape: ``sphere``: a crop is the nearest voxels of its center (rooms); ``cylinder``: the nearest seen from
             above (aerial scans).
@@ -31,19 +32,19 @@ class SceneSource(ABC):
     def __init__(
         self,
         grid: float = 0.05,
-        num_points: int = 4096,
+        num_points: CropSize = 4096,
         crops: int = 1000,
         shape: Shape = "sphere",
         balance: float = 0.0,
         features: str = "",
     ):
-        for name, value in {"grid": grid, "num_points": num_points, "crops": crops}.items():
+        for name, value in {"grid": grid, "crops": crops}.items():
             if not value > 0:
                 raise InputError(f"data.{name} must be positive, not {value}")
         if not 0 <= balance <= 1:
             raise InputError(f"data.balance must be between 0 and 1, not {balance}")
         self.grid, self.num_points, self.crops, self.shape, self.balance = grid, num_points, crops, shape, balance
-        self.features = Features.parse(features)
+        self.features, self.crop_sizes = Features.parse(features), sizes_of_crops(num_points)
 
     @abstractmethod
     def load(self) -> tuple[SceneSet, SceneSet]:
@@ -82,7 +83,7 @@ class ProceduralScenes(SceneSource):
         test_scenes: int = 8,
         seed: int = 0,
         grid: float = 0.05,
-        num_points: int = 4096,
+        num_points: CropSize = 4096,
         crops: int = 1000,
         shape: Shape = "sphere",
         balance: float = 0.0,
