@@ -12,20 +12,19 @@ from bixt3d.types import InputError
 
 
 @pytest.mark.parametrize(
-    ("found", "name"),
+    ("endings", "name"),
     [
-        ({".ply"}, "shapes-cls"),
-        ({".off", ".npz", ".xyz"}, "shapes-cls"),
-        ({".las"}, "aerial-scenes"),
-        ({".las", ".laz"}, "aerial-scenes"),
-        ({".laz", ".ply"}, ""),
-        ({".e57"}, ""),
-        (set(), None),
+        (".ply", "shapes-cls"),
+        (".off .npz .xyz", "shapes-cls"),
+        (".las", "aerial-scenes"),
+        (".las .laz", "aerial-scenes"),
+        (".laz .ply", ""),
+        (".e57", ""),
+        ("", None),
     ],
-    ids=str,
 )
-def test_endings_choose_the_weights_or_leave_it_open(found, name):
-    assert default_name(found) == name
+def test_endings_choose_the_weights_or_leave_it_open(endings, name):
+    assert default_name(set(endings.split())) == name
 
 
 def test_a_folder_counts_by_its_files(tmp_path):
