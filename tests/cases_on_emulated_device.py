@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from emulated_device import EMULATED, EmulatedTensor, WaitError, no_waits
-from test_config import CONFIGS, small_cloud_size, task_of
+from test_config import CONFIGS, config_arguments, small_cloud_size, task_of
 from torch import nn
 
 from bixt3d.datasets.images.folder import LabeledReader
@@ -99,7 +99,7 @@ def fewer_layers(path: Path) -> list[str]:
 def test_in_a_training_step_the_host_does_not_wait_for_the_device(path):
     task = task_of(path)
     parser = task.make_parser("a test")
-    settings = parser.parse_args([f"--cfg={path}", *fewer_layers(path)])
+    settings = parser.parse_args([*config_arguments(path), *fewer_layers(path)])
     run = make_run(parser, settings)
     examples, batch = some_examples(task, settings)
     if task.unit == "clouds":

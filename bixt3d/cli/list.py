@@ -73,8 +73,8 @@ def read_config(name: str, text: str, settings: dict[str, Any]) -> Config:
 
 
 def data_words(data: dict[str, Any] | None) -> str:
-    """Return the folder of a config's data, and the command that downloads it; None: a config of a model alone."""
-    if data is None:
+    """Return the folder of a config's data, and the command that downloads it; the config before it without class."""
+    if "class_path" not in (data or {}):
         return "the data of the config before it"
     root = (data.get("init_args") or {}).get("root", "")
     if data["class_path"] in SELF_MADE:

@@ -232,7 +232,10 @@ GROUPS = ["--model=TokenSegmenter"]  # with the tokenizer of the config, which m
         (["--model.encoder.reads=latents"], "a part segmenter reads tokens"),
         (["--model.encoder.dim=32"], "tokens of width 16, but the encoder reads 32"),
         (["--model.decoder.dims=[16,16]"], "a decoder of 2 levels takes 1 steps, but dims has 2 numbers"),
-        (["--model.decoder.context_dim=0"], "context_dim of a decoder must be at least 1"),
+        (
+            ["--model.decoder.context_dim=-1"],
+            "dims of a decoder must be at least 1, context_dim and category_dim at least 0",
+        ),
         (["--model.decoder.category_dim=-1"], "category_dim at least 0"),
         (["--model.decoder.ratio=0"], "with a ratio of 0.0 has no hidden units"),
         (["--model.decoder.dropout=2"], "dropout probability"),
