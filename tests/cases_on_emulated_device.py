@@ -28,7 +28,7 @@ SETTINGS = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in C
 DIFFERENT = {str([settings.get(part) for part in ("model", "augment")]): path for path, settings in SETTINGS.items()}
 DIFFERENT = {key: path for key, path in DIFFERENT.items() if task_of(path).program != "scenes"}  # voxels are counted
 """One of the configs that have the same model and augmentation: they differ in data sets and epochs."""
-BATCH = 2
+BATCH = 3  # of which mixing takes one
 CLASSES, PARTS = tuple("abcdef"), tuple("pqr")
 
 
