@@ -23,8 +23,9 @@ demo: $(VENV)/core.done
 
 setup: $(VENV)/core.done
 
+# the tests start many programs: Python keeps what it has compiled, whatever the environment says
 test: $(VENV)/test.done check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(nproc) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $$(nproc) --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(VENV)/cluster.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/ops
