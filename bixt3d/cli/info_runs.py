@@ -152,5 +152,6 @@ def next_steps(place: Path, task: str, run: RunFolder | None, trust: bool, name:
         steps.append(f"bixt3d train {short} --resume {name}{flag}")
     if run is None or (place / "model.safetensors").is_file():
         steps += [f"bixt3d test {short} {name}{flag}"] if short else []
-        steps += [f"bixt3d predict FILE --checkpoint {name}{flag}", f"bixt3d export {name}{flag}"]
+        steps += [f"bixt3d predict FILE --checkpoint {name}{flag}"]
+        steps += [] if short == "scenes" else [f"bixt3d export {name}{flag}"]  # scenes are read in windows
     return {"next": steps}

@@ -51,6 +51,11 @@ def export_run(
         need("an ONNX model", "onnx", "onnx_ir", "onnxruntime", "onnxscript")
     saved = read_run(run, trust=trust)
     predictor = saved.load()
+    if not isinstance(predictor, CloudPredictor | BaseImagePredictor):
+        raise InputError(
+            f"a run of {saved.task.name} cannot be exported: it reads scenes in windows, not one cloud or image; "
+            "bixt3d predict labels files with it"
+        )
     graph = as_graph(predictor)
     content, call = {"torch": to_torch, "onnx": to_onnx}[kind](
         graph, example_inputs(predictor, 2), free_sizes(predictor), describe(saved, predictor)

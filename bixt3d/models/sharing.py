@@ -90,6 +90,8 @@ class SharedModel(nn.Module):
         loaded from a run or by name, and for a folder with a run of training.
         """
         check_path(folder=folder)
+        if not str(folder):
+            raise InputError("save_pretrained needs the name of a folder")
         metadata, folder = self._own_metadata(class_names), Path(folder)
         if (folder / "run.json").exists():
             raise InputError(f"{folder} has a run of training, whose weights would be replaced: choose another folder")

@@ -167,3 +167,11 @@ def test_commands_take_a_name(tmp_path, monkeypatch, capsys):
     assert "modelnet10-small" in capsys.readouterr().out
     with pytest.raises(InputError, match="--pretrained is for models"):
         call(["list", "runs", "--pretrained"])
+
+
+def test_a_run_on_scenes_is_not_exported_and_info_does_not_say_so(capsys):
+    with pytest.raises(InputError, match="a run of scene segmentation cannot be exported: it reads scenes in windows"):
+        call(["export", "rooms-scenes"])
+    call(["info", "rooms-scenes"])
+    said = capsys.readouterr().out
+    assert "bixt3d predict FILE --checkpoint rooms-scenes" in said and "export" not in said

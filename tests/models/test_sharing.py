@@ -143,3 +143,8 @@ def test_only_the_hub_needs_its_library(model, monkeypatch, tmp_path):
         model.push_to_hub("user/model")
     with pytest.raises(InputError, match=r"huggingface_hub, which is not installed: pip install 'bixt3d\[hub\]'"):
         bixt3d.load_pretrained("hf-hub:user/model")
+
+
+def test_an_empty_name_of_a_folder_is_refused():
+    with pytest.raises(InputError, match="save_pretrained needs the name of a folder"):
+        bixt3d.load_pretrained("shapes-cls").model.save_pretrained("")
