@@ -41,58 +41,8 @@ CONVENTIONS = {
     "cls": "share of the test clouds whose likeliest class is the true one; mean over the classes of the same",
     "imgcls": "share of the test images whose true class is the likeliest one, or one of the five likeliest",
 }
-CARD = """
-# {name}
-
-{title}: {model}, {parameters:,} parameters, {task}.
-
-```
-bixt3d predict FILE --checkpoint {name}
-```
-
-```python
-from bixt3d import load_pretrained
-
-predictor = load_pretrained("{name}")
-```
-
-- Classes: {classes}.
-- Reads: {reads}.
-
-## Trained on
-
-{data} {page}
-
-Licence of the data: {licence}
-
-- Command: `bixt3d train {program} --cfg config.yaml`, with the [config.yaml](config.yaml) of this folder, which is
-  `{config}` of bixt3d{changes}; commit {commit}, PyTorch {torch}.
-- Seed {seed}, {device}, {time}, {epochs} epochs. Weights: {weights}.
-
-## Figures
-
-| | {split} |
-|---|---|
-{figures}
-
-Convention: {convention}. {selection}
-
-Reproduced from these weights by:
-
-```
-bixt3d test {program} {name}
-```
-
-{needs}
-
-## Use
-
-For: {use}
-
-Limits: {limits}
-
-Licence of the weights: {weights_licence}
-"""
+CARD = (ROOT / "benchmarks" / "release_card.md").read_text(encoding="utf-8")
+"""The text of a card."""
 
 
 def release(name: str, run: Path, verify: bool = False) -> Path:
@@ -162,7 +112,7 @@ def card(name: str, entry: Mapping[str, Any], run: RunFolder, folder: Path) -> s
         **{key: entry[key] for key in ("title", "config", "data", "page", "licence", "split", "selection", "needs")},
         **{key: entry[key] for key in ("use", "limits", "weights_licence")},
     }
-    return f"---\n{front_matter(name, entry, run, program)}\n---\n{CARD.format(**values)}"
+    return f"---\n{front_matter(name, entry, run, program)}\n---\n\n{CARD.format(**values)}"
 
 
 def words_of(score: str) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 from bixt3d.errors import check_path
 from bixt3d.io.bounds import listed, printable
 from bixt3d.io.hub import HUB, WEIGHTS, is_repository, send_to_hub
+from bixt3d.io.named_configs import nearest
 from bixt3d.io.pretrained import find_run, known_pretrained
 from bixt3d.io.untrusted import check_different_names, read_json
 from bixt3d.io.weights import load_weights, save_weights
@@ -69,8 +70,8 @@ class SharedModel(nn.Module):
         remote = is_repository(text) and not Path(text).exists()
         path = find_run(HUB + text if remote else place)
         if not path.exists():
-            names = ", ".join(known_pretrained()) or "none"
-            raise InputError(f"there is no folder {printable(text)[:200]}, and the names of weights are: {names}")
+            near = nearest(text, known_pretrained())
+            raise InputError(f"there is no folder and there are no pretrained weights {printable(text)[:200]}{near}")
         path = path / WEIGHTS if path.is_dir() else path
         weights, metadata = load_weights(path)
         sizes, features = output_sizes(metadata, str(path)), read_json(metadata["input"], f"input of {path}")

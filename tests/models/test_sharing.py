@@ -61,7 +61,11 @@ def test_what_cannot_be_saved_or_loaded_is_a_sentence(model, tmp_path):
     by_hand = bixt3d.create_model(SMALL.replace("SEED", "0").replace("FEATURES", ""), 3)
     with pytest.raises(InputError, match="built by hand does not know its settings, classes and input"):
         by_hand.save_pretrained(tmp_path / "saved")
-    with pytest.raises(InputError, match="there is no folder nowhere, and the names of weights are: aerial-scenes,"):
+    with pytest.raises(
+        InputError, match="no folder and there are no pretrained weights shapes-clss; did you mean 'shapes-cls'"
+    ):
+        bixt3d.BixtClassifier.from_pretrained("shapes-clss")
+    with pytest.raises(InputError, match="there are no pretrained weights nowhere; there are: aerial-scenes,"):
         bixt3d.FeatureModel.from_pretrained("nowhere")
     with pytest.raises(InputError, match="holds a BixtClassifier, which is no PointNet: use BixtClassifier.from_pr"):
         bixt3d.PointNet.from_pretrained(tmp_path / "run")
