@@ -1,4 +1,4 @@
-"""A baseline for your own clouds: a random forest on histograms of distance, radius and height (scikit-learn).
+"""A baseline for your own clouds: a random forest on histograms of distance, radius and height, by scikit-learn.
 
     $ python examples/own_data.py my_clouds
     wrote 36 files to my_clouds, such as train/bottle/0.ply with 753 points

@@ -26,7 +26,6 @@ IMPORTED_AS = {
     "onnxscript": ["onnxscript", "onnx_ir"],
     "pillow": ["PIL"],
     "pyyaml": ["yaml"],
-    "scikit-learn": ["sklearn"],
     "torch-geometric": ["torch_geometric"],
 }
 CONFIG = """

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from bixt3d.errors import InputError
 
 PICTURES = ("jinja2", "matplotlib", "PIL", "plotly")
-TRAINING = ("lightning_fabric", "sklearn", "tensorboard", *PICTURES)
+TRAINING = ("lightning_fabric", "tensorboard", *PICTURES)
 EXTRAS = {
     "viz": PICTURES,
     "train": TRAINING,

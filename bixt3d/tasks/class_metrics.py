@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bixt3d.tasks.calibration import bins_of_logits
+from bixt3d.tasks.scene_metrics import count_confusion
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,7 @@ class ClassScores:
 
 def score_classes(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], class_names: tuple[str, ...]) -> ClassScores:
     """Return overall accuracy, mean class accuracy, loss and confusion matrix of predictions."""
-    from sklearn.metrics import confusion_matrix
-
-    truth, predicted = labels.cpu().numpy(), logits.argmax(1).cpu().numpy()
-    confusion = confusion_matrix(truth, predicted, labels=range(len(class_names)))
+    confusion = count_confusion(labels.cpu(), logits.argmax(1).cpu(), len(class_names)).numpy()
     counts = confusion.sum(1)
     recall = {name: float(confusion[i, i] / counts[i]) for i, name in enumerate(class_names) if counts[i]}
     return ClassScores(

@@ -30,6 +30,18 @@ def test_a_class_that_does_not_occur_counts_in_no_mean():
     assert scores.overall_accuracy == pytest.approx(2 / 3)
 
 
+def test_the_confusion_matrix_is_that_of_scikit_learn():
+    from sklearn.metrics import confusion_matrix
+
+    truth, predicted = (
+        torch.randint(5, (50,)),
+        torch.randint(6, (50,)),
+    )  # the last two classes do not occur in the truth
+    found = score_classes(functional.one_hot(predicted, 7).float(), truth, tuple("abcdefg")).confusion
+    expected = confusion_matrix(truth, predicted, labels=range(7))
+    assert found.dtype == expected.dtype and (found == expected).all()
+
+
 def test_the_loss_of_a_score_is_plain_cross_entropy():
     scores = score_classes(torch.tensor([[0.0, 0.0], [math.log(3), 0.0]]), torch.tensor([0, 0]), ("bed", "car"))
     assert scores.loss == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)

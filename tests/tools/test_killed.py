@@ -22,7 +22,7 @@ from bixt3d.tasks.classification import Classification
 
 PROGRAM = """
 import json, os, sys
-import numba, sklearn.metrics, torch._inductor.config, torch.utils.tensorboard  # what training imports when it begins
+import numba, torch._inductor.config, torch.utils.tensorboard  # what training imports when it begins
 from bixt3d.cli.main import run
 from bixt3d.tasks import classification, training
 from forks import end_fork, fork_others
