@@ -8,14 +8,13 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, no_type_check
+from typing import Any
 from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.utils import _pair
-from torch.overrides import TorchFunctionMode
 
+from bixt3d.cli.cost_trace import COUNTED_AS, Traceable
 from bixt3d.io.extras import need
 from bixt3d.models.decoder import DecoderBlock
 from bixt3d.nn.attention import BiAttention
@@ -67,9 +66,9 @@ def count_cost(model: nn.Module, *inputs: Tensor) -> Cost:
     flops = sys.modules[flop_count.__module__]._DEFAULT_SUPPORTED_OPS | _FLOPS
     activations = sys.modules[activation_count.__module__]._DEFAULT_SUPPORTED_OPS | _ACTIVATIONS
     for counts in (flops, activations):
-        counts["bixt3d::shapes_of_convolution"] = counts["aten::_convolution"]
+        counts |= {ours: counts[known] for ours, known in COUNTED_AS.items() if known in counts}
     handles = {name: partial(_count_both, flops.get(name), activations.get(name)) for name in flops | activations}
-    with _without_numbers(model, inputs) as (copy, empty), _Traceable():
+    with _without_numbers(model, inputs) as (copy, empty), Traceable():
         analysis = JitModelAnalysis(copy, empty).set_op_handle(**handles)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         totals = analysis.by_operator()
@@ -155,45 +154,6 @@ class _IdleGroupBlock(GroupBlock):
         return index, index[:, :, None].expand(-1, -1, self.num_neighbors)
 
 
-class _Traceable(TorchFunctionMode):
-    """Let a model without numbers be traced: sizes are no tensors, a convolution is the operator that fvcore knows."""
-
-    @no_type_check  # called for every operation of a trace
-    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
-        if function in (torch.conv2d, torch.conv_transpose2d):
-            return _convolve(function is torch.conv_transpose2d, *args, **(kwargs or {}))
-        if function is Tensor.view and isinstance(args[1], torch.dtype):  # a trace has no word for other types' bits
-            return args[0].to(args[1])
-        if function not in _SIZES:
-            return function(*args, **(kwargs or {}))
-        state = torch._C._get_tracing_state()
-        torch._C._set_tracing_state(None)
-        try:
-            return function(*args, **(kwargs or {}))
-        finally:
-            torch._C._set_tracing_state(state)
-
-
-def _convolve(transposed: bool, image: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
-    """Convolve as the layers of torch call it; settings: stride, padding, then dilation and groups or the reverse."""
-    stride, padding, *rest = settings
-    extra, groups, dilation = rest if transposed else (0, *reversed(rest))
-    settings = _pair(stride), _pair(padding), _pair(dilation), transposed, _pair(extra), groups
-    return torch.ops.bixt3d.shapes_of_convolution(image, weight, bias, *settings, *_FLAGS)
-
-
-_FLAGS = (False, False, False)
-"""Of cuDNN: fvcore counts their places."""
-
-# Neither conv2d nor its parts can be traced on the device meta in every version of torch: an operator of our own can.
-torch.library.define(
-    "bixt3d::shapes_of_convolution",
-    "(Tensor image, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, bool transposed, "
-    "int[] output_padding, int groups, bool benchmark, bool deterministic, bool cudnn_enabled) -> Tensor",
-)
-torch.library.impl("bixt3d::shapes_of_convolution", "Meta", lambda *inputs: torch.convolution(*inputs[:9]))
-
-
 def _count_both(flops: Callable | None, activations: Callable | None, inputs: list[Any], outputs: list[Any]) -> Counter:
     """Return what one operator of the trace adds to both counts; fvcore's functions give a number, or one by name."""
     counted = {}
@@ -223,6 +183,5 @@ def _matmul_flops(inputs: list[Any], outputs: list[Any]) -> int:
     return prod(first) * (second[-1] if len(second) > 1 else 1)
 
 
-_SIZES = {Tensor.shape.__get__, Tensor.size, Tensor.numel}
 _FLOPS = {"aten::scaled_dot_product_attention": _attention_flops, "aten::matmul": _matmul_flops}
 _ACTIVATIONS = {"aten::scaled_dot_product_attention": _attention_activations}
