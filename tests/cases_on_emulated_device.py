@@ -67,11 +67,11 @@ def test_waiting_is_refused_where_it_is_watched(wait):
 def some_examples(task: Task, settings: Any) -> tuple[Any, dict[str, torch.Tensor]]:
     """Return a small set as a config would load it, on the device, and a batch of it."""
     if task.unit == "images":
-        image = torch.randn(BATCH, 3, 64, 64, device=EMULATED)
+        image = torch.randn(BATCH, 3, 32, 32, device=EMULATED)
         label = torch.randint(6, (BATCH,), device=EMULATED)
-        labels = torch.randint(6, (BATCH, 64, 64), device=EMULATED)
+        labels = torch.randint(6, (BATCH, 32, 32), device=EMULATED)
         batch = {"image": image} | ({"label": label} if task.program == "imgcls" else {"labels": labels})
-        view = square_view(64, crop_fraction=1.0)
+        view = square_view(32, crop_fraction=1.0)
         reader = LabeledReader([], label, view, view, cache=False)
         return ImageSet(reader, label, CLASSES, workers=0, index=torch.arange(BATCH)), batch
     num_points = small_cloud_size(settings)

@@ -6,8 +6,9 @@ of two devices in one operation (device mismatch), a generator of another device
 Programs started by ``bixt3d.engine.runtime.start`` run on this device.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -99,58 +100,64 @@ def leaves(given: Any) -> list[Any]:
     return [leaf for one in given for leaf in (leaves(one) if isinstance(one, (list, tuple, dict)) else (one,))]
 
 
-def mapped(function: Callable[[Any], Any], given: Any) -> Any:
-    """Return the same lists, tuples and dictionaries of what a function makes of their content."""
-    if isinstance(given, dict):
-        return {key: mapped(function, value) for key, value in given.items()}
-    if isinstance(given, (list, tuple)):
-        found = [mapped(function, one) for one in given]
-        return found if isinstance(given, list) else tuple(found)
-    return function(given)
-
-
 def compute(operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Run an operator on the CPU. Raises RuntimeError for a device mismatch, WaitError under `no_waits`."""
-    tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    others = [one for one in tensors if isinstance(one, EmulatedTensor)]
-    plain = [one for one in tensors if not isinstance(one, EmulatedTensor) and one.ndim]
-    is_on_device = is_emulated(kwargs["device"]) if kwargs.get("device") is not None else bool(others)
+    others = plain = tensors = False
+    for leaf in leaves((args, kwargs) if kwargs else args):
+        if isinstance(leaf, Tensor):
+            tensors, is_other = True, isinstance(leaf, EmulatedTensor)
+            others, plain = others or is_other, plain or not is_other and leaf.ndim > 0
+    is_on_device = is_emulated(kwargs["device"]) if kwargs.get("device") is not None else others
     if operator is aten.copy_.default:
         is_on_device = isinstance(args[0], EmulatedTensor)
     if others and plain and operator not in (*MOVES, *INDEXES):
         raise RuntimeError(f"{operator} takes tensors of two devices")
-    moves = operator in MOVES and (not is_on_device if others else is_on_device and bool(tensors))
-    masked = operator in INDEXES and any(one.dtype == torch.bool for one in leaves(args[1]) if one is not None)
-    if _watched and (moves or masked or (others and plain) or operator.overloadpacket in READS):
-        raise WaitError(f"the host waits for the device in {operator}")
+    if _watched:
+        moves = operator in MOVES and (not is_on_device if others else is_on_device and tensors)
+        masked = operator in INDEXES and any(one.dtype == torch.bool for one in leaves(args[1]) if one is not None)
+        if moves or masked or (others and plain) or operator.overloadpacket in READS:
+            raise WaitError(f"the host waits for the device in {operator}")
     with torch.inference_mode(False), torch.no_grad():
-        result = operator(*mapped(_to_cpu, args), **mapped(_to_cpu, kwargs))
+        result = operator(*map(_to_cpu, args), **{name: _to_cpu(one) for name, one in kwargs.items()})
         if is_on_device:
-            result = mapped(lambda leaf: EmulatedTensor(leaf) if isinstance(leaf, Tensor) else leaf, result)
-    return _with_written(operator._schema, args, kwargs, result)
+            result = _from_cpu(result)
+    written = _written(operator)
+    return result if written is None else _with_written(written, args, kwargs, result)
 
 
-def _to_cpu(leaf: Any) -> Any:
-    if isinstance(leaf, EmulatedTensor):
-        return leaf.on_cpu
-    return torch.device("cpu") if isinstance(leaf, torch.device) and is_emulated(leaf) else leaf
+def _to_cpu(given: Any) -> Any:
+    if isinstance(given, EmulatedTensor):
+        return given.on_cpu
+    if isinstance(given, (list, tuple)):
+        return [_to_cpu(one) for one in given]
+    return torch.device("cpu") if isinstance(given, torch.device) and is_emulated(given) else given
 
 
-def _with_written(schema: Any, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
-    """Return the result, in which tensors that the operator wrote in place are the input tensors themselves."""
-    if not schema.returns:
-        return None
+def _from_cpu(result: Any) -> Any:
+    if isinstance(result, Tensor):
+        return EmulatedTensor(result)
+    return type(result)(map(_from_cpu, result)) if isinstance(result, (list, tuple)) else result
+
+
+@cache
+def _written(operator: Any) -> list[tuple[str, int] | None] | None:
+    """Return, for each result of an operator, the argument that it is and that is written; None if none is written."""
+    schema = operator._schema
     written = iter(
-        [
-            kwargs[one.name] if one.name in kwargs else args[place]
-            for place, one in enumerate(schema.arguments)
-            if one.alias_info and one.alias_info.is_write
-        ]
+        [(one.name, place) for place, one in enumerate(schema.arguments) if one.alias_info and one.alias_info.is_write]
     )
-    results = result if len(schema.returns) > 1 else (result,)
+    found = [next(written) if one.alias_info and one.alias_info.is_write else None for one in schema.returns]
+    return found if any(found) or not found else None
+
+
+def _with_written(written: list[tuple[str, int] | None], args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
+    """Return the result, in which tensors that the operator wrote in place are the input tensors themselves."""
+    if not written:
+        return None
+    results = result if len(written) > 1 else (result,)
     results = tuple(
-        next(written) if one.alias_info and one.alias_info.is_write else own
-        for one, own in zip(schema.returns, results, strict=True)
+        own if one is None else kwargs[one[0]] if one[0] in kwargs else args[one[1]]
+        for one, own in zip(written, results, strict=True)
     )
     return results if len(results) > 1 else results[0]
 
@@ -160,9 +167,7 @@ class Dispatch(TorchDispatchMode):
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if is_emulated(kwargs.get("device")) or any(
-            isinstance(leaf, EmulatedTensor) for leaf in leaves((args, kwargs))
-        ):
+        if EmulatedTensor in types or is_emulated(kwargs.get("device")):
             return compute(operator, args, kwargs)
         return operator(*args, **kwargs)
 
@@ -171,7 +176,8 @@ class Literals(TorchFunctionMode):
     """Handle ``torch.tensor`` and generators, which the dispatcher does not see."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
+        if not kwargs:
+            return function(*args)
         other, generator = is_emulated(kwargs.get("device")), kwargs.get("generator")
         if isinstance(generator, EmulatedGenerator) and is_emulated(generator.device_name) != other:
             raise RuntimeError(f"{function.__name__} takes a generator of another device")

@@ -197,10 +197,10 @@ def small_cloud_size(settings) -> int:
     largest = [int(size) for size in re.findall(r"(?:groups|num_neighbors)'?[=:] ?\[?(\d+)", str(settings.model))]
     if "crops" in settings.data.init_args:
         return 512
-    if re.search("Segmenter.*(Group|Decoder)|PointMLPSegmenter", str(settings.model)):
+    if "PointMLPSegmenter" in settings.model.class_path:  # keeps one of 64 points, and each has neighbors
         return settings.data.init_args.num_points
     reduces = "PointMLP" in settings.model.class_path or re.search(r"reduce'?[=:] ?[2-9]", str(settings.model))
-    return min(settings.data.init_args.num_points, max([32, *largest]) + 8 if not reduces else max([512, *largest]))
+    return min(settings.data.init_args.num_points, max([256 if reduces else 32, *largest]) + 8)
 
 
 def predict_images(task: Task, path: Path) -> tuple[torch.Tensor, tuple[int, ...]]:
