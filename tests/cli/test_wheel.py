@@ -86,14 +86,14 @@ def test_the_wheel_holds_package_and_configs_and_nothing_else(wheel: Path):
 def test_bixt3d_alone_trains_tests_predicts_draws_and_exports(installed: Run):
     folder: Path = installed.folder
     assert "modelnet40_ply_hdf5_2048/" in installed("download", "--layouts")
-    said = installed("train", "cls", "--cfg", "shapes_cls", "--run_dir", "runs/a", *SMALL.split())
-    assert "report: runs/a/report.html" in said
-    assert "bixt3d train cls --cfg runs/a/config.yaml" in (folder / "runs/a/report.html").read_text()
     np.savetxt(folder / "cloud.xyz", np.random.default_rng(0).normal(size=(100, 3)))
-    lines = ["test", "predict cloud.xyz --out predictions"]  # of the newest run, whatever its task
+    lines = [f"train cls --cfg shapes_cls --run_dir runs/a {SMALL}"]
+    lines += ["test", "predict cloud.xyz --out predictions"]  # of the newest run, whatever its task
     lines += ["predict cloud.xyz --checkpoint shapes-cls", "list models --pretrained"]  # no network, no training
     lines += ["visualize runs/a --count 1", "export runs/a --format torch"]
     said = installed(code=f"from bixt3d.cli.main import call\nfor line in {lines}: call(line.split())")
+    assert "report: runs/a/report.html" in said
+    assert "bixt3d train cls --cfg runs/a/config.yaml" in (folder / "runs/a/report.html").read_text()
     assert "report: runs/a/test/report.html" in said
     assert "cloud.xyz: 100 points" in said
     assert {path.suffix for path in (folder / "predictions").iterdir()} == {".ply", ".png", ".html", ".js"}

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import numpy as np
 import onnxruntime
 import pytest
@@ -22,6 +24,22 @@ from bixt3d.types import InputError
 
 CONFIG = Path(regression.__file__).with_suffix(".yaml")
 SMALL = ("--data.train_per_class=6", "--data.num_points=64", "--train.epochs=3", "--runtime.accelerator=cpu")
+
+PREDICT = """
+import json, os, sys
+import bixt3d.cli.predict_clouds, bixt3d.inference.runs
+from bixt3d.cli.main import run
+from forks import end_fork
+sys.path.pop(0)  # the working directory
+for place, sys.argv[1:] in json.loads(sys.argv[1]):
+    if pid := os.fork():
+        print("exit code", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        continue
+    os.dup2(1, 2)
+    sys.path.insert(0, place)
+    end_fork(lambda: run("predict"))
+"""
+"""A program that forks `bixt3d predict` for each folder to import from, and arguments."""
 
 
 @pytest.fixture(scope="module")
@@ -103,15 +121,22 @@ def test_a_program_that_has_not_imported_the_task_does_so_with_trust_alone(run, 
     """The task lies in a file of its own that the program does not know."""
     root = Path(__file__).parents[2]
     shutil.copy(regression.__file__, tmp_path / "regression.py")
-    for paths, trust, code, said in [
-        (tmp_path, (), 2, "the task 'regression.HeightRegression', which is not bixt3d's: import it before, or let"),
-        (tmp_path, ("--trust",), 0, "height: "),
-        (root, ("--trust",), 2, "cannot be imported (No module named 'regression'): its module must be in a folder"),
-    ]:
-        command = [sys.executable, root / "tools/predict.py", str(cloud), f"--checkpoint={run}", *trust]
-        environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{paths}"}
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert done.returncode == code and said in done.stdout + done.stderr, done.stderr
+    plain, trusted = [str(cloud), f"--checkpoint={run}"], [str(cloud), f"--checkpoint={run}", "--trust"]
+    cases = {
+        (2, "the task 'regression.HeightRegression', which is not bixt3d's: import it before, or let"): (
+            tmp_path,
+            plain,
+        ),
+        (0, "height: "): (tmp_path, trusted),
+        (2, "cannot be imported (No module named 'regression'): its module must be in a folder"): (root, trusted),
+    }
+    given = json.dumps([(str(place), arguments) for place, arguments in cases.values()])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(Path(forks.__file__).parent)])}
+    command = [sys.executable, "-W", "ignore", "-c", PREDICT, given]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    ended = re.findall(r"(.*?)exit code (\d+)\n", done.stdout, flags=re.DOTALL)
+    for (code, words), (said, ended_with) in zip(cases, ended, strict=True):
+        assert int(ended_with) == code and words in said, done.stdout + done.stderr
 
 
 def test_the_task_of_the_program_that_runs_is_named_as_others_import_it(monkeypatch):
