@@ -55,7 +55,7 @@ model:
         points: {class_path: PointTokenizer, init_args: {dim: 16, temperature: 100, scale: 12.566}}
         num_neighbors: 8
         num_groups: 24
-    encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 2, num_heads: 2, num_latents: 4, reads: tokens}}
+    encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: tokens}}
     decoder: {class_path: PointMLPDecoder, init_args: {dims: [16], num_blocks: [1], context_dim: 8, category_dim: 8}}
 """
 
