@@ -15,7 +15,7 @@ from bixt3d.engine.folder import shown_weights, weights_file
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor
 from bixt3d.inference.runs import load_run
 from bixt3d.io.bounds import printable
-from bixt3d.io.pretrained import results_folder
+from bixt3d.io.pretrained import results_folder, shown
 from bixt3d.types import InputError
 from bixt3d.viz.attention import choose_latents, draw_attention
 from bixt3d.viz.page import write_html
@@ -29,7 +29,7 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
     )
     predictor = load_run(weights, trust="--trust" in rest)
     if not isinstance(predictor, CloudPredictor):
-        raise InputError(f"{weights} is no model of clouds: choose another --checkpoint")
+        raise InputError(f"{shown(weights)} is no model of clouds: choose another --checkpoint")
     if isinstance(predictor, PartPredictor):
         predictor.check_category(arguments.category)
     elif arguments.category:

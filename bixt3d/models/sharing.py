@@ -13,7 +13,7 @@ from bixt3d.errors import check_path
 from bixt3d.io.bounds import listed, printable
 from bixt3d.io.hub import HUB, WEIGHTS, is_repository, send_to_hub
 from bixt3d.io.named_configs import nearest
-from bixt3d.io.pretrained import find_run, known_pretrained
+from bixt3d.io.pretrained import find_run, known_pretrained, shown
 from bixt3d.io.untrusted import check_different_names, read_json
 from bixt3d.io.weights import load_metadata, load_weights, save_weights
 from bixt3d.io.writing import write_whole
@@ -72,15 +72,15 @@ class SharedModel(nn.Module):
         if not path.exists():
             near = nearest(text, known_pretrained())
             raise InputError(f"there is no folder and there are no pretrained weights {printable(text)[:200]}{near}")
-        path = path / WEIGHTS if path.is_dir() else path
+        path, source = path / WEIGHTS if path.is_dir() else path, shown(path)
         weights, metadata = load_weights(path)
-        sizes, features = output_sizes(metadata, str(path)), read_json(metadata["input"], f"input of {path}")
-        kind, described = Callable[[int] * len(sizes), SharedModel], read_json(metadata["model"], f"model of {path}")
+        sizes, features = output_sizes(metadata, source), read_json(metadata["input"], f"input of {source}")
+        kind, described = Callable[[int] * len(sizes), SharedModel], read_json(metadata["model"], f"model of {source}")
         own = features.get("features") if isinstance(features, dict) else ""
-        model = build_described(described, kind, sizes, own or "", weights, str(path), trust)
+        model = build_described(described, kind, sizes, own or "", weights, source, trust)
         if not isinstance(model, cls):
             found = type(model).__name__
-            raise InputError(f"{path} holds a {found}, which is no {cls.__name__}: use {found}.from_pretrained")
+            raise InputError(f"{source} holds a {found}, which is no {cls.__name__}: use {found}.from_pretrained")
         model.metadata = metadata
         return model.eval()
 

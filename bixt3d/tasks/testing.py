@@ -19,7 +19,7 @@ from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import finish, rank_zero_first, start
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.error_messages import enough_memory
-from bixt3d.io.pretrained import is_named, name_of, results_folder
+from bixt3d.io.pretrained import name_of, results_folder, shown
 from bixt3d.io.untrusted import read_yaml
 from bixt3d.models.described import without_pretrained
 from bixt3d.tasks.backends import choose_backends
@@ -48,7 +48,7 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
     evaluate = task.evaluate_more if where.more else task.evaluate
     with enough_memory(f"lower --train.eval_batch_size (it is {run.train.eval_batch_size}), which changes no result"):
         evaluation = evaluate(model, examples, run, fabric, where.votes)
-    facts = {"checkpoint": name_of(path) if is_named(path) else str(path), "weights": words_of(path)}
+    facts = {"checkpoint": shown(path), "weights": words_of(path)}
     if where.without:
         facts["without"] = where.without
     if task.votes:
@@ -154,7 +154,8 @@ def open_run(
     dropout.
     """
     saved = read_run(checkpoint, task.name, "--trust" in overrides)
-    path, config = saved.path, json.dumps(own_settings(saved.config, f"config of {saved.path}"))
+    path = saved.path
+    config = json.dumps(own_settings(saved.config, f"config of {shown(path)}"))
     settings = parser.parse_args([f"--cfg={config}", *overrides])  # JSON, not the name of a file
     settings.pop("cfg")
     run = make_run(parser, settings, model=False)
@@ -172,7 +173,7 @@ def open_run(
 def leave_out(test: CloudSet, without: str, fill: dict[str, list[float]] | None, path: Path) -> CloudSet:
     """Return the test set with some features filled as in feature dropout."""
     if not fill:
-        raise InputError(f"{path} was not trained with --augment.feature_dropout: it needs all its features")
+        raise InputError(f"{shown(path)} was not trained with --augment.feature_dropout: it needs all its features")
     names = Features.parse(without).names
     if unknown := [name for name in names if name not in test.features.names]:
         raise InputError(f"--without {unknown[0]}: the model reads {test.features}")
@@ -204,7 +205,7 @@ def check_names(path: Path, given: dict[str, Any], kept: dict[str, Any]) -> None
         if known != json.loads(json.dumps(names)):
             kind = {"class_names": "classes", "part_names": "parts"}.get(key, key.replace("_", " "))
             raise InputError(
-                f"{path} was trained on {len(known)} {kind} ({_first(known)}), but the data set has "
+                f"{shown(path)} was trained on {len(known)} {kind} ({_first(known)}), but the data set has "
                 f"{len(names)} ({_first(names)}): give the data set of its training"
             )
 
