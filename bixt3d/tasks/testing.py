@@ -24,6 +24,7 @@ from bixt3d.io.untrusted import read_yaml
 from bixt3d.models.described import without_pretrained
 from bixt3d.tasks.backends import choose_backends
 from bixt3d.tasks.inputs import check_features
+from bixt3d.tasks.sets import load_sets
 from bixt3d.tasks.settings import Run, make_run
 from bixt3d.tasks.task import Task
 from bixt3d.types import CloudSet, Features, InputError
@@ -162,7 +163,7 @@ def open_run(
     described = read_yaml(parser.dump(settings, skip_unset=False), "the settings")["model"]
     keep = run.runtime.keep_freed_memory or False  # by default only training keeps freed memory
     fabric = start(replace(run.runtime, keep_freed_memory=keep))
-    test = rank_zero_first(fabric, lambda: task.load(run))[1].to(fabric.device)
+    test = rank_zero_first(fabric, lambda: load_sets(task, run))[1].to(fabric.device)
     check_names(path, task.names(test), saved.names)
     test = leave_out(test, without, saved.input.get("fill"), path) if without else test
     model = check_features(replace(saved, model=described, trust=parser.trust).load_model(), test)
