@@ -72,8 +72,8 @@ def draw_cloud(cloud: Any, predictor: CloudPredictor, arguments: Namespace, base
         print(f"{files[-1]}, drawn by {who}", flush=True)
     if arguments.html:
         files.append(base.with_name(f"{base.name}.html"))
-        write_html(files[-1], [shown.cloud], shown.legend, cloud.name, shown.up)
-        print(files[-1], flush=True)
+        files.append(write_html(page := files[-1], [shown.cloud], shown.legend, cloud.name, shown.up))
+        print(f"{page}, with {files[-1].name} beside it", flush=True)
     if arguments.window:
         show_parts(shown.cloud, shown.legend, shown.up)
     return files
