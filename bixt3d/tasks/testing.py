@@ -114,7 +114,8 @@ def add_options(place: ArgumentParser, parser: SettingsParser, task: Task) -> No
     place.add_argument("--weights", choices=("last", "best"), default="last")
     place.set_defaults(votes=1, more=False, without="", baseline=None)
     parser.add_argument("--checkpoint", help="RUN: run folder, or its model.safetensors (default: the newest run)")
-    parser.add_argument("--out", help="folder for the results (default: test/ in the run folder)")
+    place_of = "test/ in the run folder, or in runs/NAME of pretrained weights"
+    parser.add_argument("--out", help=f"folder for the results (default: {place_of})")
     parser.add_argument("--weights", help="last: of the last epoch (default); best: of the best epoch on validation")
     if task.votes:
         place.add_argument("--votes", type=int, default=1)

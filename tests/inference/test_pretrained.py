@@ -69,6 +69,8 @@ def test_a_card_has_the_figures_of_its_run_and_the_command_that_reproduces_them(
         assert title in card
     head = yaml.safe_load(card.split("---")[1])
     assert head["library_name"] == "bixt3d" and head["license"] in ("apache-2.0", "other")
+    if trained := re.search(r"trained for (.*?):", card):
+        assert trained[1].startswith(f"{result['steps']} updates, {round(result['seconds'] / 60)} minutes")
     values = [one["value"] for one in head["model-index"][0]["results"][0]["metrics"]]
     assert values == [round(result[score], 6) for score in task.headline]
 
