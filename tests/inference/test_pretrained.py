@@ -84,6 +84,13 @@ def test_the_page_has_the_score_of_the_card(name: str):
     assert row.endswith(f"| {words_of(score)} {100 * result[score]:.2f} |")
 
 
+def test_the_page_has_the_las_codes_of_the_labels():
+    page = (Path(bixt3d.__file__).parents[1] / "docs/pretrained.md").read_text(encoding="utf-8")
+    predictor = bixt3d.load_pretrained("aerial-scenes")
+    rows = {"label": range(7), "class": predictor.class_names, "LAS code": predictor.las_codes}
+    assert all(f"\n| {' | '.join(map(str, (title, *row)))} |\n" in page for title, row in rows.items())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_hub_reads_a_card(name: str):
     hub = pytest.importorskip("huggingface_hub")
