@@ -19,6 +19,7 @@ class ClassScores:
     Args:
         overall_accuracy: share of correct examples (OA, top-1), in 0..1.
         mean_accuracy: mean recall over the classes that occur (mAcc), in 0..1.
+        macro_f1: mean F1 over the classes that occur in truth or predictions, in 0..1.
         loss: cross entropy without label smoothing.
         per_class: recall of each class that occurs.
         confusion: the confusion matrix: ``confusion[truth, prediction]`` counts examples.
@@ -28,6 +29,7 @@ class ClassScores:
 
     overall_accuracy: float
     mean_accuracy: float
+    macro_f1: float
     loss: float
     per_class: dict[str, float]
     confusion: np.ndarray
@@ -36,8 +38,8 @@ class ClassScores:
 
 
 def score_classes(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], class_names: tuple[str, ...]) -> ClassScores:
-    """Return overall accuracy, mean class accuracy, loss and confusion matrix of predictions."""
-    from sklearn.metrics import confusion_matrix
+    """Return overall accuracy, mean class accuracy, macro F1, loss and confusion matrix of predictions."""
+    from sklearn.metrics import confusion_matrix, f1_score
 
     truth, predicted = labels.cpu().numpy(), logits.argmax(1).cpu().numpy()
     confusion = confusion_matrix(truth, predicted, labels=range(len(class_names)))
@@ -46,6 +48,7 @@ def score_classes(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], class
     return ClassScores(
         overall_accuracy=float(np.trace(confusion) / confusion.sum()),
         mean_accuracy=float(np.mean(list(recall.values()))),
+        macro_f1=float(f1_score(truth, predicted, average="macro", zero_division=0)),
         loss=float(cross_entropy(logits.float(), labels)),
         per_class=recall,
         confusion=confusion,

@@ -19,14 +19,16 @@ def test_accuracies_of_two_classes_by_hand():
     assert scores.confusion.tolist() == [[2, 1], [0, 1]]  # rows are the truth
     assert scores.overall_accuracy == 3 / 4
     assert scores.mean_accuracy == pytest.approx((2 / 3 + 1) / 2)
+    assert scores.macro_f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert scores.per_class == pytest.approx({"bed": 2 / 3, "car": 1.0})
 
 
-def test_a_class_that_does_not_occur_counts_in_no_mean():
+def test_a_class_that_does_not_occur_counts_in_no_mean_but_lowers_f1_if_it_is_predicted():
     scores = score_classes(logits_of([0, 2, 1], 3), torch.tensor([0, 0, 1]), ("bed", "car", "mug"))
     assert scores.confusion.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
     assert scores.per_class == {"bed": 0.5, "car": 1.0}
     assert scores.mean_accuracy == 0.75
+    assert scores.macro_f1 == pytest.approx((2 / 3 + 1 + 0) / 3)
     assert scores.overall_accuracy == pytest.approx(2 / 3)
 
 
