@@ -131,7 +131,8 @@ def make_plan(name: str, folder: Path, task: Any, options: list[str], seeds: lis
     seeds = own if set(seeds) <= set(own) else seeds
     if run.finished and seeds == own:
         return Plan(name, folder, "finished, skipped", ())
-    passed_on = [one for one in options if one.split("=")[0] in ("--trust", "--runtime.threads")]
+    threads = asked.runtime.threads
+    passed_on = ["--trust"] * parser.trust + [f"--runtime.threads={threads}"] * (threads is not None)
     return Plan(
         name, folder, "resumed", (*start, f"--resume={folder}", f"--seeds={','.join(map(str, seeds))}", *passed_on)
     )

@@ -33,10 +33,8 @@ def choose_weights(places: Sequence[str]) -> Path:
         if name is None:
             raise
         if name == "":
-            raise InputError(
-                f"it is not clear what {listed(places, 3)} shows, an object, a room or a survey: name weights, "
-                f"--checkpoint {', '.join(known_pretrained())}, or a run of yours"
-            ) from error
+            weights = f"name weights, --checkpoint {', '.join(known_pretrained())}, or a run of yours"
+            raise InputError(f"{why_unclear(places, found & set(SUFFIXES))}{weights}") from error
     run = find_pretrained(name)
     classes = read_run(run).names["class_names"]
     what = "one object" if name == OBJECT else "an aerial survey"
@@ -59,6 +57,16 @@ def default_name(found: set[str]) -> str | None:
     if found & UNCLEAR or (found & OF_SURVEYS and found - OF_SURVEYS):
         return ""
     return None if not found else AERIAL if found & OF_SURVEYS else OBJECT
+
+
+def why_unclear(places: Sequence[str], found: set[str]) -> str:
+    """Return the beginning of the message about files with these endings that no weights are chosen for."""
+    if not (found & OF_SURVEYS and found - OF_SURVEYS - UNCLEAR):
+        return f"it is not clear what {listed(places, 3)} shows, an object, a room or a survey: "
+    surveys, objects = (", ".join(sorted(some)) for some in (found & OF_SURVEYS, found - OF_SURVEYS - UNCLEAR))
+    have = "has" if len(places) == 1 else "have"
+    kinds = f"formats of surveys ({surveys}) and of objects ({objects})"
+    return f"{listed(places, 3)} {have} {kinds}, which no weights read alike: predict them apart, or "
 
 
 def newest(of_images: bool) -> Path:

@@ -28,7 +28,11 @@ def make_parser() -> Parser:
         default="onnx",
         help="onnx (default): for ONNX Runtime and others; torch: for torch.export.load",
     )
-    parser.add_argument("--out", type=Path, help="the file (default: model.onnx or model.pt2 beside the weights)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the file (default: model.onnx or model.pt2 in the run folder, or in runs/NAME of pretrained weights)",
+    )
     parser.add_argument(
         "--weights",
         choices=("last", "best"),

@@ -61,6 +61,10 @@ def facts_of(place: Path, trust: bool = False) -> Facts:
         from bixt3d.cli.info_runs import run_facts
 
         return {"place": str(place)} | run_facts(place, trust)
+    if not place.exists():
+        from bixt3d.engine.folder import near_run
+
+        raise InputError(f"there is no run or file {printable(place)}" + near_run(place))
     from bixt3d.cli.info_files import file_facts
 
     return {"place": str(place)} | file_facts(place)

@@ -1,7 +1,9 @@
 """The argument parser of the commands. It imports nothing heavy: help must be fast."""
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+import re
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from bixt3d.errors import InputError
@@ -42,3 +44,15 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise InputError instead of printing the usage."""
         raise InputError(f"{message}; write --up=-y" if message.startswith("argument --up: expected") else message)
+
+
+def names_file(out: Path) -> bool:
+    """Return whether ``--out`` names a file and not a folder: its ending has a letter, and no folder has that name."""
+    return bool(re.search("[A-Za-z]", out.suffix)) and not out.is_dir()
+
+
+def folder(text: str) -> Path:
+    """Return the folder that an option names. Raises ArgumentTypeError for the name of a file."""
+    if names_file(Path(text)):
+        raise ArgumentTypeError(f"'{text}' ends as a file: name a folder; for one of that name, make it first")
+    return Path(text)

@@ -68,8 +68,8 @@ def make_parser() -> Parser:
         "--out",
         type=Path,
         help="folder for files, or for a single cloud the file, such as out.laz: for each cloud its points with labels "
-        "(see --format), a .png and a .html; for each image a .png and, from a segmenter, a .png of the number of the "
-        "class of each pixel",
+        "(see --format), a .png and a .html named NAME_prediction; for each image a .png and, from a segmenter, a .png "
+        "of the number of the class of each pixel",
     )
     parser.add_argument(
         "--format",
@@ -119,7 +119,7 @@ def formats(text: str) -> tuple[str, ...]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
+    """Predict all files; returns the exit code: 0, 1 if some could not be predicted, 2 if none could."""
     arguments = parse(argv)
     from bixt3d.cli.predict_files import predict_all
 

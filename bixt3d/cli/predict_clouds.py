@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bixt3d.cli.predict_images import FreeName
+from bixt3d.cli.predict_images import FreeName, beside
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.las_large import all_points
 from bixt3d.datasets.images.reading import ENDINGS
@@ -121,7 +121,8 @@ def write_files(
 
     The point files have a row for each point of the source; those without a position get label -1 and confidence NaN.
     ``path``: the file of the cloud; ``formats``: of the labelled points, None for las or laz if the file is one, else
-    ply. Returns the paths of the point files, those of picture and page, and notes on what was written otherwise.
+    ply. Returns the paths of the point files, those of the picture, the page and its library, and notes on what was
+    written otherwise.
     """
     from bixt3d.datasets.files.writers import LAS, LabelledPoints, as_bytes, write_points
     from bixt3d.viz.page import write_html
@@ -142,12 +143,12 @@ def write_files(
         label, confidence = all_points(label, cloud.extent), all_points(confidence, cloud.extent)
     points = LabelledPoints(source.xyz, label, confidence, names, own, path)
     colors, comments = cloud.for_original(shown.colors, 0), [f"made by bixt3d from {cloud.name}", *prediction.notes]
-    *files, png, page = (base.with_name(f"{base.name}.{ending}") for ending in (*formats, "png", "html"))
+    files, (png, page) = [base.with_name(f"{base.name}.{ending}") for ending in formats], beside(base)
     try:
         written = [write_points(path, points, colors, comments) for path in files]
         draw_shown(png, shown, prediction)
-        write_html(page, [shown.cloud], shown.legend, cloud.name, shown.up)
+        library = write_html(page, [shown.cloud], shown.legend, cloud.name, shown.up)
     except OSError as error:
         raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error
     notes = dict.fromkeys(note for _, notes in written for note in notes)
-    return [str(path) for paths, _ in written for path in paths], [str(png), str(page)], tuple(notes)
+    return [str(path) for paths, _ in written for path in paths], [str(png), str(page), str(library)], tuple(notes)

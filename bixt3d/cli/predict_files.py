@@ -1,5 +1,6 @@
 """``bixt3d predict``: find the files and the run, and predict each file."""
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -10,8 +11,9 @@ import torch
 from tqdm import tqdm
 
 from bixt3d.cli.default_weights import choose_weights
+from bixt3d.cli.parser import names_file
 from bixt3d.cli.predict_clouds import folder_category, predict_file
-from bixt3d.cli.predict_images import find_images, predict_image
+from bixt3d.cli.predict_images import OWN_NAME, find_images, predict_image
 from bixt3d.cli.predict_scenes import predict_scene_file
 from bixt3d.datasets.files.reader import find_files
 from bixt3d.datasets.files.writers import FORMATS, LAS
@@ -30,7 +32,7 @@ DRAWN = (Predictor, PartPredictor, ScenePredictor, ImagePredictor, ImageSegmenta
 
 
 def predict_all(arguments: Namespace) -> int:
-    """Predict all files; returns the exit code: 0, or 1 if a file could not be predicted."""
+    """Predict all files; returns the exit code: 0, 1 if some could not be predicted, 2 if none could."""
     run = arguments.checkpoint or choose_weights(arguments.places)
     weights = weights_file(run, arguments.weights)
     of_run = not arguments.checkpoint or weights.with_name("best_on_val.safetensors").is_file()
@@ -39,7 +41,8 @@ def predict_all(arguments: Namespace) -> int:
     predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
     of_images = isinstance(predictor, BaseImagePredictor)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
-    name = None if of_images else one_name(arguments, paths)
+    total = len(paths) + faults
+    name = one_name(arguments, paths, () if of_images else FORMATS)
     check(arguments, predictor, paths)
     predict = (
         predict_image if of_images else predict_scene_file if isinstance(predictor, ScenePredictor) else predict_file
@@ -54,17 +57,21 @@ def predict_all(arguments: Namespace) -> int:
             say_fault(error)
     if arguments.out and isinstance(predictor, PartPredictor):
         say_who_drew()
-    return 1 if faults else 0
+    return 0 if not faults else 2 if faults == total else 1
 
 
-def one_name(arguments: Namespace, paths: Sequence[Path]) -> Callable[[str], str] | None:
+def one_name(arguments: Namespace, paths: Sequence[Path], formats: Sequence[str]) -> Callable[[str], str] | None:
     """If ``--out`` is a file such as out.laz, set its folder and format; return the function that names the file.
 
-    None for a folder. Raises InputError for several files, and for one that would replace the file it is made from.
+    ``formats``: those of a file. None for a folder. Raises InputError for another ending, for several files, and for
+    one that would replace the file it is made from.
     """
     out = arguments.out
-    if not out or out.is_dir() or out.suffix[1:] not in FORMATS:
+    if not out or not names_file(out):
         return None
+    if out.suffix[1:] not in formats:
+        known = f"in none of .{', .'.join(formats)}" if formats else "as a file, and what is written is a folder"
+        raise InputError(f"--out {printable(out)} ends {known}; to write into a folder of that name, make it first")
     if len(paths) > 1 or arguments.format:
         raise InputError(f"--out {printable(out)} is one file: for several files or formats name a folder")
     if out.exists() and out.samefile(paths[0]):
@@ -84,22 +91,26 @@ def one_name(arguments: Namespace, paths: Sequence[Path]) -> Callable[[str], str
 
 
 def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) -> tuple[list[Path], int]:
-    """Return the files, and the number of places without files, which it reports. Raises InputError without any."""
-    paths: dict[Path, None] = {}
+    """Return the files, each once, and the number of places without files, which it reports.
+
+    Raises InputError without any.
+    """
+    paths: dict[str, Path] = {}
     faults = []
     for place in places:
         try:
             found = find([place])
             if not found[0].exists():
                 raise InputError(f"there is no file {place}")
-            paths |= dict.fromkeys(found)
+            for path in found:
+                paths.setdefault(os.path.abspath(path), path)
         except InputError as error:
             faults.append(error)
     if not paths:
         raise faults[0]
     for error in faults:
         say_fault(error)
-    return list(paths), len(faults)
+    return list(paths.values()), len(faults)
 
 
 def check(
@@ -155,4 +166,4 @@ def free_name(name: str, taken: set[str]) -> str:
         number += 1
         free = f"{base}-{number}"
     taken.add(free.lower())
-    return f"{free}_prediction"  # differs from the name of the file: they may share a folder
+    return free + OWN_NAME  # differs from the name of the file: they may share a folder

@@ -17,6 +17,14 @@ from bixt3d.types import InputError
 
 FreeName = Callable[[str], str]
 """Returns a unique name for the output of a file, without an extension."""
+OWN_NAME = "_prediction"
+"""End of the names of all files that are written but one that ``--out`` names: they replace no others in the folder."""
+
+
+def beside(base: Path) -> tuple[Path, Path]:
+    """Return the paths of the picture and the page of a cloud whose points are written to ``base`` and an ending."""
+    name = base.name.removesuffix(OWN_NAME) + OWN_NAME
+    return base.with_name(f"{name}.png"), base.with_name(f"{name}.html")
 
 
 def find_images(places: Sequence[str | Path]) -> list[Path]:

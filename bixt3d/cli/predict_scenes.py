@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from bixt3d.cli.las_codes import check_codes, write_las_copy
 from bixt3d.cli.predict_clouds import title
-from bixt3d.cli.predict_images import FreeName
+from bixt3d.cli.predict_images import FreeName, beside
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import read_file
 from bixt3d.datasets.files.writers import LAS, LabelledPoints, write_points
@@ -143,7 +143,7 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
     )
     ending = path.suffix.lower()
     formats = arguments.format or (ending[1:] if ending in LAS else "ply",)
-    *files, png, page = (base.with_name(f"{base.name}.{one}") for one in (*formats, "png", "html"))
+    files, (png, page) = [base.with_name(f"{base.name}.{one}") for one in formats], beside(base)
     cloud = PartCloud(shown[0].astype(np.float32), shown[1], range(len(names)), printable(path.name))
     notes: dict[str, None] = dict.fromkeys(prediction.notes)
     written: list[Path] = []
@@ -160,8 +160,8 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
             written += paths
             notes |= dict.fromkeys(found)
         draw_parts(png, [cloud], prediction.class_names, "z")
-        write_html(page, [cloud], prediction.class_names, printable(path.name), "z")
+        library = write_html(page, [cloud], prediction.class_names, printable(path.name), "z")
     except OSError as error:
         raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error
     files = [str(file) for file in written]
-    return {"point_files": files, "out": [*files, str(png), str(page)], "notes": list(notes)}
+    return {"point_files": files, "out": [*files, str(png), str(page), str(library)], "notes": list(notes)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bixt3d.engine.folder import RECORD, read_record
+from bixt3d.engine.folder import RECORD, near_run, read_record
 from bixt3d.engine.report import read_rows
 from bixt3d.errors import InputError
 from bixt3d.io.bounds import LIST_BYTES, printable, read_words
@@ -105,7 +105,7 @@ def read_folder(folder: Path) -> RunFolder:
     record = read_record(folder) if folder.is_dir() else None
     if record is None:
         what = (
-            "is no folder"
+            "is no folder" + near_run(folder)
             if not folder.is_dir()
             else "has no run (no run.json and no model.safetensors): name a run folder or a file"
         )

@@ -50,7 +50,11 @@ def make_parser(name: str) -> Parser:
         nargs="?",
         help="run folder, its weights, or a name of pretrained ones (default: the newest run)",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="folder for the results (default: test/ in the run folder)")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="folder for the results (default: test/ in the run folder, or in runs/NAME of pretrained weights)",
+    )
     parser.add_argument(
         "--weights",
         choices=("last", "best"),

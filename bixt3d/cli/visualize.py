@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from bixt3d.cli.parser import ALWAYS, Parser
+from bixt3d.cli.parser import ALWAYS, Parser, folder
 from bixt3d.cli.predict import CLOUDS, UPS
 from bixt3d.errors import InputError
 
@@ -69,7 +69,11 @@ def make_parser() -> Parser:
         "--html", action="store_true", help="write interactive pages for the browser, and PLY files of the test clouds"
     )
     parser.add_argument("--window", action="store_true", help="open a window for each cloud")
-    parser.add_argument("--out", type=Path, help="folder for the pictures (default: pictures/ in the run folder)")
+    parser.add_argument(
+        "--out",
+        type=folder,
+        help="folder for the pictures (default: pictures/ in the run folder, or in runs/NAME of pretrained weights)",
+    )
     return parser
 
 

@@ -169,14 +169,15 @@ def draw_attentions(shown: Shown, out: Path, latents: Sequence[int] | None) -> l
 
 
 def write_pages(shown: Shown, out: Path) -> list[Path]:
-    """Write interactive pages, and a PLY file of each cloud; returns their paths."""
-    files = []
+    """Write interactive pages, with their library, and a PLY file of each cloud; returns the paths."""
+    files, library = [], set()
     for first in range(0, len(shown.clouds), MAX_CLOUDS):
         files.append(out / f"clouds_{first // MAX_CLOUDS + 1}.html")
         some = shown.clouds[first : first + MAX_CLOUDS]
-        write_html(files[-1], some, shown.part_names, str(shown.path.parent), shown.data.up)
+        library.add(write_html(files[-1], some, shown.part_names, str(shown.path.parent), shown.data.up))
     for place, cloud in zip(shown.index, shown.clouds, strict=True):
         files.append(out / f"cloud_{place}.ply")
         write_ply(files[-1], cloud.xyz, {"rgb": as_bytes(cloud.rgb(cloud.predicted))})
+    files += library
     print(*files, sep="\n", flush=True)
     return files

@@ -15,7 +15,7 @@ from bixt3d.engine.folder import shown_weights, weights_file
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor
 from bixt3d.inference.runs import load_run
 from bixt3d.io.bounds import printable
-from bixt3d.io.pretrained import results_folder
+from bixt3d.io.pretrained import results_folder, shown
 from bixt3d.types import InputError
 from bixt3d.viz.attention import choose_latents, draw_attention
 from bixt3d.viz.page import write_html
@@ -29,7 +29,7 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
     )
     predictor = load_run(weights, trust="--trust" in rest)
     if not isinstance(predictor, CloudPredictor):
-        raise InputError(f"{weights} is no model of clouds: choose another --checkpoint")
+        raise InputError(f"{shown(weights)} is no model of clouds: choose another --checkpoint")
     if isinstance(predictor, PartPredictor):
         predictor.check_category(arguments.category)
     elif arguments.category:
@@ -72,8 +72,8 @@ def draw_cloud(cloud: Any, predictor: CloudPredictor, arguments: Namespace, base
         print(f"{files[-1]}, drawn by {who}", flush=True)
     if arguments.html:
         files.append(base.with_name(f"{base.name}.html"))
-        write_html(files[-1], [shown.cloud], shown.legend, cloud.name, shown.up)
-        print(files[-1], flush=True)
+        files.append(write_html(page := files[-1], [shown.cloud], shown.legend, cloud.name, shown.up))
+        print(f"{page}, with {files[-1].name} beside it", flush=True)
     if arguments.window:
         show_parts(shown.cloud, shown.legend, shown.up)
     return files

@@ -21,7 +21,7 @@ from bixt3d.inference.images import (
 )
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.named_configs import nearest
-from bixt3d.io.pretrained import name_of, results_folder
+from bixt3d.io.pretrained import name_of, results_folder, shown
 from bixt3d.models.attention_maps import image_attention_maps
 from bixt3d.models.create import create_model
 from bixt3d.models.image_preset_table import PRESETS
@@ -128,7 +128,7 @@ def open_images(arguments: Namespace, rest: Sequence[str]) -> tuple[NamedPredict
     saved = read_run(run, trust="--trust" in rest)
     check_drawn(saved.task)
     if saved.task.unit != "images":
-        raise InputError(f"{saved.path} comes from a run on clouds, and --image is for runs on images")
+        raise InputError(f"{shown(saved.path)} comes from a run on clouds, and --image is for runs on images")
     shots = named_shots(arguments)
     return NamedPredictor(saved.load(), *name_and_folder(saved.path)), shots
 

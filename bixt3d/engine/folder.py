@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bixt3d.engine.checkpoint import write_text
 from bixt3d.io.named_configs import nearest
-from bixt3d.io.pretrained import find_run, is_named, known_pretrained, name_of
+from bixt3d.io.pretrained import find_run, is_named, known_pretrained, shown
 from bixt3d.io.weights import load_metadata
 from bixt3d.io.writing import remove_leftovers, write_whole
 from bixt3d.types import InputError
@@ -202,17 +202,24 @@ def weights_file(run: str | Path, which: str = "last") -> Path:
         if which == "best":
             raise InputError(f"--weights best needs a run folder, and {run} is none: leave it out")
         if not run.exists():
-            runs = (path.parent.name for path in run.parent.glob(f"*/{RECORD}"))
-            near = nearest(run.name, [*runs, *known_pretrained()])
-            raise InputError(f"there is no run folder or weights file {run}" + (near if "did you mean" in near else ""))
+            raise InputError(f"there is no run folder or weights file {run}" + near_run(run))
         return run
     seeds = sorted(str(path.parent) for path in run.glob("seed*/model.safetensors"))
     if seeds and not (run / "model.safetensors").is_file():
         raise InputError(f"{run} contains a run for each seed: name one of {', '.join(seeds)}")
     path = run / ("best_on_val.safetensors" if which == "best" else "model.safetensors")
     if which == "best" and not path.is_file():
-        raise InputError(f"{run} has no weights chosen on validation: train with --data.val_fraction, or use the last")
+        raise InputError(
+            f"{shown(run)} has no weights chosen on validation: train with --data.val_fraction, or use the last"
+        )
     return path
+
+
+def near_run(place: Path) -> str:
+    """Return the end of a message about a missing run: the nearest name of a run beside it, or of weights by name."""
+    runs = (path.parent.name for path in place.parent.glob(f"*/{RECORD}"))
+    near = nearest(place.name, [*runs, *known_pretrained()])
+    return near if "did you mean" in near else ""
 
 
 def words_of(path: Path) -> str:
@@ -224,4 +231,4 @@ def words_of(path: Path) -> str:
 
 def shown_weights(path: Path) -> str:
     """Return weights as text: their path, or their name, and which of a run they are."""
-    return f"{name_of(path) if is_named(path) else path} ({words_of(path)})"
+    return f"{shown(path)} ({words_of(path)})"

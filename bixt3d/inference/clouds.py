@@ -188,7 +188,7 @@ class PartPredictor(CloudPredictor):
         """Raise InputError for an unknown category, and for None if the model reads the category."""
         if category is None and self.model.reads_category and len(self.class_names) > 1:
             listed = ", ".join(self.class_names)
-            raise InputError(f"this model needs the category of the shape, one of: {listed}")
+            raise InputError(f"this model needs the category of the shape (--category, or category=): one of {listed}")
         if category is not None and category not in self.class_names:
             raise InputError(f"this model knows no category '{category}'" + nearest(str(category), self.class_names))
 

@@ -14,7 +14,7 @@ from bixt3d.inference.predictor import move
 from bixt3d.io.bounds import printable
 from bixt3d.io.error_messages import first_line
 from bixt3d.io.importing import import_from
-from bixt3d.io.pretrained import find_pretrained
+from bixt3d.io.pretrained import find_pretrained, shown
 from bixt3d.io.untrusted import read_json
 from bixt3d.io.weights import load_metadata, load_weights
 from bixt3d.models.described import build_described
@@ -52,7 +52,7 @@ class SavedRun:
         """Return the model with its weights. Raises InputError for an unknown class or weights that do not fit."""
         weights, metadata = load_weights(self.path)
         outputs, features = self.task.outputs(self.names), self.input.get("features") or ""
-        model = build_described(self.model, self.task.model, outputs, features, weights, str(self.path), self.trust)
+        model = build_described(self.model, self.task.model, outputs, features, weights, shown(self.path), self.trust)
         if isinstance(model, SharedModel):
             model.metadata = metadata
         return model
@@ -60,7 +60,7 @@ class SavedRun:
     def load(self, device: str | torch.device = "cpu") -> Any:
         """Return the predictor of the task, with the model on a device."""
         model = move(self.load_model(), device)
-        return self.task.make_predictor(model, self.names, self.input, f"input of {self.path}")
+        return self.task.make_predictor(model, self.names, self.input, f"input of {shown(self.path)}")
 
 
 def newest_of(task: Task) -> Path:
@@ -76,29 +76,29 @@ def read_run(run: str | Path, task: str | None = None, trust: bool = False) -> S
     """
     check_path(run=run)
     path = weights_file(Path(run))
-    metadata = load_metadata(path)
+    metadata, place = load_metadata(path), shown(path)
     if trust:
         import_from_run(path.parent)
-    found = find_task(metadata.get("task")) or import_task(metadata.get("task_class"), path, trust)
+    found = find_task(metadata.get("task")) or import_task(metadata.get("task_class"), place, trust)
     if task not in (None, found.name):
         own, other = (f"{'an' if name[0] in 'aeiou' else 'a'} {name} run" for name in (found.name, task))
-        raise InputError(f"{path} comes from {own}, but {other} is needed here")
+        raise InputError(f"{place} comes from {own}, but {other} is needed here")
     if "format" not in metadata:
-        raise InputError(OLD.format(path))
+        raise InputError(OLD.format(place))
     if metadata["format"] != FORMAT:
         raise InputError(
-            f"{path} has format {printable(metadata['format'])[:20]}: a newer bixt3d wrote it, install that"
+            f"{place} has format {printable(metadata['format'])[:20]}: a newer bixt3d wrote it, install that"
         )
     needed = ("model", "input", "config", *found.name_keys)
     if missing := [key for key in needed if key not in metadata]:
-        raise InputError(f"{path} has incomplete metadata: it lacks '{missing[0]}'")
-    names = {key: read_json(metadata[key], f"{key} of {path}") for key in found.name_keys}
-    found.check_names(names, str(path))
-    described = {key: read_json(metadata[key], f"{key} of {path}") for key in ("model", "input")}
+        raise InputError(f"{place} has incomplete metadata: it lacks '{missing[0]}'")
+    names = {key: read_json(metadata[key], f"{key} of {place}") for key in found.name_keys}
+    found.check_names(names, place)
+    described = {key: read_json(metadata[key], f"{key} of {place}") for key in ("model", "input")}
     if not all(isinstance(value, dict) for value in described.values()) or "class_path" not in described["model"]:
-        raise InputError(f"{path} does not describe its model and its input")
+        raise InputError(f"{place} does not describe its model and its input")
     if "normals" in described["input"]:  # in place of features
-        raise InputError(OLD.format(path))
+        raise InputError(OLD.format(place))
     return SavedRun(path, found, **described, names=names, config=metadata["config"], trust=trust)
 
 
@@ -134,24 +134,24 @@ def load_pretrained(name: str, device: str | torch.device = "cpu", trust: bool =
     return load_run(find_pretrained(str(name)), device, trust)
 
 
-def import_task(named: str | None, path: Path, trust: bool) -> Task:
+def import_task(named: str | None, place: str, trust: bool) -> Task:
     """Return the task that the weights name. Raises InputError without ``trust``, or if it cannot be imported."""
     if not named:
-        raise InputError(f"{path} does not come from a run of bixt3d, or of a task that is imported here")
-    shown = printable(named)[:80]
+        raise InputError(f"{place} does not come from a run of bixt3d, or of a task that is imported here")
+    task_class = printable(named)[:80]
     if not trust:
         raise InputError(
-            f"{path} names the task '{shown}', which is not bixt3d's: import it before, or let the file import it, and "
-            "so run its code, with --trust or trust=True"
+            f"{place} names the task '{task_class}', which is not bixt3d's: import it before, or let the file "
+            "import it, and so run its code, with --trust or trust=True"
         )
     module, _, name = named.rpartition(".")
     try:
         task = getattr(import_module(module), name)()
     except Exception as error:  # the code of a user's module may raise anything
         raise InputError(
-            f"the task '{shown}' of {path} cannot be imported ({printable(first_line(error))}): its module must be in "
-            "a folder that PYTHONPATH names"
+            f"the task '{task_class}' of {place} cannot be imported ({printable(first_line(error))}): its module must "
+            "be in a folder that PYTHONPATH names"
         ) from error
     if not isinstance(task, Task):
-        raise InputError(f"{path} names '{shown}' as its task, which is no Task of bixt3d")
+        raise InputError(f"{place} names '{task_class}' as its task, which is no Task of bixt3d")
     return task

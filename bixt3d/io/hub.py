@@ -13,6 +13,9 @@ WEIGHTS = "model.safetensors"
 HUB = "hf-hub:"
 """Prefix of weights on the hub, as in timm: ``hf-hub:USER/MODEL``."""
 
+UNREACHED = {"LocalEntryNotFoundError", "ConnectError", "ConnectTimeout", "ConnectionError"}
+"""Errors of huggingface-hub and its HTTP libraries, httpx or requests, if the hub does not answer."""
+
 
 def is_repository(name: str) -> bool:
     """Return whether a name has the form ``USER/MODEL``."""
@@ -33,8 +36,7 @@ def fetch_from_hub(name: str) -> Path:
         return Path(hf_hub_download(name, WEIGHTS, local_files_only=is_offline()))
     except Exception as error:  # errors of its own and of its HTTP library
         check_online(f"{name} of the Hugging Face hub", "load it once where there is a network, which keeps it")
-        reason = printable(first_line(error))
-        raise InputError(f"could not fetch {WEIGHTS} of {name} from the Hugging Face hub: {reason}") from error
+        raise InputError(f"could not fetch {WEIGHTS} of {name} from the Hugging Face hub: {_reason(error)}") from error
 
 
 def send_to_hub(folder: Path, name: str, private: bool, token: str | None) -> str:
@@ -54,6 +56,16 @@ def send_to_hub(folder: Path, name: str, private: bool, token: str | None) -> st
         address = api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Weights of bixt3d")
     except Exception as error:  # errors of its own and of its HTTP library
-        reason = printable(first_line(error))
-        raise InputError(f"could not send the model to {name} of the Hugging Face hub: {reason}") from error
+        raise InputError(f"could not send the model to {name} of the Hugging Face hub: {_reason(error)}") from error
     return str(address)
+
+
+def _reason(error: Exception) -> str:
+    """Return in words why the hub could not be used: forbidden, not reached, or what it or its library says."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, which forbids the network: unset it"
+    if {one.__name__ for one in type(error).__mro__} & UNREACHED:
+        return "there is no network, or huggingface.co does not answer; try again where there is one"
+    return printable(first_line(error))

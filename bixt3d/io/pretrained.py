@@ -1,5 +1,6 @@
 """Trained weights by name: those that come with bixt3d, and those of the Hugging Face hub."""
 
+import sys
 from pathlib import Path
 
 from bixt3d.errors import InputError
@@ -24,9 +25,22 @@ def find_pretrained(name: str) -> Path:
 
 
 def find_run(place: str | Path) -> Path:
-    """Return the path of a run: the given one, or that of weights by name. A path that exists is taken first."""
-    named = str(place).startswith(HUB) or (not Path(place).exists() and str(place) in known_pretrained())
-    return find_pretrained(str(place)) if named else Path(place)
+    """Return the path of a run: the given one, or that of weights by name.
+
+    A run of that name in the current folder is taken first; for a file or folder that is no run, the weights are taken,
+    and a line says so.
+    """
+    path, name = Path(place), str(place)
+    if not (name.startswith(HUB) or (name in known_pretrained() and not _is_run(path))):
+        return path
+    if path.exists():
+        what = "folder" if path.is_dir() else "file"
+        print(f"weights: {name}, which come with bixt3d; the {what} {name} here is no run", file=sys.stderr)
+    return find_pretrained(name)
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").is_file() or any(path.glob("*.safetensors")) or any(path.glob(f"seed*/{WEIGHTS}"))
 
 
 def name_of(weights: Path) -> str:
@@ -40,6 +54,12 @@ def name_of(weights: Path) -> str:
 def is_named(weights: Path) -> bool:
     """Return whether weights are those of a name, and not of a run of the user's."""
     return name_of(weights) != str(weights.parent)
+
+
+def shown(path: Path) -> str:
+    """Return a run folder or its weights as text for messages: the path, or of weights by name the name."""
+    weights = path if path.suffix == ".safetensors" else path / WEIGHTS
+    return name_of(weights) if is_named(weights) else str(path)
 
 
 def results_folder(weights: Path) -> Path:

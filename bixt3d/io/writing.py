@@ -25,7 +25,8 @@ def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> 
         _put_new(temporary, path) if new else os.replace(temporary, path)
         _sync(path.parent)
     except FileExistsError as error:
-        raise InputError(f"could not write {path}: there is one already; choose another folder") from error
+        problem = "there is one already" if path.parent.is_dir() else f"{path.parent} is a file"
+        raise InputError(f"could not write {path}: {problem}; choose another folder") from error
     except (OSError, RuntimeError) as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
         advice = "free some space or choose another folder" if full else "choose another folder"

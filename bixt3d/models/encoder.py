@@ -190,7 +190,7 @@ class BixtEncoder(Encoder):
         latents = self.latents
         for i, layer in enumerate(self.layers):
             latents, tokens, refined = layer(latents, tokens)
-            if i in self.kept or refined.feats.shape[1] != tokens.feats.shape[1]:
+            if i in self.kept or getattr(layer.refine, "reduce", 1) > 1:  # as in level_dims, also of a single token
                 levels.append(tokens)
             tokens = refined
         return latents, (*levels, tokens)

@@ -13,9 +13,9 @@ from bixt3d.errors import check_path
 from bixt3d.io.bounds import listed, printable
 from bixt3d.io.hub import HUB, WEIGHTS, is_repository, send_to_hub
 from bixt3d.io.named_configs import nearest
-from bixt3d.io.pretrained import find_run, known_pretrained
+from bixt3d.io.pretrained import find_run, known_pretrained, shown
 from bixt3d.io.untrusted import check_different_names, read_json
-from bixt3d.io.weights import load_weights, save_weights
+from bixt3d.io.weights import load_metadata, load_weights, save_weights
 from bixt3d.io.writing import write_whole
 from bixt3d.types import InputError
 
@@ -72,15 +72,15 @@ class SharedModel(nn.Module):
         if not path.exists():
             near = nearest(text, known_pretrained())
             raise InputError(f"there is no folder and there are no pretrained weights {printable(text)[:200]}{near}")
-        path = path / WEIGHTS if path.is_dir() else path
+        path, source = path / WEIGHTS if path.is_dir() else path, shown(path)
         weights, metadata = load_weights(path)
-        sizes, features = output_sizes(metadata, str(path)), read_json(metadata["input"], f"input of {path}")
-        kind, described = Callable[[int] * len(sizes), SharedModel], read_json(metadata["model"], f"model of {path}")
+        sizes, features = output_sizes(metadata, source), read_json(metadata["input"], f"input of {source}")
+        kind, described = Callable[[int] * len(sizes), SharedModel], read_json(metadata["model"], f"model of {source}")
         own = features.get("features") if isinstance(features, dict) else ""
-        model = build_described(described, kind, sizes, own or "", weights, str(path), trust)
+        model = build_described(described, kind, sizes, own or "", weights, source, trust)
         if not isinstance(model, cls):
             found = type(model).__name__
-            raise InputError(f"{path} holds a {found}, which is no {cls.__name__}: use {found}.from_pretrained")
+            raise InputError(f"{source} holds a {found}, which is no {cls.__name__}: use {found}.from_pretrained")
         model.metadata = metadata
         return model.eval()
 
@@ -88,7 +88,7 @@ class SharedModel(nn.Module):
         """Save the model to a folder that `from_pretrained`, `load_run` and all commands read; return the folder.
 
         ``class_names``: the names of the classes after `reset_classifier`. Raises InputError for a model that was not
-        loaded from a run or by name, and for a folder with a run of training.
+        loaded from a run or by name, and for a folder with a run of training or another model. A card stays.
         """
         check_path(folder=folder)
         if not str(folder):
@@ -96,6 +96,9 @@ class SharedModel(nn.Module):
         metadata, folder = self._own_metadata(class_names), Path(folder)
         if (folder / "run.json").exists():
             raise InputError(f"{folder} has a run of training, whose weights would be replaced: choose another folder")
+        there = load_metadata(folder / WEIGHTS) if (folder / WEIGHTS).exists() else metadata
+        if there | {"checksum": ""} != metadata | {"checksum": ""}:
+            raise InputError(f"{folder} has another model, whose card would stay: choose another folder")
         save_weights(folder / WEIGHTS, self.state_dict(), metadata)
         for name, text in (("config.yaml", metadata["config"]), ("README.md", self._card(metadata, str(folder)))):
             if name == "config.yaml" or not (folder / name).exists():  # a card may have been edited

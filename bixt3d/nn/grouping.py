@@ -123,6 +123,8 @@ class GroupBlock(nn.Module):
         ratio: hidden width of the residual blocks, as a multiple of ``out_dim``.
         normalize: see AffineGroupLinear.
         use_xyz: group coordinates together with features.
+        clamp: in evaluation, take all points of a cloud that has fewer than ``num_neighbors``, and at least one group.
+            Without it, and in training, such a cloud is refused.
 
     The attribute ``backend`` may be set: see `bixt3d.farthest_points`, `bixt3d.knn` and `bixt3d.neighbor_max`.
     """
@@ -141,12 +143,13 @@ class GroupBlock(nn.Module):
         ratio: float = 1.0,
         normalize: Literal["anchor", "center"] = "anchor",
         use_xyz: bool = False,
+        clamp: bool = False,
     ):
         super().__init__()
         if train_groups is not None and not 1 <= train_groups <= (num_groups or train_groups):
             raise InputError(f"train_groups must be between 1 and num_groups ({num_groups}), not {train_groups}")
         self.num_neighbors, self.num_groups, self.reduce = num_neighbors, num_groups, reduce
-        self.train_groups = train_groups
+        self.train_groups, self.clamp = train_groups, clamp
         self.backend: PointBackend = "auto"
         self.group = AffineGroupLinear(dim, out_dim, normalize, xyz_dim=3 if use_xyz else 0)
         self.norm = ChannelsLastBatchNorm(out_dim)
@@ -204,7 +207,9 @@ class GroupBlock(nn.Module):
 
     def _search(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         num_clouds, size, _ = tokens.pos.shape
-        num_groups = self.num_groups or size // self.reduce
+        num_groups, num_neighbors = self.num_groups or size // self.reduce, self.num_neighbors
+        if self.clamp and not self.training and size < max(num_neighbors, self.reduce):
+            num_groups, num_neighbors = max(1, num_groups), min(num_neighbors, size)
         if num_groups == size:
             centroid_index = torch.arange(size, device=tokens.pos.device).expand(num_clouds, size)
         else:
@@ -213,7 +218,7 @@ class GroupBlock(nn.Module):
             order = torch.rand(centroid_index.shape, device=centroid_index.device).argsort(1)
             centroid_index = centroid_index.gather(1, order[:, : self.train_groups].sort(1).values)
         known, is_every = tokens.neighbor_index, centroid_index.shape[1] == size
-        if is_every and known is not None and known.shape[2] >= self.num_neighbors:
-            return centroid_index, known[:, :, : self.num_neighbors]
+        if is_every and known is not None and known.shape[2] >= num_neighbors:
+            return centroid_index, known[:, :, :num_neighbors]
         centroids = tokens.pos if is_every else gather(tokens.pos, centroid_index)
-        return centroid_index, knn(centroids, tokens.pos, self.num_neighbors, self.backend)
+        return centroid_index, knn(centroids, tokens.pos, num_neighbors, self.backend)

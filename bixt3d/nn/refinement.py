@@ -32,7 +32,8 @@ class GroupRefinement(Refinement):
     Args:
         dim: width of the tokens.
         out_dim: width of the refined tokens.
-        num_neighbors: neighbors of each centroid.
+        num_neighbors: neighbors of each centroid; in evaluation all tokens of a cloud that has fewer, as a small scene
+            in a coarse grid. Training refuses such clouds.
         reduce: factor by which to divide the number of tokens (1: keep all).
         num_pre: residual blocks on every neighbor.
         num_post: residual blocks on every group.
@@ -52,9 +53,8 @@ class GroupRefinement(Refinement):
         super().__init__()
         self.reduce = reduce
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.block = GroupBlock(
-            dim, out_dim, num_neighbors, reduce=reduce, num_pre=num_pre, num_post=num_post, use_xyz=use_xyz
-        )
+        blocks = {"num_pre": num_pre, "num_post": num_post}
+        self.block = GroupBlock(dim, out_dim, num_neighbors, reduce=reduce, **blocks, use_xyz=use_xyz, clamp=True)
         self.project = nn.Linear(out_dim, out_dim)
         self.skip = nn.Identity() if dim == out_dim else nn.Linear(dim, out_dim)
         self.project.apply(init_linear)

@@ -30,7 +30,7 @@ class ClassEvaluation(Evaluation):
         return {"accuracy": scores.overall_accuracy, "mean_accuracy": scores.mean_accuracy, "loss": scores.loss}
 
     def facts(self) -> dict[str, Any]:
-        names = ("overall_accuracy", "mean_accuracy", "per_class")
+        names = ("overall_accuracy", "mean_accuracy", "macro_f1", "per_class")
         return {name: getattr(self.scores, name) for name in names} | calibration_facts(self.scores.calibration)
 
     def text(self) -> str:
@@ -41,6 +41,7 @@ class ClassEvaluation(Evaluation):
             accuracy = f"{scores.per_class[name]:9.2%}" if name in scores.per_class else "        -"
             lines.append(f"{name:{width}}  {count:6d} {accuracy}")
         lines.append(f"overall accuracy {scores.overall_accuracy:.2%}, mean class accuracy {scores.mean_accuracy:.2%}")
+        lines.append(f"macro F1 {scores.macro_f1:.2%}")
         return "\n".join([*lines, calibration_text(scores.calibration)])
 
     def pictures(self) -> dict[str, bytes]:

@@ -20,6 +20,7 @@ class ClassScores:
     Args:
         overall_accuracy: share of correct examples (OA, top-1), in 0..1.
         mean_accuracy: mean recall over the classes that occur (mAcc), in 0..1.
+        macro_f1: mean F1 over the classes that occur in truth or predictions, in 0..1.
         loss: cross entropy without label smoothing.
         per_class: recall of each class that occurs.
         confusion: the confusion matrix: ``confusion[truth, prediction]`` counts examples.
@@ -29,6 +30,7 @@ class ClassScores:
 
     overall_accuracy: float
     mean_accuracy: float
+    macro_f1: float
     loss: float
     per_class: dict[str, float]
     confusion: np.ndarray
@@ -37,13 +39,16 @@ class ClassScores:
 
 
 def score_classes(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], class_names: tuple[str, ...]) -> ClassScores:
-    """Return overall accuracy, mean class accuracy, loss and confusion matrix of predictions."""
+    """Return overall accuracy, mean class accuracy, macro F1, loss and confusion matrix of predictions."""
     confusion = count_confusion(labels.cpu(), logits.argmax(1).cpu(), len(class_names)).numpy()
+    occurs = confusion.sum(0) + confusion.sum(1)  # in predictions and in the truth
+    f1 = 2 * np.diag(confusion)[occurs > 0] / occurs[occurs > 0]
     counts = confusion.sum(1)
     recall = {name: float(confusion[i, i] / counts[i]) for i, name in enumerate(class_names) if counts[i]}
     return ClassScores(
         overall_accuracy=float(np.trace(confusion) / confusion.sum()),
         mean_accuracy=float(np.mean(list(recall.values()))),
+        macro_f1=float(f1.mean()),
         loss=float(cross_entropy(logits.float(), labels)),
         per_class=recall,
         confusion=confusion,

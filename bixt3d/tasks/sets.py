@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -10,7 +12,7 @@ from torch import Tensor
 from bixt3d.datasets import stratified_split
 from bixt3d.engine.loop import Examples
 from bixt3d.io.bounds import listed
-from bixt3d.types import CloudSet
+from bixt3d.types import CloudSet, InputError
 
 
 @dataclass
@@ -20,6 +22,20 @@ class Sets:
     train: Examples
     val: Examples | None
     test: Examples
+
+
+def load_sets(task: Any, run: Any) -> tuple[Examples, Examples]:
+    """Return the training and test set of a run.
+
+    Raises InputError if they cannot be read; if their folder is missing, it names the option for another one.
+    """
+    try:
+        return task.load(run)
+    except InputError as error:
+        root = getattr(run.data, "root", None)
+        if not root or Path(root).expanduser().exists() or "--data.root" in str(error):
+            raise
+        raise InputError(f"{error}; if the data are in another folder: --data.root FOLDER") from error
 
 
 def split_sets(loaded: tuple[Examples, Examples], val_fraction: float, seed: int) -> Sets:

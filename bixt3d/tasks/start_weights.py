@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from bixt3d.engine.folder import weights_file
 from bixt3d.io.bounds import printable
+from bixt3d.io.pretrained import shown
 from bixt3d.io.untrusted import read_json
 from bixt3d.io.weights import alike, load_weights
 from bixt3d.models.image_classifier import ImageClassifier
@@ -37,9 +38,11 @@ def start_from(module: nn.Module, path: Path) -> str:
         name: theirs[name] for name in own if name in theirs and alike(own[name], theirs[name]) and name not in scales
     }
     if not _body(module) & fitting.keys():
-        raise InputError(f"{path} does not fit this model: no weight of tokenizer or encoder has the same shape here")
+        raise InputError(
+            f"{shown(path)} does not fit this model: no weight of tokenizer or encoder has the same shape here"
+        )
     module.load_state_dict(own | fitting)
-    lines = [f"started from {path}: {len(fitting)} of {len(own)} tensors"]
+    lines = [f"started from {shown(path)}: {len(fitting)} of {len(own)} tensors"]
     shapes = [name for name in own if name in theirs and name not in fitting.keys() | scales]
     kinds = {
         "of another shape": [f"{name}: {_size(theirs[name])} there, {_size(own[name])} here" for name in shapes],
@@ -120,7 +123,7 @@ def _body(module: nn.Module) -> set[str]:
 
 def _read_otherwise(module: nn.Module, metadata: Mapping[str, str], path: Path) -> list[str]:
     """Return a warning if the run read other features than this model, even if of the same width."""
-    given = read_json(metadata.get("input", "{}"), f"input of {path}")
+    given = read_json(metadata.get("input", "{}"), f"input of {shown(path)}")
     text = given.get("features") if isinstance(given, dict) else None
     own = str(Features.of(module))
     if not isinstance(text, str) or text == own:

@@ -19,11 +19,12 @@ from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import finish, rank_zero_first, start
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.error_messages import enough_memory
-from bixt3d.io.pretrained import is_named, name_of, results_folder
+from bixt3d.io.pretrained import name_of, results_folder, shown
 from bixt3d.io.untrusted import read_yaml
 from bixt3d.models.described import without_pretrained
 from bixt3d.tasks.backends import choose_backends
 from bixt3d.tasks.inputs import check_features
+from bixt3d.tasks.sets import load_sets
 from bixt3d.tasks.settings import Run, make_run
 from bixt3d.tasks.task import Task
 from bixt3d.types import CloudSet, Features, InputError
@@ -48,7 +49,7 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
     evaluate = task.evaluate_more if where.more else task.evaluate
     with enough_memory(f"lower --train.eval_batch_size (it is {run.train.eval_batch_size}), which changes no result"):
         evaluation = evaluate(model, examples, run, fabric, where.votes)
-    facts = {"checkpoint": name_of(path) if is_named(path) else str(path), "weights": words_of(path)}
+    facts = {"checkpoint": shown(path), "weights": words_of(path)}
     if where.without:
         facts["without"] = where.without
     if task.votes:
@@ -113,7 +114,8 @@ def add_options(place: ArgumentParser, parser: SettingsParser, task: Task) -> No
     place.add_argument("--weights", choices=("last", "best"), default="last")
     place.set_defaults(votes=1, more=False, without="", baseline=None)
     parser.add_argument("--checkpoint", help="RUN: run folder, or its model.safetensors (default: the newest run)")
-    parser.add_argument("--out", help="folder for the results (default: test/ in the run folder)")
+    place_of = "test/ in the run folder, or in runs/NAME of pretrained weights"
+    parser.add_argument("--out", help=f"folder for the results (default: {place_of})")
     parser.add_argument("--weights", help="last: of the last epoch (default); best: of the best epoch on validation")
     if task.votes:
         place.add_argument("--votes", type=int, default=1)
@@ -154,14 +156,15 @@ def open_run(
     dropout.
     """
     saved = read_run(checkpoint, task.name, "--trust" in overrides)
-    path, config = saved.path, json.dumps(own_settings(saved.config, f"config of {saved.path}"))
+    path = saved.path
+    config = json.dumps(own_settings(saved.config, f"config of {shown(path)}"))
     settings = parser.parse_args([f"--cfg={config}", *overrides])  # JSON, not the name of a file
     settings.pop("cfg")
     run = make_run(parser, settings, model=False)
     described = read_yaml(parser.dump(settings, skip_unset=False), "the settings")["model"]
     keep = run.runtime.keep_freed_memory or False  # by default only training keeps freed memory
     fabric = start(replace(run.runtime, keep_freed_memory=keep))
-    test = rank_zero_first(fabric, lambda: task.load(run))[1].to(fabric.device)
+    test = rank_zero_first(fabric, lambda: load_sets(task, run))[1].to(fabric.device)
     check_names(path, task.names(test), saved.names)
     test = leave_out(test, without, saved.input.get("fill"), path) if without else test
     model = check_features(replace(saved, model=described, trust=parser.trust).load_model(), test)
@@ -172,7 +175,7 @@ def open_run(
 def leave_out(test: CloudSet, without: str, fill: dict[str, list[float]] | None, path: Path) -> CloudSet:
     """Return the test set with some features filled as in feature dropout."""
     if not fill:
-        raise InputError(f"{path} was not trained with --augment.feature_dropout: it needs all its features")
+        raise InputError(f"{shown(path)} was not trained with --augment.feature_dropout: it needs all its features")
     names = Features.parse(without).names
     if unknown := [name for name in names if name not in test.features.names]:
         raise InputError(f"--without {unknown[0]}: the model reads {test.features}")
@@ -204,7 +207,7 @@ def check_names(path: Path, given: dict[str, Any], kept: dict[str, Any]) -> None
         if known != json.loads(json.dumps(names)):
             kind = {"class_names": "classes", "part_names": "parts"}.get(key, key.replace("_", " "))
             raise InputError(
-                f"{path} was trained on {len(known)} {kind} ({_first(known)}), but the data set has "
+                f"{shown(path)} was trained on {len(known)} {kind} ({_first(known)}), but the data set has "
                 f"{len(names)} ({_first(names)}): give the data set of its training"
             )
 

@@ -36,7 +36,7 @@ from bixt3d.tasks.job import (
     progress_outside,
     restore,
 )
-from bixt3d.tasks.sets import empty_classes, split_sets
+from bixt3d.tasks.sets import empty_classes, load_sets, split_sets
 from bixt3d.tasks.settings import Run, make_run
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
@@ -62,7 +62,7 @@ def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any,
             run.data.give(data)
         fabric = start(run.runtime)
         check_same_run(fabric, where)
-        loaded = [examples.to(fabric.device) for examples in rank_zero_first(fabric, lambda: task.load(run))]
+        loaded = [examples.to(fabric.device) for examples in rank_zero_first(fabric, lambda: load_sets(task, run))]
     for note in (*getattr(loaded[0], "notes", ()), *empty_classes(loaded)):
         say(fabric, note)
     with enough_memory(too_large):

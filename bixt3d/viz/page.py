@@ -40,9 +40,10 @@ h1 {{ font-size: 22px; }} h2 {{ font-size: 17px; margin: 28px 0 0; }} p {{ color
 
 def write_html(
     path: Path, clouds: Sequence[PartCloud], part_names: Sequence[str], title: str, up: Literal["y", "z"] = "y"
-) -> None:
-    """Write a page of clouds, and plotly's library beside it; a click on a name in the legend shows or hides its part.
+) -> Path:
+    """Write a page of clouds, and plotly's library beside it; return the path of the library.
 
+    A click on a name in the legend shows or hides its part.
     The truth, if known, is beside the prediction and rotates with it; then wrong points can be marked.
     """
     if not 0 < len(clouds) <= MAX_CLOUDS:
@@ -60,6 +61,7 @@ def write_html(
 </body></html>
 """
     replace_file(path, page.encode())
+    return path.with_name(library)
 
 
 def write_library(folder: Path) -> str:

@@ -78,6 +78,8 @@ def test_runs_on_other_data_are_named(runs, tmp_path, capsys):
 
 
 def test_what_is_no_run_is_a_sentence(runs, tmp_path):
+    with pytest.raises(InputError, match="shapes-clss is no folder; did you mean 'shapes-cls'"):
+        main(["show", "shapes-clss", "shapes-cls"])
     with pytest.raises(InputError, match="is no folder"):
         main([str(runs[0]), str(tmp_path / "missing")])
 

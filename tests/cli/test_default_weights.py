@@ -1,6 +1,8 @@
 """Which weights `bixt3d predict` takes without a run, by the files it is given."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,9 +57,17 @@ def test_what_is_not_clear_is_refused_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a.ply", "b.las", "c.e57", "d.png"):
         (tmp_path / name).touch()
-    for places in (["c.e57"], ["a.ply", "b.las"]):
-        with pytest.raises(InputError, match="it is not clear what .* shows, .*: name weights, --checkpoint aerial-sc"):
+    for places, sentence in {
+        ("c.e57",): "it is not clear what c.e57 shows, an object, a room or a survey",
+        ("a.ply", "b.las"): "a.ply, b.las have formats of surveys (.las) and of objects (.ply), which no weights read "
+        "alike: predict them apart, or",
+        (
+            ".",
+        ): ". has formats of surveys (.las) and of objects (.ply), which no weights read alike: predict them apart",
+    }.items():
+        with pytest.raises(InputError, match=re.escape(sentence)) as caught:
             predict.main(places)
+        assert re.search("name weights, --checkpoint aerial-scenes, .*, or a run of yours$", str(caught.value))
     with pytest.raises(InputError, match="there is no run on images under runs/ yet"):
         predict.main(["d.png"])
     (tmp_path / "runs/a").mkdir(parents=True)
@@ -73,7 +83,9 @@ def test_a_single_cloud_is_written_to_the_file_that_out_names(tmp_path, monkeypa
     for name in ("a.xyz", "b.xyz"):
         np.savetxt(name, np.random.default_rng(0).normal(size=(50, 3)))
     predict.main(["a.xyz", "--out", "new/out.csv"])
-    assert "written: new/out.csv, new/out.png, new/out.html" in capsys.readouterr().out
+    (library,) = Path("new").glob("plotly-*.min.js")
+    names = "new/out.csv, new/out_prediction.png, new/out_prediction.html"  # new/out.png may be another's
+    assert f"written: {names}, {library}\n" in capsys.readouterr().out
     assert len((tmp_path / "new/out.csv").read_text().splitlines()) == 51
     for arguments, sentence in (
         (
@@ -82,14 +94,16 @@ def test_a_single_cloud_is_written_to_the_file_that_out_names(tmp_path, monkeypa
         ),
         (["a.xyz", "--out", "out.csv", "--format", "ply"], "--out out.csv is one file: for several files or formats"),
         (["a.xyz", "--out", "out.csv", "--write", "classification"], "for LAS and LAZ, and --out out.csv is neither"),
-        (["b.xyz", "--out", "new/../b.xyz"], "could not make the folder new/../b.xyz"),
+        (["b.xyz", "--out", "new/../b.xyz"], "--out new/../b.xyz ends in none of .ply, .las, .laz, .csv"),
     ):
         with pytest.raises(InputError, match=sentence):
             predict.main(arguments)
+    assert predict.main(["a.xyz", str(tmp_path / "a.xyz"), "--out", "out.csv"]) == 0  # one file, named twice
+    assert capsys.readouterr().out.count("written: ") == 1
     np.savetxt("c.csv", np.random.default_rng(0).normal(size=(50, 3)), delimiter=",")
     with pytest.raises(InputError, match="--out new/../c.csv would replace the file that is predicted"):
         predict.main(["c.csv", "--out", "new/../c.csv"])
     both = np.random.default_rng(0).normal(size=(2, 50, 3))
     np.savez("d.npz", xyz=both)
-    assert predict.main(["d.npz", "--out", "out.csv"]) == 1
+    assert predict.main(["d.npz", "--out", "out.csv"]) == 2
     assert "is one file, and d.npz holds several clouds: name a folder" in capsys.readouterr().err

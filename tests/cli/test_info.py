@@ -216,3 +216,10 @@ def test_degrees_are_guessed_and_said(tmp_path, capsys):
     xyz = np.random.default_rng(0).random((50, 3)) * [0.01, 0.01, 30] + [8.5, 47.3, 400]
     np.savetxt(tmp_path / "a.xyz", xyz)
     assert "perhaps degrees of longitude and latitude" in told(capsys, tmp_path / "a.xyz")
+
+
+def test_a_missing_run_or_file_is_refused_with_the_nearest_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["shapes-clss"]) == 2 and main(["scan.ply"]) == 2
+    said = ["shapes-clss; did you mean 'shapes-cls'?", "scan.ply"]
+    assert capsys.readouterr().err == "".join(f"error: there is no run or file {one}\n" for one in said)

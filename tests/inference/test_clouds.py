@@ -369,7 +369,9 @@ def test_several_clouds_give_several_answers_and_repeat_themselves(make_part_run
 
 def test_a_model_that_reads_the_category_asks_for_it(make_part_run):
     model = load_run(make_part_run(use_category=True))
-    with pytest.raises(InputError, match="needs the category of the shape, one of: table, mug"):
+    with pytest.raises(
+        InputError, match="needs the category of the shape \\(--category, or category=\\): one of table, mug"
+    ):
         model.predict(cloud())
     with pytest.raises(InputError, match="knows no category 'mugg'; did you mean 'mug'"):
         model.predict(cloud(), category="mugg")

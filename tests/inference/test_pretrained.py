@@ -69,6 +69,8 @@ def test_a_card_has_the_figures_of_its_run_and_the_command_that_reproduces_them(
         assert title in card
     head = yaml.safe_load(card.split("---")[1])
     assert head["library_name"] == "bixt3d" and head["license"] in ("apache-2.0", "other")
+    if trained := re.search(r"trained for (.*?):", card):
+        assert trained[1].startswith(f"{result['steps']} updates, {round(result['seconds'] / 60)} minutes")
     values = [one["value"] for one in head["model-index"][0]["results"][0]["metrics"]]
     assert values == [round(result[score], 6) for score in task.headline]
 
@@ -80,6 +82,13 @@ def test_the_page_has_the_score_of_the_card(name: str):
     score = next(iter(find_task(result["task"]).headline))
     (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
     assert row.endswith(f"| {words_of(score)} {100 * result[score]:.2f} |")
+
+
+def test_the_page_has_the_las_codes_of_the_labels():
+    page = (Path(bixt3d.__file__).parents[1] / "docs/pretrained.md").read_text(encoding="utf-8")
+    predictor = bixt3d.load_pretrained("aerial-scenes")
+    rows = {"label": range(7), "class": predictor.class_names, "LAS code": predictor.las_codes}
+    assert all(f"\n| {' | '.join(map(str, (title, *row)))} |\n" in page for title, row in rows.items())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -127,14 +136,45 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         bixt3d.DecoderSegmenter.from_pretrained("shapes-cls")
 
 
-def test_a_folder_that_exists_comes_before_a_name(tmp_path, monkeypatch):
+def test_a_run_of_that_name_comes_before_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_run("shapes-cls") == known_pretrained()["shapes-cls"]
-    (tmp_path / "shapes-cls").mkdir()
-    assert find_run("shapes-cls") == Path("shapes-cls")
+    for own in ("run.json", "model.safetensors", "seed0/model.safetensors"):
+        file = tmp_path / own.split("/")[0].split(".")[0] / "shapes-cls" / own
+        file.parent.mkdir(parents=True)
+        file.touch()
+        monkeypatch.chdir(file.parents[own.count("/") + 1])
+        assert find_run("shapes-cls") == Path("shapes-cls")
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_file_or_folder_of_that_name_that_is_no_run_does_not_hide_weights(kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("shapes-cls").mkdir() if kind == "folder" else Path("shapes-cls").touch()
+    assert find_run("shapes-cls") == known_pretrained()["shapes-cls"]
+    said = f"weights: shapes-cls, which come with bixt3d; the {kind} shapes-cls here is no run\n"
+    assert capsys.readouterr().err == said
+
+
+def test_messages_name_weights_by_name_and_not_their_place_in_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savetxt("cloud.xyz", np.zeros((5, 3)))
+    for command, sentence in {
+        "test cls rooms-scenes": "rooms-scenes comes from a scene segmentation run",
+        "visualize cloud.xyz --checkpoint rooms-scenes": "rooms-scenes is no model of clouds",
+        "visualize shapes-cls --image a.png": "shapes-cls comes from a run on clouds",
+        "predict cloud.xyz --checkpoint shapes-cls --weights best": "shapes-cls has no weights chosen on validation",
+    }.items():
+        with pytest.raises(InputError, match=f"^{sentence}"):
+            call(command.split())
+    with pytest.raises(InputError, match="^shapes-cls holds a BixtClassifier"):
+        bixt3d.DecoderSegmenter.from_pretrained("shapes-cls")
+
+
+def test_places_and_results_of_weights_by_name():
     weights = known_pretrained()["rooms-scenes"] / "model.safetensors"
     assert (name_of(weights), results_folder(weights)) == ("rooms-scenes", Path("runs/rooms-scenes"))
-    own = tmp_path / "run/model.safetensors"
+    own = Path.cwd() / "run/model.safetensors"
     assert (name_of(own), results_folder(own)) == (str(own.parent), own.parent)
     kept = Path("hub/models--user--some--model/snapshots/0a1b/model.safetensors")
     assert (name_of(kept), results_folder(kept)) == ("hf-hub:user/some--model", Path("runs/user--some--model"))
@@ -148,7 +188,7 @@ def test_a_checkout_and_a_wheel_find_them_in_the_same_place():
 
 def test_new_runs_start_from_a_name():
     model, own = bixt3d.create_model("shapes_cls", 16), bixt3d.load_pretrained("shapes-cls").model.state_dict()
-    assert f": {len(own)} of {len(own)} tensors" in start_from(model, Path("shapes-cls"))
+    assert start_from(model, Path("shapes-cls")) == f"started from shapes-cls: {len(own)} of {len(own)} tensors"
     assert all(value.equal(own[key]) for key, value in model.state_dict().items())
 
 

@@ -26,6 +26,12 @@ def test_a_file_of_that_name_comes_first(monkeypatch, tmp_path):
     assert find_config("shapes_cls") == Path("shapes_cls")
 
 
+def test_a_folder_of_that_name_does_not_hide_a_config(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("shapes_cls").mkdir()
+    assert find_config("shapes_cls").is_file()
+
+
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [

@@ -17,7 +17,7 @@ from bixt3d.models import (
     TokenSegmenter,
 )
 from bixt3d.nn.refinement import GroupRefinement
-from bixt3d.tokenizers import GroupTokenizer, PointTokenizer
+from bixt3d.tokenizers import GroupTokenizer, PointTokenizer, VoxelTokenizer
 from bixt3d.types import InputError
 
 PARTS, CATEGORIES = 7, 3
@@ -205,6 +205,17 @@ def test_fewer_tokens_than_points_are_refused_by_the_model_that_has_no_decoder()
     with pytest.raises(InputError, match=sentence):
         TokenSegmenter(PARTS, CATEGORIES, grouped, BixtEncoder(12, 2, 3, 4, reads="tokens"))(*clouds())
     assert make_tokens(reduce=1)(*clouds()).shape == (2, 16, PARTS)
+
+
+@pytest.mark.parametrize("reduce", [1, 2])
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_a_model_of_voxel_tokens_labels_a_cloud_of_any_size(size: int, reduce: int):
+    refine = partial(GroupRefinement, num_neighbors=4, reduce=reduce)
+    encoder = BixtEncoder(12, 2, 3, 4, reads="tokens", refine=refine)
+    decoder = partial(PointMLPDecoder, dims=[8] * reduce, num_blocks=[1] * reduce, category_dim=0)
+    model = DecoderSegmenter(PARTS, CATEGORIES, VoxelTokenizer(12, PointTokenizer(8), 0.3), encoder, decoder).eval()
+    logits = model(clouds()[0][:, :size])
+    assert logits.shape == (2, size, PARTS) and logits.isfinite().all()
 
 
 @pytest.mark.parametrize("model", [TokenSegmenter, partial(DecoderSegmenter, decoder=PointMLPDecoder)])

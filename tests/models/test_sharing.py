@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -40,6 +41,22 @@ def test_a_card_that_was_edited_stays(model, tmp_path):
     card.write_text("mine")
     model.save_pretrained(tmp_path / "saved")
     assert card.read_text() == "mine"
+
+
+def test_another_model_is_not_saved_under_the_card_of_the_first(model, tmp_path):
+    saved = model.save_pretrained(tmp_path / "saved")
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    other = bixt3d.BixtClassifier.from_pretrained("shapes-cls")
+    with pytest.raises(InputError, match=r"saved has another model, whose card would stay: choose another folder"):
+        other.save_pretrained(saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_a_plain_file_is_no_folder_to_save_a_model_in(model, tmp_path):
+    (tmp_path / "a_file").write_text("mine")
+    with pytest.raises(InputError, match=r"a_file is a file; choose another folder"):
+        model.save_pretrained(tmp_path / "a_file")
+    assert (tmp_path / "a_file").read_text() == "mine"
 
 
 def test_a_new_head_needs_new_names(model, tmp_path):
@@ -108,14 +125,23 @@ def test_without_a_network_the_hub_is_one_sentence(model, monkeypatch, tmp_path)
 def test_what_the_hub_answers_is_one_sentence(model, monkeypatch):
     """The library's own offline mode ends a real call before it leaves the machine."""
     constants = pytest.importorskip("huggingface_hub.constants")
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="could not send the model to user/model of the Hugging Face hub: ") as caught:
         model.push_to_hub("user/model")
-    assert "\n" not in str(caught.value) and "offline" in str(caught.value).lower()
-    with pytest.raises(
-        InputError, match=r"could not fetch model.safetensors of user/model from the Hugging Face hub: "
-    ):
+    assert "\n" not in str(caught.value) and "HF_HUB_OFFLINE is set, which forbids the network" in str(caught.value)
+    sentence = r"^could not fetch model.safetensors of user/model from the Hugging Face hub: "
+    with pytest.raises(InputError, match=f"{sentence}HF_HUB_OFFLINE is set, which forbids the network"):
         bixt3d.load_pretrained("hf-hub:user/model")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(sys.modules["huggingface_hub"], "hf_hub_download", partial(_raise, LocalEntryNotFoundError))
+    with pytest.raises(InputError, match=f"{sentence}there is no network, or huggingface.co does not answer"):
+        bixt3d.FeatureModel.from_pretrained("user/model")
+
+
+def _raise(error: type[Exception], *_: str, **__: bool) -> None:
+    raise error("a long story")
 
 
 def test_weights_in_the_cache_of_the_hub_load_without_a_network(model, monkeypatch, tmp_path):

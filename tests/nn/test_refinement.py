@@ -5,12 +5,12 @@ import torch
 
 from bixt3d.nn.refinement import GroupRefinement
 from bixt3d.ops import farthest_points, gather, knn
-from bixt3d.types import Tokens
+from bixt3d.types import InputError, Tokens
 
 
-def random_tokens() -> Tokens:
+def random_tokens(size: int = 12) -> Tokens:
     generator = torch.Generator().manual_seed(0)
-    return Tokens(torch.randn(2, 12, 6, generator=generator), torch.randn(2, 12, 3, generator=generator))
+    return Tokens(torch.randn(2, size, 6, generator=generator), torch.randn(2, size, 3, generator=generator))
 
 
 def test_without_reduction_positions_stay_and_neighbors_are_kept():
@@ -42,6 +42,22 @@ def test_a_token_depends_on_its_neighbors_but_on_no_other():
     used = gradient.abs().sum(2).nonzero()
     assert set(used[:, 0].tolist()) == {0}
     assert set(used[:, 1].tolist()) <= set(refined.neighbor_index[0, 0].tolist())
+
+
+@pytest.mark.parametrize(("size", "reduce"), [(1, 1), (3, 1), (1, 2), (3, 2)])
+def test_in_evaluation_all_of_too_few_tokens_are_neighbors(size, reduce):
+    tokens, refine = random_tokens(size), GroupRefinement(6, 6, num_neighbors=4, reduce=reduce).eval()
+    refined = refine(tokens)
+    assert refined.feats.shape == (2, max(1, size // reduce), 6) and refined.feats.isfinite().all()
+    if size >= reduce:
+        fitting = GroupRefinement(6, 6, num_neighbors=size, reduce=reduce).eval()
+        fitting.load_state_dict(refine.state_dict())
+        assert refined.feats.equal(fitting(tokens).feats)
+
+
+def test_training_refuses_clouds_of_fewer_tokens_than_neighbors():
+    with pytest.raises(InputError, match="asked for 4 neighbors in clouds of 3 points"):
+        GroupRefinement(6, 6, num_neighbors=4)(random_tokens(3))
 
 
 @pytest.mark.parametrize("out_dim", [6, 8])

@@ -19,27 +19,30 @@ def test_accuracies_of_two_classes_by_hand():
     assert scores.confusion.tolist() == [[2, 1], [0, 1]]  # rows are the truth
     assert scores.overall_accuracy == 3 / 4
     assert scores.mean_accuracy == pytest.approx((2 / 3 + 1) / 2)
+    assert scores.macro_f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert scores.per_class == pytest.approx({"bed": 2 / 3, "car": 1.0})
 
 
-def test_a_class_that_does_not_occur_counts_in_no_mean():
+def test_a_class_that_does_not_occur_counts_in_no_mean_but_lowers_f1_if_it_is_predicted():
     scores = score_classes(logits_of([0, 2, 1], 3), torch.tensor([0, 0, 1]), ("bed", "car", "mug"))
     assert scores.confusion.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
     assert scores.per_class == {"bed": 0.5, "car": 1.0}
     assert scores.mean_accuracy == 0.75
+    assert scores.macro_f1 == pytest.approx((2 / 3 + 1 + 0) / 3)
     assert scores.overall_accuracy == pytest.approx(2 / 3)
 
 
-def test_the_confusion_matrix_is_that_of_scikit_learn():
-    from sklearn.metrics import confusion_matrix
+def test_confusion_matrix_and_f1_are_those_of_scikit_learn():
+    from sklearn.metrics import confusion_matrix, f1_score
 
     truth, predicted = (
         torch.randint(5, (50,)),
         torch.randint(6, (50,)),
     )  # the last two classes do not occur in the truth
-    found = score_classes(functional.one_hot(predicted, 7).float(), truth, tuple("abcdefg")).confusion
+    scores = score_classes(functional.one_hot(predicted, 7).float(), truth, tuple("abcdefg"))
     expected = confusion_matrix(truth, predicted, labels=range(7))
-    assert found.dtype == expected.dtype and (found == expected).all()
+    assert scores.confusion.dtype == expected.dtype and (scores.confusion == expected).all()
+    assert scores.macro_f1 == f1_score(truth, predicted, average="macro", zero_division=0)
 
 
 def test_the_loss_of_a_score_is_plain_cross_entropy():

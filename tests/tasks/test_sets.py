@@ -1,16 +1,29 @@
 """The sets of a run: what is said of classes without clouds, and what a split copies."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 
+from bixt3d import datasets
 from bixt3d.datasets import stratified_split
-from bixt3d.tasks.sets import ChosenClouds, empty_classes, split_sets
-from bixt3d.types import CloudSet, Features
+from bixt3d.tasks.sets import ChosenClouds, empty_classes, load_sets, split_sets
+from bixt3d.types import CloudSet, Features, InputError
 
 
 def clouds_of(*labels: int) -> CloudSet:
     """Return clouds with these labels, of three classes."""
     xyz = torch.zeros(len(labels), 4, 3)
     return CloudSet(xyz, xyz[..., :0], torch.tensor(labels), ("cup", "box", "ball"))
+
+
+@pytest.mark.parametrize("name", ["SceneFolder", "S3DIS", "ModelNetHDF5", "PartHDF5", "ImageFolder", "SceneParse"])
+def test_missing_data_name_the_option_for_another_folder(name: str, tmp_path):
+    data = getattr(datasets, name)(root=str(tmp_path / "away"))
+    task = SimpleNamespace(load=lambda run: run.data.load())
+    with pytest.raises(InputError, match="--data.root FOLDER") as caught:
+        load_sets(task, SimpleNamespace(data=data))
+    assert str(caught.value).count("--data.root") == 1
 
 
 def test_a_class_without_clouds_is_named_with_its_split():

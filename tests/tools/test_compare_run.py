@@ -12,10 +12,12 @@ import torch
 from same_runs import state_of
 
 from bixt3d.cli import compare, side_by_side
-from bixt3d.cli.compare_run import length_of
+from bixt3d.cli.compare_run import length_of, make_plan
 from bixt3d.cli.main import call
+from bixt3d.engine.folder import make_folder, record_now
 from bixt3d.tasks import training
 from bixt3d.tasks.classification import Classification
+from bixt3d.tasks.command import parse_command
 from bixt3d.types import InputError
 
 SMALLER = (
@@ -99,6 +101,23 @@ def test_what_is_finished_is_skipped_and_what_was_stopped_is_resumed(compare_run
     assert [command[3] for command in compare_run("--seeds=0,1")] == ["--seeds=0,1"] * 2
     with pytest.raises(InputError, match=r"has a run of train.batch_size 16, not 8: name another --out"):
         compare_run("--train.batch_size=8")
+
+
+@pytest.mark.parametrize("threads", [["--runtime.threads=1"], ["--runtime.threads", "1"]], ids=["=", "two words"])
+def test_a_resumed_run_gets_the_threads_of_the_command_line(tiny, tmp_path, threads):
+    task = Classification()
+    options = [f"--cfg={tiny}", *threads, "--trust", "--train.steps=4"]
+    _, parser, settings = parse_command(task, None, options)
+    make_folder(tmp_path / "tiny", "", record_now(task.name, [0]), parser.dump(settings, skip_unset=False))
+    plan = make_plan("tiny", tmp_path / "tiny", task, options, [0])
+    assert plan.state == "resumed" and plan.command[4:] == ("--trust", "--runtime.threads=1")
+    assert parse_command(task, None, plan.command[2:])[2].runtime.threads == 1
+
+
+@pytest.mark.parametrize("words", [["--seed=3"], ["--seed", "3"], ["--cfg", "shapes_cls"]], ids=" ".join)
+def test_what_the_comparison_sets_itself_is_refused_in_both_spellings(words):
+    with pytest.raises(InputError, match=f"{words[0].split('=')[0]} is not for all runs"):
+        compare.main(["run", "--cfgs", "shapes_cls", "--budget", "tiny", *words])
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_an_answer_that_is_not_finite_is_refused_for_images_too(make_run, images
         weights, metadata = load_weights(run / "model.safetensors")
         weights["head.weight"] = torch.full_like(weights["head.weight"], 3e38)
         save_weights(run / "model.safetensors", weights, metadata)
-        assert predict.main([str(images / "b/grey.bmp"), f"--checkpoint={run}", "--json"]) == 1
+        assert predict.main([str(images / "b/grey.bmp"), f"--checkpoint={run}", "--json"]) == 2
         out, err = capsys.readouterr()
         assert out == "" and "grey.bmp: the model's output for this image is not finite: its weights are" in err
 
@@ -177,12 +177,14 @@ def test_a_broken_image_is_reported_and_stops_no_other(make_run, images, capsys)
 def test_a_run_on_images_refuses_clouds_and_the_reverse_in_one_sentence(make_run, images, tmp_path, capsys):
     (tmp_path / "cloud.xyz").write_text("0 0 0\n1 1 1\n")
     on_images, on_clouds = make_run("image classification"), make_run("classification")
-    assert predict.main([str(tmp_path / "cloud.xyz"), f"--checkpoint={on_images}"]) == 1
+    assert predict.main([str(tmp_path / "cloud.xyz"), f"--checkpoint={on_images}"]) == 2
     assert "cloud.xyz is no image, but the run reads images" in capsys.readouterr().err
-    assert predict.main([str(images / "a/photo.JPG"), f"--checkpoint={on_clouds}"]) == 1
+    assert predict.main([str(images / "a/photo.JPG"), f"--checkpoint={on_clouds}"]) == 2
     assert "photo.JPG is an image, but the run reads clouds and meshes" in capsys.readouterr().err
     with pytest.raises(InputError, match="images contains no file of a supported format: .ply"):
         predict.main([str(images), f"--checkpoint={on_clouds}"])
+    with pytest.raises(InputError, match="--out a.png ends as a file, and what is written is a folder; to write into"):
+        predict.main([str(images), f"--checkpoint={on_images}", "--out=a.png"])
     with pytest.raises(InputError, match="--up, --category and --format are for clouds"):
         predict.main([str(images), f"--checkpoint={on_images}", "--up=z"])
     with pytest.raises(InputError, match="there is no run folder or weights file bixt_ti_l64_p16"):

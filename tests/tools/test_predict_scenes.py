@@ -137,7 +137,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_predicted(tmp_path
         ((old, *given, "--classes", tmp_path / "large.yaml"), "classification is at most 31, but building is 64"),
     ]
     for words, sentence in cases:
-        assert predict(*words) == 1
+        assert predict(*words) == 2
         assert sentence in capsys.readouterr().err
     for words, sentence in (
         ((*given, "--format", "ply"), "--write classification is for LAS and LAZ"),
@@ -178,7 +178,7 @@ def test_every_format_has_a_row_for_each_point_and_minus_1_where_there_is_no_pos
 
 def test_a_large_file_is_written_as_las_alone(tmp_path, run, survey, monkeypatch, capsys):
     monkeypatch.setattr(ScenePredictor, "block", 1500)
-    assert predict(survey, "--checkpoint", run, "--out", tmp_path, "--format", "ply") == 1
+    assert predict(survey, "--checkpoint", run, "--out", tmp_path, "--format", "ply") == 2
     assert "--format las and laz alone are written" in capsys.readouterr().err
     assert predict(survey, "--checkpoint", run) == 0
     assert f"{len(read_file(survey)[0])} points" in capsys.readouterr().out

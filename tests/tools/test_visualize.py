@@ -104,8 +104,8 @@ def test_pages_and_ply_files(tiny_part_run, drawn, tmp_path, capsys):
     files = visualize.main([str(tiny_part_run), "--count=7", "--html", f"--out={tmp_path}"])
     names = [path.name for path in files]
     assert names[:3] == ["parts.png", "clouds_1.html", "clouds_2.html"]  # a page takes six clouds
-    (library,) = {path.name for path in tmp_path.iterdir()} - set(names)  # which both pages share
-    assert len(names) == 3 + 7 and library.startswith("plotly-")
+    assert len(names) == 3 + 7 + 1 and names[-1].startswith("plotly-")  # the library, which both pages share
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
     said = capsys.readouterr().out
     assert all(str(path) in said for path in files)
     cloud = trimesh.load(files[3])
@@ -132,7 +132,8 @@ def test_classes_are_drawn_with_truth_and_prediction(tiny_run, tmp_path, capsys,
 
 def test_pictures_of_classes_are_files(tiny_run, tmp_path):
     files = visualize.main([str(tiny_run), "--index", "0", "--html", f"--out={tmp_path}"])
-    assert [path.name for path in files] == ["classes.png", "clouds_1.html", "cloud_0.ply"]
+    assert [path.name for path in files[:-1]] == ["classes.png", "clouds_1.html", "cloud_0.ply"]
+    assert [files[-1]] == list(tmp_path.glob("plotly-*.min.js"))
     assert all(path.stat().st_size > 500 for path in files)
 
 
@@ -219,7 +220,8 @@ def test_clouds_of_files_are_drawn_with_their_attention(tiny_part_run, tiny_run,
         files = visualize.main(
             [str(tmp_path / "ящик.ply"), f"--checkpoint={run}", *told, "--attention", "--html", f"--out={out}"]
         )
-        assert [path.name for path in files] == ["ящик_prediction.png", "ящик_attention.png", "ящик_prediction.html"]
+        names = ["ящик_prediction.png", "ящик_attention.png", "ящик_prediction.html"]
+        assert [path.name for path in files[:-1]] == names and files[-1].suffix == ".js"
         with Image.open(files[0]) as prediction, Image.open(files[1]) as attention:
             assert prediction.size[0] >= 1200 and attention.size[0] >= 900
         said = capsys.readouterr().out
@@ -245,3 +247,11 @@ def test_a_file_that_is_not_there_leaves_no_folder(tiny_part_run, tmp_path):
     with pytest.raises(InputError, match="there is no file scna.ply"):
         visualize.main(["scna.ply", f"--checkpoint={tiny_part_run}", "--category=mug", f"--out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder_for_pictures():
+    with pytest.raises(
+        InputError, match="argument --out: 'a.png' ends as a file: name a folder; for one of that name, m"
+    ):
+        visualize.parse(["run", "--out", "a.png"])
+    assert visualize.parse(["run", "--out", "v1.2"])[0].out == Path("v1.2")
