@@ -60,7 +60,7 @@ _define(
     "int[] output_padding, int groups, bool benchmark, bool deterministic, bool cudnn_enabled",
     lambda *inputs: torch.convolution(*inputs[:9]),
 )
-# The others can, but torch works out their shapes in Python, step by step: two thirds of the time of a trace.
+# The others can, but torch works out their shapes in Python, step by step: about half of the time of a trace.
 _linear = _define(
     "linear",
     "Tensor input, Tensor weight, Tensor? bias=None",
