@@ -29,12 +29,10 @@ def with_pictures():
     """Ask for the report."""
 
 
-def test_the_figures_are_those_that_training_wrote(tiny_run, tmp_path, capsys, with_pictures):
+def test_the_figures_are_those_that_training_wrote(tiny_run, tmp_path, capsys):
     result = test_command.main(["cls", f"--checkpoint={tiny_run}", f"--out={tmp_path / 'out'}"])
     trained = json.loads((tiny_run / "result.json").read_text())
     assert {name: result[name] for name in SCORES} == {name: trained[name] for name in SCORES}
-    assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
-    assert (tmp_path / "out" / "report.html").stat().st_size > 1000
     said = capsys.readouterr().out
     assert f"overall accuracy {result['overall_accuracy']:.2%}" in said
     assert "airplane" in said
@@ -141,8 +139,9 @@ def test_corrupted_clouds_are_scored_beside_the_clean_ones(tiny_run, tmp_path, c
     assert f"overall accuracy on corrupted clouds {result['corruptions_mean']:.2%}" in said
     assert "drop_local" in said
     assert (tmp_path / "out" / "corruptions.png").is_file()
-    assert "Corrupted clouds" in (tmp_path / "out" / "report.html").read_text()
-    assert "Corrupted clouds" not in (tmp_path / "plain" / "report.html").read_text()
+    pages = {name: (tmp_path / name / "report.html").read_text() for name in ("plain", "out")}
+    assert {name: "Corrupted clouds" in page for name, page in pages.items()} == {"plain": False, "out": True}
+    assert json.loads((tmp_path / "plain" / "result.json").read_text()) == plain
 
 
 def test_clouds_of_other_classes_are_refused(tiny_run, monkeypatch):
