@@ -16,7 +16,8 @@ CASES = "cases_on_emulated_device.py"
 PROGRAMS = [
     f"tools/test_{name}.py" for name in ("test_cls", "test_partseg", "train_imgcls", "train_imgseg", "visualize")
 ]
-SOME = "figures or votes_repeat or (interrupted and imgseg) or all_that_one_needs or windows or attention_of or classes_are_files"
+SOME = "figures or votes_repeat or (interrupted and imgseg) or all_that_one_needs"
+SOME += " or windows or attention_of or classes_are_files"
 """Resuming is the same loop for all tasks: one of them shows it."""
 
 pytestmark = pytest.mark.slow
