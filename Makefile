@@ -57,7 +57,7 @@ $(VENV)/core.done: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/test.done: $(VENV)/core.done requirements.txt
 	@echo "Installing the dependencies of the tests (Open3D and others)"
-	$(PIP) -r requirements.txt
+	grep '^[a-z]' requirements.txt | xargs $(PIP)  # all but bixt3d itself, which core.done has installed
 	@missing=$$(for package in $(SYSTEM); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done); \
 	if [ -z "$$missing" ]; then :; \
 	elif [ "$(ROOT)" ]; then echo "Installing system libraries: $$missing"; { apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; } || echo "Could not be installed: $$missing"; \

@@ -1,6 +1,7 @@
-"""What holds for the whole test session: one thread, no trap in the first exponential, no tests of what is not here."""
+"""What holds for the whole test session: threads, interrupts, the garbage collector, and tests of what is not here."""
 
 import gc
+import signal
 from copy import deepcopy
 from functools import wraps
 from importlib.util import find_spec
@@ -13,8 +14,11 @@ def pytest_sessionstart():
     """Compute on one thread, and take one tiny exponential: the first multi-threaded one may be inaccurate.
 
     On the tests' tiny tensors several threads only wait for each other: where they outnumber the free cores, the suite
-    takes many times longer.
+    takes many times longer. A suite in the background of a script (``make test &``) ignores interrupts, and so would
+    the programs that it starts: tests of interrupts need them.
     """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     torch.zeros(8).exp()
     gc.disable()
