@@ -175,7 +175,7 @@ def test_a_budget_of_time_measures_the_number_of_steps_and_changes_nothing_else(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the processor does not wait for a GPU")
 def test_other_work_on_the_machine_takes_no_steps_from_a_budget_on_one_thread(train, tmp_path, monkeypatch, capsys):
-    clock = itertools.count(step=1000.0)
+    clock = itertools.count(0.0, 1000.0)
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     train(tmp_path / "run", "--train.budget=0.05s", "--runtime.threads=1")
     seconds = re.search(r"steps? took (\S+) s each", capsys.readouterr().out)[1]
