@@ -1,6 +1,5 @@
 """The argument parser of the commands. It imports nothing heavy: help must be fast."""
 
-import re
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,10 @@ from bixt3d.io.offline import OFFLINE
 
 ALWAYS = f"{TRUST}\n{OFFLINE}"
 """Last lines of the help of commands that load a run."""
+CLOUDS = ".ply .obj .off .stl .glb .gltf .xyz .xyzn .xyzrgb .pts .asc .txt .csv .tsv .pcd .npy .npz .h5 .hdf5 "
+CLOUDS += ".las .laz .e57"
+IMAGES = ".jpg .jpeg .png .bmp .webp"
+"""Endings of files that are read, repeated here because help must not import torch."""
 
 
 class Parser(ArgumentParser):
@@ -47,8 +50,8 @@ class Parser(ArgumentParser):
 
 
 def names_file(out: Path) -> bool:
-    """Return whether ``--out`` names a file and not a folder: its ending has a letter, and no folder has that name."""
-    return bool(re.search("[A-Za-z]", out.suffix)) and not out.is_dir()
+    """Return whether ``--out`` names a file: its ending is that of a format, and no folder has that name."""
+    return out.suffix.lower() in (*CLOUDS.split(), *IMAGES.split(), ".html", ".json") and not out.is_dir()
 
 
 def folder(text: str) -> Path:

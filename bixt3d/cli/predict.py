@@ -4,12 +4,9 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from bixt3d.cli.parser import ALWAYS, Parser
+from bixt3d.cli.parser import ALWAYS, CLOUDS, IMAGES, Parser
 from bixt3d.errors import InputError
 
-CLOUDS = ".ply .obj .off .stl .glb .gltf .xyz .xyzn .xyzrgb .pts .asc .txt .csv .tsv .pcd .npy .npz .h5 .hdf5 "
-CLOUDS += ".las .laz .e57"
-IMAGES = ".jpg .jpeg .png .bmp .webp"
 UPS = ("y", "z", "-y", "-z")
 FORMATS = ("ply", "las", "laz", "csv", "txt", "npz", "npy")
 """Formats, repeated here because help must not import torch."""

@@ -6,8 +6,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from bixt3d.cli.parser import ALWAYS, Parser, folder
-from bixt3d.cli.predict import CLOUDS, UPS
+from bixt3d.cli.parser import ALWAYS, CLOUDS, Parser, folder
+from bixt3d.cli.predict import UPS
 from bixt3d.errors import InputError
 
 DESCRIPTION = """Draw predictions and attention maps of a run, on its test set or on your own clouds.

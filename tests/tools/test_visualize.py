@@ -254,4 +254,5 @@ def test_a_file_is_no_folder_for_pictures():
         InputError, match="argument --out: 'a.png' ends as a file: name a folder; for one of that name, m"
     ):
         visualize.parse(["run", "--out", "a.png"])
-    assert visualize.parse(["run", "--out", "v1.2"])[0].out == Path("v1.2")
+    for name in ("v1.2", "1.2-with-color", "lone-star.copc"):
+        assert visualize.parse(["run", "--out", name])[0].out == Path(name)
