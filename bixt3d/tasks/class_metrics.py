@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bixt3d.tasks.calibration import bins_of_logits
-from bixt3d.tasks.scene_metrics import count_confusion
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,13 @@ def score_classes(logits: Float[Tensor, "S C"], labels: Int[Tensor, " S"], class
         class_names=class_names,
         calibration=bins_of_logits(logits, labels),
     )
+
+
+def count_confusion(truth: Int[Tensor, " N"], predicted: Int[Tensor, " N"], num_classes: int) -> Int[Tensor, "C C"]:
+    """Count examples or points by true and predicted class; those with a negative true label are ignored."""
+    known = truth >= 0
+    pairs = truth[known].long() * num_classes + predicted[known].long()
+    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
 
 
 def smooth_cross_entropy(

@@ -37,13 +37,6 @@ class SceneScores:
     confusion: Int[np.ndarray, "C C"]
 
 
-def count_confusion(truth: Int[Tensor, " N"], predicted: Int[Tensor, " N"], num_classes: int) -> Int[Tensor, "C C"]:
-    """Count points by true and predicted class; those with a negative true label are ignored."""
-    known = truth >= 0
-    pairs = truth[known].long() * num_classes + predicted[known].long()
-    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
-
-
 def score_confusion(confusion: Int[np.ndarray, "C C"], class_names: Sequence[str]) -> SceneScores:
     """Score a confusion matrix of points."""
     right, truth, predicted = np.diag(confusion).astype(float), confusion.sum(1), confusion.sum(0)

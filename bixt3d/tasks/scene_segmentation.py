@@ -21,12 +21,11 @@ from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.inference.windows import scene_probabilities
 from bixt3d.models.presets import MakeSegmenter
 from bixt3d.tasks.calibration import calibration_bins, calibration_facts, calibration_text
-from bixt3d.tasks.class_metrics import frequency_weights
+from bixt3d.tasks.class_metrics import count_confusion, frequency_weights
 from bixt3d.tasks.scene_input import describe_scenes, read_scenes
 from bixt3d.tasks.scene_metrics import (
     CONVENTION,
     SceneScores,
-    count_confusion,
     lovasz_softmax,
     score_confusion,
 )

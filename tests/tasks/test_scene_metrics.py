@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score
 
-from bixt3d.tasks.class_metrics import frequency_weights
-from bixt3d.tasks.scene_metrics import count_confusion, lovasz_softmax, score_confusion
+from bixt3d.tasks.class_metrics import count_confusion, frequency_weights
+from bixt3d.tasks.scene_metrics import lovasz_softmax, score_confusion
 
 NAMES = ("a", "b", "c", "d", "e")
 
