@@ -11,7 +11,7 @@ import torch
 
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.sums import EpochSums, check_step
-from bixt3d.engine.watch import TIMEOUT, watch_no_longer
+from bixt3d.engine.watch import TIMEOUT, ends_all, watch_no_longer
 from bixt3d.types import InputError, Stopped
 
 T = TypeVar("T")
@@ -110,5 +110,5 @@ def on_rank_zero(fabric: Fabric, act: Any) -> Any:
             result = InputError(f"{error.filename or 'the run folder'} cannot be used: {error.strerror or error}")
     result = fabric.broadcast(result)
     if isinstance(result, InputError):
-        raise result
+        raise ends_all(result)
     return result

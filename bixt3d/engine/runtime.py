@@ -16,7 +16,7 @@ from bixt3d.engine.checkpoint import write_text
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.launch import Processes, launch
 from bixt3d.engine.memory import keep_freed_memory
-from bixt3d.engine.watch import TIMEOUT, watch, watch_no_longer
+from bixt3d.engine.watch import TIMEOUT, ends_all, watch, watch_no_longer
 from bixt3d.io.extras import TRAINING, need
 from bixt3d.io.memory import peak_of_process
 from bixt3d.types import InputError
@@ -168,9 +168,11 @@ def check_shared(fabric: Fabric, folder: Path) -> Path:
     if fabric.is_global_zero:
         token.unlink()
     if blind:
-        raise InputError(
-            f"process {blind} does not see the run folder {folder} of process 0: give all machines a folder that they "
-            "share, with --run_dir"
+        raise ends_all(
+            InputError(
+                f"process {blind} does not see the run folder {folder} of process 0: give all machines a folder that "
+                "they share, with --run_dir"
+            )
         )
     return folder
 

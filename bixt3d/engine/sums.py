@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bixt3d.engine.fabric import Fabric
+from bixt3d.engine.watch import ends_all
 from bixt3d.types import InputError
 
 
@@ -59,11 +60,13 @@ class EpochSums:
 
 
 def check_step(bad: float) -> None:
-    """Raise InputError for the first step whose loss was not finite; infinity: there is none."""
+    """Raise InputError, in all processes, for the first step whose loss was not finite; infinity: there is none."""
     if bad < inf:
-        raise InputError(
-            f"the loss was not a number at step {bad:.0f} of this epoch; the last checkpoint is kept: "
-            "lower --optim.lr, or use --runtime.precision 32-true"
+        raise ends_all(
+            InputError(
+                f"the loss was not a number at step {bad:.0f} of this epoch; the last checkpoint is kept: "
+                "lower --optim.lr, or use --runtime.precision 32-true"
+            )
         )
 
 

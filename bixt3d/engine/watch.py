@@ -17,6 +17,7 @@ import torch
 from torch.distributed import TCPStore
 
 from bixt3d.engine.fabric import Fabric
+from bixt3d.types import InputError
 
 TICK, PATIENCE = 2.0, 20
 """Seconds between two heartbeats, and the number of missed heartbeats after which a process counts as dead."""
@@ -133,3 +134,9 @@ def watch_no_longer() -> None:
     """Stop watching: from now on the processes may end one by one."""
     while _watches:
         _watches.pop().close()
+
+
+def ends_all(error: InputError) -> InputError:
+    """Return an error that all processes are about to raise: from now on they may end one by one."""
+    watch_no_longer()
+    return error
