@@ -21,7 +21,7 @@ from bixt3d.inference.images import (
 )
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.named_configs import nearest
-from bixt3d.io.pretrained import name_of, results_folder, shown
+from bixt3d.io.pretrained import is_run, name_of, results_folder, shown
 from bixt3d.models.attention_maps import image_attention_maps
 from bixt3d.models.create import create_model
 from bixt3d.models.image_preset_table import PRESETS
@@ -76,8 +76,8 @@ def main(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
 
 
 def names_preset(run: Path | None) -> bool:
-    """Return whether a run is the name of an image preset, and no path."""
-    return str(run) in PRESETS and not run.exists()
+    """Return whether a run is the name of an image preset; what has that name and is no run does not hide it."""
+    return str(run) in PRESETS and not is_run(run)
 
 
 def check(arguments: Namespace) -> None:

@@ -31,7 +31,7 @@ def find_run(place: str | Path) -> Path:
     and a line says so.
     """
     path, name = Path(place), str(place)
-    if not (name.startswith(HUB) or (name in known_pretrained() and not _is_run(path))):
+    if not (name.startswith(HUB) or (name in known_pretrained() and not is_run(path))):
         return path
     if path.exists():
         what = "folder" if path.is_dir() else "file"
@@ -39,7 +39,8 @@ def find_run(place: str | Path) -> Path:
     return find_pretrained(name)
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
+    """Return whether a folder has a run, or weights."""
     return (path / "run.json").is_file() or any(path.glob("*.safetensors")) or any(path.glob(f"seed*/{WEIGHTS}"))
 
 

@@ -185,6 +185,7 @@ def test_attention_of_a_run_on_its_test_images_and_on_ones_own(class_run, scene_
 
 def test_a_model_by_its_name_is_drawn_and_said_to_have_random_weights(preset, photo, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path(preset).mkdir()  # a folder of that name that is no run does not hide it
     files = visualize.main([preset, "--attention", "--image", str(photo)])
     out = Path("runs/bixt_tiny/pictures")
     assert files == [out / "attention_photo.png", out / "latents_photo_layer2.png"]
