@@ -135,12 +135,11 @@ def _write_legend(
         wrong = float((cloud.predicted != cloud.truth).mean())
         lines += [("", ""), (f"right {1 - wrong:.1%}", RIGHT), (f"wrong {wrong:.1%}", WRONG)]
     step = min(_LINE * (1.4 if side > _SIDE else 1.0), side / len(lines))
-    size = 9.0 * step / _LINE
+    fits = [85 / text_width(name) for name, _ in lines]  # font sizes at which the names are not cut
+    size = min(9.0 * step / _LINE, max(7.0, min(fits)))
     start = y + (side - step * len(lines)) / 2
     for place, (name, color) in enumerate(lines):
         if name:
             middle = start + (place + 0.5) * step
             canvas.dot(color, x + 12, middle, 0.9 * size)
-            canvas.words(
-                name, x + 28 * max(step / _LINE, 1), middle, min(size, 85 / text_width(name))
-            )  # small enough not to be cut
+            canvas.words(name, x + 28 * max(step / _LINE, 1), middle, min(size, fits[place]))
