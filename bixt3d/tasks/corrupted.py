@@ -11,6 +11,8 @@ from torch import nn
 from bixt3d.datasets import CORRUPTIONS, LEVELS, corrupt
 from bixt3d.engine.fabric import Fabric
 from bixt3d.io.bounds import printable
+from bixt3d.io.hub import WEIGHTS
+from bixt3d.io.pretrained import find_run, results_folder
 from bixt3d.tasks.class_evaluation import ClassEvaluation, evaluate_classes
 from bixt3d.tasks.finishing import read_result
 from bixt3d.tasks.settings import Run
@@ -58,11 +60,15 @@ def evaluate_corrupted(
 
 
 def read_baseline(place: Path) -> dict[str, Any]:
-    """Return the result of a baseline on corrupted clouds: of a run folder, a folder of results, or a result.json.
+    """Return the result of a baseline on corrupted clouds.
+
+    ``place``: a run folder, a name of weights, a folder of results, or a result.json.
 
     Raises InputError if there is none.
     """
-    for path in (place / "test/result.json", place / "result.json", place):
+    run = find_run(place)
+    folder = results_folder(run if run.suffix == ".safetensors" else run / WEIGHTS)
+    for path in (folder / "test/result.json", folder / "result.json", run):
         result = read_result(path)
         if result and isinstance(result.get("corruptions"), dict):
             return result

@@ -10,7 +10,7 @@ import torch
 from bixt3d.cli import test as test_command
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.tasks.classification import Classification
-from bixt3d.tasks.corrupted import relative_errors
+from bixt3d.tasks.corrupted import read_baseline, relative_errors
 from bixt3d.tasks.part_segmentation import PartSegmentation
 from bixt3d.types import CloudSet, InputError
 
@@ -191,6 +191,15 @@ def test_errors_on_corrupted_clouds_are_relative_to_those_of_a_baseline(tmp_path
         relative_errors(baseline | {"corruptions": {"jitter": [0.8, 0.4], "scale": [1.0, 1.0]}}, own)
     with pytest.raises(InputError, match="tested on other classes or corruptions"):
         relative_errors(baseline | {"per_class": {"car": 0.5}}, own)
+
+
+def test_the_baseline_is_weights_by_name_that_were_tested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="shapes-cls has no scores on corrupted clouds"):
+        read_baseline(Path("shapes-cls"))
+    (tmp_path / "runs/shapes-cls/test").mkdir(parents=True)
+    (tmp_path / "runs/shapes-cls/test/result.json").write_text('{"corruptions": {"jitter": [0.8, 0.4]}}')
+    assert read_baseline(Path("shapes-cls"))["corruptions"] == {"jitter": [0.8, 0.4]}
 
 
 def test_a_run_is_tested_relative_to_a_baseline(tiny_run, tmp_path, capsys, monkeypatch, with_pictures):
