@@ -50,9 +50,20 @@ def start(command: Sequence[str], threads: int, log: Path | None, running: list[
         running.append(process := subprocess.Popen(line, **options))
         return process.wait()
     log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{log.stem}: started, see {log}", flush=True)
+    say(f"{log.stem}: started, see {log}")
     with log.open("a", encoding="utf-8") as file:
         running.append(process := subprocess.Popen(line, stdout=file, stderr=file, **options))
         code = process.wait()
-    print(f"{log.stem}: {'ended' if code == 0 else f'failed with exit code {code}, see {log}'}", flush=True)
+    say(f"{log.stem}: {ending(code)}, see {log}")
     return code
+
+
+def ending(code: int) -> str:
+    """Return in words how a program ended."""
+    stopped = code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    return "ended" if code == 0 else "stopped by a signal" if stopped else f"failed with exit code {code}"
+
+
+def say(line: str) -> None:
+    """Print a line in one piece: the threads print side by side."""
+    print(f"{line}\n", end="", flush=True)

@@ -150,6 +150,15 @@ def test_a_run_that_fails_does_not_stop_the_others(compare_run, tmp_path, monkey
     assert result_of(tmp_path / "out/tiny+small/seed0")["steps"] == 4
 
 
+def test_a_run_that_a_signal_stopped_has_not_failed():
+    assert [side_by_side.ending(code) for code in (0, 130, 143, 2)] == [
+        "ended",
+        "stopped by a signal",
+        "stopped by a signal",
+        "failed with exit code 2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("budget", "setting"),
     [("15m", "--train.budget=15m"), ("2000", "--train.steps=2000"), ("2000 steps", "--train.steps=2000")],
