@@ -12,6 +12,7 @@ from bixt3d.cli.runs import RunFolder, duration
 from bixt3d.errors import InputError
 from bixt3d.io.bounds import listed, printable, shortened
 from bixt3d.io.error_messages import first_line
+from bixt3d.io.pretrained import shown
 
 Row = dict[str, Any]
 """A row of the table by column; None: not known yet."""
@@ -25,11 +26,11 @@ def check_one_task(runs: Sequence[RunFolder]) -> None:
     """Raise InputError for runs of different tasks, or of an unknown task."""
     tasks = {run.task: run.folder for run in runs}
     if len(tasks) > 1:
-        those = ", ".join(f"{folder} does {task}" for task, folder in tasks.items())
+        those = ", ".join(f"{shown(folder)} does {task}" for task, folder in tasks.items())
         raise InputError(f"runs of one task can be compared, but {those}")
     if not runs[0].headline:
         raise InputError(
-            f"{runs[0].folder} is of the task '{runs[0].task}', which is not bixt3d's: its scores are not known"
+            f"{shown(runs[0].folder)} is of the task '{runs[0].task}', which is not bixt3d's: its scores are not known"
         )
 
 
@@ -37,9 +38,9 @@ def row_of(run: RunFolder) -> Row:
     """Return the row of a run; of several seeds, means over them."""
     own = run.runs_of_seeds() or [run]
     row: Row = {
-        "run": str(run.folder),
+        "run": shown(run.folder),
         "model": str((own[0].settings.get("model") or {}).get("class_path", "?")).rpartition(".")[2],
-        "parameters": own[0].result.get("parameters"),
+        "parameters": number(own[0], "parameters"),
         "epochs": min(one.epochs for one in own),
         "state": run.state,
     }
@@ -54,11 +55,19 @@ def row_of(run: RunFolder) -> Row:
     row[f"best_{first}"] = statistics.mean(best) if len(best) == len(own) else None
     speeds = (key for one in own for key in one.result if key.endswith("_per_second"))
     for key in dict.fromkeys((*AVERAGED, *speeds)):
-        values = [one.result[key] for one in own if key in one.result]
+        values = [value for one in own if (value := number(one, key)) is not None]
         row[key] = statistics.mean(values) if len(values) == len(own) else None
     row["seeds"] = " ".join(str(one.settings.get("seed", "?")) for one in own)
     row["commit"] = " ".join(dict.fromkeys(one.result.get("commit") or "?" for one in own))
     return row
+
+
+def number(run: RunFolder, key: str) -> int | float | None:
+    """Return a number of result.json, or None if it has none. Raises InputError if that is no number."""
+    value = run.result.get(key)
+    if value is not None and not isinstance(value, int | float):
+        raise InputError(f"{run.folder / 'result.json'} is damaged: {key} is no number")
+    return value
 
 
 def flops_of(run: RunFolder) -> int | None:
@@ -148,10 +157,10 @@ def notes_on(runs: Sequence[RunFolder], best: bool = True) -> list[str]:
     too_good = f" *: {name} of the best epoch on the test set, which is too optimistic." * best
     lines = ["", f"Scores: last epoch, test set.{too_good}"]
     own = [(run.runs_of_seeds() or [run])[0].settings.get("data") for run in runs]
-    different = [run.folder for run, data in zip(runs, own, strict=True) if data != own[0]]
+    different = [shown(run.folder) for run, data in zip(runs, own, strict=True) if data != own[0]]
     if different:
-        lines.append(f"Other settings of data than {runs[0].folder}: {listed(different)}; compare with care.")
-    if unfinished := [run.folder for run in runs if not run.finished]:
+        lines.append(f"Other settings of data than {shown(runs[0].folder)}: {listed(different)}; compare with care.")
+    if unfinished := [shown(run.folder) for run in runs if not run.finished]:
         lines.append(f"Unfinished, scores of the last evaluated epoch: {listed(unfinished)}.")
     return lines
 
@@ -177,7 +186,7 @@ def write(out: Path, runs: Sequence[RunFolder], rows: Sequence[Row], text: str) 
     writer.writerows(rows)
     score = next(iter(runs[0].headline.values()))
     short = [run.folder.name for run in runs]
-    titles = short if len(set(short)) == len(short) else [str(run.folder) for run in runs]
+    titles = short if len(set(short)) == len(short) else [shown(run.folder) for run in runs]
     titles = [printable(shortened(title, 40)) for title in titles]
     curves = {title: curve(run, f"test_{score.column}") for title, run in zip(titles, runs, strict=True)}
     curves = {title: pairs for title, pairs in curves.items() if pairs}
@@ -203,4 +212,4 @@ def costs_of(rows: Mapping[str, Row]) -> dict[str, dict[str, float]]:
     for key in dict.fromkeys(key for row in rows.values() for key in row if key.startswith("inference_")):
         words = f"inference of 1000 {key.removeprefix('inference_').removesuffix('_per_second')} in s"
         panels[words] = {title: 1000 / row[key] for title, row in rows.items() if row.get(key)}
-    return panels
+    return {words: costs for words, costs in panels.items() if costs}

@@ -46,9 +46,9 @@ def cost_png(
     for axes, (title_of_cost, costs) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
-        for place, (name, cost) in enumerate(costs.items()):
+        for name, cost in costs.items():
             mean, deviation = (factor * value for value in scores[name])
-            color = SEVERAL[place % len(SEVERAL)]
+            color = SEVERAL[list(scores).index(name) % len(SEVERAL)]  # a run has one color in all panels
             axes.errorbar(cost, mean, deviation or None, fmt="o", color=color, markersize=6, capsize=3, zorder=3)
             left = cost**2 > min(costs.values()) * max(costs.values())  # in the right half: the name ends at the point
             place, align = ((-7, 5), "right") if left else ((7, 5), "left")

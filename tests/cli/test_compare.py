@@ -2,6 +2,7 @@
 
 import csv
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from PIL import Image
 from written_runs import write_run_folder, write_seeds
 
 from bixt3d.cli.compare import main
+from bixt3d.cli.comparison import costs_of
 from bixt3d.io.bounds import listed
 from bixt3d.types import InputError
+from bixt3d.viz.comparison import cost_png
 
 
 @pytest.fixture
@@ -75,6 +78,37 @@ def test_runs_on_other_data_are_named(runs, tmp_path, capsys):
     other = write_run_folder(tmp_path / "other", [0.5, 0.6, 0.7], features="normal")
     main([str(runs[0]), str(other)])
     assert f"Other settings of data than {runs[0]}: {other}; compare with care." in capsys.readouterr().out
+
+
+def test_weights_by_name_stand_there_by_name(capsys):
+    main(["shapes-cls", "modelnet10-small"])
+    said = capsys.readouterr().out
+    assert [row[0] for row in cells(said)[2:]] == ["shapes-cls", "modelnet10-small"]
+    assert "Other settings of data than shapes-cls: modelnet10-small; compare with care." in said
+
+
+def test_a_result_whose_numbers_are_none_is_refused(runs):
+    written = json.loads((runs[0] / "result.json").read_text())
+    (runs[0] / "result.json").write_text(json.dumps(written | {"seconds": "many"}))
+    with pytest.raises(InputError, match="one/result.json is damaged: seconds is no number"):
+        main([str(runs[0])])
+    (runs[0] / "result.json").write_text(json.dumps(written | {"seconds": None}))
+    main([str(runs[0])])
+
+
+def test_costs_that_no_run_has_are_no_panel():
+    costs = costs_of({"one": {"flops": 5e6, "inference_clouds_per_second": None}})
+    assert costs == {"FLOPs of one example in millions": {"one": 5}}
+
+
+def test_a_run_has_one_color_in_all_panels_of_costs():
+    scores = {"one": (0.5, 0.1), "two": (0.6, 0.1)}
+    picture = Image.open(
+        BytesIO(cost_png({"all": {"one": 1.0, "two": 2.0}, "two alone": {"two": 3.0}}, scores, "score"))
+    )
+    pixels = np.asarray(picture.convert("RGB"))
+    right = pixels[:, pixels.shape[1] // 2 :]
+    assert (right == (194, 85, 0)).all(axis=2).any() and not (right == (0, 114, 178)).all(axis=2).any()
 
 
 def test_what_is_no_run_is_a_sentence(runs, tmp_path):
