@@ -79,7 +79,7 @@ def flops_of(run: RunFolder) -> int | None:
     try:
         names = load_metadata(own.folder / "model.safetensors")
         outputs = len(json.loads(names.get("part_names") or names["class_names"]))
-        return describe(str(own.folder / "config.yaml"), None, outputs)["flops"]
+        return describe([str(own.folder / "config.yaml")], None, outputs)["flops"]
     except (InputError, OSError, RuntimeError, TypeError, LookupError) as error:
         print(f"the FLOPs of {run.folder} cannot be counted: {first_line(error)}")
         return None

@@ -25,7 +25,10 @@ def make_parser() -> Parser:
     parser = Parser("cost", DESCRIPTION, EPILOG)
     parser.add_argument("--table", choices=(*TABLES, "all"), help="a table of the paper, or all of them")
     parser.add_argument(
-        "--cfg", metavar="CONFIG", help="name or file of a config, or name of an image model (see bixt3d list models)"
+        "--cfg",
+        metavar="CONFIG",
+        action="append",
+        help="name or file of a config, or name of an image model (bixt3d list models); configs behind it change it",
     )
     parser.add_argument("--size", type=int, help="with --cfg: side of the image in pixels, or points of the cloud")
     parser.add_argument(

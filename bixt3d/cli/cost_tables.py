@@ -1,5 +1,6 @@
 """The output of ``bixt3d cost``: the paper's tables beside our counts, and the cost of any config."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import bixt3d.models
 from bixt3d.cli.costs import Cost, count_cost, count_point_work
 from bixt3d.cli.paper_tables import Row
+from bixt3d.config import is_text
 from bixt3d.models.create import create_model
 from bixt3d.models.described import without_pretrained
 from bixt3d.models.image_classifier import ImageClassifier
@@ -19,6 +21,8 @@ from bixt3d.models.image_preset_table import PRESETS
 from bixt3d.models.image_segmenter import ImageSegmenter
 from bixt3d.models.presets import read_model_config
 from bixt3d.models.segmenter import CloudSegmenter
+from bixt3d.tasks.from_python import choose_task
+from bixt3d.tokenizers import VoxelTokenizer
 from bixt3d.types import InputError
 
 OUTPUTS = {
@@ -95,8 +99,10 @@ def make_example(cfg: str, size: int | None, classes: int | None) -> tuple[nn.Mo
     own_classes, own_parts = known_outputs(settings.get("data"))
     data = settings.get("data")
     data = (data.get("init_args") if isinstance(data, dict) else None) or {}  # a name alone has no settings
+    if isinstance(data, dict) and isinstance(several := data.get("num_points"), list) and several:
+        data = data | {"num_points": several[0]}  # crops of several sizes: the smallest
     if not isinstance(data, dict) or not all(isinstance(data.get(key, 1), int) for key in ("size", "num_points")):
-        raise InputError(f"{cfg} lacks the settings of its data")
+        raise InputError(f"{'the config' if is_text(cfg) else cfg} lacks the settings of its data")
     if issubclass(kind, (ImageClassifier, ImageSegmenter)):
         return image_example(kind, config, size or data.get("size", 224), classes or own_classes)
     outputs = classes or (own_parts if issubclass(kind, CloudSegmenter) else own_classes)
@@ -138,13 +144,31 @@ def cloud_example(
     return model, [*cloud, *category], f"one cloud of {size} points{with_features}, {outputs} {words}{assumed}"
 
 
-def describe(cfg: str, size: int | None, classes: int | None) -> dict[str, Any]:
-    """Return the cost of a config, as JSON types; `print_cost` prints it."""
+def together(cfgs: Sequence[str]) -> str:
+    """Return a config as text, changed by those behind it as training does; a single one is returned as it is."""
+    if len(cfgs) == 1:
+        return cfgs[0]
+    if presets := [cfg for cfg in cfgs if cfg in PRESETS]:
+        raise InputError(f"{presets[0]} is the name of an image model, which no config goes together with")
+    parser = choose_task(None, cfgs[0]).make_parser("")
+    settings = parser.parse_args([f"--cfg={cfg}" for cfg in cfgs])
+    settings.pop("cfg")
+    return parser.dump(settings, skip_unset=False)
+
+
+def describe(cfgs: Sequence[str], size: int | None, classes: int | None) -> dict[str, Any]:
+    """Return the cost of a config, changed by those behind it, as JSON types; `print_cost` prints it."""
+    config = together(cfgs)
     with torch.device("meta"):  # only shapes count
-        model, inputs, words = make_example(cfg, size, classes)
+        model, inputs, words = make_example(config, size, classes)
+    if any(isinstance(module, VoxelTokenizer) for module in model.modules()):
+        raise InputError(
+            f"the cost of {' + '.join(cfgs)} depends on the scene: its tokens are the voxels that have points; "
+            "bixt3d compare run measures time and memory"
+        )
     work = [] if isinstance(model, (ImageClassifier, ImageSegmenter)) else count_point_work(model, *inputs)
     cost = asdict(count_cost(model, *inputs))
-    return {"config": cfg, "example": words, **cost, "point_work": [asdict(one) for one in work]}
+    return {"config": " + ".join(cfgs), "example": words, **cost, "point_work": [asdict(one) for one in work]}
 
 
 def print_cost(found: dict[str, Any]) -> None:

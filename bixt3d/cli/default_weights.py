@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bixt3d.cli.choice import find
-from bixt3d.datasets.files.reader import SUFFIXES
+from bixt3d.datasets.files.reader import SUFFIXES, find_files
 from bixt3d.datasets.images.reading import ENDINGS
 from bixt3d.engine.folder import NoRunError, newest_run
 from bixt3d.inference.runs import read_run
-from bixt3d.io.bounds import listed
+from bixt3d.io.bounds import listed, printable
 from bixt3d.io.pretrained import find_pretrained, known_pretrained
 from bixt3d.tasks import find_task
 from bixt3d.types import InputError
@@ -31,6 +31,8 @@ def choose_weights(places: Sequence[str]) -> Path:
     except NoRunError as error:
         name = default_name(found & set(SUFFIXES))
         if name is None:
+            if not found & set(ENDINGS):
+                check_files(places)
             raise
         if name == "":
             weights = f"name weights, --checkpoint {', '.join(known_pretrained())}, or a run of yours"
@@ -44,6 +46,13 @@ def choose_weights(places: Sequence[str]) -> Path:
         file=sys.stderr,
     )
     return run
+
+
+def check_files(places: Sequence[str]) -> None:
+    """Raise InputError for a file that is not there, and for a folder without clouds."""
+    for path in find_files(places):
+        if not path.exists():
+            raise InputError(f"there is no file {printable(path)}")
 
 
 def endings(places: Sequence[str]) -> set[str]:

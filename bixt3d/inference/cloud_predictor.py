@@ -189,8 +189,9 @@ class CloudPredictor(BasePredictor):
         if len(cloud) != self.num_points:
             fewer = len(cloud) < self.num_points
             notes.append(f"repeated to make {self.num_points}" if fewer else f"a random {self.num_points} of them seen")
-        if up is None and self.up_of(cloud) != self.up:
-            notes.append(f"{cloud.up} taken for up, as its format has it")
+        if up is None and cloud.up != self.up:
+            used = self.up_of(cloud)
+            notes.append(f"{used} taken for up" + (", as its format has it" if used != self.up else ""))
         notes += cloud.notes
         own = [name for name in cloud.columns if not (cloud.from_mesh and name == "normal")]
         unread = [name for name in own if name not in self.features.names]

@@ -68,7 +68,10 @@ class SharedModel(nn.Module):
         check_path(place=place)
         text = str(place)
         remote = is_repository(text) and not Path(text).exists()
-        path = find_run(HUB + text if remote else place)
+        try:
+            path = find_run(HUB + text if remote else place)
+        except InputError as error:
+            raise InputError(f"there is no folder {text}, and {error}") from error if remote else error
         if not path.exists():
             near = nearest(text, known_pretrained())
             raise InputError(f"there is no folder and there are no pretrained weights {printable(text)[:200]}{near}")

@@ -18,19 +18,27 @@ from bixt3d.tasks.finishing import read_result
 from bixt3d.tasks.settings import Run
 from bixt3d.types import CloudSet, InputError
 
+SIZES = ("test_clouds", "test_points")
+"""Names in result.json of the number of clouds, and of the points of each."""
+
 
 @dataclass
 class CorruptedEvaluation(ClassEvaluation):
-    """Scores on the clean set, and overall accuracy for each corruption, level by level."""
+    """Scores on the clean set, and overall accuracy for each corruption, level by level.
+
+    ``num_points``: points of a corrupted cloud.
+    """
 
     corruptions: Mapping[str, Sequence[float]]
+    num_points: int
 
     def mean(self) -> float:
         """Return the mean accuracy over all corruptions and levels."""
         return statistics.fmean(accuracy for line in self.corruptions.values() for accuracy in line)
 
     def facts(self) -> dict[str, Any]:
-        return super().facts() | {"corruptions": self.corruptions, "corruptions_mean": self.mean()}
+        sizes = dict(zip(SIZES, (len(self.logits), self.num_points), strict=True))
+        return super().facts() | {"corruptions": self.corruptions, "corruptions_mean": self.mean()} | sizes
 
     def text(self) -> str:
         width = max(map(len, self.corruptions))
@@ -56,7 +64,7 @@ def evaluate_corrupted(
 
     clean = evaluate_classes(module, clouds, run, fabric, votes)
     found = {name: [accuracy(name, level) for level in LEVELS] for name in CORRUPTIONS}
-    return CorruptedEvaluation(clean.logits, clean.scores, found)
+    return CorruptedEvaluation(clean.logits, clean.scores, found, run.data.num_points)
 
 
 def read_baseline(place: Path) -> dict[str, Any]:
@@ -72,6 +80,8 @@ def read_baseline(place: Path) -> dict[str, Any]:
         result = read_result(path)
         if result and isinstance(result.get("corruptions"), dict):
             return result
+    if not run.exists() and not folder.exists():
+        raise InputError(f"there is no run {printable(place)}")
     raise InputError(
         f"{printable(place)} has no scores on corrupted clouds: make them with "
         f"`bixt3d test {printable(place)} --corrupted`"
@@ -87,6 +97,10 @@ def relative_errors(baseline: Mapping[str, Any], result: Mapping[str, Any]) -> d
     own, other = result["corruptions"], baseline["corruptions"]
     if own.keys() != other.keys() or result["per_class"].keys() != baseline.get("per_class", {}).keys():
         raise InputError("the baseline was tested on other classes or corruptions: test both runs on the same data")
+    here, there = ([found.get(size) for size in SIZES] for found in (result, baseline))
+    if None not in (*here, *there) and here != there:
+        own_data, others = (f"{number} clouds of {points} points" for number, points in (here, there))
+        raise InputError(f"the baseline was tested on {others}, this run on {own_data}: test both on the same data")
     sums = {name: (sum(1 - share for share in own[name]), sum(1 - share for share in other[name])) for name in own}
     if perfect := [name for name, (_, of_baseline) in sums.items() if not of_baseline > 0]:
         raise InputError(f"the baseline makes no error under {perfect[0]}: nothing is relative to that")

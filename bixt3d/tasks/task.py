@@ -5,6 +5,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -133,12 +134,18 @@ class Task(ABC):
         raise NotImplementedError
 
     def write_results(
-        self, folder: Path, evaluation: Evaluation, test: Examples, run: Run, page: Mapping[str, Any]
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        test: Examples,
+        run: Run,
+        page: Mapping[str, Any],
+        training: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """Write result.json, then the report with `write_report`."""
+        """Write result.json, then the report with `write_report`, which says of the ``training`` of the weights too."""
         write_json(folder / "result.json", page["result"])
         try:
-            self.write_report(folder, evaluation, test, run, page)
+            self.write_report(folder, evaluation, test, run, {**page, "result": {**training, **page["result"]}})
         except OSError as error:
             reason = f"could not write the report in {folder}: {error.strerror}; result.json is there"
             raise InputError(reason) from error

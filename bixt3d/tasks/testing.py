@@ -23,6 +23,7 @@ from bixt3d.io.pretrained import name_of, results_folder, shown
 from bixt3d.io.untrusted import read_yaml
 from bixt3d.models.described import without_pretrained
 from bixt3d.tasks.backends import choose_backends
+from bixt3d.tasks.finishing import read_result
 from bixt3d.tasks.inputs import check_features
 from bixt3d.tasks.sets import load_sets
 from bixt3d.tasks.settings import Run, make_run
@@ -75,7 +76,7 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
         }
         name = "_".join(["test", *["best"] * best, *Features.parse(where.without).names])
         out = where.out or results_folder(path) / name
-        task.write_results(out, evaluation, examples, run, page)
+        task.write_results(out, evaluation, examples, run, page, facts_of_training(path, task))
         print(evaluation.text())
         if relate:
             print(f"mean corruption error {result['mean_corruption_error']:.3f} (1: that of {where.baseline})")
@@ -83,6 +84,13 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
         print(f"report: {out / 'report.html'}")
     finish(fabric)
     return result
+
+
+def facts_of_training(path: Path, task: Task) -> dict[str, Any]:
+    """Return what a page says of the training of weights, as far as result.json beside them has it."""
+    names = ("epochs", "seconds", "seed", f"{task.unit}_per_second")
+    found = read_result(path.parent / "result.json") or {}
+    return {name: found[name] for name in names if isinstance(found.get(name), int | float)}
 
 
 def parse_place(parser: SettingsParser, argv: Sequence[str], task: Task) -> tuple[Namespace, list[str]]:

@@ -186,7 +186,7 @@ def test_what_is_no_cloud_is_refused_with_one_sentence(predictor, clouds, senten
 def test_a_model_that_reads_normals_estimates_those_that_are_missing(make_run):
     predictor = load_run(make_run("normal"))
     found, normals = predictor.predict(cloud()), estimate_normals(torch.from_numpy(cloud()).double())
-    assert found.notes == ("normals estimated",)
+    assert found.notes == ("y taken for up", "normals estimated")
     assert close(found, predictor.predict(cloud(), {"normal": normals}))
     with pytest.raises(InputError, match=r"normal of shape \(31, 3\) does not fit points of shape \(32, 3\)"):
         predictor.predict(cloud(), {"normal": cloud(31)})
@@ -391,9 +391,9 @@ def test_the_category_given_is_the_one_the_model_reads(make_part_run):
 
 def test_normals_that_are_not_finite_are_left_out_and_estimated(make_run):
     predictor = load_run(make_run("normal"))
-    found = predictor.predict(cloud(), {"normal": with_nan()})
+    found = predictor.predict(cloud(), {"normal": with_nan()}, up="y")
     assert found == replace(
-        predictor.predict(cloud()),
+        predictor.predict(cloud(), up="y"),
         notes=("its normals left out, which have no direction or are not finite", "normals estimated"),
     )
 

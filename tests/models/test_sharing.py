@@ -131,12 +131,15 @@ def test_what_the_hub_answers_is_one_sentence(model, monkeypatch):
     with pytest.raises(InputError, match="could not send the model to user/model of the Hugging Face hub: ") as caught:
         model.push_to_hub("user/model")
     assert "\n" not in str(caught.value) and "HF_HUB_OFFLINE is set, which forbids the network" in str(caught.value)
-    sentence = r"^could not fetch model.safetensors of user/model from the Hugging Face hub: "
-    with pytest.raises(InputError, match=f"{sentence}HF_HUB_OFFLINE is set, which forbids the network"):
+    sentence = r"could not fetch model.safetensors of user/model from the Hugging Face hub: "
+    with pytest.raises(InputError, match=f"^{sentence}HF_HUB_OFFLINE is set, which forbids the network"):
         bixt3d.load_pretrained("hf-hub:user/model")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(sys.modules["huggingface_hub"], "hf_hub_download", partial(_raise, LocalEntryNotFoundError))
-    with pytest.raises(InputError, match=f"{sentence}there is no network, or huggingface.co does not answer"):
+    with pytest.raises(
+        InputError,
+        match=f"^there is no folder user/model, and {sentence}there is no network, or huggingface.co does not answer",
+    ):
         bixt3d.FeatureModel.from_pretrained("user/model")
 
 

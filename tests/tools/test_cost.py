@@ -221,6 +221,29 @@ def test_a_number_of_classes_that_is_not_known_is_said(tmp_path: Path):
         assert make_example(str(path), None, None)[2].endswith("40 classes (assumed: --classes says another number)")
 
 
+def test_configs_behind_the_first_change_it_as_in_training():
+    alone, changed, other = (
+        cost.main([f"--cfg={name}" for name in names])
+        for names in (["modelnet10_small"], ["modelnet10_small", "cls_hierarchy"], ["cls_hierarchy"])
+    )
+    assert changed["config"] == "modelnet10_small + cls_hierarchy"
+    assert changed["example"] == alone["example"] == "one cloud of 512 points, 10 classes"
+    assert other["example"].startswith("one cloud of 1024 points, 40 classes")
+    assert alone["parameters"] < changed["parameters"] < other["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["rooms_small", "scenes_one_pass"], "cost of rooms_small . scenes_one_pass depends on the scene"),
+        (["shapes_cls", "bixt_ti_l64_p16"], "bixt_ti_l64_p16 is the name of an image model"),
+    ],
+)
+def test_configs_whose_cost_cannot_be_told_are_refused(names: list[str], sentence: str):
+    with pytest.raises(InputError, match=sentence):
+        cost.main([f"--cfg={name}" for name in names])
+
+
 def test_the_tables_mark_what_differs(tables: dict[str, list[dict]], capsys: pytest.CaptureFixture):
     print_tables({"2": tables["2"]})
     lines = capsys.readouterr().out.splitlines()

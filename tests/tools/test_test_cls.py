@@ -140,6 +140,7 @@ def test_corrupted_clouds_are_scored_beside_the_clean_ones(tiny_run, tmp_path, c
     assert "drop_local" in said
     assert (tmp_path / "out" / "corruptions.png").is_file()
     pages = {name: (tmp_path / name / "report.html").read_text() for name in ("plain", "out")}
+    assert not any("not recorded" in page for page in pages.values())  # time, epochs and seed of the training
     assert {name: "Corrupted clouds" in page for name, page in pages.items()} == {"plain": False, "out": True}
     assert json.loads((tmp_path / "plain" / "result.json").read_text()) == plain
 
@@ -191,10 +192,16 @@ def test_errors_on_corrupted_clouds_are_relative_to_those_of_a_baseline(tmp_path
         relative_errors(baseline | {"corruptions": {"jitter": [0.8, 0.4], "scale": [1.0, 1.0]}}, own)
     with pytest.raises(InputError, match="tested on other classes or corruptions"):
         relative_errors(baseline | {"per_class": {"car": 0.5}}, own)
+    few, many = ({"test_clouds": clouds, "test_points": 512} for clouds in (32, 400))
+    assert relative_errors(baseline | few, own | few) == relative_errors(baseline | few, own) == found
+    with pytest.raises(InputError, match="on 400 clouds of 512 points, this run on 32 clouds of 512"):
+        relative_errors(baseline | many, own | few)
 
 
 def test_the_baseline_is_weights_by_name_that_were_tested(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="there is no run nowhere"):
+        read_baseline(Path("nowhere"))
     with pytest.raises(InputError, match="shapes-cls has no scores on corrupted clouds"):
         read_baseline(Path("shapes-cls"))
     (tmp_path / "runs/shapes-cls/test").mkdir(parents=True)
@@ -207,6 +214,7 @@ def test_a_run_is_tested_relative_to_a_baseline(tiny_run, tmp_path, capsys, monk
     monkeypatch.setattr(Classification, "write_report", lambda *_: None)
     command = ["cls", str(tiny_run), "--corrupted", f"--out={tmp_path / 'base/test'}"]
     with pytest.raises(InputError, match="base has no scores on corrupted clouds: make them with `bixt3d test .*base"):
+        (tmp_path / "base").mkdir()
         test_command.main([*command, f"--baseline={tmp_path / 'base'}"])
     with pytest.raises(InputError, match="--baseline is for --corrupted: give both"):
         test_command.main(["cls", str(tiny_run), f"--baseline={tmp_path / 'base'}"])
