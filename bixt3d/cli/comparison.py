@@ -162,6 +162,8 @@ def notes_on(runs: Sequence[RunFolder], best: bool = True) -> list[str]:
         lines.append(f"Other settings of data than {shown(runs[0].folder)}: {listed(different)}; compare with care.")
     if unfinished := [shown(run.folder) for run in runs if not run.finished]:
         lines.append(f"Unfinished, scores of the last evaluated epoch: {listed(unfinished)}.")
+    if open_seeds := [place for run in runs for place in run.unfinished_seeds()]:
+        lines.append(f"Seeds without a run, or with an unfinished one: {listed(open_seeds)}.")
     return lines
 
 

@@ -132,6 +132,7 @@ def file_facts(folder: Path) -> dict[str, Any]:
 def several_facts(run: RunFolder) -> dict[str, Any]:
     """Return the facts about a run of several seeds: mean scores, and the folder of each run."""
     seeds = [f"{one.folder}: {one.state}" for one in run.runs_of_seeds()]
+    seeds += [f"{place}: no run" for place in run.unfinished_seeds() if not (place / RECORD).is_file()]
     scores = ", ".join(f"{name.replace('_', ' ')} {run.score_words(name)}" for name in run.headline)
     return {
         "what": f"a run of seeds {', '.join(map(str, run.seeds or ()))}, {run.state}",

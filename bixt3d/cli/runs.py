@@ -55,18 +55,19 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether result.json is there and is that of the last epoch (of several seeds: of all)."""
+        """Whether result.json is there and is that of the last epoch; of several seeds: also that of each."""
         if self.seeds:
-            return self.result.get("seeds") == list(self.seeds)
+            return self.result.get("seeds") == list(self.seeds) and not self.unfinished_seeds()
         return bool(self.result) and self.result.get("epochs") == self.epochs
 
     @property
     def state(self) -> str:
         """The state of the run, as text."""
-        several = f", {len(self.seeds)} seeds" if self.seeds else ""
         if self.finished:
-            return "finished" + several
-        return "unfinished" + (several or f", epoch {self.epochs} of {self.planned}")
+            return "finished" + (f", {len(self.seeds)} seeds" if self.seeds else "")
+        if self.seeds:
+            return f"unfinished, {len(self.seeds) - len(self.unfinished_seeds())} of {len(self.seeds)} seeds finished"
+        return f"unfinished, epoch {self.epochs} of {self.planned}"
 
     def score(self, name: str) -> float | None:
         """Return a main score: of the result, or of the last epoch that was evaluated, or None."""
@@ -98,6 +99,11 @@ class RunFolder:
         """Return the runs of the seeds that have begun."""
         places = [self.folder / f"seed{seed}" for seed in self.seeds or ()]
         return [read_folder(place) for place in places if (place / RECORD).is_file()]
+
+    def unfinished_seeds(self) -> list[Path]:
+        """Return the folders of the seeds that have no run yet, or an unfinished one."""
+        done = [run.folder for run in self.runs_of_seeds() if run.finished]
+        return [place for seed in self.seeds or () if (place := self.folder / f"seed{seed}") not in done]
 
 
 def read_folder(folder: Path) -> RunFolder:

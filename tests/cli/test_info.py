@@ -1,6 +1,7 @@
 """``bixt3d info``: what a run and a file hold, said truly."""
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -89,6 +90,9 @@ def test_several_seeds_give_their_mean_and_their_runs(tmp_path, capsys):
     assert "a run of seeds 0, 1, finished, 2 seeds" in said
     assert "overall accuracy 60.00% +- 14.14%" in said
     assert f"{run}/seed0: finished {run}/seed1: finished" in said
+    shutil.rmtree(run / "seed1")
+    said = told(capsys, run)
+    assert "unfinished, 1 of 2 seeds finished" in said and f"{run}/seed0: finished {run}/seed1: no run" in said
 
 
 def test_damaged_weights_are_not_described(tmp_path, capsys):

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import re
+import shutil
 import statistics
 from pathlib import Path
 
@@ -101,6 +102,22 @@ def test_what_is_finished_is_skipped_and_what_was_stopped_is_resumed(compare_run
     assert [command[3] for command in compare_run("--seeds=0,1")] == ["--seeds=0,1"] * 2
     with pytest.raises(InputError, match=r"has a run of train.batch_size 16, not 8: name another --out"):
         compare_run("--train.batch_size=8")
+
+
+@pytest.mark.parametrize("lost", ["seed0/result.json", "seed1"])
+def test_what_is_missing_of_a_finished_run_is_trained_again(compare_run, tmp_path, capsys, lost):
+    compare_run("--seeds=0,1")
+    out, place = tmp_path / "out", tmp_path / "out/tiny" / lost
+    before = (out / "tiny/result.json").read_text()
+    place.unlink() if place.is_file() else shutil.rmtree(place)
+    compare.main(["show", str(out / "tiny")])
+    said = capsys.readouterr().out
+    assert f"Seeds without a run, or with an unfinished one: {out / 'tiny' / lost.split('/')[0]}." in said
+    (command,) = compare_run("--seeds=0,1")
+    assert command[2] == f"--resume={out / 'tiny'}" and (out / "tiny/result.json").read_text() == before
+    assert result_of(out / "tiny/seed0")["steps"] == result_of(out / "tiny/seed1")["steps"] == 4
+    said = capsys.readouterr().out
+    assert "tiny: resumed" in said and "Unfinished" not in said and "| - " not in said
 
 
 @pytest.mark.parametrize("threads", [["--runtime.threads=1"], ["--runtime.threads", "1"]], ids=["=", "two words"])
