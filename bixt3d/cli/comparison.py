@@ -119,7 +119,7 @@ def columns(runs: Sequence[RunFolder], rows: Sequence[Row]) -> dict[str, list[st
         "parameters": cells("parameters", ",.0f"),
         "FLOPs": cells("flops", ",.4g", " M", 1e-6),
         "epochs": [
-            str(row["epochs"]) if run.finished else f"{row['epochs']} of {run.planned}, unfinished"
+            str(row["epochs"]) if run.finished else f"{run.progress(row['epochs'])}, unfinished"
             for run, row in zip(runs, rows, strict=True)
         ],
         "steps": cells("steps", ",.0f"),

@@ -79,7 +79,7 @@ def training_facts(run: RunFolder) -> dict[str, Any]:
         (f"{value:,.0f} {key.replace('_per_second', '/s')}" for key, value in result.items() if "_per_second" in key),
         None,
     )
-    trained = [f"epoch {run.epochs} of {run.planned}", f"seed {run.settings.get('seed', '?')}"]
+    trained = [f"epoch {run.progress()}", f"seed {run.settings.get('seed', '?')}"]
     trained += [duration(seconds)] if seconds is not None else []
     trained += [speed] if speed is not None else []
     facts: dict[str, Any] = {"trained": ", ".join(trained), "began": run.began, "device": result.get("device")}

@@ -47,11 +47,15 @@ class RunFolder:
         """Number of finished epochs."""
         return int(self.rows[-1]["epoch"]) if self.rows else int(self.result.get("epochs", 0))
 
-    @property
-    def planned(self) -> str:
-        """Planned epochs or steps, as text."""
-        train = self.settings.get("train") or {}
-        return f"{train['steps']} steps" if train.get("steps") else str(train.get("epochs", "?"))
+    def progress(self, epochs: int | None = None) -> str:
+        """Return finished epochs and planned length as text, as in ``2 of 3``, or ``2, 60 steps planned``.
+
+        ``epochs``: the number of finished epochs, if it is not this run's own.
+        """
+        train, done = self.settings.get("train") or {}, self.epochs if epochs is None else epochs
+        if not train.get("steps"):
+            return f"{done} of {train.get('epochs', '?')}"
+        return f"{done}, {train['steps']} steps" + " planned" * (not self.finished)
 
     @property
     def finished(self) -> bool:
@@ -67,7 +71,7 @@ class RunFolder:
             return "finished" + (f", {len(self.seeds)} seeds" if self.seeds else "")
         if self.seeds:
             return f"unfinished, {len(self.seeds) - len(self.unfinished_seeds())} of {len(self.seeds)} seeds finished"
-        return f"unfinished, epoch {self.epochs} of {self.planned}"
+        return f"unfinished, epoch {self.progress()}"
 
     def score(self, name: str) -> float | None:
         """Return a main score: of the result, or of the last epoch that was evaluated, or None."""

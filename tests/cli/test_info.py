@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from written_runs import write_run_folder, write_seeds
 
+from bixt3d.cli.compare import main as compare
 from bixt3d.cli.info import main
 from bixt3d.io.weights import save_weights
 
@@ -52,6 +53,16 @@ def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path, capsys):
     assert "a run, unfinished, epoch 2 of 3" in said
     assert "overall accuracy 90.00% (epoch 2)" in said
     assert f"next bixt3d train cls --resume {run}" in said
+
+
+def test_epochs_are_not_counted_out_of_steps(tmp_path, capsys):
+    done, begun = write_run_folder(tmp_path / "done", [0.5, 0.9, 0.8]), write_run_folder(tmp_path / "begun", [0.5, 0.9])
+    for run in (done, begun):
+        (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("{epochs: 3}", "{steps: 60}"))
+    assert "trained epoch 3, 60 steps, seed 0" in told(capsys, done)
+    assert "a run, unfinished, epoch 2, 60 steps planned task" in told(capsys, begun)
+    compare([str(begun)])
+    assert "| 2, 60 steps planned, unfinished |" in capsys.readouterr().out
 
 
 def test_a_run_that_was_trained_longer_and_stopped_is_not_finished(tmp_path, capsys):
