@@ -60,17 +60,19 @@ def main(argv: Sequence[str]) -> None:
     if own := [word for word in settings if word.split("=")[0] in OWN]:
         raise InputError(f"{own[0].split('=')[0]} is not for all runs: --cfgs, --seeds, --out and --budget say it")
     from bixt3d.cli.side_by_side import train_side_by_side
+    from bixt3d.tasks.job import explain_stop
 
-    plans = make_plans(given, settings)
-    for plan in plans:
-        print(f"{plan.name}: {plan.state} ({plan.folder})", flush=True)
-    commands = {plan.name: plan.command for plan in plans if plan.command}
-    failed = train_side_by_side(commands, given.jobs, given.out)
-    report(plans, given)
+    with explain_stop(lambda: "what is finished is kept, and the same command goes on"):
+        plans = make_plans(given, settings)
+        for plan in plans:
+            print(f"{plan.name}: {plan.state} ({plan.folder})", flush=True)
+        commands = {plan.name: plan.command for plan in plans if plan.command}
+        failed = train_side_by_side(commands, given.jobs, given.out)
+        report(plans, given)
     if failed:
         raise InputError(
-            f"{len(failed)} of {counted(len(plans), 'config')} did not end: {listed(failed)}; "
-            "what is finished is kept, and the same command goes on"
+            f"{len(failed)} of {counted(len(plans), 'config')} did not end: {listed(failed)}; what is finished is kept: "
+            "mend what the errors above or in the log say, then the same command goes on"
         )
 
 
@@ -114,6 +116,7 @@ def make_plan(name: str, folder: Path, task: Any, options: list[str], seeds: lis
     from bixt3d.tasks.command import parse_command
     from bixt3d.tasks.settings import make_run
 
+    check_place(folder)
     _, parser, asked = parse_command(task, None, options)
     make_run(parser, asked, model=False)
     start = ("train", task.program)
@@ -136,6 +139,22 @@ def make_plan(name: str, folder: Path, task: Any, options: list[str], seeds: lis
     return Plan(
         name, folder, "resumed", (*start, f"--resume={folder}", f"--seeds={','.join(map(str, seeds))}", *passed_on)
     )
+
+
+def check_place(folder: Path) -> None:
+    """Raise InputError if a folder cannot be made for a file, or has files of a run without the run.json."""
+    from bixt3d.engine.folder import RECORD, check_free
+
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place} is a file: --out names the folder of the comparison, with a folder for each run")
+    if not (folder / RECORD).is_file():
+        try:
+            check_free(folder)
+        except InputError as error:
+            raise InputError(
+                f"{folder} has files of a run, but no {RECORD} to go on with it: move it away, or name another --out"
+            ) from error
 
 
 def difference(asked: dict[str, Any], saved: dict[str, Any], group: str = "") -> str:

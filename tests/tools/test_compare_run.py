@@ -19,7 +19,7 @@ from bixt3d.engine.folder import make_folder, record_now
 from bixt3d.tasks import training
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.command import parse_command
-from bixt3d.types import InputError
+from bixt3d.types import InputError, Stopped
 
 SMALLER = (
     "model:\n  init_args:\n    encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_latents: 2}}\n"
@@ -162,9 +162,37 @@ def test_a_run_that_fails_does_not_stop_the_others(compare_run, tmp_path, monkey
         return inside(command, *more) if command[-1].endswith("small") else 2
 
     monkeypatch.setattr(side_by_side, "start", fail_first)
-    with pytest.raises(InputError, match=r"1 of 2 configs did not end: tiny; .* the same command goes on"):
+    with pytest.raises(InputError, match=r"1 of 2 configs did not end: tiny; .*: mend what .* then the same command"):
         compare_run()
     assert result_of(tmp_path / "out/tiny+small/seed0")["steps"] == 4
+
+
+@pytest.mark.parametrize("file", ["out", "out/tiny"])
+def test_a_file_in_place_of_a_folder_is_refused_before_anything_is_trained(compare_run, tmp_path, capsys, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("mine")
+    with pytest.raises(InputError, match=rf"{file} is a file: --out names the folder of the comparison"):
+        compare_run()
+    assert "new" not in capsys.readouterr().out and (tmp_path / file).read_text() == "mine"
+
+
+def test_a_run_without_its_record_is_refused_before_anything_is_trained(compare_run, tmp_path, capsys):
+    place = tmp_path / "out/tiny+small"
+    place.mkdir(parents=True)
+    (place / "config.yaml").write_text("")
+    with pytest.raises(InputError, match=r"tiny\+small has files of a run, but no run.json .* name another --out"):
+        compare_run()
+    assert not (tmp_path / "out/tiny").exists() and "new" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_says_that_the_same_command_goes_on(compare_run, monkeypatch, jobs):
+    def interrupted(command, threads, log, running):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(side_by_side, "start", interrupted)
+    with pytest.raises(Stopped, match="stopped by SIGINT: what is finished is kept, and the same command goes on"):
+        compare_run("--jobs", jobs)
 
 
 def test_a_run_that_a_signal_stopped_has_not_failed():
