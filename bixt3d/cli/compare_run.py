@@ -71,8 +71,8 @@ def main(argv: Sequence[str]) -> None:
         report(plans, given)
     if failed:
         raise InputError(
-            f"{len(failed)} of {counted(len(plans), 'config')} did not end: {listed(failed)}; what is finished is kept: "
-            "mend what the errors above or in the log say, then the same command goes on"
+            f"{len(failed)} of {counted(len(plans), 'config')} did not end: {listed(failed)}; what is finished is kept: mend "
+            "what the errors above or in the log say, then the same command goes on"
         )
 
 
@@ -181,9 +181,19 @@ def length_of(budget: str) -> str:
         seconds_of(budget)
     except InputError as error:
         raise InputError(
-            f"--budget is a time such as 15m, 90s or 1h, or a number of steps such as 2000: {error}"
+            f"--budget is a time such as 90s, 15m or 2h, a number of steps such as 2000, or tiny, not '{budget}'"
         ) from error
     return f"--train.budget={budget}"
+
+
+def budget_words(budget: str) -> str:
+    """Return a budget as text: ``4 steps``, ``15 minutes``."""
+    key, value = length_of(budget).split("=")
+    if key == "--train.steps":
+        return counted(int(value), "step")
+    number, unit = re.fullmatch(r"([\d.]+)([smh])\w*", value.strip()).groups()
+    word = {"s": "second", "m": "minute", "h": "hour"}[unit]
+    return f"{float(number):g} {word}{'s' * (float(number) != 1)}"
 
 
 def parts_of(cfg: str) -> list[str]:
@@ -213,7 +223,7 @@ def report(plans: Sequence[Plan], given: Namespace) -> None:
     if not runs:
         return
     rows = [row_of(run) | {"flops": flops_of(run)} for run in runs]
-    notes = [*notes_on(runs, best=False), f"Budget of training for each seed: {given.budget}."]
+    notes = [*notes_on(runs, best=False), f"Budget of training for each seed: {budget_words(given.budget)}."]
     text = "\n".join([markdown(runs, rows, best=False), *notes])
     print(text)
     write(given.out, runs, rows, text)
