@@ -1,5 +1,6 @@
 """Read run folders without their weights: state, scores and time, for the commands info, list and compare."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from bixt3d.engine.folder import RECORD, near_run, read_record
 from bixt3d.engine.report import read_rows
 from bixt3d.errors import InputError
-from bixt3d.io.bounds import LIST_BYTES, printable, read_words
+from bixt3d.io.bounds import LIST_BYTES, counted, printable, read_words
 from bixt3d.io.untrusted import MAX_YAML, read_json, read_yaml
 from bixt3d.tasks import find_task
 from bixt3d.tasks.scores import Score
@@ -126,7 +127,40 @@ def read_folder(folder: Path) -> RunFolder:
     if not (isinstance(settings, dict) and isinstance(found, dict)):
         raise InputError(f"{printable(config if isinstance(found, dict) else result)} is damaged: it is no mapping")
     rows = read_rows(folder / "metrics.csv")
-    return RunFolder(folder, record.task, record.began, record.seeds, settings, rows, found)
+    run = RunFolder(folder, record.task, record.began, record.seeds, settings, rows, found)
+    check_numbers(found, run.headline, str(result))
+    return run
+
+
+NUMBERS = ("epochs", "steps", "seconds", "parameters", "peak_memory", "expected_calibration_error")
+"""What result.json has as a number, besides scores and speeds."""
+
+
+def check_numbers(found: Mapping[str, Any], headline: Mapping[str, Score], path: str) -> None:
+    """Raise InputError for a result.json with a score that cannot be, or with text in place of a number."""
+    for key in (key for key in found if key in NUMBERS or key.endswith("_per_second")):
+        if found[key] is not None and type(found[key]) not in (int, float):
+            raise InputError(f"{path} is damaged: {key} is no number")
+    groups = {"": found} | {key: group for key, group in found.items() if isinstance(group, dict)}
+    for name, score in headline.items():
+        if not all(is_score(group[name], score, key) for key, group in groups.items() if name in group):
+            share = " from 0 to 1" * score.number_format.endswith("%")
+            raise InputError(f"{path} is damaged: {name} is no number{share}")
+    if not isinstance(found.get("best_on_test"), dict | None):
+        raise InputError(f"{path} is damaged: best_on_test has no scores")
+
+
+def is_score(value: Any, score: Score, group: str = "") -> bool:
+    """Return whether a value of a group of result.json can be this score: a number, or one with a second number.
+
+    Those are mean and deviation over seeds, or the value of the best epoch and its number.
+    """
+    first, second = ("value", "epoch") if group == "best_on_test" else ("mean", "deviation")
+    if isinstance(value, dict):
+        return type(value.get(second)) in (int, float) and is_score(value.get(first), score)
+    if type(value) not in (int, float) or group == "best_on_test":
+        return False
+    return not score.number_format.endswith("%") or 0 <= value <= 1
 
 
 def find_runs(root: Path) -> Iterator[Path]:
@@ -135,6 +169,14 @@ def find_runs(root: Path) -> Iterator[Path]:
     for place in sorted(places):
         if not ((place.parent / RECORD).is_file() and place.name.startswith("seed")):
             yield place
+
+
+def runs_at(place: Path) -> list[Path]:
+    """Return a run folder; for a folder that is no run, those below it, if there are any, and a line says so."""
+    below = [] if not place.is_dir() or read_record(place) else list(find_runs(place))
+    if below:
+        print(f"{printable(place)} is no run itself: {counted(len(below), 'run')} below it", file=sys.stderr)
+    return below or [place]
 
 
 def duration(seconds: Any) -> str:
