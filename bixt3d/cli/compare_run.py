@@ -16,8 +16,9 @@ DESCRIPTION = "Train configs with several seeds under one budget of time or step
 EPILOG = f"""settings for all runs are given as in bixt3d train: --data.root FOLDER --train.batch_size 16
 
 Each config is a run folder below --out, with a folder for each seed. The same command again skips what is finished and
-resumes what was interrupted. It writes table.md, table.csv, curves.png and cost.png: scores of the last epoch on the
-test set, mean +- standard deviation over the seeds. No epoch is selected on the test set.
+resumes what was interrupted or is missing. It writes table.md, table.csv, curves.png and cost.png for these runs and
+earlier ones there of the same task and budget: scores of the last epoch on the test set, mean +- standard deviation
+over the seeds. No epoch is selected on the test set.
 
 examples:
   bixt3d compare run --cfgs shapes_cls modelnet10_small --data Shapes --seeds 0,1,2 --budget 15m
@@ -71,8 +72,8 @@ def main(argv: Sequence[str]) -> None:
         report(plans, given)
     if failed:
         raise InputError(
-            f"{len(failed)} of {counted(len(plans), 'config')} did not end: {listed(failed)}; what is finished is kept: mend "
-            "what the errors above or in the log say, then the same command goes on"
+            f"{len(failed)} of {counted(len(plans), 'config')} did not end: {listed(failed)}; "
+            "what is finished is kept: mend what the errors above or in the log say, then the same command goes on"
         )
 
 
@@ -215,13 +216,14 @@ def task_of(parts: Sequence[str]) -> Any:
 
 def report(plans: Sequence[Plan], given: Namespace) -> None:
     """Print and write the table of the runs that have begun."""
-    from bixt3d.cli.comparison import flops_of, markdown, notes_on, row_of, write
+    from bixt3d.cli.comparison import earlier_runs, flops_of, markdown, notes_on, row_of, write
     from bixt3d.cli.runs import read_folder
     from bixt3d.engine.folder import RECORD
 
     runs = [read_folder(plan.folder) for plan in plans if (plan.folder / RECORD).is_file()]
     if not runs:
         return
+    runs += earlier_runs(given.out, runs[0], [plan.folder for plan in plans])
     rows = [row_of(run) | {"flops": flops_of(run)} for run in runs]
     notes = [*notes_on(runs, best=False), f"Budget of training for each seed: {budget_words(given.budget)}."]
     text = "\n".join([markdown(runs, rows, best=False), *notes])

@@ -117,6 +117,22 @@ def test_what_is_missing_of_a_finished_run_is_trained_again(compare_run, tmp_pat
     assert "tiny: resumed" in said and "Unfinished" not in said and "| - " not in said
 
 
+def test_a_smaller_comparison_in_the_same_folder_keeps_the_other_runs_in_the_table(
+    compare_run, tiny, tmp_path, train, capsys
+):
+    compare_run()
+    out, again = tmp_path / "out", ["run", "--cfgs", str(tiny), "--out", str(tmp_path / "out"), "--budget", "tiny"]
+    train(out / "longer", "--train.steps=5")
+    (out / "damaged").mkdir()
+    (out / "damaged/run.json").write_text("{")
+    compare.main(again)
+    said = capsys.readouterr().out
+    with (out / "table.csv").open(newline="") as file:
+        assert [Path(row["run"]).name for row in csv.DictReader(file)] == ["tiny", "tiny+small"]
+    assert f"not in the table, as its task or budget differs: {out / 'longer'}" in said
+    assert f"not in the table: {out / 'damaged/run.json'} is damaged" in said
+
+
 @pytest.mark.parametrize("threads", [["--runtime.threads=1"], ["--runtime.threads", "1"]], ids=["=", "two words"])
 def test_a_resumed_run_gets_the_threads_of_the_command_line(tiny, tmp_path, threads):
     task = Classification()
