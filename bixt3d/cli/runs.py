@@ -9,7 +9,7 @@ from typing import Any
 from bixt3d.engine.folder import RECORD, near_run, read_record
 from bixt3d.engine.report import read_rows
 from bixt3d.errors import InputError
-from bixt3d.io.bounds import LIST_BYTES, counted, printable, read_words
+from bixt3d.io.bounds import LIST_BYTES, counted, listed, printable, read_words
 from bixt3d.io.untrusted import MAX_YAML, read_json, read_yaml
 from bixt3d.tasks import find_task
 from bixt3d.tasks.scores import Score
@@ -115,10 +115,12 @@ def read_folder(folder: Path) -> RunFolder:
     """Read a run folder. Raises InputError if it is no run, or a file is damaged."""
     record = read_record(folder) if folder.is_dir() else None
     if record is None:
+        below = sorted(str(path.parent) for path in folder.glob(f"*/{RECORD}"))
         what = (
             "is no folder" + near_run(folder)
             if not folder.is_dir()
-            else "has no run (no run.json and no model.safetensors): name a run folder or a file"
+            else "has no run (no run.json and no model.safetensors): name "
+            + (f"one of {listed(below)}" if below else "a run folder or a file")
         )
         raise InputError(f"{printable(folder)} {what}")
     config, result = folder / "config.yaml", folder / "result.json"

@@ -55,6 +55,12 @@ def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path, capsys):
     assert f"next bixt3d train cls --resume {run}" in said
 
 
+def test_a_folder_of_runs_is_no_run_and_its_runs_are_named(tmp_path, capsys):
+    run = write_run_folder(tmp_path / "run", [0.5])
+    assert main([str(tmp_path)]) == 2
+    assert f"has no run (no run.json and no model.safetensors): name one of {run}\n" in capsys.readouterr().err
+
+
 def test_epochs_are_not_counted_out_of_steps(tmp_path, capsys):
     done, begun = write_run_folder(tmp_path / "done", [0.5, 0.9, 0.8]), write_run_folder(tmp_path / "begun", [0.5, 0.9])
     for run in (done, begun):
