@@ -15,7 +15,7 @@ EPILOG = "Scores are those of the last epoch on the test set; a run of several s
 def make_parser() -> Parser:
     """Return the parser of the command line, without the word ``show``, which may be left out."""
     parser = Parser("compare [show]", DESCRIPTION, EPILOG)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, of one seed or of several")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or a folder of runs")
     parser.add_argument("--out", type=Path, help="write table.md, table.csv and curves.png to this folder")
     return parser
 
@@ -30,10 +30,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     arguments = make_parser().parse_args(argv[argv[:1] == ["show"] :])
     from bixt3d.cli.comparison import check_one_task, markdown, notes_on, row_of, write
-    from bixt3d.cli.runs import read_folder
+    from bixt3d.cli.runs import read_folder, runs_at
     from bixt3d.io.pretrained import find_run
 
-    runs = [read_folder(find_run(place)) for place in dict.fromkeys(arguments.runs)]
+    places = [folder for place in arguments.runs for folder in runs_at(find_run(place))]
+    runs = [read_folder(folder) for folder in dict.fromkeys(places)]
     check_one_task(runs)
     rows = [row_of(run) for run in runs]
     text = "\n".join([markdown(runs, rows), *notes_on(runs)])

@@ -16,8 +16,9 @@ DESCRIPTION = "Train configs with several seeds under one budget of time or step
 EPILOG = f"""settings for all runs are given as in bixt3d train: --data.root FOLDER --train.batch_size 16
 
 Each config is a run folder below --out, with a folder for each seed. The same command again skips what is finished and
-resumes what was interrupted. It writes table.md, table.csv, curves.png and cost.png: scores of the last epoch on the
-test set, mean +- standard deviation over the seeds. No epoch is selected on the test set.
+resumes what was interrupted or is missing. It writes table.md, table.csv, curves.png and cost.png for these runs and
+earlier ones there of the same task and budget: scores of the last epoch on the test set, mean +- standard deviation
+over the seeds. No epoch is selected on the test set.
 
 examples:
   bixt3d compare run --cfgs shapes_cls modelnet10_small --data Shapes --seeds 0,1,2 --budget 15m
@@ -60,17 +61,19 @@ def main(argv: Sequence[str]) -> None:
     if own := [word for word in settings if word.split("=")[0] in OWN]:
         raise InputError(f"{own[0].split('=')[0]} is not for all runs: --cfgs, --seeds, --out and --budget say it")
     from bixt3d.cli.side_by_side import train_side_by_side
+    from bixt3d.tasks.job import explain_stop
 
-    plans = make_plans(given, settings)
-    for plan in plans:
-        print(f"{plan.name}: {plan.state} ({plan.folder})", flush=True)
-    commands = {plan.name: plan.command for plan in plans if plan.command}
-    failed = train_side_by_side(commands, given.jobs, given.out)
-    report(plans, given)
+    with explain_stop(lambda: "what is finished is kept, and the same command goes on"):
+        plans = make_plans(given, settings)
+        for plan in plans:
+            print(f"{plan.name}: {plan.state} ({plan.folder})", flush=True)
+        commands = {plan.name: plan.command for plan in plans if plan.command}
+        failed = train_side_by_side(commands, given.jobs, given.out)
+        report(plans, given)
     if failed:
         raise InputError(
             f"{len(failed)} of {counted(len(plans), 'config')} did not end: {listed(failed)}; "
-            "what is finished is kept, and the same command goes on"
+            "what is finished is kept: mend what the errors above or in the log say, then the same command goes on"
         )
 
 
@@ -114,6 +117,7 @@ def make_plan(name: str, folder: Path, task: Any, options: list[str], seeds: lis
     from bixt3d.tasks.command import parse_command
     from bixt3d.tasks.settings import make_run
 
+    check_place(folder)
     _, parser, asked = parse_command(task, None, options)
     make_run(parser, asked, model=False)
     start = ("train", task.program)
@@ -136,6 +140,22 @@ def make_plan(name: str, folder: Path, task: Any, options: list[str], seeds: lis
     return Plan(
         name, folder, "resumed", (*start, f"--resume={folder}", f"--seeds={','.join(map(str, seeds))}", *passed_on)
     )
+
+
+def check_place(folder: Path) -> None:
+    """Raise InputError if a folder cannot be made for a file, or has files of a run without the run.json."""
+    from bixt3d.engine.folder import RECORD, check_free
+
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place} is a file: --out names the folder of the comparison, with a folder for each run")
+    if not (folder / RECORD).is_file():
+        try:
+            check_free(folder)
+        except InputError as error:
+            raise InputError(
+                f"{folder} has files of a run, but no {RECORD} to go on with it: move it away, or name another --out"
+            ) from error
 
 
 def difference(asked: dict[str, Any], saved: dict[str, Any], group: str = "") -> str:
@@ -162,9 +182,19 @@ def length_of(budget: str) -> str:
         seconds_of(budget)
     except InputError as error:
         raise InputError(
-            f"--budget is a time such as 15m, 90s or 1h, or a number of steps such as 2000: {error}"
+            f"--budget is a time such as 90s, 15m or 2h, a number of steps such as 2000, or tiny, not '{budget}'"
         ) from error
     return f"--train.budget={budget}"
+
+
+def budget_words(budget: str) -> str:
+    """Return a budget as text: ``4 steps``, ``15 minutes``."""
+    key, value = length_of(budget).split("=")
+    if key == "--train.steps":
+        return counted(int(value), "step")
+    number, unit = re.fullmatch(r"([\d.]+)([smh])\w*", value.strip()).groups()
+    word = {"s": "second", "m": "minute", "h": "hour"}[unit]
+    return f"{float(number):g} {word}{'s' * (float(number) != 1)}"
 
 
 def parts_of(cfg: str) -> list[str]:
@@ -186,15 +216,16 @@ def task_of(parts: Sequence[str]) -> Any:
 
 def report(plans: Sequence[Plan], given: Namespace) -> None:
     """Print and write the table of the runs that have begun."""
-    from bixt3d.cli.comparison import flops_of, markdown, notes_on, row_of, write
+    from bixt3d.cli.comparison import earlier_runs, flops_of, markdown, notes_on, row_of, write
     from bixt3d.cli.runs import read_folder
     from bixt3d.engine.folder import RECORD
 
     runs = [read_folder(plan.folder) for plan in plans if (plan.folder / RECORD).is_file()]
     if not runs:
         return
+    runs += earlier_runs(given.out, runs[0], [plan.folder for plan in plans])
     rows = [row_of(run) | {"flops": flops_of(run)} for run in runs]
-    notes = [*notes_on(runs, best=False), f"Budget of training for each seed: {given.budget}."]
+    notes = [*notes_on(runs, best=False), f"Budget of training for each seed: {budget_words(given.budget)}."]
     text = "\n".join([markdown(runs, rows, best=False), *notes])
     print(text)
     write(given.out, runs, rows, text)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bixt3d.cli.runs import RunFolder, duration
+from bixt3d.cli.runs import RunFolder, duration, read_folder
+from bixt3d.engine.folder import RECORD
 from bixt3d.errors import InputError
 from bixt3d.io.bounds import listed, printable, shortened
 from bixt3d.io.error_messages import first_line
@@ -34,13 +35,35 @@ def check_one_task(runs: Sequence[RunFolder]) -> None:
         )
 
 
+def earlier_runs(out: Path, one: RunFolder, known: Sequence[Path]) -> list[RunFolder]:
+    """Return the other runs in a folder that have the task and the budget of one run; a line names each of the rest."""
+    found = []
+    for folder in sorted(path.parent for path in out.glob(f"*/{RECORD}") if path.parent not in known):
+        try:
+            run = read_folder(folder)
+        except InputError as error:
+            print(f"not in the table: {printable(error)}")
+            continue
+        if (run.task, budget_of(run)) == (one.task, budget_of(one)):
+            found.append(run)
+        else:
+            print(f"not in the table, as its task or budget differs: {printable(folder)}")
+    return found
+
+
+def budget_of(run: RunFolder) -> Any:
+    """Return the budget of a run: a time, or a number of steps; None for a number of epochs."""
+    train = run.settings.get("train") or {}
+    return train.get("budget") or train.get("steps")
+
+
 def row_of(run: RunFolder) -> Row:
     """Return the row of a run; of several seeds, means over them."""
     own = run.runs_of_seeds() or [run]
     row: Row = {
         "run": shown(run.folder),
         "model": str((own[0].settings.get("model") or {}).get("class_path", "?")).rpartition(".")[2],
-        "parameters": number(own[0], "parameters"),
+        "parameters": own[0].result.get("parameters"),
         "epochs": min(one.epochs for one in own),
         "state": run.state,
     }
@@ -55,19 +78,11 @@ def row_of(run: RunFolder) -> Row:
     row[f"best_{first}"] = statistics.mean(best) if len(best) == len(own) else None
     speeds = (key for one in own for key in one.result if key.endswith("_per_second"))
     for key in dict.fromkeys((*AVERAGED, *speeds)):
-        values = [value for one in own if (value := number(one, key)) is not None]
+        values = [value for one in own if (value := one.result.get(key)) is not None]
         row[key] = statistics.mean(values) if len(values) == len(own) else None
     row["seeds"] = " ".join(str(one.settings.get("seed", "?")) for one in own)
-    row["commit"] = " ".join(dict.fromkeys(one.result.get("commit") or "?" for one in own))
+    row["commit"] = " ".join(dict.fromkeys(str(one.result.get("commit") or "?") for one in own))
     return row
-
-
-def number(run: RunFolder, key: str) -> int | float | None:
-    """Return a number of result.json, or None if it has none. Raises InputError if that is no number."""
-    value = run.result.get(key)
-    if value is not None and not isinstance(value, int | float):
-        raise InputError(f"{run.folder / 'result.json'} is damaged: {key} is no number")
-    return value
 
 
 def flops_of(run: RunFolder) -> int | None:
@@ -119,7 +134,7 @@ def columns(runs: Sequence[RunFolder], rows: Sequence[Row]) -> dict[str, list[st
         "parameters": cells("parameters", ",.0f"),
         "FLOPs": cells("flops", ",.4g", " M", 1e-6),
         "epochs": [
-            str(row["epochs"]) if run.finished else f"{row['epochs']} of {run.planned}, unfinished"
+            str(row["epochs"]) if run.finished else f"{run.progress(row['epochs'])}, unfinished"
             for run, row in zip(runs, rows, strict=True)
         ],
         "steps": cells("steps", ",.0f"),
@@ -162,6 +177,8 @@ def notes_on(runs: Sequence[RunFolder], best: bool = True) -> list[str]:
         lines.append(f"Other settings of data than {shown(runs[0].folder)}: {listed(different)}; compare with care.")
     if unfinished := [shown(run.folder) for run in runs if not run.finished]:
         lines.append(f"Unfinished, scores of the last evaluated epoch: {listed(unfinished)}.")
+    if open_seeds := [place for run in runs for place in run.unfinished_seeds()]:
+        lines.append(f"Seeds without a run, or with an unfinished one: {listed(open_seeds)}.")
     return lines
 
 

@@ -79,7 +79,7 @@ def training_facts(run: RunFolder) -> dict[str, Any]:
         (f"{value:,.0f} {key.replace('_per_second', '/s')}" for key, value in result.items() if "_per_second" in key),
         None,
     )
-    trained = [f"epoch {run.epochs} of {run.planned}", f"seed {run.settings.get('seed', '?')}"]
+    trained = [f"epoch {run.progress()}", f"seed {run.settings.get('seed', '?')}"]
     trained += [duration(seconds)] if seconds is not None else []
     trained += [speed] if speed is not None else []
     facts: dict[str, Any] = {"trained": ", ".join(trained), "began": run.began, "device": result.get("device")}
@@ -132,6 +132,7 @@ def file_facts(folder: Path) -> dict[str, Any]:
 def several_facts(run: RunFolder) -> dict[str, Any]:
     """Return the facts about a run of several seeds: mean scores, and the folder of each run."""
     seeds = [f"{one.folder}: {one.state}" for one in run.runs_of_seeds()]
+    seeds += [f"{place}: no run" for place in run.unfinished_seeds() if not (place / RECORD).is_file()]
     scores = ", ".join(f"{name.replace('_', ' ')} {run.score_words(name)}" for name in run.headline)
     return {
         "what": f"a run of seeds {', '.join(map(str, run.seeds or ()))}, {run.state}",

@@ -1,5 +1,6 @@
 """Read run folders without their weights: state, scores and time, for the commands info, list and compare."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from bixt3d.engine.folder import RECORD, near_run, read_record
 from bixt3d.engine.report import read_rows
 from bixt3d.errors import InputError
-from bixt3d.io.bounds import LIST_BYTES, printable, read_words
+from bixt3d.io.bounds import LIST_BYTES, counted, listed, printable, read_words
 from bixt3d.io.untrusted import MAX_YAML, read_json, read_yaml
 from bixt3d.tasks import find_task
 from bixt3d.tasks.scores import Score
@@ -47,26 +48,31 @@ class RunFolder:
         """Number of finished epochs."""
         return int(self.rows[-1]["epoch"]) if self.rows else int(self.result.get("epochs", 0))
 
-    @property
-    def planned(self) -> str:
-        """Planned epochs or steps, as text."""
-        train = self.settings.get("train") or {}
-        return f"{train['steps']} steps" if train.get("steps") else str(train.get("epochs", "?"))
+    def progress(self, epochs: int | None = None) -> str:
+        """Return finished epochs and planned length as text, as in ``2 of 3``, or ``2, 60 steps planned``.
+
+        ``epochs``: the number of finished epochs, if it is not this run's own.
+        """
+        train, done = self.settings.get("train") or {}, self.epochs if epochs is None else epochs
+        if not train.get("steps"):
+            return f"{done} of {train.get('epochs', '?')}"
+        return f"{done}, {train['steps']} steps" + " planned" * (not self.finished)
 
     @property
     def finished(self) -> bool:
-        """Whether result.json is there and is that of the last epoch (of several seeds: of all)."""
+        """Whether result.json is there and is that of the last epoch; of several seeds: also that of each."""
         if self.seeds:
-            return self.result.get("seeds") == list(self.seeds)
+            return self.result.get("seeds") == list(self.seeds) and not self.unfinished_seeds()
         return bool(self.result) and self.result.get("epochs") == self.epochs
 
     @property
     def state(self) -> str:
         """The state of the run, as text."""
-        several = f", {len(self.seeds)} seeds" if self.seeds else ""
         if self.finished:
-            return "finished" + several
-        return "unfinished" + (several or f", epoch {self.epochs} of {self.planned}")
+            return "finished" + (f", {len(self.seeds)} seeds" if self.seeds else "")
+        if self.seeds:
+            return f"unfinished, {len(self.seeds) - len(self.unfinished_seeds())} of {len(self.seeds)} seeds finished"
+        return f"unfinished, epoch {self.progress()}"
 
     def score(self, name: str) -> float | None:
         """Return a main score: of the result, or of the last epoch that was evaluated, or None."""
@@ -99,15 +105,22 @@ class RunFolder:
         places = [self.folder / f"seed{seed}" for seed in self.seeds or ()]
         return [read_folder(place) for place in places if (place / RECORD).is_file()]
 
+    def unfinished_seeds(self) -> list[Path]:
+        """Return the folders of the seeds that have no run yet, or an unfinished one."""
+        done = [run.folder for run in self.runs_of_seeds() if run.finished]
+        return [place for seed in self.seeds or () if (place := self.folder / f"seed{seed}") not in done]
+
 
 def read_folder(folder: Path) -> RunFolder:
     """Read a run folder. Raises InputError if it is no run, or a file is damaged."""
     record = read_record(folder) if folder.is_dir() else None
     if record is None:
+        below = sorted(str(path.parent) for path in folder.glob(f"*/{RECORD}"))
         what = (
             "is no folder" + near_run(folder)
             if not folder.is_dir()
-            else "has no run (no run.json and no model.safetensors): name a run folder or a file"
+            else "has no run (no run.json and no model.safetensors): name "
+            + (f"one of {listed(below)}" if below else "a run folder or a file")
         )
         raise InputError(f"{printable(folder)} {what}")
     config, result = folder / "config.yaml", folder / "result.json"
@@ -116,7 +129,40 @@ def read_folder(folder: Path) -> RunFolder:
     if not (isinstance(settings, dict) and isinstance(found, dict)):
         raise InputError(f"{printable(config if isinstance(found, dict) else result)} is damaged: it is no mapping")
     rows = read_rows(folder / "metrics.csv")
-    return RunFolder(folder, record.task, record.began, record.seeds, settings, rows, found)
+    run = RunFolder(folder, record.task, record.began, record.seeds, settings, rows, found)
+    check_numbers(found, run.headline, str(result))
+    return run
+
+
+NUMBERS = ("epochs", "steps", "seconds", "parameters", "peak_memory", "expected_calibration_error")
+"""What result.json has as a number, besides scores and speeds."""
+
+
+def check_numbers(found: Mapping[str, Any], headline: Mapping[str, Score], path: str) -> None:
+    """Raise InputError for a result.json with a score that cannot be, or with text in place of a number."""
+    for key in (key for key in found if key in NUMBERS or key.endswith("_per_second")):
+        if found[key] is not None and type(found[key]) not in (int, float):
+            raise InputError(f"{path} is damaged: {key} is no number")
+    groups = {"": found} | {key: group for key, group in found.items() if isinstance(group, dict)}
+    for name, score in headline.items():
+        if not all(is_score(group[name], score, key) for key, group in groups.items() if name in group):
+            share = " from 0 to 1" * score.number_format.endswith("%")
+            raise InputError(f"{path} is damaged: {name} is no number{share}")
+    if not isinstance(found.get("best_on_test"), dict | None):
+        raise InputError(f"{path} is damaged: best_on_test has no scores")
+
+
+def is_score(value: Any, score: Score, group: str = "") -> bool:
+    """Return whether a value of a group of result.json can be this score: a number, or one with a second number.
+
+    Those are mean and deviation over seeds, or the value of the best epoch and its number.
+    """
+    first, second = ("value", "epoch") if group == "best_on_test" else ("mean", "deviation")
+    if isinstance(value, dict):
+        return type(value.get(second)) in (int, float) and is_score(value.get(first), score)
+    if type(value) not in (int, float) or group == "best_on_test":
+        return False
+    return not score.number_format.endswith("%") or 0 <= value <= 1
 
 
 def find_runs(root: Path) -> Iterator[Path]:
@@ -125,6 +171,14 @@ def find_runs(root: Path) -> Iterator[Path]:
     for place in sorted(places):
         if not ((place.parent / RECORD).is_file() and place.name.startswith("seed")):
             yield place
+
+
+def runs_at(place: Path) -> list[Path]:
+    """Return a run folder; for a folder that is no run, those below it, if there are any, and a line says so."""
+    below = [] if not place.is_dir() or read_record(place) else list(find_runs(place))
+    if below:
+        print(f"{printable(place)} is no run itself: {counted(len(below), 'run')} below it", file=sys.stderr)
+    return below or [place]
 
 
 def duration(seconds: Any) -> str:

@@ -12,6 +12,7 @@ from written_runs import write_run_folder, write_seeds
 
 from bixt3d.cli.compare import main
 from bixt3d.cli.comparison import costs_of
+from bixt3d.cli.info import main as info
 from bixt3d.io.bounds import listed
 from bixt3d.types import InputError
 from bixt3d.viz.comparison import cost_png
@@ -94,6 +95,33 @@ def test_a_result_whose_numbers_are_none_is_refused(runs):
         main([str(runs[0])])
     (runs[0] / "result.json").write_text(json.dumps(written | {"seconds": None}))
     main([str(runs[0])])
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ({"overall_accuracy": "high"}, "overall_accuracy is no number from 0 to 1"),
+        ({"overall_accuracy": 7.5}, "overall_accuracy is no number from 0 to 1"),
+        ({"overall_accuracy": {"mean": 0.5}}, "overall_accuracy is no number from 0 to 1"),
+        ({"best_on_test": {"mean_accuracy": {"value": None, "epoch": 1}}}, "mean_accuracy is no number from 0 to 1"),
+        ({"best_on_test": {"overall_accuracy": 0.5}}, "overall_accuracy is no number from 0 to 1"),
+        ({"best_on_test": "none"}, "best_on_test has no scores"),
+        ({"epochs": "three"}, "epochs is no number"),
+        ({"clouds_per_second": [50]}, "clouds_per_second is no number"),
+    ],
+)
+def test_a_result_whose_scores_cannot_be_is_refused(tmp_path, capsys, more, fault):
+    run = write_run_folder(tmp_path / "one", [0.5, 0.9, 0.8], **more)
+    with pytest.raises(InputError, match=f"one/result.json is damaged: {fault}"):
+        main([str(run)])
+    assert info([str(run)]) == 2 and f"result.json is damaged: {fault}" in capsys.readouterr().err
+
+
+def test_a_folder_of_runs_stands_for_the_runs_below_it(runs, tmp_path, capsys):
+    main(["show", str(tmp_path), str(runs[0])])
+    said = capsys.readouterr()
+    assert [row[0].replace("/ped", "|ped") for row in cells(said.out)[2:]] == sorted(map(str, runs))
+    assert f"{tmp_path} is no run itself: 3 runs below it" in said.err
 
 
 def test_costs_that_no_run_has_are_no_panel():

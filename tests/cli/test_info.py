@@ -1,6 +1,7 @@
 """``bixt3d info``: what a run and a file hold, said truly."""
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from written_runs import write_run_folder, write_seeds
 
+from bixt3d.cli.compare import main as compare
 from bixt3d.cli.info import main
 from bixt3d.io.weights import save_weights
 
@@ -53,6 +55,22 @@ def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path, capsys):
     assert f"next bixt3d train cls --resume {run}" in said
 
 
+def test_a_folder_of_runs_is_no_run_and_its_runs_are_named(tmp_path, capsys):
+    run = write_run_folder(tmp_path / "run", [0.5])
+    assert main([str(tmp_path)]) == 2
+    assert f"has no run (no run.json and no model.safetensors): name one of {run}\n" in capsys.readouterr().err
+
+
+def test_epochs_are_not_counted_out_of_steps(tmp_path, capsys):
+    done, begun = write_run_folder(tmp_path / "done", [0.5, 0.9, 0.8]), write_run_folder(tmp_path / "begun", [0.5, 0.9])
+    for run in (done, begun):
+        (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("{epochs: 3}", "{steps: 60}"))
+    assert "trained epoch 3, 60 steps, seed 0" in told(capsys, done)
+    assert "a run, unfinished, epoch 2, 60 steps planned task" in told(capsys, begun)
+    compare([str(begun)])
+    assert "| 2, 60 steps planned, unfinished |" in capsys.readouterr().out
+
+
 def test_a_run_that_was_trained_longer_and_stopped_is_not_finished(tmp_path, capsys):
     run = write_run_folder(tmp_path / "run", [0.5, 0.9, 0.8])
     with (run / "metrics.csv").open("a") as file:
@@ -89,6 +107,9 @@ def test_several_seeds_give_their_mean_and_their_runs(tmp_path, capsys):
     assert "a run of seeds 0, 1, finished, 2 seeds" in said
     assert "overall accuracy 60.00% +- 14.14%" in said
     assert f"{run}/seed0: finished {run}/seed1: finished" in said
+    shutil.rmtree(run / "seed1")
+    said = told(capsys, run)
+    assert "unfinished, 1 of 2 seeds finished" in said and f"{run}/seed0: finished {run}/seed1: no run" in said
 
 
 def test_damaged_weights_are_not_described(tmp_path, capsys):

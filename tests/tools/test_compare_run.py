@@ -1,28 +1,26 @@
 """``bixt3d compare run``: configs trained under one budget, skipped or resumed, and compared in one table."""
 
 import csv
-import itertools
 import json
-import re
+import shutil
 import statistics
 from pathlib import Path
 
 import pytest
-import torch
-from same_runs import state_of
 
 from bixt3d.cli import compare, side_by_side
-from bixt3d.cli.compare_run import length_of, make_plan
+from bixt3d.cli.compare_run import make_plan
 from bixt3d.cli.main import call
 from bixt3d.engine.folder import make_folder, record_now
 from bixt3d.tasks import training
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.command import parse_command
-from bixt3d.types import InputError
+from bixt3d.types import InputError, Stopped
 
 SMALLER = (
     "model:\n  init_args:\n    encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_latents: 2}}\n"
 )
+BUDGET = "--budget is a time such as 90s, 15m or 2h, a number of steps such as 2000, or tiny, not "
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +74,7 @@ def test_two_configs_are_trained_with_two_seeds_and_stand_in_one_table(compare_r
         assert {result["steps"] for result in results} == {4} and float(row["steps"]) == 4
         assert int(row["parameters"]) == results[0]["parameters"] and float(row["peak_memory"]) > 1e7
     assert 0 < int(rows["tiny+small"]["flops"]) < int(rows["tiny"]["flops"])
-    assert "best" not in said and "Budget of training for each seed: tiny." in said
+    assert "best" not in said and "Budget of training for each seed: 4 steps." in said
 
 
 def test_what_is_finished_is_skipped_and_what_was_stopped_is_resumed(compare_run, tmp_path, monkeypatch, capsys):
@@ -103,6 +101,38 @@ def test_what_is_finished_is_skipped_and_what_was_stopped_is_resumed(compare_run
         compare_run("--train.batch_size=8")
 
 
+@pytest.mark.parametrize("lost", ["seed0/result.json", "seed1"])
+def test_what_is_missing_of_a_finished_run_is_trained_again(compare_run, tmp_path, capsys, lost):
+    compare_run("--seeds=0,1")
+    out, place = tmp_path / "out", tmp_path / "out/tiny" / lost
+    before = (out / "tiny/result.json").read_text()
+    place.unlink() if place.is_file() else shutil.rmtree(place)
+    compare.main(["show", str(out / "tiny")])
+    said = capsys.readouterr().out
+    assert f"Seeds without a run, or with an unfinished one: {out / 'tiny' / lost.split('/')[0]}." in said
+    (command,) = compare_run("--seeds=0,1")
+    assert command[2] == f"--resume={out / 'tiny'}" and (out / "tiny/result.json").read_text() == before
+    assert result_of(out / "tiny/seed0")["steps"] == result_of(out / "tiny/seed1")["steps"] == 4
+    said = capsys.readouterr().out
+    assert "tiny: resumed" in said and "Unfinished" not in said and "| - " not in said
+
+
+def test_a_smaller_comparison_in_the_same_folder_keeps_the_other_runs_in_the_table(
+    compare_run, tiny, tmp_path, train, capsys
+):
+    compare_run()
+    out, again = tmp_path / "out", ["run", "--cfgs", str(tiny), "--out", str(tmp_path / "out"), "--budget", "tiny"]
+    train(out / "longer", "--train.steps=5")
+    (out / "damaged").mkdir()
+    (out / "damaged/run.json").write_text("{")
+    compare.main(again)
+    said = capsys.readouterr().out
+    with (out / "table.csv").open(newline="") as file:
+        assert [Path(row["run"]).name for row in csv.DictReader(file)] == ["tiny", "tiny+small"]
+    assert f"not in the table, as its task or budget differs: {out / 'longer'}" in said
+    assert f"not in the table: {out / 'damaged/run.json'} is damaged" in said
+
+
 @pytest.mark.parametrize("threads", [["--runtime.threads=1"], ["--runtime.threads", "1"]], ids=["=", "two words"])
 def test_a_resumed_run_gets_the_threads_of_the_command_line(tiny, tmp_path, threads):
     task = Classification()
@@ -125,7 +155,9 @@ def test_what_the_comparison_sets_itself_is_refused_in_both_spellings(words):
     [
         (["--train.epochs=3"], "--train.epochs is not for all runs"),
         (["--seeds=0,0"], "names a seed twice"),
-        (["--budget=15 parsecs"], "--budget is a time such as 15m, 90s or 1h, or a number of steps such as 2000"),
+        (["--budget=15 parsecs"], f"{BUDGET}'15 parsecs'"),
+        (["--budget=0"], f"{BUDGET}'0'"),
+        (["--budget=10.5"], f"{BUDGET}'10.5'"),
         (["--jobs=0"], "--jobs must be at least 1"),
         (["--data.rot=x"], "unknown setting 'data.rot'"),
         (["--cfgs", "shapes_cls", "shapes_partseg"], "configs of one task can be compared, but shapes_cls does class"),
@@ -145,9 +177,37 @@ def test_a_run_that_fails_does_not_stop_the_others(compare_run, tmp_path, monkey
         return inside(command, *more) if command[-1].endswith("small") else 2
 
     monkeypatch.setattr(side_by_side, "start", fail_first)
-    with pytest.raises(InputError, match=r"1 of 2 configs did not end: tiny; .* the same command goes on"):
+    with pytest.raises(InputError, match=r"1 of 2 configs did not end: tiny; .*: mend what .* then the same command"):
         compare_run()
     assert result_of(tmp_path / "out/tiny+small/seed0")["steps"] == 4
+
+
+@pytest.mark.parametrize("file", ["out", "out/tiny"])
+def test_a_file_in_place_of_a_folder_is_refused_before_anything_is_trained(compare_run, tmp_path, capsys, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("mine")
+    with pytest.raises(InputError, match=rf"{file} is a file: --out names the folder of the comparison"):
+        compare_run()
+    assert "new" not in capsys.readouterr().out and (tmp_path / file).read_text() == "mine"
+
+
+def test_a_run_without_its_record_is_refused_before_anything_is_trained(compare_run, tmp_path, capsys):
+    place = tmp_path / "out/tiny+small"
+    place.mkdir(parents=True)
+    (place / "config.yaml").write_text("")
+    with pytest.raises(InputError, match=r"tiny\+small has files of a run, but no run.json .* name another --out"):
+        compare_run()
+    assert not (tmp_path / "out/tiny").exists() and "new" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_says_that_the_same_command_goes_on(compare_run, monkeypatch, jobs):
+    def interrupted(command, threads, log, running):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(side_by_side, "start", interrupted)
+    with pytest.raises(Stopped, match="stopped by SIGINT: what is finished is kept, and the same command goes on"):
+        compare_run("--jobs", jobs)
 
 
 def test_a_run_that_a_signal_stopped_has_not_failed():
@@ -157,54 +217,3 @@ def test_a_run_that_a_signal_stopped_has_not_failed():
         "stopped by a signal",
         "failed with exit code 2",
     ]
-
-
-@pytest.mark.parametrize(
-    ("budget", "setting"),
-    [("15m", "--train.budget=15m"), ("2000", "--train.steps=2000"), ("2000 steps", "--train.steps=2000")],
-)
-def test_a_budget_is_a_time_or_a_number_of_steps(budget, setting):
-    assert length_of(budget) == setting
-
-
-def test_a_budget_of_time_measures_the_number_of_steps_and_changes_nothing_else(train, tmp_path, capsys):
-    timed = train(tmp_path / "timed", "--train.budget=0.05s")
-    result = result_of(timed)
-    steps, measured, seconds = re.search(
-        r"budget of 0.05s: (\d+) steps?, as (\d+) steps took (\S+) s each", capsys.readouterr().out
-    ).groups()
-    assert result["steps"] == int(steps) == max(1, int(0.05 / float(seconds))) and int(measured) >= 4
-    counted = train(tmp_path / "counted", f"--train.steps={steps}")
-    one, other = state_of(timed), state_of(counted)
-    assert one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
-    assert (result["budget"], result_of(counted).get("budget")) == ("0.05s", None)
-    assert call(["train", "cls", f"--resume={timed}", f"--train.steps={int(steps) + 1}"]) == timed
-    assert result_of(timed)["steps"] == int(steps) + 1 and "budget" not in result_of(timed)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the processor does not wait for a GPU")
-def test_other_work_on_the_machine_takes_no_steps_from_a_budget_on_one_thread(train, tmp_path, monkeypatch, capsys):
-    clock = itertools.count(0.0, 1000.0)
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    train(tmp_path / "run", "--train.budget=0.05s", "--runtime.threads=1")
-    seconds = re.search(r"steps? took (\S+) s each", capsys.readouterr().out)[1]
-    assert float(seconds) < 100
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--train.budget=3s", "--train.steps=5"], "--train.steps sets the length too: leave --train.budget out"),
-        (["--train.budget=3"], "a budget of time is a number with s, m or h, such as 15m, not '3'"),
-        (["--train.budget=0s"], "a budget of time is a number with s, m or h"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_a_budget_that_cannot_be_is_a_sentence(train, tmp_path, options, sentence):
-    with pytest.raises(InputError, match=re.escape(sentence)):
-        train(tmp_path / "run", *options)
-
-
-def test_a_run_to_resume_takes_no_budget(tiny_run):
-    with pytest.raises(InputError, match="a run to resume has its number of steps: leave --train.budget out"):
-        call(["train", "cls", f"--resume={tiny_run}", "--train.budget=9s"])
