@@ -117,7 +117,7 @@ def card(name: str, entry: Mapping[str, Any], run: RunFolder, folder: Path) -> s
 
 def words_of(score: str) -> str:
     """Return the name of a score as text."""
-    return score.replace("_", " ").replace("miou", "mIoU")
+    return score.replace("_", " ").replace("miou", "mIoU").replace("top", "top-")
 
 
 def front_matter(name: str, entry: Mapping[str, Any], run: RunFolder, program: str) -> str:
