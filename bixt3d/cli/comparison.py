@@ -172,10 +172,10 @@ def notes_on(runs: Sequence[RunFolder], best: bool = True) -> list[str]:
     too_good = f" *: {name} of the best epoch on the test set, which is too optimistic." * best
     lines = ["", f"Scores: last epoch, test set.{too_good}"]
     own = [(run.runs_of_seeds() or [run])[0].settings.get("data") for run in runs]
-    different = [shown(run.folder) for run, data in zip(runs, own, strict=True) if data != own[0]]
+    different = [Path(shown(run.folder)) for run, data in zip(runs, own, strict=True) if data != own[0]]
     if different:
         lines.append(f"Other settings of data than {shown(runs[0].folder)}: {listed(different)}; compare with care.")
-    if unfinished := [shown(run.folder) for run in runs if not run.finished]:
+    if unfinished := [Path(shown(run.folder)) for run in runs if not run.finished]:
         lines.append(f"Unfinished, scores of the last evaluated epoch: {listed(unfinished)}.")
     if open_seeds := [place for run in runs for place in run.unfinished_seeds()]:
         lines.append(f"Seeds without a run, or with an unfinished one: {listed(open_seeds)}.")

@@ -115,7 +115,7 @@ def read_folder(folder: Path) -> RunFolder:
     """Read a run folder. Raises InputError if it is no run, or a file is damaged."""
     record = read_record(folder) if folder.is_dir() else None
     if record is None:
-        below = sorted(str(path.parent) for path in folder.glob(f"*/{RECORD}"))
+        below = sorted(path.parent for path in folder.glob(f"*/{RECORD}"))
         what = (
             "is no folder" + near_run(folder)
             if not folder.is_dir()

@@ -114,9 +114,10 @@ def counted(number: int, word: str) -> str:
 
 
 def listed(names: Iterable[object], most: int = 10) -> str:
-    """Return names joined by commas, the first ``most`` of them, for a message."""
+    """Return names joined by commas, the first ``most`` of them, for a message; paths whole, other names shortened."""
     names = list(names)
-    shown = ", ".join(printable(shortened(str(name))) for name in names[:most])
+    texts = [str(name) if isinstance(name, Path) else shortened(str(name)) for name in names[:most]]
+    shown = ", ".join(map(printable, texts))
     return (shown + f" and {len(names) - most} more" if len(names) > most else shown) or "none"
 
 

@@ -32,6 +32,10 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").replace("\\|", "/").split("|")] for line in lines]
 
 
+def test_folders_in_a_message_are_whole_and_other_names_are_cut():
+    assert listed([Path("a" * 100), "b" * 100]) == f"{'a' * 100}, {'b' * 77}..."
+
+
 def test_runs_stand_in_one_table_in_markdown(runs, capsys):
     main([*map(str, runs)])
     said = capsys.readouterr().out
