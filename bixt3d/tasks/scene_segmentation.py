@@ -13,7 +13,6 @@ from torch.nn.functional import cross_entropy
 from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.mix import mix_scenes
 from bixt3d.datasets.scenes.source import SceneSource
-from bixt3d.datasets.scenes.tilt import tilt_scenes
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.loop import Batch, Step, merge
@@ -45,8 +44,6 @@ class SceneTrain(Train):
             power of minus ``balance``; 0: all points alike, 0.5: by the inverse root, 1: all classes alike.
         lovasz: weight of the Lovász-softmax loss, which is added to the cross entropy.
         mix: probability that a crop is laid over another one (Mix3D, see `mix_scenes`).
-        slope: largest gradient (1: 45 degrees) of a random tilt of crops, small ones more often: for steep terrain if
-            the training set has none (see `tilt_scenes`).
         window: evaluation: voxels of a window; a scene with fewer goes through the model in one pass (0: those of the
             largest crops).
     """
@@ -55,12 +52,11 @@ class SceneTrain(Train):
     balance: float = 0.0
     lovasz: float = 0.0
     mix: float = 0.0
-    slope: float = 0.0
     window: int = 0
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("balance", "lovasz", "slope", "window"):
+        for name in ("balance", "lovasz", "window"):
             if getattr(self, name) < 0:
                 raise InputError(f"train.{name} must not be negative, but is {getattr(self, name)}")
         if not 0 <= self.mix <= 1:
@@ -142,9 +138,6 @@ class SceneSegmentation(Task):
         alone = super().make_augment(run, train, epoch)
 
         def augment(batch: Batch, step: int) -> Batch:
-            if run.train.slope:
-                draws = Draws(batch["index"], "tilt", run.seed, epoch)
-                batch = tilt_scenes(batch, run.train.slope, train.features, run.data.grid, draws)
             batch = alone(batch, step)
             if run.train.mix:
                 batch = mix_scenes(batch, run.train.mix, Draws(batch["index"], "mix", run.seed, epoch))

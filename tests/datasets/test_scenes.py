@@ -1,7 +1,5 @@
 """Scenes: voxels and the way back, crops, folders, procedural rooms."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,6 @@ from bixt3d.datasets.scenes.room_layout import CLASSES
 from bixt3d.datasets.scenes.rooms import make_room_cloud
 from bixt3d.datasets.scenes.scanner import visible_points
 from bixt3d.datasets.scenes.scene import MADE, heights, make_scene
-from bixt3d.datasets.scenes.tilt import tilt_scenes
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.inference.windows import scene_probabilities
 from bixt3d.types import Features, InputError
@@ -223,27 +220,6 @@ def crops(count: int = 3) -> dict[str, torch.Tensor]:
     xyz = torch.rand(count, 10, 3) + torch.arange(10)[:, None]  # each point farther from the axis than the one before
     number = torch.arange(count * 10).view(count, 10)
     return {"xyz": xyz, "feats": number[..., None].float(), "labels": number, "index": torch.arange(count)}
-
-
-def test_tilted_crops_have_a_slope_and_heights_above_it():
-    x, y = torch.meshgrid(torch.arange(-20.0, 20), torch.arange(-20.0, 20), indexing="ij")
-    tall = 5.0 * ((x.abs() < 3) & (y.abs() < 3))  # a building on flat ground, under the center
-    xyz, height = torch.stack([x, y, tall], -1).view(1, -1, 3), tall.view(1, -1, 1)
-    batch = {"xyz": xyz, "feats": torch.cat([torch.ones_like(height), 0.5 * height], 2), "index": torch.tensor([1])}
-    features, draws = Features.parse("intensity,height"), Draws(torch.tensor([1]), "tilt")
-    flat = tilt_scenes(batch, 0.0, features, 0.5, draws)
-    assert flat["xyz"].equal(xyz) and flat["feats"].equal(batch["feats"])
-    tilted = tilt_scenes(batch, 1.0, features, 0.5, draws)
-    angle, size = draws.uniform("tilt", 2)[0].tolist()
-    gradient = size**2 * torch.tensor([math.cos(2 * math.pi * angle), math.sin(2 * math.pi * angle)])
-    risen = tilted["xyz"][0, :, 2] - xyz[0, :, 2] - xyz[0, :, :2] @ gradient
-    assert risen.max() - risen.min() < 1e-4 and tilted["xyz"][..., :2].equal(xyz[..., :2])
-    above = 2 * tilted["feats"][0, :, 1]  # in voxels
-    center = xyz[0, :, :2].square().sum(1).argmin()
-    assert tilted["xyz"][0, center, 2] == pytest.approx(above[center].item())  # positions are from the floor there
-    inner = (height[0, :, 0] == 0) & (xyz[0, :, :2].abs().amax(1) < 10)
-    assert 0.5 < gradient.norm() < 1 and above[inner].abs().max() < 10 * gradient.norm()  # a cell of the floor
-    assert tilted["feats"][..., 0].equal(batch["feats"][..., 0])
 
 
 def test_mixed_crops_hold_the_inner_halves_of_two_crops():
