@@ -71,7 +71,9 @@ class SharedModel(nn.Module):
         try:
             path = find_run(HUB + text if remote else place)
         except InputError as error:
-            raise InputError(f"there is no folder {text}, and {error}") from error if remote else error
+            if not remote:
+                raise
+            raise InputError(f"there is no folder {text}, and {error}") from error
         if not path.exists():
             near = nearest(text, known_pretrained())
             raise InputError(f"there is no folder and there are no pretrained weights {printable(text)[:200]}{near}")

@@ -134,6 +134,8 @@ def test_what_the_hub_answers_is_one_sentence(model, monkeypatch):
     sentence = r"could not fetch model.safetensors of user/model from the Hugging Face hub: "
     with pytest.raises(InputError, match=f"^{sentence}HF_HUB_OFFLINE is set, which forbids the network"):
         bixt3d.load_pretrained("hf-hub:user/model")
+    with pytest.raises(InputError, match=f"^{sentence}HF_HUB_OFFLINE is set"):  # no folder was meant
+        bixt3d.FeatureModel.from_pretrained("hf-hub:user/model")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(sys.modules["huggingface_hub"], "hf_hub_download", partial(_raise, LocalEntryNotFoundError))
     with pytest.raises(
