@@ -23,7 +23,7 @@ HEIGHT = Feature("height", "scalar", 1)
 HIGHEST = 256
 """Largest height that models read, in voxels: a few stray points far above would rule batch norm's statistics."""
 
-MADE = 2
+MADE = 3
 """The number of this way to make scenes; caches of another one are made again."""
 
 CELL, LOW, REACH = 10, 0.05, 3.5
@@ -122,8 +122,8 @@ def from_origin(xyz: Float[np.ndarray, "N 3"], origin: Float[np.ndarray, "3"]) -
 def heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:
     """Return the height of points above the floor, which follows slopes and not objects narrower than two cells.
 
-    The low points of square cells (the `LOW` quantile of their heights, so that a few points below the floor, as in
-    many scans, do not count), opened (the lowest of nine cells, then the highest of nine), and interpolated between the
+    The low points of square cells (the `LOW` quantile of their heights; points that many scans have scattered below the
+    floor do not count), opened (the lowest of nine cells, then the highest of nine), and interpolated between the
     centers of cells. A floor depends on points up to `REACH` cells away.
     """
     place = points[:, :2] / cell
@@ -134,8 +134,7 @@ def heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:
     known, own, count = (index[:, 0] * width + index[:, 1]).unique(return_inverse=True, return_counts=True)
     by_height = points[:, 2].argsort(stable=True)
     order = by_height[own[by_height].argsort(stable=True)]
-    start = count.cumsum(0) - count
-    low = points[order[start + ((count - 1) * LOW).long()], 2]
+    low = _low(points[order, 2], count, cell)
     near = _near_cells(known, width)
     floor = low[near].amin(1)[near].amax(1)
     beside = place - place.floor() - 0.5  # from the center of the cell
@@ -144,6 +143,21 @@ def heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:
     corners = [floor[near[own, 3 * (1 + row) + 1 + column]] for row in (0 * x, x) for column in (0 * y, y)]
     first, second = (torch.lerp(corners[row], corners[row + 1], across) for row in (0, 2))
     return points[:, 2] - torch.lerp(first, second, along)
+
+
+def _low(height: Float[Tensor, " N"], count: Int[Tensor, " V"], thick: float) -> Float[Tensor, " V"]:
+    """Return the `LOW` quantile of the heights of each cell, above the points that are no layer.
+
+    A layer is the share `LOW` of the points within ``thick``; if there is none, all points count.
+    ``height``: of the points, cell by cell, sorted in each; ``count``: points of each cell.
+    """
+    start, more = count.cumsum(0) - count, ((count - 1) * LOW).long()
+    cell = torch.arange(len(count)).repeat_interleave(count)
+    top = torch.arange(len(height)) + more[cell]
+    inside = top < (start + count)[cell]
+    layer = torch.where(inside & (height[top.clamp(max=len(height) - 1)] - height <= thick))[0]
+    first = start.scatter_reduce(0, cell[layer], layer, "amin", include_self=False)
+    return height[first + more]
 
 
 def _near_cells(known: Int[Tensor, " V"], width: int) -> Int[Tensor, "V 9"]:
