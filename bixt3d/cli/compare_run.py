@@ -171,7 +171,7 @@ def difference(asked: dict[str, Any], saved: dict[str, Any], group: str = "") ->
 
 
 def length_of(budget: str) -> str:
-    """Return the setting of a budget: the steps, or the time, of training."""
+    """Return the setting of a budget: the steps, or the time, of training; equal times, such as 60s and 1m, alike."""
     from bixt3d.tasks.settings import seconds_of
 
     if found := re.fullmatch(r"0*([1-9]\d*)(?: ?steps)?", budget):
@@ -179,12 +179,12 @@ def length_of(budget: str) -> str:
     if budget == "tiny":
         return f"--train.steps={TINY}"
     try:
-        seconds_of(budget)
+        seconds = seconds_of(budget)
     except InputError as error:
         raise InputError(
             f"--budget is a time such as 90s, 15m or 2h, a number of steps such as 2000, or tiny, not '{budget}'"
         ) from error
-    return f"--train.budget={budget}"
+    return f"--train.budget={seconds / 60:.0f}m" if seconds % 60 == 0 else f"--train.budget={seconds:.12g}s"
 
 
 def budget_words(budget: str) -> str:
@@ -192,9 +192,8 @@ def budget_words(budget: str) -> str:
     key, value = length_of(budget).split("=")
     if key == "--train.steps":
         return counted(int(value), "step")
-    number, unit = re.fullmatch(r"([\d.]+)([smh])\w*", value.strip()).groups()
-    word = {"s": "second", "m": "minute", "h": "hour"}[unit]
-    return f"{float(number):g} {word}{'s' * (float(number) != 1)}"
+    number, word = value[:-1], {"s": "second", "m": "minute"}[value[-1]]
+    return f"{number} {word}{'s' * (number != '1')}"
 
 
 def parts_of(cfg: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Trained weights by name: those that come with bixt3d, and those of the Hugging Face hub."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def find_pretrained(name: str) -> Path:
     if name.startswith(HUB):
         return fetch_from_hub(name.removeprefix(HUB))
     if name not in folders:
-        raise InputError(f"there are no pretrained weights '{printable(name)[:80]}'" + nearest(name, folders))
+        hint = "; load_run opens the run at that path" if os.path.exists(name) else nearest(name, folders)
+        raise InputError(f"there are no pretrained weights '{printable(name)[:80]}'{hint}")
     return folders[name]
 
 

@@ -128,6 +128,8 @@ def test_weights_load_by_name_as_predictor_and_as_model(name: str):
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(InputError, match="no pretrained weights 'modelnet10_small'; did you mean 'modelnet10-small'"):
         bixt3d.load_pretrained("modelnet10_small")
+    with pytest.raises(InputError, match="no pretrained weights '.'; load_run opens the run at that path"):
+        bixt3d.load_pretrained(".")
     with pytest.raises(InputError, match="no run folder or weights file shapes-clss; did you mean 'shapes-cls'"):
         bixt3d.load_run("shapes-clss")
     with pytest.raises(InputError, match=r"trained weights: load them with load_pretrained\('shapes-cls'\)"):

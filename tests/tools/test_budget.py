@@ -29,9 +29,11 @@ def result_of(folder: Path) -> dict:
     ("budget", "setting", "words"),
     [
         ("15m", "--train.budget=15m", "15 minutes"),
-        ("1min", "--train.budget=1min", "1 minute"),
+        ("1min", "--train.budget=1m", "1 minute"),
+        ("60.0s", "--train.budget=1m", "1 minute"),
         ("90s", "--train.budget=90s", "90 seconds"),
-        ("1.5h", "--train.budget=1.5h", "1.5 hours"),
+        ("1.5h", "--train.budget=90m", "90 minutes"),
+        ("0.05s", "--train.budget=0.05s", "0.05 seconds"),
         ("2000", "--train.steps=2000", "2000 steps"),
         ("2000 steps", "--train.steps=2000", "2000 steps"),
         ("tiny", "--train.steps=4", "4 steps"),
