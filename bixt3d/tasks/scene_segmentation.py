@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.mix import mix_scenes
+from bixt3d.datasets.scenes.relief import raise_scenes
 from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.engine.fabric import Fabric
@@ -44,6 +45,8 @@ class SceneTrain(Train):
             power of minus ``balance``; 0: all points alike, 0.5: by the inverse root, 1: all classes alike.
         lovasz: weight of the Lovász-softmax loss, which is added to the cross entropy.
         mix: probability that a crop is laid over another one (Mix3D, see `mix_scenes`).
+        relief: largest height in voxels of random hills under some of the crops, for steep terrain that the training
+            set lacks (see `raise_scenes`).
         window: evaluation: voxels of a window; a scene with fewer goes through the model in one pass (0: those of the
             largest crops).
     """
@@ -52,11 +55,12 @@ class SceneTrain(Train):
     balance: float = 0.0
     lovasz: float = 0.0
     mix: float = 0.0
+    relief: float = 0.0
     window: int = 0
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("balance", "lovasz", "window"):
+        for name in ("balance", "lovasz", "relief", "window"):
             if getattr(self, name) < 0:
                 raise InputError(f"train.{name} must not be negative, but is {getattr(self, name)}")
         if not 0 <= self.mix <= 1:
@@ -138,6 +142,9 @@ class SceneSegmentation(Task):
         alone = super().make_augment(run, train, epoch)
 
         def augment(batch: Batch, step: int) -> Batch:
+            if run.train.relief:
+                draws = Draws(batch["index"], "relief", run.seed, epoch)
+                batch = raise_scenes(batch, run.train.relief, train.features, run.data.grid, draws)
             batch = alone(batch, step)
             if run.train.mix:
                 batch = mix_scenes(batch, run.train.mix, Draws(batch["index"], "mix", run.seed, epoch))

@@ -7,6 +7,7 @@ import torch
 from bixt3d.datasets import Rooms, SceneFolder
 from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.mix import mix_scenes
+from bixt3d.datasets.scenes.relief import CONES, hills, raise_scenes
 from bixt3d.datasets.scenes.room_layout import CLASSES
 from bixt3d.datasets.scenes.rooms import make_room_cloud
 from bixt3d.datasets.scenes.scanner import visible_points
@@ -229,6 +230,36 @@ def crops(count: int = 3) -> dict[str, torch.Tensor]:
     xyz = torch.rand(count, 10, 3) + torch.arange(10)[:, None]  # each point farther from the axis than the one before
     number = torch.arange(count * 10).view(count, 10)
     return {"xyz": xyz, "feats": number[..., None].float(), "labels": number, "index": torch.arange(count)}
+
+
+def test_some_crops_are_laid_over_hills_with_heights_above_them():
+    x, y = torch.meshgrid(torch.arange(-20.0, 20), torch.arange(-20.0, 20), indexing="ij")
+    tall = 5.0 * ((x.abs() < 3) & (y.abs() < 3))  # a building on flat ground, under the center
+    xyz, height = torch.stack([x, y, tall], -1).view(1, -1, 3), tall.view(1, -1, 1)
+    feats = torch.cat([torch.ones_like(height), 0.5 * height], 2)
+    batch = {"xyz": xyz.repeat(40, 1, 1), "feats": feats.repeat(40, 1, 1), "index": torch.arange(40)}
+    features, draws = Features.parse("intensity,height"), Draws(batch["index"], "relief")
+    raised = raise_scenes(batch, 30.0, features, 0.5, draws)
+    changed = (raised["xyz"] != batch["xyz"]).flatten(1).any(1)
+    assert changed.tolist() == (draws.uniform("raised") < 0.3).tolist() and 5 < changed.sum() < 20
+    assert raised["feats"][~changed].equal(batch["feats"][~changed])
+    assert raised["xyz"][..., :2].equal(batch["xyz"][..., :2]) and bool((raised["feats"][..., 0] == 1).all())
+    center = xyz[0, :, :2].square().sum(1).argmin()
+    for i in changed.nonzero().flatten().tolist():
+        risen = raised["xyz"][i, :, 2] - xyz[0, :, 2]
+        cones = draws.uniform("cones", 4 * CONES)[i].view(CONES, 4)
+        expected = 30 * draws.uniform("relief")[i] * hills(xyz[0, :, :2], cones)
+        assert torch.allclose(risen - risen[0], expected - expected[0], atol=1e-4)
+        above = heights(raised["xyz"][i], 10.0)
+        assert torch.allclose(2 * raised["feats"][i, :, 1], above, atol=1e-4)
+        assert raised["xyz"][i, center, 2] == pytest.approx(above[center].item(), abs=1e-4)
+
+
+def test_hills_are_cones_with_flat_tops():
+    places = torch.stack([torch.arange(0.0, 11), torch.zeros(11)], 1)
+    cone = torch.tensor([[0.0, 1 / 3, 1.0, 1 / 3]])  # around the first place, radius 10, height 1, twice as steep
+    found = hills(places, cone)
+    assert found.tolist() == pytest.approx([1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0], abs=1e-5)
 
 
 def test_mixed_crops_hold_the_inner_halves_of_two_crops():

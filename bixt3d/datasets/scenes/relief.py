@@ -1,0 +1,51 @@
+"""Random relief under scenes, an augmentation."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bixt3d.datasets.scenes.scene import CELL, HEIGHT, HIGHEST, heights
+from bixt3d.datasets.transforms.draws import Draws
+from bixt3d.types import Features
+
+RATE, CONES = 0.3, 8
+"""Probability that a crop is changed; cones that are laid under it."""
+NARROW, WIDE = 5.0, 40.0
+"""Smallest and largest radius of a cone, in voxels."""
+
+
+def raise_scenes(
+    batch: dict[str, Tensor], relief: float, features: Features, grid: float, draws: Draws
+) -> dict[str, Tensor]:
+    """Lay some crops over random hills, hollows and cliffs, and compute floor and heights again.
+
+    Args:
+        batch: crops; ``xyz`` in voxels, from the floor under the center of the crop.
+        relief: largest height of the hills and depth of the hollows, in voxels; uniform from 0.
+        features: names of the columns of ``feats``; ``height`` is in units of the scene.
+        grid: side of a voxel.
+    """
+    raised, cones = draws.uniform("raised").cpu() < RATE, draws.uniform("cones", 4 * CONES).cpu()
+    size = relief * draws.uniform("relief").cpu()
+    xyz, feats = batch["xyz"].cpu().clone(), batch["feats"].cpu().clone()
+    for i in raised.nonzero().flatten().tolist():
+        points = xyz[i]
+        points[:, 2] += size[i] * hills(points[:, :2], cones[i].view(CONES, 4))
+        above = heights(points, float(CELL))
+        center = points[:, :2].square().sum(1).argmin()
+        points[:, 2] -= points[center, 2] - above[center]
+        if HEIGHT in features.columns:
+            features.take(feats[i], HEIGHT.name)[:, 0] = grid * above.clamp(-HIGHEST, HIGHEST)
+    xyz[..., 2].clamp_(-HIGHEST, HIGHEST)
+    return batch | {"xyz": xyz.to(batch["xyz"].device), "feats": feats.to(batch["feats"].device)}
+
+
+def hills(places: Float[Tensor, "N 2"], drawn: Float[Tensor, "K 4"]) -> Float[Tensor, " N"]:
+    """Return a height from -1 to 1 at each place: the sum of cones around some of the places, cut off.
+
+    ``drawn``: numbers from 0 to 1 for each cone: place, radius, height, and how steep it is below its flat top.
+    """
+    center = places[(drawn[:, 0] * len(places)).long().clamp(max=len(places) - 1)]
+    radius, height, steep = NARROW * (WIDE / NARROW) ** drawn[:, 1], 2 * drawn[:, 2] - 1, 1 + 3 * drawn[:, 3]
+    cones = (steep * (1 - torch.cdist(places, center) / radius)).clamp(0, 1)
+    return (height * cones).sum(1).clamp(-1, 1)
