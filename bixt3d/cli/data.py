@@ -15,6 +15,7 @@ Ends with the command to train with."""
 CONVERT = "Write the clouds of a folder as HDF5 files, which load faster and travel as few files."
 LAYOUTS = """the folder: train/CLASS/* and test/CLASS/* (or val/), or CLASS/* alone, or labels.csv (file,label[,split])
 parts: train/CATEGORY/* and test/CATEGORY/*, or train/* and test/*, with a label for each point in a column
+scenes: train/* and test/*, with a label for each point; classes.yaml says what the labels mean (docs/scenes.md)
 
 examples:
   bixt3d data check my_clouds

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from bixt3d.cli.data_clouds import SeenCloud, duplicates, see_cloud, usable
-from bixt3d.cli.data_scenes import scene_commands, scene_lines
+from bixt3d.cli.data_clouds import SeenCloud, duplicates, see_cloud, table, usable
+from bixt3d.cli.data_scenes import LARGE, given_classes, scene_commands, scene_lines, scene_listing, scene_obstacle
 from bixt3d.datasets.clouds.folder_files import Listing, list_folder
 from bixt3d.datasets.clouds.folder_reading import fault_of, read_clouds
 from bixt3d.datasets.clouds.part_folder import WHOLE
 from bixt3d.datasets.clouds.poses import Poses, find_poses
+from bixt3d.datasets.files.las_large import LAS
+from bixt3d.datasets.scenes.folder import Classes, with_labels_beside
 from bixt3d.datasets.transforms.invariants import INVARIANTS
 from bixt3d.io.bounds import counted, listed, printable
 from bixt3d.types import InputError
@@ -34,14 +36,20 @@ class Found:
     root: Path
     listing: Listing
     parts: bool
+    classes: Classes | None = None
     clouds: list[SeenCloud] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def scenes(self) -> bool:
-        """Whether the clouds are scenes: large, with labels of points, in no class folders."""
-        large = sum(cloud.voxels > 0 for cloud in self.clouds)
-        return self.parts and 2 * large > len(self.clouds) and all(cloud.label == WHOLE for cloud in self.clouds)
+        """Whether the clouds are scenes: large or LAS, with labels of points, in no class folders; or with classes."""
+        large = sum(cloud.size >= LARGE or cloud.path.suffix.lower() in LAS for cloud in self.clouds)
+        objects = any(cloud.label != WHOLE for cloud in self.clouds)
+        return self.parts and (self.classes is not None or (2 * large > len(self.clouds) and not objects))
+
+    def labels(self, *splits: str) -> Counter:
+        """Return the number of points of each label in these splits."""
+        return sum((cloud.labels for cloud in self.clouds if cloud.split in splits), Counter())
 
     def of(self, split: str) -> list[SeenCloud]:
         """Return the clouds of a split."""
@@ -51,11 +59,12 @@ class Found:
 def check(root: Path, parts: bool = False, label: str = "") -> int:
     """Print what a folder contains, warnings and the command; returns 0, or 2 if it cannot be trained on."""
     root = root.expanduser()
-    listing = list_folder(root, 0.2, 0, need_classes=False)
+    column, classes = given_classes(root)
+    listing = scene_listing(root) if classes else list_folder(root, 0.2, 0, need_classes=False)
     parts = parts or not any(entry.label for entry in listing.entries)
     if not parts:
         listing = list_folder(root, 0.2, 0)
-    found = look(Found(root, listing, parts), label)
+    found = look(Found(root, listing, parts, classes), label or column)
     poses = find_poses(by_class(found)) if found.clouds else None
     print("\n".join(map(printable, [*overview(found, poses), *warnings(found)])))
     if fault := obstacle(found):
@@ -70,7 +79,9 @@ def look(found: Found, label: str) -> Found:
     for number, entry in enumerate(tqdm(found.listing.entries, desc=f"reading {printable(found.root)}", unit="file")):
         split = "train" if number < found.listing.num_train else "test"
         try:
-            clouds = read_clouds(entry.path)
+            clouds = [
+                with_labels_beside(cloud, entry.path) if found.parts else cloud for cloud in read_clouds(entry.path)
+            ]
             seen = [see_cloud(entry.path, cloud, split, entry.label or WHOLE, found.parts, label) for cloud in clouds]
         except InputError as error:
             found.faults.append(fault_of(entry.path, found.root, error))
@@ -113,9 +124,9 @@ def overview(found: Found, poses: Poses | None) -> list[str]:
         if spacing:
             least, middle, most = _three(spacing, "{:.3g}")
             lines.append(f"spacing  {least} to {most}, median {middle}: distance of neighboring points")
-    if found.scenes:
-        labels = sum((cloud.labels for cloud in clouds), Counter())
-        lines += scene_lines(spacing, [cloud.voxels for cloud in clouds], found.root, labels)
+    if clouds and found.scenes:
+        known = found.classes.of_word if found.classes else found.labels("train")
+        lines += scene_lines(spacing, [cloud.voxels for cloud in clouds], known, found.labels("train", "test"))
     else:
         lines.append(f"pose     {poses.words() if poses else 'not known: no class has three clouds to compare'}")
     formats = Counter(entry.path.suffix.lower() for entry in found.listing.entries)
@@ -125,18 +136,6 @@ def overview(found: Found, poses: Poses | None) -> list[str]:
 
 def _groups(number: int, kind: str) -> str:
     return f"{number} {kind}" if number == 1 else f"{number} {'classes' if kind == 'class' else 'categories'}"
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as aligned lines: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            f"{cell:{'>' if place else '<'}{width}}"
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
 
 
 def _three(values: Sequence[float | int], number_format: str = "{:,.0f}") -> list[str]:
@@ -214,6 +213,8 @@ def obstacle(found: Found) -> str | None:
     for split, what in (("train", "train"), ("test", "test")):
         if not found.of(split):
             return f"there is no cloud to {what} on that can be read"
+    if found.scenes:
+        return scene_obstacle(found.root, found.classes, found.labels("train"), found.labels("test"), len(found.faults))
     names = sorted({cloud.label for cloud in found.of("train")})
     if unknown := sorted({cloud.label for cloud in found.of("test")} - set(names)):
         return f"there are clouds of {listed(unknown)} to test on, but none to train on that can be read"

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from bixt3d.cli.data_scenes import LARGE, count_voxels
+from bixt3d.cli.data_scenes import count_voxels
 from bixt3d.datasets.clouds.point_labels import NAMES, label_words
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.transforms.normalize import normalize_clouds
@@ -74,7 +74,7 @@ def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, col
         size=cloud.num_faces if cloud.from_mesh else len(cloud),
         extent=float(np.ptp(cloud.xyz, axis=0).max()),
         spacing=spacing,
-        voxels=count_voxels(cloud.xyz, spacing) if parts and len(cloud) >= LARGE else 0,
+        voxels=count_voxels(cloud.xyz, spacing) if parts else 0,
         columns={name: _range(values) for name, values in columns.items() if name != own},
         widths={name: values.shape[-1] for name, values in columns.items()},
         some=xyz[chosen],
@@ -138,3 +138,15 @@ def usable(clouds: Sequence[SeenCloud]) -> list[str]:
         if fits and min(low for low, _ in ranges) < max(high for _, high in ranges):
             good.append(name)
     return good
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as aligned lines: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:{'>' if place else '<'}{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]

@@ -2,25 +2,39 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from bixt3d.datasets.clouds.folder_files import Entry, Listing
 from bixt3d.datasets.files.las_large import LAS
-from bixt3d.datasets.scenes.folder import CLASSES, read_classes
-from bixt3d.io.bounds import listed
+from bixt3d.datasets.scenes.folder import CLASSES, Classes, read_classes, split_files
+from bixt3d.io.bounds import counted, listed
 from bixt3d.ops.voxels import voxel_grid
+from bixt3d.types import InputError
 
 LARGE = 20_000
-"""Points from which on a cloud is taken for a scene, not for an object."""
+"""Points from which on a cloud is taken for a scene, not for an object; LAS and LAZ files always are."""
 SPACINGS = 3
 """Proposed side of a voxel, in spacings of the points."""
 
 READ = ("rgb", "normal", "intensity", "return_number", "number_of_returns")
 """Columns that say something about a class in most scans."""
+
+
+def given_classes(root: Path) -> tuple[str, Classes | None]:
+    """Return the column of the labels and the classes of ``classes.yaml``; nothing if there is none."""
+    return read_classes(root / CLASSES, "", set()) if (root / CLASSES).is_file() else ("", None)
+
+
+def scene_listing(root: Path) -> Listing:
+    """Return the files of a folder of scenes. Raises InputError if there are none to train or to test on."""
+    files = split_files(root)
+    entries = tuple(Entry(path, "", split) for split, paths in files.items() for path in paths)
+    return Listing(entries, len(files["train"]), (), ())
 
 
 def proposed_grid(spacing: float) -> float:
@@ -29,8 +43,11 @@ def proposed_grid(spacing: float) -> float:
 
 
 def count_voxels(xyz: Float[np.ndarray, "N 3"], spacing: float | None) -> int:
-    """Return the number of voxels of the proposed side; 0 for a cloud without a spacing."""
-    return len(voxel_grid(torch.from_numpy(xyz - xyz.min(0)), proposed_grid(spacing))) if spacing else 0
+    """Return the number of voxels of the proposed side; 0 for a cloud without a spacing, or that is too wide for it."""
+    try:
+        return len(voxel_grid(torch.from_numpy(xyz - xyz.min(0)), proposed_grid(spacing))) if spacing else 0
+    except InputError:  # too many cells: equal points, or some that are far off
+        return 0
 
 
 def grid_words(spacing: float, voxels: Sequence[int]) -> str:
@@ -40,15 +57,28 @@ def grid_words(spacing: float, voxels: Sequence[int]) -> str:
     return f"{proposed_grid(spacing):g} for scenes ({SPACINGS} x the spacing): {range_words} voxels"
 
 
-def scene_lines(spacing: Sequence[float], voxels: Sequence[int], root: Path, labels: Counter) -> list[str]:
-    """Return lines on the side of a voxel, and on points without a class."""
-    lines = [f"grid     {grid_words(float(np.median(spacing)), voxels)}"] if spacing else []
-    if (root / CLASSES).is_file():
-        of_word = read_classes(root / CLASSES, "", set())[1].of_word
-        void = {word: number for word, number in labels.items() if word not in of_word}
-        share = sum(void.values()) / max(1, sum(labels.values()))
-        lines.append(f"no class {share:.1%} of the points" + (f": labels {listed(sorted(void))}" if void else ""))
-    return lines
+def scene_lines(spacing: Sequence[float], voxels: Sequence[int], known: Collection[str], labels: Counter) -> list[str]:
+    """Return lines on the side of a voxel, and on points whose label is not ``known``."""
+    voxels = [number for number in voxels if number]
+    lines = [f"grid     {grid_words(float(np.median(spacing)), voxels)}"] if spacing and voxels else []
+    void = {word: number for word, number in labels.items() if word not in known}
+    share = sum(void.values()) / max(1, sum(labels.values()))
+    return [*lines, f"no class {share:.1%} of the points: labels {listed(sorted(void))}"] if void else lines
+
+
+def scene_obstacle(root: Path, classes: Classes | None, train: Counter, test: Counter, broken: int) -> str | None:
+    """Return why scenes with these labels cannot be trained on; None if they can."""
+    try:
+        split_files(root)
+    except InputError as error:
+        return str(error)
+    names, known = (classes.names, classes.of_word) if classes else (sorted(train), train)
+    if len(names) < 2:
+        return f"there is one class alone ({listed(names)}): a model needs two or more"
+    for split, labels in (("train", train), ("test", test)):
+        if not any(word in known for word in labels):
+            return f"no point to {split} on has one of the classes ({listed(names)}), but {listed(sorted(labels))}"
+    return f"take {counted(broken, 'broken file')} out of the folder: of scenes none are left out" if broken else None
 
 
 def scene_commands(root: Path, label: str, spacing: Sequence[float], features: Sequence[str], path: Path) -> list[str]:

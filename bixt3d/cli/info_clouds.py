@@ -72,11 +72,13 @@ def cloud_facts(
 
 
 def grid_of(clouds: Sequence[Cloud], spacing: float | None, total: int | None) -> str | None:
-    """Return the proposed side of a voxel, and how many voxels there are; None for small clouds and meshes."""
+    """Return the proposed side of a voxel, and the number of voxels; None for small or too wide clouds and meshes."""
     sizes = [len(cloud) for cloud in clouds]
     if not spacing or (total or min(sizes)) < LARGE:
         return None
     voxels = [count_voxels(cloud.xyz, spacing) for cloud in clouds]
+    if not all(voxels):
+        return None
     return grid_words(spacing, [round(sum(voxels) * total / sum(sizes))] if total else voxels)
 
 

@@ -10,15 +10,15 @@ from bixt3d.io.bounds import printable
 from bixt3d.io.named_configs import nearest
 
 COMMANDS = {
-    "train": "train a model: cls, partseg, imgcls, imgseg",
+    "train": "train a model: cls, partseg, scenes, imgcls, imgseg",
     "test": "evaluate a run on its test set",
-    "predict": "predict clouds, meshes and images",
+    "predict": "predict clouds, meshes, scenes and images",
     "visualize": "draw predictions, parts and attention maps",
     "export": "write a run as ONNX or torch.export",
     "cost": "count FLOPs, activations and parameters",
     "download": "download a public data set",
-    "data": "check or convert a folder of your own clouds",
-    "info": "describe a run, or a file of clouds, meshes or images",
+    "data": "check or convert a folder of your own clouds or scenes",
+    "info": "describe a run, or a file of clouds, scenes, meshes or images",
     "list": "list configs, models or runs",
     "compare": "compare runs: a table and a plot",
 }

@@ -71,7 +71,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--format",
         type=formats,
-        help="formats of the labelled points: one or more of ply (all columns, exact coordinates, label "
+        help="formats of the labelled points, such as laz,csv: ply (all columns, exact coordinates, label "
         "and confidence), las and laz (the same; a copy of a LAS or LAZ with new dimensions), csv, txt and npz "
         "(x y z, label, confidence), npy (labels alone); default: las or laz for these, else ply",
     )

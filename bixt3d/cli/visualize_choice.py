@@ -6,15 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.io.named_configs import nearest
 from bixt3d.models.attention_maps import LayerAttention
 from bixt3d.tasks import TASKS, find_task
 from bixt3d.types import InputError
 from bixt3d.viz.attention import AttentionMap
 
+OF_SCENES = (
+    "bixt3d visualize draws no scenes: a run has pictures of its test scenes (predictions.png, scenes.html), and "
+    "bixt3d predict FILE --checkpoint RUN --out FOLDER draws files"
+)
+
 
 def check_drawn(task: Any) -> None:
     """Raise InputError for a task whose predictions cannot be drawn."""
+    if task.name == ScenePredictor.task:
+        raise InputError(OF_SCENES)
     if not isinstance(task, tuple(type(find_task(name)) for name in TASKS)):
         raise InputError(f"bixt3d visualize cannot draw a {task.name} run")
 

@@ -9,11 +9,12 @@ from typing import Any
 from bixt3d.cli.default_weights import choose_weights
 from bixt3d.cli.predict_clouds import draw_shown, show
 from bixt3d.cli.predict_files import free_name
-from bixt3d.cli.visualize_choice import check_latents, to_numpy
+from bixt3d.cli.visualize_choice import OF_SCENES, check_latents, to_numpy
 from bixt3d.datasets.files.reader import MESH_POINTS, read_file
 from bixt3d.engine.folder import shown_weights, weights_file
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor
 from bixt3d.inference.runs import load_run
+from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.io.bounds import printable
 from bixt3d.io.pretrained import results_folder, shown
 from bixt3d.types import InputError
@@ -28,6 +29,8 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
         arguments.run or choose_weights([str(path) for path in arguments.files]), arguments.weights or "last"
     )
     predictor = load_run(weights, trust="--trust" in rest)
+    if isinstance(predictor, ScenePredictor):
+        raise InputError(OF_SCENES)
     if not isinstance(predictor, CloudPredictor):
         raise InputError(f"{shown(weights)} is no model of clouds: choose another --checkpoint")
     if isinstance(predictor, PartPredictor):

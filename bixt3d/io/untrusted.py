@@ -6,6 +6,7 @@ import math
 import pickletools
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -27,12 +28,18 @@ GETS = ("GET", "BINGET", "LONG_BINGET")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """Loads plain values only; dates stay text, as in jsonargparse."""
+    """Loads plain values only; dates stay text, as in jsonargparse. A name that a group has twice is refused."""
 
     yaml_implicit_resolvers = {
         first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = Counter(name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode))
+        if twice := [name for name, number in names.items() if number > 1]:
+            raise ValueError(f"it has {twice[0]} twice")
+        return super().construct_mapping(node, deep)
 
 
 def read_json(text: str, source: str) -> Any:

@@ -12,6 +12,8 @@ from bixt3d.cli import data
 from bixt3d.cli.choice import find
 from bixt3d.datasets import ModelNetHDF5, PartHDF5
 from bixt3d.datasets.clouds.poses import find_poses
+from bixt3d.datasets.files.las_new import write_las
+from bixt3d.datasets.scenes.folder import SceneFolder
 from bixt3d.datasets.shapes.shapes import make_shape
 from bixt3d.tasks.command import parse_command
 from bixt3d.types import VOID, InputError
@@ -100,6 +102,61 @@ def test_check_of_scenes_says_grid_and_points_without_a_class_and_the_command(tm
     assert command in said
     words = next(line for line in said.splitlines() if command in line).split()[3:]
     assert parse_command(find("scenes"), None, words)
+
+
+def scenes_of(root: Path, train: list[int], test: list[int]) -> Path:
+    """Make a folder of a small LAS tile with these classifications in each split."""
+    for split, labels in (("train", train), ("test", test)):
+        (root / split).mkdir(parents=True)
+        codes = np.resize(labels, 60).astype(np.uint8)
+        write_las(root / split / "1.las", RNG.random((60, 3)) * 40, {"classification": codes[:, None]})
+    return root
+
+
+def test_check_takes_small_tiles_for_scenes_and_names_labels_that_are_only_tested(tmp_path: Path, capsys):
+    assert data.main(["check", str(scenes_of(tmp_path, [2, 6], [2, 17]))]) == 0
+    said = capsys.readouterr().out
+    assert "bixt3d train scenes --cfg folder_scenes" in said and "--data.shape cylinder" in said
+    assert "no class 25.0% of the points: labels 17" in said
+
+
+def test_check_refuses_scenes_that_training_would_refuse(tmp_path: Path, capsys):
+    cases = {
+        "there is one class alone (2)": scenes_of(tmp_path / "a", [2], [2, 6]),
+        "no point to test on has one of the classes (2, 6), but 9": scenes_of(tmp_path / "b", [2, 6], [9]),
+        "take 1 broken file out of the folder": (broken := scenes_of(tmp_path / "c", [2, 6], [2])),
+        "put labelled scenes into train/ and test/": (unsplit := scenes_of(tmp_path / "d", [2, 6], [2])),
+    }
+    (broken / "train/2.las").write_bytes(b"LASF")
+    for split in ("train", "test"):
+        (unsplit / split / "1.las").rename(unsplit / f"{split}.las")
+        (unsplit / split).rmdir()
+    for words, root in cases.items():
+        assert data.main(["check", str(root)]) == 2
+        assert words in (said := capsys.readouterr().out), said
+        if root.name != "a":  # training itself refuses one class
+            with pytest.raises(InputError):
+                SceneFolder(str(root)).load()
+
+
+def test_check_reads_the_column_that_classes_yaml_names_and_labels_beside_the_points(tmp_path: Path, capsys):
+    for split in ("train", "test"):
+        (tmp_path / split / "street").mkdir(parents=True)
+        np.savetxt(tmp_path / split / "street/1.txt", RNG.random((40, 3)))
+        (tmp_path / split / "street/1.labels").write_text("7\n8\n" * 20)
+        np.savez(tmp_path / split / "2.npz", xyz=RNG.random((40, 3)), label=np.arange(40), own=np.full(40, 7))
+    (tmp_path / "classes.yaml").write_text("labels: {7: ground, 8: tree}")
+    assert data.main(["check", str(tmp_path)]) == 0
+    assert "no class 47.5% of the points: labels 0, 1, 10" in (said := capsys.readouterr().out)
+    assert "bixt3d train scenes" in said
+    shutil.rmtree(tmp_path / "train/street")
+    shutil.rmtree(tmp_path / "test/street")
+    (tmp_path / "classes.yaml").write_text("{label: none, labels: {7: ground, 8: tree}}")
+    assert data.main(["check", str(tmp_path)]) == 2
+    assert "2.npz has no column none" in capsys.readouterr().out
+    (tmp_path / "classes.yaml").write_text("{label: own, labels: {7: ground, 8: tree}}")
+    assert data.main(["check", str(tmp_path)]) == 0
+    assert ["object", "7", "100.0%", "100.0%"] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
 def turned(xyz: np.ndarray, upright: bool) -> np.ndarray:

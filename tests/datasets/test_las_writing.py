@@ -139,6 +139,14 @@ def test_points_of_other_files_are_rounded_by_less_than_a_millimetre(tmp_path, e
     assert notes == (f"positions rounded to {scale_of(xyz)[0][0]:g}",)
 
 
+@pytest.mark.parametrize("extent", [0.0, 1e-9, 1e-3])
+def test_points_that_lie_close_together_are_written_too(tmp_path, extent):
+    xyz = np.random.default_rng(0).random((20, 3)) * extent + [5e5, 0.9, 0.5]
+    write_las(tmp_path / "a.las", xyz, {})
+    with laspy.open(tmp_path / "a.las") as las:
+        assert np.abs(las.read().xyz - xyz).max() < 1e-8
+
+
 def test_columns_go_to_their_dimensions_or_become_extra_ones(tmp_path):
     rng = np.random.default_rng(0)
     xyz, rgb = rng.random((200, 3)), rng.integers(0, 256, (200, 3)).astype(np.uint8)

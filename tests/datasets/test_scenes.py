@@ -324,7 +324,7 @@ def test_classes_yaml_names_classes_and_ignores_other_labels(tmp_path):
 
 def test_a_scene_without_the_feature_is_refused_by_name(tmp_path):
     write_scenes(tmp_path)
-    with pytest.raises(InputError, match=r"0\.csv has no intensity"):
+    with pytest.raises(InputError, match=r"^train scene 0\.csv has no intensity"):
         SceneFolder(str(tmp_path), features="intensity").load()
 
 

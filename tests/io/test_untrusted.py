@@ -50,6 +50,8 @@ def test_settings_come_back_as_plain_values():
         "3: 4",
         "a: [",
         "a: 1\n b: 2",
+        "a: 1\na: 2",
+        "a: {b: 1, 'b': 2}",
         "\x00",
         "\x1b[2Ja: [",
         "x" * 300_000,

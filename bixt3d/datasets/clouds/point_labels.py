@@ -18,10 +18,15 @@ MAX_LABELS = 1000
 
 def find_label(names: Iterable[str]) -> str | None:
     """Return the column of the labels by its name; None if there is none."""
+    return next(iter(label_columns(names)), None)
+
+
+def label_columns(names: Iterable[str]) -> list[str]:
+    """Return the columns that may be the labels by their names, the likelier first."""
     by_lower = {}
     for name in names:
         by_lower.setdefault(name.strip().lower().removeprefix("scalar_"), name)
-    return next((by_lower[name] for name in NAMES if name in by_lower), None)
+    return [by_lower[name] for name in NAMES if name in by_lower]
 
 
 def label_words(cloud: Cloud, column: str = "") -> tuple[str, list[str], Int[np.ndarray, " N"]]:

@@ -75,14 +75,15 @@ def _write(las: Any, path: Path, compress: bool) -> None:
 def scale_of(xyz: Float[np.ndarray, "N 3"]) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
     """Return scale and offset for positions: a power of ten near a ten-millionth of the extent, at most 0.0001.
 
-    It is coarser only where 32-bit integers do not reach over the extent.
+    It is coarser only where 32-bit integers do not reach over the extent, or from the offset to the points.
     """
     least, most = xyz.min(axis=0), xyz.max(axis=0)
-    extent = float((most - least).max())
+    extent, offset = float((most - least).max()), np.floor((least + most) / 2)
+    farthest = max(extent, float((most - offset).max()), float((offset - least).max()), FINEST)
     wanted = np.clip(10.0 ** np.floor(np.log10(max(extent, FINEST) * 1e-7)), FINEST, COARSEST)
-    needed = 10.0 ** np.ceil(np.log10(max(extent, FINEST) / LARGEST))
+    needed = 10.0 ** np.ceil(np.log10(farthest / LARGEST))
     scale = max(float(wanted), float(needed))
-    return np.full(3, float(f"{scale:.0e}")), np.floor((least + most) / 2)
+    return np.full(3, float(f"{scale:.0e}")), offset
 
 
 def _colors(columns: Mapping[str, Shaped[np.ndarray, "N _"]]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:

@@ -77,7 +77,10 @@ class SceneFiles(SceneSource):
             sets.append(StoredScenes(split, tuple(files), folder, self.features, self.grid, number, found.key))
             if not sets[-1].counts.sum():
                 raise InputError(f"no point of the {split} scenes of {printable(found.root)} has one of the classes")
-        notes = (*found.notes, *sets[0].notes, *sets[1].notes)
+        number_of = zip(found.class_names, sets[0].counts.sum(0), strict=True)
+        missing = [name for name, voxels in number_of if not voxels]
+        untrained = (f"train: no voxels to learn the classes from: {listed(missing)}",) if missing else ()
+        notes = (*found.notes, *sets[0].notes, *sets[1].notes, *untrained)
         train, test = (self.as_set(scenes, found.class_names, notes, found.codes) for scenes in sets)
         return train, test
 

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from bixt3d.datasets.clouds.cache import cache_folder, short_hash, stamp
-from bixt3d.datasets.clouds.point_labels import label_order, label_words
+from bixt3d.datasets.clouds.point_labels import label_columns, label_order, label_words
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import find_files, read_file
 from bixt3d.datasets.scenes.crops import CropSize, Shape, las_codes
@@ -86,7 +86,7 @@ class SceneFolder(SceneFiles):
         self.ignore = {word.strip() for word in str(ignore).split(",") if word.strip()}
 
     def find(self, root: Path) -> SceneList:
-        files = {split: _files_of(root, names) for split, names in SPLITS.items()}
+        files = split_files(root)
         label, classes = self._classes(root, files["train"])
         train, test = (
             [
@@ -140,7 +140,10 @@ class SceneFolder(SceneFiles):
 
 def _read_labelled(path: Path, label: str, classes: Classes) -> Labelled:
     cloud = read_scene_file(path)
-    _, words, codes = label_words(cloud, label)
+    name, words, codes = label_words(cloud, label)
+    if not label and (others := [one for one in label_columns(cloud.columns) if one != name]):
+        note = f"{name} taken for the labels, not {listed(others)}: --data.label names another column"
+        cloud = replace(cloud, notes=(*cloud.notes, note))
     return cloud, classes.codes(words)[codes]
 
 
@@ -150,7 +153,12 @@ def read_scene_file(path: Path) -> Cloud:
     if len(clouds) != 1 or clouds[0].from_mesh:
         what = "is a mesh" if clouds[0].from_mesh else f"has {counted(len(clouds), 'cloud')}"
         raise InputError(f"{printable(path)} {what}: a scene is one cloud of points")
-    (cloud,), (_, *beside) = clouds, with_labels_of(path)
+    return with_labels_beside(clouds[0], path)
+
+
+def with_labels_beside(cloud: Cloud, path: Path) -> Cloud:
+    """Return the cloud of a file with the labels of the file beside it, if there is one."""
+    _, *beside = with_labels_of(path)
     return with_labels(cloud, beside[0]) if beside else cloud
 
 
@@ -173,6 +181,11 @@ def with_labels(cloud: Cloud, path: Path) -> Cloud:
         raise InputError(f"{printable(path)} has {counted(len(labels), 'label')} for {total}")
     kept = labels if cloud.kept is None else labels[cloud.kept]
     return replace(cloud, columns={**cloud.columns, "label": kept[:, None]})
+
+
+def split_files(root: Path) -> dict[str, list[Path]]:
+    """Return the files of the scenes to train and to test on. Raises InputError if a folder is missing or empty."""
+    return {split: _files_of(root, names) for split, names in SPLITS.items()}
 
 
 def _files_of(root: Path, names: Sequence[str]) -> list[Path]:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -143,8 +143,9 @@ class StoredScenes(Sequence[Scene]):
 
         def build(allocate: Allocate) -> None:
             cloud, label = file.read()
-            cloud = with_features(cloud, self.features)
-            scene = make_scene(cloud.xyz, cloud.columns, label, self.features, self.grid, file.name)
+            shown = f"{self.split} scene {file.name}"
+            cloud = with_features(replace(cloud, name=shown), self.features)
+            scene = make_scene(cloud.xyz, cloud.columns, label, self.features, self.grid, shown)
             _fill(allocate, scene.tensors() | {"notes": _text(cloud.notes)})
 
         return cached(path, build, lambda found: _fits(found, self.features.width, self.num_classes), stamp(file.paths))
