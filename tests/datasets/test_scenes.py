@@ -49,6 +49,18 @@ def test_a_scene_at_map_coordinates_is_the_same_scene():
     assert all(torch.equal(one, far.tensors()[name]) for name, one in near.tensors().items())
 
 
+def test_one_point_far_away_leaves_the_positions_of_a_crop_as_they_are():
+    xyz, columns, label = cloud()
+    more = {"rgb": np.concatenate([columns["rgb"], np.ones((1, 3))])}
+    far = make_scene(np.concatenate([xyz, [[-700_000, -6_600_000, 0]]]), more, np.append(label, 0), RGB, 0.5)
+    crops = [
+        SceneSet((one,), ("a", "b"), RGB).crop((0, len(one) - 5), 50)
+        for one in (make_scene(xyz, columns, label, RGB, 0.5), far)
+    ]
+    assert crops[1].xyz.dtype == torch.float32 and torch.allclose(crops[0].xyz, crops[1].xyz, atol=1e-5)
+    assert torch.equal(crops[0].feats[:, :3], crops[1].feats[:, :3])
+
+
 def test_height_is_above_the_lowest_points_near_by():
     xyz = torch.tensor([[0.0, 0, 5], [0.5, 0, 7], [1.2, 0, 6], [30, 0, 100], [30, 0.1, 103]])
     assert heights(xyz, 1.0).tolist() == [0, 2, 1, 0, 3]

@@ -187,6 +187,6 @@ def local_positions(scene: Scene, index: Int[np.ndarray, " M"], center: int) -> 
     """Return positions as models read them, in voxels: from the center of a window, and from the floor under it."""
     origin = scene.xyz[center].clone()
     origin[2] = scene.floor[center]
-    local = (scene.xyz[index] - origin) / scene.grid
+    local = ((scene.xyz[index] - origin) / scene.grid).float()
     local[:, 2].clamp_(-HIGHEST, HIGHEST)
     return local

@@ -26,6 +26,9 @@ HIGHEST = 256
 MADE = 3
 """The number of this way to make scenes; caches of another one are made again."""
 
+WIDE = 2**17
+"""Extent in voxels from which on positions are in double precision: one stray point makes a scene as wide."""
+
 CELL, LOW, REACH = 10, 0.05, 3.5
 """Of the floor: side of its cells in voxels, quantile of their heights, cells between a floor and its points."""
 
@@ -106,7 +109,9 @@ def make_scene(
     for normal in features.slices("normal"):
         mean[:, normal] = torch.nn.functional.normalize(mean[:, normal], dim=1)
     labels = torch.from_numpy(label.astype(np.int64, copy=False))
-    tensors = (position.float(), mean.float(), voxels.majority(labels), floor.float())
+    if not position.amax() > WIDE * grid:
+        position, floor = position.float(), floor.float()
+    tensors = (position, mean.float(), voxels.majority(labels), floor)
     return Scene(*tensors, voxels.inverse.int(), labels.int(), grid, name)
 
 
