@@ -10,7 +10,7 @@ from typing import TypeVar
 from torch import nn
 
 from bixt3d.errors import check_path
-from bixt3d.io.bounds import listed, printable
+from bixt3d.io.bounds import counted, listed, printable
 from bixt3d.io.hub import HUB, WEIGHTS, is_repository, send_to_hub
 from bixt3d.io.named_configs import nearest
 from bixt3d.io.pretrained import find_run, known_pretrained, shown
@@ -92,8 +92,9 @@ class SharedModel(nn.Module):
     def save_pretrained(self, folder: str | Path, class_names: Sequence[str] | None = None) -> Path:
         """Save the model to a folder that `from_pretrained`, `load_run` and all commands read; return the folder.
 
-        ``class_names``: the names of the classes after `reset_classifier`. Raises InputError for a model that was not
-        loaded from a run or by name, and for a folder with a run of training or another model. A card stays.
+        ``class_names``: the names of the classes after `reset_classifier`; LAS codes of other classes are dropped.
+        Raises InputError for a model that was not loaded from a run or by name, and for a folder with a run of training
+        or another model. A card stays.
         """
         check_path(folder=folder)
         if not str(folder):
@@ -130,16 +131,21 @@ class SharedModel(nn.Module):
                 "a model that was built by hand does not know its settings, classes and input: train it with "
                 "bixt3d.train, or load it by load_run or from_pretrained, and save that"
             )
+        parts = "part_names" in metadata
         if class_names is not None:
-            if "part_names" in metadata:
+            if parts:
                 raise InputError("class_names is for classifiers and models of scenes, and this model has parts")
             check_different_names(class_names, "class_names")
-            metadata["class_names"] = json.dumps(list(class_names))
-        names = json.loads(metadata.get("part_names", metadata["class_names"]))
+            if list(class_names) != json.loads(metadata["class_names"]):
+                given = json.loads(metadata["input"])
+                given.pop("las_codes", None)  # of the classes before
+                metadata |= {"class_names": json.dumps(list(class_names)), "input": json.dumps(given)}
+        names = json.loads(metadata["part_names" if parts else "class_names"])
         if len(names) != self.num_classes:
+            mend = "train it by `bixt3d train partseg`, which knows its parts" if parts else "give class_names"
             raise InputError(
-                f"the model has {self.num_classes} outputs, and there are {len(names)} names of classes "
-                f"({listed(names, 3)}): give class_names"
+                f"the model has {counted(self.num_classes, 'output')} and {counted(len(names), 'name')} for them "
+                f"({listed(names, 3)}): {mend}"
             )
         return metadata
 

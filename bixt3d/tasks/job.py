@@ -16,7 +16,9 @@ from bixt3d.engine.checkpoint import load_checkpoint, must_fit, write_text
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.folder import RECORD, lock, make_folder, record_now, take_folder
 from bixt3d.engine.loop import TrainingState, merge
+from bixt3d.engine.report import read_rows
 from bixt3d.io.bounds import counted
+from bixt3d.io.hub import WEIGHTS
 from bixt3d.io.importing import copy_imported
 from bixt3d.io.weights import fit_weights
 from bixt3d.tasks.command import Where
@@ -90,9 +92,25 @@ def restore(
             now = f"{fabric.world_size} processes" if fabric.world_size > 1 else "1 process"
             say(fabric, f"{place} is resumed with {now}; its last epoch was trained by {past['processes']}")
         return past | {"result": read_result(place / "result.json")}
+    if place:
+        check_replaceable(place)
     if words := task.start_weights(state.module, run):
         say(fabric, words)
     return {"epoch": 0, "seconds": 0.0, "rows": []}
+
+
+def check_replaceable(place: Path) -> None:
+    """Raise InputError for a folder without a checkpoint whose weights another first epoch would replace.
+
+    A run that is killed when its first epoch is saved leaves weights too, which are to be replaced: it has a run.json,
+    but no result.json and no second row in metrics.csv.
+    """
+    killed = (place / RECORD).is_file() and not (place / "result.json").exists()
+    if (place / WEIGHTS).exists() and not (killed and len(read_rows(place / "metrics.csv")) < 2):
+        raise InputError(
+            f"{place} has weights, but no checkpoint.pt to resume from, and they would be replaced: start a new run "
+            f"from them, --train.init {shlex.quote(str(place))} with a --run_dir of its own"
+        )
 
 
 def load_past(path: Path, state: TrainingState, speed: str, steps_per_epoch: int | None) -> dict[str, Any]:

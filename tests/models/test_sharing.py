@@ -61,9 +61,7 @@ def test_a_plain_file_is_no_folder_to_save_a_model_in(model, tmp_path):
 
 def test_a_new_head_needs_new_names(model, tmp_path):
     model.reset_classifier(2)
-    with pytest.raises(
-        InputError, match=r"has 2 outputs, and there are 3 names of classes \(bed, car, mug\): give cla"
-    ):
+    with pytest.raises(InputError, match=r"has 2 outputs and 3 names for them \(bed, car, mug\): give class_names"):
         model.save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
     folder = model.save_pretrained(tmp_path / "saved", class_names=["cup", "jar"])
@@ -96,6 +94,18 @@ def test_a_part_segmenter_keeps_its_parts(tmp_path):
     assert repr(bixt3d.load_run(folder)) == repr(bixt3d.load_pretrained("shapes-parts"))
     with pytest.raises(InputError, match="class_names is for classifiers and models of scenes"):
         model.save_pretrained(tmp_path / "parts", class_names=["a"])
+    model.reset_classifier(5)
+    with pytest.raises(InputError, match=r"5 outputs and 58 names for them \(.*\): train it by `bixt3d train partseg`"):
+        model.save_pretrained(tmp_path / "other")
+
+
+@pytest.mark.parametrize("names", [["ship", "quay"], ["ground", "low", "medium", "high", "house", "sea", "bridge"]])
+def test_codes_of_las_are_not_those_of_new_classes(tmp_path, names):
+    model = bixt3d.DecoderSegmenter.from_pretrained("aerial-scenes")
+    assert bixt3d.load_run(model.save_pretrained(tmp_path / "same")).las_codes == (2, 3, 4, 5, 6, 9, 17)
+    model.reset_classifier(len(names))
+    predictor = bixt3d.load_run(model.save_pretrained(tmp_path / "new", class_names=names))
+    assert (predictor.class_names, predictor.las_codes) == (tuple(names), None)
 
 
 def test_a_model_of_a_predictor_can_be_saved(tmp_path):

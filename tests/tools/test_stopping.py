@@ -101,6 +101,18 @@ def test_a_model_too_large_for_the_machine_is_refused_before_anything_is_written
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("left", ["result.json", "metrics.csv", "no run.json"])
+def test_weights_without_a_checkpoint_are_not_replaced_by_a_run_that_resumes_there(tmp_path, tiny_run, left):
+    folder = tmp_path / "run of mine"
+    folder.mkdir()
+    for name in ("model.safetensors", "config.yaml", *(["run.json", left] if left != "no run.json" else [])):
+        shutil.copy(tiny_run / name, folder)
+    before = files(folder)
+    with pytest.raises(InputError, match="has weights, but no checkpoint.pt .*--train.init '.*/run of mine' with"):
+        train_command.main(["cls", "--resume", str(folder)])
+    assert files(folder) == before
+
+
 @pytest.mark.parametrize(("key", "word"), [("class_names", "class"), ("part_names", "part")])
 def test_a_set_with_nothing_to_tell_apart_is_refused(tmp_path, train, train_parts, monkeypatch, key, word):
     one, run = (PartSegmentation, train_parts) if word == "part" else (classification.Classification, train)
