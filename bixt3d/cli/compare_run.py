@@ -97,7 +97,7 @@ def make_plans(given: Namespace, settings: Sequence[str]) -> list[Plan]:
     seeds, length = parse_seeds(given.seeds), length_of(given.budget)
     configs = {"+".join(Path(part).stem for part in parts_of(cfg)): parts_of(cfg) for cfg in given.cfgs}
     if len(configs) < len(given.cfgs):
-        raise InputError("two of --cfgs have the same name, and so the same folder: rename a file")
+        raise InputError("two of --cfgs have the same name, and so the same folder: name each once, or rename a file")
     tasks = {name: find(given.task) if given.task else task_of(parts) for name, parts in configs.items()}
     if len({task.name for task in tasks.values()}) > 1:
         those = ", ".join(f"{name} does {task.name}" for name, task in tasks.items())
@@ -112,9 +112,9 @@ def make_plans(given: Namespace, settings: Sequence[str]) -> list[Plan]:
 def make_plan(name: str, folder: Path, task: Any, options: list[str], seeds: list[int]) -> Plan:
     """Return what to do for one config. Raises InputError if its folder has a run of other settings or seeds."""
     from bixt3d.cli.runs import read_folder
-    from bixt3d.engine.folder import RECORD
+    from bixt3d.engine.folder import RECORD, read_record
     from bixt3d.io.untrusted import read_yaml
-    from bixt3d.tasks.command import parse_command
+    from bixt3d.tasks.command import parse_command, seeds_to_go
     from bixt3d.tasks.settings import make_run
 
     check_place(folder)
@@ -132,7 +132,7 @@ def make_plan(name: str, folder: Path, task: Any, options: list[str], seeds: lis
             f"{folder} has a run of {run.task if run.task != task.name else different}: name another --out"
         )
     own = list(run.seeds or ())
-    seeds = own if set(seeds) <= set(own) else seeds
+    seeds = own if set(seeds) <= set(own) else seeds_to_go(folder, read_record(folder), seeds)
     if run.finished and seeds == own:
         return Plan(name, folder, "finished, skipped", ())
     threads = asked.runtime.threads
@@ -160,7 +160,7 @@ def check_place(folder: Path) -> None:
 
 def difference(asked: dict[str, Any], saved: dict[str, Any], group: str = "") -> str:
     """Return in words the first setting that differs, or an empty text; what a run sets itself is left out."""
-    for key in asked.keys() & saved.keys():
+    for key in (key for key in asked if key in saved):
         name, new, old = f"{group}{key}", asked[key], saved[key]
         if isinstance(new, dict) and isinstance(old, dict):
             if words := difference(new, old, f"{name}."):

@@ -69,7 +69,7 @@ class RunFolder:
     def state(self) -> str:
         """The state of the run, as text."""
         if self.finished:
-            return "finished" + (f", {len(self.seeds)} seeds" if self.seeds else "")
+            return "finished" + (f", {counted(len(self.seeds), 'seed')}" if self.seeds else "")
         if self.seeds:
             return f"unfinished, {len(self.seeds) - len(self.unfinished_seeds())} of {len(self.seeds)} seeds finished"
         return f"unfinished, epoch {self.progress()}"
@@ -93,12 +93,11 @@ class RunFolder:
         value, number_format = self.score(name), self.headline[name].number_format
         if value is None:
             return "-"
-        several = self.result.get(name)
         if not self.finished:
             return f"{value:{number_format}} (epoch {self.scored_epoch})"
-        return f"{value:{number_format}}" + (
-            f" +- {several['deviation']:{number_format}}" if isinstance(several, dict) else ""
-        )
+        several = self.result.get(name)
+        deviation = several["deviation"] if isinstance(several, dict) and len(self.seeds or ()) > 1 else None
+        return f"{value:{number_format}}" + (f" +- {deviation:{number_format}}" if deviation is not None else "")
 
     def runs_of_seeds(self) -> list["RunFolder"]:
         """Return the runs of the seeds that have begun."""
@@ -159,7 +158,8 @@ def is_score(value: Any, score: Score, group: str = "") -> bool:
     """
     first, second = ("value", "epoch") if group == "best_on_test" else ("mean", "deviation")
     if isinstance(value, dict):
-        return type(value.get(second)) in (int, float) and is_score(value.get(first), score)
+        of_one_seed = second == "deviation" and value.get(second, 0) is None
+        return (of_one_seed or type(value.get(second)) in (int, float)) and is_score(value.get(first), score)
     if type(value) not in (int, float) or group == "best_on_test":
         return False
     return not score.number_format.endswith("%") or 0 <= value <= 1

@@ -59,9 +59,13 @@ def start(command: Sequence[str], threads: int, log: Path | None, running: list[
 
 
 def ending(code: int) -> str:
-    """Return in words how a program ended."""
-    stopped = code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
-    return "ended" if code == 0 else "stopped by a signal" if stopped else f"failed with exit code {code}"
+    """Return in words how a program ended; ``code`` is negative if a signal ended it at once."""
+    number = -code if code < 0 else code - 128
+    if number in (signal.SIGINT, signal.SIGTERM):
+        return "stopped by a signal"
+    if number == getattr(signal, "SIGKILL", None):  # Windows has none
+        return "was killed, perhaps as the machine lacked memory"
+    return "ended" if code == 0 else f"failed with exit code {code}"
 
 
 def say(line: str) -> None:

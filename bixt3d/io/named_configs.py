@@ -30,7 +30,7 @@ def config_file(name: str) -> Path:
 def find_config(place: str) -> Path:
     """Return the path of a config given by path or name. Raises InputError with the nearest name if there is none."""
     path = Path(place)
-    if (path.exists() or path.is_symlink()) and not (path.is_dir() and place in known_configs()):
+    if place and (path.exists() or path.is_symlink()) and not (path.is_dir() and place in known_configs()):
         return path  # a folder that has the name of a config does not hide it
     if path.name == place and not path.suffix:
         return config_file(place)

@@ -58,8 +58,8 @@ class Classification(Task):
     has_baseline = True
     more = "corrupted", "score corrupted clouds too: seven corruptions, five levels of each, after ModelNet-C"
 
-    def relative_to(self, place: Path) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-        return partial(relative_errors, read_baseline(place))
+    def relative_to(self, place: Path, test: CloudSet, run: Run) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        return partial(relative_errors, read_baseline(place, test, run.data.num_points))
 
     def make_predictor(self, model: nn.Module, names: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Any:
         return Predictor(model, names["class_names"], **read_clouds(given, model, source))

@@ -67,18 +67,20 @@ def evaluate_corrupted(
     return CorruptedEvaluation(clean.logits, clean.scores, found, run.data.num_points)
 
 
-def read_baseline(place: Path) -> dict[str, Any]:
+def read_baseline(place: Path, clouds: CloudSet, num_points: int) -> dict[str, Any]:
     """Return the result of a baseline on corrupted clouds.
 
-    ``place``: a run folder, a name of weights, a folder of results, or a result.json.
+    ``place``: a run folder, a name of weights, a folder of results, or a result.json. ``clouds``: the test set that the
+    baseline was tested on too, ``num_points`` of each cloud.
 
-    Raises InputError if there is none.
+    Raises InputError if there is none, or one of another test set: before the evaluation, which takes long.
     """
     run = find_run(place)
     folder = results_folder(run if run.suffix == ".safetensors" else run / WEIGHTS)
     for path in (folder / "test/result.json", folder / "result.json", run):
         result = read_result(path)
         if result and isinstance(result.get("corruptions"), dict):
+            check_baseline(result, clouds, num_points, path)
             return result
     if not run.exists() and not folder.exists():
         raise InputError(f"there is no run {printable(place)}")
@@ -88,21 +90,33 @@ def read_baseline(place: Path) -> dict[str, Any]:
     )
 
 
+def check_baseline(result: Mapping[str, Any], clouds: CloudSet, num_points: int, path: Path) -> None:
+    """Raise InputError for the result of a baseline that is damaged, of another test set, or without an error."""
+    lines, classes = result["corruptions"], result.get("per_class")
+    for name, line in lines.items():
+        if not isinstance(line, list) or not all(type(share) in (int, float) and 0 <= share <= 1 for share in line):
+            raise InputError(f"{printable(path)} is damaged: {printable(name)} has no accuracies")
+    known = {clouds.class_names[label] for label in clouds.label.unique().tolist()}
+    levels = {len(line) for line in lines.values()}
+    if lines.keys() != CORRUPTIONS.keys() or levels != {len(LEVELS)} or set(classes or ()) != known:
+        raise InputError("the baseline was tested on other classes or corruptions: test both runs on the same data")
+    there, here = [result.get(size) for size in SIZES], [len(clouds), num_points]
+    if None not in there and here != there:
+        others, own = (f"{number} clouds of {points} points" for number, points in (there, here))
+        raise InputError(f"the baseline was tested on {others}, this run on {own}: test both on the same data")
+    if perfect := [name for name, line in lines.items() if min(line) == 1]:
+        raise InputError(f"the baseline makes no error under {perfect[0]}: nothing is relative to that")
+
+
 def relative_errors(baseline: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     """Return corruption errors relative to a baseline, and their mean (mCE), as ModelNet-C defines them.
 
     The error of a corruption is the sum of ``1 - accuracy`` over its levels, divided by that of the baseline; below 1
-    is better than the baseline. Raises InputError if the baseline was tested on others, or makes no error.
+    is better than the baseline.
     """
-    own, other = result["corruptions"], baseline["corruptions"]
-    if own.keys() != other.keys() or result["per_class"].keys() != baseline.get("per_class", {}).keys():
-        raise InputError("the baseline was tested on other classes or corruptions: test both runs on the same data")
-    here, there = ([found.get(size) for size in SIZES] for found in (result, baseline))
-    if None not in (*here, *there) and here != there:
-        own_data, others = (f"{number} clouds of {points} points" for number, points in (here, there))
-        raise InputError(f"the baseline was tested on {others}, this run on {own_data}: test both on the same data")
-    sums = {name: (sum(1 - share for share in own[name]), sum(1 - share for share in other[name])) for name in own}
-    if perfect := [name for name, (_, of_baseline) in sums.items() if not of_baseline > 0]:
-        raise InputError(f"the baseline makes no error under {perfect[0]}: nothing is relative to that")
-    errors = {name: error / of_baseline for name, (error, of_baseline) in sums.items()}
+    own, other = (
+        {name: sum(1 - share for share in line) for name, line in one["corruptions"].items()}
+        for one in (result, baseline)
+    )
+    errors = {name: error / other[name] for name, error in own.items()}
     return {"corruption_errors": errors, "mean_corruption_error": statistics.fmean(errors.values())}

@@ -108,14 +108,14 @@ def finish_seeds(task: Task, fabric: Fabric, where: Where, results: Sequence[dic
 def summarize(
     task: Task, fabric: Fabric, folder: Path, seeds: Sequence[int], results: Sequence[dict[str, Any]]
 ) -> None:
-    """Write mean and standard deviation (unbiased) over the seeds to result.json, and print them."""
+    """Write mean and standard deviation (unbiased; of one seed None) over the seeds to result.json, and print them."""
     summary: dict[str, Any] = {"task": task.name, "seeds": list(seeds)}
     for name, score in task.headline.items():
         values = [result[name] for result in results]
-        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-        summary[name] = {"mean": statistics.mean(values), "deviation": deviation, "values": values}
-        mean, deviation = (f"{value:{score.number_format}}" for value in (summary[name]["mean"], deviation))
-        say(fabric, f"{name} over seeds {list(seeds)}: {mean} +- {deviation}")
+        mean, deviation = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
+        summary[name] = {"mean": mean, "deviation": deviation, "values": values}
+        words = " +- ".join(f"{value:{score.number_format}}" for value in (mean, deviation) if value is not None)
+        say(fabric, f"{name} over seeds {list(seeds)}: {words}")
     if fabric.is_global_zero:
         write_json(folder / "result.json", summary)
 

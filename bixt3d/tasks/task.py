@@ -126,10 +126,10 @@ class Task(ABC):
         """Score a model with the additional metrics of the option ``more``; results extend those of `evaluate`."""
         raise NotImplementedError
 
-    def relative_to(self, place: Path) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def relative_to(self, place: Path, test: Examples, run: Run) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         """Read the result of a baseline; return a function that gives entries of a result which relate it to that.
 
-        Raises InputError if there is no such result.
+        Raises InputError if there is no such result, or one of another test set.
         """
         raise NotImplementedError
 

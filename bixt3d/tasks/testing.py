@@ -44,9 +44,9 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
     where, rest = parse_place(parser, sys.argv[1:] if argv is None else argv, task)
     checkpoint = weights_file(where.checkpoint or newest_of(task), where.weights)
     rows = read_rows(checkpoint.parent / "metrics.csv")
-    relate = task.relative_to(where.baseline) if where.baseline else None
     trained = open_run(task, parser, checkpoint, rest, where.without)
     path, run, fabric, model, examples = trained.path, trained.run, trained.fabric, trained.model, trained.test
+    relate = task.relative_to(where.baseline, examples, run) if where.baseline else None
     evaluate = task.evaluate_more if where.more else task.evaluate
     with enough_memory(f"lower --train.eval_batch_size (it is {run.train.eval_batch_size}), which changes no result"):
         evaluation = evaluate(model, examples, run, fabric, where.votes)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bixt3d.cli import test as test_command
+from bixt3d.datasets import CORRUPTIONS
 from bixt3d.datasets.shapes.shapes import Shapes
 from bixt3d.tasks.classification import Classification
 from bixt3d.tasks.corrupted import read_baseline, relative_errors
@@ -182,31 +183,54 @@ def test_nonsense_is_refused_with_one_sentence(tiny_run, tmp_path, monkeypatch, 
     assert "\n" not in str(caught.value)
 
 
-def test_errors_on_corrupted_clouds_are_relative_to_those_of_a_baseline(tmp_path):
-    own = {"per_class": {"bed": 1.0}, "corruptions": {"jitter": [0.9, 0.7], "scale": [0.8, 0.8]}}
-    baseline = {"per_class": {"bed": 0.5}, "corruptions": {"jitter": [0.8, 0.4], "scale": [0.9, 0.9]}}
-    found = relative_errors(baseline, own)
+def test_errors_on_corrupted_clouds_are_relative_to_those_of_a_baseline():
+    own, baseline = {"jitter": [0.9, 0.7], "scale": [0.8, 0.8]}, {"jitter": [0.8, 0.4], "scale": [0.9, 0.9]}
+    found = relative_errors({"corruptions": baseline}, {"corruptions": own})
     assert found["corruption_errors"] == {"jitter": pytest.approx(0.5), "scale": pytest.approx(2.0)}
     assert found["mean_corruption_error"] == pytest.approx(1.25)
-    with pytest.raises(InputError, match="the baseline makes no error under scale"):
-        relative_errors(baseline | {"corruptions": {"jitter": [0.8, 0.4], "scale": [1.0, 1.0]}}, own)
-    with pytest.raises(InputError, match="tested on other classes or corruptions"):
-        relative_errors(baseline | {"per_class": {"car": 0.5}}, own)
-    few, many = ({"test_clouds": clouds, "test_points": 512} for clouds in (32, 400))
-    assert relative_errors(baseline | few, own | few) == relative_errors(baseline | few, own) == found
-    with pytest.raises(InputError, match="on 400 clouds of 512 points, this run on 32 clouds of 512"):
-        relative_errors(baseline | many, own | few)
+
+
+LINES = {name: [0.9, 0.5, 0.5, 0.4, 1.0] for name in CORRUPTIONS}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({}, "^evaluated$"),
+        ({"test_clouds": 32, "test_points": 64}, "^evaluated$"),
+        ({"test_clouds": 400, "test_points": 64}, "on 400 clouds of 64 points, this run on 32 clouds of 64 points"),
+        ({"per_class": {"car": 0.5}}, "tested on other classes or corruptions"),
+        ({"per_class": None}, "tested on other classes or corruptions"),
+        ({"corruptions": {"jitter": [0.9] * 5}}, "tested on other classes or corruptions"),
+        ({"corruptions": LINES | {"scale": [0.5]}}, "tested on other classes or corruptions"),
+        ({"corruptions": LINES | {"scale": [1.0] * 5}}, "the baseline makes no error under scale"),
+        ({"corruptions": LINES | {"scale": ["0.5"] * 5}}, "result.json is damaged: scale has no accuracies"),
+        ({"corruptions": LINES | {"scale": 0.5}}, "result.json is damaged: scale has no accuracies"),
+    ],
+)
+def test_a_baseline_of_other_data_is_refused_before_the_evaluation(tiny_run, tmp_path, monkeypatch, change, sentence):
+    result = {"per_class": dict.fromkeys(Shapes(1, 1).load()[1].class_names, 0.5), "corruptions": LINES}
+    (tmp_path / "result.json").write_text(json.dumps(result | change))
+
+    def evaluate(*_):
+        raise InputError("evaluated")
+
+    monkeypatch.setattr(Classification, "evaluate_more", evaluate)
+    with pytest.raises(InputError, match=sentence):
+        test_command.main(["cls", str(tiny_run), "--corrupted", f"--baseline={tmp_path}"])
 
 
 def test_the_baseline_is_weights_by_name_that_were_tested(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    clouds = Shapes(1, 1).load()[1]
     with pytest.raises(InputError, match="there is no run nowhere"):
-        read_baseline(Path("nowhere"))
+        read_baseline(Path("nowhere"), clouds, 512)
     with pytest.raises(InputError, match="shapes-cls has no scores on corrupted clouds"):
-        read_baseline(Path("shapes-cls"))
+        read_baseline(Path("shapes-cls"), clouds, 512)
     (tmp_path / "runs/shapes-cls/test").mkdir(parents=True)
-    (tmp_path / "runs/shapes-cls/test/result.json").write_text('{"corruptions": {"jitter": [0.8, 0.4]}}')
-    assert read_baseline(Path("shapes-cls"))["corruptions"] == {"jitter": [0.8, 0.4]}
+    result = {"per_class": dict.fromkeys(clouds.class_names, 0.5), "corruptions": LINES}
+    (tmp_path / "runs/shapes-cls/test/result.json").write_text(json.dumps(result))
+    assert read_baseline(Path("shapes-cls"), clouds, 512) == result
 
 
 def test_a_run_is_tested_relative_to_a_baseline(tiny_run, tmp_path, capsys, monkeypatch, with_pictures):
