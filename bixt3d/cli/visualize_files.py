@@ -1,5 +1,6 @@
 """``bixt3d visualize FILE``: draw predictions, attention maps and pages of the user's clouds and meshes."""
 
+import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from bixt3d.datasets.files.reader import MESH_POINTS, read_file
 from bixt3d.engine.folder import shown_weights, weights_file
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor
 from bixt3d.inference.runs import load_run
+from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.io.bounds import printable
 from bixt3d.io.pretrained import results_folder, shown
 from bixt3d.types import InputError
@@ -29,7 +31,11 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
     )
     predictor = load_run(weights, trust="--trust" in rest)
     if not isinstance(predictor, CloudPredictor):
-        raise InputError(f"{shown(weights)} is no model of clouds: choose another --checkpoint")
+        first, name = arguments.files[0], shown(weights)
+        if isinstance(predictor, ScenePredictor):
+            command = f"bixt3d predict {shlex.quote(str(first))} --checkpoint {shlex.quote(name)} --out FOLDER"
+            raise InputError(f"{name} labels scenes, whose pictures and pages are made by `{command}`")
+        raise InputError(f"{name} reads images, and {first} is none: choose another --checkpoint")
     if isinstance(predictor, PartPredictor):
         predictor.check_category(arguments.category)
     elif arguments.category:
