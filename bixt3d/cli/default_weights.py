@@ -16,6 +16,8 @@ from bixt3d.types import InputError
 
 OBJECT, AERIAL = "shapes-cls", "aerial-scenes"
 """The weights for files of one object, and for LAS and LAZ files, which surveys write."""
+OF_IMAGES = "cifar10-small"
+"""The weights to name for images: not chosen for any, as most show none of their few classes."""
 OF_SURVEYS, UNCLEAR = {".las", ".laz"}, {".e57"}
 """Endings of files of airborne surveys, and of those that hold rooms, streets and objects alike."""
 
@@ -33,7 +35,8 @@ def choose_weights(places: Sequence[str]) -> Path:
         if name is None:
             if not found & set(ENDINGS):
                 check_files(places)
-            raise
+                raise
+            raise InputError(f"{error}; or name weights, --checkpoint {OF_IMAGES}") from error
         if name == "":
             weights = f"name weights, --checkpoint {', '.join(known_pretrained())}, or a run of yours"
             raise InputError(f"{why_unclear(places, found & set(SUFFIXES))}{weights}") from error

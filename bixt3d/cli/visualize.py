@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from bixt3d.cli.parser import ALWAYS, CLOUDS, Parser, folder
+from bixt3d.cli.parser import ALWAYS, CLOUDS, IMAGES, Parser, folder
 from bixt3d.cli.predict import UPS
 from bixt3d.errors import InputError
 
@@ -101,6 +101,8 @@ def choose_files(arguments: Namespace, rest: Sequence[str]) -> None:
     """Set ``run`` and ``files`` of the arguments. Raises InputError for options that exclude each other."""
     known = CLOUDS.split()
     arguments.files = [place for place in arguments.places if place.suffix.lower() in known]
+    if images := [place for place in arguments.places if place.suffix.lower() in IMAGES.split()]:
+        raise InputError(f"{images[0]} is an image: give it by --image, with a run or model of images")
     if not arguments.files:
         if len(arguments.places) + bool(arguments.checkpoint) > 1:
             raise InputError(

@@ -1,5 +1,6 @@
 """``bixt3d visualize FILE``: draw predictions, attention maps and pages of the user's clouds and meshes."""
 
+import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 from bixt3d.cli.default_weights import choose_weights
 from bixt3d.cli.predict_clouds import draw_shown, show
 from bixt3d.cli.predict_files import free_name
-from bixt3d.cli.visualize_choice import OF_SCENES, check_latents, to_numpy
+from bixt3d.cli.visualize_choice import check_latents, to_numpy
 from bixt3d.datasets.files.reader import MESH_POINTS, read_file
 from bixt3d.engine.folder import shown_weights, weights_file
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor
@@ -29,10 +30,12 @@ def draw(arguments: Namespace, rest: Sequence[str]) -> list[Path]:
         arguments.run or choose_weights([str(path) for path in arguments.files]), arguments.weights or "last"
     )
     predictor = load_run(weights, trust="--trust" in rest)
-    if isinstance(predictor, ScenePredictor):
-        raise InputError(OF_SCENES)
     if not isinstance(predictor, CloudPredictor):
-        raise InputError(f"{shown(weights)} is no model of clouds: choose another --checkpoint")
+        first, name = arguments.files[0], shown(weights)
+        if isinstance(predictor, ScenePredictor):
+            command = f"bixt3d predict {shlex.quote(str(first))} --checkpoint {shlex.quote(name)} --out FOLDER"
+            raise InputError(f"{name} labels scenes, whose pictures and pages are made by `{command}`")
+        raise InputError(f"{name} reads images, and {first} is none: choose another --checkpoint")
     if isinstance(predictor, PartPredictor):
         predictor.check_category(arguments.category)
     elif arguments.category:

@@ -163,8 +163,10 @@ def test_messages_name_weights_by_name_and_not_their_place_in_the_package(tmp_pa
     np.savetxt("cloud.xyz", np.zeros((5, 3)))
     for command, sentence in {
         "test cls rooms-scenes": "rooms-scenes comes from a scene segmentation run",
-        "visualize cloud.xyz --checkpoint rooms-scenes": "bixt3d visualize draws no scenes",
         "visualize rooms-scenes": "bixt3d visualize draws no scenes",
+        "visualize cloud.xyz --checkpoint rooms-scenes": "rooms-scenes labels scenes, whose pictures and pages are "
+        "made by `bixt3d predict cloud.xyz --checkpoint rooms-scenes --out FOLDER`",
+        "visualize cloud.xyz --checkpoint cifar10-small": "cifar10-small reads images, and cloud.xyz is none: choose",
         "visualize shapes-cls --image a.png": "shapes-cls comes from a run on clouds",
         "predict cloud.xyz --checkpoint shapes-cls --weights best": "shapes-cls has no weights chosen on validation",
     }.items():

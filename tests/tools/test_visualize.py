@@ -232,6 +232,7 @@ def test_clouds_of_files_are_drawn_with_their_attention(tiny_part_run, tiny_run,
     ("words", "said"),
     [
         (("a.ply", "runs/one"), "one is no file of clouds"),
+        (("photo.JPEG",), "photo.JPEG is an image: give it by --image"),
         (("a.ply", "--worst"), "--worst is not for files of clouds"),
         (("a.ply", "--data.root=x"), "--data.root=x is not for files of clouds"),
         (("runs/one", "runs/two"), "give one run, or files of clouds"),
