@@ -19,12 +19,13 @@ MAX_NAMES = 8
 """Number of tensor names that a message lists; it counts the rest."""
 
 
-def start_from(module: nn.Module, path: Path) -> str:
+def start_from(module: nn.Module, path: Path, up: str = "") -> str:
     """Load the weights of an earlier run (folder or .safetensors file), or of the authors (.pth), into a model.
 
     Takes every tensor of the same name and shape, with two exceptions: mean and deviation of features, which are those
     of the new training set; and one-sided cross-attention of the other direction in the last layer (a classifier's
-    latents read the tokens, a segmenter's tokens read the latents). Returns in words what was taken and what was not.
+    latents read the tokens, a segmenter's tokens read the latents). Returns in words what was taken and what was not,
+    and whether the run read other features, or clouds with another axis ``up``.
     Raises InputError if nothing fits tokenizer and encoder (in a model without them: nothing but the head).
     """
     path = weights_file(path)
@@ -51,7 +52,7 @@ def start_from(module: nn.Module, path: Path) -> str:
         "of this training set": scales & own.keys(),
     }
     lines += [f"  {kind}: {_listed(names)}" for kind, names in kinds.items() if names]
-    return "\n".join([*lines, *_read_otherwise(module, metadata, path)])
+    return "\n".join([*lines, *_read_otherwise(module, metadata, path, up)])
 
 
 def _start_from_authors(module: nn.Module, path: Path) -> str:
@@ -121,15 +122,18 @@ def _body(module: nn.Module) -> set[str]:
     return body or {name for name in names if not name.startswith((getattr(module, "head_name", "head"), "decoder."))}
 
 
-def _read_otherwise(module: nn.Module, metadata: Mapping[str, str], path: Path) -> list[str]:
-    """Return a warning if the run read other features than this model, even if of the same width."""
+def _read_otherwise(module: nn.Module, metadata: Mapping[str, str], path: Path, up: str) -> list[str]:
+    """Return a warning if the run read other features than this model, even if of the same width, or turned clouds."""
     given = read_json(metadata.get("input", "{}"), f"input of {shown(path)}")
-    text = given.get("features") if isinstance(given, dict) else None
-    own = str(Features.of(module))
-    if not isinstance(text, str) or text == own:
-        return []
-    there = printable(text)[:80] or "no features"
-    return [f"  the run read {there}, this model {own or 'none'}: what fits in shape was trained on others"]
+    given = given if isinstance(given, dict) else {}
+    text, its_up, own, lines = given.get("features"), given.get("up"), str(Features.of(module)), []
+    if isinstance(text, str) and text != own:
+        there = printable(text)[:80] or "no features"
+        lines.append(f"  the run read {there}, this model {own or 'none'}: what fits in shape was trained on others")
+    if up and its_up in ("y", "z") and its_up != up:
+        there = f"the run read clouds with {its_up} up, this data set has {up} up"
+        lines.append(f"  {there}: to its weights every cloud lies on its side")
+    return lines
 
 
 def _size(tensor: Tensor) -> str:

@@ -190,7 +190,8 @@ class Task(ABC):
 
     def start_weights(self, module: nn.Module, run: Run) -> str | None:
         """Load the initial weights of ``train.init`` into a new run's model; return in words which, or None."""
-        return None if run.train.init is None else start_from(module, Path(run.train.init))
+        up = getattr(run.data, "up", "")  # images have none
+        return None if run.train.init is None else start_from(module, Path(run.train.init), up)
 
     def make_parser(self, description: str | None) -> SettingsParser:
         """Return the parser of all settings of a run."""

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from bixt3d import create_model
 from bixt3d.cli import train as command
 from bixt3d.datasets import Shapes
 from bixt3d.io.weights import load_weights
 from bixt3d.tasks.classification import Classification
+from bixt3d.tasks.command import parse_command
+from bixt3d.tasks.settings import make_run
 from bixt3d.types import CloudSet, InputError
 
 OWN = "class_path: FewShapes, init_args:"
@@ -64,3 +67,14 @@ def test_a_run_that_is_not_there_stops_the_program_before_a_folder_is_made(few, 
     with pytest.raises(InputError, match="there (are no weights|is no run folder or weights file)"):
         train(tmp_path / "run", f"--cfg={few}", f"--train.init={tmp_path / 'nowhere'}")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("up", "said"), [("y", False), ("z", True)])
+def test_weights_of_clouds_with_another_axis_up_are_said(up, said):
+    task = Classification()
+    _, parser, settings = parse_command(task, None, ["--cfg=shapes_cls", "--train.init=shapes-cls"])
+    run = make_run(parser, settings, model=False)
+    run.data.up = up
+    words = task.start_weights(create_model("shapes_cls", 16), run)
+    line = "  the run read clouds with y up, this data set has z up: to its weights every cloud lies on its side"
+    assert words.splitlines()[1:] == [line] * said
