@@ -27,7 +27,7 @@ def mlp(*dims: int) -> nn.Sequential:
 
 
 def class_head(dim: int, num_classes: int, dropout: float) -> nn.Sequential:
-    """Return the head of both papers: widths 512 and 256, dropout before the last layer (PointNet++: both)."""
+    """Return the head of both papers: widths 512 and 256, dropout after both (in PointNet after the second alone)."""
     return nn.Sequential(
         MLPLayer(dim, 512), nn.Dropout(dropout), MLPLayer(512, 256), nn.Dropout(dropout), nn.Linear(256, num_classes)
     )
