@@ -95,7 +95,7 @@ class SettingsParser(ArgumentParser):
         try:
             with _known_classes_only(self.trust):
                 return super().instantiate(settings, **options)
-        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
             if isinstance(error, InputError) or is_out_of_memory(error):
                 raise
             raise InputError(f"what the settings describe cannot be built: {first_line(error)}") from error

@@ -32,7 +32,7 @@ def make_training_state(task: Task, fabric: Fabric, run: Run, train: Examples) -
         for fault in fit_feature_scales(module, train.feats) if isinstance(train, CloudSet | SceneSet) else ():
             say(fabric, fault)
         module = module.to(fabric.device)
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # such as PyTorch's, for a dropout rate of 2
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:  # constructors raise many
         if isinstance(error, InputError) or is_out_of_memory(error):
             raise
         raise InputError(f"the model cannot be built as the settings say: {first_line(error)}") from error

@@ -127,6 +127,7 @@ def test_a_set_with_nothing_to_tell_apart_is_refused(tmp_path, train, train_part
     ("setting", "sentence"),
     [
         ("--model.encoder.num_latents=18446744073709551615", "cannot be built"),
+        ("--model={class_path: PointNet2, init_args: {dims: []}}", "cannot be built as the settings say: list index"),
         ("--data.test_per_class=null", "setting 'data.test_per_class' must be of type int, and is null"),
         ("--data.num_points=null", "setting 'data.num_points' must be of type int, and is null"),
         ("--model.dropout=null", "setting 'model.dropout' must be of type float, and is null"),
