@@ -17,23 +17,34 @@ class AffineGroupLinear(nn.Module):
     """Apply a linear layer to ``[scale * (neighbor - mean) / deviation + shift, centroid]`` of every neighbor.
 
     ``deviation`` is one unbiased standard deviation per cloud, over all groups, neighbors and channels, in float32 or
-    float64, plus 1e-5. The layer is applied to the points before they are gathered: the same result, because the
-    difference is linear, with about 1/K of the multiplications.
+    float64, plus 1e-5. With ``radius`` only positions are normalized, by that length, as in PointNeXt (Qian et al.
+    2022): for scenes, where a few stray points far away would rule the deviation. The layer is applied to the points
+    before they are gathered: the same result, because the difference is linear, with about 1/K of the multiplications.
 
     Args:
         dim: width of the features of a point.
         out_dim: width of the result.
         normalize: ``mean`` is the centroid's features (``anchor``) or the mean of the group (``center``).
         xyz_dim: number of coordinates to group together with the features (0: features only).
+        radius: a length that replaces ``deviation``; 0: none.
 
     The attribute ``backend`` may be set: see `bixt3d.neighbor_moments`.
     """
 
-    def __init__(self, dim: int, out_dim: int, normalize: Literal["anchor", "center"] = "anchor", xyz_dim: int = 0):
+    def __init__(
+        self,
+        dim: int,
+        out_dim: int,
+        normalize: Literal["anchor", "center"] = "anchor",
+        xyz_dim: int = 0,
+        radius: float = 0.0,
+    ):
         super().__init__()
+        if not radius >= 0:
+            raise InputError(f"the radius of groups must not be negative, but is {radius}")
         if normalize not in ("anchor", "center"):
             raise InputError(f"unknown normalize '{normalize}': choose anchor or center")
-        self.near_dim, self.normalize = dim + xyz_dim, normalize
+        self.near_dim, self.normalize, self.radius = dim + xyz_dim, normalize, radius
         self.backend: PointBackend = "auto"
         self.scale = nn.Parameter(torch.ones(self.near_dim))
         self.shift = nn.Parameter(torch.zeros(self.near_dim))
@@ -63,6 +74,7 @@ class AffineGroupLinear(nn.Module):
         terms are float32 or float64: where neighbors are nearly equal, they are much larger than their sum.
         ``sign``: factor for every channel of both terms.
         """
+        pos = pos / self.radius if self.radius else pos
         near = torch.cat([feats, pos.to(feats.dtype)], -1) if self.near_dim > feats.shape[-1] else feats
         near = near.to(torch.promote_types(near.dtype, torch.float32))
         size = torch.linalg.vector_norm(near.detach(), dim=(1, 2)) / near[0].numel() ** 0.5
@@ -71,8 +83,10 @@ class AffineGroupLinear(nn.Module):
         weight_near, weight_centroid = weight.split([self.near_dim, feats.shape[-1]], 1)
         centroids = gather(feats, centroid_index) @ weight_centroid.T
         with without_autocast(feats):  # terms are large compared to their differences: do not round them
-            deviation = self._deviation(near, size, centroid_index, neighbor_index)[:, None, None]
-            points = near @ ((weight_near * self.scale).T / deviation)
+            scaled = (weight_near * self.scale).T
+            if not self.radius:
+                scaled = scaled / self._deviation(near, size, centroid_index, neighbor_index)[:, None, None]
+            points = near @ scaled
             centroids = centroids + weight_near @ self.shift
         return points, centroids - self._means(points, centroid_index, neighbor_index)
 
@@ -123,6 +137,7 @@ class GroupBlock(nn.Module):
         ratio: hidden width of the residual blocks, as a multiple of ``out_dim``.
         normalize: see AffineGroupLinear.
         use_xyz: group coordinates together with features.
+        radius: see AffineGroupLinear.
         clamp: in evaluation, take all points of a cloud that has fewer than ``num_neighbors``, and at least one group.
             Without it, and in training, such a cloud is refused.
 
@@ -143,6 +158,7 @@ class GroupBlock(nn.Module):
         ratio: float = 1.0,
         normalize: Literal["anchor", "center"] = "anchor",
         use_xyz: bool = False,
+        radius: float = 0.0,
         clamp: bool = False,
     ):
         super().__init__()
@@ -151,7 +167,7 @@ class GroupBlock(nn.Module):
         self.num_neighbors, self.num_groups, self.reduce = num_neighbors, num_groups, reduce
         self.train_groups, self.clamp = train_groups, clamp
         self.backend: PointBackend = "auto"
-        self.group = AffineGroupLinear(dim, out_dim, normalize, xyz_dim=3 if use_xyz else 0)
+        self.group = AffineGroupLinear(dim, out_dim, normalize, 3 if use_xyz else 0, radius)
         self.norm = ChannelsLastBatchNorm(out_dim)
         self.pre = nn.Sequential(*[ResidualMLP(out_dim, ratio) for _ in range(num_pre)])
         self.post = nn.Sequential(*[ResidualMLP(out_dim, ratio) for _ in range(num_post)])

@@ -38,6 +38,8 @@ class GroupRefinement(Refinement):
         num_pre: residual blocks on every neighbor.
         num_post: residual blocks on every group.
         use_xyz: group positions along with features.
+        radius: length by which offsets of neighbors are divided, in place of the deviation of each cloud (0): for
+            scenes, whose scale is known, and where a few stray points would rule the deviation.
     """
 
     def __init__(
@@ -49,11 +51,12 @@ class GroupRefinement(Refinement):
         num_pre: int = 0,
         num_post: int = 1,
         use_xyz: bool = False,
+        radius: float = 0.0,
     ):
         super().__init__()
         self.reduce = reduce
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        blocks = {"num_pre": num_pre, "num_post": num_post}
+        blocks = {"num_pre": num_pre, "num_post": num_post, "radius": radius}
         self.block = GroupBlock(dim, out_dim, num_neighbors, reduce=reduce, **blocks, use_xyz=use_xyz, clamp=True)
         self.project = nn.Linear(out_dim, out_dim)
         self.skip = nn.Identity() if dim == out_dim else nn.Linear(dim, out_dim)

@@ -27,22 +27,24 @@ def affine_group_by_formula(layer, feats, pos, centroid_index, neighbor_index):
     """Gather, subtract, divide, scale, shift, concatenate the centroid, then the linear layer: cloud by cloud."""
     clouds = []
     for feat, xyz, centroid, neighbor in zip(feats, pos, centroid_index, neighbor_index, strict=True):
+        xyz = xyz / layer.radius if layer.radius else xyz
         near = torch.cat([feat, xyz], -1) if layer.near_dim > feat.shape[-1] else feat
         groups = near[neighbor]
         mean = near[centroid][:, None] if layer.normalize == "anchor" else groups.mean(1, keepdim=True)
         difference = groups - mean
         deviation = (difference - difference.mean()).square().sum().div(difference.numel() - 1).sqrt() + 1e-5
+        deviation = 1 if layer.radius else deviation
         affine = layer.scale * difference / deviation + layer.shift
         joined = torch.cat([affine, feat[centroid][:, None].expand(-1, neighbor.shape[1], -1)], -1)
         clouds.append(joined @ layer.linear.weight.T)
     return torch.stack(clouds)
 
 
-@pytest.mark.parametrize("xyz_dim", [0, 3])
+@pytest.mark.parametrize(("xyz_dim", "radius"), [(0, 0), (3, 0), (3, 0.4)])
 @pytest.mark.parametrize("normalize", ["anchor", "center"])
-def test_outputs_and_gradients_equal_the_formula(normalize, xyz_dim):
+def test_outputs_and_gradients_equal_the_formula(normalize, xyz_dim, radius):
     torch.manual_seed(0)
-    layer = AffineGroupLinear(5, 7, normalize, xyz_dim).double()
+    layer = AffineGroupLinear(5, 7, normalize, xyz_dim, float(radius)).double()
     torch.nn.init.normal_(layer.scale)
     torch.nn.init.normal_(layer.shift)
     tokens = random_tokens()
@@ -68,6 +70,19 @@ def test_two_points_on_a_line_by_hand(normalize, differences):
     output = layer(feats, feats, torch.tensor([[1]]), torch.tensor([[[0, 1]]]))
     expected = torch.tensor(differences, dtype=torch.float64) / (2**0.5 + 1e-5) + 100 + 10 * 1
     torch.testing.assert_close(output.flatten(), expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("radius", "changed"), [(0.4, [11]), (0.0, [*range(12)])])
+def test_with_a_radius_a_stray_point_changes_its_own_group_alone(radius, changed):
+    torch.manual_seed(0)
+    layer, tokens = AffineGroupLinear(5, 7, xyz_dim=3, radius=radius).double(), random_tokens()
+    neighbor_index = knn(tokens.pos[:, :11], tokens.pos[:, :11], 4)
+    neighbor_index = torch.cat([neighbor_index, torch.tensor([11, 0, 1, 2]).expand(2, 1, 4)], 1)
+    far = tokens.pos.clone()
+    far[:, 11] += 1000
+    one, other = (layer(tokens.feats, pos, torch.arange(12).expand(2, 12), neighbor_index) for pos in (tokens.pos, far))
+    differ = (one - other).abs().amax((0, 2, 3)) > 1e-6
+    assert differ.nonzero().flatten().tolist() == changed
 
 
 def test_every_cloud_has_a_deviation_of_its_own():
