@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.las_large import is_large
+from bixt3d.datasets.scenes.computed import COMPUTED
 from bixt3d.datasets.scenes.crops import Shape, las_codes
 from bixt3d.datasets.scenes.las_blocks import LasBlocks
-from bixt3d.datasets.scenes.scene import HEIGHT
 from bixt3d.inference.predictions import BasePrediction, percent_lines
 from bixt3d.inference.predictor import BasePredictor
 from bixt3d.inference.scene_blocks import BLOCK, CHUNK, Labels, label_cloud, label_las, numbers_in
@@ -160,8 +160,9 @@ class ScenePredictor(BasePredictor):
     def prepare(self, cloud: Cloud) -> Cloud:
         """Return the cloud with the features that the model reads; missing ones are filled if it was trained so."""
         cloud = with_features(cloud, self.features)
+        computed = [one.name for one in COMPUTED]
         for name, values in self.fill.items():
-            if name not in cloud.columns and name != HEIGHT.name:
+            if name not in cloud.columns and name not in computed:
                 filled = np.tile(np.array(values), (len(cloud), 1))
                 note = f"no {name}: filled with {listed([f'{value:.3g}' for value in values])}, as in feature dropout"
                 cloud = replace(cloud, columns={**cloud.columns, name: filled}, notes=(*cloud.notes, note))

@@ -5,13 +5,15 @@ import pytest
 import torch
 
 from bixt3d.datasets import Rooms, SceneFolder
+from bixt3d.datasets.scenes.computed import compress
 from bixt3d.datasets.scenes.crops import SceneSet
+from bixt3d.datasets.scenes.heights import heights
 from bixt3d.datasets.scenes.mix import mix_scenes
 from bixt3d.datasets.scenes.relief import CONES, hills, raise_scenes
 from bixt3d.datasets.scenes.room_layout import CLASSES
 from bixt3d.datasets.scenes.rooms import make_room_cloud
 from bixt3d.datasets.scenes.scanner import visible_points
-from bixt3d.datasets.scenes.scene import MADE, heights, make_scene
+from bixt3d.datasets.scenes.scene import MADE, make_scene
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.inference.windows import scene_probabilities
 from bixt3d.types import Features, InputError
@@ -75,7 +77,7 @@ def ground(slope: float) -> torch.Tensor:
 def test_scenes_that_are_made_otherwise_have_another_number_in_their_caches():
     one = make_scene(*cloud(), RGB, 0.5)
     sums = [float(tensor.double().sum()) for tensor in (one.xyz, one.feats, one.floor, one.label)]
-    assert (MADE, len(one)) == (3, 1243)  # if a figure here changes, raise MADE
+    assert (MADE, len(one)) == (4, 1243)  # if a figure here changes, raise MADE
     assert sums == pytest.approx([13037.112, 3514.85, 175.954, 817.0], rel=1e-5)
 
 
@@ -103,6 +105,44 @@ def test_many_scattered_points_below_the_ground_do_not_lower_the_floor():
     xyz[noise, 2] -= 1 + 99 * torch.rand(int(noise.sum()), generator=torch.Generator().manual_seed(1))
     found = heights(xyz, 1.0)
     assert (found - clean)[~noise].abs().amax() < 0.1 and found[noise].amax() < -0.5
+
+
+def test_local_heights_are_above_the_lowest_points_near_by_and_spread_small_ones():
+    xyz, grid = ground(0.3), 0.25
+    bush = (xyz[:, :2] - 10).abs().amax(1) < 0.5
+    xyz[bush, 2] += torch.rand(int(bush.sum()), generator=torch.Generator().manual_seed(0)).double()
+    made = make_scene(xyz.numpy(), {}, np.zeros(len(xyz), np.int64), Features.parse("local_height:2"), grid)
+    inside = ((made.xyz[:, :2] - 10).abs() < 3).all(1)
+    near, wide = (made.feats.sign() * made.feats.abs().expm1() / 5 * grid)[inside].T
+    above = (made.xyz[:, 2] - 0.3 * made.xyz[:, 0])[inside].numpy()
+    assert near == pytest.approx(
+        above + 0.3 * 0.5, abs=0.07
+    )  # the lowest point is half a cell down
+    assert wide == pytest.approx(above + 0.3 * 1, abs=0.07)
+    assert (compress(torch.tensor([0.0, -0.4, 2, 50]), 2.0).abs().expm1() / 5).tolist() == pytest.approx([0, 0.2, 1, 6])
+
+
+def test_density_is_the_log_of_the_number_of_points_in_a_voxel():
+    made = make_scene(*cloud(), Features.parse("density"), 0.5)
+    assert made.feats[:, 0].exp() == pytest.approx(torch.bincount(made.inverse).float().numpy(), rel=1e-5)
+
+
+def test_a_column_of_a_file_replaces_a_computed_feature():
+    xyz, _, label = cloud()
+    columns = {"density": np.full((len(xyz), 1), 7.0), "local_height_0": xyz[:, :1], "local_height_1": xyz[:, 1:2]}
+    made = make_scene(xyz, columns, label, Features.parse("density,local_height:2"), 0.5)
+    assert made.feats[:, 0].unique().tolist() == [7]
+    assert torch.allclose(made.feats[:, 1:], made.xyz[:, :2] + torch.from_numpy(xyz.min(0)[:2]).float(), atol=1e-5)
+
+
+def test_crops_lie_in_scenes_by_their_number_of_points():
+    rng = np.random.default_rng(0)
+    xyz = [rng.random((number, 3)) * 4 for number in (3000, 1000)]  # as many voxels, three times as many points
+    label = [(one[:, 2] > 3.9).astype(np.int64) for one in xyz]
+    pair = tuple(make_scene(*one, Features(), 1.0) for one in zip(xyz, [{}, {}], label, strict=True))
+    for balance in (0.0, 1.0):
+        made = SceneSet(pair, ("low", "high"), num_points=8, crops=10, balance=balance)
+        assert np.mean([made.draw_center(0, i)[0] for i in range(400)]) == pytest.approx(0.25, abs=0.08)
 
 
 def test_a_crop_is_the_nearest_voxels_of_its_center_seen_from_the_floor_below_it():

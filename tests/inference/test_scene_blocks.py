@@ -67,15 +67,17 @@ def test_the_margin_of_a_block_holds_all_points_that_heights_in_it_depend_on():
     rng = np.random.default_rng(0)
     xyz = from_origin(rng.random((20_000, 3)) * (200, 150, 30), np.zeros(3))
     nothing, grid, origin = np.full(len(xyz), -1), 1.0, np.zeros(3)
-    whole = make_scene(xyz, {}, nothing, Features(), grid, origin=origin)
-    floor = whole.floor[whole.inverse.long()]
+    features = Features.parse("height,local_height:2,density")
+    whole = make_scene(xyz, {}, nothing, features, grid, origin=origin)
+    floor, feats = (values[whole.inverse.long()] for values in (whole.floor, whole.feats))
     blocks = plan_blocks(xyz, len(xyz), 3000, grid)
     margin = margin_of(xyz, len(blocks), 16, grid)
     assert len(blocks) == 8
     for block in blocks:
         index = np.flatnonzero(block.holds(xyz, margin))
-        part = make_scene(xyz[index], {}, nothing[index], Features(), grid, origin=origin)
+        part = make_scene(xyz[index], {}, nothing[index], features, grid, origin=origin)
         core = block.holds(xyz[index])
+        assert torch.equal(part.feats[part.inverse.long()][core], feats[index][core])
         assert torch.equal(part.floor[part.inverse.long()][core], floor[index][core])
 
 

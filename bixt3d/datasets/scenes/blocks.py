@@ -7,7 +7,7 @@ from math import inf, pi, sqrt
 import numpy as np
 from jaxtyping import Bool, Float
 
-from bixt3d.datasets.scenes.scene import CELL, REACH
+from bixt3d.datasets.scenes.heights import CELL, REACH
 
 SAMPLE = 200_000
 """Points from which blocks are planned."""

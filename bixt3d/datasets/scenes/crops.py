@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bixt3d.datasets.scenes.scene import HIGHEST, Scene
+from bixt3d.datasets.scenes.computed import HIGHEST
+from bixt3d.datasets.scenes.scene import Scene, points_by_class
 from bixt3d.datasets.scenes.stored import StoredScenes
 from bixt3d.types import NO_FEATURES, Features, InputError
 
@@ -68,6 +69,13 @@ class SceneSet:
         return np.stack([np.bincount(one.label[one.label >= 0].numpy(), minlength=number) for one in self.scenes])
 
     @cached_property
+    def point_counts(self) -> Int[np.ndarray, "S C"]:
+        """The number of points in the voxels of each class in each scene."""
+        if isinstance(self.scenes, StoredScenes):
+            return self.scenes.point_counts
+        return np.stack([points_by_class(one, len(self.class_names)) for one in self.scenes])
+
+    @cached_property
     def sizes(self) -> Int[np.ndarray, " S"]:
         """The number of voxels of each scene."""
         if isinstance(self.scenes, StoredScenes):
@@ -102,15 +110,16 @@ class SceneSet:
             yield {name: tensor.to(self.device) for name, tensor in batch.items()} | {"index": index.to(self.device)}
 
     def draw_center(self, seed: int, index: int) -> tuple[int, int]:
-        """Return a scene and one of its voxels."""
+        """Return a scene, drawn by its number of points, and one of its voxels."""
         rng = np.random.default_rng((seed, index))
         if rng.random() < self.balance:
             present = np.flatnonzero(self.counts.sum(0))
             label = int(rng.choice(present))
-            share = self.counts[:, label]
+            share = self.point_counts[:, label]
             place = int(rng.choice(len(self.scenes), p=share / share.sum()))
             return place, int(rng.choice(np.flatnonzero(self.scenes[place].label.numpy() == label)))
-        place = int(rng.choice(len(self.sizes), p=self.sizes / self.sizes.sum()))
+        share = self.point_counts.sum(1)
+        place = int(rng.choice(len(share), p=share / share.sum()))
         return place, int(rng.integers(self.sizes[place]))
 
     def draw_size(self, seed: int, number: int) -> int:

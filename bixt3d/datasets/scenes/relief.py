@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bixt3d.datasets.scenes.scene import CELL, HEIGHT, HIGHEST, heights
+from bixt3d.datasets.scenes.computed import HEIGHT, HIGHEST
+from bixt3d.datasets.scenes.heights import CELL, heights
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.types import Features
 

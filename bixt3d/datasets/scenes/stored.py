@@ -90,6 +90,11 @@ class StoredScenes(Sequence[Scene]):
         return self._summary["counts"].numpy()
 
     @property
+    def point_counts(self) -> Int[np.ndarray, "S C"]:
+        """The number of points in the voxels of each class in each scene."""
+        return self._summary["point_counts"].numpy()
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Return what was found, changed or left out when the files were read."""
         total, void = self._summary["points"].sum(0).tolist()
@@ -108,7 +113,8 @@ class StoredScenes(Sequence[Scene]):
         names = (ascii(str(path)) for file in self.files for path in file.paths)
         path = self.folder / f"bixt3d_scenes_{short_hash(self._settings, *names)}.safetensors"
         size = len(self)
-        shapes = {"sizes": (size,), "counts": (size, self.num_classes), "points": (size, 2)}
+        by_class = (size, self.num_classes)
+        shapes = {"sizes": (size,), "counts": by_class, "point_counts": by_class, "points": (size, 2)}
 
         def build(allocate: Allocate) -> None:
             notes = []
@@ -119,6 +125,8 @@ class StoredScenes(Sequence[Scene]):
                     label, of_points = scene["label"], scene["point_label"]
                     rows["sizes"][place] = len(label)
                     rows["counts"][place] = torch.bincount(label[label >= 0], minlength=self.num_classes)
+                    of_voxel = label[scene["inverse"].long()]
+                    rows["point_counts"][place] = torch.bincount(of_voxel[of_voxel >= 0], minlength=self.num_classes)
                     rows["points"][place] = torch.tensor([len(of_points), int((of_points < 0).sum())])
                     notes.append(json.loads(bytes(scene["notes"].numpy())))
             _fill(allocate, rows | {"notes": _text(notes)})

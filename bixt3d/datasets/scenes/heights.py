@@ -1,0 +1,109 @@
+"""Heights above the ground in scenes whose z axis points up."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+CELL, LOW, REACH = 10, 0.05, 3.5
+"""Of the floor: side of its cells in voxels, quantile of their heights, cells between a floor and its points."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Points in square cells, seen from above.
+
+    Args:
+        own: the cell of each point.
+        count: number of points in each cell.
+        near: the nine cells around each cell, row by row; in place of one without points the cell itself.
+        beside: where each point lies from the center of its cell, in sides of a cell.
+    """
+
+    own: Int[Tensor, " N"]
+    count: Int[Tensor, " V"]
+    near: Int[Tensor, "V 9"]
+    beside: Float[Tensor, "N 2"]
+
+    def opened(self, floor: Float[Tensor, " V"]) -> Float[Tensor, " V"]:
+        """Return the floor without what is narrower than two cells: the lowest of nine cells, then the highest."""
+        return floor[self.near].amin(1)[self.near].amax(1)
+
+    def at_points(self, floor: Float[Tensor, " V"]) -> Float[Tensor, " N"]:
+        """Return the floor at each point, interpolated between the centers of cells."""
+        x, y = self.beside.sign().long().unbind(1)
+        along, across = self.beside.abs().unbind(1)
+        corners = [
+            floor[self.near[self.own, 3 * (1 + row) + 1 + column]] for row in (0 * x, x) for column in (0 * y, y)
+        ]
+        first, second = (torch.lerp(corners[row], corners[row + 1], across) for row in (0, 2))
+        return torch.lerp(first, second, along)
+
+
+def cells_of(points: Float[Tensor, "N 3"], cell: float) -> Cells:
+    """Return the cells of side ``cell`` of points."""
+    place = points[:, :2] / cell
+    index = place.floor().long()
+    beside = place - place.floor() - 0.5
+    index -= index.amin(0)
+    width = int(index[:, 1].max()) + 1
+    known, own, count = (index[:, 0] * width + index[:, 1]).unique(return_inverse=True, return_counts=True)
+    return Cells(own, count, _near_cells(known, width), beside)
+
+
+def heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:
+    """Return the height of points above the floor, which follows slopes and not objects narrower than two cells.
+
+    The low points of square cells (the `LOW` quantile of their heights; points that many scans have scattered below the
+    floor do not count), opened, and interpolated between the centers of cells. A floor depends on points up to `REACH`
+    cells away.
+    """
+    cells = cells_of(points, cell)
+    by_height = points[:, 2].argsort(stable=True)
+    order = by_height[cells.own[by_height].argsort(stable=True)]
+    low = _low(points[order, 2], cells.count, cell)
+    return points[:, 2] - cells.at_points(cells.opened(low))
+
+
+def local_floors(
+    points: Float[Tensor, "N 3"], lowest: Float[Tensor, " N"], cell: float
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """Return the height of the lowest points near each point: in cells of side ``cell``, and of twice that, opened.
+
+    Both are interpolated between the centers of cells. ``lowest``: height of the lowest point that each one stands for.
+    """
+    floors = []
+    for side, opens in ((cell, False), (2 * cell, True)):
+        cells = cells_of(points, side)
+        floor = lowest.new_zeros(len(cells.count)).scatter_reduce(0, cells.own, lowest, "amin", include_self=False)
+        floors.append(cells.at_points(cells.opened(floor) if opens else floor))
+    return tuple(floors)
+
+
+def _low(height: Float[Tensor, " N"], count: Int[Tensor, " V"], thick: float) -> Float[Tensor, " V"]:
+    """Return the `LOW` quantile of the heights of each cell, above the points that are no layer.
+
+    A layer is the share `LOW` of the points within ``thick``; if there is none, all points count.
+    ``height``: of the points, cell by cell, sorted in each; ``count``: points of each cell.
+    """
+    start, more = count.cumsum(0) - count, ((count - 1) * LOW).long()
+    cell = torch.arange(len(count)).repeat_interleave(count)
+    top = torch.arange(len(height)) + more[cell]
+    inside = top < (start + count)[cell]
+    layer = torch.where(inside & (height[top.clamp(max=len(height) - 1)] - height <= thick))[0]
+    first = start.scatter_reduce(0, cell[layer], layer, "amin", include_self=False)
+    return height[first + more]
+
+
+def _near_cells(known: Int[Tensor, " V"], width: int) -> Int[Tensor, "V 9"]:
+    """Return the nine cells around each cell, row by row; in place of one without points the cell itself."""
+    row, column = known // width, known % width
+    near = []
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            wanted = (row + down) * width + column + right
+            place = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
+            there = (known[place] == wanted) & (column + right >= 0) & (column + right < width)
+            near.append(torch.where(there, place, torch.arange(len(known))))
+    return torch.stack(near, 1)
