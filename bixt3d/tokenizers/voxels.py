@@ -1,10 +1,13 @@
 """One token per voxel of a coarse grid: for scenes, whose points are too many for farthest point sampling."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bixt3d.nn.mlp import LinearBatchNormReLU, init_linear
+from bixt3d.nn.refinement import Refinement
 from bixt3d.tokenizers.points import PointTokenizer, Tokenizer
 from bixt3d.types import InputError, Pyramid, Tokens
 
@@ -22,6 +25,7 @@ class VoxelTokenizer(Tokenizer):
         dim: width of the tokens.
         points: embeds single points; its ``dim`` is their width.
         size: side of a voxel.
+        refine: refines the points before they are pooled, such as `GroupRefinement`; None: they are not refined.
 
     Example:
         >>> tokenizer = VoxelTokenizer(dim=32, points=PointTokenizer(dim=8), size=0.5)
@@ -29,12 +33,15 @@ class VoxelTokenizer(Tokenizer):
         [torch.Size([1000, 8]), torch.Size([8, 32])]
     """
 
-    def __init__(self, dim: int, points: PointTokenizer, size: float):
+    def __init__(
+        self, dim: int, points: PointTokenizer, size: float, refine: Callable[[int, int], Refinement] | None = None
+    ):
         super().__init__()
         if not size > 0:
             raise InputError(f"the side of a voxel must be positive, not {size}")
         self.dim, self.level_dims, self.size = dim, [points.dim, dim], size
         self.points, self.features = points, points.features
+        self.refine = refine(points.dim, points.dim) if refine else nn.Identity()
         self.local = LinearBatchNormReLU(points.dim + 3, dim)
         self.pooled = nn.Linear(2 * dim, dim)
         self.pooled.apply(init_linear)
@@ -43,6 +50,7 @@ class VoxelTokenizer(Tokenizer):
 
     def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Pyramid:
         (points,) = self.points(xyz, feats)
+        points = self.refine(points)
         own, count, table = group_by_voxel(xyz, self.size)
         count = count[:, None].to(xyz.dtype)
         center = xyz.new_zeros(len(count), 3).index_add(0, own, xyz.flatten(0, 1)) / count

@@ -7,7 +7,7 @@ import torch
 from bixt3d.datasets import Rooms, SceneFolder
 from bixt3d.datasets.scenes.computed import compress
 from bixt3d.datasets.scenes.crops import SceneSet
-from bixt3d.datasets.scenes.heights import heights
+from bixt3d.datasets.scenes.heights import heights, local_floors
 from bixt3d.datasets.scenes.mix import mix_scenes
 from bixt3d.datasets.scenes.relief import CONES, hills, raise_scenes
 from bixt3d.datasets.scenes.room_layout import CLASSES
@@ -115,9 +115,7 @@ def test_local_heights_are_above_the_lowest_points_near_by_and_spread_small_ones
     inside = ((made.xyz[:, :2] - 10).abs() < 3).all(1)
     near, wide = (made.feats.sign() * made.feats.abs().expm1() / 5 * grid)[inside].T
     above = (made.xyz[:, 2] - 0.3 * made.xyz[:, 0])[inside].numpy()
-    assert near == pytest.approx(
-        above + 0.3 * 0.5, abs=0.07
-    )  # the lowest point is half a cell down
+    assert near == pytest.approx(above + 0.3 * 0.5, abs=0.07)  # the lowest point is half a cell down
     assert wide == pytest.approx(above + 0.3 * 1, abs=0.07)
     assert (compress(torch.tensor([0.0, -0.4, 2, 50]), 2.0).abs().expm1() / 5).tolist() == pytest.approx([0, 0.2, 1, 6])
 
@@ -284,13 +282,18 @@ def crops(count: int = 3) -> dict[str, torch.Tensor]:
     return {"xyz": xyz, "feats": number[..., None].float(), "labels": number, "index": torch.arange(count)}
 
 
+def local_heights(points: torch.Tensor) -> torch.Tensor:
+    floors = local_floors(points, points[:, 2], 4.0)
+    return compress(points[:, 2:] - torch.stack(floors, 1), 1.0)
+
+
 def test_some_crops_are_laid_over_hills_with_heights_above_them():
     x, y = torch.meshgrid(torch.arange(-20.0, 20), torch.arange(-20.0, 20), indexing="ij")
     tall = 5.0 * ((x.abs() < 3) & (y.abs() < 3))  # a building on flat ground, under the center
     xyz, height = torch.stack([x, y, tall], -1).view(1, -1, 3), tall.view(1, -1, 1)
-    feats = torch.cat([torch.ones_like(height), 0.5 * height], 2)
+    feats = torch.cat([torch.ones_like(height), 0.5 * height, local_heights(xyz[0])[None]], 2)
     batch = {"xyz": xyz.repeat(40, 1, 1), "feats": feats.repeat(40, 1, 1), "index": torch.arange(40)}
-    features, draws = Features.parse("intensity,height"), Draws(batch["index"], "relief")
+    features, draws = Features.parse("intensity,height,local_height:2"), Draws(batch["index"], "relief")
     raised = raise_scenes(batch, 30.0, features, 0.5, draws)
     changed = (raised["xyz"] != batch["xyz"]).flatten(1).any(1)
     assert changed.tolist() == (draws.uniform("raised") < 0.3).tolist() and 5 < changed.sum() < 20
@@ -304,6 +307,7 @@ def test_some_crops_are_laid_over_hills_with_heights_above_them():
         assert torch.allclose(risen - risen[0], expected - expected[0], atol=1e-4)
         above = heights(raised["xyz"][i], 10.0)
         assert torch.allclose(2 * raised["feats"][i, :, 1], above, atol=1e-4)
+        assert torch.allclose(raised["feats"][i, :, 2:], local_heights(raised["xyz"][i]), atol=1e-3)
         assert raised["xyz"][i, center, 2] == pytest.approx(above[center].item(), abs=1e-4)
 
 

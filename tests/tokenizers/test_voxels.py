@@ -1,16 +1,21 @@
 """One token per voxel: which points it pools, and what a batch of clouds with different numbers of voxels gets."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from bixt3d.nn.refinement import GroupRefinement
 from bixt3d.tokenizers import PointTokenizer, VoxelTokenizer
 from bixt3d.tokenizers.voxels import group_by_voxel
 from bixt3d.types import InputError
 
+REFINE = partial(GroupRefinement, num_neighbors=4, use_xyz=True, radius=0.2)
 
-def tokenizer(size: float = 0.5) -> VoxelTokenizer:
+
+def tokenizer(size: float = 0.5, refine: partial | None = None) -> VoxelTokenizer:
     torch.manual_seed(0)
-    return VoxelTokenizer(16, PointTokenizer(8, temperature=100.0, scale=12.0), size).eval()
+    return VoxelTokenizer(16, PointTokenizer(8, temperature=100.0, scale=12.0), size, refine).eval()
 
 
 def test_voxels_are_those_of_each_cloud_and_smaller_clouds_repeat_theirs():
@@ -20,9 +25,12 @@ def test_voxels_are_those_of_each_cloud_and_smaller_clouds_repeat_theirs():
     assert table.tolist() == [[0, 1], [2, 2]]
 
 
-def test_a_token_lies_at_the_mean_of_its_points_and_pools_their_maximum_and_mean():
-    model, xyz = tokenizer(), torch.rand(1, 200, 3, generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize("refine", [None, REFINE])
+def test_a_token_lies_at_the_mean_of_its_points_and_pools_their_maximum_and_mean(refine):
+    model, xyz = tokenizer(refine=refine), torch.rand(1, 200, 3, generator=torch.Generator().manual_seed(1))
     points, tokens = model(xyz)
+    assert torch.equal(points.feats, model.refine(model.points(xyz)[0]).feats)
+    assert torch.equal(points.feats, model.points(xyz)[0].feats) == (refine is None)
     own, _, _ = group_by_voxel(xyz, 0.5)
     for voxel in (0, 5):
         inside = own == voxel

@@ -58,3 +58,8 @@ def compress(height: Float[Tensor, "*N"], grid: float) -> Float[Tensor, "*N"]:
     """Return local heights as models read them: small ones spread, large ones cut off."""
     voxels = height.abs().clamp(max=LOCAL_HIGHEST * grid) / grid
     return height.sign() * (voxels / FINEST).log1p()
+
+
+def decompress(read: Float[Tensor, "*N"], grid: float) -> Float[Tensor, "*N"]:
+    """Return the local heights that `compress` turned into these, as far as they were not cut off."""
+    return read.sign() * read.abs().expm1() * FINEST * grid

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bixt3d.datasets.scenes.computed import HEIGHT, HIGHEST
-from bixt3d.datasets.scenes.heights import CELL, heights
+from bixt3d.datasets.scenes.computed import HEIGHT, HIGHEST, LOCAL_CELL, LOCAL_HEIGHT, compress, decompress
+from bixt3d.datasets.scenes.heights import CELL, heights, local_floors
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.types import Features
 
@@ -30,15 +30,23 @@ def raise_scenes(
     size = relief * draws.uniform("relief").cpu()
     xyz, feats = batch["xyz"].cpu().clone(), batch["feats"].cpu().clone()
     for i in raised.nonzero().flatten().tolist():
-        points = xyz[i]
+        points, before = xyz[i], xyz[i].clone()
         points[:, 2] += size[i] * hills(points[:, :2], cones[i].view(CONES, 4))
         above = heights(points, float(CELL))
         center = points[:, :2].square().sum(1).argmin()
         points[:, 2] -= points[center, 2] - above[center]
         if HEIGHT in features.columns:
             features.take(feats[i], HEIGHT.name)[:, 0] = grid * above.clamp(-HIGHEST, HIGHEST)
+        if LOCAL_HEIGHT in features.columns:
+            read = features.take(feats[i], LOCAL_HEIGHT.name)
+            read.copy_(compress(decompress(read, 1.0) + _local_heights(points) - _local_heights(before), 1.0))
     xyz[..., 2].clamp_(-HIGHEST, HIGHEST)
     return batch | {"xyz": xyz.to(batch["xyz"].device), "feats": feats.to(batch["feats"].device)}
+
+
+def _local_heights(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 2"]:
+    floors = local_floors(points, points[:, 2], float(LOCAL_CELL))
+    return points[:, 2:] - torch.stack(floors, 1)
 
 
 def hills(places: Float[Tensor, "N 2"], drawn: Float[Tensor, "K 4"]) -> Float[Tensor, " N"]:
