@@ -30,11 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     arguments = make_parser().parse_args(argv[argv[:1] == ["show"] :])
     from bixt3d.cli.comparison import check_one_task, markdown, notes_on, row_of, write
-    from bixt3d.cli.runs import read_folder, runs_at
-    from bixt3d.io.pretrained import find_run
+    from bixt3d.cli.runs import runs_of
 
-    places = [folder for place in arguments.runs for folder in runs_at(find_run(place))]
-    runs = [read_folder(folder) for folder in dict.fromkeys(places)]
+    runs = runs_of(arguments.runs)
     check_one_task(runs)
     rows = [row_of(run) for run in runs]
     text = "\n".join([markdown(runs, rows), *notes_on(runs)])

@@ -215,7 +215,7 @@ def task_of(parts: Sequence[str]) -> Any:
 
 def report(plans: Sequence[Plan], given: Namespace) -> None:
     """Print and write the table of the runs that have begun."""
-    from bixt3d.cli.comparison import earlier_runs, flops_of, markdown, notes_on, row_of, write
+    from bixt3d.cli.comparison import earlier_runs, markdown, notes_on, row_of, write
     from bixt3d.cli.runs import read_folder
     from bixt3d.engine.folder import RECORD
 
@@ -223,7 +223,7 @@ def report(plans: Sequence[Plan], given: Namespace) -> None:
     if not runs:
         return
     runs += earlier_runs(given.out, runs[0], [plan.folder for plan in plans])
-    rows = [row_of(run) | {"flops": flops_of(run)} for run in runs]
+    rows = [row_of(run) for run in runs]
     notes = [*notes_on(runs, best=False), f"Budget of training for each seed: {budget_words(given.budget)}."]
     text = "\n".join([markdown(runs, rows, best=False), *notes])
     print(text)

@@ -80,21 +80,24 @@ def row_of(run: RunFolder) -> Row:
     for key in dict.fromkeys((*AVERAGED, *speeds)):
         values = [value for one in own if (value := one.result.get(key)) is not None]
         row[key] = statistics.mean(values) if len(values) == len(own) else None
+    row["flops"] = flops_of(own[0])
     row["seeds"] = " ".join(str(one.settings.get("seed", "?")) for one in own)
     row["commit"] = " ".join(dict.fromkeys(str(one.result.get("commit") or "?") for one in own))
     return row
 
 
 def flops_of(run: RunFolder) -> int | None:
-    """Return the FLOPs of a run's model on one example, as ``bixt3d cost`` counts them; None, and why, if it cannot."""
+    """Return the FLOPs of the model of one seed's run on one example, as ``bixt3d cost`` counts them.
+
+    None, with a line that says why, if they cannot be counted.
+    """
     from bixt3d.cli.cost_tables import describe
     from bixt3d.io.weights import load_metadata
 
-    own = (run.runs_of_seeds() or [run])[0]
     try:
-        names = load_metadata(own.folder / "model.safetensors")
+        names = load_metadata(run.folder / "model.safetensors")
         outputs = len(json.loads(names.get("part_names") or names["class_names"]))
-        return describe([str(own.folder / "config.yaml")], None, outputs)["flops"]
+        return describe([str(run.folder / "config.yaml")], None, outputs)["flops"]
     except (InputError, OSError, RuntimeError, TypeError, LookupError) as error:
         print(f"the FLOPs of {run.folder} cannot be counted: {first_line(error)}")
         return None

@@ -22,7 +22,7 @@ from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
 from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import load_run
 from bixt3d.inference.scenes import ScenePredictor
-from bixt3d.io.bounds import printable
+from bixt3d.io.bounds import counted, listed, printable
 from bixt3d.io.error_messages import enough_memory
 from bixt3d.io.pretrained import is_named
 from bixt3d.types import InputError
@@ -104,6 +104,7 @@ def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) 
                 raise InputError(f"there is no file {place}")
             for path in found:
                 paths.setdefault(os.path.abspath(path), path)
+            say_unread(Path(place), found)
         except InputError as error:
             faults.append(error)
     if not paths:
@@ -111,6 +112,18 @@ def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) 
     for error in faults:
         say_fault(error)
     return list(paths.values()), len(faults)
+
+
+def say_unread(folder: Path, found: Sequence[Path]) -> None:
+    """Report the files of a folder that are of other kinds than those found, but for hidden ones."""
+    if not folder.is_dir():
+        return
+    inside = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    others = sorted(inside - {path.relative_to(folder) for path in found})
+    others = [path for path in others if not any(part.startswith(".") for part in path.parts)]
+    if others:
+        number = counted(len(others), "file")
+        print(f"{printable(folder)}: {number} of other kinds not read: {listed(others)}", file=sys.stderr)
 
 
 def check(

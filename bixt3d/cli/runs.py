@@ -1,7 +1,7 @@
 """Read run folders without their weights: state, scores and time, for the commands info, list and compare."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from bixt3d.engine.folder import RECORD, near_run, read_record
 from bixt3d.engine.report import read_rows
 from bixt3d.errors import InputError
 from bixt3d.io.bounds import LIST_BYTES, counted, listed, printable, read_words
+from bixt3d.io.pretrained import find_run
 from bixt3d.io.untrusted import MAX_YAML, read_json, read_yaml
 from bixt3d.tasks import find_task
 from bixt3d.tasks.scores import Score
@@ -179,6 +180,26 @@ def runs_at(place: Path) -> list[Path]:
     if below:
         print(f"{printable(place)} is no run itself: {counted(len(below), 'run')} below it", file=sys.stderr)
     return below or [place]
+
+
+def runs_of(places: Sequence[Path]) -> list[RunFolder]:
+    """Return the runs at these places; of a folder of runs, a line names each that cannot be read.
+
+    Raises InputError for a run that is named itself, or if no run of a folder can be read.
+    """
+    found: dict[Path, RunFolder] = {}
+    for place in map(find_run, places):
+        folders, faults = runs_at(place), []
+        for folder in folders:
+            try:
+                found[folder] = read_folder(folder)
+            except InputError as error:
+                faults.append(error)
+        if len(faults) == len(folders):
+            raise faults[0]
+        for error in faults:
+            print(f"not in the table: {printable(error)}")
+    return list(found.values())
 
 
 def duration(seconds: Any) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud, with_features
 from bixt3d.datasets.files.las_large import is_large
-from bixt3d.datasets.scenes.computed import COMPUTED
+from bixt3d.datasets.scenes.computed import COMPUTED, note_columns
 from bixt3d.datasets.scenes.crops import Shape, las_codes
 from bixt3d.datasets.scenes.las_blocks import LasBlocks
 from bixt3d.inference.predictions import BasePrediction, percent_lines
@@ -159,7 +159,7 @@ class ScenePredictor(BasePredictor):
 
     def prepare(self, cloud: Cloud) -> Cloud:
         """Return the cloud with the features that the model reads; missing ones are filled if it was trained so."""
-        cloud = with_features(cloud, self.features)
+        cloud = note_columns(with_features(cloud, self.features), self.features)
         computed = [one.name for one in COMPUTED]
         for name, values in self.fill.items():
             if name not in cloud.columns and name not in computed:

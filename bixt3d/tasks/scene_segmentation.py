@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from bixt3d.datasets.scenes.computed import HIGHEST
 from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.mix import mix_scenes
 from bixt3d.datasets.scenes.relief import raise_scenes
@@ -63,6 +64,8 @@ class SceneTrain(Train):
         for name in ("balance", "lovasz", "relief", "window"):
             if getattr(self, name) < 0:
                 raise InputError(f"train.{name} must not be negative, but is {getattr(self, name)}")
+        if self.relief > HIGHEST:
+            raise InputError(f"train.relief must be at most {HIGHEST} voxels, the largest height that models read")
         if not 0 <= self.mix <= 1:
             raise InputError(f"train.mix must be between 0 and 1, not {self.mix}")
 

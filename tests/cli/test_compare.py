@@ -12,6 +12,7 @@ from written_runs import write_run_folder, write_seeds
 
 from bixt3d.cli.compare import main
 from bixt3d.cli.comparison import costs_of
+from bixt3d.cli.cost_tables import describe
 from bixt3d.cli.info import main as info
 from bixt3d.io.bounds import listed
 from bixt3d.types import InputError
@@ -41,13 +42,15 @@ def test_runs_stand_in_one_table_in_markdown(runs, capsys):
     said = capsys.readouterr().out
     head, rule, one, stopped, both = cells(said)
     scores = ["overall accuracy", "mean accuracy", "best on test*"]
-    assert head == ["run", "model", "parameters", "epochs", *scores, "time", "clouds/s", "seed", "commit"]
+    assert head == ["run", "model", "parameters", "FLOPs", "epochs", *scores, "time", "clouds/s", "seed", "commit"]
     assert set("".join(rule)) == {"-"}
     parameters = f"{json.loads((runs[0] / 'result.json').read_text())['parameters']:,}"
-    assert one[1:] == ["BixtClassifier", parameters, "3", "80.00%", "40.00%", "90.00%", "100 s", "50", "0", "abc1234"]
-    assert stopped[3:7] == ["2 of 3, unfinished", "60.00% (epoch 2)", "30.00% (epoch 2)", "-"]
-    assert both[4:7] == ["60.00% +- 14.14%", "30.00% +- 7.07%", "60.00%"]
-    assert both[7:] == ["110 s", "50", "0 1", "abc1234"]
+    flops = describe([str(runs[0] / "config.yaml")], None, 3)["flops"]
+    own = ["BixtClassifier", parameters, f"{flops * 1e-6:,.4g} M"]
+    assert one[1:] == [*own, "3", "80.00%", "40.00%", "90.00%", "100 s", "50", "0", "abc1234"]
+    assert stopped[4:8] == ["2 of 3, unfinished", "60.00% (epoch 2)", "30.00% (epoch 2)", "-"]
+    assert both[5:8] == ["60.00% +- 14.14%", "30.00% +- 7.07%", "60.00%"]
+    assert both[8:] == ["110 s", "50", "0 1", "abc1234"]
     assert len({len(line) for line in said.splitlines() if line.startswith("|")}) == 1
     assert (
         "of the best epoch on the test set, which is too optimistic" in said
@@ -58,7 +61,7 @@ def test_runs_stand_in_one_table_in_markdown(runs, capsys):
 def test_the_table_and_the_picture_are_written(runs, tmp_path, capsys):
     out = tmp_path / "a/b"
     main([*map(str, runs), "--out", str(out)])
-    assert sorted(path.name for path in out.iterdir()) == ["curves.png", "table.csv", "table.md"]
+    assert sorted(path.name for path in out.iterdir()) == ["cost.png", "curves.png", "table.csv", "table.md"]
     assert (out / "table.md").read_text() in capsys.readouterr().out
     with (out / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -126,6 +129,15 @@ def test_a_folder_of_runs_stands_for_the_runs_below_it(runs, tmp_path, capsys):
     said = capsys.readouterr()
     assert [row[0].replace("/ped", "|ped") for row in cells(said.out)[2:]] == sorted(map(str, runs))
     assert f"{tmp_path} is no run itself: 3 runs below it" in said.err
+
+
+def test_a_damaged_run_below_a_folder_is_left_out_and_named(runs, tmp_path, capsys):
+    (tmp_path / "one" / "metrics.csv").write_text("epoch\nx,y,z\n")
+    main([str(tmp_path)])
+    said = capsys.readouterr().out
+    assert len(cells(said)) == 4 and f"not in the table: {tmp_path}/one/metrics.csv" in said
+    with pytest.raises(InputError, match=r"one/metrics\.csv"):
+        main([str(tmp_path / "one"), str(tmp_path / "both")])
 
 
 def test_costs_that_no_run_has_are_no_panel():

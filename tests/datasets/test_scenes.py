@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from bixt3d.datasets import Rooms, SceneFolder
-from bixt3d.datasets.scenes.computed import compress
+from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.scenes.computed import compress, note_columns
 from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.heights import heights, local_floors
 from bixt3d.datasets.scenes.mix import mix_scenes
@@ -131,6 +132,13 @@ def test_a_column_of_a_file_replaces_a_computed_feature():
     made = make_scene(xyz, columns, label, Features.parse("density,local_height:2"), 0.5)
     assert made.feats[:, 0].unique().tolist() == [7]
     assert torch.allclose(made.feats[:, 1:], made.xyz[:, :2] + torch.from_numpy(xyz.min(0)[:2]).float(), atol=1e-5)
+
+
+def test_a_note_says_which_computed_features_come_from_the_file():
+    features = Features.parse("density,height")
+    given = Cloud(np.zeros((2, 3)), {"density": np.zeros((2, 1)), "other": np.zeros((2, 1))}, "a.las")
+    assert note_columns(given, features).notes == ("density taken from the file, not computed",)
+    assert note_columns(given, Features.parse("height")).notes == ()
 
 
 def test_crops_lie_in_scenes_by_their_number_of_points():

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,6 +114,16 @@ def test_folders_are_walked_and_json_is_a_line_for_each_file(class_run, clouds, 
         assert sorted(facts["probabilities"]) == CLASSES
         assert facts["confidence"] == facts["probabilities"][facts["class"]]
     assert [facts["points"] for facts in found] == [100, 100, 10_000]
+
+
+def test_files_of_other_kinds_in_a_folder_are_named(class_run, clouds, tmp_path, capsys):
+    folder = tmp_path / "mixed"
+    shutil.copytree(clouds / "a", folder)
+    for name in ("notes.docx", "b/photo.jpg", ".hidden/old.docx"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    assert predict.main([str(folder), f"--checkpoint={class_run()}"]) == 0
+    assert f"{folder}: 2 files of other kinds not read: b/photo.jpg, notes.docx\n" in capsys.readouterr().err
 
 
 def test_names_that_are_not_utf8_stop_nothing(class_run, tmp_path, capsys):

@@ -1,14 +1,17 @@
 """Features that are computed from the positions of a scene."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.feature_columns import columns_of
 from bixt3d.datasets.scenes.heights import local_floors
+from bixt3d.io.bounds import listed
 from bixt3d.ops.voxels import VoxelGrid
 from bixt3d.types import Feature, Features
 
@@ -52,6 +55,13 @@ def with_computed(
     if DENSITY in wanted:
         found["density"] = voxels.count.double().log()[voxels.inverse][:, None]
     return {**columns, **{feature: values.numpy() for feature, values in found.items()}}
+
+
+def note_columns(cloud: Cloud, features: Features) -> Cloud:
+    """Return the cloud with a note of the features that would be computed if it had no column of that name."""
+    own = [one.name for one in COMPUTED if one in features.columns and columns_of(one, cloud.columns, cloud.name)]
+    note = f"{listed(own)} taken from the file, not computed"
+    return replace(cloud, notes=(*cloud.notes, note)) if own else cloud
 
 
 def compress(height: Float[Tensor, "*N"], grid: float) -> Float[Tensor, "*N"]:

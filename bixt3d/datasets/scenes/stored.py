@@ -16,6 +16,7 @@ from tqdm import tqdm
 from bixt3d.datasets.clouds.cache import Tensors, cached, short_hash, stamp
 from bixt3d.datasets.clouds.mapped import Allocate
 from bixt3d.datasets.files.cloud import Cloud, with_features
+from bixt3d.datasets.scenes.computed import note_columns
 from bixt3d.datasets.scenes.scene import MADE, Scene, make_scene
 from bixt3d.io.bounds import counted
 from bixt3d.types import Features
@@ -152,7 +153,7 @@ class StoredScenes(Sequence[Scene]):
         def build(allocate: Allocate) -> None:
             cloud, label = file.read()
             shown = f"{self.split} scene {file.name}"
-            cloud = with_features(replace(cloud, name=shown), self.features)
+            cloud = note_columns(with_features(replace(cloud, name=shown), self.features), self.features)
             scene = make_scene(cloud.xyz, cloud.columns, label, self.features, self.grid, shown)
             _fill(allocate, scene.tensors() | {"notes": _text(cloud.notes)})
 
