@@ -11,7 +11,8 @@ from bixt3d.cli import test as test_command
 from bixt3d.cli import train as train_command
 from bixt3d.datasets.scenes.tiles import make_tile_cloud
 from bixt3d.tasks.calibration import calibration_bins, calibration_error
-from bixt3d.tasks.scene_segmentation import SceneSegmentation
+from bixt3d.tasks.scene_segmentation import SceneSegmentation, SceneTrain
+from bixt3d.types import InputError
 
 TINY = """
 data:
@@ -76,3 +77,17 @@ def test_a_report_shows_classes_confusion_and_scenes(run, tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert {"report.html", "scenes.html", "predictions.png", "confusion.png", "result.json"} <= names
     assert "vegetation" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"relief": 257.0}, "train.relief must be at most 256 voxels, the largest height that models read"),
+        ({"relief": -1.0}, "train.relief must not be negative, but is -1.0"),
+        ({"mix": 1.5}, "train.mix must be between 0 and 1, not 1.5"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, sentence):
+    with pytest.raises(InputError) as refused:
+        SceneTrain(**settings)
+    assert str(refused.value) == sentence
