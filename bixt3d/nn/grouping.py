@@ -1,5 +1,6 @@
 """PointMLP's geometric affine module (Ma et al. 2022): neighbors relative to their centroid, normalized per cloud."""
 
+import math
 from typing import Literal
 
 import torch
@@ -40,8 +41,10 @@ class AffineGroupLinear(nn.Module):
         radius: float = 0.0,
     ):
         super().__init__()
-        if not radius >= 0:
-            raise InputError(f"the radius of groups must not be negative, but is {radius}")
+        if not 0 <= radius < math.inf:
+            raise InputError(f"the radius of groups must be finite and not negative, but is {radius}")
+        if radius and not xyz_dim:
+            raise InputError("a radius divides positions: it needs use_xyz: true")
         if normalize not in ("anchor", "center"):
             raise InputError(f"unknown normalize '{normalize}': choose anchor or center")
         self.near_dim, self.normalize, self.radius = dim + xyz_dim, normalize, radius
@@ -83,7 +86,7 @@ class AffineGroupLinear(nn.Module):
         weight_near, weight_centroid = weight.split([self.near_dim, feats.shape[-1]], 1)
         centroids = gather(feats, centroid_index) @ weight_centroid.T
         with without_autocast(feats):  # terms are large compared to their differences: do not round them
-            scaled = (weight_near * self.scale).T
+            scaled = (weight_near * self.scale).T.to(near.dtype)
             if not self.radius:
                 scaled = scaled / self._deviation(near, size, centroid_index, neighbor_index)[:, None, None]
             points = near @ scaled

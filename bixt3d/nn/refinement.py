@@ -38,8 +38,9 @@ class GroupRefinement(Refinement):
         num_pre: residual blocks on every neighbor.
         num_post: residual blocks on every group.
         use_xyz: group positions along with features.
-        radius: length by which offsets of neighbors are divided, in place of the deviation of each cloud (0): for
-            scenes, whose scale is known, and where a few stray points would rule the deviation.
+        radius: length by which offsets of neighbors are divided, and their features are left as they are; 0: both are
+            divided by their deviation in each cloud. For scenes, whose scale is known, and where a few stray points
+            would rule the deviation.
     """
 
     def __init__(

@@ -42,6 +42,8 @@ class VoxelTokenizer(Tokenizer):
         self.dim, self.level_dims, self.size = dim, [points.dim, dim], size
         self.points, self.features = points, points.features
         self.refine = refine(points.dim, points.dim) if refine else nn.Identity()
+        if getattr(self.refine, "reduce", 1) != 1:
+            raise InputError("refine of a VoxelTokenizer must keep every point, so its reduce must be 1")
         self.local = LinearBatchNormReLU(points.dim + 3, dim)
         self.pooled = nn.Linear(2 * dim, dim)
         self.pooled.apply(init_linear)

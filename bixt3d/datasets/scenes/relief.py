@@ -4,7 +4,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bixt3d.datasets.scenes.computed import HEIGHT, HIGHEST, LOCAL_CELL, LOCAL_HEIGHT, compress, decompress
+from bixt3d.datasets.scenes.computed import (
+    HEIGHT,
+    HIGHEST,
+    LOCAL_CELL,
+    LOCAL_HEIGHT,
+    LOCAL_HIGHEST,
+    compress,
+    decompress,
+)
 from bixt3d.datasets.scenes.heights import CELL, heights, local_floors
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.types import Features
@@ -39,7 +47,8 @@ def raise_scenes(
             features.take(feats[i], HEIGHT.name)[:, 0] = grid * above.clamp(-HIGHEST, HIGHEST)
         if LOCAL_HEIGHT in features.columns:
             read = features.take(feats[i], LOCAL_HEIGHT.name)
-            read.copy_(compress(decompress(read, 1.0) + _local_heights(points) - _local_heights(before), 1.0))
+            change = _local_heights(points) - _local_heights(before).clamp(-LOCAL_HIGHEST, LOCAL_HIGHEST)
+            read.copy_(compress(decompress(read, 1.0) + change, 1.0))
     xyz[..., 2].clamp_(-HIGHEST, HIGHEST)
     return batch | {"xyz": xyz.to(batch["xyz"].device), "feats": feats.to(batch["feats"].device)}
 
