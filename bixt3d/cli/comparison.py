@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,8 @@ def flops_of(run: RunFolder) -> int | None:
         names = load_metadata(run.folder / "model.safetensors")
         outputs = len(json.loads(names.get("part_names") or names["class_names"]))
         return describe([str(run.folder / "config.yaml")], None, outputs)["flops"]
-    except (InputError, OSError, RuntimeError, TypeError, LookupError) as error:
-        print(f"the FLOPs of {run.folder} cannot be counted: {first_line(error)}")
+    except (OSError, RuntimeError, TypeError, ValueError, LookupError) as error:
+        print(f"the FLOPs of {run.folder} cannot be counted: {first_line(error)}", file=sys.stderr)
         return None
 
 

@@ -115,12 +115,12 @@ def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) 
 
 
 def say_unread(folder: Path, found: Sequence[Path]) -> None:
-    """Report the files of a folder that are of other kinds than those found, but for hidden ones."""
+    """Report the files of a folder of other kinds than those found, but for hidden ones and those of labels."""
     if not folder.is_dir():
         return
-    inside = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    others = sorted(inside - {path.relative_to(folder) for path in found})
-    others = [path for path in others if not any(part.startswith(".") for part in path.parts)]
+    inside = {Path(place, name) for place, _, names in os.walk(folder) for name in names}
+    others = sorted(path.relative_to(folder) for path in inside - set(found) if path.suffix not in (".labels", ".yaml"))
+    others = [path for path in others if not any(part.startswith((".", "bixt3d_")) for part in path.parts)]
     if others:
         number = counted(len(others), "file")
         print(f"{printable(folder)}: {number} of other kinds not read: {listed(others)}", file=sys.stderr)

@@ -192,13 +192,15 @@ def runs_of(places: Sequence[Path]) -> list[RunFolder]:
         folders, faults = runs_at(place), []
         for folder in folders:
             try:
-                found[folder] = read_folder(folder)
+                run = read_folder(folder)
+                run.runs_of_seeds()
+                found[folder] = run
             except InputError as error:
                 faults.append(error)
         if len(faults) == len(folders):
             raise faults[0]
         for error in faults:
-            print(f"not in the table: {printable(error)}")
+            print(f"not in the table: {printable(error)}", file=sys.stderr)
     return list(found.values())
 
 

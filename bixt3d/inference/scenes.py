@@ -160,7 +160,7 @@ class ScenePredictor(BasePredictor):
     def prepare(self, cloud: Cloud) -> Cloud:
         """Return the cloud with the features that the model reads; missing ones are filled if it was trained so."""
         cloud = note_columns(with_features(cloud, self.features), self.features)
-        computed = [one.name for one in COMPUTED]
+        computed = [one.name for one in COMPUTED if one in self.features.columns]
         for name, values in self.fill.items():
             if name not in cloud.columns and name not in computed:
                 filled = np.tile(np.array(values), (len(cloud), 1))

@@ -134,10 +134,21 @@ def test_a_folder_of_runs_stands_for_the_runs_below_it(runs, tmp_path, capsys):
 def test_a_damaged_run_below_a_folder_is_left_out_and_named(runs, tmp_path, capsys):
     (tmp_path / "one" / "metrics.csv").write_text("epoch\nx,y,z\n")
     main([str(tmp_path)])
-    said = capsys.readouterr().out
-    assert len(cells(said)) == 4 and f"not in the table: {tmp_path}/one/metrics.csv" in said
+    said = capsys.readouterr()
+    assert len(cells(said.out)) == 4 and f"not in the table: {tmp_path}/one/metrics.csv" in said.err
+    (tmp_path / "both" / "seed1" / "metrics.csv").write_text("epoch\nx,y,z\n")
+    main([str(tmp_path)])
+    assert len(cells(capsys.readouterr().out)) == 3
     with pytest.raises(InputError, match=r"one/metrics\.csv"):
         main([str(tmp_path / "one"), str(tmp_path / "both")])
+
+
+def test_flops_that_cannot_be_counted_are_a_line_beside_the_table(runs, capsys):
+    for path in [runs[0] / "config.yaml", *runs[2].glob("seed*/config.yaml")]:
+        path.write_text("model: {class_path: NoSuchModel}\n")
+    main([str(runs[0]), str(runs[1])])
+    said = capsys.readouterr()
+    assert said.err.startswith(f"the FLOPs of {runs[0]} cannot be counted: ") and said.out.startswith("|")
 
 
 def test_costs_that_no_run_has_are_no_panel():

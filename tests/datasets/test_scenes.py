@@ -126,6 +126,12 @@ def test_density_is_the_log_of_the_number_of_points_in_a_voxel():
     assert made.feats[:, 0].exp() == pytest.approx(torch.bincount(made.inverse).float().numpy(), rel=1e-5)
 
 
+def test_a_computed_feature_of_another_width_is_refused():
+    sentence = r"the scene has no local_height: write local_height:2, which is computed, not local_height"
+    with pytest.raises(InputError, match=sentence):
+        make_scene(*cloud(), Features.parse("local_height"), 0.5)
+
+
 def test_a_column_of_a_file_replaces_a_computed_feature():
     xyz, _, label = cloud()
     columns = {"density": np.full((len(xyz), 1), 7.0), "local_height_0": xyz[:, :1], "local_height_1": xyz[:, 1:2]}

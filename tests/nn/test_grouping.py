@@ -85,6 +85,29 @@ def test_with_a_radius_a_stray_point_changes_its_own_group_alone(radius, changed
     assert differ.nonzero().flatten().tolist() == changed
 
 
+@pytest.mark.parametrize("radius", [0.0, 0.4])
+def test_grouping_works_in_half_precision(radius):
+    torch.manual_seed(0)
+    layer, tokens = AffineGroupLinear(5, 7, xyz_dim=3, radius=radius), random_tokens()
+    where = (torch.arange(12).expand(2, 12), knn(tokens.pos, tokens.pos, 4))
+    full = layer(tokens.feats.float(), tokens.pos.float(), *where)
+    half = layer.bfloat16()(tokens.feats.bfloat16(), tokens.pos.bfloat16(), *where)
+    torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"radius": -1.0, "xyz_dim": 3}, "must be finite and not negative, but is -1.0"),
+        ({"radius": float("inf"), "xyz_dim": 3}, "must be finite and not negative, but is inf"),
+        ({"radius": 1.0}, "a radius divides positions: it needs use_xyz: true"),
+    ],
+)
+def test_a_radius_that_cannot_be_is_refused(settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        AffineGroupLinear(5, 7, **settings)
+
+
 def test_every_cloud_has_a_deviation_of_its_own():
     torch.manual_seed(0)
     layer, tokens = AffineGroupLinear(5, 7).double(), random_tokens()

@@ -64,6 +64,11 @@ def test_gradients_reach_every_parameter():
     assert all(one.grad is not None and one.grad.abs().sum() > 0 for name, one in model.named_parameters())
 
 
+def test_a_refinement_that_drops_points_is_refused():
+    with pytest.raises(InputError, match="must keep every point, so its reduce must be 1"):
+        tokenizer(refine=partial(GroupRefinement, num_neighbors=4, reduce=2))
+
+
 def test_a_side_of_0_is_refused():
     with pytest.raises(InputError, match="must be positive"):
         tokenizer(0.0)

@@ -119,7 +119,7 @@ def test_folders_are_walked_and_json_is_a_line_for_each_file(class_run, clouds, 
 def test_files_of_other_kinds_in_a_folder_are_named(class_run, clouds, tmp_path, capsys):
     folder = tmp_path / "mixed"
     shutil.copytree(clouds / "a", folder)
-    for name in ("notes.docx", "b/photo.jpg", ".hidden/old.docx"):
+    for name in ("notes.docx", "b/photo.jpg", ".hidden/old.docx", "bixt3d_scenes/cached", "a.labels", "classes.yaml"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
     assert predict.main([str(folder), f"--checkpoint={class_run()}"]) == 0

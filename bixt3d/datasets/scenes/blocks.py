@@ -7,12 +7,13 @@ from math import inf, pi, sqrt
 import numpy as np
 from jaxtyping import Bool, Float
 
+from bixt3d.datasets.scenes.computed import LOCAL_CELL
 from bixt3d.datasets.scenes.heights import CELL, REACH
 
 SAMPLE = 200_000
 """Points from which blocks are planned."""
-FLOOR = int(REACH * CELL)
-"""Least margin in voxels: the floor under a voxel depends on points as far away (see `heights`)."""
+FLOOR = int(REACH * max(CELL, 2 * LOCAL_CELL))
+"""Least margin in voxels: heights in a voxel depend on points as far away (see `heights` and `local_floors`)."""
 
 
 @dataclass(frozen=True)

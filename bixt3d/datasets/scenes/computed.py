@@ -13,7 +13,7 @@ from bixt3d.datasets.files.feature_columns import columns_of
 from bixt3d.datasets.scenes.heights import local_floors
 from bixt3d.io.bounds import listed
 from bixt3d.ops.voxels import VoxelGrid
-from bixt3d.types import Feature, Features
+from bixt3d.types import Feature, Features, InputError
 
 HEIGHT = Feature("height", "scalar", 1)
 LOCAL_HEIGHT = Feature("local_height", "scalar", 2)
@@ -42,8 +42,15 @@ def with_computed(
     grid: float,
     name: str,
 ) -> Mapping[str, Shaped[np.ndarray, "N _"]]:
-    """Return the columns of a scene's points with those of the features that are computed and that no column has."""
-    wanted = [one for one in COMPUTED if one in features.columns and not columns_of(one, columns, name)]
+    """Return the columns of a scene's points with those of the features that are computed and that no column has.
+
+    Raises InputError for such a feature of another width or kind.
+    """
+    missing = [one for one in features.columns if not columns_of(one, columns, name)]
+    for one in COMPUTED:
+        if others := [other for other in missing if other.name == one.name and other != one]:
+            raise InputError(f"{name} has no {others[0].name}: write {one}, which is computed, not {others[0]}")
+    wanted = [one for one in COMPUTED if one in missing]
     found = {}
     if HEIGHT in wanted:
         found["height"] = (points[:, 2] - floor[voxels.inverse]).clamp(-HIGHEST * grid, HIGHEST * grid)[:, None]

@@ -110,7 +110,7 @@ class SceneSet:
             yield {name: tensor.to(self.device) for name, tensor in batch.items()} | {"index": index.to(self.device)}
 
     def draw_center(self, seed: int, index: int) -> tuple[int, int]:
-        """Return a scene, drawn by its number of points, and one of its voxels."""
+        """Return a scene, drawn by its number of points that have a class, and one of its voxels."""
         rng = np.random.default_rng((seed, index))
         if rng.random() < self.balance:
             present = np.flatnonzero(self.counts.sum(0))
@@ -118,7 +118,7 @@ class SceneSet:
             share = self.point_counts[:, label]
             place = int(rng.choice(len(self.scenes), p=share / share.sum()))
             return place, int(rng.choice(np.flatnonzero(self.scenes[place].label.numpy() == label)))
-        share = self.point_counts.sum(1)
+        share = self.point_counts.sum(1) if self.point_counts.any() else self.sizes
         place = int(rng.choice(len(share), p=share / share.sum()))
         return place, int(rng.integers(self.sizes[place]))
 
