@@ -147,14 +147,14 @@ def test_a_note_says_which_computed_features_come_from_the_file():
     assert note_columns(given, Features.parse("height")).notes == ()
 
 
-def test_crops_lie_in_scenes_by_their_number_of_points():
+def test_scenes_are_drawn_by_their_number_of_voxels_or_points():
     rng = np.random.default_rng(0)
     xyz = [rng.random((number, 3)) * 4 for number in (3000, 1000)]  # as many voxels, three times as many points
     label = [(one[:, 2] > 3.9).astype(np.int64) for one in xyz]
     pair = tuple(make_scene(*one, Features(), 1.0) for one in zip(xyz, [{}, {}], label, strict=True))
-    for balance in (0.0, 1.0):
-        made = SceneSet(pair, ("low", "high"), num_points=8, crops=10, balance=balance)
-        assert np.mean([made.draw_center(0, i)[0] for i in range(400)]) == pytest.approx(0.25, abs=0.08)
+    for balance, draw, share in ((0.0, "points", 0.25), (1.0, "points", 0.25), (0.0, "voxels", 0.5)):
+        made = SceneSet(pair, ("low", "high"), num_points=8, crops=10, balance=balance, draw=draw)
+        assert np.mean([made.draw_center(0, i)[0] for i in range(400)]) == pytest.approx(share, abs=0.08)
 
 
 def test_a_crop_is_the_nearest_voxels_of_its_center_seen_from_the_floor_below_it():

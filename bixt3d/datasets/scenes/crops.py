@@ -18,6 +18,7 @@ from bixt3d.datasets.scenes.stored import StoredScenes
 from bixt3d.types import NO_FEATURES, Features, InputError
 
 Shape = Literal["sphere", "cylinder"]
+Draw = Literal["voxels", "points"]
 CropSize = int | tuple[int, int]
 """Voxels of a crop: one number, or the smallest and the largest, see `sizes_of_crops`."""
 MOST_FEATS = 50_000_000
@@ -38,6 +39,7 @@ class SceneSet:
         balance: probability that the center of a crop is drawn by class, all classes alike, not among all voxels.
         notes: what was found, changed or left out.
         codes: LAS classification of each class, if the labels were such.
+        draw: what scenes are drawn by: their number of voxels, or of points that have a class.
         device: device of the batches.
     """
 
@@ -50,6 +52,7 @@ class SceneSet:
     balance: float = 0.0
     notes: tuple[str, ...] = ()
     codes: tuple[int, ...] | None = None
+    draw: Draw = "voxels"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __len__(self) -> int:
@@ -110,15 +113,16 @@ class SceneSet:
             yield {name: tensor.to(self.device) for name, tensor in batch.items()} | {"index": index.to(self.device)}
 
     def draw_center(self, seed: int, index: int) -> tuple[int, int]:
-        """Return a scene, drawn by its number of points that have a class, and one of its voxels."""
+        """Return a scene, drawn as ``draw`` says, and one of its voxels."""
         rng = np.random.default_rng((seed, index))
+        by_class = self.point_counts if self.draw == "points" else self.counts
         if rng.random() < self.balance:
             present = np.flatnonzero(self.counts.sum(0))
             label = int(rng.choice(present))
-            share = self.point_counts[:, label]
+            share = by_class[:, label]
             place = int(rng.choice(len(self.scenes), p=share / share.sum()))
             return place, int(rng.choice(np.flatnonzero(self.scenes[place].label.numpy() == label)))
-        share = self.point_counts.sum(1) if self.point_counts.any() else self.sizes
+        share = by_class.sum(1) if self.draw == "points" and by_class.any() else self.sizes
         place = int(rng.choice(len(share), p=share / share.sum()))
         return place, int(rng.integers(self.sizes[place]))
 

@@ -15,7 +15,7 @@ from bixt3d.datasets.clouds.cache import cache_folder, short_hash, stamp
 from bixt3d.datasets.clouds.point_labels import label_columns, label_order, label_words
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import find_files, read_file
-from bixt3d.datasets.scenes.crops import CropSize, Shape, las_codes
+from bixt3d.datasets.scenes.crops import CropSize, Draw, Shape, las_codes
 from bixt3d.datasets.scenes.files import SceneFiles, SceneList
 from bixt3d.datasets.scenes.stored import Labelled, SceneFile
 from bixt3d.io.bounds import LIST_BYTES, counted, listed, printable, read_plain, read_words
@@ -65,6 +65,8 @@ class SceneFolder(SceneFiles):
         grid, num_points, crops, shape, balance, features: see `SceneSource`.
         label: the column of the labels; by default found by its name: label, class, classification ...
         ignore: labels of points that count nowhere, such as ``0`` or ``0,unlabelled``.
+        draw: a scene is drawn in proportion to its number of ``voxels``, or of ``points`` that have a class: for sets
+            whose scenes differ much in density.
         classes: the labels of each class, in place of ``classes.yaml``: ``{ground: 2, vegetation: [3, 4, 5]}``.
     """
 
@@ -79,10 +81,11 @@ class SceneFolder(SceneFiles):
         features: str = "",
         label: str = "",
         ignore: int | str = "",
+        draw: Draw = "voxels",
         classes: dict[str, int | str | list[int | str]] | None = None,
     ):
         super().__init__(root, grid, num_points, crops, shape, balance, features)
-        self.label, self.classes = label, classes or {}
+        self.label, self.draw, self.classes = label, draw, classes or {}
         self.ignore = {word.strip() for word in str(ignore).split(",") if word.strip()}
 
     def find(self, root: Path) -> SceneList:

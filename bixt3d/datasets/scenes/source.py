@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from bixt3d.datasets.scenes.crops import CropSize, SceneSet, Shape, sizes_of_crops
+from bixt3d.datasets.scenes.crops import CropSize, Draw, SceneSet, Shape, sizes_of_crops
 from bixt3d.datasets.scenes.scene import Scene, make_scene
 from bixt3d.types import Features, InputError
 
@@ -27,6 +27,7 @@ class SceneSource(ABC):
     """
 
     up: Literal["z"] = "z"
+    draw: Draw = "voxels"
     val_fraction = 0.0
 
     def __init__(
@@ -59,7 +60,7 @@ class SceneSource(ABC):
     ) -> SceneSet:
         """Return the set of these scenes with the settings of the source."""
         settings = (self.features, self.num_points, self.crops, self.shape, self.balance)
-        return SceneSet(scenes, class_names, *settings, notes, codes)
+        return SceneSet(scenes, class_names, *settings, notes, codes, self.draw)
 
 
 class ProceduralScenes(SceneSource):
