@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bixt3d.ops.numba.kernels import sample_cloud, search_cloud
+from bixt3d.ops.numba.kernels import search_cloud
 from bixt3d.ops.numba.threads import run_in_threads
-from bixt3d.ops.numba.tree import SAMPLING_BLOCK, SEARCH_BLOCK, split_cloud
+from bixt3d.ops.numba.tree import SEARCH_BLOCK, sample_by_tree, split_cloud
 from bixt3d.types import InputError
 
 # not custom_op: its first call imports torch's compiler, which takes a second
@@ -22,9 +22,7 @@ def _farthest_points(points: Tensor, num_points: int) -> Tensor:
     """
     clouds = _finite_array(points)
     index = torch.empty(len(points), num_points, dtype=torch.int64)
-    run_in_threads(
-        lambda cloud, found: sample_cloud(cloud, *split_cloud(cloud, SAMPLING_BLOCK), found), clouds, index.numpy()
-    )
+    run_in_threads(sample_by_tree, clouds, index.numpy())
     return index
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bixt3d.ops.numba.kernels import sample_cloud, search_cloud
+from bixt3d.ops.numba.kernels import search_cloud
 from bixt3d.ops.numba.threads import run_in_threads
-from bixt3d.ops.numba.tree import SAMPLING_BLOCK, SEARCH_BLOCK, split_cloud
+from bixt3d.ops.numba.tree import SEARCH_BLOCK, sample_by_tree, split_cloud
 
 ROWS = 2048
 """Queries of a cloud that one thread takes at a time."""
@@ -17,11 +17,7 @@ def farthest_points(clouds: list[Tensor], counts: list[int]) -> list[Tensor]:
     chosen = [torch.zeros(count, dtype=torch.int64) for count in counts]
     there = [place for place, count in enumerate(counts) if count]
     arrays = [np.ascontiguousarray(clouds[place].numpy()) for place in there]
-    run_in_threads(
-        lambda cloud, found: sample_cloud(cloud, *split_cloud(cloud, SAMPLING_BLOCK), found),
-        arrays,
-        [chosen[place].numpy() for place in there],
-    )
+    run_in_threads(sample_by_tree, arrays, [chosen[place].numpy() for place in there])
     return chosen
 
 

@@ -7,7 +7,7 @@ from typing import no_type_check
 
 import numpy as np
 
-from bixt3d.ops.numba.kernels import helper, kernel
+from bixt3d.ops.numba.kernels import helper, kernel, sample_cloud
 
 SAMPLING_BLOCK, SEARCH_BLOCK = 256, 32
 """Points in a block: the fastest of 16 to 256, measured."""
@@ -110,3 +110,8 @@ def split_cloud(points, block):
         todo[count + 1, 0], todo[count + 1, 1], todo[count + 1, 2] = 2 * node + 1, middle, high
         count += 2
     return cells, order, boxes, leaves
+
+
+def sample_by_tree(cloud: np.ndarray, index: np.ndarray) -> None:
+    """Farthest point sampling of a cloud (N, P), by a tree of its own: write the indices."""
+    sample_cloud(cloud, *split_cloud(cloud, SAMPLING_BLOCK), index)
