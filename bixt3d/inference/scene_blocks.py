@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 
 from bixt3d.datasets.files.cloud import Cloud
-from bixt3d.datasets.scenes.blocks import margin_of, plan_blocks, sample_index
+from bixt3d.datasets.scenes.blocks import plan_blocks, sample_index
 from bixt3d.datasets.scenes.las_blocks import LasBlocks, sort_las
 from bixt3d.datasets.scenes.scene import from_origin, make_scene
 from bixt3d.engine.folder import lock
@@ -84,8 +84,7 @@ def label_cloud(predictor: Any, cloud: Cloud, progress: Progress = None) -> Labe
         return label_points(predictor, cloud, np.ones(len(cloud), bool), cloud.xyz.min(0), progress)
     xyz = from_origin(cloud.xyz, cloud.xyz.min(0))
     sample = xyz[sample_index(len(xyz))]
-    blocks = plan_blocks(sample, len(xyz), predictor.block, predictor.grid)
-    margin = margin_of(sample, len(blocks), predictor.window, predictor.grid)
+    blocks, margin = plan_blocks(sample, len(xyz), predictor.block, predictor.window, predictor.grid)
     found = Labels(np.empty(len(xyz), np.int64), *(np.empty(len(xyz), np.float32) for _ in range(2)))
     for block in blocks:
         index = np.flatnonzero(block.holds(xyz, margin))

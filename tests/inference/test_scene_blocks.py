@@ -11,7 +11,7 @@ laspy = pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 
 from scene_runs import load_scene_run, train_a_little, write_survey  # noqa: E402
 
 from bixt3d.datasets.files.reader import read_file  # noqa: E402
-from bixt3d.datasets.scenes.blocks import FLOOR, Block, margin_of, plan_blocks  # noqa: E402
+from bixt3d.datasets.scenes.blocks import FLOOR, Block, plan_blocks  # noqa: E402
 from bixt3d.datasets.scenes.scene import from_origin, make_scene  # noqa: E402
 from bixt3d.inference import scene_blocks  # noqa: E402
 from bixt3d.inference.scene_blocks import NumbersOnDisk  # noqa: E402
@@ -44,23 +44,35 @@ def same(one, other) -> bool:
 
 def test_every_point_is_in_one_block_and_no_voxel_in_two():
     xyz = from_origin(np.random.default_rng(0).random((5000, 3)) * (300, 200, 9), np.zeros(3))
-    blocks = plan_blocks(xyz, len(xyz), 700, 0.7)
+    blocks, margin = plan_blocks(xyz, len(xyz), 1500, 16, 0.7)
     held = np.stack([block.holds(xyz) for block in blocks])
-    assert len(blocks) == 8 and (held.sum(0) == 1).all() and held.sum(1).max() <= 700
+    assert len(blocks) == 8 and (held.sum(0) == 1).all()
+    assert max(block.holds(xyz, margin).sum() for block in blocks) <= 1500
     voxels = [set(map(tuple, np.floor(xyz[mask] / 0.7).astype(int))) for mask in held]
     assert sum(map(len, voxels)) == len(set.union(*voxels))
 
 
 def test_a_block_that_is_as_narrow_as_its_margins_stays_whole():
     xyz = np.random.default_rng(0).random((5000, 3)) * (FLOOR, FLOOR, 9)
-    assert plan_blocks(xyz, len(xyz), 10, 1.0) == [Block()]
+    assert plan_blocks(xyz, len(xyz), 10, 16, 1.0) == ([Block()], FLOOR)
+
+
+def test_a_block_with_its_margin_is_no_larger_in_a_larger_scene():
+    rng, largest = np.random.default_rng(0), []
+    for side in (400, 800, 1600):
+        xyz = rng.random((side * side // 40, 3)) * (side, side, 9)
+        blocks, margin = plan_blocks(xyz, len(xyz), 2000, 1000, 1.0)
+        largest.append(max(block.holds(xyz, margin).sum() for block in blocks))
+    assert len(blocks) > 32 and max(largest) <= 2000
 
 
 def test_blocks_follow_the_points_of_a_street():
     along = np.linspace(0, 2000, 4000)
     xyz = np.column_stack([along, along / 2, np.zeros(4000)])
-    blocks = plan_blocks(xyz, 4_000_000, 1_000_000, 0.5)
-    assert [int(block.holds(xyz).sum()) for block in blocks] == pytest.approx([1000] * 4, abs=3)
+    blocks, margin = plan_blocks(xyz, 4_000_000, 1_100_000, 100, 0.5)
+    assert margin == FLOOR * 0.5 and [int(block.holds(xyz).sum()) for block in blocks] == pytest.approx(
+        [1000] * 4, abs=3
+    )
 
 
 def test_the_margin_of_a_block_holds_all_points_that_heights_in_it_depend_on():
@@ -70,8 +82,7 @@ def test_the_margin_of_a_block_holds_all_points_that_heights_in_it_depend_on():
     features = Features.parse("height,local_height:2,density")
     whole = make_scene(xyz, {}, nothing, features, grid, origin=origin)
     floor, feats = (values[whole.inverse.long()] for values in (whole.floor, whole.feats))
-    blocks = plan_blocks(xyz, len(xyz), 3000, grid)
-    margin = margin_of(xyz, len(blocks), 16, grid)
+    blocks, margin = plan_blocks(xyz, len(xyz), 9000, 16, grid)
     assert len(blocks) == 8
     for block in blocks:
         index = np.flatnonzero(block.holds(xyz, margin))

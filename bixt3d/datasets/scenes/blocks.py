@@ -41,41 +41,40 @@ def sample_index(total: int) -> np.ndarray:
     return np.unique(np.random.default_rng(0).integers(0, total, SAMPLE))
 
 
-def plan_blocks(xyz: Float[np.ndarray, "S 3"], total: int, most: int, grid: float) -> list[Block]:
-    """Return blocks of at most ``most`` points each, as a sample of the points of the scene tells.
+def plan_blocks(
+    xyz: Float[np.ndarray, "S 3"], total: int, most: int, window: int, grid: float
+) -> tuple[list[Block], float]:
+    """Return blocks of at most ``most`` points each with their margin, as a sample of the scene tells; and the margin.
 
     A block with more is halved along its longer side, between two columns of voxels, so that no voxel is in two blocks.
-    Blocks that are as narrow as their margins stay whole.
+    Blocks whose halves would be narrower than the margin stay whole.
+
+    The margin is how far outside of a block points count for the labels in it: the radius of a window on flat ground,
+    at most an eighth of the side of a block, at least what `heights` needs.
 
     Args:
         xyz: sample of the points, from the lowest coordinates of the scene.
         total: number of points of the scene.
         most: number of points of a block.
+        window: voxels of a window.
         grid: side of a voxel.
     """
-    return list(_halves(Block(), xyz[:, :2], most * len(xyz) / total, grid))
+    if total <= most:
+        return [Block()], 0.0
+    side = sqrt(float(np.prod(np.ptp(xyz[:, :2], axis=0))) * most / total)
+    margin = max(FLOOR * grid, min(sqrt(window / pi) * grid, side / 8))
+    return list(_halves(Block(), xyz, most * len(xyz) / total, margin, grid)), margin
 
 
-def _halves(block: Block, xy: Float[np.ndarray, "S 2"], most: float, grid: float) -> Iterator[Block]:
-    if len(xy) > most:
+def _halves(block: Block, xyz: Float[np.ndarray, "S 3"], most: float, margin: float, grid: float) -> Iterator[Block]:
+    xy = xyz[block.holds(xyz), :2]
+    if len(xy) and block.holds(xyz, margin).sum() > most:
         axis = int(np.ptp(xy, axis=0).argmax())
         cut = round(float(np.median(xy[:, axis])) / grid) * grid
-        if min(cut - xy[:, axis].min(), xy[:, axis].max() - cut) > FLOOR * grid:
+        if min(cut - xy[:, axis].min(), xy[:, axis].max() - cut) > margin:
             low, high = list(block.low), list(block.high)
             low[axis] = high[axis] = cut
-            below = xy[:, axis] < cut
-            yield from _halves(Block(block.low, tuple(high)), xy[below], most, grid)
-            yield from _halves(Block(tuple(low), block.high), xy[~below], most, grid)
+            for half in (Block(block.low, tuple(high)), Block(tuple(low), block.high)):
+                yield from _halves(half, xyz, most, margin, grid)
             return
     yield block
-
-
-def margin_of(xyz: Float[np.ndarray, "S 3"], number: int, window: int, grid: float) -> float:
-    """Return how far outside of a block the model sees: the radius of a window on flat ground.
-
-    At most an eighth of the side of the ``number`` blocks, and at least what `heights` needs.
-    """
-    if number == 1:
-        return 0.0
-    side = sqrt(float(np.prod(np.ptp(xyz[:, :2], axis=0))) / number)
-    return max(FLOOR * grid, min(sqrt(window / pi) * grid, side / 8))

@@ -1,6 +1,6 @@
 """Features that are computed from the positions of a scene."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +9,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from bixt3d.datasets.files.cloud import Cloud
-from bixt3d.datasets.files.feature_columns import columns_of
+from bixt3d.datasets.files.feature_columns import columns_of, select_features
+from bixt3d.datasets.scenes.geometry import geometric_features
 from bixt3d.datasets.scenes.heights import local_floors
 from bixt3d.io.bounds import listed
 from bixt3d.ops.voxels import VoxelGrid
@@ -18,12 +19,14 @@ from bixt3d.types import Feature, Features, InputError
 HEIGHT = Feature("height", "scalar", 1)
 LOCAL_HEIGHT = Feature("local_height", "scalar", 2)
 DENSITY = Feature("density", "scalar", 1)
-COMPUTED = (HEIGHT, LOCAL_HEIGHT, DENSITY)
+GEOMETRY = tuple(Feature(name, "scalar", 2) for name in ("linearity", "planarity", "scattering", "verticality"))
+COMPUTED = (HEIGHT, LOCAL_HEIGHT, DENSITY, *GEOMETRY)
 """The features that are computed if no column has them.
 
 ``height``: above the floor (see `heights`). ``local_height:2``: above the lowest points nearby, in cells of 4 and of 8
 voxels (see `local_floors`), as sign * log(1 + |height| / (voxel / 5)). ``density``: log of the number of points in the
-voxel.
+voxel. ``linearity:2``, ``planarity:2``, ``scattering:2``, ``verticality:2``: of the voxels in cells of 1 and of 3
+voxels (see `geometric_features`).
 """
 
 HIGHEST = 256
@@ -32,8 +35,11 @@ HIGHEST = 256
 LOCAL_CELL, FINEST, LOCAL_HIGHEST = 4, 0.2, 6.0
 """Of local heights, in voxels: side of the cells, the unit within the logarithm, the largest."""
 
+GEOMETRY_CELLS = (1, 3)
+"""Of the geometric features: sides of the cells in voxels."""
 
-def with_computed(
+
+def voxel_features(
     columns: Mapping[str, Shaped[np.ndarray, "N _"]],
     features: Features,
     points: Float[Tensor, "N 3"],
@@ -41,27 +47,55 @@ def with_computed(
     floor: Float[Tensor, " V"],
     grid: float,
     name: str,
-) -> Mapping[str, Shaped[np.ndarray, "N _"]]:
-    """Return the columns of a scene's points with those of the features that are computed and that no column has.
+) -> Float[Tensor, "V F"]:
+    """Return the features of voxels: the mean of the columns of their points; computed where no column has them.
 
-    Raises InputError for such a feature of another width or kind.
+    Raises InputError for a feature that is missing or not finite, and for one that would be computed, but has another
+    width or kind.
     """
     missing = [one for one in features.columns if not columns_of(one, columns, name)]
     for one in COMPUTED:
         if others := [other for other in missing if other.name == one.name and other != one]:
             raise InputError(f"{name} has no {others[0].name}: write {one}, which is computed, not {others[0]}")
-    wanted = [one for one in COMPUTED if one in missing]
+    found = _compute([one for one in COMPUTED if one in missing], points, voxels, floor, grid)
+    for one in features.columns:
+        if one not in found:
+            found[one] = _mean(torch.from_numpy(select_features(columns, Features((one,)), name)), voxels)
+        if one.kind == "normal":
+            found[one] = torch.nn.functional.normalize(found[one], dim=1)
+    return torch.cat([voxels.count.new_zeros(len(voxels), 0), *(found[one] for one in features.columns)], 1).float()
+
+
+def _compute(
+    wanted: Collection[Feature],
+    points: Float[Tensor, "N 3"],
+    voxels: VoxelGrid,
+    floor: Float[Tensor, " V"],
+    grid: float,
+) -> dict[Feature, Float[Tensor, "V _"]]:
     found = {}
     if HEIGHT in wanted:
-        found["height"] = (points[:, 2] - floor[voxels.inverse]).clamp(-HIGHEST * grid, HIGHEST * grid)[:, None]
+        above = points[:, 2] - floor[voxels.inverse]
+        found[HEIGHT] = _mean(above.clamp(-HIGHEST * grid, HIGHEST * grid)[:, None], voxels)
     if LOCAL_HEIGHT in wanted:
         lowest = -voxels.max(-points[:, 2])
         floors = local_floors(voxels.mean(points), lowest, LOCAL_CELL * grid)
-        above = [compress(points[:, 2] - low[voxels.inverse], grid) for low in floors]
-        found["local_height"] = torch.stack(above, 1)
+        heights = [_mean(compress(points[:, 2] - low[voxels.inverse], grid)[:, None], voxels) for low in floors]
+        found[LOCAL_HEIGHT] = torch.cat(heights, 1)
     if DENSITY in wanted:
-        found["density"] = voxels.count.double().log()[voxels.inverse][:, None]
-    return {**columns, **{feature: values.numpy() for feature, values in found.items()}}
+        found[DENSITY] = voxels.count.double().log()[:, None]
+    shapes = geometry(voxels.mean(points), grid) if set(GEOMETRY) & set(wanted) else {}
+    return found | {one: values for one, values in shapes.items() if one in wanted}
+
+
+def _mean(values: Float[Tensor, "N W"], voxels: VoxelGrid) -> Float[Tensor, "V W"]:
+    return voxels.mean(values.float().double())
+
+
+def geometry(points: Float[Tensor, "N 3"], grid: float) -> dict[Feature, Float[Tensor, "N 2"]]:
+    """Return the geometric features of voxels, by their positions."""
+    scales = [geometric_features(points, cell * grid) for cell in GEOMETRY_CELLS]
+    return dict(zip(GEOMETRY, torch.stack(scales, 2).unbind(1), strict=True))
 
 
 def note_columns(cloud: Cloud, features: Features) -> Cloud:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from bixt3d.datasets.files.cloud import Cloud, has_position
 from bixt3d.datasets.files.feature_columns import columns_of
 from bixt3d.datasets.files.las import LasFile, open_las, standard_colors
-from bixt3d.datasets.scenes.blocks import Block, margin_of, plan_blocks, sample_index
+from bixt3d.datasets.scenes.blocks import Block, plan_blocks, sample_index
 from bixt3d.datasets.scenes.scene import from_origin
 from bixt3d.io.bounds import printable
 from bixt3d.io.writing import write_whole
@@ -92,8 +92,7 @@ def sort_las(path: Path, folder: Path, key: str, features: Features, sizes: tupl
             low, sample, most = _bounds(las, names)
             np.save(folder / SHOWN, sample)
             grid, window, size = sizes
-            blocks = plan_blocks(sample, len(las), size, grid)
-            margin = margin_of(sample, len(blocks), window, grid)
+            blocks, margin = plan_blocks(sample, len(las), size, window, grid)
             unread = tuple(name for name in las.dims.names if name not in names)
             parts = LasBlocks(folder, key, len(las), margin, tuple(blocks), {}, unread, most, las.notes)
             parts = _sort(las, parts, names, low)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bixt3d.datasets.scenes.computed import (
+    GEOMETRY,
     HEIGHT,
     HIGHEST,
     LOCAL_CELL,
@@ -12,6 +13,7 @@ from bixt3d.datasets.scenes.computed import (
     LOCAL_HIGHEST,
     compress,
     decompress,
+    geometry,
 )
 from bixt3d.datasets.scenes.heights import CELL, heights, local_floors
 from bixt3d.datasets.transforms.draws import Draws
@@ -26,7 +28,7 @@ NARROW, WIDE = 5.0, 40.0
 def raise_scenes(
     batch: dict[str, Tensor], relief: float, features: Features, grid: float, draws: Draws
 ) -> dict[str, Tensor]:
-    """Lay some crops over random hills, hollows and cliffs, and compute floor and heights again.
+    """Lay some crops over random hills, hollows and cliffs, and compute floor, heights and shapes again.
 
     Args:
         batch: crops; ``xyz`` in voxels, from the floor under the center of the crop.
@@ -49,6 +51,10 @@ def raise_scenes(
             read = features.take(feats[i], LOCAL_HEIGHT.name)
             change = _local_heights(points) - _local_heights(before).clamp(-LOCAL_HIGHEST, LOCAL_HIGHEST)
             read.copy_(compress(decompress(read, 1.0) + change, 1.0))
+        if set(GEOMETRY) & set(features.columns):
+            for feature, values in geometry(points, 1.0).items():
+                if feature in features.columns:
+                    features.take(feats[i], feature.name).copy_(values)
     xyz[..., 2].clamp_(-HIGHEST, HIGHEST)
     return batch | {"xyz": xyz.to(batch["xyz"].device), "feats": feats.to(batch["feats"].device)}
 

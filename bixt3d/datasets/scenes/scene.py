@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from bixt3d.datasets.files.feature_columns import select_features
-from bixt3d.datasets.scenes.computed import with_computed
+from bixt3d.datasets.scenes.computed import voxel_features
 from bixt3d.datasets.scenes.heights import CELL, heights
 from bixt3d.ops.voxels import voxel_grid
 from bixt3d.types import Features, InputError
@@ -93,16 +92,12 @@ def make_scene(
         raise InputError(f"{name}: {error}") from error
     position = voxels.mean(points)
     floor = position[:, 2] - heights(position, CELL * grid)
-    columns = with_computed(columns, features, points, voxels, floor, grid, name)
-    del points  # of a large scene: they would be in memory beside its features
-    feats = select_features(columns, features, name) if features else np.zeros((len(xyz), 0), np.float32)
-    mean = voxels.mean(torch.from_numpy(feats).double())
-    for normal in features.slices("normal"):
-        mean[:, normal] = torch.nn.functional.normalize(mean[:, normal], dim=1)
+    feats = voxel_features(columns, features, points, voxels, floor, grid, name)
+    del points
     labels = torch.from_numpy(label.astype(np.int64, copy=False))
     if not position.amax() > WIDE * grid:
         position, floor = position.float(), floor.float()
-    tensors = (position, mean.float(), voxels.majority(labels), floor)
+    tensors = (position, feats, voxels.majority(labels), floor)
     return Scene(*tensors, voxels.inverse.int(), labels.int(), grid, name)
 
 
