@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from bixt3d.datasets.clouds.folder_files import Entry, Listing
 from bixt3d.datasets.files.las_large import LAS
+from bixt3d.datasets.scenes.computed import GEOMETRY
 from bixt3d.datasets.scenes.folder import CLASSES, Classes, read_classes, split_files
 from bixt3d.io.bounds import counted, listed
 from bixt3d.ops.voxels import voxel_grid
@@ -88,7 +89,7 @@ def scene_commands(root: Path, label: str, spacing: Sequence[float], features: S
     if spacing:
         words += ["--data.grid", f"{proposed_grid(float(np.median(spacing))):g}"]
     words += ["--data.shape", "cylinder"] if path.suffix.lower() in LAS else []
-    words += ["--data.features", ",".join([*read, "height"])] if read else []
+    words += ["--data.features", ",".join([*read, "height", *map(str, GEOMETRY)])] if read else []
     words += ["--data.label", label] if label else []
     test = next((root / name for name in ("test", "val") if (root / name).is_dir()), root)
     return [

@@ -147,13 +147,20 @@ def test_a_note_says_which_computed_features_come_from_the_file():
     assert note_columns(given, Features.parse("height")).notes == ()
 
 
-def test_scenes_are_drawn_by_their_number_of_voxels_or_points():
+def test_scenes_are_drawn_by_their_number_of_voxels_or_points_or_all_alike():
     rng = np.random.default_rng(0)
     xyz = [rng.random((number, 3)) * 4 for number in (3000, 1000)]  # as many voxels, three times as many points
     label = [(one[:, 2] > 3.9).astype(np.int64) for one in xyz]
     pair = tuple(make_scene(*one, Features(), 1.0) for one in zip(xyz, [{}, {}], label, strict=True))
     for balance, draw, share in ((0.0, "points", 0.25), (1.0, "points", 0.25), (0.0, "voxels", 0.5)):
         made = SceneSet(pair, ("low", "high"), num_points=8, crops=10, balance=balance, draw=draw)
+        assert np.mean([made.draw_center(0, i)[0] for i in range(400)]) == pytest.approx(share, abs=0.08)
+    large = make_scene(
+        xyz[0] * 2, {}, (xyz[0][:, 2] > 3).astype(np.int64), Features(), 1.0
+    )  # eight times as many voxels, a quarter high
+    small = make_scene(xyz[1], {}, (xyz[1][:, 2] > 3).astype(np.int64), Features(), 1.0)
+    for balance, draw, share in ((0.0, "scenes", 0.5), (1.0, "scenes", 0.5), (0.0, "voxels", 0.11)):
+        made = SceneSet((large, small), ("low", "high"), num_points=8, crops=10, balance=balance, draw=draw)
         assert np.mean([made.draw_center(0, i)[0] for i in range(400)]) == pytest.approx(share, abs=0.08)
 
 

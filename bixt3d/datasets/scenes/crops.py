@@ -18,7 +18,7 @@ from bixt3d.datasets.scenes.stored import StoredScenes
 from bixt3d.types import NO_FEATURES, Features, InputError
 
 Shape = Literal["sphere", "cylinder"]
-Draw = Literal["voxels", "points"]
+Draw = Literal["voxels", "points", "scenes"]
 CropSize = int | tuple[int, int]
 """Voxels of a crop: one number, or the smallest and the largest, see `sizes_of_crops`."""
 MOST_FEATS = 50_000_000
@@ -39,7 +39,8 @@ class SceneSet:
         balance: probability that the center of a crop is drawn by class, all classes alike, not among all voxels.
         notes: what was found, changed or left out.
         codes: LAS classification of each class, if the labels were such.
-        draw: what scenes are drawn by: their number of voxels, or of points that have a class.
+        draw: what scenes are drawn by: their number of ``voxels``, or of ``points`` that have a class; ``scenes``: all
+            alike.
         device: device of the batches.
     """
 
@@ -79,6 +80,13 @@ class SceneSet:
         return np.stack([points_by_class(one, len(self.class_names)) for one in self.scenes])
 
     @cached_property
+    def weights(self) -> Float[np.ndarray, "S C"]:
+        """How often each scene is drawn for each class, in proportion."""
+        if self.draw == "scenes":
+            return self.counts / np.maximum(self.counts.sum(1, keepdims=True), 1)
+        return (self.point_counts if self.draw == "points" else self.counts).astype(float)
+
+    @cached_property
     def sizes(self) -> Int[np.ndarray, " S"]:
         """The number of voxels of each scene."""
         if isinstance(self.scenes, StoredScenes):
@@ -115,14 +123,13 @@ class SceneSet:
     def draw_center(self, seed: int, index: int) -> tuple[int, int]:
         """Return a scene, drawn as ``draw`` says, and one of its voxels."""
         rng = np.random.default_rng((seed, index))
-        by_class = self.point_counts if self.draw == "points" else self.counts
+        by_class = self.weights
         if rng.random() < self.balance:
-            present = np.flatnonzero(self.counts.sum(0))
-            label = int(rng.choice(present))
+            label = int(rng.choice(np.flatnonzero(self.counts.sum(0))))
             share = by_class[:, label]
             place = int(rng.choice(len(self.scenes), p=share / share.sum()))
             return place, int(rng.choice(np.flatnonzero(self.scenes[place].label.numpy() == label)))
-        share = by_class.sum(1) if self.draw == "points" and by_class.any() else self.sizes
+        share = self.sizes if self.draw == "voxels" or not by_class.any() else by_class.sum(1)
         place = int(rng.choice(len(share), p=share / share.sum()))
         return place, int(rng.integers(self.sizes[place]))
 
