@@ -9,7 +9,7 @@ from bixt3d.datasets.scenes.geometry import CHUNK, geometric_features
 from bixt3d.datasets.scenes.relief import raise_scenes
 from bixt3d.datasets.scenes.scene import make_scene
 from bixt3d.datasets.transforms.draws import Draws
-from bixt3d.types import Features
+from bixt3d.types import Features, InputError
 
 NAMES = "linearity:2,planarity:2,scattering:2,verticality:2"
 
@@ -49,9 +49,28 @@ def test_points_in_one_place_have_no_shape():
     assert not geometric_features(torch.full((5, 3), 7.3), 1.0).any()
 
 
-def test_a_plane_far_from_the_origin_is_as_flat():
-    points = grid_of(9, 9, 1) + torch.tensor([600_000, 6_000_000, 300])
-    assert geometric_features(points, 1.0)[40].tolist() == pytest.approx([0, 1, 0, 0], abs=1e-6)
+@pytest.mark.parametrize(("direction", "steepness"), [((0, 0, 1), 1), ((1, 0, 0), 0), ((0, 1, 1), 0.5**0.5)])
+def test_a_line_is_as_steep_as_its_direction(direction, steepness):
+    points = torch.arange(9.0)[:, None] * torch.tensor(direction) + 0.5
+    assert geometric_features(points, 1.0)[4].tolist() == pytest.approx([1, 0, 0, steepness], abs=1e-6)
+
+
+def test_points_far_from_the_origin_have_the_shapes_of_those_near_it():
+    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)).double() * 5
+    far = points + torch.tensor([600_000, 6_000_000, 300])
+    assert torch.allclose(geometric_features(far, 1.0), geometric_features(points, 1.0), atol=1e-4)
+
+
+def test_means_at_the_border_of_a_voxel_stay_in_it():
+    points = (grid_of(12, 12, 1) - 0.5) * 0.7
+    rounded = points * (1 - 1e-15)  # as the mean of three equal points is
+    assert torch.allclose(geometric_features(rounded, 0.7), geometric_features(points, 0.7))
+
+
+def test_too_many_cells_are_refused():
+    points = torch.tensor([[0.0, 0, 0], [2.0**31, 2.0**31, 0]]).double()
+    with pytest.raises(InputError, match="cells: too many"):
+        geometric_features(points, 1.0)
 
 
 def test_more_cells_than_are_summed_at_a_time_are_all_alike():
@@ -73,11 +92,15 @@ def test_scenes_have_them_on_two_scales_of_their_voxels():
 def test_crops_on_hills_have_those_of_the_hills():
     xyz = (grid_of(40, 40, 1) - 20).float()[None].repeat(40, 1, 1)
     features, index = Features.parse(f"intensity,{NAMES}"), torch.arange(40)
-    feats = torch.cat([torch.ones(1600, 1), *geometry(xyz[0], 1.0).values()], 1).float().repeat(40, 1, 1)
+    flat = torch.cat(list(geometry(xyz[0], 1.0).values()), 1).float()
+    feats = torch.cat([torch.ones(1600, 1), 0.9 * flat + 0.01], 1).repeat(
+        40, 1, 1
+    )  # as cells of the whole scene have it
     raised = raise_scenes({"xyz": xyz, "feats": feats, "index": index}, 30.0, features, 0.5, Draws(index, "relief"))
     changed = (raised["xyz"] != xyz).flatten(1).any(1)
     assert 5 < changed.sum() < 20 and torch.equal(raised["feats"][~changed], feats[~changed])
     for i in changed.nonzero().flatten().tolist():
         shapes = torch.cat(list(geometry(raised["xyz"][i], 1.0).values()), 1).float()
-        assert torch.allclose(raised["feats"][i, :, 1:], shapes, atol=1e-4)
-    assert raised["feats"][changed][..., -1].amax() > 0.1 and feats[..., -1].amax() < 1e-3
+        expected = (feats[i, :, 1:] + shapes - flat).clamp(0, 1)
+        assert torch.allclose(raised["feats"][i, :, 1:], expected, atol=1e-4)
+    assert raised["feats"][changed][..., -1].amax() > 0.1 and feats[..., -1].amax() < 0.02

@@ -78,7 +78,7 @@ def ground(slope: float) -> torch.Tensor:
 def test_scenes_that_are_made_otherwise_have_another_number_in_their_caches():
     one = make_scene(*cloud(), RGB, 0.5)
     sums = [float(tensor.double().sum()) for tensor in (one.xyz, one.feats, one.floor, one.label)]
-    assert (MADE, len(one)) == (4, 1243)  # if a figure here changes, raise MADE
+    assert (MADE, len(one)) == (5, 1243)  # if a figure here changes, raise MADE
     assert sums == pytest.approx([13037.112, 3514.85, 175.954, 817.0], rel=1e-5)
 
 
@@ -145,6 +145,15 @@ def test_a_note_says_which_computed_features_come_from_the_file():
     given = Cloud(np.zeros((2, 3)), {"density": np.zeros((2, 1)), "other": np.zeros((2, 1))}, "a.las")
     assert note_columns(given, features).notes == ("density taken from the file, not computed",)
     assert note_columns(given, Features.parse("height")).notes == ()
+
+
+def test_a_column_of_another_width_is_not_taken_for_a_computed_feature():
+    (xyz, columns, label), features = cloud(), Features.parse("planarity:2,rgb")
+    wide = columns | {"Planarity": np.full((len(xyz), 1), 7.0)}
+    made = [make_scene(xyz, given, label, features, 0.5).feats for given in (columns, wide)]
+    assert torch.equal(*made) and made[0][:, 0].unique().numel() > 100
+    given = note_columns(Cloud(xyz, wide, "a.las"), features)
+    assert given.notes == ("planarity computed, as the columns of the file have another width",)
 
 
 def test_scenes_are_drawn_by_their_number_of_voxels_or_points_or_all_alike():

@@ -66,6 +66,15 @@ def test_a_block_with_its_margin_is_no_larger_in_a_larger_scene():
     assert len(blocks) > 32 and max(largest) <= 2000
 
 
+def test_a_corner_of_two_corridors_is_cut():
+    rng = np.random.default_rng(0)
+    corridors = rng.random((14_000, 3)) * (30, 3000, 9), rng.random((6000, 3)) * (5000, 30, 9)
+    xyz = np.concatenate(corridors)
+    blocks, margin = plan_blocks(xyz, 50_000_000, 2_000_000, 16384, 0.5)
+    held = [block.holds(xyz, margin).sum() * 2500 for block in blocks]
+    assert len(blocks) > 30 and max(held) <= 2_000_000
+
+
 def test_blocks_follow_the_points_of_a_street():
     along = np.linspace(0, 2000, 4000)
     xyz = np.column_stack([along, along / 2, np.zeros(4000)])
@@ -79,11 +88,11 @@ def test_the_margin_of_a_block_holds_all_points_that_heights_in_it_depend_on():
     rng = np.random.default_rng(0)
     xyz = from_origin(rng.random((20_000, 3)) * (200, 150, 30), np.zeros(3))
     nothing, grid, origin = np.full(len(xyz), -1), 1.0, np.zeros(3)
-    features = Features.parse("height,local_height:2,density")
+    features = Features.parse("height,local_height:2,density,linearity:2,planarity:2,scattering:2,verticality:2")
     whole = make_scene(xyz, {}, nothing, features, grid, origin=origin)
     floor, feats = (values[whole.inverse.long()] for values in (whole.floor, whole.feats))
     blocks, margin = plan_blocks(xyz, len(xyz), 9000, 16, grid)
-    assert len(blocks) == 8
+    assert len(blocks) == 4
     for block in blocks:
         index = np.flatnonzero(block.holds(xyz, margin))
         part = make_scene(xyz[index], {}, nothing[index], features, grid, origin=origin)
@@ -204,13 +213,13 @@ def test_parts_of_other_weights_of_a_changed_file_or_of_other_settings_are_made_
     assert same(after, fresh) and not torch.equal(before, after.confidence)
 
 
-def test_the_borders_of_blocks_add_no_changes_of_label(run, survey, tmp_path):
+def test_the_borders_of_blocks_add_no_changes_of_label(run, tmp_path):
     """Pairs of near points on both sides of a border have different labels as often as in the scene labelled whole."""
     from scipy.spatial import KDTree
 
-    predictor = load_scene_run(run, 1500)
+    predictor, survey = load_scene_run(run, 1500), write_survey(tmp_path / "survey.laz", seed=2)
     train_a_little(predictor)
-    found, parts = predictor.predict_las(survey, tmp_path)
+    found, parts = predictor.predict_las(survey, tmp_path / "parts")
     predictor.block = ALL
     whole = predictor.predict(survey)
     cloud = read_file(survey)[0]

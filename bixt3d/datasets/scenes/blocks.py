@@ -7,13 +7,13 @@ from math import inf, pi, sqrt
 import numpy as np
 from jaxtyping import Bool, Float
 
-from bixt3d.datasets.scenes.computed import LOCAL_CELL
+from bixt3d.datasets.scenes.computed import GEOMETRY_CELLS, LOCAL_CELL
 from bixt3d.datasets.scenes.heights import CELL, REACH
 
 SAMPLE = 200_000
 """Points from which blocks are planned."""
-FLOOR = int(REACH * max(CELL, 2 * LOCAL_CELL))
-"""Least margin in voxels: heights in a voxel depend on points as far away (see `heights` and `local_floors`)."""
+FLOOR = max(int(REACH * max(CELL, 2 * LOCAL_CELL)), 2 * max(GEOMETRY_CELLS))
+"""Least margin in voxels: computed features of a voxel depend on points as far away (see `computed`)."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,16 @@ def plan_blocks(
     """Return blocks of at most ``most`` points each with their margin, as a sample of the scene tells; and the margin.
 
     A block with more is halved along its longer side, between two columns of voxels, so that no voxel is in two blocks.
-    Blocks whose halves would be narrower than the margin stay whole.
+    A block stays whole if more than half of its points would be in both halves, as they are so narrow: so the blocks of
+    a scene that is very dense in one place have more points.
 
     The margin is how far outside of a block points count for the labels in it: the radius of a window on flat ground,
-    at most an eighth of the side of a block, at least what `heights` needs.
+    at most an eighth of the side of a square of ``most`` points, at least what computed features need.
 
     Args:
         xyz: sample of the points, from the lowest coordinates of the scene.
         total: number of points of the scene.
-        most: number of points of a block.
+        most: number of points of a block with its margin.
         window: voxels of a window.
         grid: side of a voxel.
     """
@@ -67,14 +68,16 @@ def plan_blocks(
 
 
 def _halves(block: Block, xyz: Float[np.ndarray, "S 3"], most: float, margin: float, grid: float) -> Iterator[Block]:
-    xy = xyz[block.holds(xyz), :2]
-    if len(xy) and block.holds(xyz, margin).sum() > most:
-        axis = int(np.ptp(xy, axis=0).argmax())
-        cut = round(float(np.median(xy[:, axis])) / grid) * grid
-        if min(cut - xy[:, axis].min(), xy[:, axis].max() - cut) > margin:
-            low, high = list(block.low), list(block.high)
-            low[axis] = high[axis] = cut
-            for half in (Block(block.low, tuple(high)), Block(tuple(low), block.high)):
+    held, own = (xyz[block.holds(xyz, around), :2] for around in (margin, 0.0))
+    if len(held) > most:
+        axis = int(np.ptp(held, axis=0).argmax())
+        first, last = held[:, axis].min() + 1.5 * margin, held[:, axis].max() - 1.5 * margin
+        cut = round(float(np.clip(np.median((own if len(own) else held)[:, axis]), first, last)) / grid) * grid
+        low, high = list(block.low), list(block.high)
+        low[axis] = high[axis] = cut
+        halves = Block(block.low, tuple(high)), Block(tuple(low), block.high)
+        if first < last and sum(half.holds(xyz, margin).sum() for half in halves) <= 1.5 * len(held):
+            for half in halves:
                 yield from _halves(half, xyz, most, margin, grid)
             return
     yield block

@@ -25,8 +25,8 @@ COMPUTED = (HEIGHT, LOCAL_HEIGHT, DENSITY, *GEOMETRY)
 
 ``height``: above the floor (see `heights`). ``local_height:2``: above the lowest points nearby, in cells of 4 and of 8
 voxels (see `local_floors`), as sign * log(1 + |height| / (voxel / 5)). ``density``: log of the number of points in the
-voxel. ``linearity:2``, ``planarity:2``, ``scattering:2``, ``verticality:2``: of the voxels in cells of 1 and of 3
-voxels (see `geometric_features`).
+voxel. ``linearity:2``, ``planarity:2``, ``scattering:2``, ``verticality:2``: how much what lies nearby is a line, a
+plane or a volume, and how steep it is; in 27 cells with sides of 1 and of 3 voxels (see `geometric_features`).
 """
 
 HIGHEST = 256
@@ -53,7 +53,7 @@ def voxel_features(
     Raises InputError for a feature that is missing or not finite, and for one that would be computed, but has another
     width or kind.
     """
-    missing = [one for one in features.columns if not columns_of(one, columns, name)]
+    missing = [one for one in features.columns if not _own_columns(one, columns, name)]
     for one in COMPUTED:
         if others := [other for other in missing if other.name == one.name and other != one]:
             raise InputError(f"{name} has no {others[0].name}: write {one}, which is computed, not {others[0]}")
@@ -99,10 +99,24 @@ def geometry(points: Float[Tensor, "N 3"], grid: float) -> dict[Feature, Float[T
 
 
 def note_columns(cloud: Cloud, features: Features) -> Cloud:
-    """Return the cloud with a note of the features that would be computed if it had no column of that name."""
-    own = [one.name for one in COMPUTED if one in features.columns and columns_of(one, cloud.columns, cloud.name)]
-    note = f"{listed(own)} taken from the file, not computed"
-    return replace(cloud, notes=(*cloud.notes, note)) if own else cloud
+    """Return the cloud with notes of the features that are computed if no column has them, and that it has.
+
+    Columns of the same name, but of another width, such as PDAL's ``Planarity``, are not taken.
+    """
+    notes = list(cloud.notes)
+    named = [one for one in COMPUTED if one in features.columns and columns_of(one, cloud.columns, cloud.name)]
+    own = [one.name for one in named if _own_columns(one, cloud.columns, cloud.name)]
+    others = [one.name for one in named if one.name not in own]
+    notes += [f"{listed(own)} taken from the file, not computed"] if own else []
+    notes += [f"{listed(others)} computed, as the columns of the file have another width"] if others else []
+    return replace(cloud, notes=tuple(notes))
+
+
+def _own_columns(feature: Feature, columns: Mapping[str, Shaped[np.ndarray, "N _"]], name: str) -> list[str]:
+    """Return the columns of a feature; none if it can be computed and they have another width."""
+    found = columns_of(feature, columns, name)
+    other_width = sum(columns[one].shape[1] for one in found) != feature.width
+    return [] if feature in COMPUTED and other_width else found
 
 
 def compress(height: Float[Tensor, "*N"], grid: float) -> Float[Tensor, "*N"]:

@@ -52,9 +52,10 @@ def raise_scenes(
             change = _local_heights(points) - _local_heights(before).clamp(-LOCAL_HIGHEST, LOCAL_HIGHEST)
             read.copy_(compress(decompress(read, 1.0) + change, 1.0))
         if set(GEOMETRY) & set(features.columns):
-            for feature, values in geometry(points, 1.0).items():
-                if feature in features.columns:
-                    features.take(feats[i], feature.name).copy_(values)
+            after, flat = geometry(points, 1.0), geometry(before, 1.0)
+            for feature in set(GEOMETRY) & set(features.columns):
+                read = features.take(feats[i], feature.name)
+                read.copy_((read + after[feature] - flat[feature]).clamp(0, 1))
     xyz[..., 2].clamp_(-HIGHEST, HIGHEST)
     return batch | {"xyz": xyz.to(batch["xyz"].device), "feats": feats.to(batch["feats"].device)}
 
