@@ -54,12 +54,12 @@ def seconds_per_step(task: Task, fabric: Fabric, run: Run, train: Examples) -> t
     On one CPU thread the time of the processor counts, if it is less: other work on the machine takes no steps away.
     """
     state = make_training_state(task, fabric, replace(run, train=replace(run.train, steps=1)), train)
-    seconds, steps, more = 0.0, -WARM_UP, WARM_UP
+    seconds, steps, more, epoch = 0.0, -WARM_UP, WARM_UP, 0
     with Stop(fabric) as stop:
         while steps <= 0 or seconds < min(LONGEST, SHARE * seconds_of(run.train.budget)):
             done, began = state.schedule.last_epoch, _clocks()
-            some = replace(run, train=replace(run.train, steps=done + more))
-            train_one_epoch(task, fabric, state, some, 1, train, stop)
+            some, epoch = replace(run, train=replace(run.train, steps=done + more)), epoch + 1  # other examples each time
+            train_one_epoch(task, fabric, state, some, epoch, train, stop)
             passed = torch.tensor(min(now - then for now, then in zip(_clocks(), began, strict=True)))
             if steps >= 0:
                 seconds += float(fabric.all_reduce(passed, reduce_op="max"))

@@ -10,6 +10,7 @@ import torch
 
 from bixt3d.cli import data
 from bixt3d.cli.choice import find
+from bixt3d.cli.data_scenes import scene_commands
 from bixt3d.datasets import ModelNetHDF5, PartHDF5
 from bixt3d.datasets.clouds.poses import find_poses
 from bixt3d.datasets.files.las_new import write_las
@@ -102,6 +103,14 @@ def test_check_of_scenes_says_grid_and_points_without_a_class_and_the_command(tm
     assert command in said
     words = next(line for line in said.splitlines() if command in line).split()[3:]
     assert parse_command(find("scenes"), None, words)
+
+
+def test_the_command_for_scenes_names_the_columns_that_models_read_and_computed_features():
+    train, *_ = scene_commands(Path("a"), "class", [0.1, 0.3], ["gps_time", "intensity"], Path("a/train/1.laz"))
+    assert train == (
+        "bixt3d train scenes --cfg folder_scenes --data.root a --data.grid 0.6 --data.shape cylinder --data.features "
+        "intensity,height,linearity:2,planarity:2,scattering:2,verticality:2 --data.label class"
+    )
 
 
 def scenes_of(root: Path, train: list[int], test: list[int]) -> Path:
