@@ -58,7 +58,8 @@ def seconds_per_step(task: Task, fabric: Fabric, run: Run, train: Examples) -> t
     with Stop(fabric) as stop:
         while steps <= 0 or seconds < min(LONGEST, SHARE * seconds_of(run.train.budget)):
             done, began = state.schedule.last_epoch, _clocks()
-            some, epoch = replace(run, train=replace(run.train, steps=done + more)), epoch + 1  # other examples each time
+            some = replace(run, train=replace(run.train, steps=done + more))
+            epoch += 1  # other examples than before
             train_one_epoch(task, fabric, state, some, epoch, train, stop)
             passed = torch.tensor(min(now - then for now, then in zip(_clocks(), began, strict=True)))
             if steps >= 0:
