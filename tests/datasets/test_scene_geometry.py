@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bixt3d.datasets.scenes.computed import geometry
+from bixt3d.datasets.scenes.computed import voxel_geometry
 from bixt3d.datasets.scenes.geometry import CHUNK, geometric_features
 from bixt3d.datasets.scenes.relief import raise_scenes
 from bixt3d.datasets.scenes.scene import make_scene
@@ -92,15 +92,13 @@ def test_scenes_have_them_on_two_scales_of_their_voxels():
 def test_crops_on_hills_have_those_of_the_hills():
     xyz = (grid_of(40, 40, 1) - 20).float()[None].repeat(40, 1, 1)
     features, index = Features.parse(f"intensity,{NAMES}"), torch.arange(40)
-    flat = torch.cat(list(geometry(xyz[0], 1.0).values()), 1).float()
-    feats = torch.cat([torch.ones(1600, 1), 0.9 * flat + 0.01], 1).repeat(
-        40, 1, 1
-    )  # as cells of the whole scene have it
+    flat = torch.cat(list(voxel_geometry(xyz[0], 1.0).values()), 1).float()
+    feats = torch.cat([torch.ones(1600, 1), 0.9 * flat + 0.01], 1).repeat(40, 1, 1)  # of cells that lie otherwise
     raised = raise_scenes({"xyz": xyz, "feats": feats, "index": index}, 30.0, features, 0.5, Draws(index, "relief"))
     changed = (raised["xyz"] != xyz).flatten(1).any(1)
     assert 5 < changed.sum() < 20 and torch.equal(raised["feats"][~changed], feats[~changed])
     for i in changed.nonzero().flatten().tolist():
-        shapes = torch.cat(list(geometry(raised["xyz"][i], 1.0).values()), 1).float()
+        shapes = torch.cat(list(voxel_geometry(raised["xyz"][i], 1.0).values()), 1).float()
         expected = (feats[i, :, 1:] + shapes - flat).clamp(0, 1)
         assert torch.allclose(raised["feats"][i, :, 1:], expected, atol=1e-4)
     assert raised["feats"][changed][..., -1].amax() > 0.1 and feats[..., -1].amax() < 0.02

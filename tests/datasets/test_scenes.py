@@ -164,10 +164,9 @@ def test_scenes_are_drawn_by_their_number_of_voxels_or_points_or_all_alike():
     for balance, draw, share in ((0.0, "points", 0.25), (1.0, "points", 0.25), (0.0, "voxels", 0.5)):
         made = SceneSet(pair, ("low", "high"), num_points=8, crops=10, balance=balance, draw=draw)
         assert np.mean([made.draw_center(0, i)[0] for i in range(400)]) == pytest.approx(share, abs=0.08)
-    large = make_scene(
-        xyz[0] * 2, {}, (xyz[0][:, 2] > 3).astype(np.int64), Features(), 1.0
-    )  # eight times as many voxels, a quarter high
-    small = make_scene(xyz[1], {}, (xyz[1][:, 2] > 3).astype(np.int64), Features(), 1.0)
+    high = [(one[:, 2] > 3).astype(np.int64) for one in xyz]
+    large = make_scene(xyz[0] * 2, {}, high[0], Features(), 1.0)  # eight times as many voxels, as much of it high
+    small = make_scene(xyz[1], {}, high[1], Features(), 1.0)
     for balance, draw, share in ((0.0, "scenes", 0.5), (1.0, "scenes", 0.5), (0.0, "voxels", 0.11)):
         made = SceneSet((large, small), ("low", "high"), num_points=8, crops=10, balance=balance, draw=draw)
         assert np.mean([made.draw_center(0, i)[0] for i in range(400)]) == pytest.approx(share, abs=0.08)

@@ -79,9 +79,8 @@ def test_blocks_follow_the_points_of_a_street():
     along = np.linspace(0, 2000, 4000)
     xyz = np.column_stack([along, along / 2, np.zeros(4000)])
     blocks, margin = plan_blocks(xyz, 4_000_000, 1_100_000, 100, 0.5)
-    assert margin == FLOOR * 0.5 and [int(block.holds(xyz).sum()) for block in blocks] == pytest.approx(
-        [1000] * 4, abs=3
-    )
+    held = [int(block.holds(xyz).sum()) for block in blocks]
+    assert margin == FLOOR * 0.5 and held == pytest.approx([1000] * 4, abs=3)
 
 
 def test_the_margin_of_a_block_holds_all_points_that_heights_in_it_depend_on():

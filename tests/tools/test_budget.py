@@ -11,7 +11,9 @@ from same_runs import state_of
 
 from bixt3d.cli.compare_run import budget_words, length_of
 from bixt3d.cli.main import call
+from bixt3d.tasks import budget
 from bixt3d.tasks.classification import Classification
+from bixt3d.tasks.epochs import train_one_epoch
 from bixt3d.types import InputError
 
 
@@ -41,6 +43,18 @@ def result_of(folder: Path) -> dict:
 )
 def test_a_budget_is_a_time_or_a_number_of_steps(budget, setting, words):
     assert (length_of(budget), budget_words(budget)) == (setting, words)
+
+
+def test_a_budget_of_time_measures_other_batches_each_time(train, tmp_path, monkeypatch):
+    epochs = []
+
+    def noted(task, fabric, state, run, epoch, *more):
+        epochs.append(epoch)
+        return train_one_epoch(task, fabric, state, run, epoch, *more)
+
+    monkeypatch.setattr(budget, "train_one_epoch", noted)
+    train(tmp_path, "--train.budget=0.5s")
+    assert len(epochs) > 1 and epochs == list(range(1, len(epochs) + 1))
 
 
 def test_a_budget_of_time_measures_the_number_of_steps_and_changes_nothing_else(train, tmp_path, capsys):

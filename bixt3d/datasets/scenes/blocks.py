@@ -72,11 +72,14 @@ def _halves(block: Block, xyz: Float[np.ndarray, "S 3"], most: float, margin: fl
     if len(held) > most:
         axis = int(np.ptp(held, axis=0).argmax())
         first, last = held[:, axis].min() + 1.5 * margin, held[:, axis].max() - 1.5 * margin
+        if first >= last:
+            yield block
+            return
         cut = round(float(np.clip(np.median((own if len(own) else held)[:, axis]), first, last)) / grid) * grid
         low, high = list(block.low), list(block.high)
         low[axis] = high[axis] = cut
         halves = Block(block.low, tuple(high)), Block(tuple(low), block.high)
-        if first < last and sum(half.holds(xyz, margin).sum() for half in halves) <= 1.5 * len(held):
+        if sum(half.holds(xyz, margin).sum() for half in halves) <= 1.5 * len(held):
             for half in halves:
                 yield from _halves(half, xyz, most, margin, grid)
             return

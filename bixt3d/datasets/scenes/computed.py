@@ -63,7 +63,7 @@ def voxel_features(
             found[one] = _mean(torch.from_numpy(select_features(columns, Features((one,)), name)), voxels)
         if one.kind == "normal":
             found[one] = torch.nn.functional.normalize(found[one], dim=1)
-    return torch.cat([voxels.count.new_zeros(len(voxels), 0), *(found[one] for one in features.columns)], 1).float()
+    return torch.cat([points.new_zeros(len(voxels), 0), *(found[one] for one in features.columns)], 1).float()
 
 
 def _compute(
@@ -73,26 +73,27 @@ def _compute(
     floor: Float[Tensor, " V"],
     grid: float,
 ) -> dict[Feature, Float[Tensor, "V _"]]:
-    found = {}
+    found, position = {}, voxels.mean(points)
     if HEIGHT in wanted:
         above = points[:, 2] - floor[voxels.inverse]
         found[HEIGHT] = _mean(above.clamp(-HIGHEST * grid, HIGHEST * grid)[:, None], voxels)
     if LOCAL_HEIGHT in wanted:
         lowest = -voxels.max(-points[:, 2])
-        floors = local_floors(voxels.mean(points), lowest, LOCAL_CELL * grid)
+        floors = local_floors(position, lowest, LOCAL_CELL * grid)
         heights = [_mean(compress(points[:, 2] - low[voxels.inverse], grid)[:, None], voxels) for low in floors]
         found[LOCAL_HEIGHT] = torch.cat(heights, 1)
     if DENSITY in wanted:
         found[DENSITY] = voxels.count.double().log()[:, None]
-    shapes = geometry(voxels.mean(points), grid) if set(GEOMETRY) & set(wanted) else {}
+    shapes = voxel_geometry(position, grid) if set(GEOMETRY) & set(wanted) else {}
     return found | {one: values for one, values in shapes.items() if one in wanted}
 
 
 def _mean(values: Float[Tensor, "N W"], voxels: VoxelGrid) -> Float[Tensor, "V W"]:
+    """Return the mean of values in each voxel, in double precision; the values are float32, as models read them."""
     return voxels.mean(values.float().double())
 
 
-def geometry(points: Float[Tensor, "N 3"], grid: float) -> dict[Feature, Float[Tensor, "N 2"]]:
+def voxel_geometry(points: Float[Tensor, "N 3"], grid: float) -> dict[Feature, Float[Tensor, "N 2"]]:
     """Return the geometric features of voxels, by their positions."""
     scales = [geometric_features(points, cell * grid) for cell in GEOMETRY_CELLS]
     return dict(zip(GEOMETRY, torch.stack(scales, 2).unbind(1), strict=True))

@@ -66,8 +66,8 @@ class SceneFolder(SceneFiles):
         label: the column of the labels; by default found by its name: label, class, classification ...
         ignore: labels of points that count nowhere, such as ``0`` or ``0,unlabelled``.
         draw: a scene is drawn in proportion to its number of ``voxels``; or of ``points`` that have a class, for sets
-            whose scenes differ much in density; ``scenes``: all alike, for sets of a few scenes that differ much in
-            size. Crops that are drawn by class are drawn by the share of the class in each scene.
+            whose scenes differ much in density; ``scenes``: all that have labels alike, for sets of a few scenes
+            that differ much in size. Crops that are drawn by class are drawn by the share of the class in each scene.
         classes: the labels of each class, in place of ``classes.yaml``: ``{ground: 2, vegetation: [3, 4, 5]}``.
     """
 

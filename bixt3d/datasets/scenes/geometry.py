@@ -25,7 +25,8 @@ def geometric_features(points: Float[Tensor, "N 3"], cell: float) -> Float[Tenso
     They are those of the points in the cubic cell of side ``cell`` of a point and the 26 cells around it. With the
     square roots s1 >= s2 >= s3 of the eigenvalues of their covariance: (s1 - s2) / s1, (s2 - s3) / s1, s3 / s1
     (Demantké et al. 2011), and 1 - |z of the normal|, for points in a line |z of the line|. All are 0 where the points
-    lie in one place. Raises InputError for points that spread over more cells than can be numbered.
+    lie in one place. Unlike `invariants` of objects, they need no search for neighbors. Raises InputError for points
+    that spread over more cells than can be numbered.
     """
     points = points.double() / cell + ROUNDING
     cells = voxel_grid(points, 1.0)

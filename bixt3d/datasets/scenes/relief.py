@@ -13,7 +13,7 @@ from bixt3d.datasets.scenes.computed import (
     LOCAL_HIGHEST,
     compress,
     decompress,
-    geometry,
+    voxel_geometry,
 )
 from bixt3d.datasets.scenes.heights import CELL, heights, local_floors
 from bixt3d.datasets.transforms.draws import Draws
@@ -52,7 +52,7 @@ def raise_scenes(
             change = _local_heights(points) - _local_heights(before).clamp(-LOCAL_HIGHEST, LOCAL_HIGHEST)
             read.copy_(compress(decompress(read, 1.0) + change, 1.0))
         if set(GEOMETRY) & set(features.columns):
-            after, flat = geometry(points, 1.0), geometry(before, 1.0)
+            after, flat = voxel_geometry(points, 1.0), voxel_geometry(before, 1.0)
             for feature in set(GEOMETRY) & set(features.columns):
                 read = features.take(feats[i], feature.name)
                 read.copy_((read + after[feature] - flat[feature]).clamp(0, 1))
