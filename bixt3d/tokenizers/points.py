@@ -30,7 +30,7 @@ class Tokenizer(nn.Module, ABC):
 class PointTokenizer(Tokenizer):
     """Sinusoidal encoding of each point (3D: xyz; 6D: xyz and normal), then a linear layer (paper, section 2.3).
 
-    Colors and scalars are standardized and go through a separate linear layer, without sinusoids.
+    Colors and scalars are standardized and go through a separate linear layer or MLP, without sinusoids.
 
     Args:
         dim: width of the tokens.
@@ -38,6 +38,7 @@ class PointTokenizer(Tokenizer):
         num_features: sinusoidal features per axis.
         temperature: the lowest frequency is ``scale / temperature``.
         scale: the highest frequency, in radians per unit of length; clouds are normalized to the unit sphere.
+        hidden: width of the hidden layer of the MLP for colors and scalars, if there are any; 0: a linear layer.
 
     Example:
         >>> tokenizer = PointTokenizer(dim=32, features="rgb")
@@ -53,10 +54,13 @@ class PointTokenizer(Tokenizer):
         num_features: int = 32,
         temperature: float = 10000.0,
         scale: float = 2 * math.pi,
+        hidden: int = 0,
     ):
         super().__init__()
         if num_features < 2:
             raise InputError(f"a sinusoidal encoding needs at least 2 features per axis, not {num_features}")
+        if hidden < 0:
+            raise InputError(f"the width of a hidden layer must be positive, or 0 for none, not {hidden}")
         self.dim, self.level_dims, self.features = dim, [dim], Features.parse(features)
         self.num_features, self.temperature, self.scale = num_features, temperature, scale
         num_axes = 3 + 3 * len(self.features.slices("normal"))
@@ -64,7 +68,10 @@ class PointTokenizer(Tokenizer):
         self.project.apply(init_linear)
         if self.features.width + 3 > num_axes:
             self.feature_scale = FeatureScale(self.features)
-            self.project_feats = nn.Linear(self.features.width + 3 - num_axes, dim, bias=False)
+            width = self.features.width + 3 - num_axes
+            into = [nn.Linear(width, hidden), nn.ReLU()] if hidden else []
+            last = nn.Linear(hidden or width, dim, bias=False)
+            self.project_feats = nn.Sequential(*into, last) if hidden else last
             self.project_feats.apply(init_linear)
 
     def forward(self, xyz: Tensor, feats: Tensor | None = None) -> Pyramid:

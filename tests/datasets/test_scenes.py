@@ -8,7 +8,7 @@ from bixt3d.datasets import Rooms, SceneFolder
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.scenes.computed import compress, note_columns
 from bixt3d.datasets.scenes.crops import SceneSet
-from bixt3d.datasets.scenes.heights import heights, local_floors
+from bixt3d.datasets.scenes.heights import heights, local_floors, valley_heights
 from bixt3d.datasets.scenes.mix import mix_scenes
 from bixt3d.datasets.scenes.relief import CONES, hills, raise_scenes
 from bixt3d.datasets.scenes.room_layout import CLASSES
@@ -119,6 +119,26 @@ def test_local_heights_are_above_the_lowest_points_near_by_and_spread_small_ones
     assert near == pytest.approx(above + 0.3 * 0.5, abs=0.07)  # the lowest point is half a cell down
     assert wide == pytest.approx(above + 0.3 * 1, abs=0.07)
     assert (compress(torch.tensor([0.0, -0.4, 2, 50]), 2.0).abs().expm1() / 5).tolist() == pytest.approx([0, 0.2, 1, 6])
+
+
+def test_log_heights_are_above_the_floor_and_above_the_lowest_ground_around():
+    xyz, grid = ground(0.0), 0.25
+    xyz[xyz[:, 0] < 5, 2] -= 2
+    noise = torch.rand(len(xyz), generator=torch.Generator().manual_seed(0)) < 0.002
+    xyz[noise, 2] -= 9 + 99 * torch.rand(int(noise.sum()), generator=torch.Generator().manual_seed(1))
+    made = make_scene(xyz.numpy(), {}, np.zeros(len(xyz), np.int64), Features.parse("height,log_height:2"), grid)
+    x, above, log_above, log_valley = made.xyz[:, 0], *made.feats.T
+    assert torch.allclose(log_above, compress(above, grid), atol=1e-4)
+    for places, to_floor, to_valley in (((7.6, 8.7), 0, 2), ((15.5, 20), 0, 0), ((0, 2), 0, 0)):
+        there = (x > places[0]) & (x < places[1]) & (made.xyz[:, 2] > made.xyz[:, 2].amax() - 3)
+        assert above[there].numpy() == pytest.approx(to_floor, abs=1e-3)
+        assert (log_valley[there].expm1() / 5 * grid).numpy() == pytest.approx(to_valley, abs=1e-3)
+
+
+def test_a_stray_point_beside_a_scene_is_not_its_lowest_ground():
+    xyz = torch.cat([ground(0.0), torch.tensor([[-0.5, 10.0, -50.0], [20.5, 10.0, -50.0]])])
+    above = valley_heights(xyz, 3.5)
+    assert above[:-2].abs().amax() < 1e-6 and above[-2:].amax() < -49
 
 
 def test_density_is_the_log_of_the_number_of_points_in_a_voxel():
@@ -311,9 +331,11 @@ def crops(count: int = 3) -> dict[str, torch.Tensor]:
     return {"xyz": xyz, "feats": number[..., None].float(), "labels": number, "index": torch.arange(count)}
 
 
-def local_heights(points: torch.Tensor) -> torch.Tensor:
+def log_and_local_heights(points: torch.Tensor) -> torch.Tensor:
     floors = local_floors(points, points[:, 2], 4.0)
-    return compress(points[:, 2:] - torch.stack(floors, 1), 1.0)
+    local = compress(points[:, 2:] - torch.stack(floors, 1), 1.0)
+    valley = compress(valley_heights(points, 14.0), 1.0, 60.0)
+    return torch.cat([compress(heights(points, 10.0), 1.0)[:, None], valley[:, None], local], 1)
 
 
 @pytest.mark.parametrize("tallest", [5.0, 30.0])
@@ -321,9 +343,9 @@ def test_some_crops_are_laid_over_hills_with_heights_above_them(tallest):
     x, y = torch.meshgrid(torch.arange(-20.0, 20), torch.arange(-20.0, 20), indexing="ij")
     tall = tallest * ((x.abs() < 3) & (y.abs() < 3))  # a building on flat ground, under the center
     xyz, height = torch.stack([x, y, tall], -1).view(1, -1, 3), tall.view(1, -1, 1)
-    feats = torch.cat([torch.ones_like(height), 0.5 * height, local_heights(xyz[0])[None]], 2)
+    feats = torch.cat([torch.ones_like(height), 0.5 * height, log_and_local_heights(xyz[0])[None]], 2)
     batch = {"xyz": xyz.repeat(40, 1, 1), "feats": feats.repeat(40, 1, 1), "index": torch.arange(40)}
-    features, draws = Features.parse("intensity,height,local_height:2"), Draws(batch["index"], "relief")
+    features, draws = Features.parse("intensity,height,log_height:2,local_height:2"), Draws(batch["index"], "relief")
     raised = raise_scenes(batch, 30.0, features, 0.5, draws)
     changed = (raised["xyz"] != batch["xyz"]).flatten(1).any(1)
     assert changed.tolist() == (draws.uniform("raised") < 0.3).tolist() and 5 < changed.sum() < 20
@@ -337,8 +359,10 @@ def test_some_crops_are_laid_over_hills_with_heights_above_them(tallest):
         assert torch.allclose(risen - risen[0], expected - expected[0], atol=1e-4)
         above = heights(raised["xyz"][i], 10.0)
         assert torch.allclose(2 * raised["feats"][i, :, 1], above, atol=1e-4)
-        near = raised["feats"][i, :, 2:]
-        assert torch.allclose(near, local_heights(raised["xyz"][i]), atol=1e-3) or tallest > 5 and near.min() > -2
+        logs, near = raised["feats"][i, :, 2:].split([2, 2], 1)
+        expected_logs, expected_near = log_and_local_heights(raised["xyz"][i]).split([2, 2], 1)
+        assert torch.allclose(logs, expected_logs, atol=1e-3)
+        assert torch.allclose(near, expected_near, atol=1e-3) or tallest > 5 and near.min() > -2
         assert raised["xyz"][i, center, 2] == pytest.approx(above[center].item(), abs=1e-4)
 
 

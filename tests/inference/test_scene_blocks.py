@@ -87,7 +87,9 @@ def test_the_margin_of_a_block_holds_all_points_that_heights_in_it_depend_on():
     rng = np.random.default_rng(0)
     xyz = from_origin(rng.random((20_000, 3)) * (200, 150, 30), np.zeros(3))
     nothing, grid, origin = np.full(len(xyz), -1), 1.0, np.zeros(3)
-    features = Features.parse("height,local_height:2,density,linearity:2,planarity:2,scattering:2,verticality:2")
+    features = Features.parse(
+        "height,log_height:2,local_height:2,density,linearity:2,planarity:2,scattering:2,verticality:2"
+    )
     whole = make_scene(xyz, {}, nothing, features, grid, origin=origin)
     floor, feats = (values[whole.inverse.long()] for values in (whole.floor, whole.feats))
     blocks, margin = plan_blocks(xyz, len(xyz), 9000, 16, grid)

@@ -55,6 +55,21 @@ def test_colors_and_scalars_go_through_a_separate_linear_layer():
     torch.testing.assert_close(tokenizer(xyz, feats)[0].feats, expected)
 
 
+def test_colors_and_scalars_go_through_an_mlp_with_a_hidden_layer():
+    xyz, feats = cloud_with("normal,rgb")
+    tokenizer = PointTokenizer(16, features="normal,rgb", hidden=8)
+    first, _, last = tokenizer.project_feats
+    normal, rgb = feats.split([3, 3], -1)
+    encoded = torch.cat([sinusoid(axes, 32) for axes in (xyz, normal)], -1)
+    expected = tokenizer.project(encoded) + ((2 * rgb - 1) @ first.weight.T + first.bias).relu() @ last.weight.T
+    torch.testing.assert_close(tokenizer(xyz, feats)[0].feats, expected)
+
+
+def test_a_hidden_layer_of_negative_width_is_refused():
+    with pytest.raises(InputError, match="0 for none, not -8"):
+        PointTokenizer(16, hidden=-8)
+
+
 def test_a_constant_feature_is_named_and_becomes_zero():
     tokenizer = PointTokenizer(16, features="intensity,time")
     feats = torch.stack([torch.full((2, 20), 7.0), torch.arange(40.0).view(2, 20)], -1)

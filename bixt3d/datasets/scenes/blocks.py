@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf, pi, sqrt
+from math import ceil, inf, pi, sqrt
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from bixt3d.datasets.scenes.computed import GEOMETRY_CELLS, LOCAL_CELL
-from bixt3d.datasets.scenes.heights import CELL, REACH
+from bixt3d.datasets.scenes.heights import CELL, REACH, VALLEY_CELL, VALLEY_REACH
 
 SAMPLE = 200_000
 """Points from which blocks are planned."""
-FLOOR = max(int(REACH * max(CELL, 2 * LOCAL_CELL)), 2 * max(GEOMETRY_CELLS))
+FLOOR = ceil(max(REACH * max(CELL, 2 * LOCAL_CELL), VALLEY_REACH * VALLEY_CELL, 2 * max(GEOMETRY_CELLS)))
 """Least margin in voxels: computed features of a voxel depend on points as far away (see `computed`)."""
 
 

@@ -11,29 +11,32 @@ from torch import Tensor
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.feature_columns import columns_of, select_features
 from bixt3d.datasets.scenes.geometry import geometric_features
-from bixt3d.datasets.scenes.heights import local_floors
+from bixt3d.datasets.scenes.heights import VALLEY_CELL, local_floors, valley_heights
 from bixt3d.io.bounds import listed
 from bixt3d.ops.voxels import VoxelGrid
 from bixt3d.types import Feature, Features, InputError
 
 HEIGHT = Feature("height", "scalar", 1)
+LOG_HEIGHT = Feature("log_height", "scalar", 2)
 LOCAL_HEIGHT = Feature("local_height", "scalar", 2)
 DENSITY = Feature("density", "scalar", 1)
 GEOMETRY = tuple(Feature(name, "scalar", 2) for name in ("linearity", "planarity", "scattering", "verticality"))
-COMPUTED = (HEIGHT, LOCAL_HEIGHT, DENSITY, *GEOMETRY)
+COMPUTED = (HEIGHT, LOG_HEIGHT, LOCAL_HEIGHT, DENSITY, *GEOMETRY)
 """The features that are computed if no column has them.
 
-``height``: above the floor (see `heights`). ``local_height:2``: above the lowest points nearby, in cells of 4 and of 8
-voxels (see `local_floors`), as sign * log(1 + |height| / (voxel / 5)). ``density``: log of the number of points in the
-voxel. ``linearity:2``, ``planarity:2``, ``scattering:2``, ``verticality:2``: how much what lies nearby is a line, a
-plane or a volume, and how steep it is; in 27 cells with sides of 1 and of 3 voxels (see `geometric_features`).
+``height``: above the floor (see `heights`). ``log_height:2``: the same, cut off at 6 voxels, and the height above the
+lowest ground around (see `valley_heights`), cut off at 60; each as sign * log(1 + |height| / (voxel / 5)).
+``local_height:2``: above the lowest points nearby, in cells of 4 and of 8 voxels (see `local_floors`), as the first.
+``density``: log of the number of points in the voxel. ``linearity:2``, ``planarity:2``, ``scattering:2``,
+``verticality:2``: how much what lies nearby is a line, a plane or a volume, and how steep it is; in 27 cells with sides
+of 1 and of 3 voxels (see `geometric_features`).
 """
 
 HIGHEST = 256
 """Largest height that models read, in voxels: a few stray points far above would rule batch norm's statistics."""
 
-LOCAL_CELL, FINEST, LOCAL_HIGHEST = 4, 0.2, 6.0
-"""Of local heights, in voxels: side of the cells, the unit within the logarithm, the largest."""
+LOCAL_CELL, FINEST, LOCAL_HIGHEST, VALLEY_HIGHEST = 4, 0.2, 6.0, 60.0
+"""Of logarithmic heights, in voxels: side of local cells, the unit within the logarithm, the largest heights."""
 
 GEOMETRY_CELLS = (1, 3)
 """Of the geometric features: sides of the cells in voxels."""
@@ -77,6 +80,10 @@ def _compute(
     if HEIGHT in wanted:
         above = points[:, 2] - floor[voxels.inverse]
         found[HEIGHT] = _mean(above.clamp(-HIGHEST * grid, HIGHEST * grid)[:, None], voxels)
+    if LOG_HEIGHT in wanted:
+        valley = valley_heights(position, VALLEY_CELL * grid)
+        logs = compress(position[:, 2] - floor, grid), compress(valley, grid, VALLEY_HIGHEST)
+        found[LOG_HEIGHT] = torch.stack(logs, 1)
     if LOCAL_HEIGHT in wanted:
         lowest = -voxels.max(-points[:, 2])
         floors = local_floors(position, lowest, LOCAL_CELL * grid)
@@ -120,12 +127,12 @@ def _own_columns(feature: Feature, columns: Mapping[str, Shaped[np.ndarray, "N _
     return [] if feature in COMPUTED and other_width else found
 
 
-def compress(height: Float[Tensor, "*N"], grid: float) -> Float[Tensor, "*N"]:
-    """Return local heights as models read them: small ones spread, large ones cut off."""
-    voxels = height.abs().clamp(max=LOCAL_HIGHEST * grid) / grid
+def compress(height: Float[Tensor, "*N"], grid: float, highest: float = LOCAL_HIGHEST) -> Float[Tensor, "*N"]:
+    """Return heights on a logarithmic scale: small ones spread, those above ``highest`` voxels cut off."""
+    voxels = height.abs().clamp(max=highest * grid) / grid
     return height.sign() * (voxels / FINEST).log1p()
 
 
 def decompress(read: Float[Tensor, "*N"], grid: float) -> Float[Tensor, "*N"]:
-    """Return the local heights that `compress` turned into these, as far as they were not cut off."""
+    """Return the heights that `compress` turned into these, as far as they were not cut off."""
     return read.sign() * read.abs().expm1() * FINEST * grid

@@ -8,6 +8,8 @@ from torch import Tensor
 
 CELL, LOW, REACH = 10, 0.05, 3.5
 """Of the floor: side of its cells in voxels, quantile of their heights, cells between a floor and its points."""
+VALLEY_CELL, VALLEY_REACH = 14, 2.5
+"""Of the lowest ground around points: side of its cells in voxels, cells between it and its points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +57,24 @@ def cells_of(points: Float[Tensor, "N 3"], cell: float) -> Cells:
 def heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:
     """Return the height of points above the floor, which follows slopes and not objects narrower than two cells.
 
-    The low points of square cells (the `LOW` quantile of their heights; points that many scans have scattered below the
-    floor do not count), opened, and interpolated between the centers of cells. A floor depends on points up to `REACH`
-    cells away.
+    The low points of square cells (see `_low_points`), opened, and interpolated between the centers of cells. A floor
+    depends on points up to `REACH` cells away.
     """
     cells = cells_of(points, cell)
-    by_height = points[:, 2].argsort(stable=True)
-    order = by_height[cells.own[by_height].argsort(stable=True)]
-    low = _low(points[order, 2], cells.count, cell)
-    return points[:, 2] - cells.at_points(cells.opened(low))
+    return points[:, 2] - cells.at_points(cells.opened(_low_points(points, cells, cell)))
+
+
+def valley_heights(points: Float[Tensor, "N 3"], cell: float) -> Float[Tensor, " N"]:
+    """Return the height of points above the lowest ground around them, which does not follow slopes.
+
+    The lowest of the low points (see `_low_points`) of nine square cells, interpolated between the centers of cells. Of
+    cells with few points, whose lowest may be a stray one, only if all nine have few: then that of a point's own. It
+    depends on points up to `VALLEY_REACH` cells away.
+    """
+    cells = cells_of(points, cell)
+    low = _low_points(points, cells, cell)
+    valley = low.masked_fill(cells.count * LOW < 1, torch.inf)[cells.near].amin(1)
+    return points[:, 2] - cells.at_points(torch.where(valley.isinf(), low, valley))
 
 
 def local_floors(
@@ -79,6 +90,16 @@ def local_floors(
         floor = lowest.new_zeros(len(cells.count)).scatter_reduce(0, cells.own, lowest, "amin", include_self=False)
         floors.append(cells.at_points(cells.opened(floor) if opens else floor))
     return tuple(floors)
+
+
+def _low_points(points: Float[Tensor, "N 3"], cells: Cells, thick: float) -> Float[Tensor, " V"]:
+    """Return the height of the low points of each cell: the `LOW` quantile.
+
+    Points that many scans have scattered below the ground do not count, see `_low`.
+    """
+    by_height = points[:, 2].argsort(stable=True)
+    order = by_height[cells.own[by_height].argsort(stable=True)]
+    return _low(points[order, 2], cells.count, thick)
 
 
 def _low(height: Float[Tensor, " N"], count: Int[Tensor, " V"], thick: float) -> Float[Tensor, " V"]:

@@ -11,11 +11,13 @@ from bixt3d.datasets.scenes.computed import (
     LOCAL_CELL,
     LOCAL_HEIGHT,
     LOCAL_HIGHEST,
+    LOG_HEIGHT,
+    VALLEY_HIGHEST,
     compress,
     decompress,
     voxel_geometry,
 )
-from bixt3d.datasets.scenes.heights import CELL, heights, local_floors
+from bixt3d.datasets.scenes.heights import CELL, VALLEY_CELL, heights, local_floors, valley_heights
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.types import Features
 
@@ -47,6 +49,11 @@ def raise_scenes(
         points[:, 2] -= points[center, 2] - above[center]
         if HEIGHT in features.columns:
             features.take(feats[i], HEIGHT.name)[:, 0] = grid * above.clamp(-HIGHEST, HIGHEST)
+        if LOG_HEIGHT in features.columns:
+            read = features.take(feats[i], LOG_HEIGHT.name)
+            change = _valley(points) - _valley(before).clamp(-VALLEY_HIGHEST, VALLEY_HIGHEST)
+            valley = compress(decompress(read[:, 1], 1.0) + change, 1.0, VALLEY_HIGHEST)
+            read.copy_(torch.stack([compress(above, 1.0), valley], 1))
         if LOCAL_HEIGHT in features.columns:
             read = features.take(feats[i], LOCAL_HEIGHT.name)
             change = _local_heights(points) - _local_heights(before).clamp(-LOCAL_HIGHEST, LOCAL_HIGHEST)
@@ -58,6 +65,10 @@ def raise_scenes(
                 read.copy_((read + after[feature] - flat[feature]).clamp(0, 1))
     xyz[..., 2].clamp_(-HIGHEST, HIGHEST)
     return batch | {"xyz": xyz.to(batch["xyz"].device), "feats": feats.to(batch["feats"].device)}
+
+
+def _valley(points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+    return valley_heights(points, float(VALLEY_CELL))
 
 
 def _local_heights(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 2"]:
