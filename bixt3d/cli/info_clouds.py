@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from bixt3d.cli.data_scenes import LARGE, count_voxels, grid_words
 from bixt3d.datasets.clouds.point_labels import find_label
-from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.cloud import Cloud, median_spacing
 from bixt3d.datasets.files.las import open_las
 from bixt3d.datasets.files.las_crs import crs_of
 from bixt3d.datasets.files.las_large import LAS
@@ -17,8 +17,6 @@ from bixt3d.types import Feature, InputError
 
 FAR = 10_000
 """Coordinates from this size on are taken for map coordinates."""
-SPACED, NEAREST = 1000, 1_000_000
-"""Points whose nearest neighbor is searched for the spacing, among at most so many consecutive points."""
 UP_WORDS = {".pcd": "as depth cameras write such files", ".e57": "as scanners write such files"}
 UP_WORDS |= dict.fromkeys(LAS, "as survey files have it") | dict.fromkeys((".gltf", ".glb"), "as glTF defines it")
 METRIC = (".e57", ".gltf", ".glb")
@@ -93,20 +91,9 @@ def las_facts(path: Path) -> dict[str, str]:
 
 
 def spacing_of(clouds: Sequence[Cloud]) -> float | None:
-    """Return the median distance of points to their nearest neighbor, of the middle cloud; None for a mesh.
-
-    A large cloud is searched in a run of consecutive points, which are neighbors in the files of scanners.
-    """
-    from scipy.spatial import cKDTree
-
+    """Return the spacing of the middle cloud (see `median_spacing`); None for a mesh."""
     cloud = clouds[len(clouds) // 2]
-    if cloud.from_mesh or len(cloud) < 2:
-        return None
-    first = max(0, len(cloud) - NEAREST) // 2
-    xyz = cloud.xyz[first : first + NEAREST]
-    xyz = xyz - xyz.mean(axis=0)
-    chosen = np.random.default_rng(0).permutation(len(xyz))[:SPACED]
-    return float(np.median(cKDTree(xyz).query(xyz[chosen], 2)[0][:, 1]))
+    return None if cloud.from_mesh else median_spacing(cloud.xyz)
 
 
 def range_of(name: str, clouds: Sequence[Cloud]) -> list[float] | None:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 
 from bixt3d.datasets.files.cloud import Cloud
-from bixt3d.datasets.scenes.blocks import plan_blocks, sample_index
+from bixt3d.datasets.scenes.blocks import SAMPLE, plan_blocks, sample_index
 from bixt3d.datasets.scenes.las_blocks import LasBlocks, sort_las
 from bixt3d.datasets.scenes.scene import from_origin, make_scene
 from bixt3d.engine.folder import lock
@@ -186,7 +186,7 @@ def _few(parts: LasBlocks, name: str) -> Cloud:
     """Return the first points of a file, with the columns that were kept."""
     for number in range(len(parts.blocks)):
         if parts.path(number).is_file():
-            points = np.fromfile(parts.path(number), parts.dtype, 1000)
+            points = np.fromfile(parts.path(number), parts.dtype, SAMPLE)
             largest = {"rgb": parts.most} if "rgb" in parts.columns else {}
             columns = {one: np.ascontiguousarray(points[f"column {one}"]) for one in parts.columns}
             return Cloud(np.ascontiguousarray(points["xyz"]), columns, name, notes=parts.notes, largest=largest)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bixt3d.datasets.files.arrays import as_clouds
-from bixt3d.datasets.files.cloud import Cloud, with_features
+from bixt3d.datasets.files.cloud import Cloud, median_spacing, with_features
 from bixt3d.datasets.files.las_large import is_large
 from bixt3d.datasets.scenes.computed import COMPUTED, note_columns
 from bixt3d.datasets.scenes.crops import Shape, las_codes
@@ -22,6 +22,9 @@ from bixt3d.inference.predictor import BasePredictor
 from bixt3d.inference.scene_blocks import BLOCK, CHUNK, Labels, label_cloud, label_las, numbers_in
 from bixt3d.io.bounds import listed
 from bixt3d.types import VOID, Features, InputError, feature_name
+
+SPARSE, DENSE = 20, 200
+"""Of points with a larger spacing than so many voxels, or with more points along a voxel, the unit may be another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +127,7 @@ class ScenePredictor(BasePredictor):
     def label(self, cloud: Cloud, progress: Callable[[int], Any] | None = None) -> ScenePrediction:
         """Return the class of every point of one cloud."""
         cloud = self.prepare(cloud)
+        cloud = replace(cloud, notes=(*cloud.notes, *self._unit_notes(cloud.xyz)))
         label, confidence, entropy = label_cloud(self, cloud, progress)
         shares = self._shares(np.bincount(label, minlength=len(self.class_names)))
         label = cloud.for_original(label, VOID)
@@ -139,11 +143,20 @@ class ScenePredictor(BasePredictor):
         the file, whose `LasBlocks.sample` is for pictures.
         """
         few, parts = label_las(self, path, folder, progress)
+        notes = (*few.notes, *self._unit_notes(few.xyz))
         found, counts = numbers_in(folder, self), np.zeros(len(self.class_names), np.int64)
         for first in range(0, parts.total, CHUNK):
             counts += np.bincount(found[0][first : first + CHUNK], minlength=len(counts))
         mapped = [np.memmap(one.path, one.dtype, "c") for one in found]
-        return self._prediction(mapped, self._shares(counts), few.notes, map(feature_name, parts.unread)), parts
+        return self._prediction(mapped, self._shares(counts), notes, map(feature_name, parts.unread)), parts
+
+    def _unit_notes(self, xyz: Float[np.ndarray, "N 3"]) -> tuple[str, ...]:
+        """Return a note if the spacing of points cannot be that of scenes that the model was trained on."""
+        spacing = median_spacing(xyz)
+        if not spacing or self.grid / DENSE <= spacing <= SPARSE * self.grid:
+            return ()
+        units = f"points lie {spacing:.3g} apart, and the model reads voxels of {self.grid:g}"
+        return (f"{units}: coordinates may be in another unit than those it was trained on",)
 
     def _shares(self, counts: Int[np.ndarray, " C"]) -> dict[str, float]:
         order = np.argsort(-counts, kind="stable").tolist()

@@ -227,6 +227,23 @@ def test_positions_that_may_be_either_of_two_arrays_are_refused(tmp_path):
         read(tmp_path / "a.npz", first=XYZ, second=XYZ + 1)
 
 
+@pytest.mark.parametrize("kind", ["U", "S", "column"])
+def test_a_word_for_each_point_is_the_number_of_the_word(tmp_path, kind):
+    words = np.array(["tree", "", "car", "ground"] * 25)
+    label = words[:, None] if kind == "column" else words.astype(kind)
+    (cloud,) = read(
+        tmp_path / "a.npz", xyz=XYZ, label=label, days=np.array(["a", "b"]), time=np.arange(100).astype("M8[s]")
+    )
+    assert cloud.words == {"label": ("car", "ground", "tree")} and cloud.notes == ("time, days not read",)
+    np.testing.assert_array_equal(cloud.columns["label"][:4, 0], [2, np.nan, 0, 1])
+
+
+def test_more_than_1000_words_are_not_read(tmp_path):
+    many = np.array([f"point {number}" for number in range(1001)])
+    (cloud,) = read(tmp_path / "a.npz", xyz=np.random.default_rng(0).random((1001, 3)), name=many)
+    assert not cloud.columns and cloud.notes == ("name not read",)
+
+
 def test_objects_are_said_and_not_loaded(tmp_path):
     np.savez(tmp_path / "a.npz", xyz=XYZ, meta=np.array([{"a": Path("/")}], object), word=np.array("chair"))
     (cloud,) = read_file(tmp_path / "a.npz")

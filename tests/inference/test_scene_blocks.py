@@ -109,6 +109,21 @@ def test_a_file_in_one_block_has_the_labels_and_notes_of_the_cloud_in_memory(run
     assert (in_memory.notes, in_memory.shares) == (on_disk.notes, on_disk.shares)
 
 
+@pytest.mark.parametrize(("scale", "is_said"), [(1, False), (100, True), (1 / 1000, True)])
+def test_points_much_farther_apart_or_nearer_than_voxels_may_be_in_another_unit(run, survey, tmp_path, scale, is_said):
+    predictor = load_scene_run(run, ALL)
+    las = laspy.read(survey)
+    las.header.scales, las.header.offsets = las.header.scales * scale, las.header.offsets * scale
+    las.points.scales, las.points.offsets = las.header.scales, las.header.offsets
+    las.write(tmp_path / "scaled.laz")
+    words = "coordinates may be in another unit than those it was trained on"
+    for found in (
+        predictor.predict(tmp_path / "scaled.laz"),
+        predictor.predict_las(tmp_path / "scaled.laz", tmp_path / "parts")[0],
+    ):
+        assert (words in "".join(found.notes)) == is_said
+
+
 def test_a_file_in_blocks_has_the_labels_of_the_cloud_in_blocks_and_of_the_path_alone(run, survey, tmp_path):
     predictor = load_scene_run(run, 1500)
     (on_disk, parts), in_memory = predictor.predict_las(survey, tmp_path), predictor.predict(read_file(survey)[0])

@@ -23,6 +23,9 @@ from bixt3d.types import Features, InputError, feature_name
 FARTHEST = 1e18
 """Largest absolute coordinate: the square of a larger one overflows float32."""
 
+SPACED, NEAREST = 1000, 1_000_000
+"""Points whose spacing is measured, and points among which their neighbors are searched."""
+
 NO_POSITION = f"NaN, infinite or beyond {FARTHEST:g}"
 
 
@@ -198,3 +201,19 @@ def as_column(name: str, values: Any, shape: tuple[int, ...]) -> Shaped[np.ndarr
     if values.shape[:-1] != shape[:-1]:
         raise InputError(f"{name} of shape {values.shape} does not fit points of shape {shape}")
     return values
+
+
+def median_spacing(xyz: Float[np.ndarray, "N 3"]) -> float | None:
+    """Return the median distance of points to their nearest neighbor; None for a single point.
+
+    A large cloud is searched in a run of consecutive points, which are neighbors in the files of scanners.
+    """
+    from scipy.spatial import cKDTree
+
+    if len(xyz) < 2:
+        return None
+    first = max(0, len(xyz) - NEAREST) // 2
+    some = xyz[first : first + NEAREST]
+    some = some - some.mean(axis=0)
+    chosen = np.random.default_rng(0).permutation(len(some))[:SPACED]
+    return float(np.median(cKDTree(some).query(some[chosen], 2)[0][:, 1]))

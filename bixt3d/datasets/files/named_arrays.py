@@ -11,12 +11,14 @@ from bixt3d.datasets.files.array_layout import find_layout
 from bixt3d.datasets.files.columns import TRIPLES, Points, split_columns
 from bixt3d.datasets.files.fields import VECTORS, points_of_fields, structured_fields
 from bixt3d.datasets.files.numpy_files import load_arrays
+from bixt3d.datasets.files.text_columns import MAX_WORDS
 from bixt3d.io.bounds import listed, shortened
 from bixt3d.types import InputError, feature_name
 
 XYZ_KEYS = ("data", "xyz", "points", "pos", "arr_0")
 OTHER_KEYS = (*VECTORS, "pc", "pcd", "pts", "pointcloud", "point_cloud", "cloud", "vertices", "verts", "scan")
 """The usual names of positions, in lower case: those of training sets, and others."""
+POSITIONS = {"x", "y", "z", *XYZ_KEYS, *OTHER_KEYS}
 
 Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
@@ -24,8 +26,10 @@ Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 def split_arrays(arrays: Arrays) -> list[Points]:
     """Return the clouds of named arrays: one for positions ``(N, 3)``, S for ``(S, N, 3)``, or with more columns.
 
-    Positions may also be three arrays ``x y z``, channels first, or organized; see `find_layout`.
+    Positions may also be three arrays ``x y z``, channels first, or organized; see `find_layout`. A word for each point
+    becomes the index of the word, as in `Cloud`.
     """
+    arrays, words = _with_codes(arrays)
     arrays, unread = _without_words(arrays)
     lower = {name.strip().lower(): name for name in arrays}
     if {"x", "y", "z"} <= set(lower) and len({arrays[lower[axis]].shape for axis in "xyz"}) == 1:
@@ -64,12 +68,28 @@ def split_arrays(arrays: Arrays) -> list[Points]:
     for place in range(len(table)) if layout.several else [slice(None)]:
         one = split_columns(table[place], known)
         columns = one.columns | {name: values[place] for name, values in features.items()}
-        found.append(Points(one.xyz, columns, one.notes + notes))
+        own = {name: known for name, known in words.items() if name in columns}
+        found.append(Points(one.xyz, columns, one.notes + notes, words=own))
     return found
 
 
 def _note(unread: list[str]) -> tuple[str, ...]:
     return (f"{listed(dict.fromkeys(unread))} not read",) if unread else ()
+
+
+def _with_codes(arrays: Arrays) -> tuple[Arrays, dict[str, tuple[str, ...]]]:
+    """Return the arrays, those of one word for each point as indices (NaN for an empty one), and the words by name."""
+    found, words = dict(arrays), {}
+    for name, values in arrays.items():
+        is_column = values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)
+        if is_column and values.dtype.kind in "US" and name.strip().lower() not in POSITIONS:
+            text = np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
+            known, codes = np.unique(text, return_inverse=True)
+            if len(known) <= MAX_WORDS:
+                numbers = np.arange(len(known)) - float("" in known)  # an empty word sorts first
+                numbers[known == ""] = np.nan
+                found[name], words[name] = numbers[codes].reshape(values.shape), tuple(known[known != ""].tolist())
+    return found, words
 
 
 def _without_words(arrays: Arrays) -> tuple[dict[str, Shaped[np.ndarray, "..."]], list[str]]:

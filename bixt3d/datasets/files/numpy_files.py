@@ -22,8 +22,8 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 def load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Return the arrays of a .npz file by name, or that of a .npy file as ``arr_0``.
 
-    Arrays of text, and in a .npz those of objects, are returned empty. Raises InputError for a damaged file, and for a
-    .npy of objects: to load them is to run what its author wrote.
+    Arrays of dates and of raw bytes, and in a .npz those of objects, are returned empty. Raises InputError for a
+    damaged file, and for a .npy of objects: to load them is to run what its author wrote.
     """
     try:
         with open_plain(path) as file:
@@ -70,7 +70,7 @@ def _read(file: Any, size: int) -> bytearray:
 
 
 def parse_npy(raw: bytearray) -> Shaped[np.ndarray, "..."]:
-    """Return the array of a .npy file without a copy, an empty one for text and objects.
+    """Return the array of a .npy file without a copy, an empty one for objects and what is neither number nor text.
 
     Raises ValueError if it is damaged or truncated.
     """
@@ -81,7 +81,7 @@ def parse_npy(raw: bytearray) -> Shaped[np.ndarray, "..."]:
     shape, fortran, dtype = _HEADERS[version](stream)
     if min(shape, default=0) < 0:
         raise ValueError(f"{dtype} {shape} is no array of numbers")
-    if dtype.hasobject or (dtype.kind not in "biufc" and not dtype.names):
+    if dtype.hasobject or (dtype.kind not in "biufcUS" and not dtype.names):
         return np.zeros(0, object if dtype.hasobject else dtype)
     count = math.prod(shape)
     if count * dtype.itemsize > len(raw) - stream.tell():
