@@ -111,11 +111,10 @@ def test_the_coordinate_system_gives_units(tmp_path, wkt, expected):
         found = crs_of(las.all_records)
     assert found == expected if isinstance(expected, dict) else found.get("units") == expected
     (cloud,) = read_file(path)
-    assert cloud.notes == (
-        ("x and y are degrees of longitude and latitude, which distort shapes: project them to metres first",)
-        if expected == "degrees"
-        else ()
-    )
+    degrees = "x and y are degrees of longitude and latitude, which distort shapes: project them to metres first"
+    unit = f"coordinates are in {expected}, as the coordinate system of the file says"
+    metres = expected is None or isinstance(expected, dict)
+    assert cloud.notes == (() if metres else (degrees,) if expected == "degrees" else (unit,))
 
 
 def test_keys_of_geotiff_give_name_and_units(tmp_path):

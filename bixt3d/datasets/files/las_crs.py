@@ -68,7 +68,8 @@ def _from_keys(raw: bytes, words: str) -> dict[str, str]:
 
 
 def crs_notes(records: Sequence[Record]) -> tuple[str, ...]:
-    """Return a warning for positions in degrees: distances and shapes are wrong in them."""
-    if crs_of(records).get("units") != "degrees":
-        return ()
-    return ("x and y are degrees of longitude and latitude, which distort shapes: project them to metres first",)
+    """Return a warning for positions in degrees, which distort shapes, or another unit that is no metre."""
+    units = crs_of(records).get("units", "metres")
+    if units == "degrees":
+        return ("x and y are degrees of longitude and latitude, which distort shapes: project them to metres first",)
+    return () if units == "metres" else (f"coordinates are in {units}, as the coordinate system of the file says",)
