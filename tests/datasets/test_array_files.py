@@ -238,6 +238,11 @@ def test_a_word_for_each_point_is_the_number_of_the_word(tmp_path, kind):
     np.testing.assert_array_equal(cloud.columns["label"][:4, 0], [2, np.nan, 0, 1])
 
 
+def test_words_in_hdf5_are_said_and_not_read(tmp_path):
+    (cloud,) = read(tmp_path / "a.h5", xyz=XYZ, label=np.array([b"car", b"tree"] * 50))
+    assert not cloud.columns and cloud.notes == ("label not read",)
+
+
 def test_more_than_1000_words_are_not_read(tmp_path):
     many = np.array([f"point {number}" for number in range(1001)])
     (cloud,) = read(tmp_path / "a.npz", xyz=np.random.default_rng(0).random((1001, 3)), name=many)

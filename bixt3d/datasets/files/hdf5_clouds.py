@@ -23,6 +23,7 @@ def read_hdf5(path: Path) -> list[Points]:
     """
     with open_hdf5(path) as file:
         names, found = list(file), {"": _datasets(file)}
+        unread = [name for name in names if name not in found[""] and not is_own(file, name, only_groups=True)]
         if not holds_points(found[""]):
             if is_own(file, "data", only_groups=True):
                 inside = listed(file["data"])
@@ -33,7 +34,8 @@ def read_hdf5(path: Path) -> list[Points]:
         check_unpacked(needed, path.stat().st_size, "has datasets that need")
         arrays = {name: {own: one[()] for own, one in datasets.items()} for name, datasets in found.items()}
     if "" in arrays:
-        return split_arrays(arrays[""] or dict.fromkeys(names, np.zeros(0)))
+        clouds = split_arrays(arrays[""] or dict.fromkeys(names, np.zeros(0)))
+        return [one._replace(notes=(*one.notes, f"{listed(unread)} not read")) for one in clouds] if unread else clouds
     return _of_groups(arrays)
 
 
