@@ -23,7 +23,7 @@ from bixt3d.io.writing import write_whole
 from bixt3d.types import VOID
 from bixt3d.version import __version__
 
-BLOCK = 1_500_000
+BLOCK = 1_200_000
 """Points of a block with its margin (see `plan_blocks`); scenes with fewer are labelled as a whole."""
 CHUNK = 4_000_000
 """Points whose results are written at a time."""
