@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from bixt3d.cli.data_scenes import count_voxels
 from bixt3d.datasets.clouds.point_labels import NAMES, label_words
-from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.cloud import Cloud, median_spacing
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.io.bounds import open_plain
 from bixt3d.types import Feature, InputError
@@ -64,7 +64,7 @@ def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, col
     if parts:
         own, words, codes = label_words(cloud, column)
         labels = Counter(dict(zip(words, np.bincount(codes, minlength=len(words)).tolist(), strict=True)))
-    spacing = None if cloud.from_mesh else _spacing(cloud.xyz, chosen)
+    spacing = None if cloud.from_mesh else median_spacing(cloud.xyz)
     columns = {name: values for name, values in cloud.columns.items() if not (cloud.from_mesh and name == "normal")}
     return SeenCloud(
         path=path,
@@ -82,13 +82,6 @@ def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, col
         digest=_digest(path),
         labels=labels,
     )
-
-
-def _spacing(xyz: Float[ndarray, "N 3"], chosen: ndarray) -> float:
-    from scipy.spatial import cKDTree
-
-    xyz = xyz - xyz.mean(0)
-    return float(np.median(cKDTree(xyz).query(xyz[chosen], 2)[0][:, 1]))
 
 
 def _range(values: ndarray) -> tuple[float, float]:

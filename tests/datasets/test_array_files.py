@@ -239,8 +239,17 @@ def test_a_word_for_each_point_is_the_number_of_the_word(tmp_path, kind):
 
 
 def test_words_in_hdf5_are_said_and_not_read(tmp_path):
-    (cloud,) = read(tmp_path / "a.h5", xyz=XYZ, label=np.array([b"car", b"tree"] * 50))
+    words = np.array([b"car", b"tree"] * 50)
+    (cloud,) = read(tmp_path / "a.h5", xyz=XYZ, label=words)
     assert not cloud.columns and cloud.notes == ("label not read",)
+    (cloud,) = read(tmp_path / "b.h5", **{"scan/xyz": XYZ, "scan/label": words})
+    assert not cloud.columns and cloud.notes == ("label not read", "from its group /scan")
+
+
+def test_text_alone_in_a_npy_is_a_sentence(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([["1", "2", "3"]] * 5))
+    with pytest.raises(InputError, match="contains no numbers"):
+        read_file(tmp_path / "a.npy")
 
 
 def test_more_than_1000_words_are_not_read(tmp_path):

@@ -23,7 +23,6 @@ def read_hdf5(path: Path) -> list[Points]:
     """
     with open_hdf5(path) as file:
         names, found = list(file), {"": _datasets(file)}
-        unread = [name for name in names if name not in found[""] and not is_own(file, name, only_groups=True)]
         if not holds_points(found[""]):
             if is_own(file, "data", only_groups=True):
                 inside = listed(file["data"])
@@ -33,20 +32,23 @@ def read_hdf5(path: Path) -> list[Points]:
         needed = sum(max(8, one.dtype.itemsize) * one.size for datasets in found.values() for one in datasets.values())
         check_unpacked(needed, path.stat().st_size, "has datasets that need")
         arrays = {name: {own: one[()] for own, one in datasets.items()} for name, datasets in found.items()}
+        unread = {name: _unread(file[name or "/"], datasets) for name, datasets in found.items()}
     if "" in arrays:
         clouds = split_arrays(arrays[""] or dict.fromkeys(names, np.zeros(0)))
-        return [one._replace(notes=(*one.notes, f"{listed(unread)} not read")) for one in clouds] if unread else clouds
-    return _of_groups(arrays)
+        return [one._replace(notes=one.notes + unread[""]) for one in clouds]
+    return _of_groups(arrays, unread)
 
 
-def _of_groups(arrays_of: Mapping[str, Mapping[str, Shaped[np.ndarray, "..."]]]) -> list[Points]:
+def _of_groups(
+    arrays_of: Mapping[str, Mapping[str, Shaped[np.ndarray, "..."]]], unread: Mapping[str, tuple[str, ...]]
+) -> list[Points]:
     clouds = []
     for name, arrays in arrays_of.items():
         try:
             found = split_arrays(arrays)
         except InputError as error:
             raise InputError(f"has the group {name!r}, which {error}") from error
-        clouds += [one._replace(notes=(*one.notes, f"from its group {name}")) for one in found]
+        clouds += [one._replace(notes=(*one.notes, *unread[name], f"from its group {name}")) for one in found]
     return clouds
 
 
@@ -76,3 +78,9 @@ def _datasets(group: Any) -> dict[str, Any]:
         if holds_numbers(group, name) or (name in XYZ_KEYS and not is_own(group, name, only_groups=True))
     ]
     return {name: find_dataset(group, name, records=True) for name in wanted}
+
+
+def _unread(group: Any, read: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a note with the names in a group that are neither read nor groups, such as words and links."""
+    names = [name for name in group if name not in read and not is_own(group, name, only_groups=True)]
+    return (f"{listed(names)} not read",) if names else ()

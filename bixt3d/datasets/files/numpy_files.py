@@ -22,8 +22,8 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 def load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Return the arrays of a .npz file by name, or that of a .npy file as ``arr_0``.
 
-    Arrays of dates and of raw bytes, and in a .npz those of objects, are returned empty. Raises InputError for a
-    damaged file, and for a .npy of objects: to load them is to run what its author wrote.
+    Arrays of dates and of raw bytes, in a .npy also those of text, in a .npz those of objects, are returned empty.
+    Raises InputError for a damaged file, and for a .npy of objects: to load them is to run what its author wrote.
     """
     try:
         with open_plain(path) as file:
@@ -34,7 +34,7 @@ def load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
             array = parse_npy(_read(file, size))
             if array.dtype.hasobject:
                 raise InputError("contains Python objects, which are not loaded: write its numbers as one array")
-            return {"arr_0": array}
+            return {"arr_0": array if array.dtype.kind not in "US" else np.zeros(0, array.dtype)}
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 (zipfile, zlib and NumPy raise many types)
