@@ -44,11 +44,11 @@ def same(one, other) -> bool:
 
 def test_every_point_is_in_one_block_and_no_voxel_in_two():
     xyz = from_origin(np.random.default_rng(0).random((5000, 3)) * (300, 200, 9), np.zeros(3))
-    blocks, margin = plan_blocks(xyz, len(xyz), 1500, 16, 0.7)
+    blocks, margin = plan_blocks(xyz, len(xyz), 1500, 16, 0.45)
     held = np.stack([block.holds(xyz) for block in blocks])
     assert len(blocks) == 8 and (held.sum(0) == 1).all()
     assert max(block.holds(xyz, margin).sum() for block in blocks) <= 1500
-    voxels = [set(map(tuple, np.floor(xyz[mask] / 0.7).astype(int))) for mask in held]
+    voxels = [set(map(tuple, np.floor(xyz[mask] / 0.45).astype(int))) for mask in held]
     assert sum(map(len, voxels)) == len(set.union(*voxels))
 
 
@@ -78,18 +78,18 @@ def test_a_corner_of_two_corridors_is_cut():
 def test_blocks_follow_the_points_of_a_street():
     along = np.linspace(0, 2000, 4000)
     xyz = np.column_stack([along, along / 2, np.zeros(4000)])
-    blocks, margin = plan_blocks(xyz, 4_000_000, 1_100_000, 100, 0.5)
+    blocks, margin = plan_blocks(xyz, 4_000_000, 1_100_000, 100, 0.3)
     held = [int(block.holds(xyz).sum()) for block in blocks]
-    assert margin == FLOOR * 0.5 and held == pytest.approx([1000] * 4, abs=3)
+    assert margin == FLOOR * 0.3 and held == pytest.approx([1000] * 4, abs=3)
 
 
 def test_the_margin_of_a_block_holds_all_points_that_heights_in_it_depend_on():
     rng = np.random.default_rng(0)
-    xyz = from_origin(rng.random((20_000, 3)) * (200, 150, 30), np.zeros(3))
+    xyz = rng.random((20_000, 3)) * (320, 240, 30)
+    xyz[::50, 2] = 400 * rng.random(400)  # many of them stray
+    xyz = from_origin(xyz, np.zeros(3))
     nothing, grid, origin = np.full(len(xyz), -1), 1.0, np.zeros(3)
-    features = Features.parse(
-        "height,log_height:2,local_height:2,density,linearity:2,planarity:2,scattering:2,verticality:2"
-    )
+    features = Features.parse("height,log_height:2,local_height:2,density,linearity:2,verticality:2,eigenfeatures:10")
     whole = make_scene(xyz, {}, nothing, features, grid, origin=origin)
     floor, feats = (values[whole.inverse.long()] for values in (whole.floor, whole.feats))
     blocks, margin = plan_blocks(xyz, len(xyz), 9000, 16, grid)
@@ -233,7 +233,7 @@ def test_the_borders_of_blocks_add_no_changes_of_label(run, tmp_path):
     """Pairs of near points on both sides of a border have different labels as often as in the scene labelled whole."""
     from scipy.spatial import KDTree
 
-    predictor, survey = load_scene_run(run, 1500), write_survey(tmp_path / "survey.laz", seed=2)
+    predictor, survey = load_scene_run(run, 1500), write_survey(tmp_path / "survey.laz", density=0.4, seed=2)
     train_a_little(predictor)
     found, parts = predictor.predict_las(survey, tmp_path / "parts")
     predictor.block = ALL
@@ -246,7 +246,7 @@ def test_the_borders_of_blocks_add_no_changes_of_label(run, tmp_path):
     pairs = KDTree(xyz).query_pairs(2.0, output_type="ndarray")
     across = pairs[np.not_equal(*block[pairs.T])]
     in_blocks, in_whole = (np.not_equal(*one.labels.numpy()[across.T]).mean() for one in (found, whole))
-    assert len(across) > 300 and in_whole > 0.01
+    assert len(across) > 300 and in_whole > 0.002
     assert in_blocks < in_whole + 3 * np.sqrt(in_whole / len(across))
 
 

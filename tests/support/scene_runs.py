@@ -80,7 +80,7 @@ def train_a_little(predictor, steps: int = 80) -> None:
     predictor.model.eval()
 
 
-def write_survey(path: Path, side: float = 150.0, density: float = 0.5, seed: int = 0) -> Path:
+def write_survey(path: Path, side: float = 240.0, density: float = 0.25, seed: int = 0) -> Path:
     """Write a tile of an aerial scan as LAS or LAZ; return its path."""
     xyz, columns, label = make_tile_cloud(np.random.default_rng(seed), side, density)
     write_las(path, xyz, columns | {"classification": np.array(LAS_CODES, np.uint8)[label][:, None]})

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.feature_columns import columns_of, select_features
+from bixt3d.datasets.scenes.eigenfeatures import eigenfeatures
 from bixt3d.datasets.scenes.geometry import geometric_features
 from bixt3d.datasets.scenes.heights import VALLEY_CELL, local_floors, valley_heights
 from bixt3d.io.bounds import listed
@@ -21,7 +22,8 @@ LOG_HEIGHT = Feature("log_height", "scalar", 2)
 LOCAL_HEIGHT = Feature("local_height", "scalar", 2)
 DENSITY = Feature("density", "scalar", 1)
 GEOMETRY = tuple(Feature(name, "scalar", 2) for name in ("linearity", "planarity", "scattering", "verticality"))
-COMPUTED = (HEIGHT, LOG_HEIGHT, LOCAL_HEIGHT, DENSITY, *GEOMETRY)
+EIGENFEATURES = Feature("eigenfeatures", "scalar", 10)
+COMPUTED = (HEIGHT, LOG_HEIGHT, LOCAL_HEIGHT, DENSITY, *GEOMETRY, EIGENFEATURES)
 """The features that are computed if no column has them.
 
 ``height``: above the floor (see `heights`). ``log_height:2``: the same, cut off at 6 voxels, and the height above the
@@ -29,7 +31,8 @@ lowest ground around (see `valley_heights`), cut off at 60; each as sign * log(1
 ``local_height:2``: above the lowest points nearby, in cells of 4 and of 8 voxels (see `local_floors`), as the first.
 ``density``: log of the number of points in the voxel. ``linearity:2``, ``planarity:2``, ``scattering:2``,
 ``verticality:2``: how much what lies nearby is a line, a plane or a volume, and how steep it is; in 27 cells with sides
-of 1 and of 3 voxels (see `geometric_features`).
+of 1 and of 3 voxels (see `geometric_features`). ``eigenfeatures:10``: the same of the 8 and of the 64 nearest voxels,
+and how rough it is (see `eigenfeatures`).
 """
 
 HIGHEST = 256
@@ -48,6 +51,7 @@ def voxel_features(
     points: Float[Tensor, "N 3"],
     voxels: VoxelGrid,
     floor: Float[Tensor, " V"],
+    stray: Bool[Tensor, " V"],
     grid: float,
     name: str,
 ) -> Float[Tensor, "V F"]:
@@ -60,7 +64,7 @@ def voxel_features(
     for one in COMPUTED:
         if others := [other for other in missing if other.name == one.name and other != one]:
             raise InputError(f"{name} has no {others[0].name}: write {one}, which is computed, not {others[0]}")
-    found = _compute([one for one in COMPUTED if one in missing], points, voxels, floor, grid)
+    found = _compute([one for one in COMPUTED if one in missing], points, voxels, floor, stray, grid)
     for one in features.columns:
         if one not in found:
             found[one] = _mean(torch.from_numpy(select_features(columns, Features((one,)), name)), voxels)
@@ -74,6 +78,7 @@ def _compute(
     points: Float[Tensor, "N 3"],
     voxels: VoxelGrid,
     floor: Float[Tensor, " V"],
+    stray: Bool[Tensor, " V"],
     grid: float,
 ) -> dict[Feature, Float[Tensor, "V _"]]:
     found, position = {}, voxels.mean(points)
@@ -81,16 +86,18 @@ def _compute(
         above = points[:, 2] - floor[voxels.inverse]
         found[HEIGHT] = _mean(above.clamp(-HIGHEST * grid, HIGHEST * grid)[:, None], voxels)
     if LOG_HEIGHT in wanted:
-        valley = valley_heights(position, VALLEY_CELL * grid)
+        valley = valley_heights(position, stray, VALLEY_CELL * grid)
         logs = compress(position[:, 2] - floor, grid), compress(valley, grid, VALLEY_HIGHEST)
         found[LOG_HEIGHT] = torch.stack(logs, 1)
     if LOCAL_HEIGHT in wanted:
         lowest = -voxels.max(-points[:, 2])
-        floors = local_floors(position, lowest, LOCAL_CELL * grid)
+        floors = local_floors(position, lowest, stray, LOCAL_CELL * grid)
         heights = [_mean(compress(points[:, 2] - low[voxels.inverse], grid)[:, None], voxels) for low in floors]
         found[LOCAL_HEIGHT] = torch.cat(heights, 1)
     if DENSITY in wanted:
         found[DENSITY] = voxels.count.double().log()[:, None]
+    if EIGENFEATURES in wanted:
+        found[EIGENFEATURES] = eigenfeatures(position, grid)
     shapes = voxel_geometry(position, grid) if set(GEOMETRY) & set(wanted) else {}
     return found | {one: values for one, values in shapes.items() if one in wanted}
 

@@ -78,9 +78,14 @@ def _shape(sums: Float[Tensor, "M 10"]) -> Float[Tensor, "M 4"]:
     mean = sums[:, 1:4] / sums[:, :1]
     covariance = sums.new_zeros(len(sums), 3, 3)
     covariance[:, ROWS, COLUMNS] = sums[:, 4:] / sums[:, :1] - _outer(mean, mean)
+    return shape_of(covariance)[:, :4]
+
+
+def shape_of(covariance: Float[Tensor, "M 3 3"]) -> Float[Tensor, "M 5"]:
+    """Return linearity, planarity, scattering and verticality of covariances, and the deviation along the normal."""
     values, vectors = torch.linalg.eigh(covariance)
     third, second, first = values.where(values > TINY, 0).sqrt().unbind(1)
     shares = torch.stack([first - second, second - third, third], 1) / first.clamp(min=TINY)[:, None]
     steepness = torch.where(first > 0, vectors[:, 2, 2].abs(), 0)
     vertical = torch.where(second > 0, 1 - vectors[:, 2, 0].abs(), steepness)
-    return torch.cat([shares, vertical[:, None]], 1)
+    return torch.cat([shares, torch.stack([vertical, third], 1)], 1)

@@ -1,10 +1,11 @@
 """Random relief under scenes, an augmentation."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bixt3d.datasets.scenes.computed import (
+    EIGENFEATURES,
     GEOMETRY,
     HEIGHT,
     HIGHEST,
@@ -17,11 +18,13 @@ from bixt3d.datasets.scenes.computed import (
     decompress,
     voxel_geometry,
 )
+from bixt3d.datasets.scenes.eigenfeatures import nearest, shapes, tree_of
 from bixt3d.datasets.scenes.heights import CELL, VALLEY_CELL, heights, local_floors, valley_heights
+from bixt3d.datasets.scenes.strays import STRAY_CELL, stray_points
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.types import Features
 
-RATE, CONES = 0.3, 8
+RATE, CONES = 0.5, 8
 """Probability that a crop is changed; cones that are laid under it."""
 NARROW, WIDE = 5.0, 40.0
 """Smallest and largest radius of a cone, in voxels."""
@@ -43,36 +46,42 @@ def raise_scenes(
     xyz, feats = batch["xyz"].cpu().clone(), batch["feats"].cpu().clone()
     for i in raised.nonzero().flatten().tolist():
         points, before = xyz[i], xyz[i].clone()
+        stray = stray_points(points, float(STRAY_CELL))
         points[:, 2] += size[i] * hills(points[:, :2], cones[i].view(CONES, 4))
-        above = heights(points, float(CELL))
+        above = heights(points, stray, float(CELL))
         center = points[:, :2].square().sum(1).argmin()
         points[:, 2] -= points[center, 2] - above[center]
         if HEIGHT in features.columns:
             features.take(feats[i], HEIGHT.name)[:, 0] = grid * above.clamp(-HIGHEST, HIGHEST)
         if LOG_HEIGHT in features.columns:
             read = features.take(feats[i], LOG_HEIGHT.name)
-            change = _valley(points) - _valley(before).clamp(-VALLEY_HIGHEST, VALLEY_HIGHEST)
+            change = _valley(points, stray) - _valley(before, stray).clamp(-VALLEY_HIGHEST, VALLEY_HIGHEST)
             valley = compress(decompress(read[:, 1], 1.0) + change, 1.0, VALLEY_HIGHEST)
             read.copy_(torch.stack([compress(above, 1.0), valley], 1))
         if LOCAL_HEIGHT in features.columns:
             read = features.take(feats[i], LOCAL_HEIGHT.name)
-            change = _local_heights(points) - _local_heights(before).clamp(-LOCAL_HIGHEST, LOCAL_HIGHEST)
+            change = _local_heights(points, stray) - _local_heights(before, stray).clamp(-LOCAL_HIGHEST, LOCAL_HIGHEST)
             read.copy_(compress(decompress(read, 1.0) + change, 1.0))
         if set(GEOMETRY) & set(features.columns):
             after, flat = voxel_geometry(points, 1.0), voxel_geometry(before, 1.0)
             for feature in set(GEOMETRY) & set(features.columns):
                 read = features.take(feats[i], feature.name)
                 read.copy_((read + after[feature] - flat[feature]).clamp(0, 1))
+        if EIGENFEATURES in features.columns:
+            read = features.take(feats[i], EIGENFEATURES.name)
+            near = nearest(tree_of(before), torch.arange(len(before)), 1.0)
+            read += (shapes(points, near, 1.0) - shapes(before, near, 1.0)).float()
+            read.clamp_(min=0).view(-1, 2, 5)[..., :4].clamp_(max=1)
     xyz[..., 2].clamp_(-HIGHEST, HIGHEST)
     return batch | {"xyz": xyz.to(batch["xyz"].device), "feats": feats.to(batch["feats"].device)}
 
 
-def _valley(points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-    return valley_heights(points, float(VALLEY_CELL))
+def _valley(points: Float[Tensor, "N 3"], stray: Bool[Tensor, " N"]) -> Float[Tensor, " N"]:
+    return valley_heights(points, stray, float(VALLEY_CELL))
 
 
-def _local_heights(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 2"]:
-    floors = local_floors(points, points[:, 2], float(LOCAL_CELL))
+def _local_heights(points: Float[Tensor, "N 3"], stray: Bool[Tensor, " N"]) -> Float[Tensor, "N 2"]:
+    floors = local_floors(points, points[:, 2], stray, float(LOCAL_CELL))
     return points[:, 2:] - torch.stack(floors, 1)
 
 

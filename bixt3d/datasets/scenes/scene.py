@@ -12,13 +12,14 @@ from torch import Tensor
 
 from bixt3d.datasets.scenes.computed import voxel_features
 from bixt3d.datasets.scenes.heights import CELL, heights
+from bixt3d.datasets.scenes.strays import STRAY_CELL, stray_points
 from bixt3d.ops.voxels import voxel_grid
 from bixt3d.types import Features, InputError
 
 RESOLUTION = 1e6
 """Steps per unit of length to which positions are rounded: those of a shifted copy of a scene are then the same."""
 
-MADE = 5
+MADE = 6
 """The number of this way to make scenes; caches of another one are made again."""
 
 WIDE = 2**17
@@ -91,8 +92,9 @@ def make_scene(
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     position = voxels.mean(points)
-    floor = position[:, 2] - heights(position, CELL * grid)
-    feats = voxel_features(columns, features, points, voxels, floor, grid, name)
+    stray = stray_points(position, STRAY_CELL * grid)
+    floor = position[:, 2] - heights(position, stray, CELL * grid)
+    feats = voxel_features(columns, features, points, voxels, floor, stray, grid, name)
     del points
     labels = torch.from_numpy(label.astype(np.int64, copy=False))
     if not position.amax() > WIDE * grid:
