@@ -128,7 +128,7 @@ def test_points_with_few_near_them_and_many_above_or_below_are_stray():
 def test_computed_heights_of_a_strip_with_noise_above_and_below_are_those_of_the_strip_alone():
     xyz, grid = ground(0.3), 0.25
     xyz = xyz[(xyz[:, 1] > 9) & (xyz[:, 1] < 11)]
-    draw = torch.rand(300, 3, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([19.0, 10, 150])
+    draw = torch.rand(150, 3, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([19.0, 10, 150])
     noise = draw + torch.tensor([0.5, 5, -90])
     noise = noise[(noise[:, 2] - 0.3 * noise[:, 0]).abs() > 6]
     features, both = Features.parse("height,log_height:2,local_height:2"), torch.cat([xyz, noise])
@@ -399,6 +399,22 @@ def test_some_crops_are_laid_over_hills_with_heights_above_them(tallest):
         assert torch.allclose(logs, expected_logs, atol=1e-3)
         assert torch.allclose(near, expected_near, atol=1e-3) or tallest > 5 and near.min() > -2
         assert raised["xyz"][i, center, 2] == pytest.approx(above[center].item(), abs=1e-4)
+
+
+def test_stray_points_under_a_crop_do_not_count_on_hills_either():
+    x, y = torch.meshgrid(torch.arange(-20.0, 20), torch.arange(-20.0, 20), indexing="ij")
+    flat = torch.stack([x, y, 0 * x], -1).view(-1, 3)
+    crop = torch.cat([flat, torch.tensor([[-9.3, 4, -90], [3, 8.7, -150], [11, -6, -60]])])
+    feats = torch.cat([torch.zeros(len(crop), 1), log_and_local_heights(flat)[[*range(1600), 0, 0, 0]]], 1)
+    features, index = Features.parse("height,log_height:2,local_height:2"), torch.arange(40)
+    batch = {"xyz": crop.repeat(40, 1, 1), "feats": feats.repeat(40, 1, 1), "index": index}
+    raised = raise_scenes(batch, 10.0, features, 1.0, Draws(index, "relief"))
+    changed = (raised["xyz"] != batch["xyz"]).flatten(1).any(1).nonzero().flatten().tolist()
+    assert len(changed) > 5
+    for i in changed:
+        alone = raised["xyz"][i, :1600]
+        expected = torch.cat([heights(alone, none(alone), 10.0)[:, None], log_and_local_heights(alone)], 1)
+        assert torch.allclose(raised["feats"][i, :1600], expected, atol=1e-3)
 
 
 def test_hills_are_cones_with_flat_tops():

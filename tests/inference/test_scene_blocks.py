@@ -85,8 +85,8 @@ def test_blocks_follow_the_points_of_a_street():
 
 def test_the_margin_of_a_block_holds_all_points_that_heights_in_it_depend_on():
     rng = np.random.default_rng(0)
-    xyz = rng.random((20_000, 3)) * (320, 240, 30)
-    xyz[::50, 2] = 400 * rng.random(400)  # many of them stray
+    xyz = rng.random((20_000, 3)) * (1000, 750, 30)
+    xyz[::50, 2] = -400 * rng.random(400)  # many of them stray
     xyz = from_origin(xyz, np.zeros(3))
     nothing, grid, origin = np.full(len(xyz), -1), 1.0, np.zeros(3)
     features = Features.parse("height,log_height:2,local_height:2,density,linearity:2,verticality:2,eigenfeatures:10")

@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from bixt3d.datasets.scenes.computed import GEOMETRY_CELLS, LOCAL_CELL
+from bixt3d.datasets.scenes.eigenfeatures import FARTHEST
 from bixt3d.datasets.scenes.heights import CELL, REACH, VALLEY_CELL, VALLEY_REACH
 from bixt3d.datasets.scenes.strays import STRAY_CELL, STRAY_REACH
 
 SAMPLE = 200_000
 """Points from which blocks are planned."""
 FLOORS = max(REACH * max(CELL, 2 * LOCAL_CELL), VALLEY_REACH * VALLEY_CELL)
-FLOOR = ceil(max(FLOORS + STRAY_REACH * STRAY_CELL, 2 * max(GEOMETRY_CELLS)))
+FLOOR = ceil(max(FLOORS + STRAY_REACH * STRAY_CELL, 2 * max(GEOMETRY_CELLS), FARTHEST))
 """Least margin in voxels: computed features of a voxel depend on points as far away (see `computed`)."""
 
 

@@ -18,7 +18,7 @@ from bixt3d.datasets.scenes.computed import (
     decompress,
     voxel_geometry,
 )
-from bixt3d.datasets.scenes.eigenfeatures import nearest, shapes, tree_of
+from bixt3d.datasets.scenes.eigenfeatures import eigenfeatures
 from bixt3d.datasets.scenes.heights import CELL, VALLEY_CELL, heights, local_floors, valley_heights
 from bixt3d.datasets.scenes.strays import STRAY_CELL, stray_points
 from bixt3d.datasets.transforms.draws import Draws
@@ -68,10 +68,8 @@ def raise_scenes(
                 read = features.take(feats[i], feature.name)
                 read.copy_((read + after[feature] - flat[feature]).clamp(0, 1))
         if EIGENFEATURES in features.columns:
-            read = features.take(feats[i], EIGENFEATURES.name)
-            near = nearest(tree_of(before), torch.arange(len(before)), 1.0)
-            read += (shapes(points, near, 1.0) - shapes(before, near, 1.0)).float()
-            read.clamp_(min=0).view(-1, 2, 5)[..., :4].clamp_(max=1)
+            distinct, own = points.unique(dim=0, return_inverse=True)  # small scenes are repeated
+            features.take(feats[i], EIGENFEATURES.name).copy_(eigenfeatures(distinct, 1.0)[own])
     xyz[..., 2].clamp_(-HIGHEST, HIGHEST)
     return batch | {"xyz": xyz.to(batch["xyz"].device), "feats": feats.to(batch["feats"].device)}
 

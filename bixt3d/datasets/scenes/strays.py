@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-SHARE = 0.05
+SHARE = 0.03
 """Points near a stray point, as a part of those above, below and beside it, at most."""
 STRAY_CELL, STRAY_REACH = 10, 2
 """Side of the cells in voxels; cells between a stray point and the points that tell that it is one."""
