@@ -25,6 +25,8 @@ from bixt3d.version import __version__
 
 BLOCK = 1_200_000
 """Points of a block with its margin (see `plan_blocks`); scenes with fewer are labelled as a whole."""
+RING = 0.5
+"""Part of the margin that windows are laid over too: those of the block alone would leave a seam at its border."""
 CHUNK = 4_000_000
 """Points whose results are written at a time."""
 LOCK = "lock"
@@ -81,7 +83,8 @@ class NumbersOnDisk:
 def label_cloud(predictor: Any, cloud: Cloud, progress: Progress = None) -> Labels:
     """Label a cloud in memory, with the features that the model reads; in blocks if it is large."""
     if len(cloud) <= predictor.block:
-        return label_points(predictor, cloud, np.ones(len(cloud), bool), cloud.xyz.min(0), progress)
+        every = np.ones(len(cloud), bool)
+        return label_points(predictor, cloud, every, every, cloud.xyz.min(0), progress)
     xyz = from_origin(cloud.xyz, cloud.xyz.min(0))
     sample = xyz[sample_index(len(xyz))]
     blocks, margin = plan_blocks(sample, len(xyz), predictor.block, predictor.window, predictor.grid)
@@ -90,8 +93,8 @@ def label_cloud(predictor: Any, cloud: Cloud, progress: Progress = None) -> Labe
         index = np.flatnonzero(block.holds(xyz, margin))
         columns = {name: cloud.columns[name][index] for name in cloud.columns if name in predictor.features.names}
         part = replace(cloud, xyz=xyz[index], columns=columns)
-        core = block.holds(part.xyz)
-        for whole, values in zip(found, label_points(predictor, part, core, ORIGIN, progress), strict=True):
+        core, near = block.holds(part.xyz), block.holds(part.xyz, RING * margin)
+        for whole, values in zip(found, label_points(predictor, part, core, near, ORIGIN, progress), strict=True):
             whole[index[core]] = values
     return found
 
@@ -100,18 +103,20 @@ def label_points(
     predictor: Any,
     cloud: Cloud,
     core: Bool[np.ndarray, " N"],
+    near: Bool[np.ndarray, " N"],
     origin: Float[np.ndarray, "3"],
     progress: Progress = None,
 ) -> Labels:
     """Label some points of a cloud (the mask ``core``); the others lie around them.
 
-    ``origin``: lowest coordinates of the scene; ``progress``: called with the number of points done.
+    ``near``: mask of the points that windows are laid over, those to label and some around them; ``origin``: lowest
+    coordinates of the scene; ``progress``: called with the number of points done.
     """
     unlabelled = np.full(len(cloud), VOID)
     scene = make_scene(cloud.xyz, cloud.columns, unlabelled, predictor.features, predictor.grid, cloud.name, origin)
     inverse = scene.inverse.long()[torch.from_numpy(core)]
     needed = np.zeros(len(scene), bool)
-    needed[inverse.numpy()] = True
+    needed[scene.inverse.numpy()[near]] = True
     report = _points_of(progress, len(inverse), int(needed.sum())) if progress else None
     probability = scene_probabilities(
         predictor.model,
@@ -173,9 +178,10 @@ def _label_block(predictor: Any, parts: LasBlocks, number: int, progress: Progre
         if progress:
             progress(int(mark.read_text()))
         return
-    index, cloud, core = parts.read(number, name)
+    index, cloud = parts.read(number, name)
+    core, near = (parts.blocks[number].holds(cloud.xyz, margin) for margin in (0.0, RING * parts.margin))
     if core.any():
-        found = label_points(predictor, predictor.prepare(cloud), core, ORIGIN, progress)
+        found = label_points(predictor, predictor.prepare(cloud), core, near, ORIGIN, progress)
         del cloud
         for numbers, values in zip(numbers_in(parts.folder, predictor), found, strict=True):
             numbers.put(index[core], values)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from bixt3d.datasets.files.cloud import Cloud, has_position
@@ -61,14 +61,14 @@ class LasBlocks:
         """Return the file of a block."""
         return self.folder / f"block_{number}"
 
-    def read(self, number: int, name: str) -> tuple[Int[np.ndarray, " N"], Cloud, Bool[np.ndarray, " N"]]:
-        """Return the points of a block and its margin: their indices in the file, the cloud, the mask of the block."""
+    def read(self, number: int, name: str) -> tuple[Int[np.ndarray, " N"], Cloud]:
+        """Return the points of a block and its margin: their indices in the file, and the cloud."""
         points = np.fromfile(self.path(number), self.dtype) if self.path(number).is_file() else np.empty(0, self.dtype)
         xyz = np.ascontiguousarray(points["xyz"])
         columns = {one: np.ascontiguousarray(points[f"column {one}"]) for one in self.columns}
         largest = {"rgb": self.most} if "rgb" in self.columns else {}
         cloud = Cloud(xyz, columns, name, up="z", notes=self.notes, largest=largest)
-        return np.ascontiguousarray(points["index"]), cloud, self.blocks[number].holds(xyz)
+        return np.ascontiguousarray(points["index"]), cloud
 
     def sample(self) -> tuple[Int[np.ndarray, " S"], Float[np.ndarray, "S 3"]]:
         """Return the indices and the positions of some points, from the lowest coordinates of the file."""
