@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
+from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import with_features
 from bixt3d.datasets.files.columns import Points
 from bixt3d.datasets.files.reader import read_file
@@ -342,3 +344,37 @@ def test_plain_numbers_and_anything_else_give_the_same_points(tmp_path):
     fast, slow = points(tmp_path, table), points(tmp_path, table.replace("0.25", '"0.25"', 1))
     assert np.array_equal(fast.xyz, slow.xyz) and fast.notes == slow.notes
     assert np.array_equal(fast.columns["normal"], slow.columns["normal"])
+
+
+@pytest.mark.parametrize(
+    "first",
+    [IDS[::-1], 100 + 3 * IDS[::-1], np.random.default_rng(2).permutation(IDS), IDS % 4, -IDS],
+    ids=["falling", "falling in steps", "shuffled", "labels", "below 0"],
+)
+def test_numbers_and_labels_of_points_before_positions_are_refused_in_every_table_without_names(tmp_path, first):
+    sentence = (
+        "has integers in the first column, as numbers or labels of points: put x, y, z first, or name the columns in "
+        "its first line"
+    )
+    table = np.hstack([first, UTM])
+    for text in (rows(table), rows(table, sep=" "), "0,1,2,3\n" + rows(table), rows(table, NORMALS, RGB)):
+        assert refused(tmp_path, text) == sentence
+    assert refused(tmp_path, rows(table, sep=" "), "a.pts") == sentence
+    np.save(tmp_path / "a.npy", table)
+    np.savez(tmp_path / "a.npz", points=table.astype("f4"))
+    for name in ("a.npy", "a.npz"):
+        assert refused(tmp_path, (tmp_path / name).read_bytes(), name) == sentence
+    with pytest.raises(InputError, match="has integers in the first column"):
+        as_clouds(pandas.DataFrame(table))
+
+
+def test_integers_of_voxels_grids_and_labels_behind_positions_are_read(tmp_path):
+    grid = np.hstack([XYZ[:, :2].round(), XYZ[:, 2:]])
+    for table in (np.hstack([XYZ.round(), IDS]), np.hstack([grid, NORMALS]), np.hstack([XYZ, IDS % 4]), XYZ.round()):
+        assert np.array_equal(points(tmp_path, rows(table)).xyz, table[:, :3])
+        np.save(tmp_path / "a.npy", table.astype("f4"))
+        assert np.array_equal(read_file(tmp_path / "a.npy")[0].xyz, table[:, :3].astype("f4"))
+    plane = np.hstack([0 * IDS, XYZ[:, 1:], XYZ[:, :1]])
+    found = points(tmp_path, rows(plane))
+    assert np.array_equal(found.xyz, plane[:, :3])
+    assert "its first column, 0 in all points, taken for x" in found.notes

@@ -50,13 +50,14 @@ def split_columns(
     longer (ShapeNetPart has a few of length 0). Columns 4 to 6 of integers from 0 to 255, not all below 2, are colors.
     All others (intensity, labels) are named by their position, such as ``column7``, and so are normals and colors that
     are already ``known``. ``places``: their places in the file, if those are others. Raises InputError for fewer than
-    three columns.
+    three columns, and for numbers or labels of points in the first; see `check_first`.
     """
     if not 3 <= table.shape[1] <= MAX_COLUMNS:
         fault = "but a point takes three: x, y, z" if table.shape[1] < 3 else f"but at most {MAX_COLUMNS} are read"
         raise InputError(f"has {counted(table.shape[1], 'column')}, {fault}")
     table, first_of = as_numbers(table), {}
     placed = table[has_position(table[:, :3])]  # the other rows may be NaN altogether
+    alone = check_first(table)
     colors = placed[:, 3:6]
     may_be_colors = len(colors) and colors.shape[1] == 3 and "rgb" not in known
     if may_be_colors and (colors == colors.round()).all() and colors.min() >= 0 and 2 <= colors.max() <= 255:
@@ -71,7 +72,32 @@ def split_columns(
     number = [place + 1 for place in places or range(table.shape[1])]
     columns |= {f"column{number[i]}": table[:, i : i + 1] for i in range(3, table.shape[1]) if i not in taken}
     notes = [f"columns {number[first]} to {number[first + 2]} taken for {name}" for name, first in first_of.items()]
-    return Points(table[:, :3], columns, tuple(notes))
+    return Points(table[:, :3], columns, (*notes, *alone))
+
+
+def check_first(table: Shaped[np.ndarray, "N C"]) -> tuple[str, ...]:
+    """Raise InputError for numbers or labels of points in the first column of four or more: they would become x.
+
+    They count the rows, or are integers before three columns that are none. Voxels and points on a grid have integers
+    in two of the first columns at least. Returns a note if the integers are all the same: points may lie in a plane.
+    """
+    first, advice = table[:, 0], "put x, y, z first, or name the columns in its first line"
+    if table.shape[1] < 4 or not _are_whole(first[np.isfinite(first)]):
+        return ()
+    if len(table) > 1 and np.array_equal(first, first[0] + np.arange(len(first))) and first[0] in (0, 1):
+        raise InputError(f"counts its rows in the first column: {advice}")
+    table = table[has_position(table[:, :3])]
+    if len(table) < 3 or any(_are_whole(table[:, place]) for place in (1, 2, 3)):
+        return ()
+    steps = np.diff(table[:, 0])
+    if not steps.any():
+        return (f"its first column, {table[0, 0]:g} in all points, taken for x",)
+    kind = "rising integers" if table[0, 0] >= 0 and (steps > 0).all() else "integers"
+    raise InputError(f"has {kind} in the first column, as numbers or labels of points: {advice}")
+
+
+def _are_whole(values: Shaped[np.ndarray, " N"]) -> bool:
+    return bool((values == np.round(values)).all())
 
 
 def named_columns(columns: Mapping[str, Shaped[np.ndarray, "N ..."]]) -> Points:

@@ -99,14 +99,3 @@ class TextColumn:
         """Return whether the column numbers the rows, from 0 or 1."""
         numbers = self.numbers()
         return self.size > 1 and numbers[0] in (0, 1) and np.array_equal(numbers, numbers[0] + np.arange(self.size))
-
-    def is_whole(self) -> bool:
-        """Return whether all numbers are integers."""
-        numbers = self.numbers()
-        return bool((numbers == np.round(numbers)).all())
-
-    def rises(self) -> bool:
-        """Return whether the column has positive integers, each larger than the one before, as numbers of points."""
-        return (
-            self.size > 2 and self.is_whole() and self.numbers()[0] >= 0 and bool((np.diff(self.numbers()) > 0).all())
-        )

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from bixt3d.datasets.files.column_names import are_meaningless, find_positions, is_index_name, without_unit
-from bixt3d.datasets.files.columns import Points, each_once, named_columns, split_columns
+from bixt3d.datasets.files.columns import Points, check_first, each_once, named_columns, split_columns
 from bixt3d.datasets.files.text_columns import MAX_WORDS, TextColumn
 from bixt3d.datasets.files.text_head import Head
 from bixt3d.datasets.files.text_layout import Layout
@@ -53,8 +53,10 @@ def points_of(
         else:
             notes += _add_words(name, column, arrays, words, is_unicode)
     if names:
+        if not head.names:
+            notes += [f"its columns taken for {', '.join(names)}, as usual in {suffix}"]
+            notes += check_first(np.concatenate(list(arrays.values()), axis=1))
         points = named_columns(arrays)
-        notes += [] if head.names else [f"its columns taken for {', '.join(names)}, as usual in {suffix}"]
     else:
         points, guessed = _guessed(arrays, words, kept, first)
         notes += guessed
@@ -102,13 +104,6 @@ def _kept(columns: Sequence[TextColumn], head: Head) -> tuple[list[int], list[st
     names = head.names or [""] * len(columns)
     kept = [place for place, name in enumerate(names) if name or not columns[place].is_empty()]
     if head.names is None:
-        numeric = [columns[place] for place in kept if not columns[place].is_words()]
-        if len(numeric) > 3 and columns[kept[0]].counts_rows():
-            raise InputError("counts its rows in the first column: name the columns x, y, z in its first line")
-        if len(numeric) > 3 and numeric[0].rises() and not any(column.is_whole() for column in numeric[1:4]):
-            raise InputError(
-                "has rising integers in the first column, as numbers of points: name the columns in its first line"
-            )
         return kept, []
     if not is_index_name(names[0]) or 0 not in kept:
         return kept, []
