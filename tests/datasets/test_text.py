@@ -378,3 +378,82 @@ def test_integers_of_voxels_grids_and_labels_behind_positions_are_read(tmp_path)
     found = points(tmp_path, rows(plane))
     assert np.array_equal(found.xyz, plane[:, :3])
     assert "its first column, 0 in all points, taken for x" in found.notes
+
+
+KEYS = ("NROWS 30", "NCOLS 5", "XLLCORNER 0", "YLLCORNER 0", "CELLSIZE 1")
+GRASS = ("north: 5400030", "south: 5400000", "east: 500005", "west: 500000", "rows: 30", "cols: 5")
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (KEYS, "ESRI"),
+        (("ncols: 5", "cellsize = 1", "nrows: 30"), "ESRI"),
+        (("# DEM", "", *map(str.lower, KEYS)), "ESRI"),
+        ([f"# {key}" for key in KEYS], "ESRI"),
+        (("DEM of 2020", *KEYS), "ESRI"),
+        (GRASS, "GRASS"),
+        (["  ".join(GRASS)], "GRASS"),
+    ],
+)
+@pytest.mark.parametrize("width", [3, 5])
+def test_grids_are_refused_whatever_the_order_of_their_keys(tmp_path, head, kind, width):
+    heights = rows(np.random.default_rng(3).uniform(0, 9, (30, width)).round(2), sep=" ")
+    sentence = f"is a grid of heights ({kind} ASCII), not a list of points: export it as x y z"
+    assert refused(tmp_path, "\n".join([*head, heights]), "a.asc") == sentence
+
+
+@pytest.mark.parametrize("name", ["# rows: 40\n# columns: 3\n", "# ncols 100\n# nrows 200\n", "north,east,height\n"])
+def test_words_of_grids_before_points_are_no_grid(tmp_path, name):
+    assert len(points(tmp_path, name + rows(XYZ)).xyz) == 40
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "range,azimuth,elevation",
+        "Range [m];Azimuth [deg];Elevation [deg]",
+        "range azimuth elevation",
+        "# range azimuth elevation",
+        "range,azimuth,elevation\nm,gon,gon",
+        "nx,ny,nz",
+        "Normals:0,Normals:1,Normals:2",
+        "r,g,b",
+        "B,G,R",
+        "Red Green Blue",
+        "time,temperature,pressure",
+        "GPS_Time,foo,bar",
+        "Easting,Northing,Depth",
+        "Easting Northing Depth (m)",
+        "id,easting,northing",
+        "Norte,Este,Altura",
+        "x,y,depth",
+    ],
+)
+def test_a_header_of_other_quantities_is_refused(tmp_path, header):
+    shown = header.split("\n")[0]
+    sentence = f"has no columns x, y, z in its header '{shown}': name them so"
+    sep = ";" if ";" in header else "," if "," in header else " "
+    assert refused(tmp_path, header + "\n" + rows(XYZ, sep=sep)) == sentence
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "a,b,c",
+        "u,v,w",
+        "e,f,g",
+        "Rechts;Hoch;Höhe",
+        "Este,Norte,Altura",
+        "Abscisse,Ordonnée,Altitude",
+        "length,width,height",
+        "distance_x,distance_y,distance_z",
+        "# time of flight",
+        "Depth survey 2020",
+        "# made by hand",
+    ],
+)
+def test_a_header_of_unknown_words_is_said_and_not_used(tmp_path, header):
+    sep = ";" if ";" in header else "," if "," in header else " "
+    found = points(tmp_path, header + "\n" + rows(XYZ, sep=sep))
+    assert np.array_equal(found.xyz, XYZ) and found.notes == (f"its header '{header}' not used",)

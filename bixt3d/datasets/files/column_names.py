@@ -46,6 +46,16 @@ LENGTHS = {"m", "mm", "cm", "km", "ft", "feet", "foot", "in", "inch", "meter", "
 DEGREES = ("longitude", "lon", "long", "lng"), ("latitude", "lat")
 UNITS_OF_ANGLES = ("deg", "degree", "degrees", "°", "rad")
 
+_COLORS = {"r", "g", "b"}
+QUANTITIES = "azimuth bearing heading inclination zenith range distance radius rho theta phi roll pitch yaw depth "
+QUANTITIES += "time timestamp gpstime date temperature pressure humidity speed velocity vx vy vz curvature density "
+QUANTITIES += "intensity reflectance reflectivity amplitude red green blue nx ny nz id index label class category "
+QUANTITIES += "classification confidence"
+NO_POSITIONS = {*QUANTITIES.split(), "gps time", "return number"}
+NO_POSITIONS |= {f"{word} {axis}" for word in ("normal", "normals", "color", "colors", "rgb") for axis in "xyz012"}
+"""Names of what is no position, as `plain_name` returns them."""
+_AXIS = {word: axis for axis, its in enumerate((EASTS, NORTHS, HEIGHTS)) for word in its if len(word) > 1}
+
 
 def find_positions(names: Sequence[str]) -> tuple[int, int, int] | None:
     """Return the indices of the columns of x, y and z; None if the names do not say which they are.
@@ -76,6 +86,19 @@ def _places(words: Sequence[str], family: Sequence[Sequence[str]], names: Sequen
             raise InputError(f"has more than one column for {axis}: {listed(names[place] for place in own)}")
     x, y, z = (own[0] for _, own in places)
     return x, y, z
+
+
+def are_no_positions(names: Sequence[str], least: int) -> bool:
+    """Return whether the first three columns are no x, y, z, as at least ``least`` known names say.
+
+    One of them is another quantity, such as ``time`` or ``depth``, or another axis than its place: ``North`` comes
+    first. Single letters are known as ``r g b`` alone.
+    """
+    plain = list(map(plain_name, names))
+    if set(plain) == _COLORS:
+        return True
+    wrong = [one in NO_POSITIONS or _AXIS.get(one, place) != place for place, one in enumerate(plain)]
+    return any(wrong) and sum(one in NO_POSITIONS or one in _AXIS for one in plain) >= least
 
 
 def plain_name(name: str) -> str:

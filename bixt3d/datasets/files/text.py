@@ -1,6 +1,5 @@
 """Text files of points, as programs and instruments write them: one point in each line."""
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -10,7 +9,7 @@ from jaxtyping import Float
 
 from bixt3d.datasets.files.columns import MAX_COLUMNS, Points
 from bixt3d.datasets.files.text_columns import TextColumn
-from bixt3d.datasets.files.text_head import Head, read_head, refuse_row
+from bixt3d.datasets.files.text_head import Head, check_grid, read_head, refuse_row
 from bixt3d.datasets.files.text_layout import Layout, find_layout
 from bixt3d.datasets.files.text_points import points_of, position_places
 from bixt3d.io.bounds import counted, decode_words, read_plain
@@ -33,8 +32,7 @@ def read_text(path: Path) -> list[Points]:
     lines = text.split("\n")
     if max(map(len, lines)) > LINE_LENGTH:
         raise InputError(f"has a line of more than {LINE_LENGTH} characters: write one point in each line, x y z")
-    if re.match(r"\s*ncols\s+\d+\s*\n\s*nrows\s", text, re.IGNORECASE):
-        raise InputError("is a grid of heights (ESRI ASCII), not a list of points: export it as x y z")
+    check_grid(lines)
     layout = find_layout(lines)
     if layout.columns > MAX_COLUMNS:
         raise InputError(f"has {layout.columns} columns, but at most {MAX_COLUMNS} are read")

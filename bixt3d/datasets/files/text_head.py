@@ -5,10 +5,21 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, NoReturn
 
-from bixt3d.datasets.files.column_names import are_meaningless, check_units, find_positions, is_index_name
+from bixt3d.datasets.files.column_names import (
+    are_meaningless,
+    are_no_positions,
+    check_units,
+    find_positions,
+    is_index_name,
+)
 from bixt3d.datasets.files.text_layout import Layout, is_comment, without_mark
 from bixt3d.io.bounds import counted, shortened
 from bixt3d.types import InputError
+
+HEAD = 100
+"""Lines that the keys of a grid are looked for in."""
+
+_GRID = re.compile(r"\b(ncols|nrows|cellsize|rows|cols|north)\b[ \t:=,]*[-+.\d]", re.IGNORECASE)
 
 
 class Head(NamedTuple):
@@ -27,6 +38,17 @@ class Head(NamedTuple):
     count: int | None = None
     is_short: bool = False
     notes: tuple[str, ...] = ()
+
+
+def check_grid(lines: Sequence[str]) -> None:
+    """Raise InputError for a grid of heights, by the keys before its rows, in any order."""
+    head = lines[:HEAD]
+    plain = [line for line in head if not is_comment(line)]
+    keys, sure = ({key.lower() for key in _GRID.findall("\n".join(some))} for some in (head, plain))
+    esri = {"ncols", "nrows"} <= sure or {"ncols", "nrows", "cellsize"} <= keys
+    if esri or {"rows", "cols", "north"} <= keys:
+        kind = "ESRI ASCII" if esri else "GRASS ASCII"
+        raise InputError(f"is a grid of heights ({kind}), not a list of points: export it as x y z")
 
 
 def read_head(lines: Sequence[str], layout: Layout) -> Head:
@@ -97,15 +119,24 @@ def _named(names: list[str], units: Sequence[Sequence[str]], layout: Layout, hea
 
 
 def _unnamed(words: Mapping[str, Sequence[str]], layout: Layout, head: Head) -> Head:
-    """Return the head with a note on its last line that looks like a header."""
+    """Return the head with a note on its last line that looks like a header. Raises InputError if it names others."""
     likely = [line for line, names in words.items() if not is_comment(line) or len(names) == layout.columns]
     if not likely:
         return head
     line, names = likely[-1], words[likely[-1]]
     has_axis = any(name.lower() in ("x", "y", "z") for name in names)
-    if not is_comment(line) and len(names) == layout.columns and (len(names) > 3 or has_axis):
-        raise InputError(f"has no columns x, y, z in its header '{shortened(line)}': name them so")
+    is_wrong = not is_comment(line) and len(names) == layout.columns and (len(names) > 3 or has_axis)
+    others = [one for one in likely if len(words[one]) == layout.columns and _names_others(one, words[one])]
+    if is_wrong or others:
+        shown = shortened(others[-1] if others else line)
+        raise InputError(f"has no columns x, y, z in its header '{shown}': name them so")
     return head._replace(notes=(f"its header '{shortened(line)}' not used",))
+
+
+def _names_others(line: str, names: Sequence[str]) -> bool:
+    """Return whether a line names other quantities than x, y, z; words between blanks and comments may be no names."""
+    least = len(names) if is_comment(line) else 1 if re.search(r"[,;\t|]", line) else 2
+    return are_no_positions(names, least)
 
 
 def _names_in(line: str, layout: Layout) -> list[str] | None:
