@@ -15,6 +15,7 @@ from bixt3d.datasets.files.cloud import Cloud, as_array, as_column, share_larges
 from bixt3d.datasets.files.columns import Points, named_columns, split_columns
 from bixt3d.datasets.files.fields import points_of_fields, structured_fields
 from bixt3d.datasets.files.mesh_points import sample_corners
+from bixt3d.datasets.files.precision import rounded_notes
 from bixt3d.datasets.files.pyg import from_pyg
 from bixt3d.datasets.files.reader import MESH_POINTS, check_points, read_file
 from bixt3d.datasets.files.trimesh_objects import points_of_scene
@@ -101,7 +102,11 @@ def _from_frame(frame: Any) -> Cloud:
     values = {str(name): np.asarray(frame[name]) for name in frame.columns}
     unread = [name for name, column in values.items() if column.dtype.kind not in "fiub"]
     if all(name.isdigit() for name in values) and not unread:  # a table without names
-        return _of_points(split_columns(np.stack(list(values.values()), 1)))
+        table = np.stack(list(values.values()), 1)
+        whole = {f"column{place + 1}": one for place, one in enumerate(values.values()) if one.dtype.kind in "iu"}
+        notes = rounded_notes(whole) if table.dtype.kind == "f" else ()
+        points = split_columns(table)
+        return _of_points(points._replace(notes=points.notes + notes))
     points = points_of_fields({name: column for name, column in values.items() if name not in unread})
     return _of_points(points._replace(notes=points.notes + ((f"{listed(unread)} not read",) if unread else ())))
 

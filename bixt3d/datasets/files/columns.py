@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 
 from bixt3d.datasets.files.cloud import has_position
 from bixt3d.datasets.files.column_names import find_positions
+from bixt3d.datasets.files.precision import is_rounded
 from bixt3d.datasets.transforms.upright import Up
 from bixt3d.io.bounds import counted, listed
 from bixt3d.types import InputError
@@ -55,7 +56,7 @@ def split_columns(
     if not 3 <= table.shape[1] <= MAX_COLUMNS:
         fault = "but a point takes three: x, y, z" if table.shape[1] < 3 else f"but at most {MAX_COLUMNS} are read"
         raise InputError(f"has {counted(table.shape[1], 'column')}, {fault}")
-    table, first_of = as_numbers(table), {}
+    given, table, first_of = table, as_numbers(table), {}
     placed = table[has_position(table[:, :3])]  # the other rows may be NaN altogether
     alone = check_first(table)
     colors = placed[:, 3:6]
@@ -70,7 +71,8 @@ def split_columns(
     columns = {name: table[:, first : first + 3] for name, first in first_of.items()}
     taken = [place for first in first_of.values() for place in range(first, first + 3)]
     number = [place + 1 for place in places or range(table.shape[1])]
-    columns |= {f"column{number[i]}": table[:, i : i + 1] for i in range(3, table.shape[1]) if i not in taken}
+    others = [place for place in range(3, table.shape[1]) if place not in taken]
+    columns |= {f"column{number[i]}": (given if is_rounded(given[:, i]) else table)[:, i : i + 1] for i in others}
     notes = [f"columns {number[first]} to {number[first + 2]} taken for {name}" for name, first in first_of.items()]
     return Points(table[:, :3], columns, (*notes, *alone))
 

@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
+from bixt3d.datasets.files.precision import is_rounded
 from bixt3d.io.bounds import counted, shortened
 from bixt3d.types import InputError
 
@@ -50,8 +51,20 @@ def _columns(rows: Sequence[str], layout: np.dtype) -> list[Shaped[np.ndarray, "
     for name in layout.names:
         field, (count,) = layout[name].subdtype
         values = table[:, first : first + count]
+        if field.kind in "iu" and is_rounded(values):
+            values = _integers(rows, field, range(first, first + count), values)
         first += count
         with np.errstate(invalid="ignore", over="ignore"):
             converted = values.astype(field)
         columns.append(converted if field.kind == "f" or np.array_equal(converted, values) else values)
     return columns
+
+
+def _integers(
+    rows: Sequence[str], field: np.dtype, places: Sequence[int], rounded: Float[np.ndarray, "N W"]
+) -> Shaped[np.ndarray, "N W"]:
+    """Return a field of integers with all digits; as ``rounded`` if its values are written otherwise."""
+    try:
+        return np.loadtxt(rows, field, comments=None, ndmin=2, usecols=places)
+    except (ValueError, OverflowError):
+        return rounded

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Shaped
 
 from bixt3d.datasets.files.mesh_text import numbers, plain_text, without_commas
 from bixt3d.datasets.files.ply_header import Element, Header, Property
+from bixt3d.datasets.files.precision import rounded_notes
 from bixt3d.io.bounds import counted, printable, shortened
 from bixt3d.types import InputError
 
@@ -129,7 +130,7 @@ class _Numbers(_Body):
             with np.errstate(over="ignore"):
                 return found.astype(dtype)
         bounds = np.iinfo(dtype)
-        fits = (found == np.round(found)) & (found >= bounds.min) & (found <= bounds.max)
+        fits = (found == np.round(found)) & (found >= bounds.min) & (found < float(bounds.max) + 1)
         return found.astype(dtype) if fits.all() else found
 
     def reader(self, dtype: np.dtype) -> Callable[[int], int]:
@@ -225,8 +226,14 @@ def _rows_by_line(lines: list[bytes], sizes: list[int], elements: list[Element])
 
 
 def _kind_notes(rows: Rows) -> tuple[str, ...]:
-    """Return notes on integer properties of a text that have other numbers."""
-    return tuple(
+    """Return notes on integer properties of a text that have other numbers, or rounded ones."""
+    long = {
+        one.name: columns[one.name]
+        for element, columns in rows
+        for one in element.properties
+        if one.dtype.kind in "iu" and isinstance(columns[one.name], np.ndarray)
+    }
+    return rounded_notes(long) + tuple(
         f"{printable(shortened(one.name))} declared as {one.dtype}, but it has other numbers"
         for element, columns in rows
         for one in element.properties

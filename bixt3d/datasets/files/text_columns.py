@@ -6,6 +6,7 @@ from math import nan
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from bixt3d.datasets.files.precision import rounded_notes
 from bixt3d.datasets.files.text_layout import Layout, is_color, is_junk
 from bixt3d.io.bounds import counted, printable, shortened
 from bixt3d.types import InputError
@@ -86,13 +87,14 @@ class TextColumn:
         return found, names
 
     def notes(self, name: str) -> list[str]:
-        """Return notes on gaps, and on words among numbers."""
+        """Return notes on gaps, on words among numbers, and on rounded integers."""
         missing = self.size - int(np.isfinite(self.numbers()).sum()) - len(self.words)
         missing -= len(self.nones) if self.is_words() else 0
         notes = [f"{name} missing in {counted(missing, 'point')}"] if missing else []
         if self.words and not self.is_words():
             example = printable(shortened(next(iter(self.words.values())), 20))
             notes.append(f"{name} is no number in {counted(len(self.words), 'point')}, such as '{example}'")
+        notes += rounded_notes({name: self.numbers()})
         return notes
 
     def counts_rows(self) -> bool:

@@ -14,12 +14,14 @@ from jaxtyping import Float, Int, Shaped, UInt8
 
 from bixt3d.datasets.files.las_new import write_las
 from bixt3d.datasets.files.las_writing import copy_las
+from bixt3d.datasets.files.precision import rounded_notes
 from bixt3d.io.writing import replace_file
 
 PLY_TYPES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint"}
 PLY_TYPES |= {"f4": "float", "f8": "double"}
 TRIPLES = {"normal": ("nx", "ny", "nz"), "rgb": ("red", "green", "blue")}
 """The usual PLY names of the columns of these features."""
+IN_PLY = ": PLY has no integers of 64 bits"
 ROWS = 100_000
 """Points that are written at a time."""
 
@@ -73,10 +75,11 @@ def write_points(
     else:
         columns["rgb"] = as_bytes(rgb)
         comments = [*comments, "red green blue are the colors of the labels"]
+    notes = rounded_notes({name: values for name, values in columns.items() if values.dtype.kind in "iu"}, IN_PLY)
     columns |= {"label": points.label.astype("<i4"), "confidence": points.confidence.astype("<f4"), **points.more}
     names = [f"label {number} {name or 'none: the point has no position'}" for number, name in points.names.items()]
     write_ply(path, points.xyz, columns, [*comments, *names])
-    return ([path, extra] if own_colors else [path]), ()
+    return ([path, extra] if own_colors else [path]), notes
 
 
 def _apart(columns: Columns, taken: Sequence[str]) -> dict[str, Shaped[np.ndarray, "N _"]]:

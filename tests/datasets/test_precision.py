@@ -1,0 +1,104 @@
+"""Integers beyond 2^53 and float32 far from the origin: kept where they can be, and said where they cannot."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas
+import pytest
+
+from bixt3d.datasets.files.arrays import as_clouds
+from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.reader import read_file
+from bixt3d.datasets.files.writers import LabelledPoints, write_points
+
+XYZ = np.random.default_rng(0).uniform(1, 9, (40, 3)).round(3)
+TIME = 1_690_000_000_123_456_789 + np.arange(40)
+"""Nanoseconds since 1970: float64 has steps of 256 there."""
+IDS = 2**63 + np.arange(40, dtype=np.uint64)
+ROUNDED = "t has integers beyond 2^53, rounded"
+LINES = [f"{x} {y} {z} {t}" for (x, y, z), t in zip(XYZ, TIME, strict=True)]
+PCD = "VERSION 0.7\nFIELDS x y z {0}\nSIZE 8 8 8 8\nTYPE F F F U\nWIDTH 40\nHEIGHT 1\nPOINTS 40\nDATA {1}\n"
+
+
+def read(path: Path, content: str | bytes) -> Cloud:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    (cloud,) = read_file(path)
+    return cloud
+
+
+def records(values: np.ndarray) -> np.ndarray:
+    table = np.zeros(40, [*((axis, "f8") for axis in "xyz"), ("t", values.dtype)])
+    table["x"], table["y"], table["z"], table["t"] = *XYZ.T, values
+    return table
+
+
+@pytest.mark.parametrize("values", [TIME, -TIME, IDS], ids=["int64", "below 0", "uint64"])
+def test_integers_of_64_bits_are_kept_where_a_file_has_them_as_numbers(tmp_path, values):
+    np.save(tmp_path / "a.npy", records(values))
+    np.savez(tmp_path / "b.npz", xyz=XYZ, t=values)
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["xyz"], file["t"] = XYZ, values
+    for name in ("a.npy", "b.npz", "c.h5"):
+        (cloud,) = read_file(tmp_path / name)
+        assert np.array_equal(cloud.columns["t"][:, 0], values) and cloud.notes == ()
+    whole = np.column_stack([*(100 * XYZ.T).round().astype(values.dtype), values])
+    np.save(tmp_path / "d.npy", whole)
+    for cloud in (read_file(tmp_path / "d.npy")[0], as_clouds(pandas.DataFrame(whole))[1][0]):
+        assert np.array_equal(cloud.columns["column4"][:, 0], values) and cloud.notes == ()
+
+
+def test_a_pcd_keeps_integers_of_64_bits_binary_and_as_text(tmp_path):
+    binary = PCD.format("t", "binary").encode() + records(TIME.astype(np.uint64)).tobytes()
+    for content in (PCD.format("t", "ascii") + "\n".join(LINES), binary):
+        cloud = read(tmp_path / "a.pcd", content)
+        assert np.array_equal(cloud.columns["t"][:, 0], TIME) and cloud.notes == ()
+    head = PCD.format("t n", "ascii").replace("8 8 8 8", "8 8 8 8 4").replace("F F F U", "F F F U U")
+    cloud = read(tmp_path / "b.pcd", head + "\n".join(f"{line} 2.0" for line in LINES))
+    assert np.array_equal(cloud.columns["t"][:, 0], TIME)
+
+
+@pytest.mark.parametrize("head", ["x,y,z,t\n", ""])
+@pytest.mark.parametrize("last", ["", "1,2,3,\n"], ids=["plain", "with a gap"])
+def test_integers_that_a_text_rounds_are_said(tmp_path, head, last):
+    name = "t" if head else "column4"
+    cloud = read(tmp_path / "a.csv", head + "".join(line.replace(" ", ",") + "\n" for line in LINES) + last)
+    assert f"{name} has integers beyond 2^53, rounded" in cloud.notes
+    small = read(tmp_path / "b.csv", head + "".join(f"{x},{y},{z},{i}.5\n" for i, (x, y, z) in enumerate(XYZ)) + last)
+    assert not any("2^53" in note for note in small.notes)
+
+
+@pytest.mark.parametrize(("kind", "values"), [("uint64", TIME), ("int64", -TIME), ("uint64", IDS)])
+def test_integers_that_a_ply_in_text_rounds_are_said(tmp_path, kind, values):
+    head = "ply\nformat ascii 1.0\nelement vertex 40\nproperty double x\nproperty double y\nproperty double z\n"
+    rows = "".join(f"{x} {y} {z} {t}\n" for (x, y, z), t in zip(XYZ, values, strict=True))
+    cloud = read(tmp_path / "a.ply", f"{head}property {kind} t\nend_header\n{rows}")
+    assert cloud.notes == (ROUNDED,)
+    assert np.array_equal(cloud.columns["t"][:, 0], values.astype(float).astype(kind))
+
+
+def test_the_largest_integers_of_a_ply_in_text_do_not_become_negative(tmp_path):
+    head = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\n"
+    for kind in ("int64", "uint64"):
+        most = np.iinfo(kind).max
+        cloud = read(tmp_path / "a.ply", f"{head}property {kind} t\nend_header\n0 0 0 {most}\n1 1 1 0\n")
+        assert cloud.columns["t"][:, 0].tolist() == [float(most), 0] and ROUNDED in cloud.notes
+
+
+def test_integers_among_the_numbers_of_a_data_frame_without_names_are_said(tmp_path):
+    frame = pandas.DataFrame(dict(enumerate([*XYZ.T, TIME])))
+    assert as_clouds(frame)[1][0].notes == ("column4 has integers beyond 2^53, rounded",)
+    frame = pandas.DataFrame(dict(enumerate([*XYZ.T, TIME % 2**53])))
+    assert as_clouds(frame)[1][0].notes == ()
+
+
+@pytest.mark.parametrize("values", [TIME, -TIME, IDS], ids=["int64", "below 0", "uint64"])
+def test_integers_of_64_bits_are_said_where_a_ply_is_written_and_kept_by_las(tmp_path, values):
+    labels = np.zeros(40, int), np.ones(40), {0: "a"}
+    points = LabelledPoints(XYZ, *labels, {"t": values[:, None], "small": np.arange(40)[:, None]})
+    _, notes = write_points(tmp_path / "a.ply", points, XYZ)
+    assert notes == (f"{ROUNDED}: PLY has no integers of 64 bits",)
+    pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 'bixt3d[lidar]'")
+    _, notes = write_points(tmp_path / "a.las", points, XYZ)
+    assert not any("2^53" in note for note in notes)
+    assert np.array_equal(read_file(tmp_path / "a.las")[0].columns["t"][:, 0], values)
