@@ -7,6 +7,8 @@ import numpy as np
 import pandas
 import pytest
 
+from bixt3d.datasets.clouds.modelnet import ModelNetHDF5
+from bixt3d.datasets.clouds.part_hdf5 import PartHDF5
 from bixt3d.datasets.files.arrays import as_clouds
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import read_file
@@ -102,3 +104,71 @@ def test_integers_of_64_bits_are_said_where_a_ply_is_written_and_kept_by_las(tmp
     _, notes = write_points(tmp_path / "a.las", points, XYZ)
     assert not any("2^53" in note for note in notes)
     assert np.array_equal(read_file(tmp_path / "a.las")[0].columns["t"][:, 0], values)
+
+
+MAP = (XYZ + [500_000, 5_400_000, 0]).astype(np.float32)
+COARSE = "coordinates are float32 and far from the origin: steps of 0.5"
+
+
+def ply_of(xyz: np.ndarray, kind: str) -> bytes:
+    lines = ["ply", "format binary_little_endian 1.0", "element vertex 40"]
+    lines += [*(f"property {kind} {axis}" for axis in "xyz"), "end_header", ""]
+    return "\n".join(lines).encode() + xyz.tobytes()
+
+
+def write_all(folder: Path, xyz: np.ndarray, colors: np.ndarray) -> None:
+    table = np.zeros(40, [(axis, xyz.dtype) for axis in "xyz"])
+    table["x"], table["y"], table["z"] = xyz.T
+    np.save(folder / "a.npy", xyz)
+    np.save(folder / "b.npy", xyz.astype(xyz.dtype.newbyteorder(">")))
+    np.save(folder / "c.npy", table)
+    np.save(folder / "d.npy", np.hstack([xyz, colors.astype(xyz.dtype)]))
+    np.savez(folder / "e.npz", x=xyz[:, 0], y=xyz[:, 1], z=xyz[:, 2], rgb=colors)
+    with h5py.File(folder / "f.h5", "w") as file:
+        file["xyz"], file["rgb"] = xyz, colors
+    size = xyz.dtype.itemsize
+    head = f"VERSION 0.7\nFIELDS x y z\nSIZE{f' {size}' * 3}\nTYPE F F F\nWIDTH 40\nHEIGHT 1\nPOINTS 40\nDATA binary\n"
+    (folder / "g.pcd").write_bytes(head.encode() + xyz.tobytes())
+    (folder / "h.ply").write_bytes(ply_of(xyz, "float" if size == 4 else "double"))
+
+
+def test_float32_far_from_the_origin_is_said_in_every_format(tmp_path):
+    write_all(tmp_path, MAP, np.zeros((40, 3)))
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 8
+    for path in files:
+        (cloud,) = read_file(path)
+        assert COARSE in cloud.notes and np.array_equal(cloud.xyz, MAP), path.name
+    facet = np.zeros(12, [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attributes", "<u2")])
+    facet["corners"] = MAP[:36].reshape(12, 3, 3)
+    (tmp_path / "i.stl").write_bytes(bytes(80) + np.uint32(12).tobytes() + facet.tobytes())
+    assert COARSE in read_file(tmp_path / "i.stl")[0].notes
+    missing = MAP.copy()
+    missing[3], missing[5, 1] = np.nan, 1e30
+    np.save(tmp_path / "a.npy", missing)
+    assert COARSE in read_file(tmp_path / "a.npy")[0].notes
+
+
+@pytest.mark.parametrize("xyz", [MAP.astype(float), XYZ.astype("f4"), (XYZ + 500).astype("f4")], ids=str)
+def test_float64_and_float32_near_the_origin_have_no_such_note(tmp_path, xyz):
+    write_all(tmp_path, xyz, np.zeros((40, 3)))
+    notes = [note for path in sorted(tmp_path.iterdir()) for note in read_file(path)[0].notes]
+    assert not any("far from the origin" in note for note in notes)
+
+
+def test_training_sets_in_float32_far_from_the_origin_say_so(tmp_path):
+    (tmp_path / "shape_names.txt").write_text("bed\nchair\n")
+    for split, offset in (("train", 0), ("test", [500_000, 5_400_000, 0])):
+        (tmp_path / f"{split}_files.txt").write_text(f"{split}.h5\n")
+        with h5py.File(tmp_path / f"{split}.h5", "w") as file:
+            file["data"], file["label"] = np.stack([XYZ + offset] * 2).astype("f4"), np.array([0, 1])
+            file["pid"] = np.zeros((2, 40), int)
+    train, test = ModelNetHDF5(str(tmp_path), num_points=40).load()
+    assert (train.notes, test.notes) == ((), (f"test.h5: {COARSE}",))
+    (tmp_path / "seg_classes.json").write_text('{"bed": [0], "chair": [1]}')
+    with h5py.File(tmp_path / "test.h5", "a") as file:
+        file["pid"][1] = 1
+    with h5py.File(tmp_path / "train.h5", "a") as file:
+        file["pid"][1] = 1
+    train, test = PartHDF5(str(tmp_path), num_points=40).load()
+    assert (train.notes, test.notes) == ((), (f"test.h5: {COARSE}",))

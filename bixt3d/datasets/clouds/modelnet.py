@@ -23,6 +23,7 @@ from bixt3d.datasets.clouds.cache import (
 from bixt3d.datasets.clouds.reading import (
     cache_of_files,
     clouds_layout,
+    coarse_positions,
     fill_clouds,
     largest_colors,
     read_file_list,
@@ -87,7 +88,7 @@ class ModelNetHDF5(CloudSource):
         )
         say_missing(paths, found["missing"])
         sizes = (found["xyz"], found["feats"], found["label"], tuple(names))
-        return CloudSet(*sizes, features=self.features, notes=notes)
+        return CloudSet(*sizes, features=self.features, notes=(*notes, *coarse_positions(paths)))
 
 
 class ModelNetNormals(CloudSource):

@@ -17,6 +17,7 @@ from bixt3d.datasets.clouds.placed import placed_blocks
 from bixt3d.datasets.clouds.reading import (
     cache_of_files,
     clouds_layout,
+    coarse_positions,
     fill_clouds,
     largest_colors,
     read_file_list,
@@ -101,7 +102,7 @@ class PartHDF5(PartSource):
         say_missing(paths, found["missing"])
         sizes = (found["xyz"], found["feats"], found["label"], tuple(class_parts))
         names = (found["parts"], part_names, class_parts)
-        return CloudSet(*sizes, *names, self.features, (*notes, *more_notes))
+        return CloudSet(*sizes, *names, self.features, (*notes, *more_notes, *coarse_positions(paths)))
 
 
 def _files(root: Path, split: str) -> list[Path]:

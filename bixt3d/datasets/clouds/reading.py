@@ -19,6 +19,7 @@ from bixt3d.datasets.clouds.placed import placed_blocks
 from bixt3d.datasets.files.cloud import NO_POSITION
 from bixt3d.datasets.files.feature_columns import UNITS, color_notes, feature_numbers, largest_of
 from bixt3d.datasets.files.hdf5 import find_dataset, open_hdf5
+from bixt3d.datasets.files.precision import coarse_notes
 from bixt3d.datasets.transforms.normalize import check_each, normalize_clouds
 from bixt3d.io.bounds import LIST_BYTES, check_names, listed, printable, read_plain, read_words, shortened
 from bixt3d.types import Feature, Features, InputError, feature_name
@@ -179,6 +180,16 @@ def largest_colors(paths: Sequence[Path], features: Features) -> tuple[dict[str,
                     most[feature.name] = float(np.maximum(here, most.get(feature.name, 0)))  # NaN stays
                     notes[feature.name] = color_notes(np.empty(0, dataset.dtype), most[feature.name])
     return most, tuple(f"{name}: {note} in all files of the set" for name, its in notes.items() for note in its)
+
+
+def coarse_positions(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return a note if the first cloud of one of the files of a set is float32 and far from the origin."""
+    for path in paths:
+        with open_hdf5(path) as file:
+            data = find_dataset(file, "data")
+            if found := coarse_notes(data[0].astype(np.float64), [data.dtype] * 3):
+                return tuple(f"{path.name}: {note}" for note in found)
+    return ()
 
 
 def _fill_feature(dataset: Any, feature: Feature, feats: Float[Tensor, "S N W"], path: str, most: float | None) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 
 from bixt3d.datasets.files.cloud import has_position
 from bixt3d.datasets.files.column_names import find_positions
-from bixt3d.datasets.files.precision import is_rounded
+from bixt3d.datasets.files.precision import coarse_notes, is_rounded
 from bixt3d.datasets.transforms.upright import Up
 from bixt3d.io.bounds import counted, listed
 from bixt3d.types import InputError
@@ -74,7 +74,8 @@ def split_columns(
     others = [place for place in range(3, table.shape[1]) if place not in taken]
     columns |= {f"column{number[i]}": (given if is_rounded(given[:, i]) else table)[:, i : i + 1] for i in others}
     notes = [f"columns {number[first]} to {number[first + 2]} taken for {name}" for name, first in first_of.items()]
-    return Points(table[:, :3], columns, (*notes, *alone))
+    coarse = coarse_notes(placed[:, :3], [given.dtype] * 3)
+    return Points(table[:, :3], columns, (*notes, *alone, *coarse))
 
 
 def check_first(table: Shaped[np.ndarray, "N C"]) -> tuple[str, ...]:
@@ -115,7 +116,9 @@ def named_columns(columns: Mapping[str, Shaped[np.ndarray, "N ..."]]) -> Points:
     axes = [list(columns)[place] for place in places]
     if wide := next((name for name in axes if columns[name].shape[1] > 1), None):
         raise InputError(f"has {columns[wide].shape[1]} numbers for each {wide}")
-    xyz = as_numbers(np.concatenate([columns.pop(name) for name in axes], axis=1))
+    axis_columns = [columns.pop(name) for name in axes]
+    xyz = as_numbers(np.concatenate(axis_columns, axis=1))
+    notes = coarse_notes(xyz, [one.dtype for one in axis_columns])
     by_name: dict[str, list[str]] = {}
     for name in columns:
         by_name.setdefault(name.strip().lower(), []).append(name)
@@ -125,7 +128,7 @@ def named_columns(columns: Mapping[str, Shaped[np.ndarray, "N ..."]]) -> Points:
         if names := next((names for names in spellings if set(names) <= set(once)), None):
             found[feature] = np.concatenate([columns.pop(once[name]) for name in names], axis=1)
     once = {original: low for low, original in once.items()}
-    return Points(xyz, {once.get(name, name): values for name, values in columns.items()} | found)
+    return Points(xyz, {once.get(name, name): values for name, values in columns.items()} | found, notes)
 
 
 def _length(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 1"]:

@@ -56,6 +56,7 @@ def read_ply(path: Path) -> Polygons:
     rgb = points.columns.get("rgb")
     vertex_rgb = rgb if rgb is not None and rgb.shape[1] == 3 else None
     found = np.concatenate(face_rgb) if all_colored else None
+    notes += points.notes
     return Polygons(
         points.xyz, np.concatenate(sizes), np.concatenate(corners), points.columns, vertex_rgb, found, notes
     )

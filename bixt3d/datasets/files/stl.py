@@ -7,6 +7,7 @@ import numpy as np
 
 from bixt3d.datasets.files.mesh_text import Lines, numbers, plain_text, without_commas
 from bixt3d.datasets.files.polygons import Polygons
+from bixt3d.datasets.files.precision import coarse_notes
 from bixt3d.io.bounds import counted, read_plain
 from bixt3d.types import InputError
 
@@ -46,7 +47,9 @@ def _read_binary(raw: bytes, announced: int) -> Polygons:
     if facets["attributes"].any():
         notes += ("the attribute bytes of its triangles not read",)
     with np.errstate(invalid="ignore"):  # damaged files contain invalid floats
-        return _polygons(facets["corners"].astype(np.float64), notes)
+        corners = facets["corners"].astype(np.float64)
+    notes += coarse_notes(corners.reshape(-1, 3), [np.dtype(np.float32)] * 3)
+    return _polygons(corners, notes)
 
 
 def _read_text(text: bytes) -> Polygons:
