@@ -353,8 +353,7 @@ def test_plain_numbers_and_anything_else_give_the_same_points(tmp_path):
 )
 def test_numbers_and_labels_of_points_before_positions_are_refused_in_every_table_without_names(tmp_path, first):
     sentence = (
-        "has integers in the first column, as numbers or labels of points: put x, y, z first, or name the columns in "
-        "its first line"
+        "has integers in the first column, as numbers or labels of points: put x, y, z first, or name the columns"
     )
     table = np.hstack([first, UTM])
     for text in (rows(table), rows(table, sep=" "), "0,1,2,3\n" + rows(table), rows(table, NORMALS, RGB)):

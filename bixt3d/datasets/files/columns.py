@@ -84,7 +84,7 @@ def check_first(table: Shaped[np.ndarray, "N C"]) -> tuple[str, ...]:
     They count the rows, or are integers before three columns that are none. Voxels and points on a grid have integers
     in two of the first columns at least. Returns a note if the integers are all the same: points may lie in a plane.
     """
-    first, advice = table[:, 0], "put x, y, z first, or name the columns in its first line"
+    first, advice = table[:, 0], "put x, y, z first, or name the columns"
     if table.shape[1] < 4 or not _are_whole(first[np.isfinite(first)]):
         return ()
     if len(table) > 1 and np.array_equal(first, first[0] + np.arange(len(first))) and first[0] in (0, 1):
