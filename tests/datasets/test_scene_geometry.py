@@ -96,7 +96,7 @@ def test_crops_on_hills_have_those_of_the_hills():
     feats = torch.cat([torch.ones(1600, 1), 0.9 * flat + 0.01], 1).repeat(40, 1, 1)  # of cells that lie otherwise
     raised = raise_scenes({"xyz": xyz, "feats": feats, "index": index}, 30.0, features, 0.5, Draws(index, "relief"))
     changed = (raised["xyz"] != xyz).flatten(1).any(1)
-    assert 10 < changed.sum() < 30 and torch.equal(raised["feats"][~changed], feats[~changed])
+    assert 5 < changed.sum() < 20 and torch.equal(raised["feats"][~changed], feats[~changed])
     for i in changed.nonzero().flatten().tolist():
         shapes = torch.cat(list(voxel_geometry(raised["xyz"][i], 1.0).values()), 1).float()
         expected = (feats[i, :, 1:] + shapes - flat).clamp(0, 1)

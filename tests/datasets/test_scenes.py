@@ -383,7 +383,7 @@ def test_some_crops_are_laid_over_hills_with_heights_above_them(tallest):
     features, draws = Features.parse("intensity,height,log_height:2,local_height:2"), Draws(batch["index"], "relief")
     raised = raise_scenes(batch, 30.0, features, 0.5, draws)
     changed = (raised["xyz"] != batch["xyz"]).flatten(1).any(1)
-    assert changed.tolist() == (draws.uniform("raised") < 0.5).tolist() and 10 < changed.sum() < 30
+    assert changed.tolist() == (draws.uniform("raised") < 0.3).tolist() and 5 < changed.sum() < 20
     assert raised["feats"][~changed].equal(batch["feats"][~changed])
     assert raised["xyz"][..., :2].equal(batch["xyz"][..., :2]) and bool((raised["feats"][..., 0] == 1).all())
     center = xyz[0, :, :2].square().sum(1).argmin()

@@ -24,7 +24,7 @@ from bixt3d.datasets.scenes.strays import STRAY_CELL, stray_points
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.types import Features
 
-RATE, CONES = 0.5, 8
+RATE, CONES = 0.3, 8
 """Probability that a crop is changed; cones that are laid under it."""
 NARROW, WIDE = 5.0, 40.0
 """Smallest and largest radius of a cone, in voxels."""
