@@ -304,3 +304,122 @@ def test_too_many_groups_are_refused(tmp_path):
             file.create_group(str(place))
     with pytest.raises(InputError, match="has more than 1000 groups"):
         read_file(tmp_path / "a.h5")
+
+
+VECTOR = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4")])
+NORMALS = XYZ / np.linalg.norm(XYZ, axis=1, keepdims=True)
+
+
+def records(*parts: tuple, **values: np.ndarray) -> np.ndarray:
+    """Return records with the given fields; ``values``: the three numbers of those that are vectors."""
+    table = np.zeros(100, list(parts))
+    for name, own in values.items():
+        if table[name].dtype.names:
+            for part, column in zip(table[name].dtype.names[:3], own.T, strict=True):
+                table[name][part] = column
+        else:
+            table[name] = own
+    return table
+
+
+QUATERNION = np.dtype([(name, "f4") for name in "xyzw"])
+COLOR = np.dtype([(name, "u1") for name in "rgba"])
+POINT = np.dtype([*((name, "f4") for name in "xyz"), ("intensity", "f4")])
+NESTED = {
+    "position and normal": (
+        records(("position", VECTOR), ("normal", VECTOR), position=XYZ, normal=NORMALS),
+        {"normal": NORMALS},
+    ),
+    "normal first": (
+        records(("normal", VECTOR), ("position", VECTOR), position=XYZ, normal=NORMALS),
+        {"normal": NORMALS},
+    ),
+    "normal and any other name": (
+        records(("Normal", VECTOR), ("pose", VECTOR), pose=XYZ, Normal=NORMALS),
+        {"normal": NORMALS},
+    ),
+    "a field of three numbers and a velocity": (
+        records(("pos", "f4", 3), ("velocity", VECTOR), pos=XYZ, velocity=NORMALS),
+        {"velocity": NORMALS},
+    ),
+    "a point and its end": (
+        records(("point", POINT), ("end", VECTOR), point=XYZ, end=NORMALS),
+        {"intensity": np.zeros((100, 1)), "end": NORMALS},
+    ),
+    "two colors": (
+        records(("location", VECTOR), ("color", COLOR), ("specular", COLOR), location=XYZ, color=RGB),
+        {"rgb": np.c_[RGB, 0 * RGB[:, 0]], "specular": np.zeros((100, 4))},
+    ),
+    "one color": (
+        records(("location", VECTOR), ("color", COLOR), location=XYZ, color=RGB),
+        {"rgb": RGB, "a": np.zeros((100, 1))},
+    ),
+    "a pose": (
+        np.array(
+            [((tuple(one), (0, 0, 0, 1)),) for one in XYZ],
+            [("pose", [("position", VECTOR), ("orientation", QUATERNION)])],
+        ),
+        {"orientation": np.tile([0.0, 0, 0, 1], (100, 1))},
+    ),
+    "axes in any order": (
+        records(
+            *[("x", "f4"), ("y", "f4"), ("z", "f4"), ("normal", [("z", "f4"), ("y", "f4"), ("x", "f4")])],
+            **dict(zip("xyz", XYZ.T, strict=True)),
+            normal=NORMALS[:, ::-1],
+        ),
+        {"normal": NORMALS},
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
+@pytest.mark.parametrize(("table", "features"), NESTED.values(), ids=NESTED)
+def test_vectors_in_records_are_features_beside_the_position(tmp_path, suffix, table, features):
+    (cloud,) = read(tmp_path / f"a{suffix}", data=table)
+    np.testing.assert_allclose(cloud.xyz, XYZ, rtol=1e-6)
+    assert set(cloud.columns) == set(features) and not cloud.notes
+    for name, values in features.items():
+        np.testing.assert_allclose(cloud.columns[name], values, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ([("start", VECTOR), ("end", VECTOR)], r"has no columns x, y, z \(it has start, end\)$"),
+        ([("normal", VECTOR)], r"has no columns x, y, z \(it has normal\)$"),
+        (
+            [("position", VECTOR), ("points", VECTOR)],
+            "has 2 fields that may be positions, position, points: keep one of them$",
+        ),
+        (
+            [("xyz", "f4", 3), ("points", "f4", 3)],
+            "has 2 fields that may be positions, xyz, points: keep one of them$",
+        ),
+        (
+            [("point", POINT), ("meta", [("intensity", "f4")])],
+            "has two fields intensity, in point and in meta: rename one of them$",
+        ),
+        (
+            [("i", "f4"), ("point", VECTOR), ("meta", [("i", "f4")])],
+            "has two fields i, outside and in meta: rename one of them$",
+        ),
+    ],
+    ids=str,
+)
+def test_records_whose_position_or_names_are_ambiguous_are_refused(tmp_path, fields, sentence):
+    for suffix in (".npy", ".h5"):
+        with pytest.raises(InputError, match=sentence):
+            read(tmp_path / f"a{suffix}", data=np.ones(100, fields))
+
+
+def test_words_in_nested_records_are_said(tmp_path):
+    table = records(("point", VECTOR), ("meta", [("name", "S4"), ("i", "f4")]), point=XYZ)
+    (cloud,) = read(tmp_path / "a.npy", data=table)
+    assert list(cloud.columns) == ["i"] and cloud.notes == ("name not read",)
+
+
+@pytest.mark.parametrize("fields", [VECTOR, [("xyz", "f4", 3)], [("point", VECTOR), ("normal", VECTOR), ("rgb", "f4")]])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
+def test_records_of_no_points_are_a_sentence(tmp_path, suffix, fields):
+    with pytest.raises(InputError, match=rf"a{suffix} has 0 points: a cloud takes many$"):
+        read(tmp_path / f"a{suffix}", data=np.zeros(0, fields))

@@ -9,8 +9,9 @@ from jaxtyping import Shaped
 
 from bixt3d.datasets.files.array_layout import find_layout
 from bixt3d.datasets.files.columns import TRIPLES, Points, split_columns
-from bixt3d.datasets.files.fields import VECTORS, points_of_fields, structured_fields
+from bixt3d.datasets.files.fields import VECTORS, points_of_fields
 from bixt3d.datasets.files.numpy_files import load_arrays
+from bixt3d.datasets.files.records import structured_fields
 from bixt3d.datasets.files.text_columns import MAX_WORDS
 from bixt3d.io.bounds import listed, shortened
 from bixt3d.types import InputError, feature_name
@@ -42,9 +43,8 @@ def split_arrays(arrays: Arrays) -> list[Points]:
         unread += candidates
     xyz = arrays[key]
     if xyz.dtype.names:
-        fields = structured_fields(np.ravel(xyz))
-        unread += [name for name in arrays if name != key]
-        unread += [name for name in xyz.dtype.names if name not in fields and not xyz.dtype[name].names]
+        fields, words_inside = structured_fields(np.ravel(xyz))
+        unread += [name for name in arrays if name != key] + words_inside
         points = points_of_fields(fields)
         return [points._replace(notes=points.notes + _note(unread))]
     if xyz.dtype.kind not in "fiu":
