@@ -423,3 +423,92 @@ def test_words_in_nested_records_are_said(tmp_path):
 def test_records_of_no_points_are_a_sentence(tmp_path, suffix, fields):
     with pytest.raises(InputError, match=rf"a{suffix} has 0 points: a cloud takes many$"):
         read(tmp_path / f"a{suffix}", data=np.zeros(0, fields))
+
+
+WIDE = RNG.random((100, 8))
+INDICES = np.arange(300).reshape(100, 3)
+X, Y, Z = XYZ.T
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize(
+    ("arrays", "names"),
+    [
+        ({"coords": XYZ, "data": WIDE}, "data, coords"),
+        ({"coords": XYZ, "data": WIDE, "label": np.arange(100)}, "data, coords"),
+        ({"coords": XYZ, "data": WIDE[:50]}, "data, coords"),
+        ({"vertices": XYZ, "data": WIDE}, "data, vertices"),
+        ({"XYZ": XYZ, "DATA": WIDE}, "DATA, XYZ"),
+        ({"xyz": XYZ, "XYZ": 2 * XYZ}, "(xyz, XYZ|XYZ, xyz)"),
+        ({"location": XYZ, "points": WIDE}, "points, location"),
+        ({"coord": XYZ, "points": INDICES}, "points, coord"),
+        ({"coord": XYZ, "coords": 2 * XYZ}, "coords, coord"),
+        ({"xyz": WIDE, "coords": XYZ}, "xyz, coords"),
+        ({"easting": X, "northing": Y, "elevation": Z, "data": WIDE}, "easting, northing, elevation, data"),
+    ],
+    ids=lambda value: str(list(value)) if isinstance(value, dict) else "",
+)
+def test_arrays_of_several_names_of_positions_are_refused(tmp_path, suffix, arrays, names):
+    count = len(names.partition("|")[0].split(", "))
+    with pytest.raises(InputError, match=f"has {count} arrays that may be positions, {names}: keep one of them$"):
+        read(tmp_path / f"a{suffix}", **arrays)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize(
+    ("arrays", "columns", "note"),
+    [
+        ({"xyz": XYZ, "coords": INDICES}, ["coords"], ("xyz taken for positions, not coords",)),
+        ({"pos": XYZ, "x": WIDE, "y": np.arange(100)}, ["x", "y"], ()),
+        ({"points": XYZ, "vertices": XYZ[:8]}, [], ("vertices not read",)),
+        ({"Coords": XYZ, "data": np.arange(100)}, [], ("data not read",)),
+        ({"coords": XYZ, "data": WIDE[:, :1]}, [], ("data not read",)),
+        ({"own": XYZ, "height": WIDE[:, 0], "class": WIDE[:, :1]}, ["height", "class"], ()),
+        ({"x": X, "y": Y, "z": Z, "X": WIDE}, ["x"], ()),
+        ({"x": X, "y": Y, "z": Z, "points": WIDE}, [], ("points not read",)),
+        ({"x": X, "y": Y, "z": Z, "xyz": XYZ}, [], ("xyz not read",)),
+        ({"points": XYZ, "x": np.float64(0), "y": np.float64(0), "z": np.float64(0)}, [], ("x, y, z not read",)),
+        ({"easting": X, "northing": Y, "elevation": Z, "intensity": Y}, ["intensity"], ()),
+        ({"Easting_m": X[:, None], "Northing_m": Y[:, None], "Height_m": Z[:, None]}, [], ()),
+        ({"easting": X, "northing": Y, "elevation": Z, "features": WIDE}, ["features"], ()),
+        ({"pos": XYZ, "x": Y, "y": Y, "height": Y}, ["x", "y", "height"], ()),
+        ({"own": XYZ, "lon": X, "lat": Y, "alt": Z}, ["lon", "lat", "alt"], ()),
+    ],
+    ids=lambda value: str(list(value)) if isinstance(value, dict) else "",
+)
+def test_one_of_several_arrays_is_clearly_the_positions(tmp_path, suffix, arrays, columns, note):
+    (cloud,) = read(tmp_path / f"a{suffix}", **arrays)
+    assert np.array_equal(cloud.xyz, XYZ)
+    assert sorted(cloud.columns) == sorted(columns)
+    assert tuple(note.replace("y, x, z", "x, y, z") for note in cloud.notes) == note
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"x": X, "y": Y, "z": Z, "X": Y}, "has more than one array for x: (x, X|X, x)$"),
+        ({"x": X, "y": Y, "z": Z, "xyz": 2 * XYZ}, "has 4 arrays that may be positions, x, y, z, xyz: keep one"),
+        (
+            {"easting": X, "northing": Y, "Easting": Y, "height": Z},
+            "has more than one column for x: .*asting, .*asting$",
+        ),
+        ({"lon": X, "lat": Y, "alt": Z}, "has positions in degrees .*: project them to metres"),
+    ],
+    ids=lambda value: str(list(value)) if isinstance(value, dict) else "",
+)
+def test_axes_that_are_there_twice_or_in_degrees_are_refused(tmp_path, suffix, arrays, sentence):
+    with pytest.raises(InputError, match=sentence):
+        read(tmp_path / f"a{suffix}", **arrays)
+
+
+def test_a_location_for_each_cloud_of_a_set_is_not_its_positions(tmp_path):
+    clouds = read(tmp_path / "a.npz", data=SEVERAL, location=SEVERAL[:, 0])
+    assert len(clouds) == 5 and np.array_equal(clouds[1].xyz, SEVERAL[1])
+    assert clouds[0].notes == ("location not read",)
+
+
+def test_groups_of_surveyed_points_are_clouds(tmp_path):
+    axes = {f"scan/{name}": values for name, values in zip(("E", "N", "Z"), XYZ.T, strict=True)}
+    (cloud,) = read(tmp_path / "a.h5", **axes, label=np.zeros((100, 1)))
+    assert np.array_equal(cloud.xyz, XYZ) and cloud.notes == ("from its group /scan",)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from bixt3d.datasets.files.array_positions import XYZ_KEYS, holds_points
 from bixt3d.datasets.files.columns import Points
 from bixt3d.datasets.files.hdf5 import find_dataset, holds_numbers, is_own, open_hdf5
-from bixt3d.datasets.files.named_arrays import XYZ_KEYS, holds_points, split_arrays
+from bixt3d.datasets.files.named_arrays import split_arrays
 from bixt3d.io.bounds import check_unpacked, listed
 from bixt3d.types import InputError
 
