@@ -304,3 +304,211 @@ def test_too_many_groups_are_refused(tmp_path):
             file.create_group(str(place))
     with pytest.raises(InputError, match="has more than 1000 groups"):
         read_file(tmp_path / "a.h5")
+
+
+VECTOR = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4")])
+NORMALS = XYZ / np.linalg.norm(XYZ, axis=1, keepdims=True)
+
+
+def records(*parts: tuple, **values: np.ndarray) -> np.ndarray:
+    """Return records with the given fields; ``values``: the three numbers of those that are vectors."""
+    table = np.zeros(100, list(parts))
+    for name, own in values.items():
+        if table[name].dtype.names:
+            for part, column in zip(table[name].dtype.names[:3], own.T, strict=True):
+                table[name][part] = column
+        else:
+            table[name] = own
+    return table
+
+
+QUATERNION = np.dtype([(name, "f4") for name in "xyzw"])
+COLOR = np.dtype([(name, "u1") for name in "rgba"])
+POINT = np.dtype([*((name, "f4") for name in "xyz"), ("intensity", "f4")])
+NESTED = {
+    "position and normal": (
+        records(("position", VECTOR), ("normal", VECTOR), position=XYZ, normal=NORMALS),
+        {"normal": NORMALS},
+    ),
+    "normal first": (
+        records(("normal", VECTOR), ("position", VECTOR), position=XYZ, normal=NORMALS),
+        {"normal": NORMALS},
+    ),
+    "normal and any other name": (
+        records(("Normal", VECTOR), ("pose", VECTOR), pose=XYZ, Normal=NORMALS),
+        {"normal": NORMALS},
+    ),
+    "a field of three numbers and a velocity": (
+        records(("pos", "f4", 3), ("velocity", VECTOR), pos=XYZ, velocity=NORMALS),
+        {"velocity": NORMALS},
+    ),
+    "a point and its end": (
+        records(("point", POINT), ("end", VECTOR), point=XYZ, end=NORMALS),
+        {"intensity": np.zeros((100, 1)), "end": NORMALS},
+    ),
+    "two colors": (
+        records(("location", VECTOR), ("color", COLOR), ("specular", COLOR), location=XYZ, color=RGB),
+        {"rgb": np.c_[RGB, 0 * RGB[:, 0]], "specular": np.zeros((100, 4))},
+    ),
+    "one color": (
+        records(("location", VECTOR), ("color", COLOR), location=XYZ, color=RGB),
+        {"rgb": RGB, "a": np.zeros((100, 1))},
+    ),
+    "a pose": (
+        np.array(
+            [((tuple(one), (0, 0, 0, 1)),) for one in XYZ],
+            [("pose", [("position", VECTOR), ("orientation", QUATERNION)])],
+        ),
+        {"orientation": np.tile([0.0, 0, 0, 1], (100, 1))},
+    ),
+    "axes in any order": (
+        records(
+            *[("x", "f4"), ("y", "f4"), ("z", "f4"), ("normal", [("z", "f4"), ("y", "f4"), ("x", "f4")])],
+            **dict(zip("xyz", XYZ.T, strict=True)),
+            normal=NORMALS[:, ::-1],
+        ),
+        {"normal": NORMALS},
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
+@pytest.mark.parametrize(("table", "features"), NESTED.values(), ids=NESTED)
+def test_vectors_in_records_are_features_beside_the_position(tmp_path, suffix, table, features):
+    (cloud,) = read(tmp_path / f"a{suffix}", data=table)
+    np.testing.assert_allclose(cloud.xyz, XYZ, rtol=1e-6)
+    assert set(cloud.columns) == set(features) and not cloud.notes
+    for name, values in features.items():
+        np.testing.assert_allclose(cloud.columns[name], values, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ([("start", VECTOR), ("end", VECTOR)], r"has no columns x, y, z \(it has start, end\)$"),
+        ([("normal", VECTOR)], r"has no columns x, y, z \(it has normal\)$"),
+        (
+            [("position", VECTOR), ("points", VECTOR)],
+            "has 2 fields that may be positions, position, points: keep one of them$",
+        ),
+        (
+            [("xyz", "f4", 3), ("points", "f4", 3)],
+            "has 2 fields that may be positions, xyz, points: keep one of them$",
+        ),
+        (
+            [("point", POINT), ("meta", [("intensity", "f4")])],
+            "has two fields intensity, in point and in meta: rename one of them$",
+        ),
+        (
+            [("i", "f4"), ("point", VECTOR), ("meta", [("i", "f4")])],
+            "has two fields i, outside and in meta: rename one of them$",
+        ),
+    ],
+    ids=str,
+)
+def test_records_whose_position_or_names_are_ambiguous_are_refused(tmp_path, fields, sentence):
+    for suffix in (".npy", ".h5"):
+        with pytest.raises(InputError, match=sentence):
+            read(tmp_path / f"a{suffix}", data=np.ones(100, fields))
+
+
+def test_words_in_nested_records_are_said(tmp_path):
+    table = records(("point", VECTOR), ("meta", [("name", "S4"), ("i", "f4")]), point=XYZ)
+    (cloud,) = read(tmp_path / "a.npy", data=table)
+    assert list(cloud.columns) == ["i"] and cloud.notes == ("name not read",)
+
+
+@pytest.mark.parametrize("fields", [VECTOR, [("xyz", "f4", 3)], [("point", VECTOR), ("normal", VECTOR), ("rgb", "f4")]])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
+def test_records_of_no_points_are_a_sentence(tmp_path, suffix, fields):
+    with pytest.raises(InputError, match=rf"a{suffix} has 0 points: a cloud takes many$"):
+        read(tmp_path / f"a{suffix}", data=np.zeros(0, fields))
+
+
+WIDE = RNG.random((100, 8))
+INDICES = np.arange(300).reshape(100, 3)
+X, Y, Z = XYZ.T
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize(
+    ("arrays", "names"),
+    [
+        ({"coords": XYZ, "data": WIDE}, "data, coords"),
+        ({"coords": XYZ, "data": WIDE, "label": np.arange(100)}, "data, coords"),
+        ({"coords": XYZ, "data": WIDE[:50]}, "data, coords"),
+        ({"vertices": XYZ, "data": WIDE}, "data, vertices"),
+        ({"XYZ": XYZ, "DATA": WIDE}, "DATA, XYZ"),
+        ({"xyz": XYZ, "XYZ": 2 * XYZ}, "(xyz, XYZ|XYZ, xyz)"),
+        ({"location": XYZ, "points": WIDE}, "points, location"),
+        ({"coord": XYZ, "points": INDICES}, "points, coord"),
+        ({"coord": XYZ, "coords": 2 * XYZ}, "coords, coord"),
+        ({"xyz": WIDE, "coords": XYZ}, "xyz, coords"),
+        ({"easting": X, "northing": Y, "elevation": Z, "data": WIDE}, "easting, northing, elevation, data"),
+    ],
+    ids=lambda value: str(list(value)) if isinstance(value, dict) else "",
+)
+def test_arrays_of_several_names_of_positions_are_refused(tmp_path, suffix, arrays, names):
+    count = len(names.partition("|")[0].split(", "))
+    with pytest.raises(InputError, match=f"has {count} arrays that may be positions, {names}: keep one of them$"):
+        read(tmp_path / f"a{suffix}", **arrays)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize(
+    ("arrays", "columns", "note"),
+    [
+        ({"xyz": XYZ, "coords": INDICES}, ["coords"], ("xyz taken for positions, not coords",)),
+        ({"pos": XYZ, "x": WIDE, "y": np.arange(100)}, ["x", "y"], ()),
+        ({"points": XYZ, "vertices": XYZ[:8]}, [], ("vertices not read",)),
+        ({"Coords": XYZ, "data": np.arange(100)}, [], ("data not read",)),
+        ({"coords": XYZ, "data": WIDE[:, :1]}, [], ("data not read",)),
+        ({"own": XYZ, "height": WIDE[:, 0], "class": WIDE[:, :1]}, ["height", "class"], ()),
+        ({"x": X, "y": Y, "z": Z, "X": WIDE}, ["x"], ()),
+        ({"x": X, "y": Y, "z": Z, "points": WIDE}, [], ("points not read",)),
+        ({"x": X, "y": Y, "z": Z, "xyz": XYZ}, [], ("xyz not read",)),
+        ({"points": XYZ, "x": np.float64(0), "y": np.float64(0), "z": np.float64(0)}, [], ("x, y, z not read",)),
+        ({"easting": X, "northing": Y, "elevation": Z, "intensity": Y}, ["intensity"], ()),
+        ({"Easting_m": X[:, None], "Northing_m": Y[:, None], "Height_m": Z[:, None]}, [], ()),
+        ({"easting": X, "northing": Y, "elevation": Z, "features": WIDE}, ["features"], ()),
+        ({"pos": XYZ, "x": Y, "y": Y, "height": Y}, ["x", "y", "height"], ()),
+        ({"own": XYZ, "lon": X, "lat": Y, "alt": Z}, ["lon", "lat", "alt"], ()),
+    ],
+    ids=lambda value: str(list(value)) if isinstance(value, dict) else "",
+)
+def test_one_of_several_arrays_is_clearly_the_positions(tmp_path, suffix, arrays, columns, note):
+    (cloud,) = read(tmp_path / f"a{suffix}", **arrays)
+    assert np.array_equal(cloud.xyz, XYZ)
+    assert sorted(cloud.columns) == sorted(columns)
+    assert tuple(note.replace("y, x, z", "x, y, z") for note in cloud.notes) == note
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"x": X, "y": Y, "z": Z, "X": Y}, "has more than one array for x: (x, X|X, x)$"),
+        ({"x": X, "y": Y, "z": Z, "xyz": 2 * XYZ}, "has 4 arrays that may be positions, x, y, z, xyz: keep one"),
+        (
+            {"easting": X, "northing": Y, "Easting": Y, "height": Z},
+            "has more than one column for x: .*asting, .*asting$",
+        ),
+        ({"lon": X, "lat": Y, "alt": Z}, "has positions in degrees .*: project them to metres"),
+    ],
+    ids=lambda value: str(list(value)) if isinstance(value, dict) else "",
+)
+def test_axes_that_are_there_twice_or_in_degrees_are_refused(tmp_path, suffix, arrays, sentence):
+    with pytest.raises(InputError, match=sentence):
+        read(tmp_path / f"a{suffix}", **arrays)
+
+
+def test_a_location_for_each_cloud_of_a_set_is_not_its_positions(tmp_path):
+    clouds = read(tmp_path / "a.npz", data=SEVERAL, location=SEVERAL[:, 0])
+    assert len(clouds) == 5 and np.array_equal(clouds[1].xyz, SEVERAL[1])
+    assert clouds[0].notes == ("location not read",)
+
+
+def test_groups_of_surveyed_points_are_clouds(tmp_path):
+    axes = {f"scan/{name}": values for name, values in zip(("E", "N", "Z"), XYZ.T, strict=True)}
+    (cloud,) = read(tmp_path / "a.h5", **axes, label=np.zeros((100, 1)))
+    assert np.array_equal(cloud.xyz, XYZ) and cloud.notes == ("from its group /scan",)

@@ -142,6 +142,10 @@ def test_clouds_of_a_list_are_called_by_their_place():
         (np.hstack([XYZ, XYZ]), "the other columns as features by name"),
         (np.zeros(3, [("x", "f4"), ("y", "f4")]), r"has no columns x, y, z \(it has x, y\)"),
         (pandas.DataFrame({"a": [1.0], "b": [2.0]}), r"has no columns x, y, z \(it has a, b\)"),
+        (pandas.DataFrame({name: np.zeros(0) for name in "xyz"}), "^the input has 0 points: a cloud takes many$"),
+        (pandas.DataFrame(np.zeros((0, 6))), "^the input has 0 points: a cloud takes many$"),
+        (np.zeros(0, [(name, "f4") for name in ("x", "y", "z", "rgb")]), "^the input has 0 points: a cloud takes many"),
+        (Cloud(np.zeros((0, 3))), "^the input has 0 points: a cloud takes many$"),
         (trimesh.PointCloud(np.zeros((0, 3))), "has 0 points"),
         (trimesh.Scene(), "has 0 points"),
         (trimesh.load_path(np.eye(3)), "has 0 points"),
@@ -214,6 +218,12 @@ def test_tables_with_named_columns_are_clouds_with_features(given):
     assert single and np.array_equal(cloud.xyz, XYZ) and list(cloud.columns) == ["intensity"]
     assert np.array_equal(cloud.columns["intensity"][:, 0], np.arange(12))
     assert cloud.notes == (("word not read",) if "word" in getattr(given, "columns", ()) else ())
+
+
+def test_words_in_records_are_said():
+    table = np.array([(*one, "car") for one in XYZ], [("x", "f8"), ("y", "f8"), ("z", "f8"), ("class", "U3")])
+    (cloud,) = as_clouds(table)[1]
+    assert np.array_equal(cloud.xyz, XYZ) and cloud.notes == ("class not read",)
 
 
 def test_a_data_frame_without_names_is_a_table():

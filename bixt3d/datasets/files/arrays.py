@@ -2,7 +2,7 @@
 
 import numbers
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from torch import Tensor
 from bixt3d.datasets.files.array_layout import looks_organized
 from bixt3d.datasets.files.cloud import Cloud, as_array, as_column, share_largest, standard_cloud
 from bixt3d.datasets.files.columns import Points, named_columns, split_columns
-from bixt3d.datasets.files.fields import points_of_fields, structured_fields
+from bixt3d.datasets.files.fields import points_of_fields
 from bixt3d.datasets.files.mesh_points import sample_corners
 from bixt3d.datasets.files.precision import rounded_notes
 from bixt3d.datasets.files.pyg import from_pyg
 from bixt3d.datasets.files.reader import MESH_POINTS, check_points, read_file
+from bixt3d.datasets.files.records import structured_fields
 from bixt3d.datasets.files.trimesh_objects import points_of_scene
 from bixt3d.io.bounds import listed
 from bixt3d.types import InputError
@@ -74,7 +75,7 @@ def _from_object(clouds: Any, mesh_points: int) -> list[Cloud]:
     if isinstance(clouds, str | Path):
         return read_file(clouds, mesh_points)
     if isinstance(clouds, np.ndarray):
-        return [_of_points(points_of_fields(structured_fields(clouds.reshape(-1))))]
+        return [_of_table(*structured_fields(clouds.reshape(-1)))]
     if hasattr(clouds, "columns") and hasattr(clouds, "__getitem__"):
         return [_from_frame(clouds)]
     for parent in type(clouds).__mro__:
@@ -107,7 +108,11 @@ def _from_frame(frame: Any) -> Cloud:
         notes = rounded_notes(whole) if table.dtype.kind == "f" else ()
         points = split_columns(table)
         return _of_points(points._replace(notes=points.notes + notes))
-    points = points_of_fields({name: column for name, column in values.items() if name not in unread})
+    return _of_table({name: column for name, column in values.items() if name not in unread}, unread)
+
+
+def _of_table(fields: Mapping[str, np.ndarray], unread: Sequence[str]) -> Cloud:
+    points = points_of_fields(fields)
     return _of_points(points._replace(notes=points.notes + ((f"{listed(unread)} not read",) if unread else ())))
 
 

@@ -118,8 +118,10 @@ def standard_cloud(cloud: Cloud) -> Cloud:
     same one. Raises InputError for positions or features of the wrong shape, or that are not numbers.
     """
     xyz = as_array(cloud.xyz, cloud.name)
-    if xyz.ndim != 2 or xyz.shape[1] != 3 or not len(xyz) or xyz.dtype.kind == "b":
+    if xyz.ndim != 2 or xyz.shape[1] != 3 or xyz.dtype.kind == "b":
         raise InputError(f"{cloud.name} has positions of {xyz.dtype} of shape {xyz.shape}: they are numbers (N, 3)")
+    if not len(xyz):
+        raise InputError(f"{cloud.name} has 0 points: a cloud takes many")
     times = Counter(map(feature_name, cloud.columns))
     names = {name: feature_name(name) if times[feature_name(name)] == 1 else name for name in cloud.columns}
     columns = {names[name]: as_column(name, values, xyz.shape) for name, values in cloud.columns.items()}

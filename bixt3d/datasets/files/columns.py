@@ -1,5 +1,6 @@
 """Positions and features as columns of a table, with or without names."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ def split_columns(
         first_of["rgb"] = 3
     for first in range(3, table.shape[1] - 2 if "normal" not in known else 0):
         length = _length(placed[:, first : first + 3])
-        if (length < 1.02).all() and (length > 0.98).mean() >= 0.9:
+        if len(placed) and (length < 1.02).all() and (length > 0.98).mean() >= 0.9:
             first_of["normal"] = first
             break
     columns = {name: table[:, first : first + 3] for name, first in first_of.items()}
@@ -109,7 +110,7 @@ def named_columns(columns: Mapping[str, Shaped[np.ndarray, "N ..."]]) -> Points:
     Triples such as ``nx ny nz`` become one feature. Case is ignored. Raises InputError if x, y or z is missing or
     there twice.
     """
-    columns = {name: values.reshape(len(values), -1) for name, values in columns.items()}
+    columns = {name: as_rows(values) for name, values in columns.items()}
     places = find_positions(list(columns))
     if places is None:
         raise InputError(f"has no columns x, y, z (it has {listed(name.strip().lower() for name in columns)})")
@@ -134,6 +135,11 @@ def named_columns(columns: Mapping[str, Shaped[np.ndarray, "N ..."]]) -> Points:
 def _length(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 1"]:
     with np.errstate(over="ignore"):
         return np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def as_rows(values: Shaped[np.ndarray, "N ..."]) -> Shaped[np.ndarray, "N _"]:
+    """Return the numbers of each point as one row, also of no points."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def as_numbers(array: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -77,6 +77,24 @@ def find_dataset(file: Any, name: str, advice: str = "", records: bool = False) 
     return dataset
 
 
+def find_text(group: Any, name: str, most: int) -> list[str]:
+    """Return the words of a dataset in a group, or its whole numbers as words.
+
+    Raises InputError if it is none of these, or has more than ``most``.
+    """
+    import h5py
+
+    dataset = group[name] if is_own(group, name) else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "Siu" or dataset.is_virtual:
+        raise InputError(f"has {name!r}, which contains no words")
+    if len(dataset.shape) != 1 or dataset.external or dataset.size > most:
+        raise InputError(f"has {name!r}, which is no list of at most {most} words")
+    check_unpacked(
+        dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size(), f"has words in {name!r} that need"
+    )
+    return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in dataset[()].tolist()]
+
+
 def blocks(dataset: Any) -> Iterator[tuple[slice, Any]]:
     """Yield a dataset in blocks of rows: the slice along the first axis, and its array."""
     per_row = max(1, dataset.size // max(1, len(dataset)) * dataset.dtype.itemsize)

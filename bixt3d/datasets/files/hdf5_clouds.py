@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 
+from bixt3d.datasets.files.array_positions import XYZ_KEYS, Arrays, holds_points
 from bixt3d.datasets.files.columns import Points
 from bixt3d.datasets.files.hdf5 import find_dataset, holds_numbers, is_own, open_hdf5
-from bixt3d.datasets.files.named_arrays import XYZ_KEYS, holds_points, split_arrays
+from bixt3d.datasets.files.hdf5_frames import check_table, frame_columns, has_positions, is_frame
+from bixt3d.datasets.files.hdf5_scales import read_scaled
+from bixt3d.datasets.files.named_arrays import split_arrays
 from bixt3d.io.bounds import check_unpacked, listed
 from bixt3d.types import InputError
 
@@ -23,32 +25,51 @@ def read_hdf5(path: Path) -> list[Points]:
     """
     with open_hdf5(path) as file:
         names, found = list(file), {"": _datasets(file)}
-        if not holds_points(found[""]):
-            if is_own(file, "data", only_groups=True):
+        if not _holds_points(file, found[""]):
+            if is_own(file, "data", only_groups=True) and not is_frame(file["data"]):
                 inside = listed(file["data"])
                 raise InputError(f"has 'data' as a group (of {inside}): write its datasets into the file itself")
             groups = {name: _datasets(group) for name, group in _groups(file, "", set())}
-            found = {name: datasets for name, datasets in groups.items() if holds_points(datasets)} or found
+            frames = {name: datasets for name, datasets in groups.items() if is_frame(file[name])}
+            groups = {name: datasets for name, datasets in groups.items() if _holds_points(file[name], datasets)}
+            found = groups or frames or found
         needed = sum(max(8, one.dtype.itemsize) * one.size for datasets in found.values() for one in datasets.values())
         check_unpacked(needed, path.stat().st_size, "has datasets that need")
-        arrays = {name: {own: one[()] for own, one in datasets.items()} for name, datasets in found.items()}
-        unread = {name: _unread(file[name or "/"], datasets) for name, datasets in found.items()}
-    if "" in arrays:
-        clouds = split_arrays(arrays[""] or dict.fromkeys(names, np.zeros(0)))
-        return [one._replace(notes=one.notes + unread[""]) for one in clouds]
-    return _of_groups(arrays, unread)
+        loaded = {name: _load(file[name or "/"], datasets) for name, datasets in found.items()}
+    if "" in loaded:
+        arrays, notes = loaded[""]
+        clouds = split_arrays(arrays or dict.fromkeys(names, np.zeros(0)))
+        return [one._replace(notes=one.notes + notes) for one in clouds]
+    return _of_groups(loaded)
 
 
-def _of_groups(
-    arrays_of: Mapping[str, Mapping[str, Shaped[np.ndarray, "..."]]], unread: Mapping[str, tuple[str, ...]]
-) -> list[Points]:
+def _holds_points(group: Any, datasets: Mapping[str, Any]) -> bool:
+    return has_positions(group) if is_frame(group) else holds_points(datasets)
+
+
+def _load(group: Any, datasets: Mapping[str, Any]) -> tuple[Arrays, tuple[str, ...]]:
+    """Return the arrays of a group, and notes on what was applied to them, and what was not read."""
+    if is_frame(group):
+        arrays, unread = frame_columns(group, {name: one[()] for name, one in datasets.items()})
+        return arrays, (f"{listed(unread)} not read",) if unread else ()
+    arrays, names_of = {}, {}
+    for name, dataset in datasets.items():
+        check_table(name, dataset)
+        arrays[name], applied = read_scaled(name, dataset)
+        for one in applied:
+            names_of.setdefault(one, []).append(name)
+    notes = [f"{listed(names)}: {one}" for one, names in names_of.items()]
+    return arrays, (*notes, *_unread(group, datasets))
+
+
+def _of_groups(loaded: Mapping[str, tuple[Arrays, tuple[str, ...]]]) -> list[Points]:
     clouds = []
-    for name, arrays in arrays_of.items():
+    for name, (arrays, notes) in loaded.items():
         try:
             found = split_arrays(arrays)
         except InputError as error:
             raise InputError(f"has the group {name!r}, which {error}") from error
-        clouds += [one._replace(notes=(*one.notes, *unread[name], f"from its group {name}")) for one in found]
+        clouds += [one._replace(notes=(*one.notes, *notes, f"from its group {name}")) for one in found]
     return clouds
 
 

@@ -1,26 +1,19 @@
 """Positions and features from named arrays: .npy, .npz and HDF5."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
 from bixt3d.datasets.files.array_layout import find_layout
+from bixt3d.datasets.files.array_positions import POSITIONS, XYZ_KEYS, Arrays, take_positions
 from bixt3d.datasets.files.columns import TRIPLES, Points, split_columns
-from bixt3d.datasets.files.fields import VECTORS, points_of_fields, structured_fields
+from bixt3d.datasets.files.fields import points_of_fields
 from bixt3d.datasets.files.numpy_files import load_arrays
+from bixt3d.datasets.files.records import structured_fields
 from bixt3d.datasets.files.text_columns import MAX_WORDS
 from bixt3d.io.bounds import listed, shortened
 from bixt3d.types import InputError, feature_name
-
-XYZ_KEYS = ("data", "xyz", "points", "pos", "arr_0")
-OTHER_KEYS = (*VECTORS, "pc", "pcd", "pts", "pointcloud", "point_cloud", "cloud", "vertices", "verts", "scan")
-"""The usual names of positions, in lower case: those of training sets, and others."""
-POSITIONS = {"x", "y", "z", *XYZ_KEYS, *OTHER_KEYS}
-
-Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
 
 def split_arrays(arrays: Arrays) -> list[Points]:
@@ -31,25 +24,16 @@ def split_arrays(arrays: Arrays) -> list[Points]:
     """
     arrays, words = _with_codes(arrays)
     arrays, unread = _without_words(arrays)
-    lower = {name.strip().lower(): name for name in arrays}
-    if {"x", "y", "z"} <= set(lower) and len({arrays[lower[axis]].shape for axis in "xyz"}) == 1:
-        stacked = np.stack([np.ravel(arrays[lower[axis]]) for axis in "xyz"], 1)
-        rest = {name: values for name, values in arrays.items() if name.strip().lower() not in ("x", "y", "z")}
-        shape, arrays, key = arrays[lower["x"]].shape, {"xyz": stacked, **rest}, "xyz"
-        arrays |= {name: values.reshape(-1) for name, values in rest.items() if values.shape == shape}
-    else:
-        key, candidates = _find_positions(arrays)
-        unread += candidates
-    xyz = arrays[key]
+    xyz, others, candidates, chosen = take_positions(arrays)
+    unread += candidates
     if xyz.dtype.names:
-        fields = structured_fields(np.ravel(xyz))
-        unread += [name for name in arrays if name != key]
-        unread += [name for name in xyz.dtype.names if name not in fields and not xyz.dtype[name].names]
+        fields, words_inside = structured_fields(np.ravel(xyz))
+        unread += [*others, *words_inside]
         points = points_of_fields(fields)
-        return [points._replace(notes=points.notes + _note(unread))]
+        return [points._replace(notes=points.notes + chosen + _note(unread))]
     if xyz.dtype.kind not in "fiu":
         raise InputError(f"contains no numbers, but {shortened(str(xyz.dtype))}")
-    others = {name: values for name, values in arrays.items() if name != key and name not in unread}
+    others = {name: values for name, values in others.items() if name not in unread}
     counts = [values.shape for values in others.values() if values.ndim == 1 or values.shape[1:] == (1,)]
     layout = find_layout(xyz, is_set=xyz.ndim == 3 and any(shape[0] == len(xyz) for shape in counts))
     features = {}
@@ -63,7 +47,7 @@ def split_arrays(arrays: Arrays) -> list[Points]:
             unread.append(name)
     table = layout.arrange(xyz)
     features = _joined(features)
-    known, notes = set(map(feature_name, features)), layout.notes + _note(unread)
+    known, notes = set(map(feature_name, features)), layout.notes + chosen + _note(unread)
     found = []
     for place in range(len(table)) if layout.several else [slice(None)]:
         one = split_columns(table[place], known)
@@ -107,42 +91,6 @@ def _joined(features: Arrays) -> dict[str, Shaped[np.ndarray, "..."]]:
             if set(names) <= set(lower) and feature not in map(feature_name, found):
                 found[feature] = np.concatenate([found.pop(lower[name]) for name in names], -1)
     return found
-
-
-def _find_positions(arrays: Arrays) -> tuple[str, list[str]]:
-    """Return the name of the array of positions, and of unused candidates with another number of points.
-
-    Raises InputError if there is none, or if it is ambiguous.
-    """
-    found = [key for key in XYZ_KEYS if key in arrays] or _other_positions(arrays)
-    if not found:
-        raise InputError(f"has no array named {', '.join(XYZ_KEYS[:-1])} (it has {listed(arrays)})")
-    several = [key for key in found if _may_be_points(arrays[key])]
-    if len(several) < 2:
-        return (several or found)[0], []
-    clear = [key for key in several if key in ("xyz", "points", "pos")]
-    others = [key for key in several if key not in clear]
-    if len(clear) != 1 or any(arrays[key].shape[:-1] == arrays[clear[0]].shape[:-1] for key in others):
-        raise InputError(f"has {len(several)} arrays that may be positions, {listed(several)}: keep one of them")
-    return clear[0], others
-
-
-def _other_positions(arrays: Arrays) -> list[str]:
-    """Return the array with another usual name of positions; or all that may be positions and are no known feature."""
-    points = [name for name, values in arrays.items() if _may_be_points(values)]
-    lower = {name.strip().lower(): name for name in reversed(points)}
-    usual = [lower[name] for name in (*XYZ_KEYS, *OTHER_KEYS) if name in lower]
-    return usual[:1] or [name for name in points if feature_name(name) not in TRIPLES]
-
-
-def holds_points(arrays: Mapping[str, Any]) -> bool:
-    """Return whether named arrays, or datasets, may contain positions: under a usual name, or of a usual shape."""
-    lower = {name.strip().lower() for name in arrays}
-    return {"x", "y", "z"} <= lower or bool(lower & set(XYZ_KEYS)) or any(map(_may_be_points, arrays.values()))
-
-
-def _may_be_points(values: Any) -> bool:
-    return bool(values.dtype.names) or (values.ndim in (2, 3, 4) and max(values.shape[-2:]) >= 3)
 
 
 def read_arrays(path: Path) -> list[Points]:
