@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from bixt3d.cli.data_clouds import SeenCloud, duplicates, see_cloud, table, usable
 from bixt3d.cli.data_scenes import LARGE, given_classes, scene_commands, scene_lines, scene_listing, scene_obstacle
-from bixt3d.datasets.clouds.folder_files import Listing, list_folder
+from bixt3d.datasets.clouds.folder_files import Listing, list_folder, shown_path
 from bixt3d.datasets.clouds.folder_reading import fault_of, read_clouds
 from bixt3d.datasets.clouds.part_folder import WHOLE
 from bixt3d.datasets.clouds.poses import Poses, find_poses
@@ -204,8 +204,7 @@ def _some(lines: Sequence[str]) -> list[str]:
 
 
 def _name(cloud: SeenCloud, found: Found) -> str:
-    path = cloud.path.relative_to(found.root) if cloud.path.is_relative_to(found.root) else cloud.path
-    return f"{path.parent / cloud.name}"
+    return f"{shown_path(cloud.path, found.root).parent / cloud.name}"
 
 
 def obstacle(found: Found) -> str | None:

@@ -86,6 +86,18 @@ def test_a_list_names_files_labels_and_splits(tmp_path: Path):
     assert train.label.tolist() == [0, 1] and test.label.tolist() == [1]
 
 
+def test_a_list_may_name_files_elsewhere_and_those_without_a_split_are_named_whole(tmp_path: Path):
+    elsewhere = write(tmp_path / "elsewhere/5.npy")
+    root = folder(tmp_path / "set", "1.npy", "2.npy", "3.npy", "4.npy")
+    lines = ["file,label,split", "1.npy,a,train", "2.npy,b,train", "3.npy,a,test", "4.npy,b,", f"{elsewhere},b,"]
+    (root / "labels.csv").write_text("\n".join(lines))
+    train, test = load(root)
+    assert (len(train), len(test)) == (2, 1)
+    assert f"2 files in none of the folders of the splits, not used: {elsewhere}, 4.npy" in train.notes
+    (root / "labels.csv").write_text("\n".join(line.removesuffix(",") + ",train" * line.endswith(",") for line in lines))
+    assert load(root)[0].label.tolist() == [1, 0, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -93,6 +105,7 @@ def test_a_list_names_files_labels_and_splits(tmp_path: Path):
         ("file,label\n", "names no files"),
         ("file,label\n1.npy,a\n1.npy,b\n", "names files more than once: .*1.npy"),
         ("file,label\n9.npy,a\n", "names files that are missing: .*9.npy"),
+        (f"file,label\n{'n' * 300}.npy,a\n", "names files that are missing: .*/nnn"),
         ("file,label\n1.npy\n", "line 2: needs a file and a label"),
         ("file,label,split\n1.npy,a,dev\n", "line 2: has the split 'dev'"),
     ],

@@ -88,9 +88,14 @@ def list_folder(root: Path, test_fraction: float, seed: int, need_classes: bool 
 
 def _with(entries: Sequence[Entry], wanted, root: Path, where: str) -> tuple[list[Entry], list[str]]:  # noqa: ANN001
     """Return the wanted entries, and a note on the others."""
-    others = [one.path.relative_to(root).as_posix() for one in entries if not wanted(one)]
+    others = [shown_path(one.path, root).as_posix() for one in entries if not wanted(one)]
     notes = [f"{counted(len(others), 'file')} {where}, not used: {listed(others, 3)}"] if others else []
     return [one for one in entries if wanted(one)], notes
+
+
+def shown_path(path: Path, root: Path) -> Path:
+    """Return the path of a file relative to its folder; as it is if it lies elsewhere, as files of a list may."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def _walk(root: Path) -> tuple[list[Entry], list[str]]:
@@ -154,7 +159,7 @@ def _read_list(root: Path) -> list[Entry]:
     if not entries:
         raise InputError(f"{printable(path)} names no files")
     twice = [one for one, times in Counter(entry.path for entry in entries).items() if times > 1]
-    missing = [entry.path for entry in entries if not entry.path.is_file()]
+    missing = [entry.path for entry in entries if not os.path.isfile(entry.path)]  # False for too long names, too
     for paths, fault in ((twice, "more than once"), (missing, "that are missing")):
         if paths:
             raise InputError(f"{printable(path)} names files {fault}: {listed(map(str, paths), 5)}")

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bixt3d.datasets.clouds.cache import are_finite, cache_folder, cached, short_hash
+from bixt3d.datasets.clouds.folder_files import shown_path
 from bixt3d.datasets.clouds.mapped import Allocate, Tensors
 from bixt3d.datasets.clouds.point_labels import label_words
 from bixt3d.datasets.clouds.preparing import prepare_cloud, up_axis, with_model_features
@@ -201,7 +202,7 @@ def fault_of(path: Path, root: Path, error: InputError) -> tuple[str, str]:
     words = printable(error)
     for start in (str(path), path.name):
         words = words.removeprefix(f"{printable(start)} ").removeprefix(f"{printable(start)}: ")
-    return printable(path.relative_to(root) if path.is_relative_to(root) else path), shortened(words, 200)
+    return printable(shown_path(path, root)), shortened(words, 200)
 
 
 def listed_faults(faults: Sequence[tuple[str, str]]) -> str:
