@@ -89,6 +89,22 @@ def test_check_counts_the_labels_of_parts(tmp_path: Path, capsys):
     assert f"bixt3d train partseg --cfg folder_partseg --data.root {tmp_path}" in said
 
 
+def test_check_counts_points_without_a_label_and_says_labels_of_two_kinds(tmp_path: Path, capsys):
+    for split, names in (("train", ("0", "1")), ("test", ("0", "leg"))):
+        (tmp_path / split).mkdir()
+        rows = "".join(f"{x},{y},{z},{[*names, ''][k % 3]}\n" for k, (x, y, z) in enumerate(RNG.random((30, 3))))
+        (tmp_path / split / "1.csv").write_text("x,y,z,part\n" + rows)
+    assert data.main(["check", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert ["object", "0", "50.0%", "50.0%"] in [line.split() for line in said.splitlines()]
+    assert "  20 of 60 points have no label: not counted in loss and scores\n" in said
+    assert "  some labels are numbers (0, 1) and others words (leg): each is a class of its own\n" in said
+    np.savez(tmp_path / "test/2.npz", xyz=RNG.random((40, 3)), part=np.full(40, 2**63, np.uint64))
+    data.main(["check", str(tmp_path)])
+    fault = "broken: test/2.npz has part with values above 9223372036854775807: are these labels?"
+    assert fault in capsys.readouterr().out
+
+
 def test_check_of_scenes_says_grid_and_points_without_a_class_and_the_command(tmp_path: Path, capsys):
     for split, number in (("train", 25_000), ("test", 20_000)):
         (tmp_path / split).mkdir()

@@ -94,7 +94,7 @@ def test_a_list_may_name_files_elsewhere_and_those_without_a_split_are_named_who
     train, test = load(root)
     assert (len(train), len(test)) == (2, 1)
     assert f"2 files in none of the folders of the splits, not used: {elsewhere}, 4.npy" in train.notes
-    (root / "labels.csv").write_text("\n".join(line.removesuffix(",") + ",train" * line.endswith(",") for line in lines))
+    (root / "labels.csv").write_text("\n".join(f"{line}train" if line.endswith(",") else line for line in lines))
     assert load(root)[0].label.tolist() == [1, 0, 1, 1]
 
 
