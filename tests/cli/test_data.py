@@ -61,6 +61,17 @@ def test_check_finds_a_duplicate_a_broken_file_and_an_empty_class(clouds: Path, 
     assert "--data.features" not in said
 
 
+def test_check_names_files_that_are_not_read(clouds: Path, tmp_path: Path, capsys):
+    (clouds / "train/lamp/5.xyz.gz").touch()
+    assert data.main(["check", str(clouds)]) == 0
+    assert "  note: 1 file of other kinds not read: train/lamp/5.xyz.gz\n" in capsys.readouterr().out
+    scenes = scenes_of(tmp_path / "scenes", [2, 6], [2, 6])
+    (scenes / "train/2.ptx").touch()
+    (scenes / "classes.yaml").write_text("labels: {2: ground, 6: building}")
+    assert data.main(["check", str(scenes)]) == 0
+    assert "  note: 1 file of other kinds not read: train/2.ptx\n" in capsys.readouterr().out
+
+
 def test_check_names_the_columns_that_can_be_features(clouds: Path, capsys):
     assert data.main(["check", str(clouds)]) == 0
     assert "every cloud has intensity: the model reads them with --data.features intensity" in capsys.readouterr().out

@@ -218,6 +218,22 @@ def test_the_points_are_prepared_as_for_prediction(tmp_path: Path):
     assert torch.equal(load(root)[0].xyz[0], xyz[0, index])
 
 
+def test_files_that_are_not_read_are_said_but_for_those_beside_the_data(tmp_path: Path):
+    root = folder(tmp_path, "train/a/1.npy", "train/b/1.npy", "test/a/2.npy")
+    said = ("train/a/2.xyz.gz", "train/a/scan.e57.zip", "b.bin")
+    never = (".DS_Store", "train/a/Thumbs.db", "train/a/.1.npy.swp", "README.md", "LICENSE", "classes.yaml", "a.labels")
+    for name in (*said, *never, "bixt3d_scenes/x", "train/.git/config", "train/b/scene.bin"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    (root / "train/b/scene.gltf").write_text('{"asset": {"version": "2.0"}}')
+    (root / "train/a/broken.xyz").symlink_to(root / "nowhere")
+    train, _ = load(root, skip_broken=True)
+    assert [note for note in train.notes if "not read" in note] == [
+        "3 files of other kinds not read: b.bin, train/a/2.xyz.gz, train/a/scan.e57.zip",
+        "1 link to missing files not read: train/a/broken.xyz",
+    ]
+
+
 def test_linked_class_folders_are_followed_once(tmp_path: Path):
     root = folder(tmp_path / "set", "train/a/1.npy", "test/a/2.npy")
     write(tmp_path / "elsewhere/3.npy")

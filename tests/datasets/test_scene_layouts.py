@@ -478,6 +478,17 @@ def test_numbers_and_words_for_labels_of_scenes_are_said_unless_classes_join_the
     assert note not in train.notes and train.class_names == ("ground", "roof")
 
 
+def test_files_of_a_folder_of_scenes_that_are_not_read_are_said(tmp_path):
+    write_aerial(tmp_path, [2, 6], ("train", "val", "test"))
+    (tmp_path / "train/scan.ptx").touch()
+    (tmp_path / "classes.yaml").write_text("labels: {2: ground, 6: building}")
+    notes = SceneFolder(str(tmp_path)).load()[0].notes
+    assert notes[:2] == (
+        "1 file of other kinds not read: train/scan.ptx",
+        "1 file in folders that are not read: val/5080_54435.laz",
+    )
+
+
 def test_a_class_without_a_voxel_to_train_on_is_said(tmp_path):
     write_aerial(tmp_path, [2, 6], ("train",))
     write_aerial(tmp_path, [2, 9], ("test",))

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ from bixt3d.datasets.clouds.point_labels import (
     mixed_notes,
 )
 from bixt3d.datasets.files.cloud import Cloud
-from bixt3d.datasets.files.reader import find_files, read_file
+from bixt3d.datasets.files.reader import SUFFIXES, find_files, read_file
+from bixt3d.datasets.files.unread import other_files, unread_notes
 from bixt3d.datasets.scenes.crops import CropSize, Draw, Shape, las_codes
 from bixt3d.datasets.scenes.files import SceneFiles, SceneList
 from bixt3d.datasets.scenes.stored import Labelled, SceneFile
@@ -109,7 +110,7 @@ class SceneFolder(SceneFiles):
             for paths in files.values()
         )
         key = f"{label} {json.dumps(classes.of_word)}"
-        notes = () if self._are_given(root) else tuple(mixed_notes(classes.names))
+        notes = (*unread_of(root, files), *([] if self._are_given(root) else mixed_notes(classes.names)))
         return SceneList(root, classes.names, train, test, notes, classes.las_codes, key)
 
     def _are_given(self, root: Path) -> bool:
@@ -205,6 +206,11 @@ def with_labels(cloud: Cloud, path: Path) -> Cloud:
 def split_files(root: Path) -> dict[str, list[Path]]:
     """Return the files of the scenes to train and to test on. Raises InputError if a folder is missing or empty."""
     return {split: _files_of(root, names) for split, names in SPLITS.items()}
+
+
+def unread_of(root: Path, files: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Return notes on what of a folder is not read; ``files``: those of the scenes, a result of `split_files`."""
+    return unread_notes(root, other_files(root, {path for paths in files.values() for path in paths}), SUFFIXES)
 
 
 def _files_of(root: Path, names: Sequence[str]) -> list[Path]:
