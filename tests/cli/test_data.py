@@ -240,6 +240,35 @@ def test_parts_convert_to_a_file_of_the_given_name(tmp_path: Path):
     assert isinstance(train.parts, torch.Tensor)
 
 
+def test_check_counts_a_set_in_hdf5_and_takes_its_lists_for_no_clouds(clouds: Path, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    data.main(["convert", str(clouds), str(out), "--points=64"])
+    capsys.readouterr()
+    assert data.main(["check", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert f"{out}: 12 clouds in HDF5, as ModelNetHDF5 reads them, of 64 points\n" in said and "broken" not in said
+    assert ["chair", "4", "2"] in [line.split() for line in said.splitlines()]
+    command = f"bixt3d train cls --cfg folder_cls --data ModelNetHDF5 --data.root {out} --data.num_points 64"
+    assert f"  {command}\n" in said and parse_command(find("cls"), None, command.split()[3:])
+    (out / "shape_names.txt").write_text("chair\nlamp\nsofa\n")
+    data.main(["check", str(out)])
+    assert "  no clouds to train on: sofa\n  no clouds to test on: sofa\n" in capsys.readouterr().out
+    (out / "test.h5").unlink()
+    with pytest.raises(InputError, match="test.h5 is missing"):
+        data.main(["check", str(out)])
+
+
+def test_check_counts_a_set_of_parts_in_hdf5(tmp_path: Path, capsys):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        np.savez(tmp_path / split / "1.npz", xyz=RNG.random((40, 3)), label=np.repeat([0, 5], 20))
+    data.main(["convert", str(tmp_path), str(tmp_path / "new"), "--points=32", "--parts"])
+    assert data.main(["check", str(tmp_path / "new")]) == 0
+    said = capsys.readouterr().out
+    assert ["object", "1", "1"] in [line.split() for line in said.splitlines()]
+    assert "bixt3d train partseg --cfg folder_partseg --data PartHDF5 --data.root" in said
+
+
 def test_an_unknown_action_is_refused(capsys):
     with pytest.raises(InputError, match="there is no action 'chek'; did you mean 'check'"):
         data.main(["chek"])
