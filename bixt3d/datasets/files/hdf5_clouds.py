@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from bixt3d.datasets.files.columns import Points
-from bixt3d.datasets.files.hdf5 import find_dataset, holds_numbers, is_own, open_hdf5
+from bixt3d.datasets.files.hdf5 import find_dataset, holds_numbers, is_own, open_hdf5, word_column
 from bixt3d.datasets.files.named_arrays import XYZ_KEYS, holds_points, split_arrays
 from bixt3d.io.bounds import check_unpacked, listed
 from bixt3d.types import InputError
@@ -19,7 +19,8 @@ MAX_GROUPS = 1000
 def read_hdf5(path: Path) -> list[Points]:
     """Return the clouds of an HDF5 file: positions ``data`` (or ``xyz``, ``points``, ...) and features by name.
 
-    If there are no positions in the file itself, each of its groups with positions is a cloud.
+    If there are no positions in the file itself, each of its groups with positions is a cloud. A word for each point,
+    such as the name of its class, is read as in `split_arrays`.
     """
     with open_hdf5(path) as file:
         names, found = list(file), {"": _datasets(file)}
@@ -32,7 +33,9 @@ def read_hdf5(path: Path) -> list[Points]:
         needed = sum(max(8, one.dtype.itemsize) * one.size for datasets in found.values() for one in datasets.values())
         check_unpacked(needed, path.stat().st_size, "has datasets that need")
         arrays = {name: {own: one[()] for own, one in datasets.items()} for name, datasets in found.items()}
-        unread = {name: _unread(file[name or "/"], datasets) for name, datasets in found.items()}
+        for name, numbers in arrays.items():
+            numbers |= _word_columns(file[name or "/"], numbers)
+        unread = {name: _unread(file[name or "/"], read) for name, read in arrays.items()}
     if "" in arrays:
         clouds = split_arrays(arrays[""] or dict.fromkeys(names, np.zeros(0)))
         return [one._replace(notes=one.notes + unread[""]) for one in clouds]
@@ -80,7 +83,14 @@ def _datasets(group: Any) -> dict[str, Any]:
     return {name: find_dataset(group, name, records=True) for name in wanted}
 
 
+def _word_columns(group: Any, numbers: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Return the datasets of a group that have a word for each row of one of its arrays of numbers."""
+    sizes = {len(values) for values in numbers.values() if values.ndim}
+    words = {name: word_column(group, name, sizes) for name in group if name not in numbers and name not in XYZ_KEYS}
+    return {name: column for name, column in words.items() if column is not None}
+
+
 def _unread(group: Any, read: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a note with the names in a group that are neither read nor groups, such as words and links."""
+    """Return a note with the names in a group that are neither read nor groups, such as links."""
     names = [name for name in group if name not in read and not is_own(group, name, only_groups=True)]
     return (f"{listed(names)} not read",) if names else ()
