@@ -11,7 +11,7 @@ from bixt3d.io.named_configs import nearest
 
 ACTIONS = {"check": "count, compare and test the files of a folder", "convert": "write the clouds of a folder as HDF5"}
 CHECK = """Look at a folder of clouds and meshes: classes, splits, sizes, columns, broken files, duplicates, poses.
-Ends with the command to train with."""
+Counts the clouds of sets in HDF5, as `bixt3d data convert` writes them. Ends with the command to train with."""
 CONVERT = "Write the clouds of a folder as HDF5 files, which load faster and travel as few files."
 LAYOUTS = """the folder: train/CLASS/* and test/CLASS/* (or val/), or CLASS/* alone, or labels.csv (file,label[,split])
 parts: train/CATEGORY/* and test/CATEGORY/*, or train/* and test/*, with a label for each point in a column
@@ -57,8 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser(action).parse_args(argv[1:])
     if action == "check":
         from bixt3d.cli.data_check import check
+        from bixt3d.cli.data_hdf5 import check_hdf5, source_of
 
-        return check(arguments.folder, arguments.parts, arguments.label)
+        root = arguments.folder.expanduser()
+        if source := source_of(root):
+            return check_hdf5(root, source)
+        return check(root, arguments.parts, arguments.label)
     from bixt3d.cli.data_convert import convert
 
     convert(arguments)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from bixt3d.cli.data_clouds import SeenCloud, duplicates, see_cloud, table, usable
+from bixt3d.cli.data_clouds import SeenCloud, duplicates, label_lines, see_cloud, table, usable
 from bixt3d.cli.data_scenes import LARGE, given_classes, scene_commands, scene_lines, scene_listing, scene_obstacle
-from bixt3d.datasets.clouds.folder_files import Listing, list_folder
+from bixt3d.datasets.clouds.folder_files import Listing, list_folder, shown_path
 from bixt3d.datasets.clouds.folder_reading import fault_of, read_clouds
 from bixt3d.datasets.clouds.part_folder import WHOLE
 from bixt3d.datasets.clouds.poses import Poses, find_poses
@@ -174,6 +174,7 @@ def warnings(found: Found) -> list[str]:
     lines = [f"note: {note}" for note in found.listing.notes if not note.startswith("no clouds in")]
     lines += [f"empty class: {name}" for name in found.listing.empty]
     lines += _some([f"broken: {name} {reason}" for name, reason in found.faults])
+    lines += label_lines(found.clouds, found.classes is not None)
     across, conflicts, within = [], [], 0
     for one, other, how in duplicates(found.clouds):
         pair = f"{_name(one, found)} and {_name(other, found)} ({how})"
@@ -204,8 +205,7 @@ def _some(lines: Sequence[str]) -> list[str]:
 
 
 def _name(cloud: SeenCloud, found: Found) -> str:
-    path = cloud.path.relative_to(found.root) if cloud.path.is_relative_to(found.root) else cloud.path
-    return f"{path.parent / cloud.name}"
+    return f"{shown_path(cloud.path, found.root).parent / cloud.name}"
 
 
 def obstacle(found: Found) -> str | None:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from bixt3d.cli.data_scenes import count_voxels
-from bixt3d.datasets.clouds.point_labels import NAMES, label_words
+from bixt3d.datasets.clouds.point_labels import NAMES, NO_LABEL, gap_notes, label_words, mixed_notes
 from bixt3d.datasets.files.cloud import Cloud, median_spacing
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.io.bounds import open_plain
@@ -37,6 +37,7 @@ class SeenCloud:
         shape: numbers that describe its geometry, in whatever order the points are.
         digest: hash of its file.
         labels: number of points of each label.
+        gaps: number of points without a label.
         voxels: number of voxels of the side that is proposed for its spacing; 0: not counted.
     """
 
@@ -53,6 +54,7 @@ class SeenCloud:
     shape: Float[ndarray, " Q"]
     digest: str
     labels: Counter = field(default_factory=Counter)
+    gaps: int = 0
     voxels: int = 0
 
 
@@ -63,7 +65,8 @@ def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, col
     labels, own = Counter(), ""
     if parts:
         own, words, codes = label_words(cloud, column)
-        labels = Counter(dict(zip(words, np.bincount(codes, minlength=len(words)).tolist(), strict=True)))
+        for word, number in zip(words, np.bincount(codes, minlength=len(words)).tolist(), strict=True):
+            labels[word] += number
     spacing = None if cloud.from_mesh else median_spacing(cloud.xyz)
     columns = {name: values for name, values in cloud.columns.items() if not (cloud.from_mesh and name == "normal")}
     return SeenCloud(
@@ -80,6 +83,7 @@ def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, col
         some=xyz[chosen],
         shape=_shape(xyz),
         digest=_digest(path),
+        gaps=labels.pop(NO_LABEL, 0),
         labels=labels,
     )
 
@@ -115,6 +119,12 @@ def duplicates(clouds: Sequence[SeenCloud]) -> Iterator[tuple[SeenCloud, SeenClo
                 one, other = group[first], group[place]
                 same = one.digest == other.digest
                 yield one, other, "the same file" if same else "the same geometry"
+
+
+def label_lines(clouds: Sequence[SeenCloud], given: bool) -> list[str]:
+    """Return lines on points without a label, and on labels of two kinds unless a file of classes is ``given``."""
+    labels, gaps = sum((cloud.labels for cloud in clouds), Counter()), sum(cloud.gaps for cloud in clouds)
+    return gap_notes(gaps, labels.total() + gaps) + ([] if given else mixed_notes(labels))
 
 
 def usable(clouds: Sequence[SeenCloud]) -> list[str]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from bixt3d.datasets.clouds.folder_files import Entry, Listing
 from bixt3d.datasets.files.las_large import LAS
 from bixt3d.datasets.scenes.computed import GEOMETRY
-from bixt3d.datasets.scenes.folder import CLASSES, Classes, read_classes, split_files
+from bixt3d.datasets.scenes.folder import CLASSES, Classes, read_classes, split_files, unread_of
 from bixt3d.io.bounds import counted, listed
 from bixt3d.ops.voxels import voxel_grid
 from bixt3d.types import InputError
@@ -35,7 +35,7 @@ def scene_listing(root: Path) -> Listing:
     """Return the files of a folder of scenes. Raises InputError if there are none to train or to test on."""
     files = split_files(root)
     entries = tuple(Entry(path, "", split) for split, paths in files.items() for path in paths)
-    return Listing(entries, len(files["train"]), (), ())
+    return Listing(entries, len(files["train"]), (), tuple(unread_of(root, files)))
 
 
 def proposed_grid(spacing: float) -> float:

@@ -15,14 +15,16 @@ from bixt3d.cli.parser import names_file
 from bixt3d.cli.predict_clouds import folder_category, predict_file
 from bixt3d.cli.predict_images import OWN_NAME, find_images, predict_image
 from bixt3d.cli.predict_scenes import predict_scene_file
-from bixt3d.datasets.files.reader import find_files
+from bixt3d.datasets.files.reader import SUFFIXES, find_files
+from bixt3d.datasets.files.unread import other_files, unread_notes
 from bixt3d.datasets.files.writers import FORMATS, LAS
+from bixt3d.datasets.images.reading import ENDINGS
 from bixt3d.engine.folder import shown_weights, weights_file
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
 from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import load_run
 from bixt3d.inference.scenes import ScenePredictor
-from bixt3d.io.bounds import counted, listed, printable
+from bixt3d.io.bounds import printable
 from bixt3d.io.error_messages import enough_memory
 from bixt3d.io.pretrained import is_named
 from bixt3d.types import InputError
@@ -104,7 +106,7 @@ def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) 
                 raise InputError(f"there is no file {place}")
             for path in found:
                 paths.setdefault(os.path.abspath(path), path)
-            say_unread(Path(place), found)
+            say_unread(Path(place), found, ENDINGS if find is find_images else SUFFIXES)
         except InputError as error:
             faults.append(error)
     if not paths:
@@ -114,16 +116,11 @@ def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) 
     return list(paths.values()), len(faults)
 
 
-def say_unread(folder: Path, found: Sequence[Path]) -> None:
-    """Report the files of a folder of other kinds than those found, but for hidden ones and those of labels."""
-    if not folder.is_dir():
-        return
-    inside = {Path(place, name) for place, _, names in os.walk(folder) for name in names}
-    others = sorted(path.relative_to(folder) for path in inside - set(found) if path.suffix not in (".labels", ".yaml"))
-    others = [path for path in others if not any(part.startswith((".", "bixt3d_")) for part in path.parts)]
-    if others:
-        number = counted(len(others), "file")
-        print(f"{printable(folder)}: {number} of other kinds not read: {listed(others)}", file=sys.stderr)
+def say_unread(folder: Path, found: Sequence[Path], kinds: Sequence[str]) -> None:
+    """Report what of a folder is not read: all but the files ``found``, of endings ``kinds``."""
+    others = other_files(folder, set(found)) if folder.is_dir() else ()
+    for note in unread_notes(folder, others, kinds):
+        print(f"{printable(folder)}: {note}", file=sys.stderr)
 
 
 def check(

@@ -61,6 +61,17 @@ def test_check_finds_a_duplicate_a_broken_file_and_an_empty_class(clouds: Path, 
     assert "--data.features" not in said
 
 
+def test_check_names_files_that_are_not_read(clouds: Path, tmp_path: Path, capsys):
+    (clouds / "train/lamp/5.xyz.gz").touch()
+    assert data.main(["check", str(clouds)]) == 0
+    assert "  note: 1 file of other kinds not read: train/lamp/5.xyz.gz\n" in capsys.readouterr().out
+    scenes = scenes_of(tmp_path / "scenes", [2, 6], [2, 6])
+    (scenes / "train/2.ptx").touch()
+    (scenes / "classes.yaml").write_text("labels: {2: ground, 6: building}")
+    assert data.main(["check", str(scenes)]) == 0
+    assert "  note: 1 file of other kinds not read: train/2.ptx\n" in capsys.readouterr().out
+
+
 def test_check_names_the_columns_that_can_be_features(clouds: Path, capsys):
     assert data.main(["check", str(clouds)]) == 0
     assert "every cloud has intensity: the model reads them with --data.features intensity" in capsys.readouterr().out
@@ -87,6 +98,22 @@ def test_check_counts_the_labels_of_parts(tmp_path: Path, capsys):
     said = capsys.readouterr().out
     assert ["object", "7", "75.0%", "75.0%"] in [line.split() for line in said.splitlines()]
     assert f"bixt3d train partseg --cfg folder_partseg --data.root {tmp_path}" in said
+
+
+def test_check_counts_points_without_a_label_and_says_labels_of_two_kinds(tmp_path: Path, capsys):
+    for split, names in (("train", ("0", "1")), ("test", ("0", "leg"))):
+        (tmp_path / split).mkdir()
+        rows = "".join(f"{x},{y},{z},{[*names, ''][k % 3]}\n" for k, (x, y, z) in enumerate(RNG.random((30, 3))))
+        (tmp_path / split / "1.csv").write_text("x,y,z,part\n" + rows)
+    assert data.main(["check", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert ["object", "0", "50.0%", "50.0%"] in [line.split() for line in said.splitlines()]
+    assert "  20 of 60 points have no label: not counted in loss and scores\n" in said
+    assert "  some labels are numbers (0, 1) and others words (leg): each is a class of its own\n" in said
+    np.savez(tmp_path / "test/2.npz", xyz=RNG.random((40, 3)), part=np.full(40, 2**63, np.uint64))
+    data.main(["check", str(tmp_path)])
+    fault = "broken: test/2.npz has part with values above 9223372036854775807: are these labels?"
+    assert fault in capsys.readouterr().out
 
 
 def test_check_of_scenes_says_grid_and_points_without_a_class_and_the_command(tmp_path: Path, capsys):
@@ -211,6 +238,35 @@ def test_parts_convert_to_a_file_of_the_given_name(tmp_path: Path):
     train, _ = PartHDF5(str(tmp_path / "new"), 32, up="z").load()
     assert train.part_names == ("5", "7") and train.parts.unique().tolist() == [VOID, 0, 1]
     assert isinstance(train.parts, torch.Tensor)
+
+
+def test_check_counts_a_set_in_hdf5_and_takes_its_lists_for_no_clouds(clouds: Path, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    data.main(["convert", str(clouds), str(out), "--points=64"])
+    capsys.readouterr()
+    assert data.main(["check", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert f"{out}: 12 clouds in HDF5, as ModelNetHDF5 reads them, of 64 points\n" in said and "broken" not in said
+    assert ["chair", "4", "2"] in [line.split() for line in said.splitlines()]
+    command = f"bixt3d train cls --cfg folder_cls --data ModelNetHDF5 --data.root {out} --data.num_points 64"
+    assert f"  {command}\n" in said and parse_command(find("cls"), None, command.split()[3:])
+    (out / "shape_names.txt").write_text("chair\nlamp\nsofa\n")
+    data.main(["check", str(out)])
+    assert "  no clouds to train on: sofa\n  no clouds to test on: sofa\n" in capsys.readouterr().out
+    (out / "test.h5").unlink()
+    with pytest.raises(InputError, match="test.h5 is missing"):
+        data.main(["check", str(out)])
+
+
+def test_check_counts_a_set_of_parts_in_hdf5(tmp_path: Path, capsys):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        np.savez(tmp_path / split / "1.npz", xyz=RNG.random((40, 3)), label=np.repeat([0, 5], 20))
+    data.main(["convert", str(tmp_path), str(tmp_path / "new"), "--points=32", "--parts"])
+    assert data.main(["check", str(tmp_path / "new")]) == 0
+    said = capsys.readouterr().out
+    assert ["object", "1", "1"] in [line.split() for line in said.splitlines()]
+    assert "bixt3d train partseg --cfg folder_partseg --data PartHDF5 --data.root" in said
 
 
 def test_an_unknown_action_is_refused(capsys):

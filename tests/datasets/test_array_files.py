@@ -1,5 +1,6 @@
 """Arrays in .npy, .npz and HDF5 as people write them: axes in any order, records, other names, groups."""
 
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -238,12 +239,45 @@ def test_a_word_for_each_point_is_the_number_of_the_word(tmp_path, kind):
     np.testing.assert_array_equal(cloud.columns["label"][:4, 0], [2, np.nan, 0, 1])
 
 
-def test_words_in_hdf5_are_said_and_not_read(tmp_path):
-    words = np.array([b"car", b"tree"] * 50)
-    (cloud,) = read(tmp_path / "a.h5", xyz=XYZ, label=words)
-    assert not cloud.columns and cloud.notes == ("label not read",)
-    (cloud,) = read(tmp_path / "b.h5", **{"scan/xyz": XYZ, "scan/label": words})
-    assert not cloud.columns and cloud.notes == ("label not read", "from its group /scan")
+@pytest.mark.parametrize("kind", ["S", "variable", "column"])
+def test_a_word_for_each_point_in_hdf5_is_the_number_of_the_word(tmp_path, kind):
+    words = np.array(["tree", "", "car", "höhle"] * 25)
+    label = np.char.encode(words, "utf-8") if kind == "S" else words.astype(h5py.string_dtype())
+    label = label[:, None] if kind == "column" else label
+    (cloud,) = read(tmp_path / "a.h5", xyz=XYZ, label=label, names=np.array([b"a", b"b"]), note=np.bytes_("made today"))
+    assert cloud.words == {"label": ("car", "höhle", "tree")} and cloud.notes == ("names, note not read",)
+    np.testing.assert_array_equal(cloud.columns["label"][:4, 0], [2, np.nan, 0, 1])
+    (cloud,) = read(tmp_path / "b.h5", **{"scan/xyz": XYZ, "scan/label": label})
+    assert cloud.words == {"label": ("car", "höhle", "tree")} and cloud.notes == ("from its group /scan",)
+
+
+def test_text_in_hdf5_that_is_no_word_for_each_point_is_said_and_not_read(tmp_path):
+    text = h5py.string_dtype()
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["xyz"] = XYZ
+        file["long"] = np.array(["x" * 201] + ["x"] * 99, text)
+        file["wide"] = np.array([[b"a", b"b"]] * 100)
+        file["link"] = h5py.SoftLink("/wide")
+        file["half"] = np.array(["a"] * 50, text)
+    (cloud,) = read_file(tmp_path / "a.h5")
+    assert not cloud.columns and cloud.notes == ("half, link, long, wide not read",)
+
+
+def test_words_in_hdf5_that_are_one_long_text_take_little_memory(tmp_path):
+    """All rows point to the same text in the file: read at once they would take 2 GB."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["xyz"] = np.random.default_rng(0).random((2000, 3))
+        file["label"] = np.array(["x" * 1_000_000] + ["x"] * 1999, h5py.string_dtype())
+        start = file["label"].id.get_offset()
+    raw = bytearray((tmp_path / "a.h5").read_bytes())
+    raw[start : start + 2000 * 16] = bytes(raw[start : start + 16]) * 2000
+    (tmp_path / "a.h5").write_bytes(raw)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert len(file["label"][1999]) == 1_000_000
+    tracemalloc.start()
+    (cloud,) = read_file(tmp_path / "a.h5")
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20 and cloud.notes == ("label not read",)
+    tracemalloc.stop()
 
 
 def test_text_alone_in_a_npy_is_a_sentence(tmp_path):

@@ -86,6 +86,18 @@ def test_a_list_names_files_labels_and_splits(tmp_path: Path):
     assert train.label.tolist() == [0, 1] and test.label.tolist() == [1]
 
 
+def test_a_list_may_name_files_elsewhere_and_those_without_a_split_are_named_whole(tmp_path: Path):
+    elsewhere = write(tmp_path / "elsewhere/5.npy")
+    root = folder(tmp_path / "set", "1.npy", "2.npy", "3.npy", "4.npy")
+    lines = ["file,label,split", "1.npy,a,train", "2.npy,b,train", "3.npy,a,test", "4.npy,b,", f"{elsewhere},b,"]
+    (root / "labels.csv").write_text("\n".join(lines))
+    train, test = load(root)
+    assert (len(train), len(test)) == (2, 1)
+    assert f"2 files in none of the folders of the splits, not used: {elsewhere}, 4.npy" in train.notes
+    (root / "labels.csv").write_text("\n".join(f"{line}train" if line.endswith(",") else line for line in lines))
+    assert load(root)[0].label.tolist() == [1, 0, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -93,6 +105,7 @@ def test_a_list_names_files_labels_and_splits(tmp_path: Path):
         ("file,label\n", "names no files"),
         ("file,label\n1.npy,a\n1.npy,b\n", "names files more than once: .*1.npy"),
         ("file,label\n9.npy,a\n", "names files that are missing: .*9.npy"),
+        (f"file,label\n{'n' * 300}.npy,a\n", "names files that are missing: .*/nnn"),
         ("file,label\n1.npy\n", "line 2: needs a file and a label"),
         ("file,label,split\n1.npy,a,dev\n", "line 2: has the split 'dev'"),
     ],
@@ -203,6 +216,22 @@ def test_the_points_are_prepared_as_for_prediction(tmp_path: Path):
     (cloud,) = read_file(root / "train/a/1.npy")
     xyz, index, _ = prepare_cloud(cloud, NO_FEATURES, 32, "z", "z")
     assert torch.equal(load(root)[0].xyz[0], xyz[0, index])
+
+
+def test_files_that_are_not_read_are_said_but_for_those_beside_the_data(tmp_path: Path):
+    root = folder(tmp_path, "train/a/1.npy", "train/b/1.npy", "test/a/2.npy")
+    said = ("train/a/2.xyz.gz", "train/a/scan.e57.zip", "b.bin")
+    never = (".DS_Store", "train/a/Thumbs.db", "train/a/.1.npy.swp", "README.md", "LICENSE", "classes.yaml", "a.labels")
+    for name in (*said, *never, "bixt3d_scenes/x", "train/.git/config", "train/b/scene.bin"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    (root / "train/b/scene.gltf").write_text('{"asset": {"version": "2.0"}}')
+    (root / "train/a/broken.xyz").symlink_to(root / "nowhere")
+    train, _ = load(root, skip_broken=True)
+    assert [note for note in train.notes if "not read" in note] == [
+        "3 files of other kinds not read: b.bin, train/a/2.xyz.gz, train/a/scan.e57.zip",
+        "1 link to missing files not read: train/a/broken.xyz",
+    ]
 
 
 def test_linked_class_folders_are_followed_once(tmp_path: Path):

@@ -75,6 +75,22 @@ def test_batches_come_in_the_order_asked_for(folder):
     assert list(train.batches([])) == []
 
 
+def test_files_that_are_not_read_are_said(folder):
+    for name in (
+        "train/cat/9.avif",
+        "train/cat/more/7.png",
+        "train/index.txt",
+        "test/cat/Thumbs.db",
+        "test/dog/.1.png",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    assert source(folder).load()[0].notes == (
+        "train: 2 files of other kinds not read: cat/9.avif, index.txt",
+        "train: 1 file in folders that are not read: cat/more/7.png",
+    )
+
+
 def test_tested_is_on_test_or_on_val_if_test_has_no_classes(folder):
     (folder / "test").rename(folder / "val")
     assert len(source(folder).load()[1]) == 3

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bixt3d.datasets import PartFolder
-from bixt3d.datasets.clouds.point_labels import find_label, label_words
+from bixt3d.datasets.clouds.point_labels import NO_LABEL, count_gaps, find_label, label_words
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.types import VOID, InputError
 
@@ -88,11 +88,63 @@ def test_labels_are_words_or_whole_numbers():
     words = label_words(Cloud(xyz, {"Label": np.array([["leg"], ["top"], ["leg"]])}))
     assert words[:2] == ("Label", ["leg", "top"]) and words[2].tolist() == [0, 1, 0]
     assert label_words(Cloud(xyz, {"column7": np.array([[2.0], [0], [2]])}))[1] == ["0", "2"]
-    for values in ([[0.5], [1], [2]], [[np.nan], [1], [2]]):
+    for values in ([[0.5], [1], [2]], [[np.inf], [1], [2]], [[np.nan], [1], [0.5]]):
         with pytest.raises(InputError, match="no whole numbers: are these labels"):
             label_words(Cloud(xyz, {"label": np.array(values)}))
     with pytest.raises(InputError, match="of width 2: a label takes one column"):
         label_words(Cloud(xyz, {"label": np.zeros((3, 2))}))
+
+
+@pytest.mark.parametrize("words", [("leg", "top"), None])
+def test_points_of_a_gap_have_no_label(words: tuple[str, ...] | None):
+    values, known = np.array([[1.0], [np.nan], [0], [np.nan]]), {"part": words} if words else {}
+    _, found, codes = label_words(Cloud(RNG.random((4, 3)), {"part": values}, words=known))
+    names = words or ("0", "1")
+    assert [found[code] for code in codes] == [names[1], NO_LABEL, names[0], NO_LABEL] and count_gaps(found, codes) == 2
+    _, found, codes = label_words(Cloud(RNG.random((4, 3)), {"column5": values}, words={"column5": (" ", "a")}))
+    assert [found[code] for code in codes] == ["a", NO_LABEL, NO_LABEL, NO_LABEL]  # a word of blanks is none
+    with pytest.raises(InputError, match="no column of labels"):
+        label_words(Cloud(RNG.random((4, 3)), {"column5": np.full((4, 1), np.nan)}))
+
+
+def test_labels_are_never_wrapped_to_negative_numbers():
+    most = 2**63 - 1
+    cloud = Cloud(RNG.random((2, 3)), {"label": np.array([[0], [most]], np.uint64)})
+    assert label_words(cloud)[1] == ["0", str(most)]
+    cloud = Cloud(RNG.random((2, 3)), {"label": np.array([[0], [most + 1]], np.uint64)})
+    with pytest.raises(InputError, match=f"^the input has label with values above {most}: are these labels\\?$"):
+        label_words(cloud)
+
+
+@pytest.mark.parametrize("names", [("0", "1"), ("leg", "top")])
+def test_points_without_a_label_are_void_and_counted(tmp_path: Path, names: tuple[str, str]):
+    for split, number in (("train", 2), ("test", 1)):
+        for place in range(number):
+            path = write(tmp_path / split / f"{place}.csv", [0, 1, 2])
+            head, *rows = path.read_text().splitlines()
+            cells = [row.rpartition(",") for row in rows]
+            rows = [f"{start},{[*names, ''][int(label)]}" for start, _, label in cells]
+            path.write_text("\n".join([head, *rows]))
+    files = [path.read_text().splitlines()[1:] for path in sorted(tmp_path.rglob("*.csv"))]
+    gaps = sum(line.endswith(",") for lines in files for line in lines)
+    source = PartFolder(str(tmp_path), 32, stored_points=64, ignore=names[0])
+    train, _ = source.load()
+    assert train.part_names == names[1:] and train.parts.unique().tolist() == [VOID, 0]
+    assert f"{gaps} of 120 points have no label: not counted in loss and scores" in train.notes
+    ((_, _, parts),) = source.full_clouds()  # the test file is the first by name
+    assert parts.tolist() == [0 if line.endswith(names[1]) else VOID for line in files[0]]
+    ignored = (train.parts == VOID).float().mean()
+    (share,) = [note for note in train.notes if "of the points have a label that is ignored" in note]
+    assert float(share.split("%")[0]) < 100 * ignored  # those without a label are not among these
+
+
+def test_numbers_and_words_in_one_set_are_said(tmp_path: Path):
+    for split in ("train", "test"):
+        write(tmp_path / split / "1.csv", [0, 10, 2])
+        np.savez(tmp_path / split / "2.npz", xyz=RNG.random((40, 3)), label=np.repeat(["top", "leg"], 20))
+    note = "some labels are numbers (0, 2, 10) and others words (leg, top): each is a class of its own"
+    assert note in load(tmp_path)[0].notes
+    assert not [note for note in load(tmp_path, ignore="leg,top")[0].notes if note.startswith("some labels")]
 
 
 def test_the_likeliest_name_wins():

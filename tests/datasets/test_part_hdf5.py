@@ -140,6 +140,7 @@ def test_the_layout_of_pointnet_has_lists_and_the_parts_of_shapenetpart(folder):
         ),
         ({"pid": np.array([[5]] * 3).repeat(8, 1)}, "cloud 0 of {path} has a point whose pid is no part of"),
         ({"pid": np.array([[-2]] * 3).repeat(8, 1)}, "cloud 0 of {path} has a point whose pid is no part of"),
+        ({"pid": np.full((3, 8), 2**64 - 1, np.uint64)}, "cloud 0 of {path} has a point whose pid is no part of"),
         ({"label": np.array([0, 2, 1])}, "cloud 1 of {path} has a label outside the 2 classes of the set"),
         ({"data": np.zeros((3, 8, 3), np.float32)}, "cloud 0 of {path} has all its points in one place"),
         ({"normal": None}, "{path} has no dataset 'normal' (it has data, label, pid); leave it out"),

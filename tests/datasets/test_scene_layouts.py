@@ -452,6 +452,43 @@ def test_a_folder_says_which_column_it_took_for_the_labels_if_several_may_be(tmp
     assert train.notes == () and train.class_names == ("2", "6")
 
 
+@pytest.mark.parametrize("names", [("0", "1"), ("ground", "tree")])
+def test_points_of_a_scene_may_be_without_a_label(tmp_path, names):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        rows = [f"{x},{y},{z},{[*names, ''][k % 3]}\n" for k, (x, y, z) in enumerate(points(6))]
+        (tmp_path / split / "a.csv").write_text("x,y,z,label\n" + "".join(rows))
+    train, _ = SceneFolder(str(tmp_path), **FINE).load()
+    assert train.class_names == names and values(train)[1] == [0, 1, -1, 0, 1, -1]
+    assert "train: 2 of 6 points have no label: not counted in loss and scores" in train.notes
+    train, _ = SceneFolder(str(tmp_path), **FINE, classes={"grass": names[1], "soil": names[0]}).load()
+    assert values(train)[1] == [1, 0, -1, 1, 0, -1]
+
+
+def test_numbers_and_words_for_labels_of_scenes_are_said_unless_classes_join_them(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        np.savez(tmp_path / split / "a.npz", xyz=points(4), label=[2, 6, 6, 2])
+        np.savez(tmp_path / split / "b.npz", xyz=points(4), label=["ground", "ground", "roof", "roof"])
+    note = "some labels are numbers (2, 6) and others words (ground, roof): each is a class of its own"
+    train, _ = SceneFolder(str(tmp_path)).load()
+    assert note in train.notes and len(train.class_names) == 4
+    (tmp_path / "classes.yaml").write_text("labels: {2: ground, ground: ground, 6: roof, roof: roof}")
+    train, _ = SceneFolder(str(tmp_path)).load()
+    assert note not in train.notes and train.class_names == ("ground", "roof")
+
+
+def test_files_of_a_folder_of_scenes_that_are_not_read_are_said(tmp_path):
+    write_aerial(tmp_path, [2, 6], ("train", "val", "test"))
+    (tmp_path / "train/scan.ptx").touch()
+    (tmp_path / "classes.yaml").write_text("labels: {2: ground, 6: building}")
+    notes = SceneFolder(str(tmp_path)).load()[0].notes
+    assert notes[:2] == (
+        "1 file of other kinds not read: train/scan.ptx",
+        "1 file in folders that are not read: val/5080_54435.laz",
+    )
+
+
 def test_a_class_without_a_voxel_to_train_on_is_said(tmp_path):
     write_aerial(tmp_path, [2, 6], ("train",))
     write_aerial(tmp_path, [2, 9], ("test",))

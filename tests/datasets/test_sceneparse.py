@@ -56,6 +56,17 @@ def test_images_are_found_and_their_classes_named(scenes):
     assert train.class_names == test.class_names == ("sky", "road", "car")
 
 
+def test_files_that_are_not_read_are_said(scenes):
+    assert source(scenes).load()[0].notes == ()
+    (scenes / "images/training/old").mkdir()
+    for name in ("x.tif", "old/1.jpg"):
+        (scenes / "images/training" / name).touch()
+    assert source(scenes).load()[1].notes == (
+        "images/training: 1 file of other kinds not read: x.tif",
+        "images/training: 1 file in folders that are not read: old/1.jpg",
+    )
+
+
 def test_every_pixel_keeps_its_class_and_zero_is_none(scenes):
     (batch,) = read(source(scenes).load()[0])
     assert batch["labels"].dtype == torch.int64

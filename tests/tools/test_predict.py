@@ -126,6 +126,17 @@ def test_files_of_other_kinds_in_a_folder_are_named(class_run, clouds, tmp_path,
     assert f"{folder}: 2 files of other kinds not read: b/photo.jpg, notes.docx\n" in capsys.readouterr().err
 
 
+def test_linked_folders_and_links_to_missing_files_are_named(class_run, clouds, tmp_path, capsys):
+    folder = tmp_path / "mixed"
+    shutil.copytree(clouds / "a", folder)
+    (folder / "more").symlink_to(clouds / "a")
+    (folder / "gone.xyz").symlink_to(tmp_path / "gone.xyz")
+    assert predict.main([str(folder), f"--checkpoint={class_run()}"]) == 0
+    said = capsys.readouterr().err
+    assert f"{folder}: 1 linked folder not read: more\n" in said
+    assert f"{folder}: 1 link to missing files not read: gone.xyz\n" in said
+
+
 def test_names_that_are_not_utf8_stop_nothing(class_run, tmp_path, capsys):
     folder, names = tmp_path / "clouds", [b"a.XYZ", b"b\xe9\xff.xyz", b"c\xe9.xyz", b"d.xyz"]
     folder.mkdir()

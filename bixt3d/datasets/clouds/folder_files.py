@@ -11,6 +11,7 @@ import torch
 
 from bixt3d.datasets.clouds.split import stratified_split
 from bixt3d.datasets.files.reader import SUFFIXES
+from bixt3d.datasets.files.unread import unread_notes
 from bixt3d.io.bounds import LIST_BYTES, NAME_LENGTH, check_names, counted, listed, printable, read_words, shortened
 from bixt3d.types import InputError
 
@@ -65,7 +66,7 @@ def list_folder(root: Path, test_fraction: float, seed: int, need_classes: bool 
     if not root.is_dir():
         raise InputError(f"there is no folder {printable(root)}: {LAYOUT}")
     from_list = (root / LIST).is_file()
-    entries, empty = (_read_list(root), []) if from_list else _walk(root)
+    entries, empty, unread = (_read_list(root), [], []) if from_list else _walk(root)
     notes = []
     if any(entry.split for entry in entries):
         entries, notes = _with(entries, lambda one: bool(one.split), root, "in none of the folders of the splits")
@@ -77,6 +78,7 @@ def list_folder(root: Path, test_fraction: float, seed: int, need_classes: bool 
     check_names(sorted({entry.label for entry in entries if entry.label}), root)
     entries, more = _two_splits(entries, root, test_fraction, seed)
     notes += more + ([f"no clouds in the class folders {listed(empty)}"] if empty else [])
+    notes += unread_notes(root, unread, SUFFIXES)
     train, test = ([one for one in entries if one.split == split] for split in ("train", "test"))
     for split, some in (("train", train), ("test", test)):
         if not some:
@@ -88,16 +90,24 @@ def list_folder(root: Path, test_fraction: float, seed: int, need_classes: bool 
 
 def _with(entries: Sequence[Entry], wanted, root: Path, where: str) -> tuple[list[Entry], list[str]]:  # noqa: ANN001
     """Return the wanted entries, and a note on the others."""
-    others = [one.path.relative_to(root).as_posix() for one in entries if not wanted(one)]
+    others = [shown_path(one.path, root).as_posix() for one in entries if not wanted(one)]
     notes = [f"{counted(len(others), 'file')} {where}, not used: {listed(others, 3)}"] if others else []
     return [one for one in entries if wanted(one)], notes
 
 
-def _walk(root: Path) -> tuple[list[Entry], list[str]]:
-    """Return the readable files below a folder, links followed, and the class folders without any."""
-    entries, folders = [], {}
+def shown_path(path: Path, root: Path) -> Path:
+    """Return the path of a file relative to its folder; as it is if it lies elsewhere, as files of a list may."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def _walk(root: Path) -> tuple[list[Entry], list[str], list[Path]]:
+    """Return the readable files below a folder, links followed, the class folders without any, and the other files."""
+    entries, folders, others = [], {}, []
     for path in sorted(_files(root, folders), key=lambda path: path.relative_to(root).as_posix()):
         parts = path.relative_to(root).parts[:-1]
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            others.append(path)
+            continue
         split, label = place_of(parts)
         entries.append(Entry(path, label, split))
         folders[parts[:2] if split else parts[:1]] = True
@@ -107,7 +117,7 @@ def _walk(root: Path) -> tuple[list[Entry], list[str]]:
         for parts, used in sorted(folders.items())
         if not used and len(parts) == depth and bool(place_of(parts)[0]) == (depth == 2) and place_of(parts)[1]
     ]
-    return entries, empty
+    return entries, empty, others
 
 
 def place_of(parts: Sequence[str]) -> tuple[str, str]:
@@ -120,7 +130,7 @@ def place_of(parts: Sequence[str]) -> tuple[str, str]:
 
 
 def _files(root: Path, folders: dict[tuple[str, ...], bool]) -> Iterator[Path]:
-    """Yield the readable files below a folder; add its sub-folders to ``folders``. Hidden ones are skipped."""
+    """Yield the files below a folder; add its sub-folders to ``folders``. Hidden ones are skipped."""
     seen = set()
     for here, below, files in os.walk(root, followlinks=True):
         real = os.path.realpath(here)
@@ -132,9 +142,8 @@ def _files(root: Path, folders: dict[tuple[str, ...], bool]) -> Iterator[Path]:
         if 0 < len(parts) <= 2:
             folders.setdefault(parts, False)
         for name in files:
-            path = Path(here, name)
-            if not name.startswith(".") and path.suffix.lower() in SUFFIXES and name != LIST and path.is_file():
-                yield path
+            if not name.startswith(".") and name != LIST:
+                yield Path(here, name)
 
 
 def _read_list(root: Path) -> list[Entry]:
@@ -154,7 +163,7 @@ def _read_list(root: Path) -> list[Entry]:
     if not entries:
         raise InputError(f"{printable(path)} names no files")
     twice = [one for one, times in Counter(entry.path for entry in entries).items() if times > 1]
-    missing = [entry.path for entry in entries if not entry.path.is_file()]
+    missing = [entry.path for entry in entries if not os.path.isfile(entry.path)]  # False for too long names, too
     for paths, fault in ((twice, "more than once"), (missing, "that are missing")):
         if paths:
             raise InputError(f"{printable(path)} names files {fault}: {listed(map(str, paths), 5)}")

@@ -14,8 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bixt3d.datasets.clouds.cache import are_finite, cache_folder, cached, short_hash
+from bixt3d.datasets.clouds.folder_files import shown_path
 from bixt3d.datasets.clouds.mapped import Allocate, Tensors
-from bixt3d.datasets.clouds.point_labels import label_words
+from bixt3d.datasets.clouds.point_labels import count_gaps, gap_notes, label_words
 from bixt3d.datasets.clouds.preparing import prepare_cloud, up_axis, with_model_features
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import MESH_POINTS, read_file
@@ -60,7 +61,7 @@ class ReadClouds:
     Args:
         file_index: the file of each cloud; a file may have several.
         code: the label of each point as an index in ``words``; no columns without labels.
-        words: the labels that occur, as text.
+        words: the labels that occur, as text; `NO_LABEL`, if some points have none.
         notes: what was guessed, repeated or left out.
     """
 
@@ -74,12 +75,13 @@ class ReadClouds:
 
 @dataclass
 class Findings:
-    """What happens while files are read: faults and counted notes."""
+    """What happens while files are read: faults, counted notes, and points without a label (``gaps``)."""
 
     faults: list[tuple[str, str]] = field(default_factory=list)
     notes: Counter = field(default_factory=Counter)
     unread: Counter = field(default_factory=Counter)
     sizes: list[int] = field(default_factory=list)
+    gaps: int = 0
 
     def texts(self, reading: Reading) -> list[str]:
         """Return the notes as text: the most common ones, each with the number of its clouds."""
@@ -94,6 +96,7 @@ class Findings:
                 f"{len(few)} of {counted(number, 'cloud')} have fewer than {reading.num_points} points (the smallest "
                 f"{min(few)}): points are repeated"
             )
+        notes += gap_notes(self.gaps, sum(self.sizes))
         if self.unread:
             notes.append(f"columns that are not read: {listed(name for name, _ in self.unread.most_common())}")
         if self.faults:
@@ -147,6 +150,7 @@ def _read_all(root: Path, paths: Sequence[Path], reading: Reading, allocate: All
             for cloud, row in clouds:
                 _note(findings, cloud, reading)
                 words = row.pop("words")
+                findings.gaps += row.pop("gaps")
                 number_of = torch.tensor([codes.setdefault(word, len(codes)) for word in words], dtype=torch.int16)
                 row["code"] = number_of[row["code"]] if words else torch.zeros(0, dtype=torch.int16)
                 for name, tensor in (row | {"file_index": torch.tensor(place)}).items():
@@ -168,16 +172,17 @@ def read_clouds(path: Path, num_points: int = 0) -> list[Cloud]:
 
 def _read_cloud(cloud: Cloud, reading: Reading) -> tuple[Cloud, dict[str, Any]]:
     """Return a cloud, with the features that are read, and its row of the cache."""
-    words, code = [], torch.zeros(0, dtype=torch.int64)
+    words, code, gaps = [], torch.zeros(0, dtype=torch.int64), 0
     if reading.labelled:
         name, words, all_codes = label_words(cloud, reading.label)
+        gaps = count_gaps(words, all_codes)
         cloud = _without(cloud, name)
     cloud = with_model_features(cloud, reading.features)
     up = up_axis(cloud, reading.up)
     xyz, index, feats = prepare_cloud(cloud, reading.features, reading.num_points, up, reading.up, reading.seed)
     if reading.labelled:
         code = torch.from_numpy(all_codes)[index]
-    return cloud, {"xyz": xyz[0, index], "feats": feats[0], "code": code, "words": words}
+    return cloud, {"xyz": xyz[0, index], "feats": feats[0], "code": code, "words": words, "gaps": gaps}
 
 
 def _without(cloud: Cloud, label: str) -> Cloud:
@@ -201,7 +206,7 @@ def fault_of(path: Path, root: Path, error: InputError) -> tuple[str, str]:
     words = printable(error)
     for start in (str(path), path.name):
         words = words.removeprefix(f"{printable(start)} ").removeprefix(f"{printable(start)}: ")
-    return printable(path.relative_to(root) if path.is_relative_to(root) else path), shortened(words, 200)
+    return printable(shown_path(path, root)), shortened(words, 200)
 
 
 def listed_faults(faults: Sequence[tuple[str, str]]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from bixt3d.datasets.clouds.cache import check_stored
 from bixt3d.datasets.clouds.folder_files import Listing, list_folder
 from bixt3d.datasets.clouds.folder_reading import ReadClouds, Reading, read_clouds, read_folder
-from bixt3d.datasets.clouds.point_labels import label_order, label_words
+from bixt3d.datasets.clouds.point_labels import NO_LABEL, label_order, label_words, mixed_notes
 from bixt3d.datasets.clouds.preparing import prepare_cloud, up_axis, with_model_features
 from bixt3d.datasets.clouds.source import PartSource
 from bixt3d.datasets.clouds.split import check_split
@@ -27,7 +27,8 @@ class PartFolder(PartSource):
     """Files with a label for each point, in ``train/`` and ``test/`` (or ``val/``), or without a split.
 
     Sub-folders, ``train/CATEGORY/``, are categories; without any, all clouds are of one. The labels are a column of the
-    files, of whole numbers or words; each category has the parts whose labels occur in it.
+    files, of whole numbers or words; each category has the parts whose labels occur in it. Points may be without a
+    label (an empty cell, NaN): no loss and no score.
 
     Args:
         root: the folder.
@@ -73,7 +74,9 @@ class PartFolder(PartSource):
         notes, kept = [*listing.notes, *clouds.notes], (parts != VOID).any(1)
         if unused := sorted(self.ignore - set(clouds.words)):
             notes.append(f"no point has the label {listed(unused)}, which is to be ignored")
-        if void := float((parts == VOID).float().mean()):
+        notes += mixed_notes(set(clouds.words) - self.ignore)
+        ignored = torch.tensor([word in self.ignore for word in clouds.words])
+        if void := float(ignored[clouds.code.long()].float().mean()):
             notes.append(f"{void:.1%} of the points have a label that is ignored")
         if lost := int((~kept).sum()):
             notes.append(f"{counted(lost, 'cloud')} left out: no point has a label that is not ignored")
@@ -139,9 +142,10 @@ def number_parts(
 ) -> tuple[Int[Tensor, "C W"], Mapping[str, tuple[int, ...]], tuple[str, ...]]:
     """Number the parts over all categories: those whose labels occur in each, numbers before words, in order.
 
-    Returns the part of each category and label (`VOID`: ignored or none), the parts of each category, and their names.
+    Returns the part of each category and label (`VOID`: ignored, none, or `NO_LABEL`), the parts of each category, and
+    their names.
     """
-    table = torch.full((len(names), len(clouds.words)), VOID)
+    table, ignore = torch.full((len(names), len(clouds.words)), VOID), ignore | {NO_LABEL}
     class_parts, part_names = {}, []
     for category, name in enumerate(names):
         found = clouds.code[label == category].unique().long().tolist()

@@ -173,6 +173,8 @@ def _fill_parts(paths: Sequence[Path], tensors: Tensors, class_parts: ClassParts
                 raise InputError(f"{path} must contain pid of shape {size} as integers, not {pid.dtype} {pid.shape}")
             for place, block, _ in placed_blocks(pid):
                 here = slice(start + place.start, start + place.stop)
+                if block.dtype.kind == "u":  # the largest would become negative, and -1 is `VOID`
+                    block = np.minimum(block.astype(np.uint64), np.uint64(np.iinfo(np.int64).max))
                 parts[here] = torch.from_numpy(block.astype(np.int64))
                 known_mask = (parts[here] >= 0) & (parts[here] < len(owner))
                 own_mask = owner[parts[here].where(known_mask, 0)] == label[here].unsqueeze(1)

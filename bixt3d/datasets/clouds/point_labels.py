@@ -1,6 +1,6 @@
 """The labels of the points of a cloud: a column of whole numbers or words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -12,8 +12,12 @@ from bixt3d.types import InputError
 NAMES = ("label", "labels", "part", "parts", "part_label", "pid", "seg", "segment", "segmentation", "semantic")
 NAMES += ("semantic_label", "class", "classes", "classification", "class_id", "category", "annotation")
 """Usual names of a column of labels, the likelier first; CloudCompare writes ``scalar_`` before them."""
+NO_LABEL = ""
+"""The label, as text, of points that have none: an empty cell or NaN. No loss and no score counts them."""
 MAX_LABELS = 1000
 """Largest number of different labels in a cloud."""
+MAX_INTEGER = np.iinfo(np.int64).max
+"""Largest label: greater ones are most likely negative numbers that were stored without a sign."""
 
 
 def find_label(names: Iterable[str]) -> str | None:
@@ -32,28 +36,53 @@ def label_columns(names: Iterable[str]) -> list[str]:
 def label_words(cloud: Cloud, column: str = "") -> tuple[str, list[str], Int[np.ndarray, " N"]]:
     """Return the column of the labels, the different labels as text, and for each point the index of its label.
 
-    ``column``: its name; "": found by name, or the last unnamed column if it has whole numbers. Raises InputError if
-    there is none, or if it has other values than words and whole numbers.
+    ``column``: its name; "": found by name, or the last unnamed column if it has whole numbers. Points without a label
+    (NaN, no word) have the label `NO_LABEL`. Raises InputError if there is no column of labels, or if it has other
+    values than words and whole numbers.
     """
     name = _column_of(cloud, column)
     values = np.asarray(cloud.columns[name])
     if values.ndim == 2 and values.shape[1] != 1:
         raise InputError(f"{cloud.name} has {name} of width {values.shape[1]}: a label takes one column")
-    values = values.reshape(-1)
-    if name in cloud.words:
-        if np.isnan(values).any():
-            raise InputError(f"{cloud.name} has points without a word in {name}")
-        values = np.array(cloud.words[name])[values.astype(np.int64)]
-    if values.dtype.kind == "f" and not _are_whole(values):
+    found, codes = np.unique(values.reshape(-1), return_inverse=True)  # all NaN are one
+    if not _are_whole(found):
         raise InputError(f"{cloud.name} has {name} with values that are no whole numbers: are these labels?")
-    values = values.astype(np.int64) if values.dtype.kind in "fiub" else values.astype(str)
-    words, codes = np.unique(values, return_inverse=True)
-    if len(words) > MAX_LABELS:
-        raise InputError(f"{cloud.name} has {len(words)} different values of {name}: are these labels?")
-    words = [shortened(printable(word).strip()) for word in words]
-    if not all(words):
-        raise InputError(f"{cloud.name} has points without a word in {name}")
+    if len(found) > MAX_LABELS:
+        raise InputError(f"{cloud.name} has {len(found)} different values of {name}: are these labels?")
+    if found.dtype.kind == "u" and found.max(initial=0) > MAX_INTEGER:
+        raise InputError(f"{cloud.name} has {name} with values above {MAX_INTEGER}: are these labels?")
+    words = [_word(value, cloud.words.get(name)) for value in found.tolist()]
     return name, words, codes.reshape(-1).astype(np.int64)
+
+
+def _word(value: int | float | str, words: Sequence[str] | None) -> str:
+    """Return a value of the column of the labels as text; ``words``: those that its numbers are indices of."""
+    if value != value:  # NaN
+        return NO_LABEL
+    text = value if isinstance(value, str) else str(int(value)) if words is None else words[int(value)]
+    return shortened(printable(text).strip())
+
+
+def count_gaps(words: Sequence[str], codes: Int[np.ndarray, " N"]) -> int:
+    """Return the number of points without a label; the arguments are results of `label_words`."""
+    return int((np.array(words) == NO_LABEL)[codes].sum())
+
+
+def gap_notes(number: int, total: int) -> list[str]:
+    """Return a note on the points without a label, of ``total`` points; none if all have one."""
+    verb = "has" if number == 1 else "have"
+    return [f"{number:,} of {total:,} points {verb} no label: not counted in loss and scores"] if number else []
+
+
+def mixed_notes(labels: Iterable[str]) -> list[str]:
+    """Return a note if some of the labels of a set are numbers and others words: they may mean the same."""
+    ordered = sorted(set(labels) - {NO_LABEL}, key=label_order)
+    words = [word for word in ordered if label_order(word)[0]]
+    numbers = ordered[: len(ordered) - len(words)]
+    if not words or not numbers:
+        return []
+    both = f"some labels are numbers ({listed(numbers, 5)}) and others words ({listed(words, 5)})"
+    return [f"{both}: each is a class of its own"]
 
 
 def _column_of(cloud: Cloud, column: str) -> str:
@@ -65,7 +94,7 @@ def _column_of(cloud: Cloud, column: str) -> str:
     if found := find_label(cloud.columns):
         return found
     unnamed = [name for name in cloud.columns if name.startswith("column") and name[6:].isdigit()]
-    if unnamed and _are_whole(np.asarray(cloud.columns[unnamed[-1]])):
+    if unnamed and _are_whole(last := np.asarray(cloud.columns[unnamed[-1]])) and (last == last).any():
         return unnamed[-1]
     raise InputError(
         f"{cloud.name} has no column of labels (it has {listed(cloud.columns)}): name it by --data.label NAME"
@@ -73,9 +102,11 @@ def _column_of(cloud: Cloud, column: str) -> str:
 
 
 def _are_whole(values: np.ndarray) -> bool:
+    """Return whether the values are words or whole numbers, whatever NaN there are."""
     if values.dtype.kind != "f":
         return True
-    return bool(np.isfinite(values).all() and (values == values.round()).all() and np.abs(values).max(initial=0) < 1e9)
+    own = values[~np.isnan(values)]
+    return bool((own == own.round()).all() and np.abs(own).max(initial=0) < 1e9)
 
 
 def label_order(word: str) -> tuple[bool, int, str]:

@@ -1,16 +1,30 @@
 """Safe reading of HDF5 files: no links to other files, no more memory than the stored bytes justify."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bixt3d.io.bounds import check_unpacked, listed, open_plain, printable
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from bixt3d.datasets.files.text_columns import MAX_WORDS
+from bixt3d.io.bounds import (
+    NAME_LENGTH,
+    UNPACKED_FLOOR,
+    UNPACKED_RATIO,
+    check_unpacked,
+    listed,
+    open_plain,
+    printable,
+)
 from bixt3d.types import InputError
 
 BLOCK_BYTES = 2 << 20
 """About the number of bytes that are read at once."""
+FEW_WORDS = 16
+"""Words of any length that are read at once: they may all be stored as one, of nearly the size of the file."""
 
 
 @contextmanager
@@ -39,6 +53,43 @@ def holds_numbers(group: Any, name: str) -> bool:
         and group[name].shape is not None
         and (group[name].dtype.kind in "fiub" or bool(group[name].dtype.names))
     )
+
+
+def word_column(group: Any, name: str, sizes: Collection[int]) -> Shaped[np.ndarray, "*N"] | None:
+    """Return a dataset of one word for each point, as bytes; None if it is none, or takes too much memory.
+
+    ``sizes``: the numbers of points that there may be.
+    """
+    import h5py
+
+    if not is_own(group, name) or not isinstance(group[name], h5py.Dataset):
+        return None
+    dataset, kind = group[name], h5py.check_string_dtype(group[name].dtype)
+    is_column = bool(dataset.shape) and dataset.shape[0] in sizes and dataset.shape[1:] in ((), (1,))
+    if not kind or not is_column or dataset.is_virtual or dataset.external:
+        return None
+    most = UNPACKED_FLOOR + UNPACKED_RATIO * dataset.id.get_storage_size()
+    if max(len(dataset), math.prod(dataset.chunks or ())) * dataset.dtype.itemsize > most:
+        return None
+    known, codes = _word_codes(dataset, BLOCK_BYTES // kind.length + 1 if kind.length else FEW_WORDS)
+    width = max(map(len, known), default=0)
+    fits = len(known) <= MAX_WORDS and width <= NAME_LENGTH and 4 * width * len(codes) <= most  # 4: as text
+    return np.array([*known], "S")[codes].reshape(dataset.shape) if fits and len(codes) else None
+
+
+def _word_codes(dataset: Any, rows: int) -> tuple[dict[bytes, int], Int[np.ndarray, " N"]]:
+    """Return the different words of a dataset, and the index of the word of each row, up to the first that is too long.
+
+    ``rows``: the number of words that are read at once.
+    """
+    known: dict[bytes, int] = {}
+    codes = np.zeros(len(dataset), np.int64)
+    for start in range(0, len(dataset), rows):
+        words = dataset[start : start + rows].ravel().tolist()
+        codes[start : start + rows] = [known.setdefault(word, len(known)) for word in words]
+        if len(known) > MAX_WORDS or max(map(len, words)) > NAME_LENGTH:
+            break
+    return known, codes
 
 
 def is_own(group: Any, name: str, only_groups: bool = False) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bixt3d.datasets.files.array_positions import XYZ_KEYS, Arrays, holds_points
 from bixt3d.datasets.files.columns import Points
-from bixt3d.datasets.files.hdf5 import find_dataset, holds_numbers, is_own, open_hdf5
+from bixt3d.datasets.files.hdf5 import find_dataset, holds_numbers, is_own, open_hdf5, word_column
 from bixt3d.datasets.files.hdf5_frames import check_table, frame_columns, has_positions, is_frame
 from bixt3d.datasets.files.hdf5_scales import read_scaled
 from bixt3d.datasets.files.named_arrays import split_arrays
@@ -21,7 +21,8 @@ MAX_GROUPS = 1000
 def read_hdf5(path: Path) -> list[Points]:
     """Return the clouds of an HDF5 file: positions ``data`` (or ``xyz``, ``points``, ...) and features by name.
 
-    If there are no positions in the file itself, each of its groups with positions is a cloud.
+    If there are no positions in the file itself, each of its groups with positions is a cloud. A word for each point,
+    such as the name of its class, is read as in `split_arrays`.
     """
     with open_hdf5(path) as file:
         names, found = list(file), {"": _datasets(file)}
@@ -58,8 +59,9 @@ def _load(group: Any, datasets: Mapping[str, Any]) -> tuple[Arrays, tuple[str, .
         arrays[name], applied = read_scaled(name, dataset)
         for one in applied:
             names_of.setdefault(one, []).append(name)
+    arrays |= _word_columns(group, arrays)
     notes = [f"{listed(names)}: {one}" for one, names in names_of.items()]
-    return arrays, (*notes, *_unread(group, datasets))
+    return arrays, (*notes, *_unread(group, arrays))
 
 
 def _of_groups(loaded: Mapping[str, tuple[Arrays, tuple[str, ...]]]) -> list[Points]:
@@ -101,7 +103,14 @@ def _datasets(group: Any) -> dict[str, Any]:
     return {name: find_dataset(group, name, records=True) for name in wanted}
 
 
+def _word_columns(group: Any, numbers: Arrays) -> Arrays:
+    """Return the datasets of a group that have a word for each row of one of its arrays of numbers."""
+    sizes = {len(values) for values in numbers.values() if values.ndim}
+    words = {name: word_column(group, name, sizes) for name in group if name not in numbers and name not in XYZ_KEYS}
+    return {name: column for name, column in words.items() if column is not None}
+
+
 def _unread(group: Any, read: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a note with the names in a group that are neither read nor groups, such as words and links."""
+    """Return a note with the names in a group that are neither read nor groups, such as links."""
     names = [name for name in group if name not in read and not is_own(group, name, only_groups=True)]
     return (f"{listed(names)} not read",) if names else ()

@@ -3,13 +3,14 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bixt3d.datasets.images.reading import Example, ExampleReader, ImageSet, image_files
+from bixt3d.datasets.images.reading import Example, ExampleReader, ImageSet, image_files, unread_images
 from bixt3d.datasets.images.transforms import ImageAugment, View, square_view
 from bixt3d.io.bounds import check_names
 from bixt3d.types import InputError
@@ -73,7 +74,11 @@ class ImageFolder(ImageSource):
             )
         eval_view = square_view(self.size, self.crop_fraction)
         train_view = augment.view(self.size, self.crop_fraction) if augment else eval_view
-        return self._read(train, eval_view, train_view), self._read(test, eval_view, eval_view)
+        sets = self._read(train, eval_view, train_view), self._read(test, eval_view, eval_view)
+        notes = tuple(
+            f"{place.name}: {note}" for place in (train, test) for note in unread_images(place, class_folders(place))
+        )
+        return replace(sets[0], notes=notes), replace(sets[1], notes=notes)
 
     def _find(self, *names: str) -> Path:
         """Return the first of these folders that has subfolders."""

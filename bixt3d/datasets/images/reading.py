@@ -16,6 +16,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from bixt3d.datasets.files.unread import other_files, unread_notes
 from bixt3d.datasets.images.transforms import normalize, seeded
 from bixt3d.io.bounds import open_plain, printable
 from bixt3d.io.extras import need
@@ -35,8 +36,19 @@ MAX_PIXELS, PIXELS_PER_BYTE = 40_000_000, 100
 
 def image_files(folder: Path) -> list[Path]:
     """Return the image files of a folder, sorted by name; hidden ones are skipped."""
-    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(ENDINGS) and name[0] != ".")
-    return [folder / name for name in names]
+    return [folder / name for name in sorted(os.listdir(folder)) if _is_image(name)]
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(ENDINGS) and name[0] != "."
+
+
+def unread_images(folder: Path, read: Sequence[Path]) -> list[str]:
+    """Return notes on what of a folder is not read; ``read``: it or those of its folders whose images are read."""
+    others = [path for path in folder.iterdir() if folder not in read and not path.is_dir()]
+    for own in read:
+        others += [path for path in other_files(own, ()) if path.parent != own or not _is_image(path.name)]
+    return unread_notes(folder, others, ENDINGS)
 
 
 def read_image(path: Path) -> Any:
@@ -174,6 +186,7 @@ class ImageSet:
         workers: data loader processes; 0: read in the main process.
         index: indices of the images in the reader.
         device: device of the batches.
+        notes: what of the folder is not read.
     """
 
     reader: ExampleReader
@@ -182,6 +195,7 @@ class ImageSet:
     workers: int
     index: Int[Tensor, " S"]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         need("a set of images", "torchvision", "PIL")

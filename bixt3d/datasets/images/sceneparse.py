@@ -3,6 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from bixt3d.datasets.images.folder import check_size, count_workers
-from bixt3d.datasets.images.reading import Example, ExampleReader, ImageSet, image_files, open_image
+from bixt3d.datasets.images.reading import Example, ExampleReader, ImageSet, image_files, open_image, unread_images
 from bixt3d.datasets.images.transforms import SegmentationAugment
 from bixt3d.io.bounds import LIST_BYTES, check_names, read_words
 from bixt3d.types import InputError
@@ -60,7 +61,10 @@ class SceneParse(SegmentationSource):
 
     def load(self, augment: SegmentationAugment | None = None) -> tuple[ImageSet, ImageSet]:
         names = self._class_names()
-        return self._read("training", names, augment), self._read("validation", names, None)
+        train, test = self._read("training", names, augment), self._read("validation", names, None)
+        folders = (self.root / "images" / split for split in ("training", "validation"))
+        notes = tuple(f"images/{folder.name}: {note}" for folder in folders for note in unread_images(folder, [folder]))
+        return replace(train, notes=notes), replace(test, notes=notes)
 
     def _class_names(self) -> tuple[str, ...]:
         for path in (self.root / "objectInfo150.txt", self.root / "objectInfo.txt"):

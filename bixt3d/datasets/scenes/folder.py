@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,18 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from bixt3d.datasets.clouds.cache import cache_folder, short_hash, stamp
-from bixt3d.datasets.clouds.point_labels import label_columns, label_order, label_words
+from bixt3d.datasets.clouds.point_labels import (
+    NO_LABEL,
+    count_gaps,
+    gap_notes,
+    label_columns,
+    label_order,
+    label_words,
+    mixed_notes,
+)
 from bixt3d.datasets.files.cloud import Cloud
-from bixt3d.datasets.files.reader import find_files, read_file
+from bixt3d.datasets.files.reader import SUFFIXES, find_files, read_file
+from bixt3d.datasets.files.unread import other_files, unread_notes
 from bixt3d.datasets.scenes.crops import CropSize, Draw, Shape, las_codes
 from bixt3d.datasets.scenes.files import SceneFiles, SceneList
 from bixt3d.datasets.scenes.stored import Labelled, SceneFile
@@ -56,6 +65,7 @@ class SceneFolder(SceneFiles):
     """Files of any format in ``train/`` and ``test/`` (or ``val/``), with sub-folders or without; one file, one scene.
 
     The labels are a column of the files, of whole numbers or words, or lie beside them: ``a.labels`` for ``a.txt``.
+    Points without a label (an empty cell, NaN) are ignored.
     ``classes.yaml`` in the folder may say what they mean: ``names``: the classes; ``labels``: the class of each label
     (``2: ground``), all others are ignored; ``label``: the column. Without it each label of the training files is a
     class.
@@ -100,7 +110,12 @@ class SceneFolder(SceneFiles):
             for paths in files.values()
         )
         key = f"{label} {json.dumps(classes.of_word)}"
-        return SceneList(root, classes.names, train, test, (), classes.las_codes, key)
+        notes = (*unread_of(root, files), *([] if self._are_given(root) else mixed_notes(classes.names)))
+        return SceneList(root, classes.names, train, test, notes, classes.las_codes, key)
+
+    def _are_given(self, root: Path) -> bool:
+        """Return whether the classes are given by the setting or by ``classes.yaml``."""
+        return bool(self.classes) or (root / CLASSES).is_file()
 
     def _classes(self, root: Path, train: Sequence[Path]) -> tuple[str, Classes]:
         """Return the column of the labels and the classes."""
@@ -109,7 +124,7 @@ class SceneFolder(SceneFiles):
         path = root / CLASSES
         if path.is_file():
             return read_classes(path, self.label, self.ignore)
-        words = sorted(self._words(root, train) - self.ignore, key=label_order)
+        words = sorted(self._words(root, train) - self.ignore - {NO_LABEL}, key=label_order)
         if not words:
             raise InputError(f"{printable(root)} has no labels that are not ignored")
         return self.label, Classes(tuple(words), {word: place for place, word in enumerate(words)})
@@ -145,6 +160,7 @@ class SceneFolder(SceneFiles):
 def _read_labelled(path: Path, label: str, classes: Classes) -> Labelled:
     cloud = read_scene_file(path)
     name, words, codes = label_words(cloud, label)
+    cloud = replace(cloud, notes=(*cloud.notes, *gap_notes(count_gaps(words, codes), len(cloud))))
     if not label and (others := [one for one in label_columns(cloud.columns) if one != name]):
         note = f"{name} taken for the labels, not {listed(others)}: --data.label names another column"
         cloud = replace(cloud, notes=(*cloud.notes, note))
@@ -190,6 +206,11 @@ def with_labels(cloud: Cloud, path: Path) -> Cloud:
 def split_files(root: Path) -> dict[str, list[Path]]:
     """Return the files of the scenes to train and to test on. Raises InputError if a folder is missing or empty."""
     return {split: _files_of(root, names) for split, names in SPLITS.items()}
+
+
+def unread_of(root: Path, files: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Return notes on what of a folder is not read; ``files``: those of the scenes, a result of `split_files`."""
+    return unread_notes(root, other_files(root, {path for paths in files.values() for path in paths}), SUFFIXES)
 
 
 def _files_of(root: Path, names: Sequence[str]) -> list[Path]:
