@@ -70,7 +70,7 @@ def test_more_voxels_than_are_taken_at_a_time_are_all_alike(monkeypatch):
 
 def test_scenes_have_them_among_other_features():
     xyz, nothing = np.random.default_rng(0).random((4000, 3)) * (10, 8, 1), np.zeros(4000, np.int64)
-    made = make_scene(xyz, {}, nothing, Features.parse("density,eigenfeatures:10"), 0.5)
+    made = make_scene(xyz, {}, nothing, Features.parse("height,eigenfeatures:10"), 0.5)
     assert torch.allclose(made.feats[:, 1:], eigenfeatures(made.xyz, 0.5), atol=1e-4)
     with pytest.raises(InputError, match="write eigenfeatures:10, which is computed"):
         make_scene(xyz, {}, nothing, Features.parse("eigenfeatures:5"), 0.5)

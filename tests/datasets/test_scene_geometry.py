@@ -81,7 +81,7 @@ def test_more_cells_than_are_summed_at_a_time_are_all_alike():
 def test_scenes_have_them_on_two_scales_of_their_voxels():
     rng = np.random.default_rng(0)
     xyz, nothing = rng.random((4000, 3)) * (10, 8, 1), np.zeros(4000, np.int64)
-    made = make_scene(xyz, {}, nothing, Features.parse("verticality:2,density,linearity:2"), 0.5)
+    made = make_scene(xyz, {}, nothing, Features.parse("verticality:2,height,linearity:2"), 0.5)
     assert torch.allclose(made.feats[:, [3, 0]].double(), geometric_features(made.xyz, 0.5)[:, [0, 3]], atol=1e-4)
     assert torch.allclose(made.feats[:, [4, 1]].double(), geometric_features(made.xyz, 1.5)[:, [0, 3]], atol=1e-4)
     own = make_scene(xyz, {"planarity": xyz[:, :2]}, nothing, Features.parse("planarity:2,linearity:2"), 0.5)

@@ -175,11 +175,6 @@ def test_a_stray_point_beside_a_scene_is_not_its_lowest_ground():
     assert above[:-2].abs().amax() < 1e-6 and above[-2:].amax() < -49
 
 
-def test_density_is_the_log_of_the_number_of_points_in_a_voxel():
-    made = make_scene(*cloud(), Features.parse("density"), 0.5)
-    assert made.feats[:, 0].exp() == pytest.approx(torch.bincount(made.inverse).float().numpy(), rel=1e-5)
-
-
 def test_a_computed_feature_of_another_width_is_refused():
     sentence = r"the scene has no local_height: write local_height:2, which is computed, not local_height"
     with pytest.raises(InputError, match=sentence):
@@ -188,17 +183,17 @@ def test_a_computed_feature_of_another_width_is_refused():
 
 def test_a_column_of_a_file_replaces_a_computed_feature():
     xyz, _, label = cloud()
-    columns = {"density": np.full((len(xyz), 1), 7.0), "local_height_0": xyz[:, :1], "local_height_1": xyz[:, 1:2]}
-    made = make_scene(xyz, columns, label, Features.parse("density,local_height:2"), 0.5)
+    columns = {"height": np.full((len(xyz), 1), 7.0), "local_height_0": xyz[:, :1], "local_height_1": xyz[:, 1:2]}
+    made = make_scene(xyz, columns, label, Features.parse("height,local_height:2"), 0.5)
     assert made.feats[:, 0].unique().tolist() == [7]
     assert torch.allclose(made.feats[:, 1:], made.xyz[:, :2] + torch.from_numpy(xyz.min(0)[:2]).float(), atol=1e-5)
 
 
 def test_a_note_says_which_computed_features_come_from_the_file():
-    features = Features.parse("density,height")
-    given = Cloud(np.zeros((2, 3)), {"density": np.zeros((2, 1)), "other": np.zeros((2, 1))}, "a.las")
-    assert note_columns(given, features).notes == ("density taken from the file, not computed",)
-    assert note_columns(given, Features.parse("height")).notes == ()
+    features = Features.parse("height,log_height:2")
+    given = Cloud(np.zeros((2, 3)), {"height": np.zeros((2, 1)), "other": np.zeros((2, 1))}, "a.las")
+    assert note_columns(given, features).notes == ("height taken from the file, not computed",)
+    assert note_columns(given, Features.parse("log_height:2")).notes == ()
 
 
 def test_a_column_of_another_width_is_not_taken_for_a_computed_feature():

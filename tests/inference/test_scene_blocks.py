@@ -89,7 +89,7 @@ def test_the_margin_of_a_block_holds_all_points_that_heights_in_it_depend_on():
     xyz[::50, 2] = -400 * rng.random(400)  # many of them stray
     xyz = from_origin(xyz, np.zeros(3))
     nothing, grid, origin = np.full(len(xyz), -1), 1.0, np.zeros(3)
-    features = Features.parse("height,log_height:2,local_height:2,density,linearity:2,verticality:2,eigenfeatures:10")
+    features = Features.parse("height,log_height:2,local_height:2,linearity:2,verticality:2,eigenfeatures:10")
     whole = make_scene(xyz, {}, nothing, features, grid, origin=origin)
     floor, feats = (values[whole.inverse.long()] for values in (whole.floor, whole.feats))
     blocks, margin = plan_blocks(xyz, len(xyz), 9000, 16, grid)

@@ -20,19 +20,17 @@ from bixt3d.types import Feature, Features, InputError
 HEIGHT = Feature("height", "scalar", 1)
 LOG_HEIGHT = Feature("log_height", "scalar", 2)
 LOCAL_HEIGHT = Feature("local_height", "scalar", 2)
-DENSITY = Feature("density", "scalar", 1)
 GEOMETRY = tuple(Feature(name, "scalar", 2) for name in ("linearity", "planarity", "scattering", "verticality"))
 EIGENFEATURES = Feature("eigenfeatures", "scalar", 10)
-COMPUTED = (HEIGHT, LOG_HEIGHT, LOCAL_HEIGHT, DENSITY, *GEOMETRY, EIGENFEATURES)
+COMPUTED = (HEIGHT, LOG_HEIGHT, LOCAL_HEIGHT, *GEOMETRY, EIGENFEATURES)
 """The features that are computed if no column has them.
 
 ``height``: above the floor (see `heights`). ``log_height:2``: the same, cut off at 6 voxels, and the height above the
 lowest ground around (see `valley_heights`), cut off at 60; each as sign * log(1 + |height| / (voxel / 5)).
 ``local_height:2``: above the lowest points nearby, in cells of 4 and of 8 voxels (see `local_floors`), as the first.
-``density``: log of the number of points in the voxel. ``linearity:2``, ``planarity:2``, ``scattering:2``,
-``verticality:2``: how much what lies nearby is a line, a plane or a volume, and how steep it is; in 27 cells with sides
-of 1 and of 3 voxels (see `geometric_features`). ``eigenfeatures:10``: the same of the 8 and of the 64 nearest voxels,
-and how rough it is (see `eigenfeatures`).
+``linearity:2``, ``planarity:2``, ``scattering:2``, ``verticality:2``: how much what lies nearby is a line, a plane or a
+volume, and how steep it is; in 27 cells with sides of 1 and of 3 voxels (see `geometric_features`).
+``eigenfeatures:10``: the same of the 8 and of the 64 nearest voxels, and how rough it is (see `eigenfeatures`).
 """
 
 HIGHEST = 256
@@ -94,8 +92,6 @@ def _compute(
         floors = local_floors(position, lowest, stray, LOCAL_CELL * grid)
         heights = [_mean(compress(points[:, 2] - low[voxels.inverse], grid)[:, None], voxels) for low in floors]
         found[LOCAL_HEIGHT] = torch.cat(heights, 1)
-    if DENSITY in wanted:
-        found[DENSITY] = voxels.count.double().log()[:, None]
     if EIGENFEATURES in wanted:
         found[EIGENFEATURES] = eigenfeatures(position, grid)
     shapes = voxel_geometry(position, grid) if set(GEOMETRY) & set(wanted) else {}
