@@ -114,11 +114,18 @@ def counted(number: int, word: str) -> str:
 
 
 def listed(names: Iterable[object], most: int = 10) -> str:
-    """Return names joined by commas, the first ``most`` of them, for a message; paths whole, other names shortened."""
+    """Return names joined by commas, the first ``most`` of them, for a message.
+
+    Names are cut off after 80 characters; of paths the last 500 are kept, as they end with the name of the file.
+    """
     names = list(names)
-    texts = [str(name) if isinstance(name, Path) else shortened(str(name)) for name in names[:most]]
+    texts = [_end_of(str(name)) if isinstance(name, Path) else shortened(str(name)) for name in names[:most]]
     shown = ", ".join(map(printable, texts))
     return (shown + f" and {len(names) - most} more" if len(names) > most else shown) or "none"
+
+
+def _end_of(path: str, length: int = 500) -> str:
+    return path if len(path) <= length else f"...{path[3 - length :]}"
 
 
 def check_names(names: Sequence[str], source: object) -> None:

@@ -241,3 +241,12 @@ def test_linked_class_folders_are_followed_once(tmp_path: Path):
     (root / "train/a/loop").symlink_to(root)
     train, test = load(root)
     assert train.class_names == ("a", "b") and (len(train), len(test)) == (2, 1)
+
+
+@pytest.mark.parametrize("length", [200, 2000])
+def test_the_names_of_files_in_long_folders_are_said_and_messages_are_short(tmp_path: Path, length: int):
+    folders = "/".join(["a" * 49] * (length // 50))
+    (tmp_path / "labels.csv").write_text(f"file,label\n{folders}/last.npy,a\n")
+    with pytest.raises(InputError, match=r"names files that are missing: \S*a/last\.npy$") as caught:
+        load(tmp_path)
+    assert (f"{folders}/last.npy" in str(caught.value)) == (length < 500) and len(str(caught.value)) < 1000

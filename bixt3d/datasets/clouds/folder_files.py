@@ -90,7 +90,7 @@ def list_folder(root: Path, test_fraction: float, seed: int, need_classes: bool 
 
 def _with(entries: Sequence[Entry], wanted, root: Path, where: str) -> tuple[list[Entry], list[str]]:  # noqa: ANN001
     """Return the wanted entries, and a note on the others."""
-    others = [shown_path(one.path, root).as_posix() for one in entries if not wanted(one)]
+    others = [shown_path(one.path, root) for one in entries if not wanted(one)]
     notes = [f"{counted(len(others), 'file')} {where}, not used: {listed(others, 3)}"] if others else []
     return [one for one in entries if wanted(one)], notes
 
@@ -166,7 +166,7 @@ def _read_list(root: Path) -> list[Entry]:
     missing = [entry.path for entry in entries if not os.path.isfile(entry.path)]  # False for too long names, too
     for paths, fault in ((twice, "more than once"), (missing, "that are missing")):
         if paths:
-            raise InputError(f"{printable(path)} names files {fault}: {listed(map(str, paths), 5)}")
+            raise InputError(f"{printable(path)} names files {fault}: {listed(paths, 5)}")
     return sorted(entries, key=lambda entry: str(entry.path))
 
 
