@@ -52,7 +52,7 @@ class Feature:
         name = feature_name(name)
         if not re.fullmatch(r"[a-z]\w*", name, re.ASCII) or name in ("x", "y", "z", "xyz"):
             raise InputError(f"{text[:80]!r} is not a feature: write its name, such as normal, rgb or intensity")
-        if detail.isdigit() and int(detail) > 0:
+        if detail.isdecimal() and int(detail) > 0:
             return cls(name, "scalar", int(detail))
         kind = detail or {"normal": "normal", "rgb": "color"}.get(name, "scalar")
         if kind not in get_args(Kind):

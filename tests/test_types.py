@@ -43,6 +43,7 @@ def test_no_features_have_no_width_and_are_false():
         "7",
         "rgb:blue",
         "intensity:0",
+        "intensity:²",
         "rgb,rgb",
         "rgb:color:3",
         ":3",

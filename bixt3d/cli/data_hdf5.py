@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 
 from bixt3d.cli.data_clouds import table
@@ -13,8 +14,6 @@ Source = type[ModelNetHDF5] | type[PartHDF5]
 LAYOUTS = ((ModelNetHDF5, ("train_files.txt", "shape_names.txt")), (PartHDF5, ("train_hdf5_file_list.txt",)))
 LAYOUTS += ((PartHDF5, ("train.h5", "seg_classes.json")),)
 """The data sets, and the files by which their folders are known."""
-NUM_POINTS = {ModelNetHDF5: 1024, PartHDF5: 2048}
-"""Points of each cloud that a model sees by default."""
 
 
 def source_of(root: Path) -> Source | None:
@@ -39,8 +38,9 @@ def check_hdf5(root: Path, source: Source) -> int:
         print(f"\ncannot train: there is one {'part' if parts else 'class'} alone ({listed(names)})")
         return 2
     task, config = ("partseg", "folder_partseg") if parts else ("cls", "folder_cls")
+    default = signature(source).parameters["num_points"].default
     words = ["bixt3d", "train", task, "--cfg", config, "--data", source.__name__, "--data.root", str(root)]
-    words += ["--data.num_points", str(size)] if size < NUM_POINTS[source] else []
+    words += ["--data.num_points", str(size)] if size < default else []
     print(f"\nto train and test (y is taken for up; --data.up z if it is z):\n  {printable(shlex.join(words))}")
     print(f"  bixt3d test {task}")
     return 0

@@ -58,6 +58,12 @@ def test_a_data_frame_without_names_is_a_table(tmp_path):
     assert np.array_equal(cloud.xyz, XYZ) and np.array_equal(cloud.columns["column4"][:, 0], WIDE[:, 0])
 
 
+def test_columns_with_digits_that_are_no_numbers_are_refused_by_their_names(tmp_path):
+    names = tuple("²³¹".encode()[i : i + 2] for i in (0, 2, 4))
+    with pytest.raises(InputError, match="has no columns x, y, z"):
+        read_file(write_frame(tmp_path / "a.h5", [(names, XYZ)]))
+
+
 def test_data_frames_are_clouds_and_those_without_positions_are_not(tmp_path):
     path = write_frame(tmp_path / "a.h5", [((b"a", b"b"), WIDE)], "about")
     with pytest.raises(InputError, match=r"has the group '/about', which has no columns x, y, z \(it has a, b\)$"):

@@ -24,7 +24,7 @@ def is_frame(group: Any) -> bool:
 def has_positions(group: Any) -> bool:
     """Return whether the columns of a data frame have the names of positions, or numbers for names."""
     names = [name for block in _blocks(group).values() for name in block]
-    return all(map(str.isdigit, names)) or find_positions(names) is not None
+    return all(map(str.isdecimal, names)) or find_positions(names) is not None
 
 
 def frame_columns(
@@ -40,7 +40,7 @@ def frame_columns(
     index = arrays.get("axis1")
     if index is None or not np.array_equal(index, np.arange(len(index))):
         unread.append("its index")
-    if not columns or all(map(str.isdigit, columns)):
+    if not columns or all(map(str.isdecimal, columns)):
         return {"data": np.stack([columns[name] for name in sorted(columns, key=int)], 1)} if columns else {}, unread
     table = np.zeros(len(next(iter(columns.values()))), [(name, values.dtype) for name, values in columns.items()])
     for name, values in columns.items():
