@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from bixt3d.datasets.scenes.computed import HIGHEST
 from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.mix import mix_scenes
+from bixt3d.datasets.scenes.noise import scatter_scenes
 from bixt3d.datasets.scenes.relief import raise_scenes
 from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.datasets.transforms.draws import Draws
@@ -48,6 +49,8 @@ class SceneTrain(Train):
         mix: probability that a crop is laid over another one (Mix3D, see `mix_scenes`).
         relief: largest height in voxels of random hills under some of the crops, for steep terrain that the training
             set lacks (see `raise_scenes`).
+        noise: largest share of the points of a crop that are moved far up or down in some of the crops, for scans with
+            noise (see `scatter_scenes`).
         window: evaluation: voxels of a window; a scene with fewer goes through the model in one pass (0: those of the
             largest crops).
     """
@@ -57,6 +60,7 @@ class SceneTrain(Train):
     lovasz: float = 0.0
     mix: float = 0.0
     relief: float = 0.0
+    noise: float = 0.0
     window: int = 0
 
     def __post_init__(self):
@@ -66,6 +70,8 @@ class SceneTrain(Train):
                 raise InputError(f"train.{name} must not be negative, but is {getattr(self, name)}")
         if self.relief > HIGHEST:
             raise InputError(f"train.relief must be at most {HIGHEST} voxels, the largest height that models read")
+        if not 0 <= self.noise <= 0.5:
+            raise InputError(f"train.noise must be between 0 and 0.5, not {self.noise}")
         if not 0 <= self.mix <= 1:
             raise InputError(f"train.mix must be between 0 and 1, not {self.mix}")
 
@@ -148,6 +154,9 @@ class SceneSegmentation(Task):
             if run.train.relief:
                 draws = Draws(batch["index"], "relief", run.seed, epoch)
                 batch = raise_scenes(batch, run.train.relief, train.features, run.data.grid, draws)
+            if run.train.noise:
+                draws = Draws(batch["index"], "noise", run.seed, epoch)
+                batch = scatter_scenes(batch, run.train.noise, train.features, run.data.grid, draws)
             batch = alone(batch, step)
             if run.train.mix:
                 batch = mix_scenes(batch, run.train.mix, Draws(batch["index"], "mix", run.seed, epoch))

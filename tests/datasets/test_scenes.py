@@ -10,6 +10,7 @@ from bixt3d.datasets.scenes.computed import compress, note_columns
 from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.scenes.heights import heights, local_floors, valley_heights
 from bixt3d.datasets.scenes.mix import mix_scenes
+from bixt3d.datasets.scenes.noise import scatter_scenes
 from bixt3d.datasets.scenes.relief import CONES, hills, raise_scenes
 from bixt3d.datasets.scenes.room_layout import CLASSES
 from bixt3d.datasets.scenes.rooms import make_room_cloud
@@ -84,7 +85,7 @@ def ground(slope: float) -> torch.Tensor:
 def test_scenes_that_are_made_otherwise_have_another_number_in_their_caches():
     one = make_scene(*cloud(), RGB, 0.5)
     sums = [float(tensor.double().sum()) for tensor in (one.xyz, one.feats, one.floor, one.label)]
-    assert (MADE, len(one)) == (6, 1243)  # if a figure here changes, raise MADE
+    assert (MADE, len(one)) == (7, 1243)  # if a figure here changes, raise MADE
     assert sums == pytest.approx([13037.112, 3514.85, 175.954, 817.0], rel=1e-5)
 
 
@@ -123,6 +124,17 @@ def test_points_with_few_near_them_and_many_above_or_below_are_stray():
     points = torch.cat([alone, xyz, crown, aside])
     assert stray_points(points, 1.0).nonzero().flatten().tolist() == [0, 1, 2, 3]
     assert stray_points(points[:4], 1.0).sum() == 0
+
+
+@pytest.mark.parametrize("number", [1, 40, 3000])
+def test_stray_points_are_counted_in_nine_by_nine_columns_and_three_layers(number):
+    points = torch.randn(number, 3, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([9, 9, 4])
+    points[::50] *= 7
+    cells = (points / 1.5).floor()
+    away = (cells[:, None] - cells).abs()
+    column = (away[..., :2] <= 4).all(2)
+    expected = (column & (away[..., 2] <= 1)).sum(1) <= 0.02 * column.sum(1)
+    assert torch.equal(stray_points(points, 1.5), expected) and (number < 3000 or 30 < expected.sum() < 1000)
 
 
 def test_computed_heights_of_a_strip_with_noise_above_and_below_are_those_of_the_strip_alone():
@@ -360,8 +372,8 @@ def crops(count: int = 3) -> dict[str, torch.Tensor]:
     return {"xyz": xyz, "feats": number[..., None].float(), "labels": number, "index": torch.arange(count)}
 
 
-def log_and_local_heights(points: torch.Tensor) -> torch.Tensor:
-    stray = none(points)
+def log_and_local_heights(points: torch.Tensor, stray: torch.Tensor | None = None) -> torch.Tensor:
+    stray = none(points) if stray is None else stray
     floors = local_floors(points, points[:, 2], stray, 4.0)
     local = compress(points[:, 2:] - torch.stack(floors, 1), 1.0)
     valley = compress(valley_heights(points, stray, 14.0), 1.0, 60.0)
@@ -410,6 +422,30 @@ def test_stray_points_under_a_crop_do_not_count_on_hills_either():
         alone = raised["xyz"][i, :1600]
         expected = torch.cat([heights(alone, none(alone), 10.0)[:, None], log_and_local_heights(alone)], 1)
         assert torch.allclose(raised["feats"][i, :1600], expected, atol=1e-3)
+
+
+def test_some_points_of_some_crops_become_noise_without_labels():
+    x, y = torch.meshgrid(torch.arange(-20.0, 20), torch.arange(-20.0, 20), indexing="ij")
+    flat = torch.stack([x, y, 0 * x], -1).view(-1, 3)
+    feats = torch.cat([torch.ones(1600, 1), torch.zeros(1600, 1), log_and_local_heights(flat)], 1)
+    features, index = Features.parse("intensity,height,log_height:2,local_height:2"), torch.arange(40)
+    batch = {"xyz": flat.repeat(40, 1, 1), "feats": feats.repeat(40, 1, 1), "index": index}
+    batch["labels"] = torch.ones(40, 1600, dtype=torch.int64)
+    noisy = scatter_scenes(batch, 0.02, features, 0.5, Draws(index, "noise"))
+    moved, changed = noisy["labels"] == -1, (noisy["xyz"] != batch["xyz"]).any(2)
+    assert torch.equal(moved, changed) and noisy["labels"][~moved].unique().tolist() == [1]
+    assert noisy["xyz"][..., :2].equal(batch["xyz"][..., :2]) and noisy["feats"][..., 0].unique().tolist() == [1]
+    heights_of_noise = noisy["xyz"][..., 2][moved]
+    assert heights_of_noise.amin() < -100 and heights_of_noise.amax() > 100 and heights_of_noise.abs().amax() <= 161
+    shares = moved.float().mean(1)
+    assert 5 < (shares > 0).sum() < 20 and 0.01 < shares.amax() < 0.03
+    for i in (shares > 0).nonzero().flatten().tolist():
+        points = noisy["xyz"][i]
+        stray = stray_points(points, 4.0)
+        assert torch.allclose(2 * noisy["feats"][i, :, 1], heights(points, stray, 10.0), atol=1e-3)
+        assert torch.allclose(noisy["feats"][i, :, 2:], log_and_local_heights(points, stray), atol=1e-3)
+    assert (noisy["feats"][~moved][:, 1].abs() < 1e-3).float().mean() > 0.99  # above the ground as before
+    assert torch.equal(scatter_scenes(batch, 0.0, features, 0.5, Draws(index, "noise"))["xyz"], batch["xyz"])
 
 
 def test_hills_are_cones_with_flat_tops():

@@ -84,6 +84,7 @@ def test_a_report_shows_classes_confusion_and_scenes(run, tmp_path):
     [
         ({"relief": 257.0}, "train.relief must be at most 256 voxels, the largest height that models read"),
         ({"relief": -1.0}, "train.relief must not be negative, but is -1.0"),
+        ({"noise": 0.6}, "train.noise must be between 0 and 0.5, not 0.6"),
         ({"mix": 1.5}, "train.mix must be between 0 and 1, not 1.5"),
     ],
 )

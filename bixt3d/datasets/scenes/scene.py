@@ -19,7 +19,7 @@ from bixt3d.types import Features, InputError
 RESOLUTION = 1e6
 """Steps per unit of length to which positions are rounded: those of a shifted copy of a scene are then the same."""
 
-MADE = 6
+MADE = 7
 """The number of this way to make scenes; caches of another one are made again."""
 
 WIDE = 2**17
