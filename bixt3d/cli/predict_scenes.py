@@ -20,6 +20,7 @@ from bixt3d.datasets.files.reader import read_file
 from bixt3d.datasets.files.writers import LAS, LabelledPoints, write_points
 from bixt3d.datasets.images.reading import ENDINGS
 from bixt3d.datasets.scenes.las_blocks import PLAN
+from bixt3d.engine.folder import InUseError
 from bixt3d.engine.memory import return_freed_memory
 from bixt3d.inference.scene_blocks import NumbersOnDisk, numbers_in
 from bixt3d.inference.scenes import ScenePrediction, ScenePredictor
@@ -78,9 +79,14 @@ def predict_large_file(path: Path, predictor: ScenePredictor, arguments: Namespa
 
 @contextmanager
 def kept(folder: Path) -> Iterator[None]:
-    """Remove a folder of parts when all is written; after an interruption it stays, and a line says so."""
+    """Remove a folder of parts when all is written; after an interruption it stays, and a line says so.
+
+    So does the folder of another process that works in it now.
+    """
     try:
         yield
+    except InUseError:
+        raise
     except BaseException:
         if (folder / PLAN).is_file():
             print(f"what is done is kept in {printable(folder)}: the same command goes on from there", file=sys.stderr)
@@ -103,7 +109,7 @@ def shown_progress(path: Path, total: int | None = None) -> Iterator[Any]:
             yield progress
         except InputError as error:
             text, place = printable(error), printable(path)
-            raise InputError(text if text.startswith(place) else f"{place}: {text}") from error
+            raise type(error)(text if text.startswith(place) else f"{place}: {text}") from error
 
 
 def facts_of(path: Path, name: str, prediction: ScenePrediction) -> dict[str, Any]:

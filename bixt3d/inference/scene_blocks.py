@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.scenes.blocks import SAMPLE, plan_blocks, sample_index
+from bixt3d.datasets.scenes.computed import COMPUTED
 from bixt3d.datasets.scenes.las_blocks import LasBlocks, sort_las
-from bixt3d.datasets.scenes.scene import from_origin, make_scene
+from bixt3d.datasets.scenes.scene import MADE, from_origin, make_scene
 from bixt3d.engine.folder import lock
 from bixt3d.inference.predictions import check_finite
 from bixt3d.inference.windows import scene_probabilities
@@ -94,6 +95,8 @@ def label_cloud(predictor: Any, cloud: Cloud, progress: Progress = None) -> Labe
         columns = {name: cloud.columns[name][index] for name in cloud.columns if name in predictor.features.names}
         part = replace(cloud, xyz=xyz[index], columns=columns)
         core, near = block.holds(part.xyz), block.holds(part.xyz, RING * margin)
+        if not core.any():
+            continue
         for whole, values in zip(found, label_points(predictor, part, core, near, ORIGIN, progress), strict=True):
             whole[index[core]] = values
     return found
@@ -156,13 +159,14 @@ def label_las(predictor: Any, path: Path, folder: Path, progress: Progress = Non
 
     What is done is kept in the folder: after an interruption the same call goes on where it was. Returns also a cloud
     without points, whose notes say what was filled or converted, and the parts of the file. Raises InputError if the
-    file is damaged or lacks a feature, or if another process works in the folder.
+    file is damaged or lacks a feature, InUseError if another process works in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LOCK).touch()
     with lock(folder, LOCK, "work"):
         sizes = (predictor.grid, predictor.window, predictor.block)
-        parts = sort_las(path, folder, _key(predictor, path), predictor.features, sizes)
+        needed = {one.name for one in predictor.features.columns if one not in COMPUTED} - set(predictor.fill)
+        parts = sort_las(path, folder, _key(predictor, path), predictor.features, needed, sizes)
         for found in numbers_in(folder, predictor):
             with found.path.open("ab") as opened:
                 opened.truncate(parts.total * found.dtype.itemsize)
@@ -203,6 +207,7 @@ def _key(predictor: Any, path: Path) -> str:
     """Return a hash of the file's state, the weights and all settings: what the results depend on."""
     status = path.stat()
     facts = {"file": [str(path.absolute()), status.st_size, status.st_mtime_ns], "version": __version__}
+    facts |= {"made": MADE}  # features that are computed otherwise are others
     facts |= {"classes": predictor.class_names, "grid": predictor.grid, "window": predictor.window}
     facts |= {"shape": predictor.shape, "fill": {name: list(values) for name, values in predictor.fill.items()}}
     facts |= {"features": str(predictor.features), "block": predictor.block, "model": repr(predictor.model)}

@@ -126,6 +126,7 @@ class SceneSegmentation(Task):
     data, model, train = SceneSource, MakeSegmenter, SceneTrain
     unit = "crops"
     less_data = "lower --data.num_points or raise --data.grid"
+    less_evaluation = "lower --train.window, the voxels of a window, which changes results a little"
 
     def outputs(self, names: Mapping[str, Any]) -> tuple[int, ...]:
         return len(names["class_names"]), 1

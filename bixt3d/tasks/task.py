@@ -53,6 +53,7 @@ class Task(ABC):
         more: name and help of an option of the test command that calls `evaluate_more`; None: no such option.
         has_baseline: whether the results of ``more`` can be relative to those of a baseline, see `relative_to`.
         less_data: advice for a data set that does not fit in memory.
+        less_evaluation: advice for an evaluation that does not fit in memory; ``{batch}`` is the size of its batches.
         name_keys: keys of `names`, which are saved with the weights.
         train_column: column of metrics.csv for the accuracy that a `Step` counts.
     """
@@ -70,6 +71,7 @@ class Task(ABC):
     more: tuple[str, str] | None = None
     has_baseline: bool = False
     less_data: str = "lower --data.num_points"
+    less_evaluation: str = "lower --train.eval_batch_size (it is {batch}), which changes no result"
     name_keys: tuple[str, ...] = ("class_names",)
     train_column: str = "train_accuracy"
 

@@ -48,7 +48,7 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
     path, run, fabric, model, examples = trained.path, trained.run, trained.fabric, trained.model, trained.test
     relate = task.relative_to(where.baseline, examples, run) if where.baseline else None
     evaluate = task.evaluate_more if where.more else task.evaluate
-    with enough_memory(f"lower --train.eval_batch_size (it is {run.train.eval_batch_size}), which changes no result"):
+    with enough_memory(task.less_evaluation.format(batch=run.train.eval_batch_size)):
         evaluation = evaluate(model, examples, run, fabric, where.votes)
     facts = {"checkpoint": shown(path), "weights": words_of(path)}
     if where.without:

@@ -42,7 +42,6 @@ from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
 
 TOO_LARGE = "the data set or the model is too large for this machine: {less_data}, or lower sizes in --model"
-LOWER_IN_EVALUATION = "lower --train.eval_batch_size (it is {eval_batch_size}), which changes no result"
 
 
 def train(task: Task, description: str | None, argv: Sequence[str] | None = None, data: Any = None) -> Path:
@@ -136,7 +135,7 @@ def train_run(job: Job) -> dict[str, Any]:
     with closing(log), explain_stop(partial(progress_now, job)):
         with Stop(job.fabric) as stop:
             train_epochs(job, log, stop)
-        with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(job.run.train))}; {progress_of(job)}"):
+        with enough_memory(lower_in_evaluation(job)):
             module = job.state.best_module()
             spent = {"seconds": job.past["seconds"], "steps": job.saved_steps}
             return finish_run(job.task, job.fabric, job.folder, job.run, module, job.sets, log, spent)
@@ -167,10 +166,15 @@ def train_and_save(job: Job, log: RunLog, stop: Stop) -> None:
     save_progress(job, log, began)
 
 
+def lower_in_evaluation(job: Job) -> str:
+    """Return what to do if evaluation does not fit in memory, and what is saved."""
+    return f"{job.task.less_evaluation.format(batch=job.run.train.eval_batch_size)}; {progress_of(job)}"
+
+
 def evaluate_and_save(job: Job, log: RunLog, stop: Stop) -> None:
     """Evaluate the last epoch, which is saved already: a signal or lack of memory loses no training."""
     task, module, run, began = job.task, job.state.best_module(), job.run, time.perf_counter()
-    with enough_memory(f"{LOWER_IN_EVALUATION.format(**vars(run.train))}; {progress_of(job)}"), stop.at_once():
+    with enough_memory(lower_in_evaluation(job)), stop.at_once():
         scores = score_sets(task, job.fabric, module, run, job.sets)
     log.add({"epoch": log.rows[-1]["epoch"]} | scores)
     best = log.best(f"val_{task.selects_by.column}", task.selects_by.more_is_better)

@@ -1,6 +1,8 @@
 """``bixt3d predict`` of scenes: files go back as they came, each point with label, confidence and entropy."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -90,6 +92,37 @@ def test_a_failed_prediction_says_where_its_parts_are(tmp_path, run, survey, mon
         predict(survey, "--checkpoint", run, "--out", tmp_path)
     assert "survey_prediction.bixt3d_parts: the same command goes on" in capsys.readouterr().err
     assert (tmp_path / ".survey_prediction.bixt3d_parts").is_dir()
+
+
+def test_the_parts_of_another_process_are_left_to_it(tmp_path, run, survey, monkeypatch, capsys):
+    monkeypatch.setattr(ScenePredictor, "block", 1500)
+    folder = tmp_path / ".survey_prediction.bixt3d_parts"
+    folder.mkdir()
+    for name in ("lock", "part_0"):
+        (folder / name).write_bytes(b"")
+    code = "import sys; from pathlib import Path; from bixt3d.engine.folder import lock\n"
+    code += "with lock(Path(sys.argv[1]), 'lock', 'work'): print('locked', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "locked\n"
+        assert predict(survey, "--checkpoint", run, "--out", tmp_path) == 2
+        assert sorted(path.name for path in folder.iterdir()) == ["lock", "part_0"]
+        said = capsys.readouterr().err
+        assert "another process works in" in said and "goes on" not in said
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_a_large_file_without_a_feature_is_refused_before_it_is_sorted(tmp_path, survey, monkeypatch, capsys):
+    monkeypatch.setattr(ScenePredictor, "block", 1500)
+    run = write_scene_run(tmp_path / "run", features="reflectance")
+    assert predict(survey, "--checkpoint", run, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "survey.laz has no reflectance (it has intensity" in said and "goes on" not in said
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 @pytest.mark.parametrize("block", [1500, 10**9])

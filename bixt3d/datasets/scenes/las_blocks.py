@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from bixt3d.datasets.files.feature_columns import columns_of
 from bixt3d.datasets.files.las import LasFile, open_las, standard_colors
 from bixt3d.datasets.scenes.blocks import Block, plan_blocks, sample_index
 from bixt3d.datasets.scenes.scene import from_origin
-from bixt3d.io.bounds import printable
+from bixt3d.io.bounds import listed, printable
 from bixt3d.io.writing import write_whole
 from bixt3d.types import Features, InputError
 
@@ -75,11 +75,14 @@ class LasBlocks:
         return sample_index(self.total), np.load(self.folder / SHOWN)
 
 
-def sort_las(path: Path, folder: Path, key: str, features: Features, sizes: tuple[float, int, int]) -> LasBlocks:
+def sort_las(
+    path: Path, folder: Path, key: str, features: Features, needed: Collection[str], sizes: tuple[float, int, int]
+) -> LasBlocks:
     """Sort the points of a file into blocks, or return the parts that are there if they have the same key.
 
-    ``features``: of the points, which are kept beside positions; ``sizes``: side of a voxel, voxels of a window, points
-    of a block. The file is read twice: for its bounds, and for its points. Raises InputError if it is damaged.
+    ``features``: of the points, which are kept beside positions; ``needed``: names of those that the file must have;
+    ``sizes``: side of a voxel, voxels of a window, points of a block. The file is read twice: for its bounds, and for
+    its points. Raises InputError if it is damaged or lacks a feature.
     """
     if (found := _read_plan(folder, key)) is not None:
         return found
@@ -88,7 +91,10 @@ def sort_las(path: Path, folder: Path, key: str, features: Features, sizes: tupl
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     try:
         with open_las(path) as las:
-            names = [one for feature in features.columns for one in columns_of(feature, las.dims.names, path.name)]
+            columns = {feature.name: columns_of(feature, las.dims.names, path.name) for feature in features.columns}
+            if missing := sorted(name for name in needed if not columns[name]):
+                raise InputError(f"has no {listed(missing)} (it has {listed(las.dims.names)})")
+            names = [one for found in columns.values() for one in found]
             low, sample, most = _bounds(las, names)
             np.save(folder / SHOWN, sample)
             grid, window, size = sizes
