@@ -208,7 +208,7 @@ def write(out: Path, runs: Sequence[RunFolder], rows: Sequence[Row], text: str) 
     score = next(iter(runs[0].headline.values()))
     short = [run.folder.name for run in runs]
     titles = short if len(set(short)) == len(short) else [shown(run.folder) for run in runs]
-    titles = [printable(shortened(title, 40)) for title in titles]
+    titles = distinct([printable(title if len(title) <= 40 else f"...{title[-37:]}") for title in titles])
     curves = {title: curve(run, f"test_{score.column}") for title, run in zip(titles, runs, strict=True)}
     curves = {title: pairs for title, pairs in curves.items() if pairs}
     files = {"table.md": f"{text}\n".encode(), "table.csv": content.getvalue().encode()}
@@ -225,6 +225,14 @@ def write(out: Path, runs: Sequence[RunFolder], rows: Sequence[Row], text: str) 
     for name, data in files.items():
         write_whole(out / name, lambda path, data=data: path.write_bytes(data))
     print(f"written: {', '.join(str(out / name) for name in files)}")
+
+
+def distinct(titles: Sequence[str]) -> list[str]:
+    """Number the titles that are equal."""
+    return [
+        f"{title} ({titles[: i + 1].count(title)})" if titles.count(title) > 1 else title
+        for i, title in enumerate(titles)
+    ]
 
 
 def costs_of(rows: Mapping[str, Row]) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from bixt3d.cli.default_weights import choose_weights
 from bixt3d.cli.parser import names_file
 from bixt3d.cli.predict_clouds import folder_category, predict_file
-from bixt3d.cli.predict_images import OWN_NAME, find_images, predict_image
+from bixt3d.cli.predict_images import OWN_NAME, find_images, is_result, predict_image
 from bixt3d.cli.predict_scenes import predict_scene_file
 from bixt3d.datasets.files.reader import SUFFIXES, find_files
 from bixt3d.datasets.files.unread import other_files, unread_notes
@@ -24,7 +24,7 @@ from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
 from bixt3d.inference.images import BaseImagePredictor, ImagePredictor, ImageSegmentationPredictor
 from bixt3d.inference.runs import load_run
 from bixt3d.inference.scenes import ScenePredictor
-from bixt3d.io.bounds import printable
+from bixt3d.io.bounds import counted, listed, printable
 from bixt3d.io.error_messages import enough_memory
 from bixt3d.io.pretrained import is_named
 from bixt3d.types import InputError
@@ -43,6 +43,7 @@ def predict_all(arguments: Namespace) -> int:
     predictor = load_run(weights, "cuda" if torch.cuda.is_available() else "cpu", arguments.trust)
     of_images = isinstance(predictor, BaseImagePredictor)
     paths, faults = collect(arguments.places, find_images if of_images else find_files)
+    paths = without_results(paths, arguments)
     total = len(paths) + faults
     name = one_name(arguments, paths, () if of_images else FORMATS)
     check(arguments, predictor, paths)
@@ -116,6 +117,23 @@ def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) 
     return list(paths.values()), len(faults)
 
 
+def without_results(paths: list[Path], arguments: Namespace) -> list[Path]:
+    """Leave out the results of earlier predictions in ``--out`` that were found in a folder, and say so.
+
+    Raises InputError if there is nothing else.
+    """
+    if not arguments.out or not (out := arguments.out.resolve()).is_dir():
+        return paths
+    found = [path for path in paths if is_result(path) and path not in map(Path, arguments.places)]
+    results = {path for path in found if out in path.resolve().parents}
+    if not results:
+        return paths
+    if len(results) == len(paths):
+        raise InputError(f"{listed(arguments.places)} contains results of earlier predictions alone")
+    print(f"{counted(len(results), 'result')} of earlier predictions in {printable(out)} left out", file=sys.stderr)
+    return [path for path in paths if path not in results]
+
+
 def say_unread(folder: Path, found: Sequence[Path], kinds: Sequence[str]) -> None:
     """Report what of a folder is not read: all but the files ``found``, of endings ``kinds``."""
     others = other_files(folder, set(found)) if folder.is_dir() else ()
@@ -130,8 +148,9 @@ def check(
     if arguments.write and not isinstance(predictor, ScenePredictor):
         raise InputError("--write is for models of scenes, and this run is none: leave it out")
     if isinstance(predictor, BaseImagePredictor):
-        if arguments.category or arguments.up or arguments.format:
-            raise InputError("--up, --category and --format are for clouds, and this run reads images: leave them out")
+        if arguments.category or arguments.up or arguments.format or arguments.no_viewpoint:
+            words = "--up, --category, --format and --no_viewpoint are for clouds"
+            raise InputError(f"{words}, and this run reads images: leave them out")
     elif isinstance(predictor, PartPredictor):
         of_folders = (folder_category(path, predictor) for path in paths)
         predictor.check_category(arguments.category or next(filter(None, of_folders), None))

@@ -27,6 +27,11 @@ def beside(base: Path) -> tuple[Path, Path]:
     return base.with_name(f"{name}.png"), base.with_name(f"{name}.html")
 
 
+def is_result(path: Path) -> bool:
+    """Say whether a file is named as a prediction is."""
+    return path.stem.removesuffix("_labels").endswith(OWN_NAME)
+
+
 def find_images(places: Sequence[str | Path]) -> list[Path]:
     """Return the given files, and the images in given folders and their subfolders, in order of their names.
 

@@ -19,8 +19,8 @@ from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import read_file
 from bixt3d.datasets.files.writers import LAS, LabelledPoints, write_points
 from bixt3d.datasets.images.reading import ENDINGS
-from bixt3d.datasets.scenes.las_blocks import PLAN
-from bixt3d.engine.folder import InUseError
+from bixt3d.datasets.scenes.las_blocks import LOCK, PLAN
+from bixt3d.engine.folder import lock
 from bixt3d.engine.memory import return_freed_memory
 from bixt3d.inference.scene_blocks import NumbersOnDisk, numbers_in
 from bixt3d.inference.scenes import ScenePrediction, ScenePredictor
@@ -40,7 +40,7 @@ def predict_scene_file(path: Path, predictor: ScenePredictor, arguments: Namespa
     if predictor.is_large(path):
         predict_large_file(path, predictor, arguments, name)
         return
-    for cloud in read_file(path):
+    for cloud in read_file(path, viewpoint=not arguments.no_viewpoint):
         if cloud.from_mesh:
             raise InputError(f"{printable(path)} is a mesh: a scene is a cloud of points")
         with shown_progress(path.parent / cloud.name, len(cloud)) as progress:
@@ -79,21 +79,23 @@ def predict_large_file(path: Path, predictor: ScenePredictor, arguments: Namespa
 
 @contextmanager
 def kept(folder: Path) -> Iterator[None]:
-    """Remove a folder of parts when all is written; after an interruption it stays, and a line says so.
+    """Make a folder for parts that no other process works in, and remove it when all is written.
 
-    So does the folder of another process that works in it now.
+    After an interruption it stays, and a line says so. Raises InputError if another process works in it.
     """
-    try:
-        yield
-    except InUseError:
-        raise
-    except BaseException:
-        if (folder / PLAN).is_file():
-            print(f"what is done is kept in {printable(folder)}: the same command goes on from there", file=sys.stderr)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LOCK).touch()
+    with lock(folder, LOCK, "work"):
+        try:
+            yield
+        except BaseException:
+            if (folder / PLAN).is_file():
+                going_on = "the same command goes on from there"
+                print(f"what is done is kept in {printable(folder)}: {going_on}", file=sys.stderr)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -109,7 +111,7 @@ def shown_progress(path: Path, total: int | None = None) -> Iterator[Any]:
             yield progress
         except InputError as error:
             text, place = printable(error), printable(path)
-            raise type(error)(text if text.startswith(place) else f"{place}: {text}") from error
+            raise InputError(text if text.startswith(place) else f"{place}: {text}") from error
 
 
 def facts_of(path: Path, name: str, prediction: ScenePrediction) -> dict[str, Any]:

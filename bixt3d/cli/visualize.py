@@ -112,6 +112,8 @@ def choose_files(arguments: Namespace, rest: Sequence[str]) -> None:
             raise InputError("--up is for files of clouds: leave it out")
         arguments.run = arguments.checkpoint or (arguments.places[0] if arguments.places else None)
         return
+    if arguments.weights not in (None, "last", "best"):
+        raise InputError(f"--weights is last or best for files of clouds, not {arguments.weights}")
     if others := [place for place in arguments.places if place not in arguments.files]:
         raise InputError(f"{others[0]} is no file of clouds ({CLOUDS}): name a run by --checkpoint RUN")
     of_sets = [name for name in ("image", "index", "worst", "count", "layer") if getattr(arguments, name)]

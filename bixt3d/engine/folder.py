@@ -20,10 +20,6 @@ OF_A_RUN = (RECORD, "config.yaml", "metrics.csv", "checkpoint.pt", "result.json"
 """What a run writes, apart from weights and pictures."""
 
 
-class InUseError(InputError):
-    """Another process works in a folder."""
-
-
 class NoRunError(InputError):
     """There is no run of the wanted kind."""
 
@@ -144,7 +140,7 @@ def take_folder(folder: Path, record: Record, config: str, stack: contextlib.Exi
 
 @contextlib.contextmanager
 def lock(folder: Path, name: str = RECORD, act: str = "train") -> Iterator[None]:
-    """Lock a run folder, so that no other process trains in it. Raises InUseError if another one does.
+    """Lock a run folder, so that no other process trains in it. Raises InputError if another one does.
 
     ``name``: the file that is locked; ``act``: what is done in the folder.
     """
@@ -162,7 +158,7 @@ def lock(folder: Path, name: str = RECORD, act: str = "train") -> Iterator[None]
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise InUseError(f"another process {act}s in {folder} now: stop it first, or wait") from error
+                raise InputError(f"another process {act}s in {folder} now: stop it first, or wait") from error
         yield
 
 

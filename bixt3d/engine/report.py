@@ -18,9 +18,19 @@ MAX_CHARACTERS, MAX_COLUMNS = 2**23, 1000
 @cache
 def commit() -> str:
     """Return the commit of the code at the first call, with + for uncommitted changes; empty outside a checkout."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    return commit_of(Path(__file__))
+
+
+def commit_of(file: Path) -> str:
+    """Return the commit of a file that git tracks; empty for others, such as packages installed below a repository."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(file.parent), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)
+        return git("describe", "--always", "--dirty=+")
     except (OSError, subprocess.SubprocessError):
         return ""
 

@@ -16,7 +16,6 @@ from bixt3d.datasets.scenes.blocks import SAMPLE, plan_blocks, sample_index
 from bixt3d.datasets.scenes.computed import COMPUTED
 from bixt3d.datasets.scenes.las_blocks import LasBlocks, sort_las
 from bixt3d.datasets.scenes.scene import MADE, from_origin, make_scene
-from bixt3d.engine.folder import lock
 from bixt3d.inference.predictions import check_finite
 from bixt3d.inference.windows import scene_probabilities
 from bixt3d.io.bounds import printable
@@ -30,7 +29,6 @@ RING = 0.5
 """Part of the margin that windows are laid over too: those of the block alone would leave a seam at its border."""
 CHUNK = 4_000_000
 """Points whose results are written at a time."""
-LOCK = "lock"
 ORIGIN = np.zeros(3)
 
 Progress = Callable[[int], Any] | None
@@ -159,20 +157,18 @@ def label_las(predictor: Any, path: Path, folder: Path, progress: Progress = Non
 
     What is done is kept in the folder: after an interruption the same call goes on where it was. Returns also a cloud
     without points, whose notes say what was filled or converted, and the parts of the file. Raises InputError if the
-    file is damaged or lacks a feature, InUseError if another process works in the folder.
+    file is damaged or lacks a feature. No other process may work in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / LOCK).touch()
-    with lock(folder, LOCK, "work"):
-        sizes = (predictor.grid, predictor.window, predictor.block)
-        needed = {one.name for one in predictor.features.columns if one not in COMPUTED} - set(predictor.fill)
-        parts = sort_las(path, folder, _key(predictor, path), predictor.features, needed, sizes)
-        for found in numbers_in(folder, predictor):
-            with found.path.open("ab") as opened:
-                opened.truncate(parts.total * found.dtype.itemsize)
-        for number in range(len(parts.blocks)):
-            _label_block(predictor, parts, number, progress, printable(path.name))
-        return predictor.prepare(_few(parts, printable(path.name))), parts
+    sizes = (predictor.grid, predictor.window, predictor.block)
+    needed = {one.name for one in predictor.features.columns if one not in COMPUTED} - set(predictor.fill)
+    parts = sort_las(path, folder, _key(predictor, path), predictor.features, needed, sizes)
+    for found in numbers_in(folder, predictor):
+        with found.path.open("ab") as opened:
+            opened.truncate(parts.total * found.dtype.itemsize)
+    for number in range(len(parts.blocks)):
+        _label_block(predictor, parts, number, progress, printable(path.name))
+    return predictor.prepare(_few(parts, printable(path.name))), parts
 
 
 def _label_block(predictor: Any, parts: LasBlocks, number: int, progress: Progress, name: str) -> None:

@@ -93,6 +93,9 @@ def ragged_knn(
     number = 1 + max(
         [int(batch[-1]) for batch in (batch_queries, batch_points) if batch is not None and len(batch)], default=0
     )
+    for name, batch in (("queries", batch_queries), ("points", batch_points)):
+        if batch is None and number > 1:
+            raise InputError(f"there are {number} clouds, but no batch vector says which of them the {name} are of")
     ends = bounds_of(batch_queries, len(queries), number), bounds_of(batch_points, len(points), number)
     rows, clouds = (
         [part[a:b] for a, b in zip(at, at[1:], strict=False)] for part, at in zip((queries, points), ends, strict=True)

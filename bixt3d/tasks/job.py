@@ -176,10 +176,11 @@ def open_folder(job: Job, where: Where, stack: ExitStack) -> Path:
     return take_folder(where.folder, record, job.config, stack)
 
 
-def open_seed(job: Job) -> None:
-    """Write run.json and config.yaml of one seed of several."""
+def open_seed(job: Job, stack: ExitStack) -> None:
+    """Write run.json and config.yaml of one seed of several; its folder is locked until ``stack`` closes."""
     if not (job.folder / RECORD).is_file():
         write_text(job.folder / RECORD, record_now(job.task.name, None).text())
+    stack.enter_context(lock(job.folder))
     write_text(job.folder / "config.yaml", job.config)
 
 

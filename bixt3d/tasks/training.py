@@ -128,8 +128,14 @@ def check_names(task: Task, train: Examples) -> None:
 
 def train_run(job: Job) -> dict[str, Any]:
     """Train and evaluate one seed in its folder; return the content of result.json."""
-    if job.folder != job.home:
-        on_rank_zero(job.fabric, partial(open_seed, job))
+    with ExitStack() as stack:
+        if job.folder != job.home:
+            on_rank_zero(job.fabric, partial(open_seed, job, stack))
+        return train_in_folder(job)
+
+
+def train_in_folder(job: Job) -> dict[str, Any]:
+    """Train and evaluate one seed in a folder that is locked; return the content of result.json."""
     log = RunLog(job.folder, job.past["rows"], job.fabric.is_global_zero)
     say(job.fabric, f"run folder {job.folder}, epochs {job.past['epoch'] + 1} to {job.last}")
     with closing(log), explain_stop(partial(progress_now, job)):

@@ -11,7 +11,7 @@ from PIL import Image
 from written_runs import write_run_folder, write_seeds
 
 from bixt3d.cli.compare import main
-from bixt3d.cli.comparison import costs_of
+from bixt3d.cli.comparison import costs_of, distinct
 from bixt3d.cli.cost_tables import describe
 from bixt3d.cli.info import main as info
 from bixt3d.io.bounds import listed
@@ -71,6 +71,18 @@ def test_the_table_and_the_picture_are_written(runs, tmp_path, capsys):
     pixels = np.asarray(Image.open(out / "curves.png").convert("RGB")).reshape(-1, 3)
     for color in ((0, 114, 178), (194, 85, 0), (17, 119, 51)):  # a line for each run
         assert (pixels == color).all(axis=1).sum() > 200
+
+
+def test_runs_whose_names_are_alike_for_long_have_a_line_each(tmp_path, capsys):
+    first = write_run_folder(tmp_path / "modelnet40_pointmlp_elite_of_november-20261130-1101", [0.5, 0.9, 0.8])
+    for folder in ("modelnet40_pointmlp_elite_of_november-20261130-1102", "b"):
+        name = first.name if folder == "b" else ""
+        other = write_run_folder(tmp_path / folder / name, [0.3, 0.4, 0.4], seed=1)
+        main([str(first), str(other), "--out", str(tmp_path / "out")])
+        pixels = np.asarray(Image.open(tmp_path / "out/curves.png").convert("RGB")).reshape(-1, 3)
+        for color in ((0, 114, 178), (194, 85, 0)):
+            assert (pixels == color).all(axis=1).sum() > 200
+    assert distinct(["a", "b", "a"]) == ["a (1)", "b", "a (2)"]
 
 
 def test_runs_of_different_tasks_are_refused(runs, tmp_path):

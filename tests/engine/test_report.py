@@ -1,9 +1,11 @@
 """Rows of metrics, and the commit of the code."""
 
+import subprocess
+
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bixt3d.engine.report import RunLog, commit, read_rows
+from bixt3d.engine.report import RunLog, commit, commit_of, read_rows
 from bixt3d.types import InputError
 
 ROWS = [{"epoch": 1.0, "loss": 2.0}, {"epoch": 2.0, "loss": 0.123456789, "test_accuracy": 0.5}]
@@ -106,6 +108,21 @@ def test_scores_join_the_row_of_their_epoch(tmp_path):
     assert log.rows == [ROWS[0], {"epoch": 2.0, "loss": 1.0, "test_accuracy": 0.5}] == read_rows(log.path)
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(one.step, one.value) for one in board.Scalars("loss")] == [(2, 1.0)]
+
+
+def test_the_commit_is_that_of_a_file_in_the_repository_not_of_one_below_it(tmp_path):
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", tmp_path, *who, *words], check=True, capture_output=True)
+
+    installed, own = tmp_path / ".venv/report.py", tmp_path / "own.py"
+    installed.parent.mkdir()
+    for file in (installed, own):
+        file.write_text("")
+    git("init")
+    git("add", "own.py")
+    git("commit", "-m", "first")
+    assert commit_of(own) and commit_of(installed) == ""
 
 
 def test_the_commit_is_a_word_or_nothing():

@@ -154,6 +154,8 @@ def test_graphs_have_no_loops_unless_asked_for_and_the_direction_that_is_asked_f
         (lambda x, b: pyg.knn(x, x[:, :2], 1, b, b), "axes"),
         (lambda x, b: pyg.knn(x * math.nan, x, 1, b, b), "finite"),
         (lambda x, b: pyg.knn(x, x, 1, b[:-1], b), "batch has the cloud"),
+        (lambda x, b: pyg.knn(x, x, 1, b), "2 clouds, but no batch vector says which of them the queries"),
+        (lambda x, b: pyg.radius(x, x, 0.1, None, b), "no batch vector says which of them the points"),
         (lambda x, b: pyg.nearest(x, x[b == 0], b, b[b == 0]), "none in y"),
     ],
 )

@@ -116,6 +116,32 @@ def test_the_parts_of_another_process_are_left_to_it(tmp_path, run, survey, monk
         other.communicate()
 
 
+def test_a_scan_with_a_viewpoint_is_not_moved_if_that_is_asked(tmp_path, run, capsys):
+    header = "VERSION .7\nFIELDS x y z return_number\nSIZE 4 4 4 4\nTYPE F F F F\nCOUNT 1 1 1 1\nWIDTH 300\nHEIGHT 1\n"
+    rows = np.random.default_rng(0).random((300, 4)) * (20, 20, 3, 1)
+    lines = "\n".join(" ".join(f"{value:.3f}" for value in row) for row in rows)
+    path = tmp_path / "scan.pcd"
+    path.write_text(f"{header}VIEWPOINT 100 0 0 1 0 0 0\nPOINTS 300\nDATA ascii\n{lines}\n")
+    for words, start in ((), 100.0), (("--no_viewpoint",), 0.0):
+        out = tmp_path / f"out{start}"
+        assert predict(path, "--checkpoint", run, "--out", out, "--format", "npz", *words) == 0
+        with np.load(out / "scan_prediction.npz") as found:
+            assert found["xyz"][:, 0].min() == pytest.approx(start + rows[:, 0].min(), abs=0.01)
+
+
+@pytest.mark.parametrize("place", [".", "labelled"])
+def test_results_of_an_earlier_prediction_in_the_same_folder_are_left_out(tmp_path, run, survey, capsys, place):
+    out = tmp_path / place
+    (tmp_path / "survey.laz").write_bytes(survey.read_bytes())
+    for _ in range(2):
+        assert predict(tmp_path, "--checkpoint", run, "--out", out) == 0
+    assert [path.name for path in out.glob("*_prediction.laz")] == ["survey_prediction.laz"]
+    assert "1 result of earlier predictions" in capsys.readouterr().err
+    (tmp_path / "survey.laz").unlink()
+    with pytest.raises(InputError, match="contains results of earlier predictions alone"):
+        predict(tmp_path, "--checkpoint", run, "--out", out)
+
+
 def test_a_large_file_without_a_feature_is_refused_before_it_is_sorted(tmp_path, survey, monkeypatch, capsys):
     monkeypatch.setattr(ScenePredictor, "block", 1500)
     run = write_scene_run(tmp_path / "run", features="reflectance")

@@ -285,6 +285,28 @@ def test_a_run_of_another_task_is_not_gone_on_with(tiny_part_run):
         train_command.main(["cls", "--resume", str(tiny_part_run)])
 
 
+def test_a_seed_that_another_process_trains_is_left_to_it(tmp_path, train, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_at(patch, signal.SIGTERM, step=9)
+        with pytest.raises(Stopped):
+            train(run, "--seeds=0,1")
+    before = files(run / "seed1")
+    code = "import sys; from pathlib import Path; from bixt3d.engine.folder import lock\n"
+    code += "with lock(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, run / "seed1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match="another process trains in .*seed1 now"):
+            train_command.main(["cls", f"--resume={run}"])
+        assert files(run / "seed1") == before
+    finally:
+        other.kill()
+        other.communicate()
+
+
 def test_seeds_go_on_where_they_stood(tmp_path, train, tiny_run, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:

@@ -21,8 +21,8 @@ from bixt3d.io.bounds import listed, printable
 from bixt3d.io.writing import write_whole
 from bixt3d.types import Features, InputError
 
-PLAN, SHOWN = "plan.json", "sample.npy"
-"""Files of the folder: written when all points are sorted; and some positions, for pictures."""
+PLAN, SHOWN, LOCK = "plan.json", "sample.npy", "lock"
+"""Files of the folder: written when all points are sorted; some positions, for pictures; locked by who works in it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def sort_las(
     if (found := _read_plan(folder, key)) is not None:
         return found
     for old in folder.iterdir():
-        if old.name != "lock":
+        if old.name != LOCK:
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     try:
         with open_las(path) as las:
