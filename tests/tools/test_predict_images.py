@@ -185,8 +185,10 @@ def test_a_run_on_images_refuses_clouds_and_the_reverse_in_one_sentence(make_run
         predict.main([str(images), f"--checkpoint={on_clouds}"])
     with pytest.raises(InputError, match="--out a.png ends as a file, and what is written is a folder; to write into"):
         predict.main([str(images), f"--checkpoint={on_images}", "--out=a.png"])
-    with pytest.raises(InputError, match="--up, --category and --format are for clouds"):
+    with pytest.raises(InputError, match="--up, --category, --format and --no_viewpoint are for clouds"):
         predict.main([str(images), f"--checkpoint={on_images}", "--up=z"])
+    with pytest.raises(InputError, match="--no_viewpoint are for clouds"):
+        predict.main([str(images), f"--checkpoint={on_images}", "--no_viewpoint"])
     with pytest.raises(InputError, match="there is no run folder or weights file bixt_ti_l64_p16"):
         predict.main([str(images), "--checkpoint=bixt_ti_l64_p16"])
 
