@@ -12,7 +12,7 @@ from typing import Any
 from bixt3d.cli.runs import RunFolder, duration, read_folder
 from bixt3d.engine.folder import RECORD
 from bixt3d.errors import InputError
-from bixt3d.io.bounds import listed, printable, shortened
+from bixt3d.io.bounds import end_of, listed, printable, shortened
 from bixt3d.io.error_messages import first_line
 from bixt3d.io.pretrained import shown
 
@@ -208,7 +208,7 @@ def write(out: Path, runs: Sequence[RunFolder], rows: Sequence[Row], text: str) 
     score = next(iter(runs[0].headline.values()))
     short = [run.folder.name for run in runs]
     titles = short if len(set(short)) == len(short) else [shown(run.folder) for run in runs]
-    titles = distinct([printable(title if len(title) <= 40 else f"...{title[-37:]}") for title in titles])
+    titles = distinct([printable(end_of(title, 40)) for title in titles])
     curves = {title: curve(run, f"test_{score.column}") for title, run in zip(titles, runs, strict=True)}
     curves = {title: pairs for title, pairs in curves.items() if pairs}
     files = {"table.md": f"{text}\n".encode(), "table.csv": content.getvalue().encode()}

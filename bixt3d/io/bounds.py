@@ -119,13 +119,14 @@ def listed(names: Iterable[object], most: int = 10) -> str:
     Names are cut off after 80 characters; of paths the last 500 are kept, as they end with the name of the file.
     """
     names = list(names)
-    texts = [_end_of(str(name)) if isinstance(name, Path) else shortened(str(name)) for name in names[:most]]
+    texts = [end_of(str(name), 500) if isinstance(name, Path) else shortened(str(name)) for name in names[:most]]
     shown = ", ".join(map(printable, texts))
     return (shown + f" and {len(names) - most} more" if len(names) > most else shown) or "none"
 
 
-def _end_of(path: str, length: int = 500) -> str:
-    return path if len(path) <= length else f"...{path[3 - length :]}"
+def end_of(text: str, length: int) -> str:
+    """Return at most the last ``length`` characters of a text, with "..." before them if it is cut."""
+    return text if len(text) <= length else f"...{text[3 - length :]}"
 
 
 def check_names(names: Sequence[str], source: object) -> None:

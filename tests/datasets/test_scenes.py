@@ -411,13 +411,13 @@ def test_some_crops_are_laid_over_hills_with_heights_above_them(tallest):
 def test_heights_that_a_file_has_change_as_much_as_those_that_are_computed():
     x, y = torch.meshgrid(torch.arange(-20.0, 20), torch.arange(-20.0, 20), indexing="ij")
     features, index = Features.parse("height"), torch.arange(40)
-    own = 0.02 * torch.arange(1600.0)[:, None]
+    own = 350 + 0.02 * torch.arange(1600.0)[:, None]  # above the sea, beyond the largest computed height
     batch = {"xyz": torch.stack([x, y, 0 * x], -1).view(-1, 3).repeat(40, 1, 1), "index": index}
     computed, read = (
         raise_scenes(batch | {"feats": feats.repeat(40, 1, 1)}, 30.0, features, 0.5, Draws(index, "relief"))["feats"]
         for feats in (torch.zeros(1600, 1), own)
     )
-    assert torch.allclose(own + computed, read, atol=1e-4) and computed.abs().amax() > 1
+    assert torch.allclose(own + computed, read, atol=1e-3) and computed.abs().amax() > 1
 
 
 def test_stray_points_under_a_crop_do_not_count_on_hills_either():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning_fabric import Fabric
+from other_processes import locked_by_another
 
 from bixt3d.engine.ending import on_rank_zero
 from bixt3d.engine.folder import (
@@ -203,21 +204,12 @@ def test_a_folder_that_cannot_be_written_is_named_in_one_sentence(tmp_path):
 
 def test_a_folder_is_locked_by_one_process_until_that_ends(tmp_path):
     run = make_run(tmp_path / "run", "01")
-    code = "import sys; from pathlib import Path; from bixt3d.engine.folder import lock\n"
-    code += "with lock(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert other.stdout.readline() == "locked\n"
+    with locked_by_another(run):
         with pytest.raises(InputError, match="another process trains in .*run now"), lock(run):
             pass
         with pytest.raises(InputError, match="another process trains"), ExitStack() as stack:
             take_folder(run, read_record(run), "seed: 9\n", stack)
         assert (run / "config.yaml").read_text() == "seed: 0\n"
-    finally:
-        other.kill()
-        other.communicate()
     with lock(run):
         pass
 

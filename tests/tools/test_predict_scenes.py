@@ -1,8 +1,6 @@
 """``bixt3d predict`` of scenes: files go back as they came, each point with label, confidence and entropy."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import pytest
 laspy = pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 'bixt3d[lidar]'")
 
 from las_files import WKT, make_las, write_las_file  # noqa: E402
+from other_processes import locked_by_another  # noqa: E402
 from scene_runs import CLASSES, write_scene_run, write_survey  # noqa: E402
 
 from bixt3d import load_run  # noqa: E402
@@ -100,20 +99,11 @@ def test_the_parts_of_another_process_are_left_to_it(tmp_path, run, survey, monk
     folder.mkdir()
     for name in ("lock", "part_0"):
         (folder / name).write_bytes(b"")
-    code = "import sys; from pathlib import Path; from bixt3d.engine.folder import lock\n"
-    code += "with lock(Path(sys.argv[1]), 'lock', 'work'): print('locked', flush=True); sys.stdin.read()"
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert other.stdout.readline() == "locked\n"
+    with locked_by_another(folder, "lock"):
         assert predict(survey, "--checkpoint", run, "--out", tmp_path) == 2
-        assert sorted(path.name for path in folder.iterdir()) == ["lock", "part_0"]
-        said = capsys.readouterr().err
-        assert "another process works in" in said and "goes on" not in said
-    finally:
-        other.kill()
-        other.communicate()
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "part_0"]
+    said = capsys.readouterr().err
+    assert "another process works in" in said and "goes on" not in said
 
 
 def test_a_scan_with_a_viewpoint_is_not_moved_if_that_is_asked(tmp_path, run, capsys):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from other_processes import locked_by_another
 from same_runs import assert_same_run
 
 from bixt3d.cli import test as test_command
@@ -292,19 +293,12 @@ def test_a_seed_that_another_process_trains_is_left_to_it(tmp_path, train, monke
         with pytest.raises(Stopped):
             train(run, "--seeds=0,1")
     before = files(run / "seed1")
-    code = "import sys; from pathlib import Path; from bixt3d.engine.folder import lock\n"
-    code += "with lock(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, run / "seed1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert other.stdout.readline() == "locked\n"
-        with pytest.raises(InputError, match="another process trains in .*seed1 now"):
-            train_command.main(["cls", f"--resume={run}"])
-        assert files(run / "seed1") == before
-    finally:
-        other.kill()
-        other.communicate()
+    with (
+        locked_by_another(run / "seed1"),
+        pytest.raises(InputError, match="another process trains in .*seed1 now"),
+    ):
+        train_command.main(["cls", f"--resume={run}"])
+    assert files(run / "seed1") == before
 
 
 def test_seeds_go_on_where_they_stood(tmp_path, train, tiny_run, monkeypatch):

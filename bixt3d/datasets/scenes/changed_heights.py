@@ -45,7 +45,7 @@ def change_heights(
         points[:, 2] -= points[center, 2] - above[center]
         if HEIGHT in features.columns:
             read, flat = features.take(feats[i], HEIGHT.name), heights(before, stray_before, float(CELL))
-            read[:, 0] = (read[:, 0] + grid * (above - flat)).clamp(-HIGHEST * grid, HIGHEST * grid)
+            read[:, 0] += grid * (above.clamp(-HIGHEST, HIGHEST) - flat.clamp(-HIGHEST, HIGHEST))
         if LOG_HEIGHT in features.columns:
             read = features.take(feats[i], LOG_HEIGHT.name)
             flat = _valley(before, stray_before).clamp(-VALLEY_HIGHEST, VALLEY_HIGHEST)
