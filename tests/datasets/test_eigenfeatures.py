@@ -56,7 +56,8 @@ def test_of_voxels_that_are_equally_near_the_same_ones_count_in_every_part_of_a_
     x, y = (one.flatten() + 0.5 for one in torch.meshgrid(torch.arange(200.0), torch.arange(60.0), indexing="ij"))
     points = torch.stack([x, y, (3 * (x / 20).sin()).round() + 0.5], 1).double()
     whole, part = eigenfeatures(points, 1.0), x < 100
-    monkeypatch.setattr(module, "CHUNK", 1111)
+    monkeypatch.setattr(module, "SEARCHED", 1111)
+    monkeypatch.setattr(module, "CHUNK", 100)
     core = x[part] < 100 - FARTHEST - 1
     assert torch.equal(eigenfeatures(points[part], 1.0)[core], whole[part][core])
 
@@ -64,7 +65,8 @@ def test_of_voxels_that_are_equally_near_the_same_ones_count_in_every_part_of_a_
 def test_more_voxels_than_are_taken_at_a_time_are_all_alike(monkeypatch):
     points = torch.cartesian_prod(*[0.3 * torch.arange(27.0)] * 3)
     whole = eigenfeatures(points, 1.0)
-    monkeypatch.setattr(module, "CHUNK", 1111)
+    monkeypatch.setattr(module, "SEARCHED", 1111)
+    monkeypatch.setattr(module, "CHUNK", 100)
     assert torch.equal(eigenfeatures(points, 1.0), whole)
 
 

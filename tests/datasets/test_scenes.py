@@ -462,9 +462,14 @@ def test_some_points_of_some_crops_become_noise_without_labels():
 
 def test_hills_are_cones_with_flat_tops():
     places = torch.stack([torch.arange(0.0, 11), torch.zeros(11)], 1)
-    cone = torch.tensor([[0.0, 1 / 3, 1.0, 1 / 3]])  # around the first place, radius 10, height 1, twice as steep
-    found = hills(places, cone)
-    assert found.tolist() == pytest.approx([1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0], abs=1e-5)
+    cone = torch.tensor([[0.0, 1.0, 1.0, 1 / 3]])  # at the first place, as wide as the crop, height 1, twice as steep
+    shape = [1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0]
+    assert hills(places, cone).tolist() == pytest.approx(shape, abs=1e-5)
+    assert hills(20 * places, cone).tolist() == pytest.approx(shape, abs=1e-5)  # crops of sparse scans have slopes too
+    narrow = torch.tensor([[0.0, 0.0, 1.0, 1 / 3]])
+    for scale in (0.5, 20):  # the narrowest cone has a radius of 5 voxels in all crops
+        expected = [min(1, max(0, 2 - 2 * scale * place / 5)) for place in range(11)]
+        assert hills(scale * places, narrow).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_mixed_crops_hold_the_inner_halves_of_two_crops():

@@ -10,8 +10,8 @@ NEIGHBORS, FARTHEST = (8, 64), 16.0
 """Numbers of nearest voxels; those farther away than so many sides of a voxel do not count."""
 FINEST = 0.2
 """Unit of the roughness within its logarithm, in voxels."""
-CHUNK = 20_000
-"""Voxels whose eigenfeatures are computed at a time."""
+SEARCHED, CHUNK = 20_000, 1_000
+"""Voxels whose neighbors are searched at a time, and whose eigenfeatures are computed at a time, in the cache."""
 SHIFT, TURNS = 1e-4, (0.7548776662, 0.5698402910, 0.3247179572)
 """Largest shift of positions in voxels, and irrational factors that tell it: no two neighbors are equally far away."""
 
@@ -28,10 +28,11 @@ def eigenfeatures(points: Float[Tensor, "N 3"], grid: float) -> Float[Tensor, "N
     points = points.double() / grid
     places = _shifted(points).numpy()
     tree, found = KDTree(places), []
-    for some in torch.arange(len(points)).split(CHUNK):
+    for some in torch.arange(len(points)).split(SEARCHED):
         wanted, number = places[some.numpy()], max(NEIGHBORS) + 1
         _, near = tree.query(wanted, number, distance_upper_bound=FARTHEST, workers=torch.get_num_threads())
-        found.append(_shapes(points, some, torch.from_numpy(near)).float())
+        parts = zip(some.split(CHUNK), torch.from_numpy(near).split(CHUNK), strict=True)
+        found += [_shapes(points, *part).float() for part in parts]
     return torch.cat(found)
 
 

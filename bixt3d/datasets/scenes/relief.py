@@ -10,8 +10,8 @@ from bixt3d.types import Features
 
 RATE, CONES = 0.3, 8
 """Probability that a crop is changed; cones that are laid under it."""
-NARROW, WIDE = 5.0, 40.0
-"""Smallest and largest radius of a cone, in voxels."""
+NARROW = 5.0
+"""Smallest radius of a cone, in voxels."""
 
 
 def raise_scenes(
@@ -34,9 +34,11 @@ def raise_scenes(
 def hills(places: Float[Tensor, "N 2"], drawn: Float[Tensor, "K 4"]) -> Float[Tensor, " N"]:
     """Return a height from -1 to 1 at each place: the sum of cones around some of the places, cut off.
 
-    ``drawn``: numbers from 0 to 1 for each cone: place, radius, height, and how steep it is below its flat top.
+    ``places``: from the center of the crop. ``drawn``: numbers from 0 to 1 for each cone: place, radius, height, and
+    how steep it is below its flat top. Cones are at most as wide as the crop: crops of sparse scans have slopes too.
     """
     center = places[(drawn[:, 0] * len(places)).long().clamp(max=len(places) - 1)]
-    radius, height, steep = NARROW * (WIDE / NARROW) ** drawn[:, 1], 2 * drawn[:, 2] - 1, 1 + 3 * drawn[:, 3]
+    widest = places.norm(dim=1).amax().clamp(min=NARROW)
+    radius, height, steep = NARROW * (widest / NARROW) ** drawn[:, 1], 2 * drawn[:, 2] - 1, 1 + 3 * drawn[:, 3]
     cones = (steep * (1 - torch.cdist(places, center) / radius)).clamp(0, 1)
     return (height * cones).sum(1).clamp(-1, 1)
