@@ -16,7 +16,8 @@ from bixt3d.datasets.clouds.folder_reading import fault_of, read_clouds
 from bixt3d.datasets.clouds.part_folder import WHOLE
 from bixt3d.datasets.clouds.poses import Poses, find_poses
 from bixt3d.datasets.files.las_large import LAS
-from bixt3d.datasets.scenes.folder import Classes, with_labels_beside
+from bixt3d.datasets.scenes.folder import Classes
+from bixt3d.datasets.scenes.labels_beside import with_labels_beside
 from bixt3d.datasets.transforms.invariants import INVARIANTS
 from bixt3d.io.bounds import counted, listed, printable
 from bixt3d.types import InputError

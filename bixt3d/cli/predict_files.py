@@ -17,7 +17,7 @@ from bixt3d.cli.predict_images import OWN_NAME, find_images, is_result, predict_
 from bixt3d.cli.predict_scenes import predict_scene_file
 from bixt3d.datasets.files.reader import SUFFIXES, find_files
 from bixt3d.datasets.files.unread import other_files, unread_notes
-from bixt3d.datasets.files.writers import FORMATS, LAS
+from bixt3d.datasets.files.writers import FORMATS, LAS, colors_beside
 from bixt3d.datasets.images.reading import ENDINGS
 from bixt3d.engine.folder import shown_weights, weights_file
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor, Predictor
@@ -77,7 +77,7 @@ def one_name(arguments: Namespace, paths: Sequence[Path], formats: Sequence[str]
         raise InputError(f"--out {printable(out)} ends {known}; to write into a folder of that name, make it first")
     if len(paths) > 1 or arguments.format:
         raise InputError(f"--out {printable(out)} is one file: for several files or formats name a folder")
-    if out.exists() and out.samefile(paths[0]):
+    if _replaces(out, paths[0]):
         raise InputError(f"--out {printable(out)} would replace the file that is predicted: choose another name")
     if arguments.write == "classification" and out.suffix not in LAS:
         raise InputError(f"--write classification is for LAS and LAZ, and --out {printable(out)} is neither")
@@ -91,6 +91,12 @@ def one_name(arguments: Namespace, paths: Sequence[Path], formats: Sequence[str]
 
     arguments.out, arguments.format = out.parent, (out.suffix[1:],)
     return name
+
+
+def _replaces(out: Path, path: Path) -> bool:
+    """Return whether writing ``out``, and for PLY the colors beside it, would replace a file."""
+    written = [out, colors_beside(out)] if out.suffix == ".ply" else [out]
+    return any(one.exists() and one.samefile(path) for one in written)
 
 
 def collect(places: Sequence[str], find: Callable[[Sequence[str]], list[Path]]) -> tuple[list[Path], int]:

@@ -9,6 +9,7 @@ import pytest
 
 from bixt3d.cli import predict
 from bixt3d.cli.default_weights import default_name, endings
+from bixt3d.datasets.files.writers import write_ply
 from bixt3d.datasets.scenes.tiles import write_tile
 from bixt3d.types import InputError
 
@@ -105,6 +106,9 @@ def test_a_single_cloud_is_written_to_the_file_that_out_names(tmp_path, monkeypa
     np.savetxt("c.csv", np.random.default_rng(0).normal(size=(50, 3)), delimiter=",")
     with pytest.raises(InputError, match="--out new/../c.csv would replace the file that is predicted"):
         predict.main(["c.csv", "--out", "new/../c.csv"])
+    write_ply(tmp_path / "e_colors.ply", np.loadtxt("c.csv", delimiter=","), {})
+    with pytest.raises(InputError, match="--out e.ply would replace the file that is predicted"):
+        predict.main(["e_colors.ply", "--out", "e.ply"])
     both = np.random.default_rng(0).normal(size=(2, 50, 3))
     np.savez("d.npz", xyz=both)
     assert predict.main(["d.npz", "--out", "out.csv"]) == 2

@@ -511,6 +511,21 @@ def test_labels_may_lie_beside_the_points(tmp_path):
             SceneFolder(str(tmp_path), grid=0.5, num_points=2, crops=1).load()
 
 
+def test_a_last_column_is_taken_for_the_labels_only_where_none_lie_beside_and_that_is_said(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for name in ("a", "b"):
+            (tmp_path / split / f"{name}.txt").write_text("0 0 0 5 1 2 3\n4 0 0 5 1 2 4\n9 0 0 5 1 2 3\n")
+    train, _ = SceneFolder(str(tmp_path), grid=0.5, num_points=2, crops=1).load()
+    assert train.class_names == ("3", "4")
+    assert "column7 taken for the labels: --data.label names another column" in " ".join(train.notes)
+    (tmp_path / "train" / "a.labels").write_text("5\n7\n2\n")
+    for classes in (None, {"one": 3, "other": 4}):
+        with pytest.raises(InputError, match="b.txt has no labels beside it, as a.labels, and no named column"):
+            SceneFolder(str(tmp_path), grid=0.5, num_points=2, crops=1, classes=classes).load()
+    SceneFolder(str(tmp_path), grid=0.5, num_points=2, crops=1, label="column7").load()
+
+
 def test_a_folder_of_scenes_has_the_labels_of_its_training_files_as_classes(tmp_path):
     write_scenes(tmp_path)
     train, test = SceneFolder(str(tmp_path), grid=0.5, num_points=32, crops=4).load()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from bixt3d.datasets.files.reader import read_file
 from bixt3d.datasets.files.writers import LabelledPoints, as_bytes, write_ply
 from bixt3d.datasets.files.writers import write_points as write_with_notes
 
@@ -73,6 +74,15 @@ def test_colors_of_their_own_stay_and_those_of_the_labels_lie_beside(tmp_path):
     assert b"comment red green blue are the colors of the labels\n" in alone.read_bytes()
     (packed,) = write_points(tmp_path / "c.ply", points(rgb=np.array([[0.5], [1]])), SHOWN)
     assert properties(packed)["original_rgb"].tolist() == [0.5, 1]
+
+
+def test_a_prediction_of_a_prediction_keeps_the_labels_of_both_before(tmp_path):
+    before = {"original_label": np.array([[3], [4]], np.uint8), "label": np.array([[5], [6]], np.uint8)}
+    for name in ("a.ply", "a.las"):
+        path = write_points(tmp_path / name, points(**before), SHOWN)[0]
+        (found,) = read_file(path)
+        read = {key: found.columns[key].ravel().tolist() for key in ("original_label", "original_label_2", "label")}
+        assert read == {"original_label": [3, 4], "original_label_2": [5, 6], "label": [3, 1]}
 
 
 def test_comments_of_a_ply_name_the_labels_and_cannot_end_its_header(tmp_path):

@@ -93,12 +93,17 @@ def _column_of(cloud: Cloud, column: str) -> str:
         return found[0]
     if found := find_label(cloud.columns):
         return found
-    unnamed = [name for name in cloud.columns if name.startswith("column") and name[6:].isdigit()]
+    unnamed = [name for name in cloud.columns if is_unnamed(name)]
     if unnamed and _are_whole(last := np.asarray(cloud.columns[unnamed[-1]])) and (last == last).any():
         return unnamed[-1]
     raise InputError(
         f"{cloud.name} has no column of labels (it has {listed(cloud.columns)}): name it by --data.label NAME"
     )
+
+
+def is_unnamed(column: str) -> bool:
+    """Return whether a column has no name in its file, and got its number as one."""
+    return column.startswith("column") and column[6:].isdigit()
 
 
 def _are_whole(values: np.ndarray) -> bool:

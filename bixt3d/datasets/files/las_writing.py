@@ -1,7 +1,8 @@
 """Writer of a copy of a LAS or LAZ file with new dimensions, all else as it was."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -60,15 +61,19 @@ def copy_las(
 
 
 def _free_names(las: LasFile, new: Values) -> Values:
-    taken, found = {feature_name(name) for name in las.dims.names} | {"x", "y", "z"}, {}
+    taken, found = {*las.dims.names, "x", "y", "z"}, {}
     for name, values in new.items():
-        free, number = name, 1
-        while feature_name(free) in taken:
-            number += 1
-            free = f"{name}_{number}"
-        taken.add(feature_name(free))
+        free = free_name(name, taken)
+        taken.add(free)
         found[free] = values
     return found
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """Return the name, with the first number from 2 that makes it another feature than those ``taken``, if needed."""
+    names = {feature_name(one) for one in taken}
+    numbered = (f"{name}_{number}" for number in count(2))
+    return next(one for one in chain([name], numbered) if feature_name(one) not in names)
 
 
 class _Plan:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from bixt3d.datasets.files.las_new import write_las
-from bixt3d.datasets.files.las_writing import copy_las
+from bixt3d.datasets.files.las_writing import copy_las, free_name
 from bixt3d.datasets.files.precision import rounded_notes
 from bixt3d.io.writing import replace_file
 
@@ -70,7 +70,7 @@ def write_points(
     new = ("label", "confidence", *points.more)
     columns = _apart(points.columns, new if own_colors else (*new, "rgb"))
     if own_colors:
-        extra = path.with_name(f"{path.stem}_colors.ply")
+        extra = colors_beside(path)
         write_ply(extra, points.xyz, {"rgb": as_bytes(rgb)}, ["the colors of the labels"])
     else:
         columns["rgb"] = as_bytes(rgb)
@@ -82,9 +82,19 @@ def write_points(
     return ([path, extra] if own_colors else [path]), notes
 
 
+def colors_beside(path: Path) -> Path:
+    """Return the file with the colors of the labels that may be written beside a PLY file."""
+    return path.with_name(f"{path.stem}_colors.ply")
+
+
 def _apart(columns: Columns, taken: Sequence[str]) -> dict[str, Shaped[np.ndarray, "N _"]]:
     """Return columns, those with names that are ``taken`` under others."""
-    return {f"original_{name}" if name in taken else name: values for name, values in columns.items()}
+    used, found = {*columns, *taken}, {}
+    for name, values in columns.items():
+        free = free_name(f"original_{name}", used) if name in taken else name
+        used.add(free)
+        found[free] = values
+    return found
 
 
 def _write_las(path: Path, points: LabelledPoints) -> tuple[str, ...]:

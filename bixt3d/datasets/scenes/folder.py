@@ -1,7 +1,6 @@
 """Scenes from a folder of people's own files, with a label for each point in a column."""
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +15,7 @@ from bixt3d.datasets.clouds.point_labels import (
     NO_LABEL,
     count_gaps,
     gap_notes,
+    is_unnamed,
     label_columns,
     label_order,
     label_words,
@@ -26,6 +26,7 @@ from bixt3d.datasets.files.reader import SUFFIXES, find_files, read_file
 from bixt3d.datasets.files.unread import other_files, unread_notes
 from bixt3d.datasets.scenes.crops import CropSize, Draw, Shape, las_codes
 from bixt3d.datasets.scenes.files import SceneFiles, SceneList
+from bixt3d.datasets.scenes.labels_beside import labels_beside, with_labels_beside, with_labels_of
 from bixt3d.datasets.scenes.stored import Labelled, SceneFile
 from bixt3d.io.bounds import LIST_BYTES, counted, listed, printable, read_plain, read_words
 from bixt3d.io.untrusted import check_different_names, read_yaml
@@ -101,15 +102,18 @@ class SceneFolder(SceneFiles):
 
     def find(self, root: Path) -> SceneList:
         files = split_files(root)
-        label, classes = self._classes(root, files["train"])
+        beside = labels_beside([*files["train"], *files["test"]])
+        label, classes = self._classes(root, files["train"], beside)
         train, test = (
             [
-                SceneFile(printable(path.name), with_labels_of(path), partial(_read_labelled, path, label, classes))
+                SceneFile(
+                    printable(path.name), with_labels_of(path), partial(_read_labelled, path, label, classes, beside)
+                )
                 for path in paths
             ]
             for paths in files.values()
         )
-        key = f"{label} {json.dumps(classes.of_word)}"
+        key = f"{label} {json.dumps(classes.of_word)}{' beside' if beside else ''}"
         notes = (*unread_of(root, files), *([] if self._are_given(root) else mixed_notes(classes.names)))
         return SceneList(root, classes.names, train, test, notes, classes.las_codes, key)
 
@@ -117,14 +121,14 @@ class SceneFolder(SceneFiles):
         """Return whether the classes are given by the setting or by ``classes.yaml``."""
         return bool(self.classes) or (root / CLASSES).is_file()
 
-    def _classes(self, root: Path, train: Sequence[Path]) -> tuple[str, Classes]:
+    def _classes(self, root: Path, train: Sequence[Path], beside: Path | None) -> tuple[str, Classes]:
         """Return the column of the labels and the classes."""
         if self.classes:
             return self.label, Classes(tuple(self.classes), self._given_classes())
         path = root / CLASSES
         if path.is_file():
             return read_classes(path, self.label, self.ignore)
-        words = sorted(self._words(root, train) - self.ignore - {NO_LABEL}, key=label_order)
+        words = sorted(self._words(root, train, beside) - self.ignore - {NO_LABEL}, key=label_order)
         if not words:
             raise InputError(f"{printable(root)} has no labels that are not ignored")
         return self.label, Classes(tuple(words), {word: place for place, word in enumerate(words)})
@@ -138,7 +142,7 @@ class SceneFolder(SceneFiles):
                     raise InputError(f"data.classes has the label {printable(word)} twice, the second time as {name}")
         return {word: place for word, place in of_word.items() if word not in self.ignore}
 
-    def _words(self, root: Path, train: Sequence[Path]) -> set[str]:
+    def _words(self, root: Path, train: Sequence[Path], beside: Path | None) -> set[str]:
         """Return the labels that occur in the training files; the list is kept until a file changes."""
         files = [file for one in train for file in with_labels_of(one)]
         key = short_hash(self.label, __version__, stamp(files), *(ascii(str(one)) for one in files))
@@ -152,19 +156,32 @@ class SceneFolder(SceneFiles):
         found: set[str] = set()
         with tqdm(train, desc=f"labels of {printable(root)}", unit="scene") as progress:
             for one in progress:
-                found |= set(label_words(read_scene_file(one), self.label)[1])
+                found |= set(_with_label(one, self.label, beside)[2])
         replace_file(path, json.dumps(sorted(found)).encode())
         return found
 
 
-def _read_labelled(path: Path, label: str, classes: Classes) -> Labelled:
-    cloud = read_scene_file(path)
-    name, words, codes = label_words(cloud, label)
+def _read_labelled(path: Path, label: str, classes: Classes, beside: Path | None) -> Labelled:
+    cloud, name, words, codes = _with_label(path, label, beside)
     cloud = replace(cloud, notes=(*cloud.notes, *gap_notes(count_gaps(words, codes), len(cloud))))
-    if not label and (others := [one for one in label_columns(cloud.columns) if one != name]):
-        note = f"{name} taken for the labels, not {listed(others)}: --data.label names another column"
+    others = [one for one in label_columns(cloud.columns) if one != name]
+    if not label and (others or is_unnamed(name)):
+        what = f", not {listed(others)}" if others else ""
+        note = f"{name} taken for the labels{what}: --data.label names another column"
         cloud = replace(cloud, notes=(*cloud.notes, note))
     return cloud, classes.codes(words)[codes]
+
+
+def _with_label(path: Path, label: str, beside: Path | None) -> tuple[Cloud, str, list[str], Int[np.ndarray, " N"]]:
+    """Return a scene and its labels, as `label_words` does.
+
+    Raises InputError for one that has none, also if ``beside``, labels of another scene, shows where they should lie.
+    """
+    cloud = read_scene_file(path)
+    name, words, codes = label_words(cloud, label)
+    if beside and not label and is_unnamed(name):
+        raise InputError(f"{printable(path)} has no labels beside it, as {printable(beside.name)}, and no named column")
+    return cloud, name, words, codes
 
 
 def read_scene_file(path: Path) -> Cloud:
@@ -174,33 +191,6 @@ def read_scene_file(path: Path) -> Cloud:
         what = "is a mesh" if clouds[0].from_mesh else f"has {counted(len(clouds), 'cloud')}"
         raise InputError(f"{printable(path)} {what}: a scene is one cloud of points")
     return with_labels_beside(clouds[0], path)
-
-
-def with_labels_beside(cloud: Cloud, path: Path) -> Cloud:
-    """Return the cloud of a file with the labels of the file beside it, if there is one."""
-    _, *beside = with_labels_of(path)
-    return with_labels(cloud, beside[0]) if beside else cloud
-
-
-def with_labels_of(path: Path) -> tuple[Path, ...]:
-    """Return a file, and the file of the labels of its points, if there is one: ``a.labels`` beside ``a.txt``."""
-    labels = path.with_suffix(".labels")
-    return (path, labels) if labels.is_file() else (path,)
-
-
-def with_labels(cloud: Cloud, path: Path) -> Cloud:
-    """Return a cloud with a column of labels from a file of one whole number a line, as Semantic3D has them."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)  # of a text that is no number
-            labels = np.fromstring(read_plain(path), np.int64, sep="\n")
-    except (ValueError, DeprecationWarning) as error:
-        raise InputError(f"{printable(path)} should have one whole number a line: {error}") from error
-    if len(labels) != cloud.num_original:
-        total = counted(cloud.num_original, "point")
-        raise InputError(f"{printable(path)} has {counted(len(labels), 'label')} for {total}")
-    kept = labels if cloud.kept is None else labels[cloud.kept]
-    return replace(cloud, columns={**cloud.columns, "label": kept[:, None]})
 
 
 def split_files(root: Path) -> dict[str, list[Path]]:
