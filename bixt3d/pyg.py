@@ -77,7 +77,7 @@ def radius(  # noqa: PLR0913 (as torch-cluster)
     batch_size: int | None = None,
     ignore_same_index: bool = False,
 ) -> Tensor:
-    """Find for each point of y the points of x within distance r in the same cloud, the nearest if there are more.
+    """Find for each point of y the points of x nearer than r in the same cloud, the nearest if there are more.
 
     Returns (2, E) as `knn`.
     """
@@ -111,7 +111,7 @@ def radius_graph(
     num_workers: int = 1,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Return the edges (2, E) from each point's neighbors within distance r to the point."""
+    """Return the edges (2, E) from each point's neighbors nearer than r to the point."""
     return _edges(radius(x, x, r, batch, batch, max_num_neighbors, ignore_same_index=not loop), flow)
 
 

@@ -83,7 +83,7 @@ def ragged_knn(
 ) -> Int[Tensor, "M K"]:
     """Find the nearest points (N, P) of every query (M, P) in its own cloud, closest first; -1: there are no more.
 
-    ``radius``: the largest distance of a neighbor.
+    ``radius``: neighbors are nearer than that, as in torch-cluster.
     """
     if num_neighbors < 1:
         raise InputError(f"asked for {num_neighbors} neighbors: at least 1 is needed")
@@ -103,28 +103,29 @@ def ragged_knn(
     if points.device.type == "cpu" and is_installed("numba"):
         from bixt3d.ops.numba.ragged import search
 
-        return search(rows, clouds, num_neighbors, radius)
+        return search(rows, clouds, num_neighbors, squared_reach(radius))
     if points.shape[1] <= 3 and choose_point_backend("auto", points[None], False, num_neighbors) == "triton":
         from bixt3d.ops.triton import grid_knn
 
-        return grid_knn.search(queries, points, num_neighbors, batch_queries, batch_points, radius)
-    found = [_search(one, cloud, num_neighbors, radius) for one, cloud in zip(rows, clouds, strict=True)]
+        return grid_knn.search(queries, points, num_neighbors, batch_queries, batch_points, squared_reach(radius))
+    found = [_search(one, cloud, num_neighbors, squared_reach(radius)) for one, cloud in zip(rows, clouds, strict=True)]
     return torch.cat([torch.where(index < 0, -1, index + start) for index, start in zip(found, ends[1], strict=False)])
 
 
-def _search(queries: Tensor, points: Tensor, num_neighbors: int, radius: float) -> Tensor:
+def _search(queries: Tensor, points: Tensor, num_neighbors: int, reach: float) -> Tensor:
     """Return the indices (M, K) of the neighbors of queries in one cloud, -1 where there are no more."""
     found = queries.new_full((len(queries), num_neighbors), -1, dtype=torch.int64)
     most = min(num_neighbors, len(points))
     if not (most and len(queries)):
         return found
     index = knn(queries[None], points[None], most)[0]
-    near = squared_distances(queries[:, None], points[index]) <= squared_radius(radius)
+    near = squared_distances(queries[:, None], points[index]) <= reach
     found[:, :most] = torch.where(near, index, -1)
     return found
 
 
-def squared_radius(radius: float) -> float:
-    """Return the square of a radius in float32; infinity for one that overflows."""
+def squared_reach(radius: float) -> float:
+    """Return the largest squared distance in float32 of neighbors that are nearer than a radius, which may be inf."""
     with np.errstate(over="ignore"):
-        return float(np.float32(radius) * np.float32(radius))
+        square = np.float32(radius * radius)
+    return float(square if np.isinf(square) else np.nextafter(square, np.float32(-1)))

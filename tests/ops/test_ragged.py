@@ -69,7 +69,7 @@ def test_up_to_1000_clouds_of_up_to_5000_points_have_the_results_of_single_cloud
             assert torch.equal(own - start, farthest_points(cloud, count, "torch")[0])
             most = min(16, size)
             index = knn(cloud[:, ::50], cloud, most, "torch")[0]
-            near = (cloud[0, index] - cloud[0, ::50, None]).square().sum(2) <= 0.3**2
+            near = (cloud[0, index] - cloud[0, ::50, None]).square().sum(2) < 0.3**2
             assert torch.equal(neighbors[rows, :most], index + start) and (neighbors[rows, most:] < 0).all()
             assert torch.equal(within[rows, :most], torch.where(near, index + start, -1))
             alone = knn(cloud, cloud, most)[0] + start
@@ -77,11 +77,11 @@ def test_up_to_1000_clouds_of_up_to_5000_points_have_the_results_of_single_cloud
         start += size
 
 
-def test_a_radius_keeps_the_neighbors_within_it_nearest_first():
+def test_a_radius_keeps_the_neighbors_nearer_than_it_nearest_first():
     points, batch = clouds([400, 30])
     found = ragged_knn(points, points, 500, batch, batch, radius=0.5)
     distance = (points[:, None] - points).square().sum(2)
-    within = (distance <= 0.25) & (batch[:, None] == batch)
+    within = (distance < 0.25) & (batch[:, None] == batch)
     assert torch.equal((found >= 0).sum(1), within.sum(1))
     for row in (0, 200, 420):
         kept = found[row][found[row] >= 0]
@@ -129,7 +129,10 @@ def test_results_are_those_of_torch_cluster(sizes):
     for k in (1, 3, 16):
         assert torch.equal(pyg.knn(points, y, k, batch, of_y), torch_cluster.knn(points, y, k, batch, of_y))
         assert torch.equal(pyg.knn_graph(points, k, batch), torch_cluster.knn_graph(points, k, batch))
-    for r in (0.5, 20.0):
+    raster, of_raster = clouds(sizes)
+    for r in (0.125, 0.5, 20.0):
+        ours, theirs = (one.radius(raster, raster, r, of_raster, of_raster, 3000) for one in (pyg, torch_cluster))
+        assert sorted(ours.T.tolist()) == sorted(theirs.T.tolist())
         ours, theirs = (one.radius(points, y, r, batch, of_y, 3000) for one in (pyg, torch_cluster))
         assert sorted(ours.T.tolist()) == sorted(theirs.T.tolist())
     assert torch.equal(pyg.nearest(points, y, batch, of_y), torch_cluster.nearest(points, y, batch, of_y))
@@ -141,8 +144,17 @@ def test_graphs_have_no_loops_unless_asked_for_and_the_direction_that_is_asked_f
     assert (edges[0] != edges[1]).all() and (batch[edges[0]] == batch[edges[1]]).all()
     assert torch.bincount(edges[1]).tolist() == [4] * 30 + [2] * 3
     assert torch.equal(pyg.knn_graph(points, 4, batch, flow="target_to_source"), edges.flip(0))
-    loops = pyg.radius_graph(points, 0.0, batch, loop=True)
+    loops = pyg.radius_graph(points, 1e-6, batch, loop=True)
     assert (loops[0] == loops[1]).sum() == 33
+
+
+def test_points_at_the_radius_itself_are_no_neighbors_as_in_torch_cluster(monkeypatch):
+    line = torch.arange(3.0)[:, None].repeat(1, 3) * torch.tensor([1.0, 0, 0])
+    for is_there in (True, False):
+        monkeypatch.setattr("bixt3d.ops.ragged.is_installed", lambda _, there=is_there: there)
+        assert pyg.radius_graph(line, 1.0).shape == (2, 0) and pyg.radius(line, line, 0.0).shape == (2, 0)
+        assert pyg.radius_graph(line, 1.001).T.tolist() == [[1, 0], [0, 1], [2, 1], [1, 2]]
+        assert pyg.radius(line, line, 1e30).shape == pyg.radius(line, line, math.inf).shape == (2, 9)
 
 
 @pytest.mark.parametrize(

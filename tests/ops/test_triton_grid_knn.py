@@ -9,7 +9,7 @@ from torch import Tensor
 
 import bixt3d.pyg as pyg
 from bixt3d.ops import knn
-from bixt3d.ops.ragged import ragged_knn
+from bixt3d.ops.ragged import ragged_knn, squared_reach
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -118,7 +118,7 @@ def test_clouds_of_a_batch_have_their_own_neighbors_within_a_radius(sizes: list[
     points = (torch.rand(sum(sizes), 3) * 8).round() / 8
     batch = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     given = [one.to(DEVICE) for one in (batch[::2], batch)]
-    found = grid_knn.search(points[::2].to(DEVICE), points.to(DEVICE), 7, *given, radius)
+    found = grid_knn.search(points[::2].to(DEVICE), points.to(DEVICE), 7, *given, squared_reach(radius))
     assert torch.equal(found.cpu(), ragged_knn(points[::2], points, 7, batch[::2], batch, radius))
 
 

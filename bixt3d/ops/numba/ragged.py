@@ -21,15 +21,13 @@ def farthest_points(clouds: list[Tensor], counts: list[int]) -> list[Tensor]:
     return chosen
 
 
-def search(rows: list[Tensor], clouds: list[Tensor], num_neighbors: int, radius: float) -> Tensor:
+def search(rows: list[Tensor], clouds: list[Tensor], num_neighbors: int, reach: float) -> Tensor:
     """Return the indices (M, K) of the neighbors of all queries in their own clouds, -1 where there are no more.
 
-    Indices count the points of all clouds, one after another.
+    Indices count the points of all clouds, one after another. ``reach``: the largest squared distance of a neighbor.
     """
     index = np.empty((sum(map(len, rows)), num_neighbors), np.int64)
-    with np.errstate(over="ignore"):
-        farthest = int((np.float32(radius) * np.float32(radius)).view(np.int32))
-    searched, jobs, row, start = [], [], 0, 0
+    searched, jobs, row, start, farthest = [], [], 0, 0, int(np.float32(reach).view(np.int32))
     for some, cloud in zip(rows, clouds, strict=True):
         found = index[row : row + len(some)]
         if len(some) and len(cloud):

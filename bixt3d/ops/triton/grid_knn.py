@@ -126,12 +126,12 @@ def search(
     num_neighbors: int,
     of_queries: Tensor | None = None,
     of_points: Tensor | None = None,
-    radius: float = math.inf,
+    reach: float = math.inf,
 ) -> Tensor:
     """Return indices (M, K) of the points (N, P) nearest to queries (M, P), P at most 3; -1 where there are no more.
 
-    ``of_queries``, ``of_points``: the cloud of each, in which its neighbors are; ``radius``: their largest distance.
-    Coordinates must be finite. The host waits for each round.
+    ``of_queries``, ``of_points``: the cloud of each, in which its neighbors are; ``reach``: the largest squared distance
+    of these. Coordinates must be finite. The host waits for each round.
     """
     index = points.new_full((len(queries), num_neighbors), -1, dtype=torch.int64)
     if not (len(points) and len(queries)):
@@ -143,14 +143,14 @@ def search(
         torch.zeros(len(one), dtype=torch.int64, device=points.device) if clouds is None else clouds.long()
         for one, clouds in ((queries, of_queries), (points, of_points))
     )
-    reach = torch.tensor(radius, dtype=torch.float32).square()
+    farthest = torch.tensor(reach, dtype=torch.float32)
     num_clouds = 1 + int(torch.maximum(of_points.max(), of_queries.max()))
     grid, rows = (
         _first_grid(points, of_points, num_neighbors, num_clouds),
         torch.arange(len(queries), device=points.device),
     )
     while len(rows):
-        rows = torch.cat([_search(queries, of_queries, some, grid, index, reach) for some in rows.split(CHUNK)])
+        rows = torch.cat([_search(queries, of_queries, some, grid, index, farthest) for some in rows.split(CHUNK)])
         if len(rows):
             grid = _make_grid(points, of_points, grid.low, grid.high, 2 * grid.size)
     return index
