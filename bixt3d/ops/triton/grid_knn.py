@@ -130,8 +130,8 @@ def search(
 ) -> Tensor:
     """Return indices (M, K) of the points (N, P) nearest to queries (M, P), P at most 3; -1 where there are no more.
 
-    ``of_queries``, ``of_points``: the cloud of each, in which its neighbors are; ``reach``: the largest squared distance
-    of these. Coordinates must be finite. The host waits for each round.
+    ``of_queries``, ``of_points``: the cloud of each, in which its neighbors are; ``reach``: the largest squared
+    distance of these. Coordinates must be finite. The host waits for each round.
     """
     index = points.new_full((len(queries), num_neighbors), -1, dtype=torch.int64)
     if not (len(points) and len(queries)):
