@@ -77,7 +77,7 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
 
 
 def settle_length(settings: Any, given: set[str], resumed: bool) -> None:
-    """Let the length that the command line gives, budget or steps, replace that of the config.
+    """Let the length that the command line gives, a budget, steps or epochs, replace that of the config.
 
     Raises InputError for both, and for a budget of a run to resume.
     """
@@ -88,6 +88,8 @@ def settle_length(settings: Any, given: set[str], resumed: bool) -> None:
         settings.train.steps = None
     elif given & {"--train.steps", "--train.epochs"}:
         settings.train.budget = None
+        if "--train.steps" not in given:
+            settings.train.steps = None
 
 
 def parse_saved(parser: SettingsParser, saved: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from bixt3d.engine.report import RunLog
 from bixt3d.engine.runtime import peak_memory
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.sets import Sets
-from bixt3d.tasks.settings import Run
+from bixt3d.tasks.settings import Run, Train, length_option
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
 
@@ -92,15 +92,17 @@ def read_result(path: Path) -> dict[str, Any] | None:
     return result if isinstance(result, dict) else None
 
 
-def finish_seeds(task: Task, fabric: Fabric, where: Where, results: Sequence[dict[str, Any]], trained: bool) -> None:
+def finish_seeds(
+    task: Task, fabric: Fabric, where: Where, train: Train, results: Sequence[dict[str, Any]], trained: bool
+) -> None:
     """Write the summary of a run of several seeds. Raises InputError if it was complete already."""
     known = on_rank_zero(fabric, lambda: read_result(where.folder / "result.json")) or {}
     if not trained and known.get("seeds") == where.seeds:
+        more = length_option(train, 2 * results[0].get("steps", train.steps or 0), 2 * results[0]["epochs"])
         raise InputError(
             f"{where.folder} is finished, and stays as it is: to train all its seeds longer, name it and say how long, "
-            f"as in `{task.command('train')} --resume {shlex.quote(str(where.folder))} --train.epochs "
-            f"{2 * results[0]['epochs']}`; more seeds follow its own, as in --seeds "
-            f"{','.join(map(str, [*where.seeds, max(where.seeds) + 1]))}"
+            f"as in `{task.command('train')} --resume {shlex.quote(str(where.folder))} {more}`; more seeds follow "
+            f"its own, as in --seeds {','.join(map(str, [*where.seeds, max(where.seeds) + 1]))}"
         )
     summarize(task, fabric, where.folder, where.seeds, results)
 

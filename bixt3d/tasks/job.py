@@ -24,7 +24,7 @@ from bixt3d.io.weights import fit_weights
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.finishing import read_result, say
 from bixt3d.tasks.sets import Sets
-from bixt3d.tasks.settings import Run
+from bixt3d.tasks.settings import Run, length_option
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError, Stopped
 
@@ -154,9 +154,8 @@ def check_going_on(job: Job, where: Where) -> None:
     """Raise InputError for a finished run that was not named, or has no more epochs to train; it stays unchanged."""
     if not job.finished or (where.named and not job.done):
         return
-    epochs, steps = job.past["epoch"], job.run.train.steps
-    more = f"--train.steps {2 * job.saved_steps if job.done else steps}" if steps else ""
-    more = more or f"--train.epochs {2 * epochs if job.done else job.last}"
+    epochs, train = job.past["epoch"], job.run.train
+    more = length_option(train, *((2 * job.saved_steps, 2 * epochs) if job.done else (train.steps, job.last)))
     command = f"{job.task.command('train')} --resume {shlex.quote(str(where.folder))}"
     raise InputError(
         f"{where.folder} is finished ({counted(epochs, 'epoch')}) and stays as it is: to train it longer, name "

@@ -77,6 +77,11 @@ class Train:
         return math.ceil(left / self.steps_per_epoch(num_examples))
 
 
+def length_option(train: Train, steps: int | None, epochs: int) -> str:
+    """Return the option that sets the length of a run: in steps if these settings give its steps, else in epochs."""
+    return f"--train.steps {steps}" if train.steps else f"--train.epochs {epochs}"
+
+
 def seconds_of(budget: str) -> float:
     """Return the seconds of a budget of time such as 15m, 90s or 1h. Raises InputError if it is none."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h)", str(budget).strip())

@@ -82,7 +82,7 @@ def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any,
             job.folder, job.home = place_of(where, seed), where.folder
             results.append(train_run(job))
     if where.seeds is not None:
-        finish_seeds(task, fabric, where, results, trained)
+        finish_seeds(task, fabric, where, run.train, results, trained)
     finish(fabric)
 
 

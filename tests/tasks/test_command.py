@@ -1,5 +1,6 @@
 """Settings of a resumed run: a launcher sets the number of processes, not the earlier run."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,29 @@ def test_a_launcher_sets_the_number_of_processes_of_a_resumed_run(saved, environ
     runtime = parse_command(Classification(), None, ["--resume", saved, *more])[2].runtime
     assert (runtime.devices, runtime.num_nodes) == expected
     assert runtime.threads == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--train.epochs=3"], (None, None, 3)),
+        (["--train.steps=9"], (9, None, 20)),
+        (["--train.steps=9", "--train.epochs=3"], (9, None, 3)),
+        (["--train.budget=5m"], (None, "5m", 20)),
+        ([], (100, "1m", 20)),
+    ],
+    ids=str,
+)
+def test_the_length_on_the_command_line_replaces_steps_and_budget_of_the_config(tmp_path, given, expected):
+    config = tmp_path / "config.yaml"
+    text = (Path(__file__).parents[2] / "cfgs/shapes_cls.yaml").read_text()
+    config.write_text(re.sub(r"^train: \{epochs: \d+", "train: {epochs: 20, steps: 100, budget: 1m", text, flags=re.M))
+    length = parse_command(Classification(), None, [f"--cfg={config}", *given])[2].train
+    assert (length.steps, length.budget, length.epochs) == expected
+
+
+def test_the_epochs_of_a_run_to_resume_replace_its_steps(saved):
+    config = Path(saved) / "config.yaml"
+    config.write_text(config.read_text().replace("train: {", "train: {steps: 100, "))
+    length = parse_command(Classification(), None, ["--resume", saved, "--train.epochs=3"])[2].train
+    assert (length.steps, length.epochs) == (None, 3)

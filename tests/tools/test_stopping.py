@@ -234,6 +234,12 @@ def test_an_interrupt_while_data_load_says_that_nothing_has_begun(tmp_path, trai
     assert not (tmp_path / "run").exists()
 
 
+def test_a_finished_run_of_several_seeds_says_how_many_steps_make_it_longer(tmp_path, train):
+    folder = train(tmp_path / "run", "--seeds=0,1", "--train.steps=3")
+    with pytest.raises(InputError, match=r"to train all its seeds longer, .* --resume .*run --train.steps 6`"):
+        train_command.main(["cls", f"--resume={folder}"])
+
+
 def test_an_interrupt_between_seeds_says_how_to_go_on(tmp_path, train, monkeypatch):
     interrupt_at(monkeypatch, "build", 2)
     with pytest.raises(Stopped, match="SIGINT: all finished epochs are safe in .*run; go on with `.*--resume .*run`"):
