@@ -24,7 +24,7 @@ class Optim:
     Args:
         name: optimizer; lamb is timm's.
         lr: highest learning rate.
-        min_lr: learning rate at the end.
+        min_lr: learning rate at the end, at most ``lr``.
         weight_decay: weight decay; decoupled from the gradient in adamw and lamb.
         momentum: momentum of sgd.
         warmup_epochs: epochs of linear warm-up from 0.
@@ -53,6 +53,11 @@ class Optim:
         for name in ("min_lr", "weight_decay", "momentum", "warmup_epochs", "clip_norm"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"optim.{name} must not be negative, but is {getattr(self, name)}")
+        if self.min_lr > self.lr:
+            raise InputError(
+                f"optim.min_lr is {self.min_lr:g}, above optim.lr {self.lr:g}, and the learning rate would rise: lower "
+                "--optim.min_lr too"
+            )
         if not 0 <= self.ema < 1:
             raise InputError(f"optim.ema must be at least 0 and below 1, not {self.ema}")
 

@@ -142,3 +142,10 @@ def test_without_ema_there_is_no_average():
 def test_a_setting_that_makes_no_sense_is_refused_by_name(wrong):
     with pytest.raises(InputError, match=f"optim.{next(iter(wrong))} must"):
         Optim(**wrong)
+
+
+def test_a_learning_rate_that_would_rise_is_refused():
+    words = r"optim.min_lr is 1e-05, above optim.lr 1e-06, .* would rise: lower --optim.min_lr too"
+    with pytest.raises(InputError, match=words):
+        Optim(lr=1e-6)
+    assert rates(Optim(lr=1e-6, min_lr=1e-6), 2, 1) == pytest.approx([1e-6] * 3)  # constant
