@@ -37,7 +37,7 @@ TOLERANCE = 1e-3
 
 
 def export_run(
-    run: str | Path, kind: Format = "onnx", out: Path | None = None, trust: bool = False
+    run: str | Path, kind: Format = "onnx", out: str | Path | None = None, trust: bool = False
 ) -> tuple[Path, str]:
     """Export a run, compare the file with the model, and write it; return its path and the result of the comparison.
 
@@ -50,6 +50,7 @@ def export_run(
     if kind == "onnx":
         need("an ONNX model", "onnx", "onnx_ir", "onnxruntime", "onnxscript")
     saved = read_run(run, trust=trust)
+    out = Path(out or results_folder(saved.path) / saved.path.with_suffix(SUFFIX[kind]).name)
     predictor = saved.load()
     if not isinstance(predictor, CloudPredictor | BaseImagePredictor):
         raise InputError(
@@ -61,7 +62,6 @@ def export_run(
         graph, example_inputs(predictor, 2), free_sizes(predictor), describe(saved, predictor)
     )
     found = compare(call, graph, predictor)
-    out = out or results_folder(saved.path) / saved.path.with_suffix(SUFFIX[kind]).name
     write_whole(out, lambda temporary: temporary.write_bytes(content))
     return out, found
 

@@ -53,7 +53,7 @@ def train(
     given = None if data is None or isinstance(data, Mapping | str) else settings.pop("data")
     if not isinstance(config, Mapping):
         check_path(config=config)
-    text = json.dumps(config, default=str) if isinstance(config, Mapping) else str(config)
+    text = json.dumps(config, default=as_plain) if isinstance(config, Mapping) else str(config)
     options = [f"--cfg={text}", *of_given(given), *(f"--{name}={value}" for name, value in flat(settings))]
     options += [] if run_dir is None else [f"--run_dir={run_dir}"]
     if isinstance(seeds, (int, str)):
@@ -78,7 +78,12 @@ def flat(settings: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping) and "class_path" not in value:
             yield from flat(value, f"{group}{name}.")
         else:
-            yield f"{group}{name}", value if isinstance(value, str) else json.dumps(value, default=str)
+            yield f"{group}{name}", value if isinstance(value, str) else json.dumps(value, default=as_plain)
+
+
+def as_plain(value: Any) -> Any:
+    """Return a NumPy scalar, an array or a tensor as numbers, anything else as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def choose_task(task: Task | str | None, config: str) -> Task:

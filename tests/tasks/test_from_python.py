@@ -5,7 +5,9 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 import bixt3d
@@ -80,6 +82,17 @@ def test_settings_become_command_line_options():
         ("train.init", "null"),
         ("data.root", "a b"),
         ("augment.scale", "[0.8, 1.25]"),
+        ("model", '{"class_path": "PointMLP", "init_args": {"dim": 32}}'),
+    ]
+
+
+def test_numbers_of_numpy_and_torch_become_numbers():
+    given = {"seed": np.int64(3), "optim.lr": np.float32(0.5), "augment": {"scale": np.array([1.0, 2.0])}}
+    given["model"] = {"class_path": "PointMLP", "init_args": {"dim": torch.tensor(32)}}
+    assert list(flat(given)) == [
+        ("seed", "3"),
+        ("optim.lr", "0.5"),
+        ("augment.scale", "[1.0, 2.0]"),
         ("model", '{"class_path": "PointMLP", "init_args": {"dim": 32}}'),
     ]
 

@@ -275,6 +275,13 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatc
     assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
 
 
+def test_the_file_to_write_may_be_named_as_text(tmp_path, monkeypatch):
+    folder, _ = make_run(tmp_path / "run", "classification")
+    monkeypatch.setattr(bixt3d.inference.export, "to_torch", lambda graph, *_: (b"it", lambda inputs: graph(**inputs)))
+    written, _ = bixt3d.inference.export.export_run(folder, "torch", str(tmp_path / "a.pt2"))
+    assert written == tmp_path / "a.pt2" and written.read_bytes() == b"it"
+
+
 def test_without_the_packages_one_learns_how_to_install_them(tmp_path, monkeypatch):
     folder, _ = make_run(tmp_path, "classification")
     monkeypatch.setattr(bixt3d.io.extras, "_is_installed", lambda package: package != "onnxscript")
