@@ -26,7 +26,7 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str
 
     Equal weights and metadata give identical files. A checksum of both is added to the metadata.
     """
-    weights = {name: weights[name].detach().cpu().contiguous() for name in sorted(weights)}
+    weights = {name: _own_copy(weights[name]) for name in sorted(weights)}
     content = save(weights, metadata | {"checksum": checksum(weights, metadata)})
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])  # safetensors shuffles the metadata
@@ -35,6 +35,11 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str
     text += b" " * (-len(text) % 8)
     whole = len(text).to_bytes(8, "little") + text + content[8 + size :]
     write_whole(path, lambda temporary: temporary.write_bytes(whole))
+
+
+def _own_copy(tensor: Tensor) -> Tensor:
+    """Return a tensor on the CPU that shares memory with no other: safetensors refuses tied parameters."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def checksum(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -80,10 +85,26 @@ def _open(path: Path) -> Iterator[Any]:
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
     """Raise InputError with the name of the first tensor that has NaN or infinity, or a dtype that no model uses."""
     for name, tensor in weights.items():
-        if tensor.dtype not in (*FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool):
-            raise InputError(f"{source} has a tensor of a dtype that no model uses: '{printable(name)[:200]}'")
-        if not torch.isfinite(tensor).all():
-            raise InputError(f"{source} is damaged: '{printable(name)[:200]}' has values that are not finite numbers")
+        if fault := fault_of(tensor):
+            raise InputError(f"{source} is damaged: '{printable(name)[:200]}' has {fault}")
+
+
+def check_buffers(model: torch.nn.Module) -> None:
+    """Raise InputError for a buffer with which the saved weights of a model could not be loaded again."""
+    saved = model.state_dict()
+    for name in (name for name, _ in model.named_buffers() if name in saved):
+        if fault := fault_of(saved[name]):
+            raise InputError(
+                f"the model's buffer '{name}' has {fault}, so its weights could not be loaded again: register it with "
+                "persistent=False"
+            )
+
+
+def fault_of(tensor: Tensor) -> str:
+    """Return what a weight must not have: NaN or infinity, or a dtype that no model uses; empty if it has none."""
+    if tensor.dtype not in (*FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool):
+        return f"a dtype that no model uses, {tensor.dtype}"
+    return "" if torch.isfinite(tensor).all() else "values that are not finite numbers"
 
 
 def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: str) -> None:

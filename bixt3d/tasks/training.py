@@ -19,6 +19,7 @@ from bixt3d.engine.loop import Examples
 from bixt3d.engine.report import RunLog, commit
 from bixt3d.engine.runtime import check_shared, finish, rank_zero_first, start
 from bixt3d.io.error_messages import enough_memory
+from bixt3d.io.weights import check_buffers
 from bixt3d.tasks.backends import with_less_memory
 from bixt3d.tasks.budget import fit_budget
 from bixt3d.tasks.command import Where, parse_command
@@ -109,6 +110,7 @@ def prepare(
     check_names(task, sets.train)
     given = task.describe_input(run, sets.train)
     state = make_training_state(task, fabric, run, sets.train)
+    check_buffers(state.module)
     task.make_predictor(state.module, task.names(sets.train), given, "the run")  # fail now if it cannot predict later
     task.evaluate(state.module, sets.train.subset(torch.tensor([0])), run, fabric)  # fail now if shapes do not fit
     past = restore(task, fabric, place, run, state, len(sets.train))
