@@ -72,18 +72,16 @@ def row_of(run: RunFolder) -> Row:
         values = [value for one in own if (value := one.score(name)) is not None]
         row[name] = statistics.mean(values) if values else None
         row[f"{name}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
-    first = next(iter(run.headline))
-    best = [
-        one.result["best_on_test"][first]["value"] for one in own if first in (one.result.get("best_on_test") or ())
-    ]
+    first, results = next(iter(run.headline)), [one.last_result for one in own]
+    best = [one["best_on_test"][first]["value"] for one in results if first in (one.get("best_on_test") or ())]
     row[f"best_{first}"] = statistics.mean(best) if len(best) == len(own) else None
-    speeds = (key for one in own for key in one.result if key.endswith("_per_second"))
+    speeds = (key for one in results for key in one if key.endswith("_per_second"))
     for key in dict.fromkeys((*AVERAGED, *speeds)):
-        values = [value for one in own if (value := one.result.get(key)) is not None]
+        values = [value for one in results if (value := one.get(key)) is not None]
         row[key] = statistics.mean(values) if len(values) == len(own) else None
     row["flops"] = flops_of(own[0])
     row["seeds"] = " ".join(str(one.settings.get("seed", "?")) for one in own)
-    row["commit"] = " ".join(dict.fromkeys(str(one.result.get("commit") or "?") for one in own))
+    row["commit"] = " ".join(dict.fromkeys(str(one.get("commit") or "?") for one in results))
     return row
 
 

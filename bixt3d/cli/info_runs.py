@@ -74,9 +74,9 @@ def feature_words(features: Features, model: Any) -> list[str]:
 
 def training_facts(run: RunFolder) -> dict[str, Any]:
     """Return how a run was trained, and its scores."""
-    result, seconds = run.result, run.result.get("seconds")
+    result, last, seconds = run.result, run.last_result, run.last_result.get("seconds")
     speed = next(
-        (f"{value:,.0f} {key.replace('_per_second', '/s')}" for key, value in result.items() if "_per_second" in key),
+        (f"{value:,.0f} {key.replace('_per_second', '/s')}" for key, value in last.items() if "_per_second" in key),
         None,
     )
     trained = [f"epoch {run.progress()}", f"seed {run.settings.get('seed', '?')}"]
@@ -95,7 +95,8 @@ def score_lines(run: RunFolder) -> list[str]:
         return []
     at = "last epoch, test set" if run.finished else "test set"
     lines = [", ".join(f"{name.replace('_', ' ')} {run.score_words(name)}" for name in run.headline) + f" ({at})"]
-    best = run.result.get("best_on_test") if run.finished else None
+    result = run.last_result
+    best = result.get("best_on_test")
     if isinstance(best, dict):
         known = {name: one for name, one in best.items() if name in run.headline}
         words = [
@@ -103,9 +104,7 @@ def score_lines(run: RunFolder) -> list[str]:
             for name, one in known.items()
         ]
         lines.append(f"best epoch on the test set, chosen on it, so do not report it: {', '.join(words)}")
-    groups = [
-        group for group in (run.result, *run.result.values()) if isinstance(group, dict) and "convention" in group
-    ]
+    groups = [group for group in (result, *result.values()) if isinstance(group, dict) and "convention" in group]
     lines += [f"convention: {shortened(str(group['convention']), 200)}" for group in groups[:1]]
     for group in groups[1:]:
         values = [

@@ -164,5 +164,5 @@ def runs_text(root: Path) -> str:
     for run in sorted(runs, key=lambda run: run.began):
         name = next(iter(run.headline), None)
         score = f"{name.replace('_', ' ')} {run.score_words(name)}" if name and run.score(name) is not None else "-"
-        rows.append([str(run.folder), run.task, run.state, score, duration(run.result.get("seconds"))])
+        rows.append([str(run.folder), run.task, run.state, score, duration(run.last_result.get("seconds"))])
     return "\n".join([table(rows), *faults] if runs else faults)

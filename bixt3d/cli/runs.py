@@ -67,6 +67,11 @@ class RunFolder:
         return bool(self.result) and self.result.get("epochs") == self.epochs
 
     @property
+    def last_result(self) -> dict[str, Any]:
+        """The content of result.json if it is of the last epoch; else empty, as for a finished run that was resumed."""
+        return self.result if self.finished else {}
+
+    @property
     def state(self) -> str:
         """The state of the run, as text."""
         if self.finished:

@@ -58,6 +58,17 @@ def test_runs_stand_in_one_table_in_markdown(runs, capsys):
     )
 
 
+def test_a_run_that_was_resumed_has_no_figures_of_its_earlier_end(runs, capsys):
+    with (runs[0] / "metrics.csv").open("a") as file:
+        file.write("4,0.3,0.2\n")
+    main([str(runs[0])])
+    head, _, row = cells(capsys.readouterr().out)
+    shown = dict(zip(head, row, strict=True))
+    assert [shown[name] for name in ("overall accuracy", "best on test*", "time")] == ["30.00% (epoch 4)", "-", "-"]
+    info([str(runs[0])])
+    assert "100 s" not in capsys.readouterr().out
+
+
 def test_the_table_and_the_picture_are_written(runs, tmp_path, capsys):
     out = tmp_path / "a/b"
     main([*map(str, runs), "--out", str(out)])
