@@ -53,3 +53,18 @@ def test_outliers_do_not_depend_on_the_rest_of_the_batch():
         assert move_outliers(one[None], None, 1.5)[0][0].equal(moved)
     mask, near = outlier_mask(clouds, 1.5)
     assert mask.any() and near.shape == (3, 50, 8) and gather(clouds, near.flatten(1)).shape == (3, 400, 3)
+
+
+@pytest.mark.parametrize("size", [37, 5])
+def test_a_cloud_filled_up_by_copies_has_the_outliers_of_the_cloud_itself(size):
+    cloud = torch.cat([grid()[:, -size + 1 :], torch.tensor([[[2.1, 3.0, 9.0]]])], 1)
+    feats = torch.arange(float(size))[None, :, None]
+    filled = torch.cat([torch.arange(size), torch.randint(size - 1, (20 * size,)), torch.tensor([size - 1])])
+    expected = move_outliers(cloud, feats, 2.0)
+    found = move_outliers(cloud[:, filled], feats[:, filled], 2.0)
+    assert outlier_mask(cloud, 2.0)[0].nonzero().tolist() == [[0, size - 1]]
+    assert all(one[:, filled].equal(other) for one, other in zip(expected, found, strict=True))
+
+
+def test_a_cloud_of_one_place_has_no_outliers():
+    assert not outlier_mask(torch.zeros(1, 30, 3), 2.0)[0].any()
