@@ -9,6 +9,7 @@ from bixt3d.cli.runs import RunFolder, duration, read_folder
 from bixt3d.engine.folder import RECORD
 from bixt3d.inference.runs import SavedRun, read_run
 from bixt3d.io.bounds import listed, shortened
+from bixt3d.io.known_classes import command_line
 from bixt3d.nn.feature_scale import FeatureScale
 from bixt3d.types import Features
 
@@ -145,13 +146,14 @@ def several_facts(run: RunFolder) -> dict[str, Any]:
 
 def next_steps(place: Path, task: str, run: RunFolder | None, trust: bool, name: str = "") -> dict[str, list[str]]:
     """Return the next commands; ``run`` None: a file of weights alone; ``name``: of weights by name."""
-    name, flag = shlex.quote(name or str(place)), " --trust" if trust else ""
+    name = name or str(place)
     short = next((word for word, choice in TASKS.items() if choice.task == task), None)
     steps = []
     if run and short and not run.finished:
-        steps.append(f"bixt3d train {short} --resume {name}{flag}")
+        steps.append(command_line(f"bixt3d train {short}", "--resume", name, trust=trust))
     if run is None or (place / "model.safetensors").is_file():
-        steps += [f"bixt3d test {short} {name}{flag}"] if short else []
-        steps += [f"bixt3d predict FILE --checkpoint {name}{flag}"]
-        steps += [] if short == "scenes" else [f"bixt3d export {name}{flag}"]  # scenes are read in windows
+        steps += [command_line(f"bixt3d test {short}", name, trust=trust)] if short else []
+        steps += [command_line("bixt3d predict FILE --checkpoint", name, trust=trust)]
+        if short != "scenes":  # they are read in windows
+            steps.append(command_line("bixt3d export", name, trust=trust))
     return {"next": steps}

@@ -45,7 +45,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, rows: list[dict[str, float]], write: bool = True):
-        self.path, self.rows, self.board = folder / "metrics.csv", list(rows), None
+        self.folder, self.path, self.rows, self.board = folder, folder / "metrics.csv", list(rows), None
         if write:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -1,9 +1,15 @@
 """The classes that settings may name without ``--trust``: those of bixt3d, and subclasses that are imported."""
 
 import inspect
+import shlex
 import sys
 
 TRUST = "--trust: import classes that are named and that are not bixt3d's, and so run their code"
+
+
+def command_line(start: str, *words: str, trust: bool = False) -> str:
+    """Return a command to print: its words quoted for the shell, and ``--trust`` if the run needed it."""
+    return " ".join([start, *map(shlex.quote, words), *["--trust"] * trust])
 
 
 def known_classes() -> list[type]:

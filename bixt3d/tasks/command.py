@@ -10,6 +10,7 @@ from typing import Any
 from bixt3d.config import SettingsParser
 from bixt3d.engine.folder import RECORD, Record, check_free, newest_to_resume, read_record
 from bixt3d.engine.launch import was_launched
+from bixt3d.io.known_classes import command_line
 from bixt3d.tasks.settings import check_seed
 from bixt3d.tasks.task import Task
 from bixt3d.types import InputError
@@ -25,6 +26,7 @@ class Where:
         seeds: the seeds of a run of several, or None.
         record: record of the run to resume; None: a new run.
         named: whether the run to resume was named, and not just the newest.
+        trust: whether it imports classes that are not bixt3d's.
     """
 
     folder: Path | None
@@ -32,6 +34,11 @@ class Where:
     seeds: list[int] | None
     record: Record | None = None
     named: bool = True
+    trust: bool = False
+
+    def to_resume(self, task: Task, *more: str) -> str:
+        """Return the command that resumes the run."""
+        return command_line(task.command("train"), "--resume", str(self.folder), *more, trust=self.trust)
 
 
 def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> tuple[Where, SettingsParser, Any]:
@@ -70,6 +77,7 @@ def parse_command(task: Task, description: str | None, argv: Sequence[str]) -> t
         raise InputError(f"no data set and model given: name a config, as in `{task.example}`")
     settle_length(settings, {word.split("=")[0] for word in own}, where.record is not None)
     config = settings.cfg[-1] if settings.get("cfg") else None  # None also for settings that are not in a file
+    where.trust = parser.trust
     where.name = task.program if config is None else Path(str(config)).stem
     for unsaved in ("cfg", "run_dir", "resume", "seeds"):
         settings.pop(unsaved, None)

@@ -1,7 +1,6 @@
 """Finish a training run: scores of the last epoch, report, and mean and standard deviation over seeds."""
 
 import json
-import shlex
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from bixt3d.engine.ending import on_rank_zero
 from bixt3d.engine.fabric import Fabric
 from bixt3d.engine.report import RunLog
 from bixt3d.engine.runtime import peak_memory
+from bixt3d.io.known_classes import command_line
 from bixt3d.tasks.command import Where
 from bixt3d.tasks.sets import Sets
 from bixt3d.tasks.settings import Run, Train, length_option
@@ -35,18 +35,18 @@ def score_sets(task: Task, fabric: Fabric, module: nn.Module, run: Run, sets: Se
 def finish_run(
     task: Task,
     fabric: Fabric,
-    folder: Path,
     run: Run,
     module: nn.Module,
     sets: Sets,
     log: RunLog,
     spent: Mapping[str, Any],
+    trust: bool,
 ) -> dict[str, Any]:
     """Evaluate the last epoch and write result.json, pictures and report; return the content of result.json.
 
-    ``spent``: seconds and steps of the run.
+    ``spent``: seconds and steps of the run. ``trust``: whether its command needs ``--trust``.
     """
-    began, speed = time.perf_counter(), f"{task.unit}_per_second"
+    folder, began, speed = log.folder, time.perf_counter(), f"{task.unit}_per_second"
     evaluation = task.evaluate(module, sets.test, run, fabric)
     passed = time.perf_counter() - began
     number, unit = task.test_size(sets.test)
@@ -74,7 +74,7 @@ def finish_run(
             "title": folder.name,
             "result": result,
             "rows": log.rows,
-            "command": f"{task.command('train')} --cfg {shlex.quote(str(folder / 'config.yaml'))}",
+            "command": command_line(task.command("train"), "--cfg", str(folder / "config.yaml"), trust=trust),
             "settings": (folder / "config.yaml").read_text(encoding="utf-8"),
         }
         task.write_results(folder, evaluation, sets.test, run, page)
@@ -101,8 +101,8 @@ def finish_seeds(
         more = length_option(train, 2 * results[0].get("steps", train.steps or 0), 2 * results[0]["epochs"])
         raise InputError(
             f"{where.folder} is finished, and stays as it is: to train all its seeds longer, name it and say how long, "
-            f"as in `{task.command('train')} --resume {shlex.quote(str(where.folder))} {more}`; more seeds follow "
-            f"its own, as in --seeds {','.join(map(str, [*where.seeds, max(where.seeds) + 1]))}"
+            f"as in `{where.to_resume(task, *more)}`; more seeds follow its own, as in --seeds "
+            f"{','.join(map(str, [*where.seeds, max(where.seeds) + 1]))}"
         )
     summarize(task, fabric, where.folder, where.seeds, results)
 

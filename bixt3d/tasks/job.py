@@ -43,7 +43,7 @@ class Job:
         past: epochs so far: ``epoch``, ``seconds``, ``rows`` of metrics, ``processes``, and ``result`` if finished.
         saved_steps: updates in these epochs, as the schedule counts them.
         folder: folder of this seed.
-        home: folder of the run, which contains ``folder`` if there are several seeds; else the same.
+        where: the run, whose folder contains ``folder`` if there are several seeds; else it is the same.
     """
 
     task: Task
@@ -55,7 +55,7 @@ class Job:
     past: dict[str, Any]
     saved_steps: int
     folder: Path | None = None
-    home: Path | None = None
+    where: Where | None = None
 
     @property
     def last(self) -> int:
@@ -156,10 +156,9 @@ def check_going_on(job: Job, where: Where) -> None:
         return
     epochs, train = job.past["epoch"], job.run.train
     more = length_option(train, *((2 * job.saved_steps, 2 * epochs) if job.done else (train.steps, job.last)))
-    command = f"{job.task.command('train')} --resume {shlex.quote(str(where.folder))}"
     raise InputError(
         f"{where.folder} is finished ({counted(epochs, 'epoch')}) and stays as it is: to train it longer, name "
-        f"it and say how long, as in `{command} {more}`"
+        f"it and say how long, as in `{where.to_resume(job.task, *more)}`"
     )
 
 
@@ -201,8 +200,7 @@ def progress_outside(task: Task, where: Where) -> str:
     """Say what is safe while no seed trains: before the first, or between two."""
     if where.folder is None or not (where.folder / RECORD).is_file():
         return "no run has begun and none was changed, for data and model were still loading: start it again"
-    go_on = f"{task.command('train')} --resume {shlex.quote(str(where.folder))}"
-    return f"all finished epochs are safe in {where.folder}; go on with `{go_on}`"
+    return f"all finished epochs are safe in {where.folder}; go on with `{where.to_resume(task)}`"
 
 
 def progress_now(job: Job) -> str:
@@ -218,4 +216,4 @@ def progress_of(job: Job) -> str:
     epoch = job.past["epoch"]
     epochs = f"epochs 1 to {epoch}" if epoch > 1 else "epoch 1"
     safe = f"{epochs} of {job.last} safe" if epoch else "no epoch is finished"
-    return f"{safe} in {job.folder}; go on with `{job.task.command('train')} --resume {shlex.quote(str(job.home))}`"
+    return f"{safe} in {job.folder}; go on with `{job.where.to_resume(job.task)}`"

@@ -77,9 +77,9 @@ class Train:
         return math.ceil(left / self.steps_per_epoch(num_examples))
 
 
-def length_option(train: Train, steps: int | None, epochs: int) -> str:
-    """Return the option that sets the length of a run: in steps if these settings give its steps, else in epochs."""
-    return f"--train.steps {steps}" if train.steps else f"--train.epochs {epochs}"
+def length_option(train: Train, steps: int | None, epochs: int) -> tuple[str, str]:
+    """Return the option that sets the length of a run and its value: steps if the settings give them, else epochs."""
+    return ("--train.steps", f"{steps}") if train.steps else ("--train.epochs", f"{epochs}")
 
 
 def seconds_of(budget: str) -> float:

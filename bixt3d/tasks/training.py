@@ -80,7 +80,7 @@ def train_seeds(task: Task, where: Where, parser: SettingsParser, settings: Any,
             if not trained:
                 where.folder = check_shared(fabric, on_rank_zero(fabric, partial(open_folder, job, where, stack)))
             trained = True
-            job.folder, job.home = place_of(where, seed), where.folder
+            job.folder, job.where = place_of(where, seed), where
             results.append(train_run(job))
     if where.seeds is not None:
         finish_seeds(task, fabric, where, run.train, results, trained)
@@ -131,7 +131,7 @@ def check_names(task: Task, train: Examples) -> None:
 def train_run(job: Job) -> dict[str, Any]:
     """Train and evaluate one seed in its folder; return the content of result.json."""
     with ExitStack() as stack:
-        if job.folder != job.home:
+        if job.folder != job.where.folder:
             on_rank_zero(job.fabric, partial(open_seed, job, stack))
         return train_in_folder(job)
 
@@ -146,7 +146,7 @@ def train_in_folder(job: Job) -> dict[str, Any]:
         with enough_memory(lower_in_evaluation(job)):
             module = job.state.best_module()
             spent = {"seconds": job.past["seconds"], "steps": job.saved_steps}
-            return finish_run(job.task, job.fabric, job.folder, job.run, module, job.sets, log, spent)
+            return finish_run(job.task, job.fabric, job.run, module, job.sets, log, spent, job.where.trust)
 
 
 def train_epochs(job: Job, log: RunLog, stop: Stop) -> None:
