@@ -4,7 +4,7 @@ import json
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bixt3d.engine.report import read_rows
 from bixt3d.engine.runtime import finish, rank_zero_first, start
 from bixt3d.inference.runs import newest_of, read_run
 from bixt3d.io.error_messages import enough_memory
+from bixt3d.io.known_classes import command_line
 from bixt3d.io.pretrained import name_of, results_folder, shown
 from bixt3d.io.untrusted import read_yaml
 from bixt3d.models.described import without_pretrained
@@ -51,6 +52,9 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
     with enough_memory(task.less_evaluation.format(batch=run.train.eval_batch_size)):
         evaluation = evaluate(model, examples, run, fabric, where.votes)
     facts = {"checkpoint": shown(path), "weights": words_of(path)}
+    overrides = [word for word in rest if word != "--trust"]
+    if overrides:
+        facts["overrides"] = overrides
     if where.without:
         facts["without"] = where.without
     if task.votes:
@@ -62,16 +66,17 @@ def test(task: Task, description: str | None, argv: Sequence[str] | None = None)
         result |= {"baseline": str(where.baseline), **relate(result)}
     if fabric.is_global_zero:
         best = path.stem == "best_on_val"
-        options = ["--weights best"] if best else []
-        options += [f"--votes {where.votes}"] if task.votes else []
+        options = ["--weights", "best"] if best else []
+        options += ["--votes", str(where.votes)] if task.votes else []
         options += [f"--{task.more[0]}"] if where.more else []
-        options += [f"--baseline {where.baseline}"] if relate else []
-        options += [f"--without {where.without}"] if where.without else []
+        options += ["--baseline", str(where.baseline)] if relate else []
+        options += ["--without", where.without] if where.without else []
+        options += overrides
         page = {
             "title": " ".join([f"{Path(name_of(path)).name}, evaluated", *options]),
             "result": result,
             "rows": rows,
-            "command": " ".join([task.command("test"), name_of(path), *options]),
+            "command": command_line(task.command("test"), name_of(path), *options, trust=parser.trust),
             "settings": trained.config,
         }
         name = "_".join(["test", *["best"] * best, *Features.parse(where.without).names])
@@ -144,7 +149,7 @@ def add_options(place: ArgumentParser, parser: SettingsParser, task: Task) -> No
 
 @dataclass
 class TrainedRun:
-    """A trained model on its device, with the test set and the settings that it was trained with."""
+    """A trained model on its device, with the test set, and the settings in use: those of its training, overridden."""
 
     path: Path
     config: str
@@ -167,9 +172,11 @@ def open_run(
     path = saved.path
     config = json.dumps(own_settings(saved.config, f"config of {shown(path)}"))
     settings = parser.parse_args([f"--cfg={config}", *overrides])  # JSON, not the name of a file
-    settings.pop("cfg")
+    for name in vars(settings).keys() - {field.name for field in fields(Run)}:  # options of the program
+        settings.pop(name)
+    text = parser.dump(settings, skip_unset=False)
     run = make_run(parser, settings, model=False)
-    described = read_yaml(parser.dump(settings, skip_unset=False), "the settings")["model"]
+    described = read_yaml(text, "the settings")["model"]
     keep = run.runtime.keep_freed_memory or False  # by default only training keeps freed memory
     fabric = start(replace(run.runtime, keep_freed_memory=keep))
     test = rank_zero_first(fabric, lambda: load_sets(task, run))[1].to(fabric.device)
@@ -177,7 +184,7 @@ def open_run(
     test = leave_out(test, without, saved.input.get("fill"), path) if without else test
     model = check_features(replace(saved, model=described, trust=parser.trust).load_model(), test)
     choose_backends(model, run.runtime)
-    return TrainedRun(path, saved.config, run, fabric, model.to(fabric.device), test)
+    return TrainedRun(path, text, run, fabric, model.to(fabric.device), test)
 
 
 def leave_out(test: CloudSet, without: str, fill: dict[str, list[float]] | None, path: Path) -> CloudSet:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import bixt3d
 from bixt3d.cli import test as test_command
@@ -14,6 +15,8 @@ from bixt3d.cli import train as train_command
 from bixt3d.io import importing
 from bixt3d.models import CloudClassifier, CloudSegmenter, ImageClassifier
 from bixt3d.tasks.classification import Classification
+from bixt3d.tasks.command import Where
+from bixt3d.tasks.job import progress_outside
 from bixt3d.types import InputError
 
 MODELS = """
@@ -90,6 +93,25 @@ def test_a_plain_module_trains_goes_on_is_tested_and_predicts(config: Path, tmp_
     predictor = bixt3d.load_run(run, trust=True)
     assert predictor.predict(torch.randn(40, 3)).name in predictor.class_names
     assert "model: MyModel" in repr(predictor) and not predictor.features
+
+
+def test_the_commands_that_a_run_prints_have_what_it_needs(config: Path, tmp_path: Path, monkeypatch):
+    pages = []
+    monkeypatch.setattr(Classification, "write_report", lambda *given: pages.append(given[-1]))
+    run = train_command.main(["cls", f"--cfg={config}", "--trust", f"--run_dir={tmp_path / 'my run'}"])
+    with pytest.raises(InputError, match="as in `bixt3d train cls --resume '.*my run' --train.epochs 2 --trust`"):
+        train_command.main(["cls", f"--resume={run}", "--trust"])
+    where = Where(run, "my", None, trust=True)
+    assert progress_outside(Classification(), where).endswith(f"`bixt3d train cls --resume '{run}' --trust`")
+    overrides = ["--data.test_per_class=2", "--augment.scale=[0.9, 1.1]"]
+    assert test_command.main(["cls", str(run), "--trust", *overrides])["overrides"] == overrides
+    trained, tested = pages
+    assert trained["command"] == f"bixt3d train cls --cfg '{run / 'config.yaml'}' --trust"
+    more = "--data.test_per_class=2 '--augment.scale=[0.9, 1.1]' --trust"
+    assert tested["command"] == f"bixt3d test cls '{run}' --votes 1 {more}"
+    settings = yaml.safe_load(tested["settings"])
+    assert settings["data"]["init_args"]["test_per_class"] == 2
+    assert settings.keys() == yaml.safe_load(trained["settings"]).keys()
 
 
 def test_a_plain_part_segmenter_reads_the_category_unless_it_says_otherwise(config: Path, monkeypatch):
