@@ -13,6 +13,8 @@ from bixt3d.types import InputError
 
 PARENT = "BIXT3D_PARENT"
 """Environment variable with the id of the parent process."""
+STARTED = "BIXT3D_STARTED"
+"""Environment variable with the id of a process that has started others, or was started by one, for a run."""
 POLL_SECONDS = 0.5
 """Seconds between two checks whether the other processes are alive."""
 
@@ -58,11 +60,15 @@ def launch(devices: int | None, num_nodes: int | None) -> Processes:
     """Return the processes of this run; without a launcher, start those that are asked for on this machine.
 
     Sets RANK, WORLD_SIZE and so on in the environment, as torchrun does. Raises InputError if a launcher started
-    another number of processes than is asked for.
+    another number of processes than is asked for, and for a second run of a program that started processes itself.
     """
     environment = os.environ
-    if PARENT in environment and os.name == "posix":  # elsewhere a process keeps the number of its dead parent
-        threading.Thread(target=end_with_parent, args=[int(environment[PARENT])], daemon=True).start()
+    if environment.get(STARTED) == str(os.getpid()):
+        raise InputError("a program can start several processes only once: train the next run in a program of its own")
+    if PARENT in environment:
+        environment[STARTED] = str(os.getpid())
+        if os.name == "posix":  # elsewhere a process keeps the number of its dead parent
+            threading.Thread(target=end_with_parent, args=[int(environment[PARENT])], daemon=True).start()
     if "RANK" not in environment and (found := from_slurm(environment, devices)):
         environment.update(found)
     if was_launched(environment):
@@ -70,7 +76,7 @@ def launch(devices: int | None, num_nodes: int | None) -> Processes:
     processes = Processes(devices or 1, num_nodes or 1)
     if processes.number > 1:
         program = this_program()
-        environment.update(first_process(environment, processes))
+        environment.update(first_process(environment, processes) | {STARTED: str(os.getpid())})
         start_others(processes, program)
     return processes
 

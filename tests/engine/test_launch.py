@@ -2,6 +2,7 @@
 
 import pytest
 
+from bixt3d.engine import launch as module
 from bixt3d.engine.launch import Processes, check_launched, first_process, from_slurm
 from bixt3d.types import InputError
 
@@ -64,3 +65,20 @@ def test_the_first_process_of_a_machine_is_numbered_by_its_machine():
 def test_several_machines_need_the_address_of_the_first():
     with pytest.raises(InputError, match="needs the environment variables MASTER_ADDR, NODE_RANK on each"):
         first_process({"MASTER_PORT": "29500"}, Processes(1, 2))
+
+
+def test_a_program_starts_several_processes_only_once(monkeypatch):
+    environment, begun = {}, []
+    monkeypatch.setattr(module.os, "environ", environment)
+    monkeypatch.setattr(module, "this_program", lambda: ["program.py"])
+    monkeypatch.setattr(module, "start_others", lambda processes, program: begun.append(processes))
+    assert module.launch(2, None).number == 2
+    for devices in (2, None):
+        with pytest.raises(InputError, match="a program can start several processes only once: train the next run in"):
+            module.launch(devices, None)
+    monkeypatch.setattr(module.os, "getpid", lambda: 7)  # another program, started by this one
+    monkeypatch.setattr(module, "end_with_parent", lambda parent: None)
+    environment[module.PARENT] = "1"
+    assert module.launch(2, None).number == 2 and len(begun) == 1
+    with pytest.raises(InputError, match="only once"):
+        module.launch(2, None)
