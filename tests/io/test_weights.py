@@ -13,7 +13,6 @@ class Tied(nn.Module):
         super().__init__()
         self.embedding, self.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
         self.head.weight = self.embedding.weight
-        self.register_buffer("row", torch.ones(1).expand(4))
 
 
 def test_tied_parameters_are_saved_and_loaded(tmp_path):

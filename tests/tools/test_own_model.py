@@ -32,6 +32,11 @@ class MyModel(nn.Module):
     def forward(self, xyz, feats=None):
         return self.head(self.features(xyz).amax(1))
 
+class Masked(MyModel):
+    def __init__(self, num_classes, dim=64):
+        super().__init__(num_classes, dim)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+
 class MyParts(nn.Module):
     def __init__(self, num_parts, num_categories):
         super().__init__()
@@ -112,6 +117,13 @@ def test_the_commands_that_a_run_prints_have_what_it_needs(config: Path, tmp_pat
     settings = yaml.safe_load(tested["settings"])
     assert settings["data"]["init_args"]["test_per_class"] == 2
     assert settings.keys() == yaml.safe_load(trained["settings"]).keys()
+
+
+def test_a_model_whose_weights_could_not_be_loaded_again_is_not_trained(config: Path, tmp_path: Path):
+    options = ["--trust", "--model=my_plain_model.Masked", f"--run_dir={tmp_path / 'run'}"]
+    with pytest.raises(InputError, match="the model's buffer 'mask' has values that are not finite numbers"):
+        train_command.main(["cls", f"--cfg={config}", *options])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_plain_part_segmenter_reads_the_category_unless_it_says_otherwise(config: Path, monkeypatch):
