@@ -10,6 +10,7 @@ pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 'bixt3d[
 
 from las_files import WKT, first_point, las_bytes, make_las, write_las_file  # noqa: E402
 
+from bixt3d.datasets.files.arrays import as_clouds  # noqa: E402
 from bixt3d.datasets.files.las import open_las  # noqa: E402
 from bixt3d.datasets.files.las_crs import crs_of  # noqa: E402
 from bixt3d.datasets.files.las_dims import WAVES  # noqa: E402
@@ -40,6 +41,20 @@ def test_every_dimension_is_read_as_laspy_reads_it(tmp_path, point_format, endin
     else:
         assert np.allclose(cloud.columns["scan_angle"][:, 0], np.array(las.scan_angle) * 0.006)
     assert len(cloud.columns) == len(names) + ("red" in las.point_format.dimension_names)
+
+
+@pytest.mark.parametrize("point_format", range(11))
+@pytest.mark.parametrize("most", [255, 65535])
+def test_an_object_of_laspy_is_read_as_its_file_is(tmp_path, point_format, most):
+    las = make_las(point_format)
+    if "red" in las.point_format.dimension_names:
+        las.red, las.green, las.blue = np.random.default_rng(0).integers(0, most + 1, (3, len(las)))
+    (from_file,) = read_file(write_las_file(tmp_path / "a.las", las))
+    single, (cloud,) = as_clouds(las)
+    assert single and (cloud.up, cloud.notes) == ("z", from_file.notes) and np.array_equal(cloud.xyz, from_file.xyz)
+    assert list(cloud.columns) == list(from_file.columns)
+    for name, values in from_file.columns.items():
+        assert cloud.columns[name].dtype == values.dtype and np.array_equal(cloud.columns[name], values), name
 
 
 def test_chunks_of_a_file_give_what_the_whole_gives(tmp_path):

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from bixt3d.datasets.files.array_layout import looks_organized
 from bixt3d.datasets.files.cloud import Cloud, as_array, as_column, share_largest, standard_cloud
-from bixt3d.datasets.files.columns import Points, named_columns, split_columns
+from bixt3d.datasets.files.columns import Points, split_columns
 from bixt3d.datasets.files.fields import points_of_fields
+from bixt3d.datasets.files.las import read_laspy
 from bixt3d.datasets.files.mesh_points import sample_corners
 from bixt3d.datasets.files.precision import rounded_notes
 from bixt3d.datasets.files.pyg import from_pyg
@@ -116,12 +117,6 @@ def _of_table(fields: Mapping[str, np.ndarray], unread: Sequence[str]) -> Cloud:
     return _of_points(points._replace(notes=points.notes + ((f"{listed(unread)} not read",) if unread else ())))
 
 
-def _from_laspy(las: Any) -> Cloud:
-    """Return the cloud of a laspy ``LasData``, with all its dimensions by name."""
-    columns = {name: np.asarray(las[name]) for name in las.point_format.dimension_names if name not in ("X", "Y", "Z")}
-    return replace(_of_points(named_columns({axis: np.asarray(las[axis]) for axis in "xyz"} | columns)), up="z")
-
-
 def _from_array(xyz: np.ndarray, features: Mapping[str, Any], batch: np.ndarray | None) -> tuple[bool, list[Cloud]]:
     if xyz.ndim not in (2, 3) or xyz.shape[-1] != 3 or 0 in xyz.shape or xyz.dtype.kind == "b":
         raise InputError(
@@ -196,6 +191,6 @@ FROM_PACKAGE: dict[str, Callable[[Any, int], list[Cloud]]] = {
     "open3d": lambda geometry, mesh_points: [_from_open3d(geometry, mesh_points)],
     "trimesh": lambda geometry, mesh_points: [_from_trimesh(geometry, mesh_points)],
     "torch_geometric": lambda data, _: from_pyg(data),
-    "laspy": lambda las, _: [_from_laspy(las)],
+    "laspy": lambda las, _: [replace(_of_points(read_laspy(las)), up="z")],
 }
 """The function that converts the objects of each package to clouds."""

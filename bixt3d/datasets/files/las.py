@@ -4,8 +4,9 @@ import os
 import struct
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -37,9 +38,9 @@ class LasFile:
     Use `open_las`.
     """
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BufferedIOBase):
         self.file = file
-        self.header: LasHeader = read_header(file, os.fstat(file.fileno()).st_size)
+        self.header: LasHeader = read_header(file, file.seek(0, os.SEEK_END))
         self.extended = read_extended(file, self.header)
         self.all_records = self.header.records + self.extended
         self.dims = Dimensions(self.header)
@@ -163,16 +164,27 @@ def _damage_is_said() -> Iterator[None]:
 def read_las(path: Path) -> list[Points]:
     """Return the cloud of a LAS, LAZ or COPC file, with all dimensions by name."""
     with open_las(path) as las:
-        if not len(las):
-            raise InputError("has 0 points: a cloud takes many")
-        xyz, columns, first = np.empty((len(las), 3)), {}, 0
-        for chunk in las.chunks():
-            place = slice(first, first := first + len(chunk.xyz))
-            xyz[place] = chunk.xyz
-            for name, values in chunk.columns.items():
-                columns.setdefault(name, np.empty((len(las), values.shape[1]), values.dtype))[place] = values
-        colors, notes = standard_colors(columns, float(columns["rgb"].max()) if "rgb" in columns else 0.0)
-        return [Points(xyz, columns | colors, las.notes + notes)]
+        return [_all_points(las)]
+
+
+def read_laspy(las: Any) -> Points:
+    """Return the cloud of a laspy ``LasData`` as `read_las` returns that of its file."""
+    file = BytesIO()
+    las.write(file, do_compress=False)
+    return _all_points(LasFile(file))
+
+
+def _all_points(las: LasFile) -> Points:
+    if not len(las):
+        raise InputError("has 0 points: a cloud takes many")
+    xyz, columns, first = np.empty((len(las), 3)), {}, 0
+    for chunk in las.chunks():
+        place = slice(first, first := first + len(chunk.xyz))
+        xyz[place] = chunk.xyz
+        for name, values in chunk.columns.items():
+            columns.setdefault(name, np.empty((len(las), values.shape[1]), values.dtype))[place] = values
+    colors, notes = standard_colors(columns, float(columns["rgb"].max()) if "rgb" in columns else 0.0)
+    return Points(xyz, columns | colors, las.notes + notes)
 
 
 def standard_colors(

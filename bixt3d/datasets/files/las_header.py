@@ -3,7 +3,8 @@
 import math
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from io import BufferedIOBase
+from typing import NamedTuple
 
 from bixt3d.io.bounds import check_unpacked, counted
 from bixt3d.types import InputError
@@ -82,7 +83,7 @@ class LasHeader:
         return next((record.data for record in self.records if record.key == key), None)
 
 
-def read_header(file: BinaryIO, size: int) -> LasHeader:
+def read_header(file: BufferedIOBase, size: int) -> LasHeader:
     """Read and check the header of a file of ``size`` bytes. Raises InputError if the file cannot be as it says."""
     file.seek(0)
     raw = file.read(HEADER_BYTES[5])
@@ -107,7 +108,7 @@ def read_header(file: BinaryIO, size: int) -> LasHeader:
     return found
 
 
-def read_extended(file: BinaryIO, header: LasHeader) -> tuple[Record, ...]:
+def read_extended(file: BufferedIOBase, header: LasHeader) -> tuple[Record, ...]:
     """Return the extended records of a LAS 1.4. Raises InputError if they are damaged."""
     if header.version < 4 or not header.extended[0]:
         return ()
@@ -190,7 +191,7 @@ def items_of(laszip: bytes) -> list[tuple[int, int]]:
     return [struct.unpack_from("<HH", laszip, 34 + 6 * place) for place in range(whole)]
 
 
-def check_chunks(file: BinaryIO, header: LasHeader, chunks: list[tuple[int, int]]) -> None:
+def check_chunks(file: BufferedIOBase, header: LasHeader, chunks: list[tuple[int, int]]) -> None:
     """Raise InputError if a chunk of compressed points (number of points, bytes), or a layer of it, is not in the file.
 
     The decompressor allocates what these sizes say.
