@@ -8,9 +8,11 @@ import pytest
 
 pye57 = pytest.importorskip("pye57", reason="needs pye57: pip install 'bixt3d[lidar]'")
 
+from bixt3d.datasets.files import e57  # noqa: E402
+from bixt3d.datasets.files.cloud import with_features  # noqa: E402
 from bixt3d.datasets.files.e57 import _check_xml, _from_sphere  # noqa: E402
 from bixt3d.datasets.files.reader import read_file  # noqa: E402
-from bixt3d.types import InputError  # noqa: E402
+from bixt3d.types import Features, InputError  # noqa: E402
 
 RNG = np.random.default_rng(0)
 XYZ = RNG.random((40, 3)).astype(np.float32).astype(np.float64)
@@ -44,6 +46,48 @@ def test_scans_are_joined_each_moved_by_its_pose(tmp_path):
         "2 scans joined, all of them moved by their poses",
         "intensity not read, which not all scans have as numbers",
     )
+
+
+def write_mixed(path: Path, monkeypatch, *ranges: tuple[np.ndarray, int]) -> Path:
+    """Write a scan for each gray value and range; pye57 itself writes 0 to 255 alone."""
+    monkeypatch.setattr(
+        pye57.e57, "SUPPORTED_POINT_FIELDS", pye57.e57.SUPPORTED_POINT_FIELDS | dict.fromkeys(e57.COLORS, "d")
+    )
+    node, single = pye57.libe57.IntegerNode, pye57.libe57.FloatPrecision.E57_SINGLE
+    with pye57.E57(str(path), "w") as file:
+        for gray, most in ranges:
+
+            def of_range(image, *values, most=most):
+                values = [most if value == 255 else value for value in values]
+                if most > 1:
+                    return node(image, *values)
+                return pye57.libe57.FloatNode(image, float(values[0]), *([single, 0.0, 1.0] * (len(values) > 1)))
+
+            monkeypatch.setattr(pye57.libe57, "IntegerNode", of_range)
+            file.write_scan_raw(scan(**dict.fromkeys(e57.COLORS, gray)))
+    monkeypatch.undo()
+    return path
+
+
+def test_colors_of_scans_with_different_ranges_mean_the_same(tmp_path, monkeypatch):
+    eight, sixteen = np.full(40, 200, np.uint8), np.full(40, 51400, np.uint16)
+    dark, share = np.full(40, 1, np.uint8), np.full(40, 200 / 255, np.float32)
+    path = write_mixed(tmp_path / "a.e57", monkeypatch, (eight, 255), (sixteen, 65535), (share, 1), (dark, 255))
+    (cloud,) = read_file(path)
+    assert "colors of each scan scaled from its own range to 0 to 1" in cloud.notes
+    found = with_features(cloud, Features.parse("rgb")).columns["rgb"]
+    assert np.allclose(found[:120], 200 / 255) and np.allclose(found[120:], 1 / 255)
+    (cloud,) = read_file(write_mixed(tmp_path / "b.e57", monkeypatch, (eight, 255), (dark, 255)))
+    assert cloud.columns["rgb"].dtype == np.uint8 and not any("colors" in note for note in cloud.notes)
+
+
+def test_an_intensity_whose_range_differs_between_scans_is_said(tmp_path, monkeypatch):
+    read = e57._Scan.__init__
+    monkeypatch.setattr(e57._Scan, "__init__", lambda one, *of: read(one, *of) or one.whole.update(intensity=one.place))
+    intensity = np.arange(40, dtype=np.float32)
+    (cloud,) = read_file(write(tmp_path / "a.e57", scan(intensity=intensity), scan(intensity=intensity)))
+    assert "intensity joined as it is, though its range differs between scans" in cloud.notes
+    assert np.array_equal(cloud.columns["intensity"][:, 0], np.tile(intensity, 2))
 
 
 def test_points_that_the_scanner_marks_as_invalid_are_dropped_and_counted(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from bixt3d.datasets.files.columns import Points
+from bixt3d.datasets.files.feature_columns import color_unit, largest_of
 from bixt3d.io.bounds import LIST_BYTES, check_unpacked, counted, listed, open_plain, printable
 from bixt3d.io.extras import need
 from bixt3d.types import InputError
@@ -180,13 +181,25 @@ def _from_sphere(rae: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
     return convert_spherical_to_cartesian(rae)
 
 
+def _one_range(parts: list[dict[str, Shaped[np.ndarray, "N _"]]]) -> list[str]:
+    """Scale the colors of all scans to 0 to 1 if their ranges differ; return the note that says so."""
+    units = [color_unit(columns["rgb"], largest_of(columns["rgb"])) for columns in parts]
+    if len(set(units)) < 2:
+        return []
+    for columns, unit in zip(parts, units, strict=True):
+        columns["rgb"] = columns["rgb"] / unit
+    return ["colors of each scan scaled from its own range to 0 to 1"]
+
+
 def _join(scans: list[_Scan], images: int) -> Points:
     """Return the points of all scans as one cloud, with the columns that all of them have."""
     parts = [scan.read() for scan in scans]
     names = [name for name in parts[0][1] if all(name in columns for _, columns in parts)]
     partial = dict.fromkeys(name for _, columns in parts for name in columns if name not in names)
+    notes = _one_range([columns for _, columns in parts]) if "rgb" in names else []
+    if "intensity" in names and len({scan.whole.get("intensity") for scan in scans}) > 1:
+        notes.append("intensity joined as it is, though its range differs between scans")
     columns = {name: np.concatenate([one[name] for _, one in parts]) for name in names}
-    notes = []
     if len(scans) > 1:
         columns["scan"] = np.repeat(np.arange(len(scans)), [scan.count for scan in scans])[:, None]
         posed = sum(scan.posed for scan in scans)
