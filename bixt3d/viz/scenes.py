@@ -37,22 +37,12 @@ def write_scene_report(
     draw_curves(page["rows"], folder / "curves.png")
     confusion = confusion_png(scores.confusion, test.class_names)
     replace_file(folder / "confusion.png", confusion)
-    shown = [_show(test, predicted, i) for i in _spread(len(test.scenes))]
-    png, renderer = parts_png(shown, test.class_names, "z", ELEVATION)
-    replace_file(folder / "predictions.png", png)
-    write_html(folder / "scenes.html", shown, test.class_names, page["title"], "z")
     names = test.class_names
     lines = [(name, scores.per_class.get(name), scores.recall.get(name), scores.shares[name]) for name in names]
     report = ImageReport(
         headline=[("mIoU", f"{scores.miou:.2%}"), ("overall accuracy", f"{scores.accuracy:.2%}")],
         table=(("class", "IoU", "recall", "share of the points"), lines),
-        pictures=[
-            (
-                "Scenes",
-                f"Truth, prediction, errors, ceilings left out. Drawn by {renderer}. scenes.html shows them in 3D.",
-                png,
-            )
-        ],
+        pictures=_pictures(folder, predicted, test, page["title"]),
         about=f"Segmentation into {len(names):,} classes, tested on {len(test.scenes):,} scenes",
         confusion=confusion,
         remark=remark,
@@ -60,6 +50,21 @@ def write_scene_report(
         **page,
     )
     write_image_report(folder / "report.html", report)
+
+
+def _pictures(
+    folder: Path, predicted: Sequence[Int[Tensor, " _"]], test: Any, title: str
+) -> list[tuple[str, str, bytes]]:
+    """Write pictures and ``scenes.html``; return the pictures for the report: none if no scene has a known class."""
+    shown = [_show(test, predicted, i) for i in _spread(len(test.scenes))]
+    shown = [scene for scene in shown if len(scene.xyz)]
+    if not shown:
+        return []
+    png, renderer = parts_png(shown, test.class_names, "z", ELEVATION)
+    replace_file(folder / "predictions.png", png)
+    write_html(folder / "scenes.html", shown, test.class_names, title, "z")
+    words = f"Truth, prediction, errors, ceilings left out. Drawn by {renderer}. scenes.html shows them in 3D."
+    return [("Scenes", words, png)]
 
 
 def _spread(total: int) -> list[int]:
@@ -74,7 +79,8 @@ def _show(test: Any, predicted: Sequence[Int[Tensor, " _"]], i: int) -> PartClou
     right = (scene.label == found)[known].float()
     height = scene.xyz[:, 2] - scene.xyz[:, 2].amin()
     high = height > CEILING * height.amax()
-    shown = known & ~high if high.float().mean() > FULL else known
+    below = known & ~high
+    shown = below if below.any() and high.float().mean() > FULL else known
     title = f"{scene.name}, {float(right.mean()) if len(right) else 0.0:.1%} of all {len(right):,} voxels correct"
     xyz, truth, found = scene.xyz[shown].numpy(), scene.label[shown].numpy(), found[shown].numpy()
     return PartCloud(xyz, found, range(len(test.class_names)), title, truth)

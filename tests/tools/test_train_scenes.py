@@ -1,6 +1,7 @@
 """Runs on scenes: they train, resume, are tested and predict, with weights for rare classes and the Lovász loss."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from bixt3d.cli import test as test_command
 from bixt3d.cli import train as train_command
 from bixt3d.datasets.scenes.tiles import make_tile_cloud
 from bixt3d.tasks.calibration import calibration_bins, calibration_error
+from bixt3d.tasks.scene_metrics import score_confusion
 from bixt3d.tasks.scene_segmentation import SceneSegmentation, SceneTrain
 from bixt3d.types import InputError
+from bixt3d.viz import scenes
+from bixt3d.viz.scenes import write_scene_report
 
 TINY = """
 data:
@@ -77,6 +81,29 @@ def test_a_report_shows_classes_confusion_and_scenes(run, tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert {"report.html", "scenes.html", "predictions.png", "confusion.png", "result.json"} <= names
     assert "vegetation" in (tmp_path / "report.html").read_text()
+
+
+def write_report_of(folder, *scenes: tuple[list[float], list[int]]) -> str:
+    """Write the report of scenes of these heights and labels; return its page."""
+    made = [
+        SimpleNamespace(xyz=torch.tensor([[i, 0.0, z] for i, z in enumerate(zs)]), label=torch.tensor(labels), name="a")
+        for zs, labels in scenes
+    ]
+    names, predicted = ("ground", "roof"), [torch.zeros_like(scene.label) for scene in made]
+    page = {"rows": [], "title": "a run", "command": "bixt3d train scenes", "result": {"epochs": 1}, "settings": ""}
+    scores = score_confusion(np.eye(2, dtype=int), names)
+    write_scene_report(folder, scores, predicted, SimpleNamespace(scenes=made, class_names=names), page)
+    return (folder / "report.html").read_text()
+
+
+def test_scenes_without_a_known_class_are_left_out_of_the_report(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(scenes, "parts_png", lambda clouds, *_: (shown.extend(clouds), (b"", "none"))[1])
+    void, cut = ([0.0, 1, 2], [-1, -1, -1]), ([0.0, 0, 10], [-1, -1, 1])
+    assert "<h2>Scenes" not in write_report_of(tmp_path, void, void) and not shown
+    assert not (tmp_path / "scenes.html").exists()
+    assert "Scenes" in write_report_of(tmp_path, void, cut, ([0.0, 1, 2], [0, 1, -1]))
+    assert [scene.truth.tolist() for scene in shown] == [[1], [0, 1]]
 
 
 @pytest.mark.parametrize(
