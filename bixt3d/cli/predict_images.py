@@ -29,7 +29,7 @@ def beside(base: Path) -> tuple[Path, Path]:
 
 def is_result(path: Path) -> bool:
     """Say whether a file is named as a prediction is."""
-    return path.stem.removesuffix("_labels").endswith(OWN_NAME)
+    return path.stem.removesuffix("_labels").removesuffix("_colors").endswith(OWN_NAME)
 
 
 def find_images(places: Sequence[str | Path]) -> list[Path]:
