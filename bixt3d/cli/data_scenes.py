@@ -11,8 +11,9 @@ from jaxtyping import Float
 
 from bixt3d.datasets.clouds.folder_files import Entry, Listing
 from bixt3d.datasets.files.las_large import LAS
+from bixt3d.datasets.files.unread import CLASSES
 from bixt3d.datasets.scenes.computed import GEOMETRY
-from bixt3d.datasets.scenes.folder import CLASSES, Classes, read_classes, split_files, unread_of
+from bixt3d.datasets.scenes.folder import Classes, read_classes, split_files, unread_of
 from bixt3d.io.bounds import counted, listed
 from bixt3d.ops.voxels import voxel_grid
 from bixt3d.types import InputError

@@ -1,7 +1,7 @@
 """What of a folder is not read, for notes: files of other kinds, links that lead nowhere, folders that are left out."""
 
 import os
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -9,23 +9,27 @@ from bixt3d.io.bounds import counted, listed
 
 SKIPPED = (".", "bixt3d_")
 """How names of hidden files and of caches begin."""
+CLASSES = "classes.yaml"
+"""Name of the file of classes, in the folder of the data itself."""
 OF_SYSTEM = ("thumbs.db", "desktop.ini")
 TEXTS = ("readme", "license", "licence", "copying", "notice", "citation", "changelog")
 """Names of files, without their endings, that are never data."""
 
 
-def other_files(folder: Path, known: Container[Path]) -> Iterator[Path]:
-    """Yield the files below a folder that are not ``known``, and links to folders, which are not followed."""
+def other_files(folder: Path, known: Collection[Path]) -> Iterator[Path]:
+    """Yield the files below a folder that are not ``known``, and links to folders without known files."""
+    read = {*known, *(parent for path in known for parent in path.parents)}
     for here, below, names in os.walk(folder):
         below[:] = [name for name in below if not name.startswith(SKIPPED)]
         links = [name for name in below if os.path.islink(os.path.join(here, name))]
-        yield from (path for name in (*names, *links) if (path := Path(here, name)) not in known)
+        yield from (path for name in (*names, *links) if (path := Path(here, name)) not in read)
 
 
 def unread_notes(folder: Path, others: Iterable[Path], kinds: Sequence[str]) -> list[str]:
     """Return notes on files below a folder that are not read.
 
-    Hidden files, caches, files of labels and classes, the buffers of glTF, and texts such as README.md are not counted.
+    Hidden files, caches, files of labels, the folder's own classes.yaml, the buffers of glTF, and texts such as
+    README.md are not counted.
 
     Args:
         folder: the folder that the names of the files are relative to.
@@ -50,6 +54,7 @@ def unread_notes(folder: Path, others: Iterable[Path], kinds: Sequence[str]) -> 
 
 
 def _is_beside_data(name: Path) -> bool:
-    """Return whether a file is no data, by its name: hidden, of a cache, of labels or classes, or a text on a set."""
+    """Return whether a file is no data, by its name in the folder: hidden, of labels or classes, or a text on a set."""
     hidden = any(part.startswith(SKIPPED) for part in name.parts)
-    return hidden or name.suffix in (".labels", ".yaml") or name.name.lower() in OF_SYSTEM or name.stem.lower() in TEXTS
+    of_labels = name.suffix == ".labels" or name == Path(CLASSES)
+    return hidden or of_labels or name.name.lower() in OF_SYSTEM or name.stem.lower() in TEXTS

@@ -23,7 +23,7 @@ from bixt3d.datasets.clouds.point_labels import (
 )
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.files.reader import SUFFIXES, find_files, read_file
-from bixt3d.datasets.files.unread import other_files, unread_notes
+from bixt3d.datasets.files.unread import CLASSES, other_files, unread_notes
 from bixt3d.datasets.scenes.crops import CropSize, Draw, Shape, las_codes
 from bixt3d.datasets.scenes.files import SceneFiles, SceneList
 from bixt3d.datasets.scenes.labels_beside import labels_beside, with_labels_beside, with_labels_of
@@ -35,7 +35,6 @@ from bixt3d.types import VOID, InputError
 from bixt3d.version import __version__
 
 SPLITS = {"train": ("train", "training"), "test": ("test", "val", "validation", "testing")}
-CLASSES = "classes.yaml"
 KEYS = ("names", "labels", "label", "ignore")
 LAYOUT = "put labelled scenes into train/ and test/ (or val/), see docs/scenes.md"
 
