@@ -41,8 +41,6 @@ def predict_scene_file(path: Path, predictor: ScenePredictor, arguments: Namespa
         predict_large_file(path, predictor, arguments, name)
         return
     for cloud in read_file(path, viewpoint=not arguments.no_viewpoint):
-        if cloud.from_mesh:
-            raise InputError(f"{printable(path)} is a mesh: a scene is a cloud of points")
         with shown_progress(path.parent / cloud.name, len(cloud)) as progress:
             prediction = predictor.predict(cloud, progress=progress.update)
         facts = facts_of(path, cloud.name, prediction)
@@ -110,7 +108,8 @@ def shown_progress(path: Path, total: int | None = None) -> Iterator[Any]:
         try:
             yield progress
         except InputError as error:
-            text, place = printable(error), printable(path)
+            text, place, name = map(printable, (error, path, path.name))
+            text = place.removesuffix(name) + text if text.startswith(f"{name} ") else text
             raise InputError(text if text.startswith(place) else f"{place}: {text}") from error
 
 

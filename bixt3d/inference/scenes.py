@@ -17,6 +17,7 @@ from bixt3d.datasets.files.las_large import is_large
 from bixt3d.datasets.scenes.computed import COMPUTED, note_columns
 from bixt3d.datasets.scenes.crops import Shape, las_codes
 from bixt3d.datasets.scenes.las_blocks import LasBlocks
+from bixt3d.datasets.scenes.scene import check_scene
 from bixt3d.inference.predictions import BasePrediction, percent_lines
 from bixt3d.inference.predictor import BasePredictor
 from bixt3d.inference.scene_blocks import BLOCK, CHUNK, Labels, label_cloud, label_las, numbers_in
@@ -105,8 +106,8 @@ class ScenePredictor(BasePredictor):
         """Return the class of every point: one ScenePrediction for a single scene, a list for several.
 
         Takes clouds as `Predictor.predict` does: arrays, files, PyG data and so on, z up. The path of a LAS or LAZ file
-        of more than ``block`` points is read in parts, by way of a temporary folder. Raises InputError for a missing
-        feature. ``progress``: called with the number of points done.
+        of more than ``block`` points is read in parts, by way of a temporary folder. Raises InputError for a
+        mesh, y up and a missing feature. ``progress``: called with the number of points done.
         """
         for name in features or {}:
             if feature_name(name) not in self.features.names:
@@ -126,6 +127,7 @@ class ScenePredictor(BasePredictor):
 
     def label(self, cloud: Cloud, progress: Callable[[int], Any] | None = None) -> ScenePrediction:
         """Return the class of every point of one cloud."""
+        check_scene(cloud, cloud.name)
         cloud = self.prepare(cloud)
         cloud = replace(cloud, notes=(*cloud.notes, *self._unit_notes(cloud.xyz)))
         label, confidence, entropy = label_cloud(self, cloud, progress)

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 from bixt3d.datasets import Rooms, SceneFolder
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.scenes.computed import compress, note_columns
 from bixt3d.datasets.scenes.crops import SceneSet
+from bixt3d.datasets.scenes.folder import read_scene_file, split_files, unread_of
 from bixt3d.datasets.scenes.heights import heights, local_floors, valley_heights
 from bixt3d.datasets.scenes.mix import mix_scenes
 from bixt3d.datasets.scenes.noise import scatter_scenes
@@ -545,6 +547,32 @@ def test_classes_yaml_names_classes_and_ignores_other_labels(tmp_path):
     assert train.class_names == ("building", "car")
     assert set(train.scenes[0].point_label.tolist()) == {0, -1}
     assert "have no class, and are ignored" in train.notes[0]
+
+
+def test_files_of_classes_elsewhere_are_said_and_a_linked_folder_that_is_read_is_not(tmp_path):
+    write_scenes(tmp_path / "elsewhere")
+    root = tmp_path / "root"
+    (root / "test").mkdir(parents=True)
+    (root / "train").symlink_to(tmp_path / "elsewhere/train")
+    (root / "more").symlink_to(tmp_path / "elsewhere")
+    (root / "test/2.csv").write_bytes((tmp_path / "elsewhere/test/2.csv").read_bytes())
+    for name in ("classes.yaml", "Classes.yaml", "labels.yaml", "test/classes.yaml"):
+        (root / name).touch()
+    said = unread_of(root, split_files(root))
+    assert said == [
+        "3 files of other kinds not read: Classes.yaml, labels.yaml, test/classes.yaml",
+        "1 linked folder not read: more",
+    ]
+
+
+def test_a_scene_with_y_up_or_of_a_mesh_is_refused(tmp_path):
+    xyz = np.random.default_rng(0).random((20, 3))
+    trimesh.PointCloud(xyz).export(tmp_path / "a.glb")
+    with pytest.raises(InputError, match="a.glb has y up, as its format defines it: write the scene with z up"):
+        read_scene_file(tmp_path / "a.glb")
+    trimesh.creation.box().export(tmp_path / "a.off")
+    with pytest.raises(InputError, match="a.off is a mesh: a scene is a cloud of points"):
+        read_scene_file(tmp_path / "a.off")
 
 
 def test_a_scene_without_the_feature_is_refused_by_name(tmp_path):

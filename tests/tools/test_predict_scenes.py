@@ -1,9 +1,11 @@
 """``bixt3d predict`` of scenes: files go back as they came, each point with label, confidence and entropy."""
 
+import contextlib
 import json
 
 import numpy as np
 import pytest
+import trimesh
 
 laspy = pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 'bixt3d[lidar]'")
 
@@ -130,6 +132,41 @@ def test_results_of_an_earlier_prediction_in_the_same_folder_are_left_out(tmp_pa
     (tmp_path / "survey.laz").unlink()
     with pytest.raises(InputError, match="contains results of earlier predictions alone"):
         predict(tmp_path, "--checkpoint", run, "--out", out)
+
+
+def test_a_picture_of_the_labels_is_a_result_of_an_earlier_prediction_too(tmp_path, run, capsys):
+    numbers = np.random.default_rng(0).random((300, 7)) * (20, 20, 3, 1, 255, 255, 255)
+    rows = "\n".join(" ".join(f"{value:.0f}" for value in row) for row in numbers)
+    names = "".join(f"property float {name}\n" for name in ["x", "y", "z", "return_number", "red", "green", "blue"])
+    (tmp_path / "a.ply").write_text(f"ply\nformat ascii 1.0\nelement vertex 300\n{names}end_header\n{rows}\n")
+    for _ in range(2):
+        assert predict(tmp_path, "--checkpoint", run, "--out", tmp_path) == 0
+    assert sorted(one.name for one in tmp_path.glob("*.ply")) == [
+        "a.ply",
+        "a_prediction.ply",
+        "a_prediction_colors.ply",
+    ]
+    assert "2 results of earlier predictions" in capsys.readouterr().err
+
+
+def test_a_mesh_and_a_cloud_with_y_up_are_refused_by_the_same_sentence_everywhere(tmp_path, run, capsys):
+    box = trimesh.creation.box()
+    trimesh.PointCloud(box.vertices).export(tmp_path / "a.glb")
+    meshes = [box]
+    with contextlib.suppress(ImportError):
+        from open3d.geometry import TriangleMesh
+
+        meshes.append(TriangleMesh.create_box())
+    for ending in ("off", "ply", "obj", "stl"):
+        box.export(tmp_path / f"a.{ending}")
+        meshes.append(tmp_path / f"a.{ending}")
+        assert predict(meshes[-1], "--checkpoint", run) == 2
+        assert f"{meshes[-1]} is a mesh: a scene is a cloud of points\n" in capsys.readouterr().err
+    for mesh in meshes:
+        with pytest.raises(InputError, match=r"^(the input|a\.\w+) is a mesh: a scene is a cloud of points$"):
+            load_run(run).predict(mesh)
+    assert predict(tmp_path / "a.glb", "--checkpoint", run) == 2
+    assert f"{tmp_path / 'a.glb'} has y up, as its format defines it" in capsys.readouterr().err
 
 
 def test_a_large_file_without_a_feature_is_refused_before_it_is_sorted(tmp_path, survey, monkeypatch, capsys):

@@ -27,6 +27,7 @@ from bixt3d.datasets.files.unread import CLASSES, other_files, unread_notes
 from bixt3d.datasets.scenes.crops import CropSize, Draw, Shape, las_codes
 from bixt3d.datasets.scenes.files import SceneFiles, SceneList
 from bixt3d.datasets.scenes.labels_beside import labels_beside, with_labels_beside, with_labels_of
+from bixt3d.datasets.scenes.scene import check_scene
 from bixt3d.datasets.scenes.stored import Labelled, SceneFile
 from bixt3d.io.bounds import LIST_BYTES, counted, listed, printable, read_plain, read_words
 from bixt3d.io.untrusted import check_different_names, read_yaml
@@ -184,11 +185,11 @@ def _with_label(path: Path, label: str, beside: Path | None) -> tuple[Cloud, str
 
 
 def read_scene_file(path: Path) -> Cloud:
-    """Read one scene. Raises InputError for a mesh, or for a file of several clouds."""
+    """Read one scene. Raises InputError for a file of several clouds, and as `check_scene` does."""
     clouds = read_file(path)
-    if len(clouds) != 1 or clouds[0].from_mesh:
-        what = "is a mesh" if clouds[0].from_mesh else f"has {counted(len(clouds), 'cloud')}"
-        raise InputError(f"{printable(path)} {what}: a scene is one cloud of points")
+    if len(clouds) != 1:
+        raise InputError(f"{printable(path)} has {counted(len(clouds), 'cloud')}: a scene is one cloud of points")
+    check_scene(clouds[0], printable(path))
     return with_labels_beside(clouds[0], path)
 
 

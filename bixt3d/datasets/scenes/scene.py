@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.scenes.computed import voxel_features
 from bixt3d.datasets.scenes.heights import CELL, heights
 from bixt3d.datasets.scenes.strays import STRAY_CELL, stray_points
@@ -24,6 +25,14 @@ MADE = 7
 
 WIDE = 2**17
 """Extent in voxels from which on positions are in double precision: one stray point makes a scene as wide."""
+
+
+def check_scene(cloud: Cloud, name: str) -> None:
+    """Raise InputError for points of a mesh, and for a format with y up. ``name``: of the cloud in the sentence."""
+    if cloud.from_mesh:
+        raise InputError(f"{name} is a mesh: a scene is a cloud of points")
+    if cloud.up == "y":
+        raise InputError(f"{name} has y up, as its format defines it: write the scene with z up in another format")
 
 
 @dataclass(frozen=True, eq=False)
