@@ -75,6 +75,17 @@ def test_a_corner_of_two_corridors_is_cut():
     assert len(blocks) > 30 and max(held) <= 2_000_000
 
 
+def test_margins_are_as_wide_as_a_window_of_a_sparse_scan_but_not_of_a_corridor():
+    rng = np.random.default_rng(0)
+    square, diagonal = rng.random((100_000, 3)) * (3000, 3000, 9), 14_000 * rng.random((100_000, 1)) + np.zeros(3)
+    for sample, total, expected in (
+        (square, 4_000_000, np.sqrt(16384 / np.pi * 2.25)),  # 2.25 square meters for each point
+        (square, 100_000_000, np.sqrt(16384 / np.pi) * 0.5),
+        (diagonal, 50_000_000, np.sqrt(16384 / np.pi) * 0.5),
+    ):
+        assert plan_blocks(sample, total, 2_000_000, 16384, 0.5)[1] == pytest.approx(expected, rel=0.01)
+
+
 def test_blocks_follow_the_points_of_a_street():
     along = np.linspace(0, 2000, 4000)
     xyz = np.column_stack([along, along / 2, np.zeros(4000)])

@@ -54,7 +54,8 @@ def plan_blocks(
     a scene that is very dense in one place have more points.
 
     The margin is how far outside of a block points count for the labels in it: the radius of a window on flat ground,
-    at most an eighth of the side of a square of ``most`` points, at least what computed features need.
+    or, where the scan is sparse, of as many points; at most an eighth of the side of a square of ``most`` points, at
+    least what computed features need.
 
     Args:
         xyz: sample of the points, from the lowest coordinates of the scene.
@@ -66,7 +67,9 @@ def plan_blocks(
     if total <= most:
         return [Block()], 0.0
     side = sqrt(float(np.prod(np.ptp(xyz[:, :2], axis=0))) * most / total)
-    margin = max(FLOOR * grid, min(sqrt(window / pi) * grid, side / 8))
+    least = FLOOR * grid
+    covered = len(np.unique(np.floor(xyz[:, :2] / least), axis=0)) * least**2
+    margin = max(least, min(sqrt(window / pi * max(grid**2, covered / total)), side / 8))
     return list(_halves(Block(), xyz, most * len(xyz) / total, margin, grid)), margin
 
 
