@@ -100,15 +100,16 @@ def ragged_knn(
     rows, clouds = (
         [part[a:b] for a, b in zip(at, at[1:], strict=False)] for part, at in zip((queries, points), ends, strict=True)
     )
+    reach = squared_reach(radius)
     if points.device.type == "cpu" and is_installed("numba"):
         from bixt3d.ops.numba.ragged import search
 
-        return search(rows, clouds, num_neighbors, squared_reach(radius))
+        return search(rows, clouds, num_neighbors, reach)
     if points.shape[1] <= 3 and choose_point_backend("auto", points[None], False, num_neighbors) == "triton":
         from bixt3d.ops.triton import grid_knn
 
-        return grid_knn.search(queries, points, num_neighbors, batch_queries, batch_points, squared_reach(radius))
-    found = [_search(one, cloud, num_neighbors, squared_reach(radius)) for one, cloud in zip(rows, clouds, strict=True)]
+        return grid_knn.search(queries, points, num_neighbors, batch_queries, batch_points, reach)
+    found = [_search(one, cloud, num_neighbors, reach) for one, cloud in zip(rows, clouds, strict=True)]
     return torch.cat([torch.where(index < 0, -1, index + start) for index, start in zip(found, ends[1], strict=False)])
 
 
