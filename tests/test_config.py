@@ -70,6 +70,7 @@ def parse(*arguments: str):
     [
         ("--optim.lrr=1", "unknown setting 'optim.lrr'; did you mean 'optim.lr'?"),
         ("--train.epoch=3", "unknown setting 'train.epoch'; did you mean 'train.epochs'?"),
+        ("--lr=1", "unknown setting 'lr'; did you mean 'optim.lr'?"),
         ("--sed=1", "unknown setting 'sed'; did you mean 'seed'?"),
         ("--augment.shuffel=true", "unknown setting 'augment.shuffel'; did you mean 'augment.shuffle'?"),
         ("--model.encoder.dpth=6", "unknown setting 'model.encoder.dpth'; did you mean 'depth'?"),

@@ -8,6 +8,9 @@ from bixt3d.io.bounds import printable
 from bixt3d.io.known_classes import known_classes
 from bixt3d.io.named_configs import nearest
 
+ELSEWHERE = dict.fromkeys(("out", "output", "logdir", "log_dir", "work_dir"), "run_dir") | {"gpus": "runtime.devices"}
+"""Names of settings in other programs, and here."""
+
 
 def explain(message: str, known: Iterable[str]) -> str:
     """Turn an error message of jsonargparse into one sentence: where, what is wrong, and the nearest valid name.
@@ -26,6 +29,8 @@ def explain(message: str, known: Iterable[str]) -> str:
         owners = re.findall(r"class_path '([^']+)'", message)
         names = [one.name for one in parameters_of(owners[-1])] if owners else list(known)
         setting = f"{where}.{name}" if where else name
+        if setting in ELSEWHERE and ELSEWHERE[setting] in names:
+            return f"unknown setting '{setting}'; it is '{ELSEWHERE[setting]}' here"
         return f"unknown setting '{setting}'" + nearest(name if owners else setting, names)
     if sentence := _explain_class(message, where):
         return sentence

@@ -45,5 +45,6 @@ def nearest(name: str, names: Iterable[str]) -> str:
     if of_group := [one for one in names if one.startswith(group)]:  # optim.lrr is near optim.lr, not near train
         close = difflib.get_close_matches(name[len(group) :], [one[len(group) :] for one in of_group], n=1, cutoff=0.5)
         return f"; did you mean '{group}{close[0]}'?" if close else f"; there are: {', '.join(of_group)}"
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    same = [one for one in names if one.endswith(f".{name}")]  # --lr is --optim.lr
+    close = same if len(same) == 1 else difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(names)}"

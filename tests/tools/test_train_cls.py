@@ -213,6 +213,7 @@ GROUPS = ["--model.tokenizer=GroupTokenizer", "--model.tokenizer.dim=16", "--mod
         (["--optim.lr=0"], "optim.lr must be positive"),
         (["--optim.ema=2"], "optim.ema must be"),
         (["--optim.lrr=1"], "did you mean 'optim.lr'"),
+        (["--out=runs/mine"], "unknown setting 'out'; it is 'run_dir' here"),
         (["--train.epoch=1"], "did you mean 'train.epochs'"),
         (["--data.val_fraction=2"], "must be between 0 and 1"),
         (["--augment.scale=[2,1]"], "the smaller first"),
