@@ -26,7 +26,7 @@ from bixt3d.version import __version__
 BLOCK = 1_200_000
 """Points of a block with its margin (see `plan_blocks`); scenes with fewer are labelled as a whole."""
 RING = 0.5
-"""Part of the margin that windows are laid over too: those of the block alone would leave a seam at its border."""
+"""Part of the margin that windows are laid over too: they reach into the block, and lie as in the block beside it."""
 CHUNK = 4_000_000
 """Points whose results are written at a time."""
 ORIGIN = np.zeros(3)

@@ -17,6 +17,10 @@ from bixt3d.types import Features
 
 EDGE = 0.05
 """Weight of the voxel farthest from the center of its window; the center has weight 1."""
+LEAST = 0.1
+"""A voxel whose weights in all windows sum to no more becomes the center of another one."""
+MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
+"""Shifts and factors that make numbers look random, those of SplitMix64 (Steele et al. 2014)."""
 
 
 @torch.inference_mode()
@@ -34,8 +38,9 @@ def scene_probabilities(
     """Return the probability of each class for every voxel of a scene, on the CPU.
 
     A scene of at most ``window`` voxels goes through the model in one pass, all others in windows of as many voxels,
-    made like the crops of training: the nearest voxels of one voxel. The next center is the voxel that is covered
-    least, until all are covered. Probabilities are averaged, weighted by the distance from the center of each window.
+    made like the crops of training: the nearest voxels of one voxel. Probabilities are averaged, weighted by the
+    distance from the center of each window. The next center is the first voxel, in `random_order`, whose weights sum to
+    at most `LEAST`: the windows at a place depend on the voxels around it alone, and blocks of a scene share them.
 
     ``needed``: the voxels that must be covered, others lie around them and may get zeros; default: all. ``votes``:
     test-time augmentation, the mean over as many turns about z. ``progress``: called with the number of needed voxels
@@ -49,8 +54,10 @@ def scene_probabilities(
         if progress:
             progress(int(needed.sum()))
         return probability
-    weights, sums = np.where(needed, 0.0, np.inf), None
-    while (center := int(weights.argmin())) >= 0 and weights[center] == 0:
+    weights, sums = np.zeros(len(scene)), None
+    for center in random_order(scene).tolist():
+        if weights[center] > LEAST or not needed[center]:
+            continue
         index = nearest_voxels(scene, center, window, shape)
         probability = read(index, center)
         weight = _window_weights(scene, index, center, shape)
@@ -58,9 +65,20 @@ def scene_probabilities(
             sums = torch.zeros(len(scene), probability.shape[1])
         sums[index] += probability * torch.from_numpy(weight[:, None]).float()
         if progress:
-            progress(int((weights[index] == 0).sum()))
+            progress(int((needed[index] & (weights[index] == 0)).sum()))
         weights[index] += weight
-    return sums / torch.from_numpy(weights[:, None]).float()
+    return sums / torch.from_numpy(np.maximum(weights, EDGE / 2)[:, None]).float()
+
+
+def random_order(scene: Scene) -> Int[np.ndarray, " V"]:
+    """Return the voxels in random order, by a hash of their cells: voxels of a part have the order of the whole."""
+    cells = np.floor(scene.xyz.double().numpy() / scene.grid).astype(np.int64).astype(np.uint64)
+    key = np.zeros(len(scene), np.uint64)
+    for axis in range(3):
+        key += cells[:, axis] + np.uint64(0x9E3779B97F4A7C15)
+        for shift, factor in MIXING:
+            key = (key ^ (key >> np.uint64(shift))) * np.uint64(factor)
+    return key.argsort(kind="stable")
 
 
 def middle_voxel(scene: Scene) -> int:

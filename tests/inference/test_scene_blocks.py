@@ -15,7 +15,7 @@ from bixt3d.datasets.scenes.blocks import FLOOR, Block, plan_blocks  # noqa: E40
 from bixt3d.datasets.scenes.scene import from_origin, make_scene  # noqa: E402
 from bixt3d.inference import scene_blocks  # noqa: E402
 from bixt3d.inference.scene_blocks import NumbersOnDisk  # noqa: E402
-from bixt3d.inference.windows import scene_probabilities  # noqa: E402
+from bixt3d.inference.windows import random_order, scene_probabilities  # noqa: E402
 from bixt3d.types import Features, InputError  # noqa: E402
 
 ALL = 10**9
@@ -78,10 +78,11 @@ def test_a_corner_of_two_corridors_is_cut():
 def test_margins_are_as_wide_as_a_window_of_a_sparse_scan_but_not_of_a_corridor():
     rng = np.random.default_rng(0)
     square, diagonal = rng.random((100_000, 3)) * (3000, 3000, 9), 14_000 * rng.random((100_000, 1)) + np.zeros(3)
+    corridor = 14_000 * FLOOR * 0.5  # covered square meters
     for sample, total, expected in (
-        (square, 4_000_000, np.sqrt(16384 / np.pi * 2.25)),  # 2.25 square meters for each point
-        (square, 100_000_000, np.sqrt(16384 / np.pi) * 0.5),
-        (diagonal, 50_000_000, np.sqrt(16384 / np.pi) * 0.5),
+        (square, 4_000_000, 2 * np.sqrt(16384 / np.pi * 2.25)),  # 2.25 square meters for each point
+        (square, 100_000_000, 2 * np.sqrt(16384 / np.pi) * 0.5),
+        (diagonal, 50_000_000, np.sqrt(corridor * 2 / 50) / 4),
     ):
         assert plan_blocks(sample, total, 2_000_000, 16384, 0.5)[1] == pytest.approx(expected, rel=0.01)
 
@@ -238,6 +239,31 @@ def test_parts_of_other_weights_of_a_changed_file_or_of_other_settings_are_made_
     after, _ = predictor.predict_las(source, tmp_path / "parts")
     fresh, _ = predictor.predict_las(source, tmp_path / "fresh")
     assert same(after, fresh) and not torch.equal(before, after.confidence)
+
+
+def test_windows_lie_in_a_block_as_in_the_whole_scene(run, survey):
+    """What a window sees decides its labels, so these are the same to the bit, but where a chain of windows is cut."""
+    predictor = load_scene_run(run, ALL, window=64)
+    whole = predictor.predict(survey)
+    predictor.block = len(whole.labels) // 4
+    blocks = predictor.predict(survey)
+    assert torch.equal(whole.labels, blocks.labels)
+    assert (whole.confidence == blocks.confidence).float().mean() > 0.999
+
+
+def test_the_order_of_windows_is_that_of_the_whole_in_each_part_and_random():
+    xyz = np.random.default_rng(0).random((3000, 3)) * (50, 40, 9)
+    label, origin, features = np.full(3000, -1), np.zeros(3), Features.parse("height")
+    whole = make_scene(xyz, {}, label, features, 1.0, origin=origin)
+    kept = np.flatnonzero((xyz[:, 0] >= 20) & (xyz[:, 1] < 30))
+    part = make_scene(xyz[kept], {}, label[kept], features, 1.0, origin=origin)
+    of_whole = np.empty(len(part), int)
+    of_whole[part.inverse.numpy()] = whole.inverse.numpy()[kept]
+    order = random_order(whole)
+    assert of_whole[random_order(part)].tolist() == [one for one in order if one in set(of_whole)]
+    turns = np.argsort(order)
+    for axis in range(3):
+        assert abs(np.corrcoef(turns, whole.xyz[:, axis])[0, 1]) < 0.05
 
 
 def test_the_borders_of_blocks_add_no_changes_of_label(run, tmp_path):

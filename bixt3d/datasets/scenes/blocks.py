@@ -53,8 +53,8 @@ def plan_blocks(
     A block stays whole if more than half of its points would be in both halves, as they are so narrow: so the blocks of
     a scene that is very dense in one place have more points.
 
-    The margin is how far outside of a block points count for the labels in it: the radius of a window on flat ground,
-    or, where the scan is sparse, of as many points; at most an eighth of the side of a square of ``most`` points, at
+    The margin is how far outside of a block points count for the labels in it: the diameter of a window on flat ground,
+    or, where the scan is sparse, of as many points; at most a quarter of the side of a square of ``most`` points, at
     least what computed features need.
 
     Args:
@@ -66,10 +66,10 @@ def plan_blocks(
     """
     if total <= most:
         return [Block()], 0.0
-    side = sqrt(float(np.prod(np.ptp(xyz[:, :2], axis=0))) * most / total)
     least = FLOOR * grid
     covered = len(np.unique(np.floor(xyz[:, :2] / least), axis=0)) * least**2
-    margin = max(least, min(sqrt(window / pi * max(grid**2, covered / total)), side / 8))
+    radius, side = sqrt(window / pi * max(grid**2, covered / total)), sqrt(covered * most / total)
+    margin = max(least, min(2 * radius, side / 4))
     return list(_halves(Block(), xyz, most * len(xyz) / total, margin, grid)), margin
 
 
