@@ -1,19 +1,21 @@
 """Release the weights of a run: a folder of bixt3d/pretrained/ with weights, settings, result and model card.
 
-    python benchmarks/release.py NAME RUN [--verify]
+    python benchmarks/release.py NAME RUN [--verify | --test]
 
 NAME has an entry in benchmarks/releases.yaml: what it was trained on and its licence, what it is for, and its limits;
 all else on the card is taken from the run. Weights are stored as they were evaluated (float32; those of the exponential
 moving average, if the run has one); paths of this machine are replaced by those of the config. The table of
 docs/pretrained.md is written anew. --verify runs the command on the card that reproduces the figures, and compares
-them.
+them; --test takes the figures from it, for weights older than a change of the test. A release is a run too.
 """
 
 import argparse
+import json
 import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ PRETRAINED = ROOT / "bixt3d" / "pretrained"
 PAGE = ROOT / "docs" / "pretrained.md"
 COPIED = ("metrics.csv", "result.json", "run.json")
 OF_A_MACHINE = re.compile(r"(?<![\w.])/(root|home|work|tmp|mnt|Users)/")
+OF_TRAINING = ("commit", "torch", "version", "device", "seed", "weights", "epochs", "seconds", "peak_memory")
+"""What the result of a test says of itself, and not of the scores."""
 IN_ALL = 25_000_000
 """Bytes of all weights together, at most: they are part of the wheel."""
 HUB_TASKS = {"imgcls": "image-classification"}
@@ -45,8 +49,11 @@ CARD = (ROOT / "benchmarks" / "release_card.md").read_text(encoding="utf-8")
 """The text of a card."""
 
 
-def release(name: str, run: Path, verify: bool = False) -> Path:
-    """Write the folder of a release; return it. Raises InputError, and writes nothing, for a run that cannot be one."""
+def release(name: str, run: Path, verify: bool = False, test: bool = False) -> Path:
+    """Write the folder of a release; return it. Raises InputError, and writes nothing, for a run that cannot be one.
+
+    ``verify``: compare the figures of the run with those of its weights, tested again; ``test``: take the latter.
+    """
     entries = yaml.safe_load((ROOT / "benchmarks" / "releases.yaml").read_text(encoding="utf-8"))
     if name not in entries:
         raise InputError(f"benchmarks/releases.yaml has no entry '{name}': it has {', '.join(entries)}")
@@ -58,8 +65,11 @@ def release(name: str, run: Path, verify: bool = False) -> Path:
         folder.mkdir()
         write_release(folder, name, entries[name], found)
         check_release(folder)
+        tested = call(["test", str(folder), f"--out={folder.parent / 'test'}"]) if verify or test else {}
         if verify:
-            check_figures(folder, found)
+            check_figures(tested, found)
+        if test:
+            use_figures(folder, name, entries[name], found, tested)
         shutil.rmtree(PRETRAINED / name, ignore_errors=True)
         shutil.copytree(folder, PRETRAINED / name)
     write_table(entries)
@@ -107,6 +117,7 @@ def card(name: str, entry: Mapping[str, Any], run: RunFolder, folder: Path) -> s
         else "of the last update",
         "figures": "\n".join(rows),
         "convention": result.get("convention") or CONVENTIONS[program],
+        "tested": f", tested at commit {result['tested_at']}" if "tested_at" in result else "",
         "changes": f" with {entry['changes']}" if entry.get("changes") else "",
         **{key: result[key] for key in ("parameters", "commit", "torch", "seed", "device", "epochs")},
         **{key: entry[key] for key in ("title", "config", "data", "page", "licence", "split", "selection", "needs")},
@@ -184,12 +195,20 @@ def header_of(content: bytes) -> str:
     return content[8 : 8 + int.from_bytes(content[:8], "little")].decode("utf-8")
 
 
-def check_figures(folder: Path, run: RunFolder) -> None:
+def check_figures(tested: Mapping[str, Any], run: RunFolder) -> None:
     """Raise InputError if the released weights, tested again, have other figures than the run."""
-    result = call(["test", str(folder), f"--out={folder.parent / 'test'}"])
     for key in run.headline:
-        if round(result[key], 4) != round(run.result[key], 4):
-            raise InputError(f"{key} is {result[key]:.4%} from the released weights, {run.result[key]:.4%} in the run")
+        if round(tested[key], 4) != round(run.result[key], 4):
+            raise InputError(f"{key} is {tested[key]:.4%} from the released weights, {run.result[key]:.4%} in the run")
+
+
+def use_figures(folder: Path, name: str, entry: Mapping[str, Any], run: RunFolder, tested: Mapping[str, Any]) -> None:
+    """Write the figures of a test in place of those of the run, and the commit at which they were tested."""
+    scores = {key: value for key, value in tested.items() if key in run.result and key not in OF_TRAINING}
+    result = {key: value for key, value in run.result.items() if key != "best_on_test"}
+    result |= scores | {"tested_at": tested["commit"]}
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card(name, entry, replace(run, result=result), folder), encoding="utf-8")
 
 
 def main() -> None:
@@ -197,10 +216,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="name of the release, of benchmarks/releases.yaml")
     parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--verify", action="store_true", help="reproduce the figures with the released weights")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--verify", action="store_true", help="reproduce the figures with the released weights")
+    how.add_argument("--test", action="store_true", help="take the figures from a test of the released weights")
     given = parser.parse_args()
     try:
-        folder = release(given.name, given.run, given.verify)
+        folder = release(given.name, given.run, given.verify, given.test)
     except InputError as error:
         parser.exit(2, f"error: {error}\n")
     size = sum(path.stat().st_size for path in folder.iterdir())
