@@ -117,7 +117,7 @@ def card(name: str, entry: Mapping[str, Any], run: RunFolder, folder: Path) -> s
         else "of the last update",
         "figures": "\n".join(rows),
         "convention": result.get("convention") or CONVENTIONS[program],
-        "tested": f", tested at commit {result['tested_at']}" if "tested_at" in result else "",
+        "tested": f" (tested at commit {result['tested_at']})" if "tested_at" in result else "",
         "changes": f" with {entry['changes']}" if entry.get("changes") else "",
         **{key: result[key] for key in ("parameters", "commit", "torch", "seed", "device", "epochs")},
         **{key: entry[key] for key in ("title", "config", "data", "page", "licence", "split", "selection", "needs")},
