@@ -19,7 +19,8 @@ class VoxelTokenizer(Tokenizer):
     """Embed every point, then pool the points of each voxel: maximum and mean, through a linear layer.
 
     A sinusoidal positional encoding of its mean position, through a linear layer, is added to every token. Costs one
-    sort. Clouds of a batch with fewer voxels than others repeat theirs.
+    sort. Clouds of a batch with fewer voxels than others repeat theirs, and attention counts the copies too: what a
+    cloud gets depends a little on the others. Tests and predictions of scenes have one cloud in a batch, so no copies.
 
     Args:
         dim: width of the tokens.
