@@ -112,7 +112,7 @@ def test_extra_bytes_that_nothing_describes_are_said(tmp_path):
 @pytest.mark.parametrize(
     ("wkt", "expected"),
     [
-        (WKT, {"name": "Paris + height", "units": "metres"}),
+        (WKT, {"name": "Paris + height", "units": "metres", "vertical": "feet"}),
         ('PROJCS["x",GEOGCS["y",UNIT["degree",0.01745]],UNIT["US survey foot",0.304800609601219]]', "US survey feet"),
         ('PROJCRS["x",BASEGEOGCRS["y"],CS[Cartesian,2],LENGTHUNIT["foot",0.3048]]', "feet"),
         ('GEOGCS["WGS 84",UNIT["degree",0.0174532925199433]]', "degrees"),
@@ -130,6 +130,28 @@ def test_the_coordinate_system_gives_units(tmp_path, wkt, expected):
     unit = f"coordinates are in {expected}, as the coordinate system of the file says"
     metres = expected is None or isinstance(expected, dict)
     assert cloud.notes == (() if metres else (degrees,) if expected == "degrees" else (unit,))
+
+
+@pytest.mark.parametrize(
+    ("wkt", "expected"),
+    [
+        ('PROJCS["x",UNIT["foot",0.3048]]', (0.3048, 0.3048)),
+        (
+            'COMPD_CS["x",PROJCS["y",UNIT["metre",1]],VERT_CS["z",UNIT["US survey foot",0.3048006096]]]',
+            (1, 1200 / 3937),
+        ),
+        ('PROJCS["x",UNIT["rod",5.0292]]', (5.0292, 5.0292)),
+        ('PROJCS["x",UNIT["nothing",0.0]]', None),
+        ('PROJCS["x",UNIT["a of b m",1e+-]]', None),
+        ('GEOGCS["WGS 84",UNIT["degree",0.0174532925199433]]', None),
+        ("", None),
+    ],
+)
+def test_units_in_meters(tmp_path, wkt, expected):
+    (cloud,) = read_file(write_las_file(tmp_path / "a.las", make_las(6, wkt=wkt)))
+    assert cloud.meters == (expected and pytest.approx(expected, rel=1e-9))
+    with open_las(tmp_path / "a.las") as las:
+        assert las.meters == cloud.meters
 
 
 def test_keys_of_geotiff_give_name_and_units(tmp_path):

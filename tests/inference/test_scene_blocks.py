@@ -19,6 +19,7 @@ from bixt3d.inference.windows import random_order, scene_probabilities  # noqa: 
 from bixt3d.types import Features, InputError  # noqa: E402
 
 ALL = 10**9
+FOOT = 0.3048
 STATUS = Path("/proc/self/status")
 
 
@@ -173,6 +174,25 @@ def test_a_copy_at_other_coordinates_has_the_same_labels(run, survey, tmp_path, 
     far = shifted(survey, tmp_path / "far.las", np.array([499_000.0, 4_999_099.5, 0]))
     assert read_file(far)[0].xyz[0, 1] - read_file(survey)[0].xyz[0, 1] == pytest.approx(5_000_000)
     assert same(predictor.predict_las(survey, tmp_path / "a")[0], predictor.predict_las(far, tmp_path / "b")[0])
+
+
+@pytest.mark.parametrize("block", [1500, ALL])
+@pytest.mark.parametrize(("heights", "height"), [("", FOOT), (',VERT_CS["h",UNIT["metre",1]]', 1.0)])
+def test_a_survey_in_feet_has_the_labels_of_the_same_in_meters(run, survey, tmp_path, block, heights, height):
+    predictor, las = load_scene_run(run, block), laspy.read(survey)
+    units = np.array([FOOT, FOOT, height])
+    las.header.scales, las.header.offsets = las.header.scales / units, las.header.offsets / units
+    las.points.scales, las.points.offsets = las.header.scales, las.header.offsets
+    wkt = f'COMPD_CS["feet",PROJCS["y",UNIT["foot",{FOOT}]]{heights}]'
+    las.header.vlrs = [one for one in las.header.vlrs if one.record_id != 2112]
+    las.header.vlrs.append(laspy.VLR("LASF_Projection", 2112, "", wkt.encode() + b"\0"))
+    las.write(tmp_path / "feet.laz")
+    in_feet = predictor.predict_las(tmp_path / "feet.laz", tmp_path / "a")[0]
+    in_meters = predictor.predict_las(survey, tmp_path / "b")[0]
+    assert torch.equal(in_feet.labels, in_meters.labels)
+    note = f"x and y, in units of 0.3048 m, and z, of {height:g} m, converted to meters for the model"
+    assert note in in_feet.notes and note in predictor.predict(tmp_path / "feet.laz").notes
+    assert torch.equal(predictor.predict(tmp_path / "feet.laz").labels, in_feet.labels)
 
 
 def test_numbers_on_disk_are_those_of_an_array(tmp_path, monkeypatch):

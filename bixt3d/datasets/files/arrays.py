@@ -96,7 +96,7 @@ def _are_rows(clouds: Any) -> bool:
 
 
 def _of_points(points: Points) -> Cloud:
-    return Cloud(points.xyz, points.columns, notes=points.notes)
+    return Cloud(points.xyz, points.columns, notes=points.notes, meters=points.meters)
 
 
 def _from_frame(frame: Any) -> Cloud:

@@ -57,6 +57,7 @@ class Cloud:
         original: the cloud with all its points, if some were dropped because they have no position; else None.
         kept: the indices of these points in ``original``; None: all.
         extent: of the whole cloud, if these are some of its points, in random order.
+        meters: the units of x and y, and of z, in meters, if the source says them.
 
     Example:
         >>> import numpy as np
@@ -76,6 +77,7 @@ class Cloud:
     original: "Cloud | None" = None
     kept: Int[np.ndarray, " N"] | None = None
     extent: Extent | None = None
+    meters: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.xyz)

@@ -16,13 +16,14 @@ from bixt3d.types import InputError
 
 
 class Points(NamedTuple):
-    """Positions, features by their names in a file, and ``notes``, ``up`` and ``words`` as in `Cloud`."""
+    """Positions, features by their names in a file, and ``notes``, ``up``, ``words``, ``meters`` as in `Cloud`."""
 
     xyz: Float[np.ndarray, "N 3"]
     columns: dict[str, Shaped[np.ndarray, "N _"]]
     notes: tuple[str, ...] = ()
     up: Up | None = None
     words: Mapping[str, tuple[str, ...]] = {}
+    meters: tuple[float, float] | None = None
 
 
 MAX_COLUMNS = 1000

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from bixt3d.datasets.files.columns import Points
-from bixt3d.datasets.files.las_crs import crs_notes
+from bixt3d.datasets.files.las_crs import crs_notes, meters_of
 from bixt3d.datasets.files.las_dims import Dimensions, eight_bit
 from bixt3d.datasets.files.las_header import LASZIP, LasHeader, check_chunks, read_extended, read_header
 from bixt3d.io.bounds import counted, open_plain
@@ -45,6 +45,7 @@ class LasFile:
         self.all_records = self.header.records + self.extended
         self.dims = Dimensions(self.header)
         self.notes = self.header.notes + self.dims.notes + self._tail() + crs_notes(self.all_records)
+        self.meters = meters_of(self.all_records)
 
     def __len__(self) -> int:
         return self.header.count
@@ -184,7 +185,7 @@ def _all_points(las: LasFile) -> Points:
         for name, values in chunk.columns.items():
             columns.setdefault(name, np.empty((len(las), values.shape[1]), values.dtype))[place] = values
     colors, notes = standard_colors(columns, float(columns["rgb"].max()) if "rgb" in columns else 0.0)
-    return Points(xyz, columns | colors, las.notes + notes)
+    return Points(xyz, columns | colors, las.notes + notes, meters=las.meters)
 
 
 def standard_colors(

@@ -71,7 +71,7 @@ def read_file(path: str | Path, num_points: int = MESH_POINTS, viewpoint: bool =
     clouds = [
         Cloud(
             *(one.xyz, one.columns, name, num_faces > 0, one.up or UPS.get(suffix), one.notes),
-            **{"num_faces": num_faces, "words": one.words},
+            **{"num_faces": num_faces, "words": one.words, "meters": one.meters},
         )
         for name, one in zip(names, found, strict=True)
     ]

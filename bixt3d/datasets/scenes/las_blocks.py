@@ -16,7 +16,7 @@ from bixt3d.datasets.files.cloud import Cloud, has_position
 from bixt3d.datasets.files.feature_columns import columns_of
 from bixt3d.datasets.files.las import LasFile, open_las, standard_colors
 from bixt3d.datasets.scenes.blocks import Block, plan_blocks, sample_index
-from bixt3d.datasets.scenes.scene import from_origin
+from bixt3d.datasets.scenes.scene import from_origin, in_meters, unit_notes
 from bixt3d.io.bounds import listed, printable
 from bixt3d.io.writing import write_whole
 from bixt3d.types import Features, InputError
@@ -100,7 +100,8 @@ def sort_las(
             grid, window, size = sizes
             blocks, margin = plan_blocks(sample, len(las), size, window, grid)
             unread = tuple(name for name in las.dims.names if name not in names)
-            parts = LasBlocks(folder, key, len(las), margin, tuple(blocks), {}, unread, most, las.notes)
+            notes = (*las.notes, *unit_notes(las.meters))
+            parts = LasBlocks(folder, key, len(las), margin, tuple(blocks), {}, unread, most, notes)
             parts = _sort(las, parts, names, low)
     except InputError as error:
         raise InputError(f"{printable(path)} {error}") from error
@@ -170,5 +171,5 @@ def _sort(las: LasFile, parts: LasBlocks, names: list[str], low: Float[np.ndarra
 def _chunks(las: LasFile, names: list[str], what: str) -> Any:
     with tqdm(total=len(las), desc=what, unit=" points", unit_scale=True, leave=False, disable=None) as progress:
         for chunk in las.chunks(names):
-            yield chunk
+            yield chunk._replace(xyz=in_meters(chunk.xyz, las.meters))
             progress.update(len(chunk.xyz))

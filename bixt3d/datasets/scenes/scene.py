@@ -20,7 +20,7 @@ from bixt3d.types import Features, InputError
 RESOLUTION = 1e6
 """Steps per unit of length to which positions are rounded: those of a shifted copy of a scene are then the same."""
 
-MADE = 7
+MADE = 8
 """The number of this way to make scenes; caches of another one are made again."""
 
 WIDE = 2**17
@@ -33,6 +33,22 @@ def check_scene(cloud: Cloud, name: str) -> None:
         raise InputError(f"{name} is a mesh: a scene is a cloud of points")
     if cloud.up == "y":
         raise InputError(f"{name} has y up, as its format defines it: write the scene with z up in another format")
+
+
+def in_meters(xyz: Float[np.ndarray, "N 3"], meters: tuple[float, float] | None) -> Float[np.ndarray, "N 3"]:
+    """Return positions in meters if their unit is known (see `Cloud.meters`); else as they are."""
+    if meters in (None, (1.0, 1.0)):
+        return xyz
+    across, up = meters
+    return xyz * (across, across, up)
+
+
+def unit_notes(meters: tuple[float, float] | None) -> tuple[str, ...]:
+    """Return a note if `in_meters` converts."""
+    if meters in (None, (1.0, 1.0)):
+        return ()
+    across, up = meters
+    return (f"x and y, in units of {across:.6g} m, and z, of {up:.6g} m, converted to meters for the model",)
 
 
 @dataclass(frozen=True, eq=False)
