@@ -1,6 +1,8 @@
 """What is tested on a device that is not the CPU; see test_emulated_device.py, which runs it with the plugin."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from torch import nn
 from bixt3d.datasets.images.folder import LabeledReader
 from bixt3d.datasets.images.reading import ImageSet
 from bixt3d.datasets.images.transforms import square_view
+from bixt3d.datasets.scenes.crops import SceneSet
+from bixt3d.datasets.scenes.scene import Scene
 from bixt3d.engine.loop import EpochSums
 from bixt3d.engine.optim import make_average, make_optimizer
 from bixt3d.inference.clouds import PartPredictor
@@ -26,8 +30,9 @@ from bixt3d.types import CloudSet, Features
 
 SETTINGS = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONFIGS}
 DIFFERENT = {str([settings.get(part) for part in ("model", "augment")]): path for path, settings in SETTINGS.items()}
-DIFFERENT = {key: path for key, path in DIFFERENT.items() if task_of(path).program != "scenes"}  # voxels are counted
 """One of the configs that have the same model and augmentation: they differ in data sets and epochs."""
+SCENES = [path for path in DIFFERENT.values() if task_of(path).program == "scenes"]
+OTHERS = [path for path in DIFFERENT.values() if path not in SCENES]
 BATCH = 3  # of which mixing takes one
 CLASSES, PARTS = tuple("abcdef"), tuple("pqr")
 
@@ -95,7 +100,7 @@ def fewer_layers(path: Path) -> list[str]:
     return ["--model.encoder.depth=3"] if encoder and not differ else []
 
 
-@pytest.mark.parametrize("path", DIFFERENT.values(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
 def test_in_a_training_step_the_host_does_not_wait_for_the_device(path):
     task = task_of(path)
     parser = task.make_parser("a test")
@@ -120,6 +125,28 @@ def test_in_a_training_step_the_host_does_not_wait_for_the_device(path):
         sums.add(loss, correct, BATCH)
     assert sums.read()["loss"] > 0
     assert any(not torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
+
+
+def some_scenes(features: Features) -> SceneSet:
+    """Return a set of one small scene whose crops are on the device."""
+    xyz, feats, label = 40 * torch.rand(300, 3), torch.rand(300, features.width), torch.randint(6, (300,))
+    scene = Scene(xyz, feats, label, torch.zeros(300), torch.arange(300), label)
+    return SceneSet((scene,), CLASSES, features, num_points=128, crops=BATCH).to(EMULATED)
+
+
+@pytest.mark.parametrize("path", SCENES, ids=lambda path: path.stem)
+def test_scenes_are_trained_and_scored_on_the_device(path):  # the host waits: voxels are counted
+    task = task_of(path)
+    parser = task.make_parser("a test")
+    run = make_run(parser, parser.parse_args([*config_arguments(path), *fewer_layers(path), "--train.window=256"]))
+    train = some_scenes(run.data.features)
+    module = task.build(run, train).to(EMULATED).train()
+    (batch,) = train.batches([torch.arange(BATCH, device=EMULATED)], 0)
+    loss, _ = task.make_step(run, train)(module, task.make_augment(run, train, 1)(batch, 0))
+    loss.backward()
+    assert loss > 0
+    fabric = SimpleNamespace(global_rank=0, world_size=1, autocast=nullcontext, device=EMULATED)
+    assert 0 <= task.evaluate(module, train, run, fabric).scores.accuracy <= 1
 
 
 def test_clouds_may_lie_on_the_device_or_not_wherever_the_model_lies():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bixt3d.datasets.clouds.source import CloudSource
 from bixt3d.datasets.images.transforms import MEAN, STD
+from bixt3d.datasets.scenes.crops import SceneSet
 from bixt3d.datasets.transforms.feature_augment import fill_by_name, fill_values
 from bixt3d.io.untrusted import check_count, check_different_names, check_keys
 from bixt3d.types import Features, InputError
@@ -20,7 +21,9 @@ MAX_POINTS, LARGEST_IMAGE = 2**18, 2048
 def fill_of(run: Any, train: Any) -> Float[Tensor, " F"] | None:
     """Return the values of missing features if the run trains with feature dropout; else None."""
     drops = getattr(run.augment, "feature_dropout", 0)  # an augmentation of the user's own may not have it
-    return fill_values(train.feats, train.features) if drops and train.features else None
+    if not drops or not train.features:
+        return None
+    return train.fill if isinstance(train, SceneSet) else fill_values(train.feats, train.features)
 
 
 def describe_clouds(data: CloudSource, fill: Float[Tensor, " F"] | None = None) -> dict[str, Any]:

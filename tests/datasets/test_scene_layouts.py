@@ -2,18 +2,20 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from bixt3d.datasets import S3DIS, ScanNet, SceneFolder, SceneSet, SemanticKITTI
+from bixt3d.datasets import S3DIS, CloudAugment, ScanNet, SceneFolder, SceneSet, SemanticKITTI
 from bixt3d.datasets.files.las_new import write_las
 from bixt3d.datasets.scenes import crops, stored
 from bixt3d.datasets.scenes.s3dis import mended, read_object
 from bixt3d.datasets.scenes.scannet import IDS
 from bixt3d.datasets.scenes.semantickitti import CLASS_OF
 from bixt3d.nn.feature_scale import fit_feature_scales
+from bixt3d.tasks.inputs import fill_of
 from bixt3d.tasks.scene_segmentation import SceneSegmentation
 from bixt3d.tasks.settings import make_run
 from bixt3d.types import InputError
@@ -430,6 +432,16 @@ def test_statistics_of_a_large_set_are_those_of_scenes_spread_over_it(tmp_path, 
     assert len(train.feats) == 32
     monkeypatch.setattr(crops, "MOST_FEATS", 16)
     assert train.feats.tolist() == [*train.scenes[0].feats.tolist(), *train.scenes[2].feats.tolist()]
+
+
+def test_the_features_of_a_set_are_read_once_for_feature_dropout(tmp_path, monkeypatch):
+    train, _ = SemanticKITTI(str(write_kitti(tmp_path)), **FINE, features="intensity").load()
+    train, run = train.to("meta"), SimpleNamespace(augment=CloudAugment(feature_dropout=0.2))
+    fill = fill_of(run, train)
+    assert fill.device.type == "meta"  # where the batches are
+    monkeypatch.setattr(SceneSet, "feats", None)
+    assert fill_of(run, train) is fill
+    assert fill_of(SimpleNamespace(augment=CloudAugment()), train) is None
 
 
 def test_a_folder_says_what_was_changed_in_its_files(tmp_path):

@@ -15,6 +15,7 @@ from torch import Tensor
 from bixt3d.datasets.scenes.computed import HIGHEST
 from bixt3d.datasets.scenes.scene import Scene, points_by_class
 from bixt3d.datasets.scenes.stored import StoredScenes
+from bixt3d.datasets.transforms.feature_augment import fill_values
 from bixt3d.types import NO_FEATURES, Features, InputError
 
 Shape = Literal["sphere", "cylinder"]
@@ -98,6 +99,11 @@ class SceneSet:
         """The features of all voxels; of a set of more than `MOST_FEATS`, those of scenes spread over it."""
         step = ceil(self.sizes.sum() / MOST_FEATS)
         return torch.cat([self.scenes[place].feats for place in range(0, len(self.scenes), step)])
+
+    @cached_property
+    def fill(self) -> Float[Tensor, " F"]:
+        """The value of each column that stands for a missing feature (see `fill_values`), on the device of batches."""
+        return fill_values(self.feats, self.features).to(self.device)
 
     def subset(self, index: Int[Tensor, " B"]) -> "SceneSet":
         """Return a set whose scenes are the crops at these indices."""
