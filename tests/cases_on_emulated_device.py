@@ -149,6 +149,14 @@ def test_scenes_are_trained_and_scored_on_the_device(path):  # the host waits: v
     assert 0 <= task.evaluate(module, train, run, fabric).scores.accuracy <= 1
 
 
+def test_crops_are_made_without_waiting_for_the_device():
+    scenes = some_scenes(Features()).to("cpu")  # copying a batch to the device is a wait
+    ((index,),) = scenes.with_fewer_crops([[torch.arange(BATCH, device=EMULATED)]], seed=0)
+    with no_waits():
+        (batch,) = scenes.batches([index], 0)
+    assert len(batch["xyz"]) == BATCH
+
+
 def test_clouds_may_lie_on_the_device_or_not_wherever_the_model_lies():
     torch.manual_seed(0)
     model = TokenSegmenter(3, 6, PointTokenizer(8), BixtEncoder(8, 1, 2, 4, reads="tokens"))

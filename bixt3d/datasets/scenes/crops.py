@@ -107,7 +107,7 @@ class SceneSet:
 
     def subset(self, index: Int[Tensor, " B"]) -> "SceneSet":
         """Return a set whose scenes are the crops at these indices."""
-        crops = [self.crop(self.draw_center(0, int(i)), self.crop_sizes[-1]) for i in index]
+        crops = [self.crop(self.draw_center(0, i), self.crop_sizes[-1]) for i in index.tolist()]
         return replace(self, scenes=tuple(crops), crops=len(crops))
 
     def to(self, device: torch.device | str) -> "SceneSet":
@@ -121,7 +121,7 @@ class SceneSet:
         """
         for number, index in enumerate(indices):
             size = self.draw_size(seed or 0, number)
-            crops = [self.crop(self.draw_center(seed or 0, int(i)), size) for i in index]
+            crops = [self.crop(self.draw_center(seed or 0, i), size) for i in index.tolist()]
             batch = {"xyz": torch.stack([one.xyz for one in crops]), "feats": torch.stack([one.feats for one in crops])}
             batch["labels"] = torch.stack([one.label for one in crops])
             yield {name: tensor.to(self.device) for name, tensor in batch.items()} | {"index": index.to(self.device)}
@@ -149,13 +149,14 @@ class SceneSet:
     ) -> list[list[Int[Tensor, " _"]]]:
         """Return the batches of each step with as many voxels as they would have in the smallest crops, or one crop.
 
-        ``uncounted``: crops at the start of each batch that are left out of it later.
+        They are moved to the CPU, where crops are made, before the first step: afterwards the host would wait for the
+        device. ``uncounted``: crops at the start of each batch that are left out of it later.
         """
         numbers = count()
 
         def fewer(index: Int[Tensor, " _"]) -> Int[Tensor, " _"]:
             voxels = (len(index) - uncounted) * self.crop_sizes[0]
-            return index[: uncounted + max(1, voxels // self.draw_size(seed, next(numbers)))]
+            return index[: uncounted + max(1, voxels // self.draw_size(seed, next(numbers)))].cpu()
 
         return [[fewer(index) for index in step] for step in plan]
 
