@@ -97,3 +97,14 @@ def frequency_weights(counts: Int[Tensor, " C"], power: float) -> Float[Tensor, 
 def count_correct(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
     """Return the number of correct predictions, as a tensor on the device."""
     return (logits.argmax(1) == labels).sum().float()
+
+
+@torch.no_grad()
+def sum_correct_shares(predicted: Int[Tensor, "B ..."], labels: Int[Tensor, "B ..."]) -> Float[Tensor, ""]:
+    """Return the sum over a batch of the share of each sample's points or pixels with a label (>= 0) that are correct.
+
+    A sample without labels counts as the mean of the others.
+    """
+    labelled = (labels >= 0).flatten(1).sum(1)
+    shares = (predicted == labels).flatten(1).sum(1) / labelled.clamp(min=1)
+    return shares.sum() * len(shares) / (labelled > 0).sum().clamp(min=1)

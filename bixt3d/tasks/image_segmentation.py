@@ -19,6 +19,7 @@ from bixt3d.inference.images import ImageSegmentationPredictor, segment
 from bixt3d.io.untrusted import check_count
 from bixt3d.models.image_presets import MakeImageSegmenter
 from bixt3d.tasks.calibration import calibration_bins, calibration_facts, calibration_text
+from bixt3d.tasks.class_metrics import sum_correct_shares
 from bixt3d.tasks.image_metrics import CONVENTION, SegmentScores, count_pixels, score_segments
 from bixt3d.tasks.image_task import ImageTask
 from bixt3d.tasks.inputs import LARGEST_IMAGE, describe_images, read_images
@@ -125,11 +126,10 @@ class ImageSegmentation(ImageTask):
     def make_step(self, run: Run, train: ImageSet) -> Step:
         def step(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             logits, labels = model(batch["image"]).float(), batch["labels"]
-            known, weight = labels >= 0, batch["weight"]
             smooth = run.train.label_smoothing
             losses = cross_entropy(logits, labels, ignore_index=-1, label_smoothing=smooth, reduction="none")
-            right = ((logits.detach().argmax(1) == labels) & known).sum((1, 2)) / weight.clamp(min=1)
-            return losses.sum() / weight.sum().clamp(min=1), right.sum()  # its own sum is not deterministic on GPUs
+            loss = losses.sum() / batch["weight"].sum().clamp(min=1)  # its own mean is not deterministic on GPUs
+            return loss, sum_correct_shares(logits.argmax(1), labels)
 
         return step
 

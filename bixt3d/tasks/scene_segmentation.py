@@ -24,7 +24,7 @@ from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.inference.windows import scene_probabilities
 from bixt3d.models.presets import MakeSegmenter
 from bixt3d.tasks.calibration import calibration_bins, calibration_facts, calibration_text
-from bixt3d.tasks.class_metrics import count_confusion, frequency_weights
+from bixt3d.tasks.class_metrics import count_confusion, frequency_weights, sum_correct_shares
 from bixt3d.tasks.scene_input import describe_scenes, read_scenes
 from bixt3d.tasks.scene_metrics import (
     CONVENTION,
@@ -182,8 +182,7 @@ class SceneSegmentation(Task):
             loss = losses.sum() / weight.sum().clamp(min=1)
             if run.train.lovasz:
                 loss = loss + run.train.lovasz * lovasz_softmax(logits.softmax(2)[known], labels[known])
-            right = ((logits.detach().argmax(2) == labels) & known).sum(1) / weight.clamp(min=1)
-            return loss, right.sum()
+            return loss, sum_correct_shares(logits.argmax(2), labels)
 
         return step
 

@@ -4,9 +4,27 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
-from bixt3d.tasks.class_metrics import count_correct, log_frequency, score_classes, smooth_cross_entropy
+from bixt3d.datasets.images.folder import LabeledReader
+from bixt3d.datasets.images.reading import ImageSet
+from bixt3d.datasets.images.transforms import square_view
+from bixt3d.datasets.scenes.crops import SceneSet
+from bixt3d.datasets.scenes.scene import Scene
+from bixt3d.engine.optim import Optim
+from bixt3d.engine.runtime import Runtime
+from bixt3d.tasks.class_metrics import (
+    count_correct,
+    log_frequency,
+    score_classes,
+    smooth_cross_entropy,
+    sum_correct_shares,
+)
+from bixt3d.tasks.image_segmentation import ImageSegmentation
+from bixt3d.tasks.scene_segmentation import SceneSegmentation
+from bixt3d.tasks.settings import Run
+from bixt3d.tasks.task import Task
 
 
 def logits_of(predicted: list[int], num_classes: int) -> torch.Tensor:
@@ -69,6 +87,41 @@ def test_the_loss_is_computed_in_full_precision():
 
 def test_correct_predictions_are_counted():
     assert count_correct(logits_of([0, 1, 1, 2], 3), torch.tensor([0, 1, 2, 2])).item() == 3
+
+
+def test_samples_without_labels_count_as_the_mean_of_the_others():
+    predicted, labels = torch.tensor([[0, 1], [0, 1], [0, 1]]), torch.tensor([[0, 0], [0, -1], [-1, -1]])
+    assert sum_correct_shares(predicted, labels) == 3 * (0.5 + 1) / 2
+    assert sum_correct_shares(predicted[2:], labels[2:]) == 0
+
+
+class Perfect(nn.Module):
+    """Predicts the labels 0 and 1 that ``feats`` or the first channel of an image are."""
+
+    def forward(self, first: torch.Tensor, feats: torch.Tensor | None = None) -> torch.Tensor:
+        given = (first, 1) if feats is None else (feats, 2)
+        return torch.cat([1 - given[0], given[0]], given[1])
+
+
+def some_set(task: Task) -> SceneSet | ImageSet:
+    if task.unit == "images":
+        view, label = square_view(4, crop_fraction=1.0), torch.zeros(2, dtype=torch.long)
+        return ImageSet(LabeledReader([], label, view, view, cache=False), label, ("a", "b"), workers=0, index=label)
+    one = torch.tensor([0, 1])
+    scene = Scene(torch.rand(2, 3), torch.zeros(2, 0), one, torch.zeros(2), one, one)
+    return SceneSet((scene,), ("a", "b"))
+
+
+@pytest.mark.parametrize("task", [SceneSegmentation(), ImageSegmentation()], ids=lambda task: task.program)
+def test_a_perfect_model_is_right_in_training_also_if_a_sample_has_no_labels(task):
+    shape = (4, 3, 1) if task.unit == "crops" else (4, 1, 3, 3)
+    given = torch.randint(2, shape).float()
+    labels = given.squeeze(2 if task.unit == "crops" else 1).long()
+    labels[2:] = -1
+    batch = {"labels": labels, "weight": (labels >= 0).flatten(1).sum(1)}
+    batch |= {"xyz": given, "feats": given} if task.unit == "crops" else {"image": given}
+    run, train = Run(0, None, None, task.train(), None, Optim(), Runtime()), some_set(task)
+    assert task.make_step(run, train)(Perfect(), batch)[1] == 4
 
 
 def test_the_log_frequency_of_a_class_is_the_log_of_its_share_of_the_set():
