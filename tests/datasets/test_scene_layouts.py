@@ -427,11 +427,17 @@ def test_a_scan_that_changed_is_read_again(tmp_path):
     assert values(source.load()[1], 1)[1] == [18, 18]
 
 
-def test_statistics_of_a_large_set_are_those_of_scenes_spread_over_it(tmp_path, monkeypatch):
+def test_statistics_of_a_large_set_are_those_of_voxels_spread_over_each_scene(tmp_path, monkeypatch):
     train, _ = SemanticKITTI(str(write_kitti(tmp_path)), **FINE, features="intensity").load()
     assert len(train.feats) == 32
     monkeypatch.setattr(crops, "MOST_FEATS", 16)
+    assert train.feats.tolist() == [row for scene in train.scenes for row in scene.feats[::2].tolist()]
+    monkeypatch.setattr(crops, "MANY_SCENES", 2)
     assert train.feats.tolist() == [*train.scenes[0].feats.tolist(), *train.scenes[2].feats.tolist()]
+    monkeypatch.setattr(crops, "MOST_FEATS", 8)
+    assert train.feats.tolist() == [row for place in (0, 2) for row in train.scenes[place].feats[::2].tolist()]
+    monkeypatch.setattr(crops, "MOST_FEATS", 32)
+    assert len(train.feats) == 32  # it is not larger
 
 
 def test_the_features_of_a_set_are_read_once_for_feature_dropout(tmp_path, monkeypatch):

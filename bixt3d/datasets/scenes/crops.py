@@ -23,7 +23,9 @@ Draw = Literal["voxels", "points", "scenes"]
 CropSize = int | tuple[int, int]
 """Voxels of a crop: one number, or the smallest and the largest, see `sizes_of_crops`."""
 MOST_FEATS = 50_000_000
-"""Largest number of voxels whose features are looked at together."""
+"""Largest number of voxels whose features are looked at together, plus one for each scene."""
+MANY_SCENES = 1000
+"""Scenes that represent a set which is larger than that: each is read from disk to look at its features."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,17 @@ class SceneSet:
 
     @property
     def feats(self) -> Float[Tensor, "V F"]:
-        """The features of all voxels; of a set of more than `MOST_FEATS`, those of scenes spread over it."""
-        step = ceil(self.sizes.sum() / MOST_FEATS)
-        return torch.cat([self.scenes[place].feats for place in range(0, len(self.scenes), step)])
+        """The features of all voxels; of a set of more than `MOST_FEATS`, those of voxels spread over its scenes."""
+        skip = min(ceil(self.sizes.sum() / MOST_FEATS), ceil(len(self.scenes) / MANY_SCENES))
+        sizes = self.sizes[::skip]
+        step = ceil(sizes.sum() / MOST_FEATS)
+        found = torch.empty(int((-(-sizes // step)).sum()), self.features.width)
+        first = 0
+        for place in range(0, len(self.scenes), skip):  # one by one: more files than these cannot stay mapped
+            feats = self.scenes[place].feats[::step]
+            found[first : first + len(feats)] = feats
+            first += len(feats)
+        return found
 
     @cached_property
     def fill(self) -> Float[Tensor, " F"]:
