@@ -13,6 +13,7 @@ from bixt3d import CloudSource, ImageSource, SegmentationSource
 from bixt3d.cli import compare_run
 from bixt3d.cli.choice import find
 from bixt3d.cli.main import COMMANDS, call
+from bixt3d.datasets.scenes.relief import NARROW
 from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.datasets.scenes.tiles import write_tile
 from bixt3d.io.known_classes import known_classes
@@ -56,6 +57,10 @@ def commands(page: str) -> list[str]:
 
 
 EVERY = [(page, command) for page in NAMES if page != RESULTS for command in commands(page)]
+
+
+def test_the_page_on_scenes_says_how_wide_the_narrowest_hills_are():
+    assert f"from {2 * NARROW:.0f} voxels wide" in read("docs/scenes.md")
 
 
 def make_scans(folder: Path) -> None:

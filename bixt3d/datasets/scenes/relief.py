@@ -11,7 +11,7 @@ from bixt3d.types import Features
 RATE, CONES = 0.3, 8
 """Probability that a crop is changed; cones that are laid under it."""
 NARROW = 5.0
-"""Smallest radius of a cone, in voxels."""
+"""Smallest radius of a cone, in voxels: half of its width."""
 
 
 def raise_scenes(
