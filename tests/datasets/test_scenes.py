@@ -8,7 +8,7 @@ import trimesh
 from bixt3d.datasets import Rooms, SceneFolder
 from bixt3d.datasets.files.cloud import Cloud
 from bixt3d.datasets.scenes.computed import compress, note_columns
-from bixt3d.datasets.scenes.crops import SceneSet
+from bixt3d.datasets.scenes.crops import SceneSet, local_positions, nearest_voxels
 from bixt3d.datasets.scenes.folder import read_scene_file, split_files, unread_of
 from bixt3d.datasets.scenes.heights import heights, local_floors, valley_heights
 from bixt3d.datasets.scenes.mix import mix_scenes
@@ -295,6 +295,17 @@ def test_crops_of_one_size_keep_their_plan():
 def test_other_sizes_of_crops_are_refused(sizes, sentence: str):
     with pytest.raises(InputError, match=sentence):
         Rooms(num_points=sizes)
+
+
+def test_windows_of_a_crop_are_windows_of_its_scene():
+    xyz, columns, label = cloud(20_000)
+    xyz[:, 2] += 3 * xyz[:, 0]  # on a slope, where each voxel has its own floor
+    whole = make_scene(xyz, columns, label, RGB, 0.5)
+    crop = SceneSet((whole,), ("low", "high"), RGB).crop((0, 700), 400)
+    index = nearest_voxels(whole, 700, 400, "sphere")
+    for center in (0, 30, 399):
+        expected = local_positions(whole, index, int(index[center]))
+        assert torch.allclose(local_positions(crop, np.arange(400), center), expected, atol=1e-4)
 
 
 def test_a_small_scene_is_repeated_to_fill_a_crop():

@@ -179,7 +179,7 @@ class SceneSet:
             local_positions(scene, index, center[1]),
             scene.feats[index],
             label,
-            scene.floor[index],
+            ((scene.floor[index] - scene.floor[center[1]]) / scene.grid).float(),
             torch.arange(len(index), dtype=torch.int32),
             label.int(),
             name=scene.name,
