@@ -195,9 +195,7 @@ def predict_all(
     Runs in evaluation mode. Raises InputError for outputs that are not finite.
     """
     model.eval()
-    if fabric.world_size > 1:  # running statistics of batch norms may differ: use those of the first process
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, 0)
+    share_buffers(model, fabric)
     total = len(examples)
     share = -(-total // fabric.world_size)
     mine = (torch.arange(share, device=fabric.device) * fabric.world_size + fabric.global_rank) % total
@@ -211,6 +209,13 @@ def predict_all(
     for rows in merged:
         check_outputs(rows)
     return merged
+
+
+def share_buffers(model: nn.Module, fabric: Fabric) -> None:
+    """Give all processes the buffers of the first one, whose running statistics are saved; theirs may differ."""
+    if fabric.world_size > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def merge(mine: Sequence[T], fabric: Fabric) -> list[T]:

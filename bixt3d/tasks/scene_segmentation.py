@@ -18,7 +18,7 @@ from bixt3d.datasets.scenes.relief import raise_scenes
 from bixt3d.datasets.scenes.source import SceneSource
 from bixt3d.datasets.transforms.draws import Draws
 from bixt3d.engine.fabric import Fabric
-from bixt3d.engine.loop import Batch, Step, merge
+from bixt3d.engine.loop import Batch, Step, merge, share_buffers
 from bixt3d.inference.predictions import check_finite
 from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.inference.windows import scene_probabilities
@@ -188,6 +188,7 @@ class SceneSegmentation(Task):
 
     def evaluate(self, module: nn.Module, scenes: SceneSet, run: Run, fabric: Fabric, votes: int = 1) -> Evaluation:
         module.eval()
+        share_buffers(module, fabric)
         number, window = len(scenes.class_names), run.train.window or run.data.crop_sizes[-1]
         mine = []
         for place in range(fabric.global_rank, len(scenes.scenes), fabric.world_size):

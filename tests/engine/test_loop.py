@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from groups import join_group
 from lightning_fabric import Fabric
 from torch import distributed, nn
 from torch.amp import GradScaler
@@ -218,17 +219,9 @@ def test_examples_count_by_the_weights_of_the_batch_over_all_micro_batches(fabri
     torch.testing.assert_close(before - state.module.head.weight, lr * gradient)
 
 
-class Group(Fabric):
-    """One of several processes, which know each other already."""
-
-    world_size = property(lambda self: distributed.get_world_size())
-    global_rank = property(lambda self: distributed.get_rank())
-
-
 def predict_in_group(rank: int, number: int, folder: Path) -> None:
     """Let one of so many processes predict eleven clouds, and the last one save what it gets."""
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/{number}", rank=rank, world_size=number)
+    fabric = join_group(rank, number, folder)
     torch.manual_seed(2)
     clouds, model = make_clouds(11), Reader()
     model.norm.running_mean += rank  # only those of the first process count
@@ -237,7 +230,7 @@ def predict_in_group(rank: int, number: int, folder: Path) -> None:
         clouds,
         2,
         lambda model, batch: (batch["label"], model(batch["xyz"], batch["feats"])),
-        Group(accelerator="cpu", devices=1),
+        fabric,
     )
     if rank == number - 1:
         torch.save(found, folder / f"{number}.pt")

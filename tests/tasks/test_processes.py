@@ -9,7 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from groups import join_group
 from PIL import Image
+from torch import distributed, nn
+
+from bixt3d.datasets import Rooms
+from bixt3d.datasets.scenes.crops import SceneSet
+from bixt3d.datasets.scenes.scene import make_scene
+from bixt3d.engine.optim import Optim
+from bixt3d.engine.runtime import Runtime
+from bixt3d.tasks.scene_segmentation import SceneSegmentation, SceneTrain
+from bixt3d.tasks.settings import Run
+from bixt3d.types import Features
 
 PROGRAM = Path(__file__).with_name("four_tasks.py")
 TASKS = ("classification", "part segmentation", "image classification", "image segmentation")
@@ -65,3 +76,36 @@ def test_two_processes_evaluate_to_the_last_digit_as_one_does(found, task):
     errors = [[one.pop("expected_calibration_error") for one in facts] for facts in (alone, together)]
     assert together == alone
     assert errors[1] == pytest.approx(errors[0], abs=1e-6)  # of probabilities, which depend on the size of batches
+
+
+class Normalized(nn.Module):
+    """Label voxels by their positions, less the running mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, xyz: torch.Tensor, feats: torch.Tensor) -> torch.Tensor:
+        return self.norm(xyz.flatten(0, 1)).view_as(xyz)
+
+
+def evaluate_in_group(rank: int, number: int, folder: Path) -> None:
+    """Let one of so many processes label five scenes, and the last one save what it gets."""
+    fabric, rng = join_group(rank, number, folder), np.random.default_rng(0)
+    scenes = [make_scene(rng.random((50, 3)) * 4, {}, rng.integers(0, 3, 50), Features(), 1.0) for _ in range(5)]
+    model = Normalized()
+    model.norm.running_mean += 4 * rank * torch.tensor([1, -1, 0])  # only those of the first process count
+    run = Run(0, Rooms(num_points=64), None, SceneTrain(), None, Optim(), Runtime())
+    found = SceneSegmentation().evaluate(model, SceneSet(scenes, ("a", "b", "c")), run, fabric)
+    if rank == number - 1:
+        torch.save((found.predicted, found.facts()), folder / f"{number}.pt")
+    distributed.destroy_process_group()
+
+
+def test_any_number_of_processes_labels_scenes_by_the_running_statistics_of_the_first(tmp_path):
+    for number in (1, 2, 3):
+        torch.multiprocessing.start_processes(evaluate_in_group, (number, tmp_path), number, start_method="fork")
+    (alone, facts), *others = (torch.load(tmp_path / f"{number}.pt") for number in (1, 2, 3))
+    assert len(torch.cat(alone).unique()) == 3
+    for predicted, same in others:
+        assert all(map(torch.equal, predicted, alone)) and same == facts
