@@ -13,6 +13,8 @@ from bixt3d.types import InputError, Pyramid, Tokens
 
 MAX_CELLS = 2**18
 """The most cells along an axis."""
+MAX_NUMBERS = 2**63
+"""The most cells of all clouds of a batch: their numbers must fit into 64 bits."""
 
 
 class VoxelTokenizer(Tokenizer):
@@ -73,11 +75,17 @@ def group_by_voxel(
     """Return the voxel of every point, numbered over the batch; the points of each voxel; the voxels of every cloud.
 
     M is the largest number of voxels of a cloud; the others repeat theirs, in order. The host waits for V and M.
+    Raises InputError for more than 512 clouds if all their grids together have more than 2^63 cells.
     """
     cells = (xyz / size).floor().long()
-    cells = (cells - cells.amin((0, 1))).clamp(max=MAX_CELLS - 1).unbind(2)
+    cells = (cells - cells.amin((0, 1))).clamp(max=MAX_CELLS - 1)
+    sizes = cells.amax((0, 1)) + 1
+    if len(xyz) * MAX_CELLS**3 > MAX_NUMBERS and len(xyz) * int(sizes.prod()) > MAX_NUMBERS:  # the host seldom waits
+        grid = " x ".join(map(str, sizes.tolist()))
+        raise InputError(f"a batch of {len(xyz)} clouds in a grid of {grid} voxels is too large: take fewer clouds")
+    x, y, z = cells.unbind(2)
     cloud = torch.arange(len(xyz), device=xyz.device)[:, None]
-    key = ((cloud * MAX_CELLS + cells[0]) * MAX_CELLS + cells[1]) * MAX_CELLS + cells[2]
+    key = ((cloud * sizes[0] + x) * sizes[1] + y) * sizes[2] + z
     _, own, inside = key.flatten().unique(return_inverse=True, return_counts=True)
     per_cloud = own.view(len(xyz), -1)
     first, last = per_cloud.amin(1, keepdim=True), per_cloud.amax(1, keepdim=True)

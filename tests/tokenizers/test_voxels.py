@@ -25,6 +25,29 @@ def test_voxels_are_those_of_each_cloud_and_smaller_clouds_repeat_theirs():
     assert table.tolist() == [[0, 1], [2, 2]]
 
 
+def test_clouds_share_no_voxel_however_many_they_are():
+    xyz = torch.rand(1500, 5, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([90.0, 1, 20])
+    own, count, table = group_by_voxel(xyz, 0.5)
+    seen = 0
+    for place, cloud in enumerate(xyz):
+        alone, _, (voxels,) = group_by_voxel(cloud[None], 0.5)
+        assert torch.equal(own[5 * place : 5 * place + 5], alone + seen)
+        assert torch.equal(table[place], seen + torch.arange(table.shape[1]) % len(voxels))
+        seen += len(voxels)
+    assert seen == len(count) and count.sum() == 7500
+
+
+def test_more_cells_than_numbers_are_refused_and_as_many_are_not():
+    xyz = torch.zeros(1025, 2, 3)
+    xyz[:512, 1] = 1e6
+    own, _, _ = group_by_voxel(xyz[:512], 1.0)
+    assert own.tolist() == list(range(1024))
+    with pytest.raises(InputError) as refused:
+        group_by_voxel(xyz, 1.0)
+    grid = "262144 x 262144 x 262144"
+    assert str(refused.value) == f"a batch of 1025 clouds in a grid of {grid} voxels is too large: take fewer clouds"
+
+
 @pytest.mark.parametrize("refine", [None, REFINE])
 def test_a_token_lies_at_the_mean_of_its_points_and_pools_their_maximum_and_mean(refine):
     model, xyz = tokenizer(refine=refine), torch.rand(1, 200, 3, generator=torch.Generator().manual_seed(1))
