@@ -344,6 +344,18 @@ def test_windows_cover_every_voxel_and_agree_with_one_pass_where_the_model_sees_
     torch.testing.assert_close(whole, (10 * made.feats[:, :3]).softmax(1))
 
 
+@pytest.mark.parametrize("shape", ["sphere", "cylinder"])
+def test_a_window_has_its_center_and_windows_cover_a_mast_with_more_voxels_than_a_window(shape):
+    mast = np.column_stack([np.full((40, 2), 0.5), np.arange(40) + 0.5])
+    ground = np.column_stack([np.indices((10, 10)).reshape(2, -1).T + 0.5, np.full(100, 0.5)])[1:]
+    xyz = np.concatenate([mast, ground])
+    made = make_scene(xyz, {"rgb": np.random.default_rng(0).random((139, 3))}, np.zeros(139, int), RGB, 1.0)
+    for center in range(len(made)):
+        index = nearest_voxels(made, center, 16, shape)
+        assert center in index and len(set(index)) == 16
+    torch.testing.assert_close(scene_probabilities(Copies(), made, 16, shape), (10 * made.feats[:, :3]).softmax(1))
+
+
 class Place(torch.nn.Module):
     """Answers with positions: turned views must differ, and their mean over a full turn must not."""
 

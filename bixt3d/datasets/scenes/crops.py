@@ -214,10 +214,15 @@ def las_codes(words: Sequence[Sequence[str]]) -> tuple[int, ...] | None:
 
 
 def nearest_voxels(scene: Scene, center: int, count: int, shape: Shape) -> Int[np.ndarray, " M"]:
-    """Return the nearest voxels of one voxel, nearest first; all of them if there are not more than ``count``."""
+    """Return the nearest voxels of one voxel, nearest first; all of them if there are not more than ``count``.
+
+    The voxel itself is always among them.
+    """
     tree = scene.tree if shape == "sphere" else scene.flat_tree
-    found = tree.query(tree.data[center], min(count, len(scene)))[1]
-    return np.atleast_1d(found)
+    found = np.atleast_1d(tree.query(tree.data[center], min(count, len(scene)))[1])
+    if center not in found:  # more than ``count`` voxels lie exactly there, seen from above: a mast
+        found = np.append(center, found[:-1])
+    return found
 
 
 def local_positions(scene: Scene, index: Int[np.ndarray, " M"], center: int) -> Float[Tensor, "M 3"]:
