@@ -124,7 +124,7 @@ def train_epoch(
     """Train for an epoch; return mean loss, accuracy, and throughput as ``<unit>_per_second``.
 
     Loss and gradient of a step are means over its examples in all processes, weighted by ``batch["weight"]`` if there
-    is one; so gradient accumulation changes neither.
+    is one; so gradient accumulation changes neither, but for a loss that is no mean over examples, such as Lovász.
 
     Args:
         state: model, optimizer and schedule, which are updated.

@@ -49,8 +49,8 @@ class Runtime:
         deterministic: allow only deterministic operations.
         threads: CPU threads; null: PyTorch's default.
         accumulate: gradient accumulation: split each batch into this number of micro-batches and add up their
-            gradients: less memory. Equal to training without, but for batch norm, whose statistics are those of a
-            micro-batch.
+            gradients: less memory. Equal to training without, except with batch norm, whose statistics are those of a
+            micro-batch, and with the Lovász loss of scenes (train.lovasz), which is that of each micro-batch.
         sync_batchnorm: synchronise batch norm statistics among processes (as SyncBatchNorm); null: yes.
         keep_freed_memory: keep freed memory in the process, for speed; null: in training on a CPU.
     """
