@@ -25,6 +25,7 @@ from bixt3d.engine.memory import return_freed_memory
 from bixt3d.inference.scene_blocks import NumbersOnDisk, numbers_in
 from bixt3d.inference.scenes import ScenePrediction, ScenePredictor
 from bixt3d.io.bounds import printable
+from bixt3d.io.writing import write_error
 from bixt3d.types import InputError
 
 Shown = tuple[np.ndarray, np.ndarray]
@@ -110,7 +111,7 @@ def shown_progress(path: Path, total: int | None = None) -> Iterator[Any]:
         except InputError as error:
             text, place, name = map(printable, (error, path, path.name))
             text = place.removesuffix(name) + text if text.startswith(f"{name} ") else text
-            raise InputError(text if text.startswith(place) else f"{place}: {text}") from error
+            raise type(error)(text if text.startswith(place) else f"{place}: {text}") from error
 
 
 def facts_of(path: Path, name: str, prediction: ScenePrediction) -> dict[str, Any]:
@@ -169,6 +170,6 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
         draw_parts(png, [cloud], prediction.class_names, "z")
         library = write_html(page, [cloud], prediction.class_names, printable(path.name), "z")
     except OSError as error:
-        raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error
+        raise write_error(base, error) from error
     files = [str(file) for file in written]
     return {"point_files": files, "out": [*files, str(png), str(page), str(library)], "notes": list(notes)}

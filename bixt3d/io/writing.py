@@ -5,17 +5,24 @@ import errno
 import glob
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bixt3d.errors import InputError
 
+PROBE = 2**16
+"""Bytes that are written to learn why a file could not be written, where an error does not say it."""
+
+
+class WriteError(InputError):
+    """A file could not be written, as where the disk is full: the same call can succeed later."""
+
 
 def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> None:
     """Write a file atomically and durably: call ``write`` with a temporary path, flush to disk, rename.
 
-    Raises InputError if it cannot be written, or with ``new`` if the file exists already.
+    Raises WriteError if it cannot be written, or with ``new`` if the file exists already.
     """
     temporary = temporary_name(path)
     try:
@@ -26,16 +33,44 @@ def write_whole(path: Path, write: Callable[[Path], Any], new: bool = False) -> 
         _sync(path.parent)
     except FileExistsError as error:
         problem = "there is one already" if path.parent.is_dir() else f"{path.parent} is a file"
-        raise InputError(f"could not write {path}: {problem}; choose another folder") from error
+        raise WriteError(f"could not write {path}: {problem}; choose another folder") from error
     except (OSError, RuntimeError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        advice = "free some space or choose another folder" if full else "choose another folder"
-        raise InputError(
-            f"could not write {path}: {'the disk is full' if full else _reason(error)}; {advice}"
-        ) from error
+        raise write_error(path, _system_error(error, temporary)) from error
     finally:
         with contextlib.suppress(OSError):  # the folder itself may be what is wrong
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into a WriteError that says that this file could not be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, _system_error(error, path)) from error
+
+
+def write_error(path: Path, error: Exception) -> WriteError:
+    """Return an error that says that a file could not be written, why, and what to do."""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    advice = "free some space or choose another folder" if full else "choose another folder"
+    return WriteError(f"could not write {path}: {'the disk is full' if full else _reason(error)}; {advice}")
+
+
+def _system_error(error: Exception, path: Path) -> Exception:
+    """Return the error of the system behind one that does not name it, as of lazrs and NumPy: write to the file again.
+
+    What is written is of no use, and the file neither.
+    """
+    if getattr(error, "errno", None) or not path.exists():
+        return error
+    try:
+        with path.open("r+b", buffering=0) as file:
+            file.seek(0, os.SEEK_END)
+            file.write(bytes(PROBE))
+    except OSError as found:
+        return found
+    return error
 
 
 def replace_file(path: Path, content: bytes | Iterable[bytes]) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from small_disk import largest_file
 from torch import distributed
 
 from bixt3d.datasets.clouds import cache
@@ -120,23 +119,11 @@ def test_a_cache_with_labels_out_of_range_is_written_again(tmp_path, name):
         assert all(map(torch.equal, tensors_of(HDF5[name](tmp_path).load()), tensors_of(expected)))
 
 
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """Refuse files of more than 100 bytes."""
-    limit, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
 @pytest.mark.parametrize("name", HDF5)
 def test_without_space_for_a_cache_each_process_reads_a_set_that_fits_and_says_so(tmp_path, name, monkeypatch):
     write_set(tmp_path)
     alone = HDF5[name](tmp_path).load()
-    with two_processes(), full_disk():
+    with two_processes(), largest_file(100):
         sets = HDF5[name](tmp_path).load()
         assert all(map(torch.equal, tensors_of(sets), tensors_of(alone)))
         assert "could not write" in sets[0].notes[0] and "into its own memory" in sets[0].notes[0]

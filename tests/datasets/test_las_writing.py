@@ -11,12 +11,14 @@ laspy = pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 
 
 from las_files import WKT, first_point, las_bytes, make_las, write_las_file  # noqa: E402
 from laspy.vlrs.vlrlist import VLRList  # noqa: E402
+from small_disk import largest_file  # noqa: E402
 
 from bixt3d.datasets.files.las import open_las  # noqa: E402
 from bixt3d.datasets.files.las_new import scale_of, write_las  # noqa: E402
 from bixt3d.datasets.files.las_writing import copy_las  # noqa: E402
 from bixt3d.datasets.files.reader import read_file  # noqa: E402
 from bixt3d.datasets.files.writers import LabelledPoints, write_points  # noqa: E402
+from bixt3d.io.writing import WriteError  # noqa: E402
 from bixt3d.types import InputError  # noqa: E402
 
 LABEL, CONFIDENCE = np.arange(200) % 7, np.linspace(0, 1, 200, dtype=np.float32)
@@ -84,6 +86,14 @@ def test_waveforms_of_several_channels_are_not_copied_wrongly_to_laz(tmp_path):
     with pytest.raises(InputError, match="several scanner channels cannot be copied"):
         copy_las(tmp_path / "b.laz", source, NEW)
     assert copy_las(tmp_path / "b.las", source, NEW) == () and not (tmp_path / "b.laz").exists()
+
+
+@pytest.mark.parametrize("ending", ["las", "laz"])
+def test_a_copy_that_does_not_fit_on_the_disk_says_why(tmp_path, ending):
+    source = write_las_file(tmp_path / "a.las", make_las(6))
+    with largest_file(2000), pytest.raises(WriteError, match=rf"could not write .*b\.{ending}: File too large"):
+        copy_las(tmp_path / f"b.{ending}", source, NEW)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_dimensions_that_are_there_are_kept_and_the_new_get_free_names(tmp_path):

@@ -11,7 +11,7 @@ from torch import nn
 
 from bixt3d.engine.checkpoint import load_checkpoint, must_fit, save_checkpoint, write_json, write_text
 from bixt3d.io.weights import fit_weights, load_weights, save_weights
-from bixt3d.io.writing import host_name, write_whole
+from bixt3d.io.writing import WriteError, host_name, write_whole, writing
 from bixt3d.types import InputError
 
 
@@ -110,6 +110,21 @@ def test_a_full_disk_is_named_in_the_message(tmp_path):
     with pytest.raises(InputError, match="the disk is full; free some space"):
         write_whole(tmp_path / "a.txt", full)
     assert (tmp_path / "a.txt").read_text() == "old"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
+@pytest.mark.parametrize("error", [RuntimeError("IoError: Failed to call write"), OSError("9 requested and 0 written")])
+def test_a_full_disk_is_named_where_a_library_hides_it(tmp_path, error):
+    def fail(path: Path):
+        path.symlink_to("/dev/full")
+        raise error
+
+    with pytest.raises(WriteError, match="the disk is full; free some space"):
+        write_whole(tmp_path / "a.laz", fail)
+    with pytest.raises(WriteError, match="the disk is full; free some space"), writing(tmp_path / "b"):
+        (tmp_path / "b").symlink_to("/dev/full")
+        raise OSError(str(error))
+    assert files(tmp_path) == ["b"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")

@@ -9,6 +9,7 @@ import torch
 laspy = pytest.importorskip("laspy", reason="needs laspy and lazrs: pip install 'bixt3d[lidar]'")
 
 from scene_runs import load_scene_run, train_a_little, write_survey  # noqa: E402
+from small_disk import largest_file  # noqa: E402
 
 from bixt3d.datasets.files.reader import read_file  # noqa: E402
 from bixt3d.datasets.scenes.blocks import FLOOR, Block, plan_blocks  # noqa: E402
@@ -16,6 +17,7 @@ from bixt3d.datasets.scenes.scene import from_origin, make_scene  # noqa: E402
 from bixt3d.inference import scene_blocks  # noqa: E402
 from bixt3d.inference.scene_blocks import NumbersOnDisk  # noqa: E402
 from bixt3d.inference.windows import random_order, scene_probabilities  # noqa: E402
+from bixt3d.io.writing import WriteError  # noqa: E402
 from bixt3d.types import Features, InputError  # noqa: E402
 
 ALL = 10**9
@@ -259,6 +261,13 @@ def test_parts_of_other_weights_of_a_changed_file_or_of_other_settings_are_made_
     after, _ = predictor.predict_las(source, tmp_path / "parts")
     fresh, _ = predictor.predict_las(source, tmp_path / "fresh")
     assert same(after, fresh) and not torch.equal(before, after.confidence)
+
+
+@pytest.mark.parametrize(("point_bytes", "file"), [(1, r"sample\.npy"), (25, "block_0")])
+def test_points_that_do_not_fit_on_the_disk_are_a_sentence(run, survey, tmp_path, point_bytes, file):
+    predictor, total = load_scene_run(run, ALL), len(laspy.read(survey))
+    with largest_file(point_bytes * total), pytest.raises(WriteError, match=f"^could not write .*{file}: File too"):
+        predictor.predict_las(survey, tmp_path)
 
 
 def test_windows_lie_in_a_block_as_in_the_whole_scene(run, survey):

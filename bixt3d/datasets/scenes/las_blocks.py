@@ -18,7 +18,7 @@ from bixt3d.datasets.files.las import LasFile, open_las, standard_colors
 from bixt3d.datasets.scenes.blocks import Block, plan_blocks, sample_index
 from bixt3d.datasets.scenes.scene import from_origin, in_meters, unit_notes
 from bixt3d.io.bounds import listed, printable
-from bixt3d.io.writing import write_whole
+from bixt3d.io.writing import WriteError, write_whole, writing
 from bixt3d.types import Features, InputError
 
 PLAN, SHOWN, LOCK = "plan.json", "sample.npy", "lock"
@@ -82,7 +82,7 @@ def sort_las(
 
     ``features``: of the points, which are kept beside positions; ``needed``: names of those that the file must have;
     ``sizes``: side of a voxel, voxels of a window, points of a block. The file is read twice: for its bounds, and for
-    its points. Raises InputError if it is damaged or lacks a feature.
+    its points. Raises InputError if it is damaged or lacks a feature, and WriteError if the disk is full.
     """
     if (found := _read_plan(folder, key)) is not None:
         return found
@@ -96,13 +96,16 @@ def sort_las(
                 raise InputError(f"has no {listed(missing)} (it has {listed(las.dims.names)})")
             names = [one for found in columns.values() for one in found]
             low, sample, most = _bounds(las, names)
-            np.save(folder / SHOWN, sample)
+            with writing(folder / SHOWN):
+                np.save(folder / SHOWN, sample)
             grid, window, size = sizes
             blocks, margin = plan_blocks(sample, len(las), size, window, grid)
             unread = tuple(name for name in las.dims.names if name not in names)
             notes = (*las.notes, *unit_notes(las.meters))
             parts = LasBlocks(folder, key, len(las), margin, tuple(blocks), {}, unread, most, notes)
             parts = _sort(las, parts, names, low)
+    except WriteError:
+        raise
     except InputError as error:
         raise InputError(f"{printable(path)} {error}") from error
     content = asdict(parts) | {"folder": ""}
@@ -159,11 +162,11 @@ def _sort(las: LasFile, parts: LasBlocks, names: list[str], low: Float[np.ndarra
             points[f"column {name}"] = values
         for number, block in enumerate(parts.blocks):
             if len(inside := np.flatnonzero(block.holds(xyz, parts.margin))):
-                with parts.path(number).open("ab") as file:
+                with writing(parts.path(number)), parts.path(number).open("ab") as file:
                     file.write(points[inside].data)
     for number in range(len(parts.blocks)):
         if parts.path(number).is_file():
-            with parts.path(number).open("rb+") as file:
+            with writing(parts.path(number)), parts.path(number).open("rb+") as file:
                 os.fsync(file.fileno())
     return parts
 
