@@ -19,7 +19,7 @@ from bixt3d.datasets.scenes.scene import MADE, from_origin, make_scene
 from bixt3d.inference.predictions import check_finite
 from bixt3d.inference.windows import scene_probabilities
 from bixt3d.io.bounds import printable
-from bixt3d.io.writing import write_whole
+from bixt3d.io.writing import reserve, write_whole, writing
 from bixt3d.types import VOID
 from bixt3d.version import __version__
 
@@ -157,15 +157,18 @@ def label_las(predictor: Any, path: Path, folder: Path, progress: Progress = Non
 
     What is done is kept in the folder: after an interruption the same call goes on where it was. Returns also a cloud
     without points, whose notes say what was filled or converted, and the parts of the file. Raises InputError if the
-    file is damaged or lacks a feature. No other process may work in the folder.
+    file is damaged or lacks a feature, and WriteError if the disk is full, before the first point is labelled. No
+    other process may work in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sizes = (predictor.grid, predictor.window, predictor.block)
     needed = {one.name for one in predictor.features.columns if one not in COMPUTED} - set(predictor.fill)
     parts = sort_las(path, folder, _key(predictor, path), predictor.features, needed, sizes)
     for found in numbers_in(folder, predictor):
-        with found.path.open("ab") as opened:
-            opened.truncate(parts.total * found.dtype.itemsize)
+        with writing(found.path):
+            found.path.touch()
+            with found.path.open("r+b") as file:
+                reserve(file, parts.total * found.dtype.itemsize)
     for number in range(len(parts.blocks)):
         _label_block(predictor, parts, number, progress, printable(path.name))
     return predictor.prepare(_few(parts, printable(path.name))), parts

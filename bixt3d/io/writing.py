@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bixt3d.errors import InputError
 
@@ -71,6 +71,23 @@ def _system_error(error: Exception, path: Path) -> Exception:
     except OSError as found:
         return found
     return error
+
+
+def reserve(file: BinaryIO, size: int) -> None:
+    """Make a file as large as that, with zeros behind what it holds.
+
+    Raises OSError if the disk is full: later, a mapped page would end the program.
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            return os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system without it
+                raise
+    for start in range(file.seek(0, os.SEEK_END), size, block := 1 << 20):
+        file.write(bytes(min(block, size - start)))
+    file.flush()
+    return None
 
 
 def replace_file(path: Path, content: bytes | Iterable[bytes]) -> None:

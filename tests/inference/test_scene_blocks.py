@@ -1,5 +1,7 @@
 """Scenes in blocks: bounded parts of large files and clouds, with the labels of one path, also after interruptions."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from bixt3d.datasets.scenes.scene import from_origin, make_scene  # noqa: E402
 from bixt3d.inference import scene_blocks  # noqa: E402
 from bixt3d.inference.scene_blocks import NumbersOnDisk  # noqa: E402
 from bixt3d.inference.windows import random_order, scene_probabilities  # noqa: E402
-from bixt3d.io.writing import WriteError  # noqa: E402
+from bixt3d.io.writing import WriteError, reserve  # noqa: E402
 from bixt3d.types import Features, InputError  # noqa: E402
 
 ALL = 10**9
@@ -268,6 +270,30 @@ def test_points_that_do_not_fit_on_the_disk_are_a_sentence(run, survey, tmp_path
     predictor, total = load_scene_run(run, ALL), len(laspy.read(survey))
     with largest_file(point_bytes * total), pytest.raises(WriteError, match=f"^could not write .*{file}: File too"):
         predictor.predict_las(survey, tmp_path)
+
+
+def test_without_space_for_the_results_no_point_is_labelled(run, survey, tmp_path, monkeypatch):
+    predictor, done = load_scene_run(run, 1500), []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        with pytest.raises(WriteError, match="could not write .*label: the disk is full"):
+            predictor.predict_las(survey, tmp_path, done.append)
+    assert not done
+    found, _ = predictor.predict_las(survey, tmp_path)
+    for file, expected in zip(("label", "confidence", "entropy"), (1, 4, 4), strict=True):
+        assert (tmp_path / file).stat().st_size == expected * len(found.labels)
+
+
+@pytest.mark.parametrize("by", ["the system", "zeros"])
+def test_a_file_with_reserved_space_keeps_what_it_holds(tmp_path, monkeypatch, by):
+    if by == "zeros":
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    path, size = tmp_path / "numbers", 3 * 2**20 + 5
+    path.write_bytes(b"abc")
+    for _ in range(2):
+        with path.open("r+b") as file:
+            reserve(file, size)
+    assert path.read_bytes() == b"abc" + bytes(size - 3) and path.stat().st_blocks * 512 >= size
 
 
 def test_windows_lie_in_a_block_as_in_the_whole_scene(run, survey):

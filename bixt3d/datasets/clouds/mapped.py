@@ -1,10 +1,8 @@
 """Tensors in a .safetensors file that is mapped into memory: filled in place, checked and mapped again."""
 
-import errno
 import json
 import math
 import mmap
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from bixt3d.io.bounds import open_plain
-from bixt3d.io.writing import write_whole
+from bixt3d.io.writing import reserve, write_whole
 from bixt3d.types import InputError
 
 LONGEST_HEADER = 10_000
@@ -101,22 +99,8 @@ def size_of(layout: Layout) -> int:
 
 def _in_file(file: BinaryIO, layout: Layout, source: str) -> Tensors:
     header, _ = _header(layout, "0" * 8, source)
-    _reserve(file, len(header) + size_of(layout))
+    reserve(file, len(header) + size_of(layout))
     return _views(_mapped_bytes(file), layout, source)
-
-
-def _reserve(file: BinaryIO, size: int) -> None:
-    """Make a file as large as that. Raises OSError if the disk is full: later, a mapped page would end the program."""
-    if hasattr(os, "posix_fallocate"):
-        try:
-            return os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system without it
-                raise
-    for start in range(0, size, block := 1 << 20):
-        file.write(bytes(min(block, size - start)))
-    file.flush()
-    return None
 
 
 def _mapped_bytes(file: BinaryIO) -> Tensor:
