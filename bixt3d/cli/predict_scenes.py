@@ -80,10 +80,14 @@ def predict_large_file(path: Path, predictor: ScenePredictor, arguments: Namespa
 def kept(folder: Path) -> Iterator[None]:
     """Make a folder for parts that no other process works in, and remove it when all is written.
 
-    After an interruption it stays, and a line says so. Raises InputError if another process works in it.
+    After an interruption it stays, and a line says so. Raises InputError if another process works in it, or if it
+    cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / LOCK).touch()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOCK).touch()
+    except OSError as error:
+        raise InputError(f"could not make the folder {folder}: {error.strerror}; choose another --out") from error
     with lock(folder, LOCK, "work"):
         try:
             yield

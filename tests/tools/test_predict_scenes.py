@@ -95,6 +95,18 @@ def test_a_failed_prediction_says_where_its_parts_are(tmp_path, run, survey, mon
     assert (tmp_path / ".survey_prediction.bixt3d_parts").is_dir()
 
 
+@pytest.mark.parametrize("why", ["File exists", "File name too long"])
+def test_a_folder_for_parts_that_cannot_be_made_is_one_sentence(tmp_path, run, survey, monkeypatch, capsys, why):
+    monkeypatch.setattr(ScenePredictor, "block", 1500)
+    source = tmp_path / f"{'a' if why == 'File exists' else 'a' * 240}.laz"
+    source.write_bytes(survey.read_bytes())
+    (tmp_path / ".a_prediction.bixt3d_parts").write_text("in the way")
+    assert predict(source, "--checkpoint", run, "--out", tmp_path) == 2
+    said = capsys.readouterr().err
+    assert "could not make the folder" in said and f"bixt3d_parts: {why}; choose another --out" in said
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, ".a_prediction.bixt3d_parts"}
+
+
 def test_the_parts_of_another_process_are_left_to_it(tmp_path, run, survey, monkeypatch, capsys):
     monkeypatch.setattr(ScenePredictor, "block", 1500)
     folder = tmp_path / ".survey_prediction.bixt3d_parts"
