@@ -25,7 +25,7 @@ from bixt3d.engine.memory import return_freed_memory
 from bixt3d.inference.scene_blocks import NumbersOnDisk, numbers_in
 from bixt3d.inference.scenes import ScenePrediction, ScenePredictor
 from bixt3d.io.bounds import printable
-from bixt3d.io.writing import write_error
+from bixt3d.io.writing import remove_leftovers, write_error
 from bixt3d.types import InputError
 
 Shown = tuple[np.ndarray, np.ndarray]
@@ -156,6 +156,8 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
     ending = path.suffix.lower()
     formats = arguments.format or (ending[1:] if ending in LAS else "ply",)
     files, (png, page) = [base.with_name(f"{base.name}.{one}") for one in formats], beside(base)
+    for file in (*files, png, page):
+        remove_leftovers(file.parent, file.name)  # by name: other processes may write beside them, on other hosts too
     cloud = PartCloud(shown[0].astype(np.float32), shown[1], range(len(names)), printable(path.name))
     notes: dict[str, None] = dict.fromkeys(prediction.notes)
     written: list[Path] = []

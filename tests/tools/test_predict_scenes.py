@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from bixt3d.datasets.files.las import open_las  # noqa: E402
 from bixt3d.datasets.files.las_header import EXTRA_BYTES, LASZIP  # noqa: E402
 from bixt3d.datasets.files.reader import read_file  # noqa: E402
 from bixt3d.inference.scenes import ScenePredictor  # noqa: E402
+from bixt3d.io.writing import host_name  # noqa: E402
 from bixt3d.types import InputError  # noqa: E402
 
 
@@ -84,6 +88,21 @@ def test_an_interrupted_prediction_goes_on_and_gives_the_same_bytes(tmp_path, ru
     predict(survey, "--checkpoint", run, "--out", tmp_path / "parts")
     one, other = ((tmp_path / name / "survey_prediction.laz").read_bytes() for name in ("whole", "parts"))
     assert one == other and not folder.exists()
+
+
+@pytest.mark.parametrize("block", [1500, 10**9])
+def test_what_killed_predictions_left_half_written_is_removed_and_nothing_else(
+    tmp_path, run, survey, monkeypatch, capsys, block
+):
+    monkeypatch.setattr(ScenePredictor, "block", block)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [f".survey_prediction.{one}.{host_name()}.{dead.pid}.tmp" for one in ("laz", "png", "html")]
+    others = [f".{one}.{host_name()}.{os.getppid()}.tmp" for one in ("survey_prediction.laz", "other_prediction.laz")]
+    for name in (*left, *others):
+        (tmp_path / name).write_text("half")
+    assert predict(survey, "--checkpoint", run, "--out", tmp_path) == 0
+    assert sorted(path.name for path in tmp_path.glob(".*")) == sorted(others)
 
 
 def test_a_failed_prediction_says_where_its_parts_are(tmp_path, run, survey, monkeypatch, capsys):
