@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Int
 
 from bixt3d.datasets.files.las import open_las
-from bixt3d.datasets.files.las_large import LAS
-from bixt3d.datasets.files.las_writing import Numbers, copy_las
-from bixt3d.inference.scene_blocks import NumbersOnDisk
+from bixt3d.datasets.files.las_large import LAS, is_large
+from bixt3d.datasets.files.las_writing import Numbers, check_copy, copy_las
+from bixt3d.inference.scene_blocks import NumbersOnDisk, numbers_in
 from bixt3d.inference.scenes import ScenePredictor
 from bixt3d.io.bounds import LIST_BYTES, listed, printable, read_words
 from bixt3d.io.untrusted import read_yaml
@@ -79,6 +79,19 @@ def check_codes(path: Path, predictor: ScenePredictor, arguments: Namespace) -> 
                 f"{printable(path)} has point format {las.header.point_format}: its classification is at most {most}, "
                 f"but {name} is {codes[name]}: give other codes by --classes, or leave out --write"
             )
+
+
+def check_copies(path: Path, predictor: ScenePredictor, arguments: Namespace) -> None:
+    """Raise InputError if a LAS or LAZ file cannot be copied with labels, before anything is predicted."""
+    if not arguments.out or not is_large(path, 0):  # whoever reads a damaged file says why
+        return
+    numbers = () if arguments.write == "classification" else numbers_in(Path(), predictor)
+    new = {one.path.name: np.empty(0, one.dtype) for one in numbers}
+    for ending in {f".{one}" for one in arguments.format or (path.suffix[1:].lower(),)} & {*LAS}:
+        try:
+            check_copy(ending == ".laz", path, new)
+        except InputError as error:
+            raise InputError(f"{printable(path)}: {error}") from error
 
 
 def write_las_copy(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bixt3d.cli.las_codes import check_codes, write_las_copy
+from bixt3d.cli.las_codes import check_codes, check_copies, write_las_copy
 from bixt3d.cli.predict_clouds import title
 from bixt3d.cli.predict_images import FreeName, beside
 from bixt3d.datasets.files.cloud import Cloud
@@ -25,7 +25,7 @@ from bixt3d.engine.memory import return_freed_memory
 from bixt3d.inference.scene_blocks import NumbersOnDisk, numbers_in
 from bixt3d.inference.scenes import ScenePrediction, ScenePredictor
 from bixt3d.io.bounds import printable
-from bixt3d.io.writing import remove_leftovers, write_error
+from bixt3d.io.writing import WriteError, remove_leftovers, write_error
 from bixt3d.types import InputError
 
 Shown = tuple[np.ndarray, np.ndarray]
@@ -37,6 +37,7 @@ def predict_scene_file(path: Path, predictor: ScenePredictor, arguments: Namespa
     if path.suffix.lower() in ENDINGS and path.exists():
         raise InputError(f"{printable(path)} is an image, but the run reads scenes; see --checkpoint")
     check_codes(path, predictor, arguments)
+    check_copies(path, predictor, arguments)
     return_freed_memory()
     if predictor.is_large(path):
         predict_large_file(path, predictor, arguments, name)
@@ -80,8 +81,8 @@ def predict_large_file(path: Path, predictor: ScenePredictor, arguments: Namespa
 def kept(folder: Path) -> Iterator[None]:
     """Make a folder for parts that no other process works in, and remove it when all is written.
 
-    After an interruption it stays, and a line says so. Raises InputError if another process works in it, or if it
-    cannot be made.
+    After an interruption, or where the disk is full, it stays, and a line says so. Raises InputError if another process
+    works in it, or if it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,8 +92,9 @@ def kept(folder: Path) -> Iterator[None]:
     with lock(folder, LOCK, "work"):
         try:
             yield
-        except BaseException:
-            if (folder / PLAN).is_file():
+        except BaseException as error:
+            refused = isinstance(error, InputError) and not isinstance(error, WriteError)
+            if (folder / PLAN).is_file() and not refused:
                 going_on = "the same command goes on from there"
                 print(f"what is done is kept in {printable(folder)}: {going_on}", file=sys.stderr)
             else:
@@ -157,7 +159,7 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
     formats = arguments.format or (ending[1:] if ending in LAS else "ply",)
     files, (png, page) = [base.with_name(f"{base.name}.{one}") for one in formats], beside(base)
     for file in (*files, png, page):
-        remove_leftovers(file.parent, file.name)  # by name: other processes may write beside them, on other hosts too
+        remove_leftovers(file.parent, file.name)  # by name: containers with one host name may share the folder
     cloud = PartCloud(shown[0].astype(np.float32), shown[1], range(len(names)), printable(path.name))
     notes: dict[str, None] = dict.fromkeys(prediction.notes)
     written: list[Path] = []

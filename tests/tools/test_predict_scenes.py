@@ -22,7 +22,7 @@ from bixt3d.datasets.files.las import open_las  # noqa: E402
 from bixt3d.datasets.files.las_header import EXTRA_BYTES, LASZIP  # noqa: E402
 from bixt3d.datasets.files.reader import read_file  # noqa: E402
 from bixt3d.inference.scenes import ScenePredictor  # noqa: E402
-from bixt3d.io.writing import host_name  # noqa: E402
+from bixt3d.io.writing import WriteError, host_name  # noqa: E402
 from bixt3d.types import InputError  # noqa: E402
 
 
@@ -264,6 +264,41 @@ def test_what_cannot_be_written_is_refused_before_anything_is_predicted(tmp_path
         with pytest.raises(InputError, match=sentence):
             predict(survey, *words)
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("block", [60, 10**9])
+def test_a_copy_that_cannot_be_is_refused_before_anything_is_predicted(tmp_path, monkeypatch, capsys, block):
+    run = write_scene_run(tmp_path / "run", features="")
+    monkeypatch.setattr(ScenePredictor, "block", block)
+    monkeypatch.setattr(ScenePredictor, "predict", None)
+    monkeypatch.setattr(ScenePredictor, "predict_las", None)
+    channels = make_las(9)
+    channels.scanner_channel = np.arange(200) % 2
+    wide = make_las(6, extra=False)
+    wide.add_extra_dims([laspy.ExtraBytesParams(f"extra {n}", "u1") for n in range(339)])
+    cases = [
+        (write_las_file(tmp_path / "a.las", channels), ("out.laz",), "waveforms of several scanner channels cannot be"),
+        (write_las_file(tmp_path / "b.laz", channels), ("out.las",), "waveforms of several scanner channels cannot be"),
+        (write_las_file(tmp_path / "c.laz", channels), ("out",), "waveforms of several scanner channels cannot be"),
+        (write_las_file(tmp_path / "d.las", wide), ("out",), "more extra dimensions than LAS has room for"),
+    ]
+    for source, (out,), sentence in cases:
+        assert predict(source, "--checkpoint", run, "--out", tmp_path / out) == 2
+        assert f"error: {source}: " in (said := capsys.readouterr().err) and sentence in said and "goes on" not in said
+    assert {path.name for path in tmp_path.iterdir()} <= {"run", "out", *(case[0].name for case in cases)}
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("error", [InputError, WriteError])
+def test_parts_are_kept_only_where_another_try_can_succeed(tmp_path, run, survey, monkeypatch, capsys, error):
+    monkeypatch.setattr(ScenePredictor, "block", 1500)
+    monkeypatch.setattr(
+        "bixt3d.cli.predict_scenes.write_scene", lambda *_: (_ for _ in ()).throw(error("it cannot be"))
+    )
+    assert predict(survey, "--checkpoint", run, "--out", tmp_path) == 2
+    can_succeed = error is WriteError
+    assert ("the same command goes on from there" in capsys.readouterr().err) == can_succeed
+    assert (tmp_path / ".survey_prediction.bixt3d_parts").is_dir() == can_succeed
 
 
 def test_every_format_has_a_row_for_each_point_and_minus_1_where_there_is_no_position(tmp_path, capsys):

@@ -68,6 +68,16 @@ class LasFile:
         for records in self.records(size, names):
             yield Points(self.dims.xyz(records), self.dims.columns(records, names))
 
+    def check_channels(self) -> None:
+        """Raise InputError for waveforms of several scanner channels: lazrs neither packs nor unpacks them rightly."""
+        if self.header.point_format in (9, 10):
+            for records in self.records(CHUNK, ["scanner_channel"]):
+                channels = self.dims.columns(records, ["scanner_channel"])["scanner_channel"]
+                if (channels != channels[0]).any():
+                    raise InputError(
+                        "LAZ with waveforms of several scanner channels cannot be copied: read and write .las"
+                    )
+
     def run(self, first: int, size: int) -> Points:
         """Return ``size`` points from the given one on, with all columns."""
         raw = bytearray(size * self.header.point_bytes)

@@ -60,6 +60,12 @@ def copy_las(
         return notes + plan.notes
 
 
+def check_copy(compress: bool, source: Path, new: Values) -> None:
+    """Raise InputError if `copy_las` refuses to copy a file with such new dimensions, whatever their values."""
+    with open_las(source) as las:
+        _Plan(las, _free_names(las, new), {}, compress)
+
+
 def _free_names(las: LasFile, new: Values) -> Values:
     taken, found = {*las.dims.names, "x", "y", "z"}, {}
     for name, values in new.items():
@@ -85,6 +91,8 @@ class _Plan:
         self.width = las.header.point_bytes + sum(values.dtype.itemsize for values in self.columns.values())
         if self.width > MAX_BYTES:
             raise InputError(f"a point of {self.width} bytes does not fit into LAS, which has at most {MAX_BYTES}")
+        if compress or las.header.compressed:
+            las.check_channels()
         records = [one for one in las.header.records if not _is_replaced(one.key)]
         self.extended = [one for one in las.extended if one.key[0] != "copc"]
         if any(record.key[0] == "copc" for record in las.all_records):
@@ -166,7 +174,6 @@ class _Plan:
         )
         first = 0
         for records in self.las.records(CHUNK):
-            self._check_channels(records)
             place = slice(first, first := first + len(records))
             _change(records, self.las, {name: values[place] for name, values in changed.items()})
             points = np.empty(len(records), dtype)
@@ -177,13 +184,6 @@ class _Plan:
             packer.compress_many(raw) if packer else file.write(raw)
         if packer:
             packer.done()
-
-    def _check_channels(self, records: Shaped[np.ndarray, " N"]) -> None:
-        """Raise InputError for waveforms of several scanner channels: lazrs neither packs nor unpacks them rightly."""
-        if self.las.header.point_format in (9, 10) and (self.compress or self.las.header.compressed):
-            channels = self.las.dims.columns(records, ["scanner_channel"])["scanner_channel"]
-            if (channels != channels[0]).any():
-                raise InputError("LAZ with waveforms of several scanner channels cannot be copied: read and write .las")
 
     def _write_extended(self, file: BinaryIO) -> None:
         header, source = self.las.header, self.las.file
