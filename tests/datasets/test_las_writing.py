@@ -115,6 +115,22 @@ def test_new_dimensions_come_behind_bytes_that_nothing_describes(tmp_path):
     assert np.array_equal(point_bytes(found)[:, :30], point_bytes(laspy.read(tmp_path / "a.las")))
 
 
+def test_entries_of_two_records_of_extra_bytes_are_joined_without_what_is_behind_the_first(tmp_path):
+    las, one, two = make_las(1, extra=False), *(np.arange(200) % most for most in (250, 7))
+    las.add_extra_dims([laspy.ExtraBytesParams("one", "u1"), laspy.ExtraBytesParams("two", "u1")])
+    las.one, las.two = one, two
+    raw = bytearray(las_bytes(las))
+    head = raw.index(b"LASF_Spec") - 2
+    first, second = raw[head + 54 : head + 246], raw[head + 246 : head + 438]
+    both = [raw[head : head + 20] + struct.pack("<H32s", len(data), b"") + data for data in (first + b"junk", second)]
+    raw[head : head + 438] = b"".join(both)
+    struct.pack_into("<II", raw, 96, first_point(raw) + 58, 2)
+    (tmp_path / "a.las").write_bytes(raw)
+    copy_las(tmp_path / "b.las", tmp_path / "a.las", NEW)
+    found = laspy.read(tmp_path / "b.las")
+    assert np.array_equal(found.one, one) and np.array_equal(found.two, two) and np.array_equal(found.label, LABEL)
+
+
 def test_a_dimension_is_changed_where_that_is_asked_for_and_nothing_else(tmp_path):
     source = write_las_file(tmp_path / "a.las", make_las(1))
     copy_las(tmp_path / "b.las", source, {}, changed={"classification": LABEL})

@@ -109,8 +109,9 @@ class _Plan:
     def _extra_bytes(self) -> Record | None:
         """Return the record that describes all extra bytes: the old entries as they were, then the new ones."""
         dims = self.las.dims
-        old = b"".join(record.data for record in self.las.header.records if record.key == EXTRA_BYTES)
-        content = old[: ENTRY.size * len(dims.extras)]
+        old = [record.data for record in self.las.header.records if record.key == EXTRA_BYTES]
+        whole = b"".join(data[: len(data) // ENTRY.size * ENTRY.size] for data in old)
+        content = whole[: ENTRY.size * len(dims.extras)]
         left = dims.dtype["undescribed"].itemsize if "undescribed" in dims.dtype.names else 0
         while left:  # new dimensions come behind bytes that nothing describes: say that they are there
             content += _entry("undescribed", 0, size := min(left, 255))
