@@ -108,7 +108,7 @@ def write_las_copy(
         return copy_las(file, source, {"label": label, "confidence": confidence, "entropy": entropy}, names)
     codes = codes_of(predictor, arguments)
     table = np.array([*(codes.get(name, -1) for name in predictor.class_names), -1])  # the last: no position
-    found = copy_las(file, source, {}, names, {"classification": Codes(table, label)})
+    found = copy_las(file, source, {}, changed={"classification": Codes(table, label)})
     shown = listed([f"{name} {code}" for name, code in codes.items()])
     other = "" if len(codes) == len(names) else ", all other points keep theirs"
     by_number = not predictor.las_codes and all(names.get(code) == name for name, code in codes.items())

@@ -105,6 +105,28 @@ def test_dimensions_that_are_there_are_kept_and_the_new_get_free_names(tmp_path)
     assert np.array_equal(found["label"], LABEL) and np.array_equal(found["label_2"], LABEL[::-1])
 
 
+def test_names_of_labels_that_are_there_stay_beside_those_of_the_new_dimension(tmp_path):
+    source = write_las_file(tmp_path / "a.las", make_las(3))
+    copy_las(tmp_path / "b.las", source, NEW, NAMES)
+    copy_las(tmp_path / "c.laz", tmp_path / "b.las", NEW, {0: "wire"})
+    with open_las(tmp_path / "c.laz") as las:
+        own = [one for one in las.header.records if one.key == ("bixt3d", 1)]
+    said = [(one.raw[22:54].rstrip(b"\0").decode(), one.data.decode()) for one in own]
+    names = "names of the labels in label"
+    assert said == [(names, "0 Chair/leg\n6 höhe"), (f"{names}_2", "0 wire")]
+
+
+def test_a_copy_without_new_dimensions_has_the_records_of_its_source_and_no_other(tmp_path):
+    copy_las(tmp_path / "a.las", write_las_file(tmp_path / "first.las", make_las(3)), NEW, NAMES)
+    raw = bytearray((tmp_path / "a.las").read_bytes())
+    struct.pack_into("<H", raw, 105, struct.unpack_from("<H", raw, 105)[0] + 1)  # a byte that nothing describes
+    first = first_point(raw)
+    points = np.frombuffer(raw[first:], np.uint8).reshape(200, -1)
+    (tmp_path / "a.las").write_bytes(raw[:first] + np.pad(points, ((0, 0), (0, 1))).tobytes())
+    copy_las(tmp_path / "b.las", tmp_path / "a.las", {}, {0: "wire"}, {"classification": LABEL})
+    assert (tmp_path / "b.las").read_bytes()[:first] == raw[:first]
+
+
 def test_new_dimensions_come_behind_bytes_that_nothing_describes(tmp_path):
     raw = bytearray(las_bytes(make_las(1)))
     struct.pack_into("<H", raw, raw.index(b"LASF_Spec") + 16, 99)

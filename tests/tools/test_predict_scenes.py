@@ -222,6 +222,7 @@ def test_the_classification_is_replaced_by_the_codes_of_the_training_labels(
     assert list(new.point_format.dimension_names) == list(old.point_format.dimension_names)
     others = [name for name in old.point_format.dimension_names if name != "classification"]
     assert all(np.array_equal(old[name], new[name]) for name in others)
+    assert records(tmp_path / "survey_prediction.laz") == records(survey)
 
 
 @pytest.mark.parametrize(

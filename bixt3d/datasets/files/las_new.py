@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 
 from bixt3d.datasets.files.cloud import has_position
 from bixt3d.datasets.files.feature_columns import unit_color
-from bixt3d.datasets.files.las_writing import LABELS, MAX_BYTES, las_numbers
+from bixt3d.datasets.files.las_writing import LABELS, LABELS_IN, MAX_BYTES, las_numbers
 from bixt3d.io.bounds import listed
 from bixt3d.io.extras import need
 from bixt3d.io.writing import write_whole
@@ -54,7 +54,7 @@ def write_las(
         raise InputError(f"the cloud has {len(extras)} columns that LAS has no dimension for: more than it can hold")
     text = "\n".join(f"{number} {name}" for number, name in (names or {}).items()).encode()
     if 0 < len(text) <= MAX_BYTES:
-        header.vlrs.append(VLR(*LABELS, "names of the labels", text))
+        header.vlrs.append(VLR(*LABELS, f"{LABELS_IN}label", text))
     las = laspy.LasData(header)
     las.x, las.y, las.z = xyz.T
     for name, values in {**standard, **colors, **extras}.items():

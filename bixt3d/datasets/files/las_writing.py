@@ -16,7 +16,8 @@ from bixt3d.io.writing import write_whole
 from bixt3d.types import InputError, feature_name
 
 LABELS = ("bixt3d", 1)
-"""The record with the names of the labels, a line each: number, blank, name."""
+"""A record with the names of the labels, a line each: number, blank, name; its description ends with the dimension."""
+LABELS_IN = "names of the labels in "
 MAX_BYTES = 2**16 - 1
 
 
@@ -45,7 +46,7 @@ def copy_las(
     Args:
         path, source: the new file, and the one that is copied.
         new: numbers for each point, in the order of the file, by the names of their dimensions (extra bytes).
-        names: names of the labels, for a record that says them.
+        names: names of the labels in the first of ``new``, for a record that says them; none without new dimensions.
         changed: new values of dimensions that the file has, such as ``classification``; negative: as in the file.
     """
     with open_las(source) as las:
@@ -93,7 +94,7 @@ class _Plan:
             raise InputError(f"a point of {self.width} bytes does not fit into LAS, which has at most {MAX_BYTES}")
         if compress or las.header.compressed:
             las.check_channels()
-        records = [one for one in las.header.records if not _is_replaced(one.key)]
+        records = [one for one in las.header.records if not self._is_replaced(one.key)]
         self.extended = [one for one in las.extended if one.key[0] != "copc"]
         if any(record.key[0] == "copc" for record in las.all_records):
             self.notes += ("written without the index of COPC",)
@@ -104,10 +105,13 @@ class _Plan:
 
     def _labels(self, names: Mapping[int, str]) -> list[Record]:
         text = "\n".join(f"{number} {name}" for number, name in names.items()).encode()
-        return [_record(LABELS, text, "names of the labels")] if 0 < len(text) <= MAX_BYTES else []
+        fits = self.columns and 0 < len(text) <= MAX_BYTES
+        return [_record(LABELS, text, LABELS_IN + next(iter(self.columns)))] if fits else []
 
     def _extra_bytes(self) -> Record | None:
-        """Return the record that describes all extra bytes: the old entries as they were, then the new ones."""
+        """Return the record that describes all extra bytes: the old entries as they were, then the new ones, if any."""
+        if not self.columns:
+            return None
         dims = self.las.dims
         old = [record.data for record in self.las.header.records if record.key == EXTRA_BYTES]
         whole = b"".join(data[: len(data) // ENTRY.size * ENTRY.size] for data in old)
@@ -120,7 +124,7 @@ class _Plan:
             content += _entry(name, TYPES.index(values.dtype.str[1:]) + 1, 0)
         if len(content) > MAX_BYTES:
             raise InputError("more extra dimensions than LAS has room for")
-        return _record(EXTRA_BYTES, content, "extra bytes") if content else None
+        return _record(EXTRA_BYTES, content, "extra bytes")
 
     def _in_place(self, records: list[Record], extra: Record | None) -> list[Record]:
         """Return the records with that of the extra bytes where it was, or at the end."""
@@ -128,8 +132,12 @@ class _Plan:
             return records
         keys = [one.key for one in self.las.header.records]
         before = keys[: keys.index(EXTRA_BYTES)] if EXTRA_BYTES in keys else keys
-        place = sum(not _is_replaced(key) for key in before) if EXTRA_BYTES in keys else len(records)
+        place = sum(not self._is_replaced(key) for key in before) if EXTRA_BYTES in keys else len(records)
         return [*records[:place], extra, *records[place:]]
+
+    def _is_replaced(self, key: tuple[str, int]) -> bool:
+        """Return whether a record is written anew, or left out, as the index of COPC is."""
+        return key == LASZIP or key[0] == "copc" or (key == EXTRA_BYTES and bool(self.columns))
 
     def _laz_record(self) -> tuple[Any, Record]:
         import lazrs
@@ -193,11 +201,6 @@ class _Plan:
         elif header.extended[0]:
             source.seek(header.extended[0])
             file.write(source.read())
-
-
-def _is_replaced(key: tuple[str, int]) -> bool:
-    """Return whether a record is written anew, or left out, as the index of COPC is."""
-    return key in (LASZIP, EXTRA_BYTES, LABELS) or key[0] == "copc"
 
 
 def _change(records: Shaped[np.ndarray, " N"], las: LasFile, values: Values) -> None:
