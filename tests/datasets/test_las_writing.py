@@ -81,6 +81,29 @@ def test_waveforms_inside_a_file_stay_where_its_header_says(tmp_path):
     assert written[struct.unpack_from("<Q", written, 227)[0] :] == b"waveforms"
 
 
+@pytest.mark.parametrize(("point_format", "bit"), [(4, 0), (9, 0), (9, 2)])
+def test_waveforms_that_neither_a_bit_nor_a_number_announces_are_copied_too(tmp_path, point_format, bit):
+    raw, waves = bytearray(las_bytes(make_las(point_format))), b"waveforms" * 20
+    raw[6] |= bit
+    struct.pack_into("<Q", raw, 227, len(raw))
+    record = struct.pack("<H16sHQ32s", 0, b"LASF_Spec", 65535, len(waves), b"") + waves
+    (tmp_path / "a.las").write_bytes(raw + record)
+    assert copy_las(tmp_path / "b.las", tmp_path / "a.las", NEW) == ()
+    written = (tmp_path / "b.las").read_bytes()
+    assert written[struct.unpack_from("<Q", written, 227)[0] :] == record
+    assert np.array_equal(laspy.read(tmp_path / "b.las").label, LABEL)
+
+
+@pytest.mark.parametrize("place", [2**64 - 1, 2**63, 700])
+def test_a_place_of_waveforms_where_none_are_becomes_zero_and_is_said(tmp_path, place):
+    raw = bytearray(las_bytes(make_las(4)))
+    struct.pack_into("<Q", raw, 227, place)
+    (tmp_path / "a.las").write_bytes(raw)
+    notes = copy_las(tmp_path / "b.las", tmp_path / "a.las", NEW)
+    assert notes == ("written without waveforms, as none are where its header says",)
+    assert struct.unpack_from("<Q", (tmp_path / "b.las").read_bytes(), 227) == (0,)
+
+
 def test_waveforms_of_several_channels_are_not_copied_wrongly_to_laz(tmp_path):
     source = write_las_file(tmp_path / "a.las", make_las(9))
     with pytest.raises(InputError, match="several scanner channels cannot be copied"):

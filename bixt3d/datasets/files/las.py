@@ -50,6 +50,14 @@ class LasFile:
     def __len__(self) -> int:
         return self.header.count
 
+    @property
+    def waveforms(self) -> int | None:
+        """The place of the waveforms in what follows the points (``header.extended``); None if they are not there."""
+        start, size = self.header.extended
+        size = sum(len(one.raw) for one in self.extended) if self.extended else size
+        place = self.header.waveforms - start
+        return place if start and 0 <= place < size else None
+
     def records(self, size: int = CHUNK, names: Collection[str] | None = None) -> Iterator[Shaped[np.ndarray, " _"]]:
         """Yield all points in chunks of ``size``, as arrays with the fields of the file.
 

@@ -37,7 +37,7 @@ class LasHeader:
         first_point: the place of the first point in the file.
         end: the first place behind the points.
         count, point_bytes: number and size of the points.
-        extended: place and size of the extended records (EVLR), or of all that follows the points of a LAS 1.3; or 0.
+        extended: place and size of the extended records (EVLR), or of waveforms that none of these announces; or 0.
         size: size of the file.
         notes: what was guessed or left out.
     """
@@ -78,6 +78,16 @@ class LasHeader:
         """Offset of the positions along x, y and z."""
         return struct.unpack_from("<3d", self.raw, 155)
 
+    @property
+    def num_extended(self) -> int:
+        """Number of extended records."""
+        return struct.unpack_from("<I", self.raw, 243)[0] if self.version >= 4 else 0
+
+    @property
+    def waveforms(self) -> int:
+        """The place where waveforms begin, as the header says; 0: none in this file."""
+        return struct.unpack_from("<Q", self.raw, 227)[0] if self.version >= 3 else 0
+
     def find(self, key: tuple[str, int]) -> bytes | None:
         """Return the content of the first record with this key, or None."""
         return next((record.data for record in self.records if record.key == key), None)
@@ -99,7 +109,7 @@ def read_header(file: BufferedIOBase, size: int) -> LasHeader:
     records, place = _walk(head, header_size, num_records, "<H", 54)
     count, notes = _count(head)
     point_bytes = struct.unpack_from("<H", head, 105)[0]
-    extended = _extended(head, first_point, size)
+    extended = _extended(file, head, size)
     end = extended[0] or size
     found = LasHeader(
         head[:header_size], records, head[place:], first_point, end, count, point_bytes, extended, size, notes
@@ -110,11 +120,11 @@ def read_header(file: BufferedIOBase, size: int) -> LasHeader:
 
 def read_extended(file: BufferedIOBase, header: LasHeader) -> tuple[Record, ...]:
     """Return the extended records of a LAS 1.4. Raises InputError if they are damaged."""
-    if header.version < 4 or not header.extended[0]:
+    if not header.num_extended or not header.extended[0]:
         return ()
     file.seek(header.extended[0])
     raw = file.read(header.extended[1])
-    return _walk(raw, 0, struct.unpack_from("<I", header.raw, 243)[0], "<Q", 60)[0]
+    return _walk(raw, 0, header.num_extended, "<Q", 60)[0]
 
 
 def _walk(raw: bytes, place: int, number: int, length: str, head: int) -> tuple[tuple[Record, ...], int]:
@@ -147,16 +157,28 @@ def _count(head: bytes) -> tuple[int, tuple[str, ...]]:
     return count, (f"says {legacy} points in one place and {count} in another: {count} read",) if wrong else ()
 
 
-def _extended(head: bytes, first_point: int, size: int) -> tuple[int, int]:
+def _extended(file: BufferedIOBase, head: bytes, size: int) -> tuple[int, int]:
     """Return place and size of what the header says follows the points."""
     place = 0
     if head[25] >= 4 and struct.unpack_from("<I", head, 243)[0]:
         place = struct.unpack_from("<Q", head, 235)[0]
-    elif head[25] == 3 and head[6] & 2:  # waveforms inside the file
+    elif head[25] >= 3:
         place = struct.unpack_from("<Q", head, 227)[0]
-    if place and not first_point <= place <= size:
+        is_announced = head[25] == 3 and head[6] & 2  # waveforms inside the file
+        if not is_announced and not _are_waveforms(file, place, len(head), size):
+            place = 0
+    if place and not len(head) <= place <= size:
         raise InputError("has extended variable length records that are not in the file: it was cut off, or damaged")
     return place, size - place if place else 0
+
+
+def _are_waveforms(file: BufferedIOBase, place: int, first_point: int, size: int) -> bool:
+    """Return whether the record of the waveforms begins at this place."""
+    if not first_point <= place <= size - 60:
+        return False
+    file.seek(place + 2)
+    user, number = struct.unpack("<16sH", file.read(18))
+    return (user.rstrip(b"\0"), number) == (b"LASF_Spec", 65535)
 
 
 def _check(header: LasHeader) -> None:

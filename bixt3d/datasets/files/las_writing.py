@@ -1,5 +1,6 @@
 """Writer of a copy of a LAS or LAZ file with new dimensions, all else as it was."""
 
+import shutil
 import struct
 from collections.abc import Iterable, Mapping
 from itertools import chain, count
@@ -98,6 +99,8 @@ class _Plan:
         self.extended = [one for one in las.extended if one.key[0] != "copc"]
         if any(record.key[0] == "copc" for record in las.all_records):
             self.notes += ("written without the index of COPC",)
+        if las.header.waveforms and las.waveforms is None:
+            self.notes += ("written without waveforms, as none are where its header says",)
         records += self._labels(names)
         self.records = self._in_place(records, self._extra_bytes())
         self.laz = self._laz_record() if compress else None
@@ -162,10 +165,8 @@ class _Plan:
         first = len(head) + sum(len(one.raw) for one in self.records) + len(header.behind_records)
         struct.pack_into("<II", head, 96, first, len(self.records))
         struct.pack_into("<BH", head, 104, header.point_format | 0x80 * self.compress, self.width)
-        if header.version >= 3 and header.extended[0]:
-            waveforms = struct.unpack_from("<Q", head, 227)[0]
-            if waveforms >= header.extended[0]:
-                struct.pack_into("<Q", head, 227, waveforms - header.extended[0] + extended)
+        if header.version >= 3:
+            struct.pack_into("<Q", head, 227, 0 if self.las.waveforms is None else extended + self.las.waveforms)
         if header.version >= 4:
             number = len(self.extended)
             struct.pack_into("<QI", head, 235, extended if number else 0, number)
@@ -196,11 +197,11 @@ class _Plan:
 
     def _write_extended(self, file: BinaryIO) -> None:
         header, source = self.las.header, self.las.file
-        if header.version >= 4:
+        if self.las.extended:
             file.write(b"".join(one.raw for one in self.extended))
         elif header.extended[0]:
             source.seek(header.extended[0])
-            file.write(source.read())
+            shutil.copyfileobj(source, file)
 
 
 def _change(records: Shaped[np.ndarray, " N"], las: LasFile, values: Values) -> None:
