@@ -95,6 +95,12 @@ def test_labels_are_words_or_whole_numbers():
         label_words(Cloud(xyz, {"label": np.zeros((3, 2))}))
 
 
+def test_labels_that_begin_alike_are_different_however_long_they_are():
+    words = ("x" * 90 + "1", "x" * 90 + "2")
+    cloud = Cloud(RNG.random((2, 3)), {"label": np.array([[0.0], [1]])}, words={"label": words})
+    assert label_words(cloud)[1] == list(words)
+
+
 @pytest.mark.parametrize("words", [("leg", "top"), None])
 def test_points_of_a_gap_have_no_label(words: tuple[str, ...] | None):
     values, known = np.array([[1.0], [np.nan], [0], [np.nan]]), {"part": words} if words else {}

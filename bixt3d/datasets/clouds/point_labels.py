@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from bixt3d.datasets.files.cloud import Cloud
-from bixt3d.io.bounds import listed, printable, shortened
+from bixt3d.io.bounds import listed, printable
 from bixt3d.types import InputError
 
 NAMES = ("label", "labels", "part", "parts", "part_label", "pid", "seg", "segment", "segmentation", "semantic")
@@ -60,7 +60,7 @@ def _word(value: int | float | str, words: Sequence[str] | None) -> str:
     if value != value:  # NaN
         return NO_LABEL
     text = value if isinstance(value, str) else str(int(value)) if words is None else words[int(value)]
-    return shortened(printable(text).strip())
+    return printable(text).strip()
 
 
 def count_gaps(words: Sequence[str], codes: Int[np.ndarray, " N"]) -> int:
