@@ -9,6 +9,7 @@ import torch
 from bixt3d.datasets import PartFolder
 from bixt3d.datasets.clouds.point_labels import NO_LABEL, count_gaps, find_label, label_words
 from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.reader import read_file
 from bixt3d.types import VOID, InputError
 
 RNG = np.random.default_rng(0)
@@ -111,6 +112,19 @@ def test_points_of_a_gap_have_no_label(words: tuple[str, ...] | None):
     assert [found[code] for code in codes] == ["a", NO_LABEL, NO_LABEL, NO_LABEL]  # a word of blanks is none
     with pytest.raises(InputError, match="no column of labels"):
         label_words(Cloud(RNG.random((4, 3)), {"column5": np.full((4, 1), np.nan)}))
+
+
+def test_large_labels_are_told_apart_or_refused(tmp_path: Path):
+    def read(*cells: str) -> list[str]:
+        (tmp_path / "a.csv").write_text("x,y,z,label\n" + "".join(f"{n},1,{n % 2},{c}\n" for n, c in enumerate(cells)))
+        return label_words(read_file(tmp_path / "a.csv")[0])[1]
+
+    large = ["1000000000", "1000000000000000", "1000000000000001", str(2**53 - 1)]
+    assert read(*large, "") == [*large, NO_LABEL]
+    assert set(read(*large, *"abcd")) == {*large, *"abcd"}  # among words, too
+    for one in (2**53, -(2**53), 10**18 + 1):
+        with pytest.raises(InputError, match="label with floats beyond 2.53, which round integers: are these labels"):
+            read("3", str(one))
 
 
 def test_labels_are_never_wrapped_to_negative_numbers():

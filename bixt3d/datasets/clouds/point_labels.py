@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.precision import EXACT
 from bixt3d.io.bounds import listed, printable
 from bixt3d.types import InputError
 
@@ -47,6 +48,8 @@ def label_words(cloud: Cloud, column: str = "") -> tuple[str, list[str], Int[np.
     found, codes = np.unique(values.reshape(-1), return_inverse=True)  # all NaN are one
     if not _are_whole(found):
         raise InputError(f"{cloud.name} has {name} with values that are no whole numbers: are these labels?")
+    if found.dtype.kind == "f" and np.nanmax(np.abs(found), initial=0) >= EXACT:
+        raise InputError(f"{cloud.name} has {name} with floats beyond 2^53, which round integers: are these labels?")
     if len(found) > MAX_LABELS:
         raise InputError(f"{cloud.name} has {len(found)} different values of {name}: are these labels?")
     if found.dtype.kind == "u" and found.max(initial=0) > MAX_INTEGER:
@@ -111,7 +114,7 @@ def _are_whole(values: np.ndarray) -> bool:
     if values.dtype.kind != "f":
         return True
     own = values[~np.isnan(values)]
-    return bool((own == own.round()).all() and np.abs(own).max(initial=0) < 1e9)
+    return bool((own == own.round()).all() and np.isfinite(own).all())
 
 
 def label_order(word: str) -> tuple[bool, int, str]:

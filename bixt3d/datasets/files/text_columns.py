@@ -1,7 +1,7 @@
 """The columns of a text table: numbers with gaps, words as codes, colors such as ``#ff8000``."""
 
 from collections.abc import Mapping, Sequence
-from math import nan
+from math import isfinite, nan
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -78,7 +78,7 @@ class TextColumn:
     def codes(self) -> tuple[Float[np.ndarray, " N"], tuple[str, ...]]:
         """Return a number for each word, NaN for none, and the words in alphabetical order."""
         numbers = self.numbers()
-        texts = {row: f"{numbers[row]:.15g}" for row in np.flatnonzero(np.isfinite(numbers)).tolist()}
+        texts = {row: repr(one).removesuffix(".0") for row, one in enumerate(numbers.tolist()) if isfinite(one)}
         texts |= self.words | self.nones
         names = tuple(sorted(set(texts.values())))
         code = {name: place for place, name in enumerate(names)}
