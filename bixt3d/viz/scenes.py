@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
+from bixt3d.io.bounds import counted
 from bixt3d.io.writing import replace_file
 from bixt3d.viz.image_report import ImageReport, write_image_report
 from bixt3d.viz.page import write_html
@@ -43,10 +44,10 @@ def write_scene_report(
         headline=[("mIoU", f"{scores.miou:.2%}"), ("overall accuracy", f"{scores.accuracy:.2%}")],
         table=(("class", "IoU", "recall", "share of the points"), lines),
         pictures=_pictures(folder, predicted, test, page["title"]),
-        about=f"Segmentation into {len(names):,} classes, tested on {len(test.scenes):,} scenes",
+        about=f"Segmentation into {len(names):,} classes, tested on {counted(len(test.scenes), 'scene')}",
         confusion=confusion,
         remark=remark,
-        unit="scenes",
+        unit="crops",
         **page,
     )
     write_image_report(folder / "report.html", report)
@@ -63,7 +64,7 @@ def _pictures(
     png, renderer = parts_png(shown, test.class_names, "z", ELEVATION)
     replace_file(folder / "predictions.png", png)
     write_html(folder / "scenes.html", shown, test.class_names, title, "z")
-    words = f"Truth, prediction, errors, ceilings left out. Drawn by {renderer}. scenes.html shows them in 3D."
+    words = f"Truth, prediction, errors. Drawn by {renderer}. scenes.html shows them in 3D."
     return [("Scenes", words, png)]
 
 
@@ -80,7 +81,9 @@ def _show(test: Any, predicted: Sequence[Int[Tensor, " _"]], i: int) -> PartClou
     height = scene.xyz[:, 2] - scene.xyz[:, 2].amin()
     high = height > CEILING * height.amax()
     below = known & ~high
-    shown = below if below.any() and high.float().mean() > FULL else known
+    cut = bool(below.any()) and bool(high.float().mean() > FULL)
+    shown = below if cut else known
     title = f"{scene.name}, {float(right.mean()) if len(right) else 0.0:.1%} of all {len(right):,} voxels correct"
+    title += ", the highest not shown" if cut else ""
     xyz, truth, found = scene.xyz[shown].numpy(), scene.label[shown].numpy(), found[shown].numpy()
     return PartCloud(xyz, found, range(len(test.class_names)), title, truth)

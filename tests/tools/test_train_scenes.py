@@ -90,7 +90,8 @@ def write_report_of(folder, *scenes: tuple[list[float], list[int]]) -> str:
         for zs, labels in scenes
     ]
     names, predicted = ("ground", "roof"), [torch.zeros_like(scene.label) for scene in made]
-    page = {"rows": [], "title": "a run", "command": "bixt3d train scenes", "result": {"epochs": 1}, "settings": ""}
+    page = {"rows": [], "title": "a run", "command": "bixt3d train scenes", "settings": ""}
+    page["result"] = {"epochs": 1, "crops_per_second": 8.4}
     scores = score_confusion(np.eye(2, dtype=int), names)
     write_scene_report(folder, scores, predicted, SimpleNamespace(scenes=made, class_names=names), page)
     return (folder / "report.html").read_text()
@@ -104,6 +105,16 @@ def test_scenes_without_a_known_class_are_left_out_of_the_report(tmp_path, monke
     assert not (tmp_path / "scenes.html").exists()
     assert "Scenes" in write_report_of(tmp_path, void, cut, ([0.0, 1, 2], [0, 1, -1]))
     assert [scene.truth.tolist() for scene in shown] == [[1], [0, 1]]
+
+
+def test_a_report_of_scenes_has_their_number_the_speed_and_says_where_high_points_are_not_shown(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(scenes, "parts_png", lambda clouds, *_: (shown.extend(clouds), (b"", "none"))[1])
+    page = write_report_of(tmp_path, ([0.0, 0, 0, 0, 0, 0, 0, 0, 0, 10], [0] * 10))
+    assert "tested on 1 scene\n" in page and "<dt>crops per second</dt><dd>8</dd>" in page
+    page = write_report_of(tmp_path, ([0.0, 0, 10, 10], [0, 0, 1, 1]), ([0.0] * 9 + [1], [0] * 10))
+    assert "tested on 2 scenes\n" in page and "ceiling" not in page
+    assert ["the highest not shown" in scene.title for scene in shown] == [False, True, False]
 
 
 @pytest.mark.parametrize(

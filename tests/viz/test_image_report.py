@@ -63,12 +63,12 @@ def write(tmp_path):
     return page
 
 
-def test_the_headline_is_the_last_epoch_and_the_best_is_named_best_on_test(write):
+def test_the_headline_is_the_last_epoch_and_the_best_on_the_test_set_is_named_so(write):
     text = write(remark="Whole images, at their own size").text
     assert "3 classes, tested on 1,020 images" in text
     assert "93.21 % top-1 99.87 % top-5 On the test set, with the weights of the last epoch (10)." in text
-    assert "Whole images, at their own size. best_on_test: top-1 93.5 % in epoch 7, pixel accuracy 50.0 % in" in text
-    assert text.count("This is not the headline") == text.count("best_on_test") == 1
+    assert "Whole images, at their own size. Best epoch on the test set: top-1 93.5 % in epoch 7, pixel accuracy 50.0 % in" in text
+    assert text.count("This is not the headline") == text.count("Best epoch on the test set") == 1
 
 
 def test_the_run_is_described(write):
@@ -96,7 +96,7 @@ def test_names_are_text_and_the_page_needs_nothing_from_elsewhere(write, tmp_pat
 
 def test_absent_entries_leave_no_trace_in_the_page(write):
     text = write(result={"epochs": 1}, rows=[], pictures=[], table=(("class", "IoU"), [])).text
-    assert not any(word in text for word in ("best_on_test", "Confusion", "Classes, worst first", "Mistakes"))
+    assert not any(word in text for word in ("Best epoch", "Confusion", "Classes, worst first", "Mistakes"))
     assert "not recorded" in text
 
 

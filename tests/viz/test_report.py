@@ -80,11 +80,11 @@ def write(tmp_path):
     return page
 
 
-def test_the_headline_is_the_last_epoch_and_the_best_is_named_best_on_test(write):
+def test_the_headline_is_the_last_epoch_and_the_best_on_the_test_set_is_named_so(write):
     text = write().text
     assert "91.23 % overall accuracy" in text and "87.65 % mean class accuracy" in text
-    assert "best_on_test: overall accuracy 93.5 % in epoch 7, mean class accuracy 89.1 % in epoch 8." in text
-    assert text.index("91.23 %") < text.index("best_on_test") < text.index("This is not the headline")
+    assert "Best epoch on the test set: overall accuracy 93.5 % in epoch 7, mean class accuracy 89.1 % in epoch 8." in text
+    assert text.index("91.23 %") < text.index("Best epoch on the test set") < text.index("This is not the headline")
 
 
 def test_the_run_is_described(write):
@@ -133,7 +133,7 @@ def test_mistakes_without_pictures_are_still_counted(write):
 def test_a_run_without_evaluation_is_shown_as_not_measured(write):
     rows = [{"epoch": 1, "loss": 1.0, "train_accuracy": 0.5}]
     text = write(result={"epochs": 1}, rows=rows, confusion=np.zeros((3, 3), np.int64), mistakes=[]).text
-    assert "not measured overall accuracy" in text and "best_on_test" not in text and "not recorded" in text
+    assert "not measured overall accuracy" in text and "Best epoch" not in text and "not recorded" in text
 
 
 def test_no_rows_at_all_still_give_a_page(write):
@@ -192,8 +192,8 @@ def test_the_headline_of_parts_is_the_last_epoch_and_every_figure_has_its_conven
     assert "81.23 % instance mIoU 76.54 % class mIoU On the test set, with the weights of the last epoch (10)." in text
     assert "ShapeNetPart's protocol <own>. Point accuracy: 90.12 %." in text
     assert "PointMLP's convention <free>: instance mIoU 79.99 %, class mIoU 71.11 %." in text
-    assert "best_on_test: instance mIoU 83.5 % in epoch 7, class mIoU 77.1 % in epoch 8." in text
-    assert text.index("81.23 %") < text.index("best_on_test") < text.index("This is not the headline")
+    assert "Best epoch on the test set: instance mIoU 83.5 % in epoch 7, class mIoU 77.1 % in epoch 8." in text
+    assert text.index("81.23 %") < text.index("Best epoch on the test set") < text.index("This is not the headline")
 
 
 def test_categories_come_worst_first(write_parts):
@@ -213,4 +213,4 @@ def test_the_page_of_parts_holds_its_pictures_and_needs_nothing_from_elsewhere(w
 def test_a_run_of_parts_without_evaluation_is_shown_as_not_measured(write_parts):
     text = write_parts(result={"epochs": 1}, rows=[], pictures=[]).text
     assert "not measured instance mIoU not measured class mIoU" in text and "not recorded" in text
-    assert not any(word in text for word in ("convention", "best_on_test", "Examples"))
+    assert not any(word in text for word in ("convention", "Best epoch", "Examples"))
