@@ -148,7 +148,8 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
     """
     from bixt3d.viz.clouds import color_points
     from bixt3d.viz.page import write_html
-    from bixt3d.viz.parts import PartCloud, draw_parts
+    from bixt3d.viz.parts import PartCloud
+    from bixt3d.viz.scenes import draw_scene
 
     names = dict(enumerate(prediction.class_names))
     in_memory = isinstance(source, Cloud)
@@ -160,7 +161,7 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
     files, (png, page) = [base.with_name(f"{base.name}.{one}") for one in formats], beside(base)
     for file in (*files, png, page):
         remove_leftovers(file.parent, file.name)  # by name: containers with one host name may share the folder
-    cloud = PartCloud(shown[0].astype(np.float32), shown[1], range(len(names)), printable(path.name))
+    cloud = PartCloud(shown[0].astype(np.float32), shown[1], range(len(names)), printable(path.name), total=len(label))
     notes: dict[str, None] = dict.fromkeys(prediction.notes)
     written: list[Path] = []
     try:
@@ -175,7 +176,7 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
                 paths, found = write_points(file, points, color_points(np.maximum(label, 0)))
             written += paths
             notes |= dict.fromkeys(found)
-        draw_parts(png, [cloud], prediction.class_names, "z")
+        draw_scene(png, cloud, prediction.class_names)
         library = write_html(page, [cloud], prediction.class_names, printable(path.name), "z")
     except OSError as error:
         raise write_error(base, error) from error

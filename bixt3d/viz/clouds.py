@@ -26,6 +26,8 @@ SIDE, WIDTH = 2.3, 9.0
 
 ELEVATION = 25.0
 """Elevation of the camera above a cloud, in degrees."""
+AZIMUTH = 35.0
+"""Angle by which a cloud is turned, in degrees: its front is to the right."""
 
 Colors = Int[np.ndarray, "S N"] | Float[np.ndarray, "S N"] | Float[np.ndarray, "S N 3"]
 """Colors of points: index in PALETTE (modulo its length), or values for a color map, or RGB in 0..1."""
@@ -86,7 +88,7 @@ def clouds_png(
 
 
 def project(
-    xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y", azimuth: float = 35.0, elevation: float = ELEVATION
+    xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y", azimuth: float = AZIMUTH, elevation: float = ELEVATION
 ) -> Float[np.ndarray, "N 3"]:
     """Rotate points into camera axes: right, up, towards the viewer. Angles in degrees.
 
@@ -114,14 +116,17 @@ def color_points(colors: Int[np.ndarray, " N"] | Float[np.ndarray, "*N"]) -> Flo
 
 
 def frame(
-    xyz: Float[np.ndarray, "N 3"], up: Literal["y", "z"] = "y", elevation: float = ELEVATION
+    xyz: Float[np.ndarray, "N 3"],
+    up: Literal["y", "z"] = "y",
+    elevation: float = ELEVATION,
+    azimuth: float = AZIMUTH,
 ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "2"], float]:
     """Return points in camera axes (right, up, near) in units of the cloud's radius, and the square that frames them.
 
     The camera is five radii away. The square is given by its center and half its side, on the plane through the center
     of the cloud.
     """
-    points = project(xyz, up, elevation=elevation)
+    points = project(xyz, up, azimuth, elevation)
     points = points - (points.max(axis=0) + points.min(axis=0)) / 2
     points = points / max(np.linalg.norm(points, axis=1).max(), 1e-9)
     flat = points[:, :2] * perspective(points)

@@ -46,7 +46,7 @@ def _balls(points: np.ndarray, rgb: np.ndarray) -> Any:
     num = len(points)
     ball = open3d.geometry.TriangleMesh.create_sphere(1.0, 6 if num <= _FINE else 4 if num <= _MANY else 3)
     corners, faces = np.asarray(ball.vertices), np.asarray(ball.triangles)
-    radius = np.clip(0.8 / num**0.5, 0.007, 0.06)
+    radius = np.clip(0.8 / num**0.5, 0.005, 0.06)
     light = np.clip(0.75 + corners @ (-0.2, 0.45, 0.35), 0.55, 1.0)  # from above, a little from the left
     # not open3d.geometry.TriangleMesh: of that, Open3D 0.20 renders triangles with wrong corners
     mesh = open3d.t.geometry.TriangleMesh(

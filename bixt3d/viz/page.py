@@ -78,7 +78,7 @@ def _section(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"])
     head = f"<section><h2>{html.escape(cloud.title)}</h2>\n"
     total = len(cloud.xyz)
     if total > MAX_POINTS:
-        head += f"<p>{MAX_POINTS:,} of {total:,} points are shown: a fixed random sample.</p>\n"
+        head += f"<p>{MAX_POINTS:,} of {cloud.num_points:,} points are shown: a fixed random sample.</p>\n"
         index = np.random.default_rng(0).choice(total, MAX_POINTS, replace=False)
         truth = None if cloud.truth is None else cloud.truth[index]
         cloud = PartCloud(cloud.xyz[index], cloud.predicted[index], cloud.parts, cloud.title, truth)
@@ -120,7 +120,9 @@ def _figure(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"]) 
             name = f"wrong points ({wrong.mean():.1%})"
             figure.add_trace(_points(xyz[wrong], name, WRONG, 1.5 * size, visible="legendonly"), 1, column)
     axis = {"visible": False, "range": [-1.04, 1.04]}
-    camera = {"eye": {"x": -0.85, "y": -1.2, "z": 0.67}, "up": {"x": 0, "y": 0, "z": 1}}
+    away = 1.0 if len(kinds) == 1 else 1.2  # half as wide: corners would be cut off
+    eye = {"x": -0.85 * away, "y": -1.2 * away, "z": 0.67 * away}
+    camera = {"eye": eye, "up": {"x": 0, "y": 0, "z": 1}}
     figure.update_scenes(xaxis=axis, yaxis=axis, zaxis=axis, aspectmode="cube", camera=camera, dragmode="turntable")
     figure.update_layout(
         margin={"l": 0, "r": 0, "t": 30, "b": 0},

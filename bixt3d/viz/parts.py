@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bixt3d.io.writing import replace_file
-from bixt3d.viz.clouds import ELEVATION, PALETTE, color_points
+from bixt3d.viz.clouds import PALETTE, color_points
 from bixt3d.viz.picture import Canvas, text_width
-from bixt3d.viz.scene import render_clouds, show_clouds
+from bixt3d.viz.scene import VIEW, View, render_clouds, show_clouds
 
 RIGHT, WRONG = "#c4c9ce", "#d1242f"
 """Colors of correct points, and of wrong ones."""
@@ -30,6 +30,7 @@ class PartCloud:
         parts: the parts of the cloud's category; the first has the first color of the palette.
         title: title of its picture.
         truth: true part of every point, or None.
+        total: number of points of a large cloud of which ``xyz`` is a sample, or None.
     """
 
     xyz: Float[np.ndarray, "N 3"]
@@ -37,6 +38,12 @@ class PartCloud:
     parts: Sequence[int]
     title: str = ""
     truth: Int[np.ndarray, " N"] | None = None
+    total: int | None = None
+
+    @property
+    def num_points(self) -> int:
+        """Number of points of the whole cloud."""
+        return self.total or len(self.xyz)
 
     def rgb(self, labels: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N 3"]:
         """Return the RGB colors of points with these parts, in 0..1."""
@@ -65,9 +72,15 @@ class PartCloud:
         return np.array([to_rgb(RIGHT), to_rgb(WRONG)])[(self.predicted != self.truth).astype(int)]
 
 
-def draw_parts(path: Path, clouds: Sequence[PartCloud], part_names: Sequence[str], up: Literal["y", "z"] = "y") -> str:
+def draw_parts(
+    path: Path,
+    clouds: Sequence[PartCloud],
+    part_names: Sequence[str],
+    up: Literal["y", "z"] = "y",
+    view: View = VIEW,
+) -> str:
     """Write the picture of `parts_png` to a file; return the renderer, as `render_clouds` does."""
-    png, renderer = parts_png(clouds, part_names, up)
+    png, renderer = parts_png(clouds, part_names, up, view)
     replace_file(path, png)
     return renderer
 
@@ -76,7 +89,7 @@ def parts_png(
     clouds: Sequence[PartCloud],
     part_names: Sequence[str],
     up: Literal["y", "z"] = "y",
-    elevation: float = ELEVATION,
+    view: View = VIEW,
 ) -> tuple[bytes, str]:
     """Return a picture of clouds as PNG, and the renderer, as `render_clouds` does.
 
@@ -90,9 +103,7 @@ def parts_png(
     each = len(panels) // len(clouds)
     columns = 1 if with_truth else min(3, len(clouds))
     side = max(_SIDE, (_WIDTH // columns - _LEGEND) // each)
-    images, renderer = render_clouds(
-        [cloud.xyz for cloud, _ in panels], [rgb for _, rgb in panels], up, side, elevation
-    )
+    images, renderer = render_clouds([cloud.xyz for cloud, _ in panels], [rgb for _, rgb in panels], up, side, view)
     cell, top = each * side + _LEGEND, _HEAD if with_truth else 0
     canvas = Canvas(columns * cell, top + -(-len(clouds) // columns) * (_TITLE + side))
     for place, head in enumerate(("truth", "prediction", "errors") if with_truth else ()):
@@ -100,7 +111,8 @@ def parts_png(
     for place, cloud in enumerate(clouds):
         x, y = place % columns * cell, top + place // columns * (_TITLE + side)
         size = 9.5 if side == _SIDE else 12.0
-        canvas.words(cloud.title, x + 16, y + _TITLE * 0.6, min(size, 0.48 * cell / text_width(cloud.title)))
+        title = _title(cloud, view.max_points)
+        canvas.words(title, x + 16, y + _TITLE * 0.6, min(size, 0.48 * cell / text_width(title)))
         for step in range(each):
             canvas.image(images[place * each + step], x + step * side, y + _TITLE)
         _write_legend(canvas, cloud, part_names, x + each * side, y + _TITLE, side)
@@ -119,6 +131,12 @@ def show_parts(cloud: PartCloud, part_names: Sequence[str], up: Literal["y", "z"
             if (chosen := labels == part).any():
                 sets[f"{kind}: {name}"] = cloud.xyz[chosen] + np.array([shift, 0, 0]), cloud.rgb(labels)[chosen]
     show_clouds([xyz for xyz, _ in sets.values()], [rgb for _, rgb in sets.values()], list(sets), cloud.title, up)
+
+
+def _title(cloud: PartCloud, max_points: int) -> str:
+    if len(cloud.xyz) <= max_points:
+        return cloud.title
+    return f"{cloud.title} ({max_points:,} of {cloud.num_points:,} points are shown)"
 
 
 def _panels(cloud: PartCloud, with_truth: bool) -> list[tuple[PartCloud, Float[np.ndarray, "N 3"]]]:

@@ -8,13 +8,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from bixt3d.types import InputError
-from bixt3d.viz.clouds import ELEVATION, draw_points, frame
+from bixt3d.viz.clouds import AZIMUTH, ELEVATION, draw_points, frame
 from bixt3d.viz.picture import DPI
 
 LIBRARIES = "sudo apt-get install libvulkan1 mesa-vulkan-drivers libgl1 libegl1 libgomp1 libusb-1.0-0"
@@ -24,6 +24,17 @@ MAX_POINTS = 10_000
 """Points of a cloud in a picture, at most; larger clouds are subsampled at random with a fixed seed."""
 
 Up = Literal["y", "z"]
+
+
+class View(NamedTuple):
+    """Where clouds are seen from, angles in degrees (see `clouds.project`); and how many points are drawn, at most."""
+
+    elevation: float = ELEVATION
+    azimuth: float = AZIMUTH
+    max_points: int = MAX_POINTS
+
+
+VIEW = View()
 
 
 @functools.cache
@@ -42,26 +53,24 @@ def render_clouds(
     rgb: Sequence[Float[np.ndarray, "_ 3"]],
     up: Up = "y",
     size: int = 330,
-    elevation: float = ELEVATION,
+    view: View = VIEW,
 ) -> tuple[list[UInt8[np.ndarray, "_ _ 3"]], str]:
     """Render a square picture of every cloud, with the camera of `clouds.project`; return them and the renderer.
 
     The renderer is "Open3D", or "matplotlib, because ..." with what to install. A failure of Open3D raises no error.
     """
-    chosen = [_choose(len(xyz)) for xyz in clouds]
+    chosen = [_choose(len(xyz), view.max_points) for xyz in clouds]
     clouds = [xyz[index] for xyz, index in zip(clouds, chosen, strict=True)]
     rgb = [color[index] for color, index in zip(rgb, chosen, strict=True)]
     _, problem = renderer()
     if not problem:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out.npy"
-            problem = _draw_with_open3d(clouds, rgb, up, size, out, elevation)
+            problem = _draw_with_open3d(clouds, rgb, up, size, out, view)
             if not problem:
                 return list(np.load(out)), "Open3D"
     pairs = zip(clouds, rgb, strict=True)
-    return [
-        _draw_with_matplotlib(xyz, color, up, size, elevation) for xyz, color in pairs
-    ], f"matplotlib, because {problem}"
+    return [_draw_with_matplotlib(xyz, color, up, size, view) for xyz, color in pairs], f"matplotlib, because {problem}"
 
 
 def has_display() -> bool:
@@ -107,18 +116,18 @@ def show_clouds(
             raise InputError(f"no window could be opened: {problem}")
 
 
-def _choose(num_points: int) -> Any:
-    if num_points <= MAX_POINTS:
+def _choose(num_points: int, most: int) -> Any:
+    if num_points <= most:
         return slice(None)
-    return np.random.default_rng(0).choice(num_points, MAX_POINTS, replace=False)
+    return np.random.default_rng(0).choice(num_points, most, replace=False)
 
 
 def _draw_with_open3d(
-    clouds: Sequence[Any], rgb: Sequence[Any], up: Up, size: int, out: Path, elevation: float = ELEVATION
+    clouds: Sequence[Any], rgb: Sequence[Any], up: Up, size: int, out: Path, view: View = VIEW
 ) -> str:
     job: dict[str, Any] = {"num": len(clouds), "size": size, "out": str(out)}
     for place, (xyz, color) in enumerate(zip(clouds, rgb, strict=True)):
-        points, middle, half = frame(xyz, up, elevation)
+        points, middle, half = frame(xyz, up, view.elevation, view.azimuth)
         job |= {f"points{place}": points, f"middle{place}": middle, f"half{place}": half, f"rgb{place}": color}
     return _run_open3d("render", job, out.parent, timeout=60.0 + 10 * len(clouds))
 
@@ -152,12 +161,12 @@ def _advice() -> str:
     return f"get what it needs with `{LIBRARIES}`" if sys.platform == "linux" else "update the graphics driver"
 
 
-def _draw_with_matplotlib(xyz: Any, rgb: Any, up: Up, size: int, elevation: float) -> UInt8[np.ndarray, "_ _ 3"]:
+def _draw_with_matplotlib(xyz: Any, rgb: Any, up: Up, size: int, view: View) -> UInt8[np.ndarray, "_ _ 3"]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(size / DPI, size / DPI), dpi=DPI)
     canvas = FigureCanvasAgg(figure)
-    draw_points(figure.add_axes((0, 0, 1, 1)), *frame(xyz, up, elevation), rgb, fade=0.3)
+    draw_points(figure.add_axes((0, 0, 1, 1)), *frame(xyz, up, view.elevation, view.azimuth), rgb, fade=0.3)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

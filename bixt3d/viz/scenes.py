@@ -12,11 +12,14 @@ from bixt3d.io.bounds import counted
 from bixt3d.io.writing import replace_file
 from bixt3d.viz.image_report import ImageReport, write_image_report
 from bixt3d.viz.page import write_html
-from bixt3d.viz.parts import PartCloud, parts_png
+from bixt3d.viz.parts import PartCloud, draw_parts, parts_png
 from bixt3d.viz.plots import confusion_png, draw_curves
+from bixt3d.viz.scene import VIEW, View
 
-ELEVATION = 45.0
-"""Elevation of the camera, in degrees."""
+OF_REPORT = View(elevation=45.0)
+"""Where the scenes of a report are seen from."""
+FLAT, ABOVE = 0.15, View(elevation=90.0, azimuth=0.0, max_points=60_000)
+"""Where a scene that is lower than this share of its width is seen from: from above, as a map, north up."""
 CEILING, FULL = 0.9, 0.15
 """Points higher than this share of the height are a ceiling, and left out, if they are more than this share of all."""
 MAX_SCENES = 3
@@ -53,6 +56,14 @@ def write_scene_report(
     write_image_report(folder / "report.html", report)
 
 
+def draw_scene(path: Path, scene: PartCloud, class_names: Sequence[str]) -> None:
+    """Write the picture of one scene: a wide flat one, as a survey, from above, any other at an angle."""
+    width, depth, _ = np.ptp(scene.xyz, axis=0)
+    low, high = np.percentile(scene.xyz[:, 2], (1, 99))  # without noise of the scanner
+    flat = high - low < FLAT * (width * depth) ** 0.5
+    draw_parts(path, [scene], class_names, "z", ABOVE if flat else VIEW)
+
+
 def _pictures(
     folder: Path, predicted: Sequence[Int[Tensor, " _"]], test: Any, title: str
 ) -> list[tuple[str, str, bytes]]:
@@ -61,7 +72,7 @@ def _pictures(
     shown = [scene for scene in shown if len(scene.xyz)]
     if not shown:
         return []
-    png, renderer = parts_png(shown, test.class_names, "z", ELEVATION)
+    png, renderer = parts_png(shown, test.class_names, "z", OF_REPORT)
     replace_file(folder / "predictions.png", png)
     write_html(folder / "scenes.html", shown, test.class_names, title, "z")
     words = f"Truth, prediction, errors. Drawn by {renderer}. scenes.html shows them in 3D."

@@ -329,6 +329,15 @@ def test_every_format_has_a_row_for_each_point_and_minus_1_where_there_is_no_pos
     assert read_file(f"{base}.txt")[0].columns["label"].shape == (49, 1)
 
 
+def test_the_page_of_a_large_file_names_the_number_of_its_points(tmp_path, run, survey, monkeypatch):
+    monkeypatch.setattr(ScenePredictor, "block", 1500)
+    monkeypatch.setattr("bixt3d.datasets.scenes.blocks.SAMPLE", 1000)
+    monkeypatch.setattr("bixt3d.viz.page.MAX_POINTS", 500)
+    assert predict(survey, "--checkpoint", run, "--out", tmp_path) == 0
+    page = (tmp_path / "survey_prediction.html").read_text()
+    assert f"500 of {len(read_file(survey)[0]):,} points are shown" in page
+
+
 def test_a_large_file_is_written_as_las_alone(tmp_path, run, survey, monkeypatch, capsys):
     monkeypatch.setattr(ScenePredictor, "block", 1500)
     assert predict(survey, "--checkpoint", run, "--out", tmp_path, "--format", "ply") == 2

@@ -99,6 +99,22 @@ def test_a_large_cloud_is_thinned_and_the_page_says_so(tmp_path):
     assert "points are shown" not in (tmp_path / "b.html").read_text()
 
 
+def test_a_page_of_a_sample_names_the_points_of_the_whole_cloud(tmp_path):
+    num = MAX_POINTS + 1000
+    cloud = PartCloud(pole(2, num), thirds(num), (0, 1, 2), total=1_355_976)
+    write_html(tmp_path / "a.html", [cloud], NAMES, "big.laz")
+    assert "20,000 of 1,355,976 points are shown" in (tmp_path / "a.html").read_text()
+
+
+def test_clouds_side_by_side_are_seen_from_farther_away_as_their_pictures_are_narrow(tmp_path):
+    away = []
+    for truth in (None, thirds()):
+        write_html(tmp_path / "a.html", [PartCloud(pole(1), thirds(), (0, 1, 2), truth=truth)], NAMES, "run")
+        (eye,) = set(re.findall(r'"eye":\{"x":([^,]*),', (tmp_path / "a.html").read_text()))
+        away.append(-float(eye))
+    assert away[1] == pytest.approx(1.2 * away[0])
+
+
 @pytest.mark.parametrize("num", [0, MAX_CLOUDS + 1])
 def test_a_page_takes_only_as_many_clouds_as_a_browser_draws(tmp_path, num):
     with pytest.raises(ValueError, match=f"1 to {MAX_CLOUDS} clouds, not {num}"):
