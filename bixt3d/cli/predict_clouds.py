@@ -56,16 +56,16 @@ def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments
         shown = show(cloud, prediction, predictor, arguments.up)
         facts["point_files"], pictures, notes = write_files(base, path, cloud, prediction, shown, arguments.format)
         facts["out"], facts["notes"] = facts["point_files"] + pictures, [*facts["notes"], *notes]
-    lines = [title(facts), *prediction.table(arguments.top)]
+    lines = [*head(facts), *prediction.table(arguments.top)]
     lines += [f"written: {printable(', '.join(facts['out']))}"] if arguments.out else []
     tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
 
 
-def title(facts: dict[str, Any]) -> str:
-    """Return the line above the table."""
+def head(facts: dict[str, Any]) -> list[str]:
+    """Return the lines above the table: the file, and a line for each note."""
     place = facts["file"].removesuffix(Path(facts["file"]).name) + facts["name"]
-    head = [f"{printable(place)}: {facts['points']} points", *filter(None, [facts.get("category")]), *facts["notes"]]
-    return ", ".join(head)
+    first = [f"{printable(place)}: {facts['points']} points", *filter(None, [facts.get("category")])]
+    return [", ".join(first), *(f"  note: {note}" for note in facts["notes"])]
 
 
 class Shown(NamedTuple):

@@ -38,6 +38,7 @@ ENCODER = (
     "encoder: {class_path: BixtEncoder, init_args: {dim: 16, depth: 1, num_heads: 2, num_latents: 4, reads: ROLE}}"
 )
 CHOSEN = "a random 64 of them seen, y taken for up"
+NOTES = [f"  note: {note}" for note in CHOSEN.split(", ")]
 DATA = "data: {class_path: Shapes, init_args: {num_points: 64, features: FEATURES}}"
 
 MakeRun = Callable[..., Path]
@@ -96,13 +97,20 @@ def labels_of(path: Path) -> tuple[list[int], list[float]]:
     return np.ravel(vertex["label"]).tolist(), np.ravel(vertex["confidence"]).tolist()
 
 
+def head_and_rows(capsys) -> tuple[list[str], list[str]]:
+    """Return what was printed of one cloud: its file and notes, and the rows of its table."""
+    lines = capsys.readouterr().out.splitlines()
+    end = 1 + sum(line.startswith("  note: ") for line in lines)
+    return lines[:end], lines[end:]
+
+
 def test_a_table_shows_the_likeliest_classes(class_run, clouds, capsys):
     run = class_run()
     assert predict.main([str(clouds / "a/chair.xyz"), f"--checkpoint={run}", "--top=2"]) == 0
-    head, *rows = capsys.readouterr().out.splitlines()
+    head, rows = head_and_rows(capsys)
     (cloud,) = read_file(clouds / "a/chair.xyz")
     expected = list(load_run(run).predict(cloud.xyz).probabilities.items())[:2]
-    assert head == f"{clouds}/a/chair.xyz: 100 points, {CHOSEN}"
+    assert head == [f"{clouds}/a/chair.xyz: 100 points", *NOTES]
     assert [row.split() for row in rows] == [[f"{share:.1%}", name] for name, share in expected]
 
 
@@ -152,8 +160,8 @@ def test_names_that_are_not_utf8_stop_nothing(class_run, tmp_path, capsys):
 
 def test_a_table_shows_the_share_of_each_part(part_run, clouds, capsys):
     assert predict.main([str(clouds / "box.stl"), f"--checkpoint={part_run()}", "--category=mug"]) == 0
-    head, *rows = capsys.readouterr().out.splitlines()
-    assert head == f"{clouds}/box.stl: 10000 points, mug, spread over the surface, {CHOSEN}"
+    head, rows = head_and_rows(capsys)
+    assert head == [f"{clouds}/box.stl: 10000 points, mug", "  note: spread over the surface", *NOTES]
     assert {row.split()[1] for row in rows} == {"body", "lid"}
     assert sum(float(row.split()[0].rstrip("%")) for row in rows) == pytest.approx(100, abs=0.2)
 
@@ -433,7 +441,7 @@ def test_what_is_guessed_repeated_or_not_read_is_said(class_run, tmp_path, capsy
     predict.main([*(str(tmp_path / name) for name in names), f"--checkpoint={run}", "--json"])
     assert [json.loads(line)["notes"] for line in capsys.readouterr().out.splitlines()] == expected
     predict.main([str(tmp_path / "a.xyz"), f"--checkpoint={run}"])
-    assert capsys.readouterr().out.splitlines()[0] == f"{tmp_path}/a.xyz: 40 points, {', '.join(expected[0])}"
+    assert head_and_rows(capsys)[0] == [f"{tmp_path}/a.xyz: 40 points", *(f"  note: {one}" for one in expected[0])]
     assert load_run(run).predict(tmp_path / "a.xyz").notes == tuple(expected[0])
 
 

@@ -329,6 +329,20 @@ def test_every_format_has_a_row_for_each_point_and_minus_1_where_there_is_no_pos
     assert read_file(f"{base}.txt")[0].columns["label"].shape == (49, 1)
 
 
+def test_each_note_has_a_line_and_classes_of_0_percent_have_none(tmp_path, run, capsys, monkeypatch):
+    monkeypatch.setattr("bixt3d.cli.predict_scenes.LEAST", 0.4)
+    rows = np.random.default_rng(0).random((300, 4)) * (20, 20, 3, 1)
+    np.savetxt(tmp_path / "a.csv", 100 * rows, delimiter=",", header="x,y,z,return_number", comments="")
+    predict(tmp_path / "a.csv", "--checkpoint", run)
+    first, *lines = capsys.readouterr().out.splitlines()
+    notes = load_run(run).predict(tmp_path / "a.csv").notes
+    shares = load_run(run).predict(tmp_path / "a.csv").shares
+    assert first == f"{tmp_path}/a.csv: 300 points" and "points lie" in notes[0]
+    assert lines[: len(notes)] == [f"  note: {note}" for note in notes]
+    assert [line.split()[1] for line in lines[len(notes) :]] == [name for name in shares if shares[name] >= 0.4]
+    assert min(shares.values()) < 0.4
+
+
 def test_the_page_of_a_large_file_names_the_number_of_its_points(tmp_path, run, survey, monkeypatch):
     monkeypatch.setattr(ScenePredictor, "block", 1500)
     monkeypatch.setattr("bixt3d.datasets.scenes.blocks.SAMPLE", 1000)
