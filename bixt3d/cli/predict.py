@@ -69,6 +69,9 @@ def make_parser() -> Parser:
         "of the number of the class of each pixel",
     )
     parser.add_argument(
+        "--no_pictures", action="store_true", help="write no picture and no page to --out, but the labels alone"
+    )
+    parser.add_argument(
         "--format",
         type=formats,
         help="formats of the labelled points, such as laz,csv: ply (all columns, exact coordinates, label "
@@ -98,6 +101,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         raise InputError(f"--top must be at least 1, not {arguments.top}")
     if arguments.format and not arguments.out:
         raise InputError("--format needs --out FOLDER")
+    if arguments.no_pictures and not arguments.out:
+        raise InputError("--no_pictures needs --out FOLDER")
     if arguments.write and not arguments.out:
         raise InputError("--write needs --out FOLDER")
     if arguments.write == "classification" and set(arguments.format or ()) - {"las", "laz"}:

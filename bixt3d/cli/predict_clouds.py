@@ -20,6 +20,7 @@ from bixt3d.datasets.transforms.upright import turn_upright
 from bixt3d.inference.clouds import CloudPredictor, PartPredictor
 from bixt3d.inference.predictions import PartPrediction
 from bixt3d.io.bounds import printable
+from bixt3d.io.writing import writing
 from bixt3d.types import InputError
 
 PNG_POINTS = 4000
@@ -54,8 +55,10 @@ def predict_cloud(path: Path, cloud: Cloud, predictor: CloudPredictor, arguments
     if arguments.out:
         base = arguments.out / name(cloud.name)
         shown = show(cloud, prediction, predictor, arguments.up)
-        facts["point_files"], pictures, notes = write_files(base, path, cloud, prediction, shown, arguments.format)
-        facts["out"], facts["notes"] = facts["point_files"] + pictures, [*facts["notes"], *notes]
+        facts["point_files"], notes = write_files(base, path, cloud, prediction, shown, arguments.format)
+        facts["out"], facts["notes"] = list(facts["point_files"]), [*facts["notes"], *notes]
+        if not arguments.no_pictures:
+            facts["out"] += write_pictures(base, shown, prediction, cloud.name)
     lines = [*head(facts), *prediction.table(arguments.top)]
     lines += [f"written: {printable(', '.join(facts['out']))}"] if arguments.out else []
     tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
@@ -91,11 +94,12 @@ def show(cloud: Cloud, prediction: Any, predictor: Any, up: str | None) -> Shown
         chosen = slice(None) if cloud.kept is None else cloud.kept
         label, confidence = prediction.parts.numpy()[chosen], prediction.confidence.numpy()[chosen]
         title = f"{cloud.name}: {prediction.category}"
-        shown = PartCloud(view, label, prediction.own_parts, title)
+        shown = PartCloud(view, label, prediction.own_parts, title, total=cloud.num_original)
         names = {part: prediction.part_names[part] for part in prediction.own_parts}
         return Shown(shown, prediction.part_names, shown.rgb(label), up, label, confidence, names)
     legend = (f"{prediction.name} {prediction.confidence:.0%}",)
-    shown = PartCloud(view, np.zeros(len(view), np.int64), (0,), f"{cloud.name}: {legend[0]}")
+    alike, title = np.zeros(len(view), np.int64), f"{cloud.name}: {legend[0]}"
+    shown = PartCloud(view, alike, (0,), title, total=cloud.num_original)
     number = predictor.class_names.index(prediction.name)
     label, confidence = np.full(len(view), number), np.full(len(view), prediction.confidence)
     height = color_points(view[:, "xyz".index(up)])
@@ -116,16 +120,14 @@ def draw_shown(path: Path, shown: Shown, prediction: Any) -> str:
 
 def write_files(
     base: Path, path: Path, cloud: Cloud, prediction: Any, shown: Shown, formats: Sequence[str] | None
-) -> tuple[list[str], list[str], tuple[str, ...]]:
-    """Write the labelled points at their original coordinates, and a picture and a page that show them upright.
+) -> tuple[list[str], tuple[str, ...]]:
+    """Write the labelled points at their original coordinates.
 
     The point files have a row for each point of the source; those without a position get label -1 and confidence NaN.
     ``path``: the file of the cloud; ``formats``: of the labelled points, None for las or laz if the file is one, else
-    ply. Returns the paths of the point files, those of the picture, the page and its library, and notes on what was
-    written otherwise.
+    ply. Returns their paths, and notes on what was written otherwise.
     """
     from bixt3d.datasets.files.writers import LAS, LabelledPoints, as_bytes, write_points
-    from bixt3d.viz.page import write_html
 
     source = cloud.original or cloud
     own = dict(source.columns)
@@ -143,12 +145,19 @@ def write_files(
         label, confidence = all_points(label, cloud.extent), all_points(confidence, cloud.extent)
     points = LabelledPoints(source.xyz, label, confidence, names, own, path)
     colors, comments = cloud.for_original(shown.colors, 0), [f"made by bixt3d from {cloud.name}", *prediction.notes]
-    files, (png, page) = [base.with_name(f"{base.name}.{ending}") for ending in formats], beside(base)
-    try:
+    files = [base.with_name(f"{base.name}.{ending}") for ending in formats]
+    with writing(base):
         written = [write_points(path, points, colors, comments) for path in files]
-        draw_shown(png, shown, prediction)
-        library = write_html(page, [shown.cloud], shown.legend, cloud.name, shown.up)
-    except OSError as error:
-        raise InputError(f"could not write {base}: {error.strerror}; choose another --out") from error
     notes = dict.fromkeys(note for _, notes in written for note in notes)
-    return [str(path) for paths, _ in written for path in paths], [str(png), str(page), str(library)], tuple(notes)
+    return [str(path) for paths, _ in written for path in paths], tuple(notes)
+
+
+def write_pictures(base: Path, shown: Shown, prediction: Any, name: str) -> list[str]:
+    """Write a picture and a page that show a cloud upright; return their paths, and that of the page's library."""
+    from bixt3d.viz.page import write_html
+
+    png, page = beside(base)
+    with writing(base):
+        draw_shown(png, shown, prediction)
+        library = write_html(page, [shown.cloud], shown.legend, name, shown.up)
+    return [str(png), str(page), str(library)]

@@ -58,7 +58,7 @@ def predict_all(arguments: Namespace) -> int:
         except InputError as error:
             faults += 1
             say_fault(error)
-    if arguments.out and isinstance(predictor, PartPredictor):
+    if arguments.out and isinstance(predictor, PartPredictor) and not arguments.no_pictures:
         say_who_drew()
     return 0 if not faults else 2 if faults == total else 1
 
@@ -172,6 +172,8 @@ def check_out(arguments: Namespace, predictor: CloudPredictor | BaseImagePredict
     """Make the folder of the files. Raises InputError if that is impossible, or if nothing can be drawn."""
     if not isinstance(predictor, DRAWN):
         raise InputError(f"--out cannot draw what a {type(predictor).__name__} predicts: leave it out, or use --json")
+    if arguments.no_pictures and isinstance(predictor, ImagePredictor):
+        raise InputError("--no_pictures leaves nothing to write: leave out --out, or use --json")
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

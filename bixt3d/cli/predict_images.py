@@ -67,24 +67,27 @@ def predict_image(
     facts = {"file": str(path), "name": path.name, "width": image.width, "height": image.height}
     facts |= prediction.facts()
     if arguments.out:
-        facts["out"] = write_pictures(arguments.out / f"{name(path.name)}.png", image, prediction, path.name)
+        png = arguments.out / f"{name(path.name)}.png"
+        facts["out"] = write_pictures(png, image, prediction, path.name, overlay=not arguments.no_pictures)
     lines = [f"{printable(path)}: {image.width} x {image.height} pixels", *prediction.table(arguments.top)]
     lines += [f"written: {printable(', '.join(facts['out']))}"] if arguments.out else []
     tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
 
 
-def write_pictures(path: Path, image: Any, prediction: Any, name: str) -> list[str]:
+def write_pictures(path: Path, image: Any, prediction: Any, name: str, overlay: bool = True) -> list[str]:
     """Write the image with its class as a title, or with an overlay of its classes and a label map beside it.
 
-    Returns the paths.
+    Returns the paths. ``overlay``: False for the label map alone.
     """
     from bixt3d.viz.images import SegmentedImage, draw_images, draw_segmentations, write_label_map
 
-    pixels, paths = np.asarray(image), [path]
+    pixels, paths = np.asarray(image), [path] * overlay
     try:
         if isinstance(prediction, SegmentationPrediction):
             labels = prediction.labels.numpy()
-            draw_segmentations(path, [SegmentedImage(pixels, labels, None, printable(name))], prediction.class_names)
+            if overlay:
+                shown = SegmentedImage(pixels, labels, None, printable(name))
+                draw_segmentations(path, [shown], prediction.class_names)
             paths.append(path.with_name(f"{path.stem}_labels.png"))
             write_label_map(paths[-1], labels, prediction.class_names)
         else:

@@ -26,7 +26,7 @@ from bixt3d.inference.predictions import percent_lines
 from bixt3d.inference.scene_blocks import NumbersOnDisk, numbers_in
 from bixt3d.inference.scenes import ScenePrediction, ScenePredictor
 from bixt3d.io.bounds import printable
-from bixt3d.io.writing import WriteError, remove_leftovers, write_error
+from bixt3d.io.writing import WriteError, remove_leftovers, writing
 from bixt3d.types import InputError
 
 Shown = tuple[np.ndarray, np.ndarray]
@@ -146,14 +146,11 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
     shown: Shown,
     has_void: bool = False,
 ) -> dict[str, Any]:
-    """Write the points with their classes, a picture and a page; return their paths, and all notes.
+    """Write the points with their classes, a picture and a page if asked for; return their paths, and all notes.
 
     ``source``: the cloud with all points; or the results of a large LAS file, which is copied.
     """
     from bixt3d.viz.clouds import color_points
-    from bixt3d.viz.page import write_html
-    from bixt3d.viz.parts import PartCloud
-    from bixt3d.viz.scenes import draw_scene
 
     names = dict(enumerate(prediction.class_names))
     in_memory = isinstance(source, Cloud)
@@ -162,13 +159,12 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
     )
     ending = path.suffix.lower()
     formats = arguments.format or (ending[1:] if ending in LAS else "ply",)
-    files, (png, page) = [base.with_name(f"{base.name}.{one}") for one in formats], beside(base)
-    for file in (*files, png, page):
+    files = [base.with_name(f"{base.name}.{one}") for one in formats]
+    for file in (*files, *beside(base)):
         remove_leftovers(file.parent, file.name)  # by name: containers with one host name may share the folder
-    cloud = PartCloud(shown[0].astype(np.float32), shown[1], range(len(names)), printable(path.name), total=len(label))
     notes: dict[str, None] = dict.fromkeys(prediction.notes)
     written: list[Path] = []
-    try:
+    with writing(base):
         for file in files:
             if file.suffix in LAS and ending in LAS:
                 paths, found = [file], write_las_copy(file, path, predictor, arguments, (label, confidence, entropy))
@@ -180,9 +176,18 @@ def write_scene(  # noqa: PLR0913 (what is written, of what, how)
                 paths, found = write_points(file, points, color_points(np.maximum(label, 0)))
             written += paths
             notes |= dict.fromkeys(found)
-        draw_scene(png, cloud, prediction.class_names)
-        library = write_html(page, [cloud], prediction.class_names, printable(path.name), "z")
-    except OSError as error:
-        raise write_error(base, error) from error
+        pictures = [] if arguments.no_pictures else write_pictures(base, shown, prediction, printable(path.name))
     files = [str(file) for file in written]
-    return {"point_files": files, "out": [*files, str(png), str(page), str(library)], "notes": list(notes)}
+    return {"point_files": files, "out": files + pictures, "notes": list(notes)}
+
+
+def write_pictures(base: Path, shown: Shown, prediction: ScenePrediction, name: str) -> list[str]:
+    """Write a picture and a page; return their paths, and that of the library of the page."""
+    from bixt3d.viz.page import write_html
+    from bixt3d.viz.parts import PartCloud
+    from bixt3d.viz.scenes import draw_scene
+
+    names, (png, page) = prediction.class_names, beside(base)
+    cloud = PartCloud(shown[0].astype(np.float32), shown[1], range(len(names)), name, total=len(prediction.labels))
+    draw_scene(png, cloud, names)
+    return [str(png), str(page), str(write_html(page, [cloud], names, name, "z"))]

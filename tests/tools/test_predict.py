@@ -322,6 +322,13 @@ def test_a_classifier_leaves_points_picture_and_page_of_every_cloud(class_run, c
     assert "plotly" in (out / "box_prediction.html").read_text(encoding="utf-8").lower()
 
 
+def test_without_pictures_the_labelled_points_are_all_that_is_written(class_run, part_run, clouds, tmp_path):
+    for run, more in ((class_run(), []), (part_run(), ["--category=mug"])):
+        out = tmp_path / "out" / run.name
+        predict.main([str(clouds / "box.stl"), f"--checkpoint={run}", f"--out={out}", "--no_pictures", *more])
+        assert [path.name for path in out.iterdir()] == ["box_prediction.ply"]
+
+
 def test_the_colors_of_points_say_their_part_and_no_input_is_replaced(part_run, clouds, capsys):
     folder, run = clouds / "a", part_run()
     trimesh.PointCloud(np.random.default_rng(0).normal(size=(300, 3))).export(folder / "shape.ply")

@@ -114,6 +114,14 @@ def test_a_classifier_leaves_a_picture_of_every_image_and_replaces_none(make_run
     assert (images / "b/glass.png").read_bytes() == before
 
 
+def test_without_pictures_a_segmenter_leaves_label_maps_and_a_classifier_is_refused(make_run, images, tmp_path):
+    given = [str(images / "b/grey.bmp"), f"--out={tmp_path / 'out'}", "--no_pictures"]
+    assert predict.main([*given, f"--checkpoint={make_run('image segmentation')}"]) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["grey_prediction_labels.png"]
+    with pytest.raises(InputError, match="--no_pictures leaves nothing to write"):
+        predict.main([*given, f"--checkpoint={make_run('image classification')}"])
+
+
 def test_the_overlay_of_a_segmenter_has_a_legend_with_its_colors(make_run, tmp_path, capsys):
     Image.new("RGB", (60, 40), "white").save(tmp_path / "white.png")
     run, out = make_run("image segmentation"), tmp_path / "out"

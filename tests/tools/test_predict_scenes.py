@@ -343,6 +343,15 @@ def test_each_note_has_a_line_and_classes_of_0_percent_have_none(tmp_path, run, 
     assert min(shares.values()) < 0.4
 
 
+@pytest.mark.parametrize("block", [1500, 10**9])
+def test_without_pictures_the_labelled_file_is_all_that_is_written(tmp_path, run, survey, monkeypatch, block):
+    monkeypatch.setattr(ScenePredictor, "block", block)
+    assert predict(survey, "--checkpoint", run, "--out", tmp_path, "--no_pictures") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["survey_prediction.laz"]
+    with pytest.raises(InputError, match="--no_pictures needs --out FOLDER"):
+        predict(survey, "--checkpoint", run, "--no_pictures")
+
+
 def test_the_page_of_a_large_file_names_the_number_of_its_points(tmp_path, run, survey, monkeypatch):
     monkeypatch.setattr(ScenePredictor, "block", 1500)
     monkeypatch.setattr("bixt3d.datasets.scenes.blocks.SAMPLE", 1000)
