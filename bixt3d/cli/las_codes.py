@@ -52,15 +52,17 @@ def codes_of(predictor: ScenePredictor, arguments: Namespace) -> dict[str, int]:
     return all_codes
 
 
-def _read_classes(path: Path) -> dict[str, int | None]:
-    given = read_yaml(read_words(path, LIST_BYTES), str(path), settings=False)
+def _read_classes(words: str) -> dict[str, int | None]:
+    """Return the classes of a list, or of a file with one, each with its code or None."""
+    text = words if words.lstrip().startswith(("[", "{")) else read_words(Path(words), LIST_BYTES)
+    given = read_yaml(text, words, settings=False)
     chosen = dict.fromkeys(map(str, given)) if isinstance(given, list) else given
     if (
         not isinstance(chosen, dict)
         or not chosen
         or not all(code is None or type(code) is int for code in chosen.values())
     ):
-        raise InputError(f"{printable(path)} should list classes (- building), or give their codes (building: 6)")
+        raise InputError(f"{printable(words)} should list classes (- building), or give their codes (building: 6)")
     return {str(name): code for name, code in chosen.items()}
 
 

@@ -86,10 +86,9 @@ def make_parser() -> Parser:
     )
     parser.add_argument(
         "--classes",
-        type=Path,
         metavar="YAML",
-        help="classes to write as classification, such as [building, wire], or with codes, {building: 6}; all other "
-        "points keep theirs",
+        help="classes to write as classification: a list such as '[building, wire]', or with codes, '{building: 6}', "
+        "or a file with such a list; all other points keep theirs",
     )
     return parser
 

@@ -229,9 +229,10 @@ def test_the_classification_is_replaced_by_the_codes_of_the_training_labels(
     ("text", "code", "said"),
     [("[building]", 2, "building 2 (their numbers in the run"), ("{building: 6}", 6, "building 6, all other")],
 )
-def test_only_chosen_classes_are_replaced(tmp_path, run, survey, capsys, text, code, said):
+@pytest.mark.parametrize("inline", [False, True])
+def test_only_chosen_classes_are_replaced(tmp_path, run, survey, capsys, text, code, said, inline):
     (tmp_path / "keep.yaml").write_text(text)
-    more = ("--write", "classification", "--classes", tmp_path / "keep.yaml")
+    more = ("--write", "classification", "--classes", text if inline else tmp_path / "keep.yaml")
     predict(survey, "--checkpoint", run, "--out", tmp_path, *more)
     out = capsys.readouterr().out
     assert f"classification replaced: {said}" in out and "all other points keep theirs" in out
@@ -252,6 +253,8 @@ def test_what_cannot_be_written_is_refused_before_anything_is_predicted(tmp_path
         ((tmp_path / "cloud.xyz", *given), "has no LAS classification"),
         ((survey, *given, "--classes", tmp_path / "wrong.yaml"), "names tree, but the classes are ground, vegetation"),
         ((survey, *given, "--classes", tmp_path / "none.yaml"), "should list classes"),
+        ((survey, *given, "--classes", "[tree]"), "[tree] names tree, but the classes are ground, vegetation"),
+        ((survey, *given, "--classes", "[tree"), "[tree contains no settings in yaml"),
         ((old, *given, "--classes", tmp_path / "large.yaml"), "classification is at most 31, but building is 64"),
     ]
     for words, sentence in cases:
