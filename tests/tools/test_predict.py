@@ -266,8 +266,8 @@ def test_a_file_that_memory_is_too_small_for_is_named(class_run, clouds, monkeyp
 
 def test_normals_are_estimated_where_the_model_wants_them_and_the_file_has_none(class_run, clouds, capsys):
     predict.main([str(clouds), f"--checkpoint={class_run(features='normal')}"])
-    heads = [line for line in capsys.readouterr().out.splitlines() if ": " in line]
-    assert ["normals estimated" in line for line in heads] == [True, True, False]
+    files = re.split(r"\n(?=\S.*: \d+ points)", capsys.readouterr().out)
+    assert ["normals estimated" in text for text in files] == [True, True, False]
 
 
 def test_up_says_how_the_files_lie(class_run, tmp_path, capsys):
