@@ -3,24 +3,17 @@
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from bixt3d.cli.data_clouds import SeenCloud, duplicates, label_lines, see_cloud, table, usable
-from bixt3d.cli.data_scenes import LARGE, given_classes, scene_commands, scene_lines, scene_listing, scene_obstacle
-from bixt3d.datasets.clouds.folder_files import Listing, list_folder, shown_path
-from bixt3d.datasets.clouds.folder_reading import fault_of, read_clouds
-from bixt3d.datasets.clouds.part_folder import WHOLE
+from bixt3d.cli.data_clouds import SeenCloud, duplicates, label_lines, table, usable
+from bixt3d.cli.data_found import Found, look
+from bixt3d.cli.data_scenes import given_classes, scene_commands, scene_lines, scene_listing, scene_obstacle
+from bixt3d.datasets.clouds.folder_files import list_folder, shown_path
 from bixt3d.datasets.clouds.poses import Poses, find_poses
-from bixt3d.datasets.files.las_large import LAS
-from bixt3d.datasets.scenes.folder import Classes
-from bixt3d.datasets.scenes.labels_beside import with_labels_beside
 from bixt3d.datasets.transforms.invariants import INVARIANTS
 from bixt3d.io.bounds import counted, listed, printable
-from bixt3d.types import InputError
 
 FEW = 10
 """Training clouds below which a class is reported as small."""
@@ -28,33 +21,6 @@ MOST = 10
 """Lines of a list; the rest is counted."""
 FOR_POSES = 30
 """Clouds of a class whose poses are compared."""
-
-
-@dataclass
-class Found:
-    """All that was found in a folder."""
-
-    root: Path
-    listing: Listing
-    parts: bool
-    classes: Classes | None = None
-    clouds: list[SeenCloud] = field(default_factory=list)
-    faults: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def scenes(self) -> bool:
-        """Whether the clouds are scenes: large or LAS, with labels of points, in no class folders; or with classes."""
-        large = sum(cloud.size >= LARGE or cloud.path.suffix.lower() in LAS for cloud in self.clouds)
-        objects = any(cloud.label != WHOLE for cloud in self.clouds)
-        return self.parts and (self.classes is not None or (2 * large > len(self.clouds) and not objects))
-
-    def labels(self, *splits: str) -> Counter:
-        """Return the number of points of each label in these splits."""
-        return sum((cloud.labels for cloud in self.clouds if cloud.split in splits), Counter())
-
-    def of(self, split: str) -> list[SeenCloud]:
-        """Return the clouds of a split."""
-        return [cloud for cloud in self.clouds if cloud.split == split]
 
 
 def check(root: Path, parts: bool = False, label: str = "") -> int:
@@ -73,22 +39,6 @@ def check(root: Path, parts: bool = False, label: str = "") -> int:
         return 2
     print("\n".join(["", *map(printable, advice(found, poses, label))]))
     return 0
-
-
-def look(found: Found, label: str) -> Found:
-    """Read every file, and remember what matters of it."""
-    for number, entry in enumerate(tqdm(found.listing.entries, desc=f"reading {printable(found.root)}", unit="file")):
-        split = "train" if number < found.listing.num_train else "test"
-        try:
-            clouds = [
-                with_labels_beside(cloud, entry.path) if found.parts else cloud for cloud in read_clouds(entry.path)
-            ]
-            seen = [see_cloud(entry.path, cloud, split, entry.label or WHOLE, found.parts, label) for cloud in clouds]
-        except InputError as error:
-            found.faults.append(fault_of(entry.path, found.root, error))
-            continue
-        found.clouds += seen
-    return found
 
 
 def by_class(found: Found) -> list[list[np.ndarray]]:
@@ -215,7 +165,7 @@ def obstacle(found: Found) -> str | None:
         if not found.of(split):
             return f"there is no cloud to {what} on that can be read"
     if found.scenes:
-        return scene_obstacle(found.root, found.classes, found.labels("train"), found.labels("test"), len(found.faults))
+        return scene_fault(found)
     names = sorted({cloud.label for cloud in found.of("train")})
     if unknown := sorted({cloud.label for cloud in found.of("test")} - set(names)):
         return f"there are clouds of {listed(unknown)} to test on, but none to train on that can be read"
@@ -225,12 +175,17 @@ def obstacle(found: Found) -> str | None:
     return None if len(names) > 1 else f"there is one class alone ({listed(names)}): a model needs two or more"
 
 
+def scene_fault(found: Found) -> str | None:
+    """Return why the clouds cannot be trained on as scenes; None if they can."""
+    return scene_obstacle(found.root, found.classes, found.labels("train"), found.labels("test"), len(found.faults))
+
+
 def advice(found: Found, poses: Poses | None, label: str) -> list[str]:
     """Return the commands to use, and which columns could be read too."""
     features = usable(found.clouds)
+    spacing = [cloud.spacing for cloud in found.clouds if cloud.spacing]
+    commands = scene_commands(found.root, label, spacing, features, found.clouds[0].path)
     if found.scenes:
-        spacing = [cloud.spacing for cloud in found.clouds if cloud.spacing]
-        commands = scene_commands(found.root, label, spacing, features, found.clouds[0].path)
         return ["to train, test and predict scenes:", *(f"  {line}" for line in commands)]
     task, config = ("partseg", "folder_partseg") if found.parts else ("cls", "folder_cls")
     words = ["bixt3d", "train", task, "--cfg", config, "--data.root", str(found.root)]
@@ -247,4 +202,7 @@ def advice(found: Found, poses: Poses | None, label: str) -> list[str]:
     if features:
         names = ",".join([*invariant, *features])
         lines.append(f"every cloud has {listed(features)}: the model reads them with --data.features {names}")
+    if found.may_be_scenes:
+        fault = scene_fault(found)
+        lines += [f"if these are scenes: {fault}"] if fault else ["or, if these are scenes:", f"  {commands[0]}"]
     return lines

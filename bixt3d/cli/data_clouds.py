@@ -11,15 +11,19 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from bixt3d.cli.data_scenes import count_voxels
+from bixt3d.cli.data_scenes import LARGE, count_voxels
 from bixt3d.datasets.clouds.point_labels import NAMES, NO_LABEL, gap_notes, label_words, mixed_notes
 from bixt3d.datasets.files.cloud import Cloud, median_spacing
+from bixt3d.datasets.files.las_large import LAS
+from bixt3d.datasets.scenes.labels_beside import with_labels_of
 from bixt3d.datasets.transforms.normalize import normalize_clouds
 from bixt3d.io.bounds import open_plain
 from bixt3d.types import Feature, InputError
 
 SOME = 256
 """Points of a cloud that are kept for the comparison of poses, and whose neighbors are measured."""
+MAPPED = 100_000
+"""Coordinate from which on a cloud lies on a map, as in UTM: objects have their own origin."""
 ALIKE = 1e-4
 """Largest difference of the shape descriptors of equal clouds in the unit sphere: files round coordinates."""
 
@@ -31,6 +35,7 @@ class SeenCloud:
     Args:
         size: number of points, or of triangles if it is a mesh.
         extent: largest side of its bounding box.
+        mapped: it has the coordinates of a map, such as UTM.
         spacing: median distance of a point from its nearest neighbor; None for a mesh.
         columns, widths: least and greatest number of each column, and its width.
         some: a few of its points, in the unit sphere.
@@ -47,6 +52,7 @@ class SeenCloud:
     label: str
     size: int
     extent: float
+    mapped: bool
     spacing: float | None
     columns: Mapping[str, tuple[float, float]]
     widths: Mapping[str, int]
@@ -56,6 +62,12 @@ class SeenCloud:
     labels: Counter = field(default_factory=Counter)
     gaps: int = 0
     voxels: int = 0
+
+    @property
+    def looks_like_scene(self) -> bool:
+        """Whether it is large, LAS, on a map, or has its labels in a file beside it."""
+        beside = len(with_labels_of(self.path)) > 1
+        return self.size >= LARGE or self.path.suffix.lower() in LAS or self.mapped or beside
 
 
 def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, column: str) -> SeenCloud:
@@ -76,6 +88,7 @@ def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, col
         label=label,
         size=cloud.num_faces if cloud.from_mesh else len(cloud),
         extent=float(np.ptp(cloud.xyz, axis=0).max()),
+        mapped=bool(np.abs(cloud.xyz[:, :2]).max() >= MAPPED),
         spacing=spacing,
         voxels=count_voxels(cloud.xyz, spacing) if parts else 0,
         columns={name: _range(values) for name, values in columns.items() if name != own},

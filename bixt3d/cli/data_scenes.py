@@ -19,7 +19,7 @@ from bixt3d.ops.voxels import voxel_grid
 from bixt3d.types import InputError
 
 LARGE = 20_000
-"""Points from which on a cloud is taken for a scene, not for an object; LAS and LAZ files always are."""
+"""Points from which on a cloud is taken for a scene, not for an object."""
 SPACINGS = 3
 """Proposed side of a voxel, in spacings of the points."""
 

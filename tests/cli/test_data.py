@@ -156,6 +156,32 @@ def test_check_takes_small_tiles_for_scenes_and_names_labels_that_are_only_teste
     assert "no class 25.0% of the points: labels 17" in said
 
 
+@pytest.mark.parametrize("kind", ["on a map", "labels beside", "neither"])
+def test_check_takes_small_clouds_on_a_map_or_with_labels_beside_for_scenes_and_else_says_both(
+    tmp_path: Path, capsys, kind: str
+):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        xyz, label = RNG.random((60, 3)) * 40 + [5e5 * (kind == "on a map"), 0, 0], np.arange(60) % 2
+        table = xyz if kind == "labels beside" else np.c_[xyz, label]
+        np.savetxt(tmp_path / split / "1.txt", table, "%.3f", header="x y z label" if table.shape[1] > 3 else "x y z")
+        if kind == "labels beside":
+            np.savetxt(tmp_path / split / "1.labels", label, "%d")
+    assert data.main(["check", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f"  bixt3d train scenes --cfg folder_scenes --data.root {tmp_path} --data.grid " in said
+    assert ("or, if these are scenes:\n" in said) == ("bixt3d train partseg" in said) == (kind == "neither")
+
+
+def test_check_says_what_scenes_need_where_parts_lie_in_no_split(tmp_path: Path, capsys):
+    for place in range(4):
+        np.savez(tmp_path / f"{place}.npz", xyz=RNG.random((40, 3)), label=np.arange(40) % 2)
+    assert data.main(["check", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "bixt3d train partseg" in said and "bixt3d train scenes" not in said
+    assert "if these are scenes: there is no folder" in said and "put labelled scenes into train/ and test/" in said
+
+
 def test_check_refuses_scenes_that_training_would_refuse(tmp_path: Path, capsys):
     cases = {
         "there is one class alone (2)": scenes_of(tmp_path / "a", [2], [2, 6]),
