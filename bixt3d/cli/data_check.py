@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bixt3d.cli.data_clouds import SeenCloud, duplicates, label_lines, table, usable
+from bixt3d.cli.data_clouds import SeenCloud, duplicates, hole_lines, label_lines, table, usable
 from bixt3d.cli.data_found import Found, look
 from bixt3d.cli.data_scenes import given_classes, scene_commands, scene_lines, scene_listing, scene_obstacle
 from bixt3d.datasets.clouds.folder_files import list_folder, shown_path
@@ -125,7 +125,7 @@ def warnings(found: Found) -> list[str]:
     lines = [f"note: {note}" for note in found.listing.notes if not note.startswith("no clouds in")]
     lines += [f"empty class: {name}" for name in found.listing.empty]
     lines += _some([f"broken: {name} {reason}" for name, reason in found.faults])
-    lines += label_lines(found.clouds, found.classes is not None)
+    lines += label_lines(found.clouds, found.classes is not None) + _some(hole_lines(found.clouds))
     across, conflicts, within = [], [], 0
     for one, other, how in duplicates(found.clouds):
         pair = f"{_name(one, found)} and {_name(other, found)} ({how})"

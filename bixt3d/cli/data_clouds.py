@@ -14,10 +14,11 @@ from numpy import ndarray
 from bixt3d.cli.data_scenes import LARGE, count_voxels
 from bixt3d.datasets.clouds.point_labels import NAMES, NO_LABEL, gap_notes, label_words, mixed_notes
 from bixt3d.datasets.files.cloud import Cloud, median_spacing
+from bixt3d.datasets.files.feature_columns import num_gaps
 from bixt3d.datasets.files.las_large import LAS
 from bixt3d.datasets.scenes.labels_beside import with_labels_of
 from bixt3d.datasets.transforms.normalize import normalize_clouds
-from bixt3d.io.bounds import open_plain
+from bixt3d.io.bounds import counted, open_plain
 from bixt3d.types import Feature, InputError
 
 SOME = 256
@@ -38,6 +39,7 @@ class SeenCloud:
         mapped: it has the coordinates of a map, such as UTM.
         spacing: median distance of a point from its nearest neighbor; None for a mesh.
         columns, widths: least and greatest number of each column, and its width.
+        holes: number of points without a number of each column that has such.
         some: a few of its points, in the unit sphere.
         shape: numbers that describe its geometry, in whatever order the points are.
         digest: hash of its file.
@@ -56,6 +58,7 @@ class SeenCloud:
     spacing: float | None
     columns: Mapping[str, tuple[float, float]]
     widths: Mapping[str, int]
+    holes: Mapping[str, int]
     some: Float[ndarray, "_ 3"]
     shape: Float[ndarray, " Q"]
     digest: str
@@ -93,6 +96,7 @@ def see_cloud(path: Path, cloud: Cloud, split: str, label: str, parts: bool, col
         voxels=count_voxels(cloud.xyz, spacing) if parts else 0,
         columns={name: _range(values) for name, values in columns.items() if name != own},
         widths={name: values.shape[-1] for name, values in columns.items()},
+        holes={name: gaps for name, values in columns.items() if name != own and (gaps := num_gaps(values))},
         some=xyz[chosen],
         shape=_shape(xyz),
         digest=_digest(path),
@@ -140,9 +144,23 @@ def label_lines(clouds: Sequence[SeenCloud], given: bool) -> list[str]:
     return gap_notes(gaps, labels.total() + gaps) + ([] if given else mixed_notes(labels))
 
 
+def hole_lines(clouds: Sequence[SeenCloud]) -> list[str]:
+    """Return a line for each column in which some points have no number."""
+    numbers, times = Counter(), Counter()
+    for cloud in clouds:
+        numbers.update(cloud.holes)
+        times.update(cloud.holes.keys())
+    total, remedy = sum(cloud.size for cloud in clouds), "fill it or take these points out, else no model can read it"
+    lacks = "has no number (an empty cell, NaN) in"
+    return [
+        f"{name} {lacks} {number:,} of {total:,} points, in {counted(times[name], 'cloud')}: {remedy}"
+        for name, number in numbers.most_common()
+    ]
+
+
 def usable(clouds: Sequence[SeenCloud]) -> list[str]:
-    """Return the columns that all clouds have, and that can be features: no labels, and not always the same number."""
-    names = [name for name in clouds[0].columns if all(name in cloud.columns for cloud in clouds)]
+    """Return the columns that all points have, and that can be features: no labels, and not always the same number."""
+    names = [name for name in clouds[0].columns if all(name in one.columns and name not in one.holes for one in clouds)]
     names = [name for name in names if name.lower().removeprefix("scalar_") not in NAMES]
     good = []
     for name in names:

@@ -116,6 +116,20 @@ def test_check_counts_points_without_a_label_and_says_labels_of_two_kinds(tmp_pa
     assert fault in capsys.readouterr().out
 
 
+def test_check_counts_points_without_a_number_and_proposes_no_such_column(tmp_path: Path, capsys):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        cells = [f"{k % 9},{k % 7},{k % 3}" for k in range(40)]
+        if split == "train":
+            cells[3] = ",5,1"
+        rows = "".join(f"{x},{y},{z},{cell}\n" for (x, y, z), cell in zip(RNG.random((40, 3)), cells, strict=True))
+        (tmp_path / split / "1.csv").write_text("x,y,z,intensity,other,label\n" + rows)
+    assert data.main(["check", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "  intensity has no number (an empty cell, NaN) in 1 of 80 points, in 1 cloud: fill it or" in said
+    assert "--data.features other\n" in said and "--data.features intensity" not in said
+
+
 def test_check_of_scenes_says_grid_and_points_without_a_class_and_the_command(tmp_path: Path, capsys):
     for split, number in (("train", 25_000), ("test", 20_000)):
         (tmp_path / split).mkdir()

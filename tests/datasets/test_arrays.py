@@ -116,6 +116,14 @@ def test_numbered_columns_are_one_wide_feature():
         select_features(parts, Features.parse("fpfh:4"), "it")
 
 
+@pytest.mark.parametrize(("name", "said"), [("intensity", "intensity"), ("rgb", "color")])
+def test_a_feature_that_some_points_lack_is_refused_with_their_number_and_what_to_do(name, said):
+    values = RGB.astype(np.float64)[:, : 3 if name == "rgb" else 1]
+    values[[2, 5]] = np.nan
+    with pytest.raises(InputError, match=f"^it has {said} that is not finite .* in 2 of 12 points: give them a number"):
+        select_features({name: values}, Features.parse(name), "it")
+
+
 def test_clouds_of_a_list_are_called_by_their_place():
     assert [cloud.name for cloud in as_clouds([XYZ, XYZ, Cloud(XYZ, name="mine")])[1]] == ["cloud 0", "cloud 1", "mine"]
     with pytest.raises(InputError, match="entry 1 of the list: clouds are numbers"):

@@ -124,7 +124,11 @@ def test_each_fault_of_a_file_is_one_sentence_with_its_name(hdf5, changed, sente
     [
         ({}, "{path} has no dataset 'normal' (it has data, label); leave it out of --data.features to do without"),
         ({"normal": np.zeros((4, 7, 3))}, "{path} has data of shape (4, 8, 3), but normal of shape (4, 7, 3)"),
-        ({"normal": bad_value((1, 0, 0), np.inf)}, "{path} has normal that is not finite"),
+        (
+            {"normal": bad_value((1, 0, 0), np.inf)},
+            "{path} has normal that is not finite (an empty cell, NaN): give them a number, take them out, or train "
+            "without normal",
+        ),
     ],
 )
 def test_normals_that_are_asked_for_must_be_there(hdf5, changed, sentence):

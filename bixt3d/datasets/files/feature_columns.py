@@ -64,11 +64,26 @@ def feature_numbers(
         )
     if feature.kind == "color":
         return unit_color(values, where, most)
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(values.astype(np.float32, copy=False)).all()
-    if not finite:
-        raise InputError(f"{where} has {feature.name} that is not finite")
+    check_values(values, feature.name, where)
     return (unit_normals(values) if feature.kind == "normal" else values).astype(np.float64)
+
+
+def num_gaps(values: Shaped[np.ndarray, "*N _"]) -> int:
+    """Return the number of points without a value: an empty cell, NaN, or a number that is infinite in float32."""
+    if values.dtype.kind != "f":
+        return 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        return int((~np.isfinite(values.astype(np.float32, copy=False))).any(-1).sum())
+
+
+def check_values(values: Shaped[np.ndarray, "*N _"], name: str, where: str) -> None:
+    """Raise InputError if some points have no value of a feature."""
+    if gaps := num_gaps(values):
+        number = f" in {gaps:,} of {len(values):,} points" if values.ndim == 2 else ""  # else: of a block of clouds
+        raise InputError(
+            f"{where} has {name} that is not finite (an empty cell, NaN){number}: give them a number, take them out, "
+            f"or train without {name}"
+        )
 
 
 def color_unit(values: Shaped[np.ndarray, "*N _"], most: float) -> int:
@@ -84,6 +99,7 @@ def unit_color(values: Shaped[np.ndarray, "*N _"], where: str, most: float | Non
     ``most``: the largest value of the file or set, if ``values`` are only some of its colors. Raises InputError for
     values outside all ranges, and for floats between 1 and 2, whose range is ambiguous.
     """
+    check_values(values, "color", where)
     most = largest_of(values) if most is None else most
     unclear = values.dtype.kind == "f" and 1 + ROUNDING < most < 2
     if unclear or not (values >= 0).all() or not most <= 65535:
