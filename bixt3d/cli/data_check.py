@@ -124,7 +124,7 @@ def warnings(found: Found) -> list[str]:
     """Return what may be wrong, as lines."""
     lines = [f"note: {note}" for note in found.listing.notes if not note.startswith("no clouds in")]
     lines += [f"empty class: {name}" for name in found.listing.empty]
-    lines += _some([f"broken: {name} {reason}" for name, reason in found.faults])
+    lines += _some(found.faults)
     lines += label_lines(found.clouds, found.classes is not None) + _some(hole_lines(found.clouds))
     across, conflicts, within = [], [], 0
     for one, other, how in duplicates(found.clouds):
@@ -163,12 +163,12 @@ def obstacle(found: Found) -> str | None:
     """Return why the folder cannot be trained on; None if it can."""
     for split, what in (("train", "train"), ("test", "test")):
         if not found.of(split):
-            return f"there is no cloud to {what} on that can be read"
+            return f"there is no cloud to {what} on that can be used"
     if found.scenes:
         return scene_fault(found)
     names = sorted({cloud.label for cloud in found.of("train")})
     if unknown := sorted({cloud.label for cloud in found.of("test")} - set(names)):
-        return f"there are clouds of {listed(unknown)} to test on, but none to train on that can be read"
+        return f"there are clouds of {listed(unknown)} to test on, but none to train on that can be used"
     if found.parts:
         parts = {(cloud.label, word) for cloud in found.clouds for word in cloud.labels}
         return None if len(parts) > 1 else f"all points have one label ({listed(word for _, word in parts)})"

@@ -18,14 +18,14 @@ from bixt3d.types import InputError
 
 @dataclass
 class Found:
-    """All that was found in a folder."""
+    """All that was found in a folder; ``faults``: a line for each file of no use."""
 
     root: Path
     listing: Listing
     parts: bool
     classes: Classes | None = None
     clouds: list[SeenCloud] = field(default_factory=list)
-    faults: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
     @property
     def scenes(self) -> bool:
@@ -51,13 +51,15 @@ def look(found: Found, label: str) -> Found:
     """Read every file, and remember what matters of it."""
     for number, entry in enumerate(tqdm(found.listing.entries, desc=f"reading {printable(found.root)}", unit="file")):
         split = "train" if number < found.listing.num_train else "test"
+        fault = "broken"
         try:
             clouds = [
                 with_labels_beside(cloud, entry.path) if found.parts else cloud for cloud in read_clouds(entry.path)
             ]
+            fault = "not usable"
             seen = [see_cloud(entry.path, cloud, split, entry.label or WHOLE, found.parts, label) for cloud in clouds]
         except InputError as error:
-            found.faults.append(fault_of(entry.path, found.root, error))
+            found.faults.append(": ".join([fault, " ".join(fault_of(entry.path, found.root, error))]))
             continue
         found.clouds += seen
     return found

@@ -68,7 +68,7 @@ def scene_lines(spacing: Sequence[float], voxels: Sequence[int], known: Collecti
     return [*lines, f"no class {share:.1%} of the points: labels {listed(sorted(void))}"] if void else lines
 
 
-def scene_obstacle(root: Path, classes: Classes | None, train: Counter, test: Counter, broken: int) -> str | None:
+def scene_obstacle(root: Path, classes: Classes | None, train: Counter, test: Counter, faults: int) -> str | None:
     """Return why scenes with these labels cannot be trained on; None if they can."""
     try:
         split_files(root)
@@ -80,7 +80,7 @@ def scene_obstacle(root: Path, classes: Classes | None, train: Counter, test: Co
     for split, labels in (("train", train), ("test", test)):
         if not any(word in known for word in labels):
             return f"no point to {split} on has one of the classes ({listed(names)}), but {listed(sorted(labels))}"
-    return f"take {counted(broken, 'broken file')} out of the folder: of scenes none are left out" if broken else None
+    return f"mend or remove {counted(faults, 'file')}: of scenes none are left out" if faults else None
 
 
 def scene_commands(root: Path, label: str, spacing: Sequence[float], features: Sequence[str], path: Path) -> list[str]:

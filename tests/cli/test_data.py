@@ -85,7 +85,7 @@ def test_check_ends_with_code_2_for_what_cannot_be_trained_on(clouds: Path, caps
     for path in (clouds / "test").rglob("*.xyz"):
         path.write_text("nothing")
     assert data.main(["check", str(clouds)]) == 2
-    assert "cannot train: there is no cloud to test on that can be read" in capsys.readouterr().out
+    assert "cannot train: there is no cloud to test on that can be used" in capsys.readouterr().out
     with pytest.raises(InputError, match="there is no folder"):
         data.main(["check", str(clouds / "nowhere")])
 
@@ -112,8 +112,20 @@ def test_check_counts_points_without_a_label_and_says_labels_of_two_kinds(tmp_pa
     assert "  some labels are numbers (0, 1) and others words (leg): each is a class of its own\n" in said
     np.savez(tmp_path / "test/2.npz", xyz=RNG.random((40, 3)), part=np.full(40, 2**63, np.uint64))
     data.main(["check", str(tmp_path)])
-    fault = "broken: test/2.npz has part with values above 9223372036854775807: are these labels?"
+    fault = "not usable: test/2.npz has part with values above 9223372036854775807: are these labels?"
     assert fault in capsys.readouterr().out
+
+
+def test_check_calls_no_file_broken_that_lacks_labels_and_names_its_own_option(tmp_path: Path, capsys):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        rows = "".join(f"{x},{y},{z},{'ab'[k % 2]}\n" for k, (x, y, z) in enumerate(RNG.random((30, 3))))
+        (tmp_path / split / "1.csv").write_text("x,y,z,klasse\n" + rows)
+    assert data.main(["check", str(tmp_path)]) == 2
+    said = capsys.readouterr().out
+    assert "  not usable: train/1.csv has no column of labels (it has klasse): name it by --label NAME" in said
+    assert "broken" not in said and "cannot train: there is no cloud to train on that can be used" in said
+    assert data.main(["check", str(tmp_path), "--label", "klasse"]) == 0
 
 
 def test_check_counts_points_without_a_number_and_proposes_no_such_column(tmp_path: Path, capsys):
@@ -200,7 +212,7 @@ def test_check_refuses_scenes_that_training_would_refuse(tmp_path: Path, capsys)
     cases = {
         "there is one class alone (2)": scenes_of(tmp_path / "a", [2], [2, 6]),
         "no point to test on has one of the classes (2, 6), but 9": scenes_of(tmp_path / "b", [2, 6], [9]),
-        "take 1 broken file out of the folder": (broken := scenes_of(tmp_path / "c", [2, 6], [2])),
+        "mend or remove 1 file: of scenes none are left out": (broken := scenes_of(tmp_path / "c", [2, 6], [2])),
         "put labelled scenes into train/ and test/": (unsplit := scenes_of(tmp_path / "d", [2, 6], [2])),
     }
     (broken / "train/2.las").write_bytes(b"LASF")

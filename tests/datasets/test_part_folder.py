@@ -67,7 +67,10 @@ def test_ignored_labels_are_void_and_clouds_without_others_are_left_out(tmp_path
 def test_the_column_is_named_by_a_setting(tmp_path: Path):
     for split in ("train", "test"):
         write(tmp_path / split / "1.csv", [0, 1], "material")
-    with pytest.raises(InputError, match=r"has no column of labels \(it has material\): name it by --data.label"):
+    with pytest.raises(
+        InputError,
+        match=r"has no column of labels \(it has material\): name it by --label NAME, in training by --data.label NAME",
+    ):
         load(tmp_path)
     assert load(tmp_path, label="Material")[0].part_names == ("0", "1")
     with pytest.raises(InputError, match="has no column colour"):

@@ -100,7 +100,8 @@ def _column_of(cloud: Cloud, column: str) -> str:
     if unnamed and _are_whole(last := np.asarray(cloud.columns[unnamed[-1]])) and (last == last).any():
         return unnamed[-1]
     raise InputError(
-        f"{cloud.name} has no column of labels (it has {listed(cloud.columns)}): name it by --data.label NAME"
+        f"{cloud.name} has no column of labels (it has {listed(cloud.columns)}): name it by --label NAME, in training "
+        "by --data.label NAME"
     )
 
 
