@@ -9,7 +9,15 @@ import numpy as np
 
 from bixt3d.cli.data_clouds import SeenCloud, duplicates, hole_lines, label_lines, table, usable
 from bixt3d.cli.data_found import Found, look
-from bixt3d.cli.data_scenes import given_classes, scene_commands, scene_lines, scene_listing, scene_obstacle
+from bixt3d.cli.data_scenes import (
+    absent_lines,
+    given_classes,
+    grid_lines,
+    label_shares,
+    scene_commands,
+    scene_listing,
+    scene_obstacle,
+)
 from bixt3d.datasets.clouds.folder_files import list_folder, shown_path
 from bixt3d.datasets.clouds.poses import Poses, find_poses
 from bixt3d.datasets.transforms.invariants import INVARIANTS
@@ -76,8 +84,8 @@ def overview(found: Found, poses: Poses | None) -> list[str]:
             least, middle, most = _three(spacing, "{:.3g}")
             lines.append(f"spacing  {least} to {most}, median {middle}: distance of neighboring points")
     if clouds and found.scenes:
-        known = found.classes.of_word if found.classes else found.labels("train")
-        lines += scene_lines(spacing, [cloud.voxels for cloud in clouds], known, found.labels("train", "test"))
+        of_labels = label_shares(found.classes, found.labels("train"), found.labels("train", "test"))
+        lines += [*grid_lines(spacing, [cloud.voxels for cloud in clouds]), *of_labels]
     else:
         lines.append(f"pose     {poses.words() if poses else 'not known: no class has three clouds to compare'}")
     formats = Counter(entry.path.suffix.lower() for entry in found.listing.entries)
@@ -105,8 +113,9 @@ def column_rows(found: Found) -> list[list[str]]:
 
 
 def part_rows(found: Found) -> list[list[str]]:
-    """Return a row for each label of each category: its share of the points, by split."""
-    rows = [["category", "label", "train", "test"]]
+    """Return a row for each label of each category: its class, if these are given, and its share of the points."""
+    named = found.classes.name if found.classes else None
+    rows = [["category", "label", *(["class"] if named else []), "train", "test"]]
     counts = defaultdict(Counter)
     for cloud in found.clouds:
         for word, number in cloud.labels.items():
@@ -116,7 +125,7 @@ def part_rows(found: Found) -> list[list[str]]:
         totals[name] += own
     for (name, word), own in sorted(counts.items()):
         shares = [f"{own[split] / max(totals[name][split], 1):.1%}" for split in ("train", "test")]
-        rows.append([name, word, *shares])
+        rows.append([name, word, *([named(word)] if named else []), *shares])
     return rows
 
 
@@ -125,6 +134,8 @@ def warnings(found: Found) -> list[str]:
     lines = [f"note: {note}" for note in found.listing.notes if not note.startswith("no clouds in")]
     lines += [f"empty class: {name}" for name in found.listing.empty]
     lines += _some(found.faults)
+    for split in ("train", "test") if found.classes else ():
+        lines += absent_lines(found.classes, split, found.labels(split))
     lines += label_lines(found.clouds, found.classes is not None) + _some(hole_lines(found.clouds))
     across, conflicts, within = [], [], 0
     for one, other, how in duplicates(found.clouds):

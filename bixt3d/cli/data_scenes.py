@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +59,29 @@ def grid_words(spacing: float, voxels: Sequence[int]) -> str:
     return f"{proposed_grid(spacing):g} for scenes ({SPACINGS} x the spacing): {range_words} voxels"
 
 
-def scene_lines(spacing: Sequence[float], voxels: Sequence[int], known: Collection[str], labels: Counter) -> list[str]:
-    """Return lines on the side of a voxel, and on points whose label is not ``known``."""
+def grid_lines(spacing: Sequence[float], voxels: Sequence[int]) -> list[str]:
+    """Return a line on the side of a voxel."""
     voxels = [number for number in voxels if number]
-    lines = [f"grid     {grid_words(float(np.median(spacing)), voxels)}"] if spacing and voxels else []
-    void = {word: number for word, number in labels.items() if word not in known}
+    return [f"grid     {grid_words(float(np.median(spacing)), voxels)}"] if spacing and voxels else []
+
+
+def label_shares(classes: Classes | None, train: Counter, labels: Counter) -> list[str]:
+    """Return a line on points whose label is of no class: not among those given, or else in no training scene."""
+    void = {word: number for word, number in labels.items() if word not in (classes.of_word if classes else train)}
     share = sum(void.values()) / max(1, sum(labels.values()))
-    return [*lines, f"no class {share:.1%} of the points: labels {listed(sorted(void))}"] if void else lines
+    why = f"which {CLASSES} gives no class" if classes else "which no training scene has"
+    return [f"no class {share:.1%} of the points: labels {listed(sorted(void))}, {why}"] if void else []
+
+
+def absent_lines(classes: Classes, split: str, labels: Counter) -> list[str]:
+    """Return a line on the classes that no point of a split has."""
+    there = {classes.name(word) for word in labels}
+    absent = [
+        f"{name} ({listed(word for word, own in classes.of_word.items() if own == place)})"
+        for place, name in enumerate(classes.names)
+        if name not in there
+    ]
+    return [f"classes without points to {split} on: {listed(absent)}"] if absent else []
 
 
 def scene_obstacle(root: Path, classes: Classes | None, train: Counter, test: Counter, faults: int) -> str | None:

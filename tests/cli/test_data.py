@@ -151,7 +151,9 @@ def test_check_of_scenes_says_grid_and_points_without_a_class_and_the_command(tm
     assert data.main(["check", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "grid     0.3 for scenes (3 x the spacing): " in said and " voxels" in said
-    assert "no class 25.0% of the points: labels 2" in said
+    assert "no class 25.0% of the points: labels 2, which classes.yaml gives no class\n" in said
+    rows = [line.split() for line in said.splitlines()]
+    assert ["object", "1", "grass", "25.0%", "25.0%"] in rows and ["object", "2", "-", "25.0%", "25.0%"] in rows
     command = f"bixt3d train scenes --cfg folder_scenes --data.root {tmp_path} --data.grid 0.3"
     assert command in said
     words = next(line for line in said.splitlines() if command in line).split()[3:]
@@ -179,7 +181,7 @@ def test_check_takes_small_tiles_for_scenes_and_names_labels_that_are_only_teste
     assert data.main(["check", str(scenes_of(tmp_path, [2, 6], [2, 17]))]) == 0
     said = capsys.readouterr().out
     assert "bixt3d train scenes --cfg folder_scenes" in said and "--data.shape cylinder" in said
-    assert "no class 25.0% of the points: labels 17" in said
+    assert "no class 25.0% of the points: labels 17, which no training scene has\n" in said
 
 
 @pytest.mark.parametrize("kind", ["on a map", "labels beside", "neither"])
@@ -206,6 +208,15 @@ def test_check_says_what_scenes_need_where_parts_lie_in_no_split(tmp_path: Path,
     said = capsys.readouterr().out
     assert "bixt3d train partseg" in said and "bixt3d train scenes" not in said
     assert "if these are scenes: there is no folder" in said and "put labelled scenes into train/ and test/" in said
+
+
+def test_check_names_the_classes_that_no_point_has(tmp_path: Path, capsys):
+    root = scenes_of(tmp_path, [2, 6], [2])
+    (root / "classes.yaml").write_text("labels: {2: ground, 6: building, 66: car, 67: car}")
+    assert data.main(["check", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert "  classes without points to train on: car (66, 67)\n" in said
+    assert "  classes without points to test on: building (6), car (66, 67)\n" in said
 
 
 def test_check_refuses_scenes_that_training_would_refuse(tmp_path: Path, capsys):
@@ -244,7 +255,9 @@ def test_check_reads_the_column_that_classes_yaml_names_and_labels_beside_the_po
     assert "2.npz has no column none" in capsys.readouterr().out
     (tmp_path / "classes.yaml").write_text("{label: own, labels: {7: ground, 8: tree}}")
     assert data.main(["check", str(tmp_path)]) == 0
-    assert ["object", "7", "100.0%", "100.0%"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["object", "7", "ground", "100.0%", "100.0%"] in [
+        line.split() for line in capsys.readouterr().out.splitlines()
+    ]
 
 
 def turned(xyz: np.ndarray, upright: bool) -> np.ndarray:

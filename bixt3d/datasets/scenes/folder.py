@@ -57,6 +57,10 @@ class Classes:
         """The LAS classification of each class, if the labels are such: the first of its labels."""
         return las_codes([[word for word, own in self.of_word.items() if own == k] for k in range(len(self.names))])
 
+    def name(self, word: str) -> str:
+        """Return the name of the class of a label; "-" if it is ignored."""
+        return self.names[self.of_word[word]] if word in self.of_word else "-"
+
     def codes(self, words: Sequence[str]) -> Int[np.ndarray, " W"]:
         """Return the class of each label."""
         return np.array([self.of_word.get(word, VOID) for word in words], np.int64)
