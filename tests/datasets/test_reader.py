@@ -373,7 +373,7 @@ def test_what_is_broken_gets_one_sentence(tmp_path, name, content, sentence):
     [
         (XYZ[:, :2], "has 2 columns"),
         (XYZ[0], r"has points of shape \(3,\)"),
-        (XYZ[:0], r"has points of shape \(0, 3\)"),
+        (XYZ[:0], r"has 0 points \(an array of shape \(0, 3\)\): a cloud takes many"),
         (XYZ > 0, "contains no numbers, but bool"),
         (XYZ.astype(object), "contains Python objects, which are not loaded"),
         (np.full((4, 3), np.nan), "has 4 points, all of them NaN, infinite"),

@@ -46,6 +46,8 @@ def find_layout(xyz: Shaped[np.ndarray, "..."], is_set: bool = False) -> Layout:
     points: depth maps, images, voxel grids.
     """
     shape = xyz.shape
+    if xyz.size == 0 and xyz.ndim in (2, 3, 4) and shape[-1]:
+        raise InputError(f"has 0 points (an array of shape {shape}): a cloud takes many")
     if xyz.ndim not in (2, 3, 4) or 0 in shape:
         raise InputError(f"has points of shape {shape}: write (N, 3), or (S, N, 3) for several clouds")
     if xyz.ndim == 2:

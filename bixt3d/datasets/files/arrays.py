@@ -118,7 +118,9 @@ def _of_table(fields: Mapping[str, np.ndarray], unread: Sequence[str]) -> Cloud:
 
 
 def _from_array(xyz: np.ndarray, features: Mapping[str, Any], batch: np.ndarray | None) -> tuple[bool, list[Cloud]]:
-    if xyz.ndim not in (2, 3) or xyz.shape[-1] != 3 or 0 in xyz.shape or xyz.dtype.kind == "b":
+    if xyz.size == 0 and xyz.ndim in (2, 3) and xyz.shape[-1] == 3:
+        raise InputError(f"the input has 0 points ({xyz.dtype} of {xyz.shape}): a cloud takes many")
+    if xyz.ndim not in (2, 3) or xyz.shape[-1] != 3 or xyz.dtype.kind == "b":
         raise InputError(
             f"clouds are numbers of shape (N, 3) or (B, N, 3), not {xyz.dtype} of {xyz.shape}{_advice(xyz.shape)}"
         )

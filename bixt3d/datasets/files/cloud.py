@@ -18,6 +18,7 @@ from bixt3d.datasets.files.feature_columns import (
     unit_normals,
 )
 from bixt3d.datasets.transforms.upright import Up
+from bixt3d.io.bounds import counted
 from bixt3d.types import Features, InputError, feature_name
 
 FARTHEST = 1e18
@@ -117,13 +118,14 @@ def standard_cloud(cloud: Cloud) -> Cloud:
     """Return the cloud with positions in float64 and features under their standard names (``rgb`` for ``colors``).
 
     Points without a position are dropped (see `has_position`). Columns keep their own names if several would get the
-    same one. Raises InputError for positions or features of the wrong shape, or that are not numbers.
+    same one. Raises InputError for less than two points, and for positions or features of the wrong shape, or that
+    are no numbers.
     """
     xyz = as_array(cloud.xyz, cloud.name)
     if xyz.ndim != 2 or xyz.shape[1] != 3 or xyz.dtype.kind == "b":
         raise InputError(f"{cloud.name} has positions of {xyz.dtype} of shape {xyz.shape}: they are numbers (N, 3)")
-    if not len(xyz):
-        raise InputError(f"{cloud.name} has 0 points: a cloud takes many")
+    if len(xyz) < 2:
+        raise InputError(f"{cloud.name} has {counted(len(xyz), 'point')}: a cloud takes many")
     times = Counter(map(feature_name, cloud.columns))
     names = {name: feature_name(name) if times[feature_name(name)] == 1 else name for name in cloud.columns}
     columns = {names[name]: as_column(name, values, xyz.shape) for name, values in cloud.columns.items()}
@@ -140,12 +142,14 @@ def has_position(xyz: Shaped[np.ndarray, "*N 3"]) -> Bool[np.ndarray, "*N"]:
 
 
 def _drop(cloud: Cloud) -> Cloud:
-    """Return the cloud without the points that have no position. Raises InputError if none has one."""
+    """Return the cloud without the points that have no position. Raises InputError if less than two have one."""
     kept = np.flatnonzero(has_position(cloud.xyz))
     if len(kept) == len(cloud):
         return cloud
     if not len(kept):
         raise InputError(f"{cloud.name} {no_positions(len(cloud))}")
+    if len(kept) == 1:
+        raise InputError(f"{cloud.name} has 1 point, the others are {NO_POSITION}: a cloud takes many")
     original = cloud.original or cloud
     columns = {name: values[kept] for name, values in cloud.columns.items()}
     dropped = f"{len(cloud) - len(kept)} of its {len(cloud)} points dropped: {NO_POSITION}"
