@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pandas
 import pytest
+import torch
 
 from bixt3d.datasets.clouds.modelnet import ModelNetHDF5
 from bixt3d.datasets.clouds.part_hdf5 import PartHDF5
@@ -172,3 +173,13 @@ def test_training_sets_in_float32_far_from_the_origin_say_so(tmp_path):
         file["pid"][1] = 1
     train, test = PartHDF5(str(tmp_path), num_points=40).load()
     assert (train.notes, test.notes) == ((), (f"test.h5: {COARSE}",))
+
+
+def test_float32_far_from_the_origin_is_said_of_arrays_tensors_and_pyg():
+    batch = np.repeat([0, 1], 20)
+    for given, more in ((MAP, {}), (torch.tensor(MAP), {}), (MAP[None], {}), (MAP, {"batch": batch})):
+        assert all(cloud.notes == (COARSE,) for cloud in as_clouds(given, **more)[1])
+    for given in (MAP.astype(float), MAP - MAP.min(0), XYZ.astype(np.float32)):
+        assert as_clouds(given)[1][0].notes == ()
+    data = pytest.importorskip("torch_geometric.data", reason="needs torch-geometric", exc_type=ImportError)
+    assert as_clouds(data.Data(pos=torch.tensor(MAP)))[1][0].notes == (COARSE,)

@@ -16,7 +16,7 @@ from bixt3d.datasets.files.columns import Points, split_columns
 from bixt3d.datasets.files.fields import points_of_fields
 from bixt3d.datasets.files.las import read_laspy
 from bixt3d.datasets.files.mesh_points import sample_corners
-from bixt3d.datasets.files.precision import rounded_notes
+from bixt3d.datasets.files.precision import coarse_notes, rounded_notes
 from bixt3d.datasets.files.pyg import from_pyg
 from bixt3d.datasets.files.reader import MESH_POINTS, check_points, read_file
 from bixt3d.datasets.files.records import structured_fields
@@ -125,14 +125,19 @@ def _from_array(xyz: np.ndarray, features: Mapping[str, Any], batch: np.ndarray 
             f"clouds are numbers of shape (N, 3) or (B, N, 3), not {xyz.dtype} of {xyz.shape}{_advice(xyz.shape)}"
         )
     columns = {name: as_column(name, values, xyz.shape) for name, values in features.items()}
-    xyz = xyz.astype(np.float64)
+    kinds, xyz = [xyz.dtype] * 3, xyz.astype(np.float64)
     if batch is None and xyz.ndim == 2:
-        return True, [Cloud(xyz, columns)]
+        return True, [Cloud(xyz, columns, notes=coarse_notes(xyz, kinds))]
     indices = _cloud_indices(xyz, batch)
     notes = (f"{xyz.shape} taken for {len(xyz)} clouds: if it is one organized cloud, give xyz.reshape(-1, 3)",)
     notes *= batch is None and looks_organized(xyz)
     return False, [
-        Cloud(xyz[index], {name: values[index] for name, values in columns.items()}, name=f"cloud {place}", notes=notes)
+        Cloud(
+            own := xyz[index],
+            {name: values[index] for name, values in columns.items()},
+            name=f"cloud {place}",
+            notes=notes + coarse_notes(own, kinds),
+        )
         for place, index in enumerate(indices)
     ]
 
@@ -166,7 +171,7 @@ def _cloud_indices(xyz: np.ndarray, batch: np.ndarray | None) -> list[Any]:
 def _from_open3d(geometry: Any, mesh_points: int) -> Cloud:
     if hasattr(geometry, "point"):  # a point cloud of open3d.t, with any features
         values = {name: value.cpu().numpy() for name, value in geometry.point.items()}
-        xyz, columns = values.pop("positions").astype(np.float64), values
+        given, columns = values.pop("positions"), values
     elif hasattr(geometry, "vertex"):
         return _from_open3d(geometry.to_legacy(), mesh_points)
     elif hasattr(geometry, "triangles") and len(geometry.triangles):
@@ -174,13 +179,13 @@ def _from_open3d(geometry: Any, mesh_points: int) -> Cloud:
         colors = np.asarray(geometry.vertex_colors)[triangles] if geometry.has_vertex_colors() else None
         return Cloud(*sample_corners(np.asarray(geometry.vertices)[triangles], mesh_points, colors)[:2], from_mesh=True)
     elif hasattr(geometry, "points"):
-        xyz = np.asarray(geometry.points).astype(np.float64)
+        given = np.asarray(geometry.points)
         columns = {name: np.asarray(getattr(geometry, name)) for name in ("normals", "colors")}
         columns = {name: values for name, values in columns.items() if len(values)}
     else:
         raise InputError(f"expected a PointCloud or a TriangleMesh of Open3D, not {type(geometry).__name__}")
-    check_points(xyz)
-    return Cloud(xyz, columns)
+    check_points(xyz := given.astype(np.float64))
+    return Cloud(xyz, columns, notes=coarse_notes(xyz, [given.dtype] * 3))
 
 
 def _from_trimesh(mesh: Any, mesh_points: int) -> Cloud:

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from bixt3d.datasets.files.cloud import Cloud, as_array
+from bixt3d.datasets.files.precision import coarse_notes
 from bixt3d.io.extras import need
 from bixt3d.types import CloudSet, InputError
 
@@ -62,4 +63,6 @@ def _cloud(graph: Any, index: int) -> Cloud:
         for name, values in graph.to_dict().items()
         if isinstance(values, Tensor) and name not in NOT_FEATURES and values.ndim in (1, 2) and len(values) == len(xyz)
     }
-    return Cloud(as_array(xyz).astype(np.float64), columns, name=f"graph {index}")
+    given = as_array(xyz)
+    notes = coarse_notes(given.astype(np.float64), [given.dtype] * 3)
+    return Cloud(given.astype(np.float64), columns, name=f"graph {index}", notes=notes)
