@@ -18,7 +18,7 @@ from bixt3d.datasets.files.reader import MESH_POINTS, read_file
 from bixt3d.datasets.transforms.upright import Up
 from bixt3d.errors import check_whole
 from bixt3d.inference.predictions import BasePrediction, check_finite
-from bixt3d.inference.predictor import BasePredictor, features_of
+from bixt3d.inference.predictor import BasePredictor, check_features, features_of
 from bixt3d.io.bounds import listed
 from bixt3d.models.attention_maps import LayerAttention, attention_maps
 from bixt3d.types import Features, InputError, feature_name
@@ -165,7 +165,7 @@ class CloudPredictor(BasePredictor):
         Missing features are filled if the model was trained with feature dropout; else missing normals are estimated.
         """
         if not self.fill:
-            return with_model_features(cloud, self.features)
+            return check_features(with_model_features(cloud, self.features), self.features.columns)
         cloud = with_features(cloud, self.features)
         for name in self.fill:
             if name not in cloud.columns:

@@ -1,15 +1,17 @@
 """Base class of all predictors: device, text representation, and access to features."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
+from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.feature_columns import TRAIN_WITHOUT, missing_features
 from bixt3d.io.bounds import shortened
 from bixt3d.io.error_messages import first_line, is_out_of_memory
 from bixt3d.models.features import ModelFeatures
-from bixt3d.types import InputError
+from bixt3d.types import Feature, InputError
 
 
 class BasePredictor:
@@ -50,6 +52,13 @@ class BasePredictor:
             "device": str(self.device),
         }
         return f"{type(self).__name__}({', '.join(f'{name}: {value}' for name, value in facts.items())})"
+
+
+def check_features(cloud: Cloud, features: Iterable[Feature]) -> Cloud:
+    """Return a cloud. Raises InputError that names the features that a model reads and the cloud lacks."""
+    if fault := missing_features(features, cloud.columns, cloud.name):
+        raise InputError("; ".join([f"{cloud.name} {fault}", *cloud.notes, TRAIN_WITHOUT]))
+    return cloud
 
 
 def move(model: nn.Module, device: str | torch.device) -> nn.Module:

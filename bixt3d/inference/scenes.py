@@ -19,7 +19,7 @@ from bixt3d.datasets.scenes.crops import Shape, las_codes
 from bixt3d.datasets.scenes.las_blocks import LasBlocks
 from bixt3d.datasets.scenes.scene import check_scene, in_meters, unit_notes
 from bixt3d.inference.predictions import BasePrediction, percent_lines
-from bixt3d.inference.predictor import BasePredictor
+from bixt3d.inference.predictor import BasePredictor, check_features
 from bixt3d.inference.scene_blocks import BLOCK, CHUNK, Labels, label_cloud, label_las, numbers_in
 from bixt3d.io.bounds import listed
 from bixt3d.types import VOID, Features, InputError, feature_name
@@ -181,4 +181,4 @@ class ScenePredictor(BasePredictor):
                 filled = np.tile(np.array(values), (len(cloud), 1))
                 note = f"no {name}: filled with {listed([f'{value:.3g}' for value in values])}, as in feature dropout"
                 cloud = replace(cloud, columns={**cloud.columns, name: filled}, notes=(*cloud.notes, note))
-        return cloud
+        return check_features(cloud, [one for one in self.features.columns if one not in COMPUTED])

@@ -116,6 +116,16 @@ def test_numbered_columns_are_one_wide_feature():
         select_features(parts, Features.parse("fpfh:4"), "it")
 
 
+def test_all_missing_features_are_named_at_once_and_columns_without_a_name_are_explained():
+    columns, features = {"rgb": RGB, "column7": RGB[:, :1]}, Features.parse("normal,rgb,intensity")
+    with pytest.raises(InputError) as caught:
+        select_features(columns, features, "it")
+    assert str(caught.value) == (
+        "it has no normal, intensity (it has column7, rgb); name its columns: a text file begins with a line such as "
+        "x y z intensity r g b; leave out of --data.features what is missing to do without"
+    )
+
+
 @pytest.mark.parametrize(("name", "said"), [("intensity", "intensity"), ("rgb", "color")])
 def test_a_feature_that_some_points_lack_is_refused_with_their_number_and_what_to_do(name, said):
     values = RGB.astype(np.float64)[:, : 3 if name == "rgb" else 1]

@@ -467,7 +467,7 @@ def test_up_by_the_format_is_said_and_up_that_was_asked_for_is_not(class_run, tm
 def test_a_model_without_the_colors_that_it_reads_says_what_the_file_has(class_run, tmp_path, capsys):
     np.savez(tmp_path / "a.npz", xyz=np.random.default_rng(0).normal(size=(40, 3)), normals=np.zeros((40, 3)))
     assert predict.main([str(tmp_path / "a.npz"), f"--checkpoint={class_run(features='rgb')}"]) == 2
-    said = "a.npz has no rgb (it has normal)"
+    said = "a.npz has no rgb (it has normal); for such clouds train a model without, or with --augment.feature_dropout"
     assert said in capsys.readouterr().err
 
 

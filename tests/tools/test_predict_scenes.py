@@ -200,12 +200,16 @@ def test_a_mesh_and_a_cloud_with_y_up_are_refused_by_the_same_sentence_everywher
     assert f"{tmp_path / 'a.glb'} has y up, as its format defines it" in capsys.readouterr().err
 
 
-def test_a_large_file_without_a_feature_is_refused_before_it_is_sorted(tmp_path, survey, monkeypatch, capsys):
-    monkeypatch.setattr(ScenePredictor, "block", 1500)
-    run = write_scene_run(tmp_path / "run", features="reflectance")
+@pytest.mark.parametrize("block", [1500, 10**9])
+def test_a_file_without_some_features_is_refused_before_it_is_sorted_with_the_way_out(
+    tmp_path, survey, monkeypatch, capsys, block
+):
+    monkeypatch.setattr(ScenePredictor, "block", block)
+    run = write_scene_run(tmp_path / "run", features="height,amplitude,reflectance")
     assert predict(survey, "--checkpoint", run, "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err
-    assert "survey.laz has no reflectance (it has intensity" in said and "goes on" not in said
+    assert "survey.laz has no amplitude, reflectance (it has " in said and "goes on" not in said
+    assert "; for such clouds train a model without, or with --augment.feature_dropout 0.2\n" in said
     assert not list((tmp_path / "out").glob(".*"))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.column_names import is_unnamed
 from bixt3d.datasets.files.precision import EXACT
 from bixt3d.io.bounds import listed, printable
 from bixt3d.types import InputError
@@ -103,11 +104,6 @@ def _column_of(cloud: Cloud, column: str) -> str:
         f"{cloud.name} has no column of labels (it has {listed(cloud.columns)}): name it by --label NAME, in training "
         "by --data.label NAME"
     )
-
-
-def is_unnamed(column: str) -> bool:
-    """Return whether a column has no name in its file, and got its number as one."""
-    return column.startswith("column") and column[6:].isdigit()
 
 
 def _are_whole(values: np.ndarray) -> bool:

@@ -140,6 +140,11 @@ def are_meaningless(names: Sequence[str]) -> bool:
     return len(named) >= 3 and all(numbered.fullmatch(name) for name in named)
 
 
+def is_unnamed(column: str) -> bool:
+    """Return whether a column has no name in its file, and got its number as one."""
+    return column.startswith("column") and column[6:].isdigit()
+
+
 def is_index_name(name: str) -> bool:
     """Return whether a column has no name, or ``Unnamed: 0``, which pandas gives it."""
     return not name or name.lower().startswith("unnamed")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from bixt3d.datasets.files.column_names import is_unnamed
 from bixt3d.io.bounds import listed
 from bixt3d.types import Feature, Features, InputError, feature_name
 
@@ -13,6 +14,11 @@ ROUNDING = 1e-3
 
 UNITS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 """The value that means full intensity (1) in colors of these dtypes."""
+
+LEAVE_OUT = "leave out of --data.features what is missing to do without"
+TRAIN_WITHOUT = "for such clouds train a model without, or with --augment.feature_dropout 0.2"
+"""The end of sentences on missing features, in training and in prediction."""
+NAME_THEM = "name its columns: a text file begins with a line such as x y z intensity r g b"
 
 Columns = Mapping[str, Shaped[np.ndarray, "*N _"]]
 """Point features by name, unconverted."""
@@ -35,19 +41,26 @@ def columns_of(feature: Feature, names: Iterable[str], where: str) -> list[str]:
     return found
 
 
+def missing_features(features: Iterable[Feature], names: Iterable[str], where: str) -> str | None:
+    """Return the fault of a cloud that lacks some of the features, all in one; None if its columns have them all."""
+    names = list(names)
+    missing = [feature.name for feature in features if not columns_of(feature, names, where)]
+    known = listed(sorted(set(map(feature_name, names)))) if names else "no features"
+    hint = f"; {NAME_THEM}" if any(map(is_unnamed, names)) else ""
+    return f"has no {listed(missing)} (it has {known}){hint}" if missing else None
+
+
 def select_features(columns: Columns, features: Features, where: str) -> Float[np.ndarray, "*N F"]:
     """Concatenate features, as float32: colors from 0 to 1, normals of length 1, scalars unchanged.
 
     ``where``: the source, for errors. Raises InputError for a feature that is missing, duplicate, of another width, or
     not finite.
     """
+    if fault := missing_features(features.columns, columns, where):
+        raise InputError(f"{where} {fault}; {LEAVE_OUT}")
     found = []
     for feature in features.columns:
-        names = columns_of(feature, columns, where)
-        if not names:
-            known = listed(sorted(set(map(feature_name, columns)))) if columns else "no features"
-            raise InputError(f"{where} has no {feature.name} (it has {known})")
-        values = np.concatenate([columns[name] for name in names], -1)
+        values = np.concatenate([columns[name] for name in columns_of(feature, columns, where)], -1)
         found.append(feature_numbers(values, feature, where).astype(np.float32))
     return np.concatenate(found, -1)
 

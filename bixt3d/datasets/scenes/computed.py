@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from bixt3d.datasets.files.cloud import Cloud
-from bixt3d.datasets.files.feature_columns import columns_of, select_features
+from bixt3d.datasets.files.feature_columns import LEAVE_OUT, columns_of, missing_features, select_features
 from bixt3d.datasets.scenes.eigenfeatures import eigenfeatures
 from bixt3d.datasets.scenes.geometry import geometric_features
 from bixt3d.datasets.scenes.heights import VALLEY_CELL, local_floors, valley_heights
@@ -62,6 +62,8 @@ def voxel_features(
     for one in COMPUTED:
         if others := [other for other in missing if other.name == one.name and other != one]:
             raise InputError(f"{name} has no {others[0].name}: write {one}, which is computed, not {others[0]}")
+    if fault := missing_features([one for one in missing if one not in COMPUTED], columns, name):
+        raise InputError(f"{name} {fault}; {LEAVE_OUT}")
     found = _compute([one for one in COMPUTED if one in missing], points, voxels, floor, stray, grid)
     for one in features.columns:
         if one not in found:

@@ -15,13 +15,13 @@ from bixt3d.datasets.clouds.point_labels import (
     NO_LABEL,
     count_gaps,
     gap_notes,
-    is_unnamed,
     label_columns,
     label_order,
     label_words,
     mixed_notes,
 )
 from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.column_names import is_unnamed
 from bixt3d.datasets.files.reader import SUFFIXES, find_files, read_file
 from bixt3d.datasets.files.unread import CLASSES, other_files, unread_notes
 from bixt3d.datasets.scenes.crops import CropSize, Draw, Shape, las_codes

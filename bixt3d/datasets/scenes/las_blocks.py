@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from bixt3d.datasets.files.cloud import Cloud, has_position
-from bixt3d.datasets.files.feature_columns import columns_of
+from bixt3d.datasets.files.feature_columns import TRAIN_WITHOUT, columns_of, missing_features
 from bixt3d.datasets.files.las import LasFile, open_las, standard_colors
 from bixt3d.datasets.scenes.blocks import Block, plan_blocks, sample_index
 from bixt3d.datasets.scenes.scene import from_origin, in_meters, unit_notes
-from bixt3d.io.bounds import listed, printable
+from bixt3d.io.bounds import printable
 from bixt3d.io.writing import WriteError, write_whole, writing
 from bixt3d.types import Features, InputError
 
@@ -92,8 +92,9 @@ def sort_las(
     try:
         with open_las(path) as las:
             columns = {feature.name: columns_of(feature, las.dims.names, path.name) for feature in features.columns}
-            if missing := sorted(name for name in needed if not columns[name]):
-                raise InputError(f"has no {listed(missing)} (it has {listed(las.dims.names)})")
+            wanted = [feature for feature in features.columns if feature.name in needed]
+            if fault := missing_features(wanted, las.dims.names, path.name):
+                raise InputError(f"{fault}; {TRAIN_WITHOUT}")
             names = [one for found in columns.values() for one in found]
             low, sample, most = _bounds(las, names)
             with writing(folder / SHOWN):
