@@ -12,6 +12,7 @@ from bixt3d.datasets.clouds.folder_reading import fault_of, read_clouds
 from bixt3d.datasets.clouds.part_folder import WHOLE
 from bixt3d.datasets.scenes.folder import Classes
 from bixt3d.datasets.scenes.labels_beside import with_labels_beside
+from bixt3d.datasets.scenes.scene import cloud_in_meters
 from bixt3d.io.bounds import printable
 from bixt3d.types import InputError
 
@@ -53,9 +54,9 @@ def look(found: Found, label: str) -> Found:
         split = "train" if number < found.listing.num_train else "test"
         fault = "broken"
         try:
-            clouds = [
-                with_labels_beside(cloud, entry.path) if found.parts else cloud for cloud in read_clouds(entry.path)
-            ]
+            clouds = read_clouds(entry.path)
+            if found.parts:
+                clouds = [with_labels_beside(cloud_in_meters(cloud), entry.path) for cloud in clouds]
             fault = "not usable"
             seen = [see_cloud(entry.path, cloud, split, entry.label or WHOLE, found.parts, label) for cloud in clouds]
         except InputError as error:

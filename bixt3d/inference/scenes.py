@@ -17,7 +17,7 @@ from bixt3d.datasets.files.las_large import is_large
 from bixt3d.datasets.scenes.computed import COMPUTED, note_columns
 from bixt3d.datasets.scenes.crops import Shape, las_codes
 from bixt3d.datasets.scenes.las_blocks import LasBlocks
-from bixt3d.datasets.scenes.scene import check_scene, in_meters, unit_notes
+from bixt3d.datasets.scenes.scene import check_scene, cloud_in_meters
 from bixt3d.inference.predictions import BasePrediction, percent_lines
 from bixt3d.inference.predictor import BasePredictor, check_features
 from bixt3d.inference.scene_blocks import BLOCK, CHUNK, Labels, label_cloud, label_las, numbers_in
@@ -128,8 +128,8 @@ class ScenePredictor(BasePredictor):
     def label(self, cloud: Cloud, progress: Callable[[int], Any] | None = None) -> ScenePrediction:
         """Return the class of every point of one cloud."""
         check_scene(cloud, cloud.name)
-        cloud = self.prepare(replace(cloud, xyz=in_meters(cloud.xyz, cloud.meters)))
-        cloud = replace(cloud, notes=(*cloud.notes, *unit_notes(cloud.meters), *self._unit_notes(cloud.xyz)))
+        cloud = self.prepare(cloud_in_meters(cloud))
+        cloud = replace(cloud, notes=(*cloud.notes, *self._unit_notes(cloud.xyz)))
         label, confidence, entropy = label_cloud(self, cloud, progress)
         shares = self._shares(np.bincount(label, minlength=len(self.class_names)))
         label = cloud.for_original(label, VOID)

@@ -15,6 +15,7 @@ from small_disk import largest_file  # noqa: E402
 
 from bixt3d.datasets.files.reader import read_file  # noqa: E402
 from bixt3d.datasets.scenes.blocks import FLOOR, Block, plan_blocks  # noqa: E402
+from bixt3d.datasets.scenes.folder import read_scene_file  # noqa: E402
 from bixt3d.datasets.scenes.scene import from_origin, make_scene  # noqa: E402
 from bixt3d.inference import scene_blocks  # noqa: E402
 from bixt3d.inference.scene_blocks import NumbersOnDisk  # noqa: E402
@@ -197,6 +198,7 @@ def test_a_survey_in_feet_has_the_labels_of_the_same_in_meters(run, survey, tmp_
     note = f"x and y, in units of 0.3048 m, and z, of {height:g} m, converted to meters for the model"
     assert note in in_feet.notes and note in predictor.predict(tmp_path / "feet.laz").notes
     assert torch.equal(predictor.predict(tmp_path / "feet.laz").labels, in_feet.labels)
+    np.testing.assert_allclose(read_scene_file(tmp_path / "feet.laz").xyz, read_scene_file(survey).xyz, atol=1e-6)
 
 
 def test_numbers_on_disk_are_those_of_an_array(tmp_path, monkeypatch):

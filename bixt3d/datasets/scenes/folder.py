@@ -27,7 +27,7 @@ from bixt3d.datasets.files.unread import CLASSES, other_files, unread_notes
 from bixt3d.datasets.scenes.crops import CropSize, Draw, Shape, las_codes
 from bixt3d.datasets.scenes.files import SceneFiles, SceneList
 from bixt3d.datasets.scenes.labels_beside import labels_beside, with_labels_beside, with_labels_of
-from bixt3d.datasets.scenes.scene import check_scene, in_meters, unit_notes
+from bixt3d.datasets.scenes.scene import check_scene, cloud_in_meters
 from bixt3d.datasets.scenes.stored import Labelled, SceneFile
 from bixt3d.io.bounds import LIST_BYTES, counted, listed, printable, read_plain, read_words
 from bixt3d.io.untrusted import check_different_names, read_yaml
@@ -193,10 +193,8 @@ def read_scene_file(path: Path) -> Cloud:
     clouds = read_file(path)
     if len(clouds) != 1:
         raise InputError(f"{printable(path)} has {counted(len(clouds), 'cloud')}: a scene is one cloud of points")
-    cloud = clouds[0]
-    check_scene(cloud, printable(path))
-    notes = (*cloud.notes, *unit_notes(cloud.meters))
-    return with_labels_beside(replace(cloud, xyz=in_meters(cloud.xyz, cloud.meters), notes=notes), path)
+    check_scene(clouds[0], printable(path))
+    return with_labels_beside(cloud_in_meters(clouds[0]), path)
 
 
 def split_files(root: Path) -> dict[str, list[Path]]:

@@ -1,7 +1,7 @@
 """One scene: the voxels that a model reads, and the way back to every original point."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +41,12 @@ def in_meters(xyz: Float[np.ndarray, "N 3"], meters: tuple[float, float] | None)
         return xyz
     across, up = meters
     return xyz * (across, across, up)
+
+
+def cloud_in_meters(cloud: Cloud) -> Cloud:
+    """Return a cloud with positions in meters if their unit is known; a note says what was converted."""
+    xyz, notes = in_meters(cloud.xyz, cloud.meters), unit_notes(cloud.meters)
+    return replace(cloud, xyz=xyz, notes=(*cloud.notes, *notes)) if notes else cloud
 
 
 def unit_notes(meters: tuple[float, float] | None) -> tuple[str, ...]:
