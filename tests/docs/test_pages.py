@@ -67,7 +67,6 @@ def make_scans(folder: Path) -> None:
     """Do what the page on scenes says, up to a run."""
     exec(blocks("docs/scenes.md", "python")[0], {})
     (folder / "my_scans/classes.yaml").write_text(blocks("docs/scenes.md", "yaml")[0])
-    (folder / "keep.yaml").write_text("[building, car]")
     (train,) = [line for line in commands("docs/scenes.md") if line.startswith("bixt3d train")]
     tiny = ["--data.grid=2", "--data.num_points=512", "--data.crops=4", "--train.epochs=1", "--model.encoder.depth=1"]
     call([*shlex.split(train)[1:], *tiny])
@@ -79,6 +78,7 @@ def workplace(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("workplace")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        make_scans(folder)  # first: commands without a run take the newest, a classifier
         patch.setattr(Classification, "write_report", lambda *_: None)  # commands of the pages draw some
         call(["train", "cls", "--cfg", "shapes_cls", "--run_dir", "runs/demo", *SMALL])
         for name in ("a", "b", "mine"):
@@ -90,9 +90,6 @@ def workplace(tmp_path_factory) -> Path:
         + (folder / "scan.xyz").read_text()
     )
     write_tile(folder / "survey.laz", seed=0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        make_scans(folder)
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "meshes").mkdir()
     shutil.copy(folder / "scan.ply", folder / "meshes/other.ply")
