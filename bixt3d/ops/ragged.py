@@ -70,7 +70,8 @@ def ragged_farthest_points(
     for place, begin in enumerate(first or []):
         if begin:
             chosen[place] = torch.where(chosen[place] == 0, begin, chosen[place] - 1)
-    return torch.cat([index + start for index, start in zip(chosen, bounds, strict=False)])
+    none = torch.zeros(0, dtype=torch.int64, device=points.device)  # there may be no cloud
+    return torch.cat([none, *(index + start for index, start in zip(chosen, bounds, strict=False))])
 
 
 def ragged_knn(

@@ -102,6 +102,20 @@ def test_other_devices_compute_the_same_with_the_reference_operators(monkeypatch
     assert all(torch.equal(one, other) for one, other in zip(here, there, strict=True))
 
 
+@pytest.mark.parametrize("with_numba", [True, False])
+def test_a_batch_without_points_has_no_result(monkeypatch, with_numba):
+    monkeypatch.setattr("bixt3d.ops.ragged.is_installed", lambda _: with_numba)
+    for none in (torch.zeros(0, dtype=torch.long), None):
+        x, y, of_y = torch.zeros(0, 3), torch.rand(5, 3), None if none is None else torch.zeros(5, dtype=torch.long)
+        for is_random in (True, False):
+            assert pyg.fps(x, none, random_start=is_random).shape == (0,)
+        pairs = [pyg.knn_graph(x, 2, none), pyg.radius_graph(x, 0.2, none)]
+        for one, number in ((pyg.knn, 2), (pyg.radius, 2.0)):
+            pairs += [one(x, y, number, none, of_y), one(y, x, number, of_y, none), one(x, x, number, none, none)]
+        assert {tuple(found.shape) for found in pairs} == {(2, 0)}
+        assert pyg.nearest(x, y, none, of_y).shape == (0,)
+
+
 def test_a_random_start_is_a_point_of_its_cloud_and_the_rest_follows_from_it():
     points, batch = clouds([60, 25])
     torch.manual_seed(0)
