@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bixt3d.ops.ragged import bounds_of, ragged_farthest_points, ragged_knn
+from bixt3d.ops.ragged import bounds_of, ragged_farthest_points, ragged_knn, ragged_pairs
 from bixt3d.types import InputError
 
 Flow = Literal["source_to_target", "target_to_source"]
@@ -63,7 +63,7 @@ def knn(
     """
     if cosine:
         x, y = (torch.nn.functional.normalize(one.detach().float(), dim=-1) for one in (x, y))
-    return _pairs(ragged_knn(y, x, k, batch_y, batch_x))
+    return ragged_pairs(y, x, k, batch_y, batch_x)
 
 
 def radius(  # noqa: PLR0913 (as torch-cluster)
@@ -81,8 +81,7 @@ def radius(  # noqa: PLR0913 (as torch-cluster)
 
     Returns (2, E) as `knn`.
     """
-    found = ragged_knn(y, x, max_num_neighbors + ignore_same_index, batch_y, batch_x, r)
-    pairs = _pairs(found)
+    pairs = ragged_pairs(y, x, max_num_neighbors + ignore_same_index, batch_y, batch_x, r)
     return _without_loops(pairs, max_num_neighbors) if ignore_same_index else pairs
 
 
@@ -121,18 +120,6 @@ def nearest(x: Tensor, y: Tensor, batch_x: Tensor | None = None, batch_y: Tensor
     if bool((found < 0).any()):
         raise InputError("a cloud has points in x, but none in y")
     return found
-
-
-def _pairs(found: Tensor) -> Tensor:
-    """Return the pairs (2, E) of rows and what was found for them (M, K), without -1."""
-    if found.device.type != "cpu":
-        row, place = (found >= 0).nonzero(as_tuple=True)
-        return torch.stack([row, found[row, place]])
-    # by numpy: torch's threads would wait for each other
-    pairs = np.empty((2, *found.shape), np.int64)
-    pairs[0], pairs[1] = np.arange(len(found))[:, None], found.numpy()
-    pairs, is_found = pairs.reshape(2, -1), pairs[1].ravel() >= 0
-    return torch.from_numpy(pairs if is_found.all() else pairs[:, is_found])
 
 
 def _without_loops(pairs: Tensor, most: int) -> Tensor:

@@ -16,6 +16,12 @@ from bixt3d.ops.neighbors import farthest_points, knn
 from bixt3d.ops.reference import squared_distances
 from bixt3d.types import InputError
 
+MANY_NEIGHBORS = 512
+"""Up to so many neighbors of a query are found in one table of all queries; more take less time without, measured."""
+
+TABLE = 2**22
+"""Numbers in a table of more neighbors than that, in pure torch: queries are searched in parts."""
+
 Batch = Tensor | None
 """The cloud of each point (N,), in ascending order, or None."""
 
@@ -74,6 +80,33 @@ def ragged_farthest_points(
     return torch.cat([none, *(index + start for index, start in zip(chosen, bounds, strict=False))])
 
 
+def ragged_pairs(
+    queries: Tensor,
+    points: Tensor,
+    num_neighbors: int,
+    batch_queries: Batch = None,
+    batch_points: Batch = None,
+    radius: float = math.inf,
+) -> Int[Tensor, "2 E"]:
+    """Return the pairs of queries and points that `ragged_knn` finds; ``num_neighbors`` may mean all of them."""
+    if num_neighbors <= MANY_NEIGHBORS:
+        return _pairs(ragged_knn(queries, points, num_neighbors, batch_queries, batch_points, radius))
+    rows, clouds = _split(queries, points, batch_queries, batch_points)
+    most, reach = min(num_neighbors, max(map(len, clouds))), squared_reach(radius)
+    if points.device.type == "cpu" and is_installed("numba"):
+        from bixt3d.ops.numba.ragged import search_pairs
+
+        return search_pairs(rows, clouds, most, reach)
+    pairs, row, start = [torch.zeros(2, 0, dtype=torch.int64, device=points.device)], 0, 0
+    for some, cloud in zip(rows, clouds, strict=True):
+        for part in some.split(max(1, TABLE // max(1, min(most, len(cloud))))):
+            found = _pairs(_search(part, cloud, min(most, len(cloud)), reach))
+            pairs.append(found + torch.tensor([[row], [start]], device=points.device))
+            row += len(part)
+        start += len(cloud)
+    return torch.cat(pairs, 1)
+
+
 def ragged_knn(
     queries: Tensor,
     points: Tensor,
@@ -88,6 +121,26 @@ def ragged_knn(
     """
     if num_neighbors < 1:
         raise InputError(f"asked for {num_neighbors} neighbors: at least 1 is needed")
+    rows, clouds = _split(queries, points, batch_queries, batch_points)
+    reach = squared_reach(radius)
+    if points.device.type == "cpu" and is_installed("numba"):
+        from bixt3d.ops.numba.ragged import search
+
+        return search(rows, clouds, num_neighbors, reach)
+    if clouds[0].shape[1] <= 3 and choose_point_backend("auto", clouds[0][None], False, num_neighbors) == "triton":
+        from bixt3d.ops.triton import grid_knn
+
+        return grid_knn.search(torch.cat(rows), torch.cat(clouds), num_neighbors, batch_queries, batch_points, reach)
+    found, start = [], 0
+    for some, cloud in zip(rows, clouds, strict=True):
+        index = _search(some, cloud, num_neighbors, reach)
+        found.append(torch.where(index < 0, -1, index + start))
+        start += len(cloud)
+    return torch.cat(found)
+
+
+def _split(queries: Tensor, points: Tensor, batch_queries: Batch, batch_points: Batch) -> tuple[list[Tensor], ...]:
+    """Return the queries and the points of each cloud, in float32. Raises InputError if they are wrong."""
     queries, points = check_points(queries, "queries"), check_points(points)
     if queries.shape[1] != points.shape[1]:
         raise InputError(f"queries have {queries.shape[1]} axes, but points {points.shape[1]}")
@@ -97,21 +150,11 @@ def ragged_knn(
     for name, batch in (("queries", batch_queries), ("points", batch_points)):
         if batch is None and number > 1:
             raise InputError(f"there are {number} clouds, but no batch vector says which of them the {name} are of")
-    ends = bounds_of(batch_queries, len(queries), number), bounds_of(batch_points, len(points), number)
-    rows, clouds = (
-        [part[a:b] for a, b in zip(at, at[1:], strict=False)] for part, at in zip((queries, points), ends, strict=True)
+    parts = (queries, batch_queries), (points, batch_points)
+    ends = [bounds_of(batch, len(part), number) for part, batch in parts]
+    return tuple(
+        [part[a:b] for a, b in zip(at, at[1:], strict=False)] for (part, _), at in zip(parts, ends, strict=True)
     )
-    reach = squared_reach(radius)
-    if points.device.type == "cpu" and is_installed("numba"):
-        from bixt3d.ops.numba.ragged import search
-
-        return search(rows, clouds, num_neighbors, reach)
-    if points.shape[1] <= 3 and choose_point_backend("auto", points[None], False, num_neighbors) == "triton":
-        from bixt3d.ops.triton import grid_knn
-
-        return grid_knn.search(queries, points, num_neighbors, batch_queries, batch_points, reach)
-    found = [_search(one, cloud, num_neighbors, reach) for one, cloud in zip(rows, clouds, strict=True)]
-    return torch.cat([torch.where(index < 0, -1, index + start) for index, start in zip(found, ends[1], strict=False)])
 
 
 def _search(queries: Tensor, points: Tensor, num_neighbors: int, reach: float) -> Tensor:
@@ -131,3 +174,15 @@ def squared_reach(radius: float) -> float:
     with np.errstate(over="ignore"):
         square = np.float32(radius * radius)
     return float(square if np.isinf(square) else np.nextafter(square, np.float32(-1)))
+
+
+def _pairs(found: Tensor) -> Tensor:
+    """Return the pairs (2, E) of rows and what was found for them (M, K), without -1."""
+    if found.device.type != "cpu":
+        row, place = (found >= 0).nonzero(as_tuple=True)
+        return torch.stack([row, found[row, place]])
+    # by numpy: torch's threads would wait for each other
+    pairs = np.empty((2, *found.shape), np.int64)
+    pairs[0], pairs[1] = np.arange(len(found))[:, None], found.numpy()
+    pairs, is_found = pairs.reshape(2, -1), pairs[1].ravel() >= 0
+    return torch.from_numpy(pairs if is_found.all() else pairs[:, is_found])

@@ -187,7 +187,7 @@ def test_torch_compile_sees_one_operator_instead_of_a_loop_over_samples():
 
 
 def test_a_kernel_is_compiled_without_a_writable_cache():
-    from bixt3d.ops.numba.kernels import kernel
+    from bixt3d.ops.numba.jit import kernel
 
     made: dict = {}
     exec("def double(x): return 2 * x", made)  # Numba does not cache functions without a file

@@ -9,7 +9,7 @@ import torch
 
 import bixt3d.pyg as pyg
 from bixt3d.ops import farthest_points, knn
-from bixt3d.ops.ragged import ragged_farthest_points, ragged_knn
+from bixt3d.ops.ragged import ragged_farthest_points, ragged_knn, ragged_pairs
 from bixt3d.types import InputError
 
 SIZES = ([1000], [5, 1, 300, 2, 47], [1] * 20, [0, 7, 0, 0, 3], [2500, 1])
@@ -75,6 +75,32 @@ def test_up_to_1000_clouds_of_up_to_5000_points_have_the_results_of_single_cloud
             alone = knn(cloud, cloud, most)[0] + start
             assert torch.equal(neighbors[start : start + size, :most], alone)
         start += size
+
+
+@pytest.mark.parametrize("with_numba", [True, False])
+@pytest.mark.parametrize("sizes", [*SIZES[1:4], [500, 1]], ids=str)
+@pytest.mark.parametrize("axes", [3, 5])
+def test_many_neighbors_found_without_a_table_are_those_of_the_table(monkeypatch, with_numba, sizes, axes):
+    monkeypatch.setattr("bixt3d.ops.ragged.is_installed", lambda _: with_numba)
+    points, batch = clouds(sizes, axes)
+    y, of_y = points[::3] + 0.01, batch[::3]
+    for k, r in ((1, math.inf), (40, math.inf), (40, 0.3), (10_000, 0.3), (10_000, 0.0)):
+        table = ragged_knn(y, points, min(k, max(sizes)), of_y, batch, r)
+        row, place = (table >= 0).nonzero(as_tuple=True)
+        for many, numbers in ((1_000_000, 2**22), (0, 2**22), (0, 500)):
+            if k < 10_000 or not many:
+                monkeypatch.setattr("bixt3d.ops.ragged.MANY_NEIGHBORS", many)
+                monkeypatch.setattr("bixt3d.ops.ragged.TABLE", numbers)
+                assert torch.equal(ragged_pairs(y, points, k, of_y, batch, r), torch.stack([row, table[row, place]]))
+
+
+def test_a_limit_above_the_number_of_points_takes_no_memory_for_it(monkeypatch):
+    points = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(0))
+    expected = pyg.radius(points, points, 0.02, max_num_neighbors=64)
+    assert torch.equal(pyg.radius(points, points, 0.02, max_num_neighbors=10**8), expected)
+    line = torch.arange(30.0)[:, None]
+    monkeypatch.setattr("bixt3d.ops.ragged.is_installed", lambda _: False)
+    assert pyg.knn(line, line, 10**12).shape == (2, 900)
 
 
 def test_a_radius_keeps_the_neighbors_nearer_than_it_nearest_first():

@@ -4,7 +4,7 @@ from typing import no_type_check
 
 import numpy as np
 
-from bixt3d.ops.numba.kernels import helper, kernel
+from bixt3d.ops.numba.jit import helper, kernel
 
 ROUNDING = 1e-9
 """Sine of an angle, and share of an area, that are taken for zero."""

@@ -8,28 +8,15 @@ functions that a kernel calls are in this file, because Numba's cache checks no 
 
 from typing import no_type_check
 
-import numba
 import numpy as np
+
+from bixt3d.ops.numba.jit import helper, kernel
 
 WIDTH = 16
 """The list of nearest points has a multiple of this length, so that it is updated by vector instructions alone."""
 
 INFINITE = 0x7F800000
 """The bits of an infinite distance."""
-
-
-SETTINGS = {"nogil": True, "error_model": "numpy"}
-
-helper = numba.njit(**SETTINGS)
-"""Decorator for functions that kernels call. Not cached on disk: a cached function cannot be inlined."""
-
-
-def kernel(function):
-    """Decorator: compile a function at its first call and cache the code on disk, if a cache directory is writable."""
-    try:
-        return numba.njit(function, cache=True, **SETTINGS)
-    except RuntimeError:  # neither the folder of this file nor the user's cache folder is writable
-        return numba.njit(function, **SETTINGS)
 
 
 @helper
@@ -197,3 +184,48 @@ def search_cloud(queries, cells, order, boxes, leaves, index, farthest=INFINITE,
         for i in range(num_neighbors):
             found = keys[width - 1 - i] & 0xFFFFFFFF
             index[row, i] = -1 if found == 0xFFFFFFFF else found + start
+
+
+@kernel
+@no_type_check
+def list_neighbors(queries, cells, order, boxes, leaves, most, farthest, start):
+    """Return the number of neighbors of each query (G,), at most ``most``, and the indices of all, closest first.
+
+    For large ``most``: sorts distances, where `search_cloud` inserts each into the list. Other arguments as there.
+    """
+    num_blocks, num_axes, block = cells.shape
+    keys, query = np.empty(2 * most + block, np.int64), np.empty(num_axes, np.float32)
+    distance, todo, gap = np.empty(block, np.float32), np.empty((64, 3), np.int64), np.empty(64, np.float32)
+    gap_bits, distance_bits = gap.view(np.int32), distance.view(np.int32)
+    counts, index, total = np.empty(len(queries), np.int64), np.empty(1024, np.int64), 0
+    for row in range(len(queries)):
+        query[:] = queries[row]
+        bound, found = farthest, 0
+        todo[0, 0], todo[0, 1], todo[0, 2], gap[0], count = 1, 0, num_blocks, 0, 1
+        while count > 0:
+            count -= 1
+            if gap_bits[count] > bound:
+                continue
+            node, low, high = todo[count, 0], todo[count, 1], todo[count, 2]
+            while high - low > 1:  # as in search_cloud
+                middle = (low + high) // 2
+                left, right = measure_box(query, boxes, 2 * node), measure_box(query, boxes, 2 * node + 1)
+                is_right = left > right
+                gap[count], todo[count, 0] = max(left, right), 2 * node + 1 - is_right
+                todo[count, 1], todo[count, 2] = (low, middle) if is_right else (middle, high)
+                node, low, high = 2 * node + is_right, middle if is_right else low, high if is_right else middle
+                count += 1
+            measure(query, cells, low, distance)
+            for i in range(min(block, len(order) - low * block)):
+                keys[found] = np.int64(distance_bits[i]) << 32 | order[low * block + i]
+                found += distance_bits[i] <= bound
+            if found >= 2 * most:  # keep the nearest
+                keys[:found].sort()
+                bound, found = keys[most - 1] >> 32, most
+        keys[:found].sort()
+        counts[row] = min(found, most)
+        if total + counts[row] > len(index):
+            index = np.append(index, np.empty(len(index) + most, np.int64))
+        index[total : total + counts[row]] = (keys[: counts[row]] & 0xFFFFFFFF) + start
+        total += counts[row]
+    return counts, index[:total]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bixt3d.ops.numba.kernels import kernel
+from bixt3d.ops.numba.jit import kernel
 from bixt3d.ops.numba.threads import run_in_threads
 
 # not custom_op: its first call imports torch's compiler, which takes a second

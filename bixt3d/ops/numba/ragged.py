@@ -1,12 +1,17 @@
 """Farthest points and kNN of clouds of different sizes on a CPU: clouds in parallel, one large cloud by all threads."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from bixt3d.ops.numba.kernels import search_cloud
+from bixt3d.ops.numba.kernels import list_neighbors, search_cloud
 from bixt3d.ops.numba.threads import run_in_threads
 from bixt3d.ops.numba.tree import SEARCH_BLOCK, sample_by_tree, split_cloud
+
+Tree = tuple[np.ndarray, ...]
+"""What `split_cloud` returns."""
 
 ROWS = 2048
 """Queries of a cloud that one thread takes at a time."""
@@ -27,21 +32,41 @@ def search(rows: list[Tensor], clouds: list[Tensor], num_neighbors: int, reach: 
     Indices count the points of all clouds, one after another. ``reach``: the largest squared distance of a neighbor.
     """
     index = np.empty((sum(map(len, rows)), num_neighbors), np.int64)
-    searched, jobs, row, start, farthest = [], [], 0, 0, int(np.float32(reach).view(np.int32))
+    is_alone = np.repeat([len(cloud) == 0 for cloud in clouds], [len(some) for some in rows])
+    index[is_alone] = -1
+
+    def find(tree: Tree, queries: np.ndarray, row: int, start: int) -> None:
+        search_cloud(queries, *tree, index[row : row + len(queries)], _bits(reach), start)
+
+    _run(find, rows, clouds)
+    return torch.from_numpy(index)
+
+
+def search_pairs(rows: list[Tensor], clouds: list[Tensor], most: int, reach: float) -> Tensor:
+    """Return the pairs (2, E) of queries and their neighbors that `search` finds, without a table."""
+
+    def find(tree: Tree, queries: np.ndarray, row: int, start: int) -> np.ndarray:
+        counts, index = list_neighbors(queries, *tree, most, _bits(reach), start)
+        return np.stack([np.repeat(np.arange(row, row + len(queries)), counts), index])
+
+    return torch.from_numpy(np.concatenate([np.empty((2, 0), np.int64), *_run(find, rows, clouds)], axis=1))
+
+
+def _bits(reach: float) -> int:
+    return int(np.float32(reach).view(np.int32))
+
+
+def _run(find: Callable, rows: list[Tensor], clouds: list[Tensor]) -> list:
+    """Call ``find(tree, queries, row, start)`` for up to ROWS queries of a cloud; return the results in this order.
+
+    ``row``: the index of the first query; ``start``: that of the cloud's first point.
+    """
+    searched, jobs, row, start = [], [], 0, 0
     for some, cloud in zip(rows, clouds, strict=True):
-        found = index[row : row + len(some)]
         if len(some) and len(cloud):
             queries = np.ascontiguousarray(some.numpy())
-            for first in range(0, len(queries), ROWS):
-                jobs.append((len(searched), queries[first : first + ROWS], found[first : first + ROWS], start))
+            jobs += [(len(searched), queries[i : i + ROWS], row + i, start) for i in range(0, len(queries), ROWS)]
             searched.append(np.ascontiguousarray(cloud.numpy()))
-        found[len(found) if len(cloud) else 0 :] = -1
         row, start = row + len(some), start + len(cloud)
     trees = run_in_threads(lambda cloud: split_cloud(cloud, SEARCH_BLOCK), searched)
-
-    def find(tree: int, queries: np.ndarray, found: np.ndarray, start: int) -> None:
-        search_cloud(queries, *trees[tree], found, farthest, start)
-
-    if jobs:
-        run_in_threads(find, *zip(*jobs, strict=True))
-    return torch.from_numpy(index)
+    return run_in_threads(lambda tree, *job: find(trees[tree], *job), *zip(*jobs, strict=True)) if jobs else []

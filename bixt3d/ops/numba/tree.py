@@ -7,7 +7,8 @@ from typing import no_type_check
 
 import numpy as np
 
-from bixt3d.ops.numba.kernels import helper, kernel, sample_cloud
+from bixt3d.ops.numba.jit import helper, kernel
+from bixt3d.ops.numba.kernels import sample_cloud
 
 SAMPLING_BLOCK, SEARCH_BLOCK = 256, 32
 """Points in a block: the fastest of 16 to 256, measured."""
