@@ -18,6 +18,9 @@ Row = Mapping[str, object]
 """A row of metrics.csv: numbers, or numbers as text; absent, None, empty or not finite: not measured."""
 
 _RULE, _TRAIN, _VAL, _TEST = "#d0d7de", "#6e7781", "#c25500", "#0072b2"
+MOST_NAMES = 100
+"""Classes that a confusion matrix names, at most. Each adds to the size of the picture: 1000 would take 27 GB."""
+
 SEVERAL = ("#0072b2", "#c25500", "#117733", "#882255", "#6e7781", "#8f6a00", "#5b4bb5")
 _LOSSES = (("loss", "train", _TRAIN, "-"), ("val_loss", "val", _VAL, "-"), ("test_loss", "test", _TEST, "-"))
 _ACCURACIES = (
@@ -172,7 +175,8 @@ def draw_confusion(matrix: Int[np.ndarray, "C C"], class_names: Sequence[str], p
 def confusion_png(matrix: Int[np.ndarray, "C C"], class_names: Sequence[str]) -> bytes:
     """Return a plot of the confusion matrix: a row for every true class, a column for every predicted one.
 
-    The color of a cell is its share of the row; up to 20 classes, cells show the number of examples.
+    The color of a cell is its share of the row; up to 20 classes, cells show the number of examples. Above MOST_NAMES
+    the picture stays as large, and classes are named at regular distances, which the title says.
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
@@ -181,7 +185,7 @@ def confusion_png(matrix: Int[np.ndarray, "C C"], class_names: Sequence[str]) ->
     if num != len(matrix):
         raise ValueError(f"{num} class names for a confusion matrix of {len(matrix)} classes")
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    side = 2.4 + num * (0.5 if num <= 20 else 0.24)
+    side = 2.4 + (0.5 * num if num <= 20 else 0.24 * min(num, MOST_NAMES))
     figure = Figure(figsize=(side + 0.9, side), layout="constrained")
     axes = figure.subplots()
     norm = PowerNorm(0.5, 0.0, 1.0)  # square root: makes rare mistakes visible
@@ -191,23 +195,26 @@ def confusion_png(matrix: Int[np.ndarray, "C C"], class_names: Sequence[str]) ->
     bar.ax.set_ylabel("of the true class", fontsize=9, color=INK)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
-    size = 10 if num <= 20 else 9.5
-    axes.set_xticks(
-        range(num), class_names, rotation=45 if num <= 20 else 90, fontsize=size, color=INK, parse_math=False
-    )
+    step = math.ceil(num / MOST_NAMES)
+    named, names = range(0, num, step), class_names[::step]
+    style = {"fontsize": 10 if num <= 20 else 9.5, "color": INK, "parse_math": False}
+    axes.set_xticks(named, names, rotation=45 if num <= 20 else 90, **style)
     if num <= 20:
         for label in axes.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(num), class_names, fontsize=size, color=INK, parse_math=False)
-    axes.set_xticks(np.arange(num - 1) + 0.5, minor=True)
-    axes.set_yticks(np.arange(num - 1) + 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.0)
+    axes.set_yticks(named, names, **style)
+    if step == 1:
+        axes.set_xticks(np.arange(num - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(num - 1) + 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1.0)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_color(_RULE)
     axes.set_xlabel("predicted", color=INK, fontsize=11)
     axes.set_ylabel("true", color=INK, fontsize=11)
     right, total = int(np.trace(matrix)), int(matrix.sum())
-    axes.set_title(f"{right} of {total} correct: {100 * right / max(total, 1):.1f} %", color=INK, fontweight="bold")
+    title = f"{right} of {total} correct: {100 * right / max(total, 1):.1f} %"
+    title += f"; one in {step} of {num:,} classes is named" if step > 1 else ""
+    axes.set_title(title, color=INK, fontweight="bold")
     if num <= 20:
         for row, column in np.argwhere(matrix):
             color = "white" if norm(share[row, column]) > 0.6 else INK

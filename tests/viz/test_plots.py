@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from bixt3d.viz.picture import DPI
@@ -26,6 +27,16 @@ def test_confusion_is_larger_for_more_classes_and_dark_on_the_diagonal(num):
     assert picture.shape[1] > (0.2 * num + 2.0) * DPI
     dark = (picture.astype(int) @ [1, 0, 0] < 20).sum()  # the darkest blue has almost no red
     assert dark > 500
+
+
+def test_the_picture_of_a_confusion_stops_growing_and_then_says_how_many_classes_it_names(monkeypatch):
+    monkeypatch.setattr("bixt3d.viz.plots.MOST_NAMES", 30)
+    names, titles = [f"class {place}" for place in range(300)], []
+    monkeypatch.setattr(Axes, "set_title", lambda _, title, **style: titles.append(title))
+    shapes = [pixels(confusion_png(np.eye(num, dtype=np.int64), names[:num])).shape for num in (29, 30, 31, 300)]
+    assert shapes[0] < shapes[1] == shapes[2] == shapes[3]
+    assert titles[1] == "30 of 30 correct: 100.0 %"
+    assert titles[3] == "300 of 300 correct: 100.0 %; one in 10 of 300 classes is named"
 
 
 def test_a_class_without_clouds_and_names_that_look_like_mathematics_are_drawn():
