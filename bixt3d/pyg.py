@@ -2,7 +2,9 @@
 
 They have the signatures and results of torch-cluster, and run where neither torch-cluster nor pyg-lib is installed:
 from wheels alone, on a CPU with Numba kernels. Points are compared in float32; neighbors come closest first, ties by
-index, where torch-cluster leaves the order open. `use_in_pyg` lets torch_geometric's own modules call them.
+index, where torch-cluster leaves the order open. If more points are within a radius than `max_num_neighbors`, these are
+the nearest, where torch-cluster takes any, and up to one more without loops. `use_in_pyg` lets torch_geometric's own
+modules call them.
 
 Example:
     >>> import torch
@@ -13,12 +15,13 @@ Example:
 """
 
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bixt3d.errors import check_whole
 from bixt3d.ops.ragged import bounds_of, ragged_farthest_points, ragged_knn, ragged_pairs
 from bixt3d.types import InputError
 
@@ -61,6 +64,7 @@ def knn(
 
     Returns (2, E): row 0 indexes y, row 1 indexes x. A cloud with fewer than k points gives all of them.
     """
+    _check_number(k=k)
     if cosine:
         x, y = (torch.nn.functional.normalize(one.detach().float(), dim=-1) for one in (x, y))
     return ragged_pairs(y, x, k, batch_y, batch_x)
@@ -81,6 +85,7 @@ def radius(  # noqa: PLR0913 (as torch-cluster)
 
     Returns (2, E) as `knn`.
     """
+    _check_number(max_num_neighbors=max_num_neighbors)
     pairs = ragged_pairs(y, x, max_num_neighbors + ignore_same_index, batch_y, batch_x, r)
     return _without_loops(pairs, max_num_neighbors) if ignore_same_index else pairs
 
@@ -96,6 +101,7 @@ def knn_graph(
     batch_size: int | None = None,
 ) -> Tensor:
     """Return the edges (2, E) from each point's k nearest neighbors to the point, without itself unless ``loop``."""
+    _check_number(k=k)
     pairs = knn(x, x, k if loop else k + 1, batch, batch, cosine)
     return _edges(pairs if loop else _without_loops(pairs, k), flow)
 
@@ -110,7 +116,10 @@ def radius_graph(
     num_workers: int = 1,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Return the edges (2, E) from each point's neighbors nearer than r to the point."""
+    """Return the edges (2, E) from each point's neighbors nearer than r to the point, without itself unless ``loop``.
+
+    A point has at most ``max_num_neighbors``, the nearest; torch-cluster finds up to one more, unless ``loop``.
+    """
     return _edges(radius(x, x, r, batch, batch, max_num_neighbors, ignore_same_index=not loop), flow)
 
 
@@ -120,6 +129,14 @@ def nearest(x: Tensor, y: Tensor, batch_x: Tensor | None = None, batch_y: Tensor
     if bool((found < 0).any()):
         raise InputError("a cloud has points in x, but none in y")
     return found
+
+
+def _check_number(**number: Any) -> None:
+    """Raise InputError unless a number of neighbors is whole and at least 0."""
+    check_whole(**number)
+    for name, value in number.items():
+        if value < 0:
+            raise InputError(f"{name} is at least 0, not {value}")
 
 
 def _without_loops(pairs: Tensor, most: int) -> Tensor:

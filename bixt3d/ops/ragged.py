@@ -119,15 +119,14 @@ def ragged_knn(
 
     ``radius``: neighbors are nearer than that, as in torch-cluster.
     """
-    if num_neighbors < 1:
-        raise InputError(f"asked for {num_neighbors} neighbors: at least 1 is needed")
     rows, clouds = _split(queries, points, batch_queries, batch_points)
     reach = squared_reach(radius)
     if points.device.type == "cpu" and is_installed("numba"):
         from bixt3d.ops.numba.ragged import search
 
         return search(rows, clouds, num_neighbors, reach)
-    if clouds[0].shape[1] <= 3 and choose_point_backend("auto", clouds[0][None], False, num_neighbors) == "triton":
+    can_search = num_neighbors > 0 and clouds[0].shape[1] <= 3
+    if can_search and choose_point_backend("auto", clouds[0][None], False, num_neighbors) == "triton":
         from bixt3d.ops.triton import grid_knn
 
         return grid_knn.search(torch.cat(rows), torch.cat(clouds), num_neighbors, batch_queries, batch_points, reach)
@@ -170,7 +169,12 @@ def _search(queries: Tensor, points: Tensor, num_neighbors: int, reach: float) -
 
 
 def squared_reach(radius: float) -> float:
-    """Return the largest squared distance in float32 of neighbors that are nearer than a radius, which may be inf."""
+    """Return the largest squared distance in float32 of neighbors that are nearer than a radius, which may be inf.
+
+    Raises InputError if it is NaN.
+    """
+    if math.isnan(radius):
+        raise InputError("the radius is a number, not NaN")
     with np.errstate(over="ignore"):
         square = np.float32(radius * radius)
     return float(square if np.isinf(square) else np.nextafter(square, np.float32(-1)))

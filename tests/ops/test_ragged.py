@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+from inspect import unwrap
 
 import pytest
 import torch
@@ -188,6 +189,23 @@ def test_graphs_have_no_loops_unless_asked_for_and_the_direction_that_is_asked_f
     assert (loops[0] == loops[1]).sum() == 33
 
 
+@pytest.mark.parametrize("with_numba", [True, False])
+def test_a_graph_of_0_neighbors_has_no_edges(monkeypatch, with_numba):
+    monkeypatch.setattr("bixt3d.ops.ragged.is_installed", lambda _: with_numba)
+    x, batch = clouds([5, 3])
+    found = [pyg.knn(x, x, 0, batch, batch), pyg.radius(x, x, 1.0, batch, batch, 0)]
+    for loop in (True, False):
+        found += [pyg.knn_graph(x, 0, batch, loop), pyg.radius_graph(x, 1.0, batch, loop, 0)]
+    assert {tuple(pairs.shape) for pairs in found} == {(2, 0)}
+
+
+def test_a_radius_graph_has_the_nearest_up_to_its_limit():
+    x = torch.tensor([0.0, 1.0, 1.5, 4.0])[:, None]
+    assert pyg.radius_graph(x, 9.0, max_num_neighbors=1).T.tolist() == [[1, 0], [2, 1], [1, 2], [2, 3]]
+    same = torch.zeros(4, 1)  # the point itself is not among its first two
+    assert pyg.radius_graph(same, 9.0, max_num_neighbors=1).T.tolist() == [[1, 0], [0, 1], [0, 2], [0, 3]]
+
+
 def test_points_at_the_radius_itself_are_no_neighbors_as_in_torch_cluster(monkeypatch):
     line = torch.arange(3.0)[:, None].repeat(1, 3) * torch.tensor([1.0, 0, 0])
     for is_there in (True, False):
@@ -202,7 +220,14 @@ def test_points_at_the_radius_itself_are_no_neighbors_as_in_torch_cluster(monkey
     [
         (lambda x, b: pyg.fps(x, b.flip(0)), "sorted"),
         (lambda x, b: pyg.fps(x, b, ratio=0.0), "ratio"),
-        (lambda x, b: pyg.knn(x, x, 0, b, b), "at least 1"),
+        (lambda x, b: pyg.knn(x, x, -1, b, b), "k is at least 0, not -1"),
+        (lambda x, b: pyg.knn_graph(x, -1, b), "k is at least 0, not -1"),
+        (lambda x, b: pyg.radius_graph(x, 1.0, b, max_num_neighbors=-1), "max_num_neighbors is at least 0, not -1"),
+        (lambda x, b: unwrap(pyg.knn)(x, x, 2.5, b, b), "k is a whole number, not 2.5"),
+        (lambda x, b: unwrap(pyg.knn_graph)(x, 2.5, b), "k is a whole number, not 2.5"),
+        (lambda x, b: unwrap(pyg.radius)(x, x, 1.0, b, b, None), "max_num_neighbors is a whole number, not None"),
+        (lambda x, b: pyg.radius(x, x, math.nan, b, b), "the radius is a number, not NaN"),
+        (lambda x, b: pyg.radius_graph(x, math.nan, b, max_num_neighbors=1000), "the radius is a number, not NaN"),
         (lambda x, b: pyg.knn(x, x[:, :2], 1, b, b), "axes"),
         (lambda x, b: pyg.knn(x * math.nan, x, 1, b, b), "finite"),
         (lambda x, b: pyg.knn(x, x, 1, b[:-1], b), "batch has the cloud"),
