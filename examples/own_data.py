@@ -7,7 +7,9 @@
     overall accuracy 100.00%, mean class accuracy 100.00%
     ...
     $ bixt3d predict my_clouds/test/bottle/0.ply --checkpoint runs/own_data
-    my_clouds/test/bottle/0.ply: 677 points, a random 256 of them seen, y taken for up
+    my_clouds/test/bottle/0.ply: 677 points
+      note: a random 256 of them seen
+      note: y taken for up
         89.5%  bottle
          6.1%  airplane
          4.4%  chair

@@ -91,7 +91,7 @@ def test_a_file_is_predicted_by_the_weights_alone(run, cloud, capsys):
     assert facts["height"] == load_run(run).predict(cloud).height and 0 < facts["height"] < 3
     assert facts["points"] == 64 and facts["notes"] == ["y taken for up"]
     assert predict.main([f"--checkpoint={run / 'model.safetensors'}", str(cloud)]) == 0
-    assert capsys.readouterr().out == f"{cloud}: 64 points, y taken for up\n  height: {facts['height']}\n"
+    assert capsys.readouterr().out == f"{cloud}: 64 points\n  note: y taken for up\n  height: {facts['height']}\n"
     assert read_run(run).names == {"outputs": ["height"]}
 
 

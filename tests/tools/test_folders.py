@@ -103,7 +103,7 @@ def test_parts_in_folders_train_with_ignored_labels_and_weights_and_predict_by_f
     page = (folder / "report.html").read_text()
     assert "category, part" in page
     assert predict.main([str(root / "test"), f"--checkpoint={folder}"]) == 0
-    assert "mug/0.npz: 150 points, mug, category of its folder" in capsys.readouterr().out
+    assert "mug/0.npz: 150 points, mug\n  note: category of its folder\n" in capsys.readouterr().out
     full = test_command.main(["partseg", str(folder), "--full"])
     assert 0 <= full["instance_miou"] <= 1
 
