@@ -22,7 +22,6 @@ from bixt3d.datasets.images.reading import ENDINGS
 from bixt3d.datasets.scenes.las_blocks import LOCK, PLAN
 from bixt3d.engine.folder import lock
 from bixt3d.engine.memory import return_freed_memory
-from bixt3d.inference.predictions import percent_lines
 from bixt3d.inference.scene_blocks import NumbersOnDisk, numbers_in
 from bixt3d.inference.scenes import ScenePrediction, ScenePredictor
 from bixt3d.io.bounds import printable
@@ -31,8 +30,6 @@ from bixt3d.types import InputError
 
 Shown = tuple[np.ndarray, np.ndarray]
 """Positions and labels of the points of a picture."""
-LEAST = 0.0005
-"""Smallest share of a class that is printed: smaller ones would be 0.0 %."""
 
 
 def predict_scene_file(path: Path, predictor: ScenePredictor, arguments: Namespace, name: FreeName) -> None:
@@ -130,8 +127,7 @@ def facts_of(path: Path, name: str, prediction: ScenePrediction) -> dict[str, An
 
 def say(facts: dict[str, Any], prediction: ScenePrediction, arguments: Namespace) -> None:
     """Print a prediction."""
-    shown = {name: share for name, share in prediction.shares.items() if share >= LEAST}
-    lines = [*head(facts), *percent_lines(shown)]
+    lines = [*head(facts), *prediction.table(arguments.top)]
     lines += [f"written: {printable(', '.join(facts['out']))}"] if arguments.out else []
     tqdm.write(json.dumps(facts, allow_nan=False) if arguments.json else "\n".join(lines), file=sys.stdout)
 

@@ -26,6 +26,8 @@ from bixt3d.types import VOID, Features, InputError, feature_name
 
 SPARSE, DENSE = 20, 200
 """Of points with a larger spacing than so many voxels, or with more points along a voxel, the unit may be another."""
+SHOWN = 0.0005
+"""Smallest share of a class that is printed: smaller ones would be 0.0 %."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,7 @@ class ScenePrediction(BasePrediction):
         return {"shares": self.shares, "points": len(self.labels)}
 
     def table(self, top: int) -> list[str]:
-        return percent_lines(self.shares)
+        return percent_lines({name: share for name, share in self.shares.items() if share >= SHOWN})
 
 
 class ScenePredictor(BasePredictor):

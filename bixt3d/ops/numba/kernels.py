@@ -207,7 +207,7 @@ def list_neighbors(queries, cells, order, boxes, leaves, most, farthest, start):
             if gap_bits[count] > bound:
                 continue
             node, low, high = todo[count, 0], todo[count, 1], todo[count, 2]
-            while high - low > 1:  # as in search_cloud
+            while high - low > 1:  # as in search_cloud, which is slower by a tenth if both call a function
                 middle = (low + high) // 2
                 left, right = measure_box(query, boxes, 2 * node), measure_box(query, boxes, 2 * node + 1)
                 is_right = left > right
