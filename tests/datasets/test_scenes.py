@@ -7,6 +7,7 @@ import trimesh
 
 from bixt3d.datasets import Rooms, SceneFolder
 from bixt3d.datasets.files.cloud import Cloud
+from bixt3d.datasets.files.reader import read_file
 from bixt3d.datasets.scenes.computed import compress, note_columns
 from bixt3d.datasets.scenes.crops import SceneSet, local_positions, nearest_voxels
 from bixt3d.datasets.scenes.folder import read_scene_file, split_files, unread_of
@@ -635,3 +636,23 @@ def test_numbers_in_classes_yaml_are_the_las_classification_of_the_classes(tmp_p
     assert (train.class_names, train.codes) == (("ground", "plants"), (2, 3))
     (tmp_path / "classes.yaml").write_text("labels: {2: ground, four: plants}\n")
     assert SceneFolder(str(tmp_path), grid=0.5).load()[0].codes is None
+
+
+@pytest.mark.parametrize(
+    ("head", "size"),
+    [
+        ("X [ft],Y [ft],Z [ft]", 0.3048),
+        ("easting_mm,northing_mm,elevation", 0.001),
+        ("x,y,z\nusft,usft,usft", 1200 / 3937),
+        ("x,y,z\nm,m,m", 1.0),
+        ("x,y,z", 1.0),
+    ],
+)
+def test_a_table_that_names_its_unit_is_a_scene_in_meters(tmp_path, head, size):
+    xyz = np.random.default_rng(0).random((30, 3)) * 50
+    rows = "\n".join(",".join(f"{value:.6f}" for value in row) for row in xyz)
+    (tmp_path / "a.csv").write_text(f"{head}\n{rows}\n")
+    scene, cloud = read_scene_file(tmp_path / "a.csv"), read_file(tmp_path / "a.csv")[0]
+    np.testing.assert_allclose(cloud.xyz, xyz, atol=1e-6)
+    np.testing.assert_allclose(scene.xyz, xyz * size, atol=1e-6)
+    assert any("converted to meters" in note for note in scene.notes) == (size != 1)

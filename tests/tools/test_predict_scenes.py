@@ -337,7 +337,7 @@ def test_every_format_has_a_row_for_each_point_and_minus_1_where_there_is_no_pos
 
 
 def test_each_note_has_a_line_and_classes_of_0_percent_have_none(tmp_path, run, capsys, monkeypatch):
-    monkeypatch.setattr("bixt3d.cli.predict_scenes.LEAST", 0.4)
+    monkeypatch.setattr("bixt3d.inference.scenes.SHOWN", 0.4)
     rows = np.random.default_rng(0).random((300, 4)) * (20, 20, 3, 1)
     np.savetxt(tmp_path / "a.csv", 100 * rows, delimiter=",", header="x,y,z,return_number", comments="")
     predict(tmp_path / "a.csv", "--checkpoint", run)

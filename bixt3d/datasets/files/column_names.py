@@ -40,8 +40,10 @@ QUALIFIERS |= {
     "world",
     "xyz",
 }
-LENGTHS = {"m", "mm", "cm", "km", "ft", "feet", "foot", "in", "inch", "meter", "meters", "metre", "metres", "usft"}
-"""Words in the name of a column that do not change which axis it is: ``Points:0``, ``x_coordinate``, ``Easting_m``."""
+"""Words in the name of a column that do not change which axis it is: ``Points:0``, ``x_coordinate``."""
+LENGTHS = dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1.0) | {"mm": 0.001, "cm": 0.01, "km": 1000.0}
+LENGTHS |= dict.fromkeys(("ft", "feet", "foot"), 0.3048) | {"in": 0.0254, "inch": 0.0254, "usft": 1200 / 3937}
+"""Units in the name of a column, as in ``Easting_m``, in meters."""
 
 DEGREES = ("longitude", "lon", "long", "lng"), ("latitude", "lat")
 UNITS_OF_ANGLES = ("deg", "degree", "degrees", "°", "rad")
@@ -69,7 +71,7 @@ def find_positions(names: Sequence[str]) -> tuple[int, int, int] | None:
         if all(set(spellings) & set(plain) for spellings in DEGREES):
             raise InputError(f"has positions in degrees ({listed(names)}): project them to metres, such as to UTM")
         return None
-    check_units([unit_of(names[place]) for place in found])
+    meters_of_units([unit_of(names[place]) for place in found])
     return found
 
 
@@ -107,7 +109,7 @@ def plain_name(name: str) -> str:
     name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name).lower()  # pointX, XCoord
     name = re.sub(r"^(coords?|pos|points?|pts?)(?=[xyz]$)", "", name)
     words = [word for word in re.split(r"[\s_\-.:,*]+", name) if word]
-    return " ".join(word for word in words if word not in QUALIFIERS | LENGTHS)
+    return " ".join(word for word in words if word not in QUALIFIERS | LENGTHS.keys())
 
 
 def unit_of(name: str) -> str | None:
@@ -124,13 +126,17 @@ def without_unit(name: str) -> str:
     return re.sub(r"\s*[\[(].*", "", name) or name
 
 
-def check_units(units: Sequence[str | None]) -> None:
-    """Raise InputError if the units of x, y and z are angles, or different."""
+def meters_of_units(units: Sequence[str | None]) -> tuple[float, float] | None:
+    """Return the unit of x, y and z in meters, as `Cloud.meters`; None if it is not named.
+
+    Raises InputError if the units are angles, or different.
+    """
     known = [unit for unit in units if unit in LENGTHS or unit in UNITS_OF_ANGLES]
     if any(unit in UNITS_OF_ANGLES for unit in known):
         raise InputError(f"has positions in degrees ({', '.join(known)}): project them to metres, such as to UTM")
     if len(set(known)) > 1:
         raise InputError(f"has x, y, z in different units ({', '.join(known)}): write them in the same")
+    return (LENGTHS[known[0]], LENGTHS[known[0]]) if known else None
 
 
 def are_meaningless(names: Sequence[str]) -> bool:

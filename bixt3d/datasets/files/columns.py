@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from bixt3d.datasets.files.cloud import has_position
-from bixt3d.datasets.files.column_names import find_positions
+from bixt3d.datasets.files.column_names import find_positions, meters_of_units, unit_of
 from bixt3d.datasets.files.precision import coarse_notes, is_rounded
 from bixt3d.datasets.transforms.upright import Up
 from bixt3d.io.bounds import counted, listed
@@ -130,7 +130,8 @@ def named_columns(columns: Mapping[str, Shaped[np.ndarray, "N ..."]]) -> Points:
         if names := next((names for names in spellings if set(names) <= set(once)), None):
             found[feature] = np.concatenate([columns.pop(once[name]) for name in names], axis=1)
     once = {original: low for low, original in once.items()}
-    return Points(xyz, {once.get(name, name): values for name, values in columns.items()} | found, notes)
+    columns = {once.get(name, name): values for name, values in columns.items()} | found
+    return Points(xyz, columns, notes, meters=meters_of_units(list(map(unit_of, axes))))
 
 
 def _length(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 1"]:

@@ -8,9 +8,9 @@ from typing import NamedTuple, NoReturn
 from bixt3d.datasets.files.column_names import (
     are_meaningless,
     are_no_positions,
-    check_units,
     find_positions,
     is_index_name,
+    meters_of_units,
 )
 from bixt3d.datasets.files.text_layout import Layout, is_comment, without_mark
 from bixt3d.io.bounds import counted, shortened
@@ -30,7 +30,7 @@ class Head(NamedTuple):
         first: index of the first line of points.
         count: index of the line with the number of points, if there is one, as in .pts.
         is_short: the header does not name the first column, which has a number or name of each row (R, pandas).
-        notes: as in `Cloud`.
+        notes, meters: as in `Cloud`.
     """
 
     names: list[str] | None
@@ -38,6 +38,7 @@ class Head(NamedTuple):
     count: int | None = None
     is_short: bool = False
     notes: tuple[str, ...] = ()
+    meters: tuple[float, float] | None = None
 
 
 def check_grid(lines: Sequence[str]) -> None:
@@ -111,7 +112,8 @@ def _header(lines: Sequence[str], before: Sequence[int], layout: Layout, head: H
 def _named(names: list[str], units: Sequence[Sequence[str]], layout: Layout, head: Head) -> Head:
     """Return the head with these names. Raises InputError if the lines below have different units for x, y and z."""
     for line in () if are_meaningless(names) else units:
-        check_units([line[place].lower() for place in find_positions(names) or ()])
+        found = meters_of_units([line[place].lower() for place in find_positions(names) or ()])
+        head = head._replace(meters=found or head.meters)
     short = [""] * (layout.columns - len(names))
     if layout.ends_empty:
         return head._replace(names=[*names, *short])

@@ -62,7 +62,7 @@ def points_of(
         notes += guessed
     low = {name: name.strip().lower() for name in words}
     words = {low[name] if low[name] in points.columns else name: its for name, its in words.items()}
-    return points._replace(notes=tuple(notes), words=words)
+    return points._replace(notes=tuple(notes), words=words, meters=head.meters or points.meters)
 
 
 def _add_words(
